@@ -9,18 +9,20 @@ from datetime import datetime
 
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
-from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Parser, ParserError, Report
 from gatekeeper_py.parser.program import judge
+from recording import RecordingLog
 
 
-class InProcessParser:
-    """Replaces ``parser.process.Parser``.
+class InProcessParser(Parser):
+    """Judges in the test process.
 
     ``parsed`` holds the received documents. The next calls raise the exceptions in ``failures``, and
     ``lint_failure`` is raised once a document has been fetched.
     """
 
     def __init__(self) -> None:
+        super().__init__(log=RecordingLog())
         self.parsed: list[str] = []
         self.failures: list[Exception] = []
         self.lint_failure: ParserError | None = None
@@ -44,7 +46,7 @@ class InProcessParser:
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,

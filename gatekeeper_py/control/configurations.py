@@ -9,16 +9,17 @@ from typing import Any, Final
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.control.webhooks import drift
-from gatekeeper_py.control.webhooks.conditions import (
+from gatekeeper_py.control.webhooks.desired import (
+    MUTATING,
     NO_CONDITIONS,
     Conditions,
+    Desired,
+    Owner,
     carries,
     found_conditions,
     without_conditions,
 )
-from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import ExtraRule, WebhookSettings
-from gatekeeper_py.control.webhooks.tampering import DELETED, Tampering, causes, tampering
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 
 ACTIVE_SECONDS: Final = 2.0
@@ -60,7 +61,7 @@ class Changes:
     repaired: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    tampering: tuple[Tampering, ...] = ()
+    tampering: tuple[drift.Tampering, ...] = ()
     """Kinds of changes by somebody else; each kind at most once for each configuration."""
     registered: bool = False
     active: bool = False
@@ -144,13 +145,13 @@ class Configurations:
         """
         written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
         details: list[str] = []
-        kinds: list[Tampering] = []
+        kinds: list[drift.Tampering] = []
         tolerated, conditions_differ, selectors = 0, False, ""
         desired = self.desired(live, desired_state)
         for each in desired:
             current = live.get(each.path)
             kept = NO_CONDITIONS
-            changed: list[Tampering] = []
+            changed: list[drift.Tampering] = []
             if current is not None and desired_state.conditions is not None:
                 kept = found_conditions(current, each.names)
             document = each.document(bundle, owner, kept)
@@ -164,7 +165,7 @@ class Configurations:
                     self._registered_at = now
                 if each.path in self._left:
                     written["repaired"].append(each.name)
-                    details.append(f"{each.name}{DELETED}")
+                    details.append(f"{each.name}{drift.DELETED}")
                     changed.append("deleted")
                 else:
                     written["created"].append(each.name)
@@ -177,9 +178,9 @@ class Configurations:
                     written[reason].append(each.name)
                     if reason == "repaired":
                         details += different
-                        changed += tampering(different)
+                        changed += drift.tampering_in(different)
                         selectors = selectors or _selector_problem(different)
-            kinds += causes(changed)
+            kinds += drift.causes(changed)
             self._left[each.path] = document
         for path in live.keys() - {each.path for each in desired}:
             await self._api.delete(path)
@@ -201,7 +202,7 @@ class Configurations:
 
     def _changed_conditions(
         self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
-    ) -> tuple[Tampering, ...]:
+    ) -> tuple[drift.Tampering, ...]:
         """Return ``("conditions",)`` if somebody else changed the fast path's conditions, else nothing.
 
         Somebody else changed them if the configuration carried the current conditions when it was last read,

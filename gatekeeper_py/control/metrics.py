@@ -15,15 +15,19 @@ from prometheus_client import (
 )
 
 from gatekeeper_py.control import certificates
-from gatekeeper_py.control.alarms import Alarm
-from gatekeeper_py.control.enforcement.evidence import Outcome
-from gatekeeper_py.control.fastpath.reconcile import Change
-from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.tampering import TAMPERINGS
+from gatekeeper_py.control.reconcile import Alarm, Report
+from gatekeeper_py.control.webhooks.drift import TAMPERINGS
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
 from gatekeeper_py.core.compile.fastpath import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
+
+Outcome = Literal["enforced", "not_enforced", "unreachable"]
+"""The result of a probe for one API server. ``not_enforced`` is any answer that does not prove enforcement;
+``unreachable`` means that no answer arrived."""
+
+Change = Literal["tightened", "loosened"]
+"""Whether a policy removes images from the fast path or only adds some."""
 
 
 class ControlMetrics:

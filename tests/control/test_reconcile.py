@@ -24,7 +24,7 @@ from control.world import (
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.conditions import (
+from gatekeeper_py.control.webhooks.desired import (
     CONDITION_NAME,
     NO_CONDITIONS,
     Conditions,

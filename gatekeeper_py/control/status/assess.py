@@ -13,12 +13,16 @@ from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
 from gatekeeper_py.control.policy import rewrites
-from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap, renew_before
-from gatekeeper_py.control.status.facts import Facts, PodFacts
+from gatekeeper_py.control.status.reading import (
+    Facts,
+    PodFacts,
+    as_deployed,
+    policy_configmap,
+    renew_before,
+)
 from gatekeeper_py.control.webhooks import drift
-from gatekeeper_py.control.webhooks.conditions import found_conditions
 from gatekeeper_py.control.webhooks.configmap import read_configmap
-from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
+from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner, found_conditions
 from gatekeeper_py.control.webhooks.settings import (
     SETTINGS_KEY,
     InvalidWebhookSettings,

@@ -11,7 +11,7 @@ from control.world import FakeCluster, desired
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, NotStored
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, carries
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, carries
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS
 
 NOBODY = unknown("nothing is known")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from control.world import START
-from gatekeeper_py.control.fastpath.dry_run import read_answer
+from gatekeeper_py.control.fastpath.probe import read_answer
 from gatekeeper_py.control.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
 from gatekeeper_py.control.probe_pod import pod
 from gatekeeper_py.core.admission import mutate

@@ -14,9 +14,8 @@ from control.world import CERTIFICATES, INSTALLATION, START
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import Observed
 from gatekeeper_py.control.status.assess import Status, assess
-from gatekeeper_py.control.status.facts import Facts, PodFacts
-from gatekeeper_py.control.webhooks.conditions import Conditions
-from gatekeeper_py.control.webhooks.desired import Owner
+from gatekeeper_py.control.status.reading import Facts, PodFacts
+from gatekeeper_py.control.webhooks.desired import Conditions, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
     MUTATING_NAME,

@@ -8,7 +8,7 @@ import pytest
 
 from control.webhooks.test_drift import DESIRED, DOCUMENT, OWNER, live
 from control.world import INSTALLATION
-from gatekeeper_py.control.webhooks.conditions import (
+from gatekeeper_py.control.webhooks.desired import (
     CONDITION_NAME,
     NO_CONDITIONS,
     Conditions,

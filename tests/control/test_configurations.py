@@ -10,9 +10,9 @@ import pytest
 
 from control.world import BOTH, VALIDATING, World
 from gatekeeper_py.control.configurations import Changes, DesiredState
-from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, Conditions, with_conditions
+from gatekeeper_py.control.webhooks.desired import CONDITION_NAME, Conditions, with_conditions
+from gatekeeper_py.control.webhooks.drift import TAMPERINGS, tampering_in
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
-from gatekeeper_py.control.webhooks.tampering import TAMPERINGS, tampering
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, mutating, validating
 from gatekeeper_py.core.names import FAST_PATH_REVISION
 
@@ -153,11 +153,11 @@ def test_every_field_that_we_write_has_a_kind() -> None:
         for webhook in build(target, WebhookSettings()).webhooks
         for key in webhook
     }
-    kinds = {field: tampering([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
+    kinds = {field: tampering_in([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
     assert {field for field, kind in kinds.items() if kind == "other"} == {
         "sideEffects",
         "admissionReviewVersions",
         "reinvocationPolicy",
     }
-    assert tampering([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
+    assert tampering_in([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
     assert set(kinds.values()) <= set(TAMPERINGS)
