@@ -29,7 +29,7 @@ from gatekeeper_py.control.loop import Alarms, Controller
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.control.policy import KnownPolicy, PolicyFollower
 from gatekeeper_py.control.reconcile import Alarm, Passes
-from gatekeeper_py.control.removal import Removal
+from gatekeeper_py.control.removal import remove
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.control.webhooks.file import SettingsFile
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
@@ -108,14 +108,11 @@ async def _remove(installation: Installation, process: Process, cluster: Cluster
     Return 0 when they are gone, 2 if that takes too long, 130 if the process is stopped first.
     """
     api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
-    removal = Removal(
-        api,
-        installation.owner_path,
-        (VALIDATING_PATH, MUTATING_PATH),
-        log=process.log,
-    )
+    paths = (VALIDATING_PATH, MUTATING_PATH)
     try:
-        return await _until_stopped(removal.run(), process.stop)
+        return await _until_stopped(
+            remove(api, installation.owner_path, paths, log=process.log), process.stop
+        )
     finally:
         await api.close()
 

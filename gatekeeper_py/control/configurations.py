@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -76,14 +76,53 @@ class Changes:
         return bool(self.created or self.updated or self.repaired or self.removed)
 
 
+def complete(target: Target) -> tuple[Desired, Desired]:
+    """Return both configurations, with every webhook that they can have."""
+    return validating(target, EVERYTHING), mutating(target, EVERYTHING)
+
+
+def planned(
+    target: Target,
+    live: Mapping[str, dict[str, Any]],
+    desired_state: DesiredState,
+    found: Mapping[str, Desired],
+) -> list[Desired]:
+    """Return the configurations that should exist, before certificates and owner are known.
+
+    ``live`` holds those that exist, and ``found`` those that stay as they were found while the settings are
+    unknown, both by path.
+    """
+    plan = []
+    for build in (validating, mutating):
+        desired = build(target, desired_state.settings or WebhookSettings())
+        if desired.kind == MUTATING and not (
+            desired.path in live if desired_state.mutates is None else desired_state.mutates
+        ):
+            continue
+        plan.append(found.get(desired.path, desired) if desired_state.settings is None else desired)
+    return plan
+
+
+def as_found(target: Target, live: Mapping[str, dict[str, Any]]) -> dict[str, Desired]:
+    """Return, by path, each live configuration that has any of our webhooks as the desired one.
+
+    Only its Service and paths are ours.
+    """
+    kept = {
+        each.path: drift.keeping_settings(live[each.path], each)
+        for each in complete(target)
+        if each.path in live
+    }
+    return {path: desired for path, desired in kept.items() if desired is not None}
+
+
 class Configurations:
     """Reads and writes the webhook configurations of one installation."""
 
     def __init__(self, api: KubernetesApi, target: Target) -> None:
         self._api = api
         self._target = target
-        self.templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
-        """Both configurations, with every webhook that they can have."""
+        self.templates = complete(target)
         self._left: dict[str, dict[str, Any]] = {}
         """Each configuration as the last pass left it, by path."""
         self._carried: dict[str, Conditions] = {}
@@ -104,31 +143,6 @@ class Configurations:
         self._left.clear()
         self._carried.clear()
 
-    def desired(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
-        """Return the configurations that should exist."""
-        found = []
-        for template, build in zip(self.templates, (validating, mutating), strict=True):
-            current = live.get(template.path)
-            if template.kind == MUTATING and not (
-                current is not None if desired_state.mutates is None else desired_state.mutates
-            ):
-                continue
-            kept = self._kept(template, current) if desired_state.settings is None else None
-            found.append(kept or build(self._target, desired_state.settings or WebhookSettings()))
-        return found
-
-    def _kept(self, template: Desired, current: dict[str, Any] | None) -> Desired | None:
-        """Return the desired configuration while the settings are unknown: as it was first seen.
-
-        Changes that somebody makes later are repaired. Return ``None`` if no pass has seen the configuration
-        with any of our webhooks.
-        """
-        if template.path not in self._found and current is not None:
-            kept = drift.keeping_settings(current, template)
-            if kept is not None:
-                self._found[template.path] = kept
-        return self._found.get(template.path)
-
     async def apply(
         self,
         live: dict[str, dict[str, Any]],
@@ -147,7 +161,7 @@ class Configurations:
         details: list[str] = []
         kinds: list[drift.Tampering] = []
         tolerated, conditions_differ, selectors = 0, False, ""
-        desired = self.desired(live, desired_state)
+        desired = self._planned(live, desired_state)
         for each in desired:
             current = live.get(each.path)
             kept = NO_CONDITIONS
@@ -199,6 +213,12 @@ class Configurations:
             selector_problem=selectors,
             conditions_differ=conditions_differ,
         )
+
+    def _planned(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
+        if desired_state.settings is None:
+            # Changes that somebody makes later are repaired.
+            self._found = as_found(self._target, live) | self._found
+        return planned(self._target, live, desired_state, self._found)
 
     def _changed_conditions(
         self, each: Desired, current: dict[str, Any] | None, conditions: Conditions

@@ -295,12 +295,7 @@ class Passes:
         owner = await self._api.get(self._installation.owner_path)
         if owner is None:
             raise LookupError(f"the owner {self._installation.owner_path} was deleted during the pass")
-        return Owner(
-            api_version="rbac.authorization.k8s.io/v1",
-            kind="ClusterRole",
-            name=self._installation.owner,
-            uid=owner["metadata"]["uid"],
-        )
+        return self._installation.owner_of(owner["metadata"]["uid"])
 
 
 def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
-from gatekeeper_py.control.configurations import EVERYTHING
+from gatekeeper_py.control.configurations import DesiredState, as_found, complete, planned
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
 from gatekeeper_py.control.policy import rewrites
@@ -22,14 +22,14 @@ from gatekeeper_py.control.status.reading import (
 )
 from gatekeeper_py.control.webhooks import drift
 from gatekeeper_py.control.webhooks.configmap import read_configmap
-from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner, found_conditions
+from gatekeeper_py.control.webhooks.desired import Desired, found_conditions
 from gatekeeper_py.control.webhooks.settings import (
     SETTINGS_KEY,
     InvalidWebhookSettings,
     WebhookSettings,
     parse_settings,
 )
-from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions, mutating, validating
+from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import PolicyError
@@ -308,60 +308,37 @@ class _Assessment:
         *,
         paused: bool,
     ) -> tuple[Webhook, ...]:
-        target = self._installation.target
-        templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
-        found = []
-        for template, build in zip(templates, (validating, mutating), strict=True):
-            live = self._facts.webhooks.get(template.path)
-            should_exist = self._should_exist(template, policy, live, paused=paused)
+        """Compare the configurations with what a pass of the controller plans."""
+        target, live = self._installation.target, self._facts.webhooks
+        state = DesiredState(settings=None, mutates=True)
+        if self._has_controller:
+            mutates = None if policy is None else rewrites(policy, self._now).possible
+            state = DesiredState(settings=settings, mutates=mutates)
+        nothing = paused or self._facts.namespace is None
+        plan = [] if nothing else planned(target, live, state, as_found(target, live))
+        planned_by_path = {each.path: each for each in plan}
+        webhooks = []
+        for each in complete(target):
+            current, desired = live.get(each.path), planned_by_path.get(each.path)
             problem = ""
-            if live is None:
-                problem = "does not exist" if should_exist else ""
-            elif not should_exist:
+            if current is None:
+                problem = "does not exist" if desired is not None else ""
+            elif desired is None:
                 problem = "exists, although it should not"
             else:
-                desired = None if settings is None else build(target, settings)
-                problem = self._difference(live, template, desired, store)
+                problem = self._difference(current, desired, store)
             if problem:
-                self._problems.append(f"the webhook configuration {template.name} {problem}")
-            found.append(Webhook(name=template.name, present=live is not None, as_desired=not problem))
-        return tuple(found)
+                self._problems.append(f"the webhook configuration {each.name} {problem}")
+            webhooks.append(Webhook(name=each.name, present=current is not None, as_desired=not problem))
+        return tuple(webhooks)
 
-    def _should_exist(
-        self, template: Desired, policy: Policy | None, live: dict[str, Any] | None, *, paused: bool
-    ) -> bool:
-        """Return whether a configuration should exist."""
-        if paused or self._facts.namespace is None:
-            return False
-        if template.kind != MUTATING or not self._has_controller:
-            return True
-        if policy is None:
-            return live is not None  # the controller leaves it as it is
-        return rewrites(policy, self._now).possible
-
-    def _difference(
-        self,
-        live: dict[str, Any],
-        template: Desired,
-        desired: Desired | None,
-        store: CertificateStore | None,
-    ) -> str:
-        if desired is None or not self._has_controller:
-            # The settings are not known, or they come from the static manifests.
-            desired = drift.keeping_settings(live, template)
-            if desired is None:
-                return "has none of our webhooks"
-        uid = ((self._facts.owner or {}).get("metadata") or {}).get("uid", "")
-        owner = Owner(
-            api_version="rbac.authorization.k8s.io/v1",
-            kind="ClusterRole",
-            name=self._installation.owner,
-            uid=uid,
-        )
+    def _difference(self, live: dict[str, Any], desired: Desired, store: CertificateStore | None) -> str:
         bundles = drift.bundles(live, desired)
+        if not bundles:
+            return "has none of our webhooks"
+        owner = self._installation.owner_of(((self._facts.owner or {}).get("metadata") or {}).get("uid", ""))
         # During a rotation a configuration trusts the old CA and the new one.
-        bundle = bundles[0] if bundles else b""
-        document = desired.document(bundle, owner, found_conditions(live, desired.names))
+        document = desired.document(bundles[0], owner, found_conditions(live, desired.names))
         different = [
             path
             for path in drift.differences(live, document)
@@ -369,9 +346,9 @@ class _Assessment:
         ]
         if different:
             return f"differs in {', '.join(different[:5])}"
-        if not bundle:
+        if not bundles[0]:
             return "has no CA bundle"
-        if store is not None and not certificates.trusts(bundle, store):
+        if store is not None and not certificates.trusts(bundles[0], store):
             return "does not trust the certificate in the Secret"
         return ""
 
