@@ -8,10 +8,10 @@ from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from gatekeeper_py.children.process import Cause
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.watch import ListWatch, Timing
@@ -37,9 +37,8 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Listener, log_evictions
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
 
@@ -132,6 +131,14 @@ async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -
     return EXIT_INTERRUPTED
 
 
+class _Unobserved:
+    """Receives the starts and ends of the parser process. A death is logged, and raises an alarm."""
+
+    def child_runs(self, child: str, *, runs: bool) -> None: ...
+
+    def child_died(self, child: str, cause: Cause) -> None: ...
+
+
 class _Control:
     """The controller's parts, and the order in which they start and stop."""
 
@@ -146,7 +153,7 @@ class _Control:
         self._passes = Passes(self._api, self._installation, settings.certificates)
         self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
         self._fast_path = self._build_fast_path() if settings.fast_path else None
-        self._parser = Parser(log=self._log)
+        self._parser = Parser(log=self._log, observer=_Unobserved())
         self._policy = PolicyFollower(
             self._parser,
             on_changed=self._changed,
@@ -222,7 +229,7 @@ class _Control:
         listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(EvictionLog(self._log).write, "health"),
+            on_evicted=log_evictions(self._log, "health"),
         )
         address = self._settings.health_listen
         try:

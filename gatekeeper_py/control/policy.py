@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, cast
 
-from gatekeeper_py.core.policy.document import Mode, PolicyDocument, PolicyError
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.document import Mode, PolicyError
+from gatekeeper_py.core.policy.policy import Policy, Rewriting
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.parser.process import Fetch, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
@@ -34,35 +34,6 @@ LONGEST_WAIT_SECONDS: Final = 3600.0
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
 """First and longest pause before a policy is parsed again after a failure that may be temporary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrites:
-    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
-
-    possible: bool
-    until: datetime | None = None
-
-
-def rewrites(policy: Policy, now: datetime) -> Rewrites:
-    """Return whether a policy can rewrite images: it has mirrors or pins, and mutates in some namespace.
-
-    If rules or mirrors get a new field that makes them rewrite images, add the field here.
-    """
-    document: PolicyDocument = policy.document
-    sources: list[datetime | None] = [None] if document.mirrors else []
-    sources += [rule.until for rule in document.allow if rule.pin]
-    modes: list[datetime | None] = [None] if policy.mode == "mutate" else []
-    modes += [each.until for each in document.namespaces if each.mode == "mutate"]
-    ends = [_end(each, now) for each in (sources, modes)]
-    if any(end is not None and end <= now for end in ends):
-        return Rewrites(possible=False)
-    return Rewrites(possible=True, until=min((end for end in ends if end is not None), default=None))
-
-
-def _end(untils: list[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if the list is empty."""
-    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,7 +146,7 @@ class PolicyFollower:
             else:
                 self._problem = self.refused = ""
                 self._stop_timer()
-                self._apply(rewrites(policy, self._now()))
+                self._apply(policy.rewriting(self._now()))
                 if not delivery.problem:
                     known = replace(known, policy=policy)
         self._on_known(known)
@@ -196,7 +167,7 @@ class PolicyFollower:
             raise PolicyError(report.findings)
         return found[0]
 
-    def _apply(self, found: Rewrites) -> None:
+    def _apply(self, found: Rewriting) -> None:
         if found.possible or self.mutates is None:
             self.mutates = found.possible
             if found.possible and found.until is not None:

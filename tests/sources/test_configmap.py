@@ -209,7 +209,7 @@ class TestReloading:
         counts = CacheCounts()
         metrics = Metrics(live, counts)
         log = RecordingLog()
-        parser = Parser(log=log)
+        parser = Parser(log=log, observer=metrics)
         reloader = Reloader(
             live,
             parser,

@@ -12,7 +12,6 @@ from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
 from gatekeeper_py.control.configurations import DesiredState, as_found, complete, planned
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
-from gatekeeper_py.control.policy import rewrites
 from gatekeeper_py.control.status.reading import (
     Facts,
     PodFacts,
@@ -312,7 +311,7 @@ class _Assessment:
         target, live = self._installation.target, self._facts.webhooks
         state = DesiredState(settings=None, mutates=True)
         if self._has_controller:
-            mutates = None if policy is None else rewrites(policy, self._now).possible
+            mutates = None if policy is None else policy.rewriting(self._now).possible
             state = DesiredState(settings=settings, mutates=mutates)
         nothing = paused or self._facts.namespace is None
         plan = [] if nothing else planned(target, live, state, as_found(target, live))
@@ -406,7 +405,7 @@ class _Assessment:
 
     def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
         answering = [each for each in self._facts.controllers if not each.problem]
-        if policy is None or paused or not answering or not rewrites(policy, self._now).possible:
+        if policy is None or paused or not answering or not policy.rewriting(self._now).possible:
             return
         if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
             self._problems.append("the mutating webhook is not active yet")
