@@ -21,7 +21,7 @@ from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.enforcement import ApiServers, Prover
 from gatekeeper_py.control.events import Events
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS
-from gatekeeper_py.control.fastpath.probe import DryRun, RemovalProbe, dry_run
+from gatekeeper_py.control.fastpath.probe import RemovalProbe, dry_run
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
 from gatekeeper_py.control.installation import Installation
@@ -278,7 +278,7 @@ class _Control:
     def _build_fast_path(self) -> FastPathController:
         namespace = self._settings.probe_namespace or ""
 
-        async def probe(image: ProbeImage) -> DryRun:
+        async def probe(image: ProbeImage) -> str:
             return await dry_run(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])
 
         return FastPathController(

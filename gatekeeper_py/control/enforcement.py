@@ -19,7 +19,7 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.metrics import EnforcementMetrics, Outcome
-from gatekeeper_py.control.probe_pod import IMAGE_PATH, Answer
+from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
 from gatekeeper_py.core.admission.messages import NOT_APPROVED, PROBLEM, REJECTIONS
 from gatekeeper_py.core.policy.policy import Policy
@@ -58,7 +58,7 @@ REJECTED: Final = (NOT_APPROVED, *REJECTIONS.values(), PROBLEM)
 
 MAX_PROBLEM: Final = 300
 
-Send = Callable[[str, str], Awaitable[Answer]]
+Send = Callable[[str, str], Awaitable[ProbeAnswer]]
 """Takes the address of an API server (or ``CONFIGURED``) and an image; creates the probe Pod."""
 
 
@@ -87,7 +87,7 @@ def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
     return compiled.plan(namespace, image) is None and not compiled.decide(namespace, image).approved
 
 
-def read_answer(answer: Answer, token: str) -> Proof:
+def read_answer(answer: ProbeAnswer, token: str) -> Proof:
     """Return the result that an answer proves.
 
     An answer proves enforcement only if our webhook denied the Pod, or warned about its image (mode
@@ -143,7 +143,7 @@ class ApiServers:
         except ApiError:
             return ()
 
-    async def send(self, server: str, image: str) -> Answer:
+    async def send(self, server: str, image: str) -> ProbeAnswer:
         """Create a probe Pod at an API server; an empty address means the configured server."""
         cluster = self._cluster
         if not server:

@@ -25,7 +25,7 @@ IMAGE_PATH: Final = "spec.containers[0].image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeAnswer:
     """An answer of the API server. ``status`` is 0 if there was none; ``problem`` is then the reason."""
 
     status: int = 0
@@ -39,7 +39,7 @@ class Answer:
         return message_of(self.body)
 
 
-async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> Answer:
+async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> ProbeAnswer:
     """Create one Pod in dry run; never raise for an answer or a failure of the API server.
 
     Each call opens a new session, because several API servers may share the address.
@@ -47,7 +47,7 @@ async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, im
     try:
         session = await connect()
     except SettingsError as problem:
-        return Answer(problem=str(problem))
+        return ProbeAnswer(problem=str(problem))
     try:
         response = await session.request(
             "POST",
@@ -59,11 +59,11 @@ async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, im
         try:
             body = await response.read()
             warnings = tuple(response.headers.getall("Warning", []))
-            return Answer(status=response.status, body=body, warnings=warnings)
+            return ProbeAnswer(status=response.status, body=body, warnings=warnings)
         finally:
             response.release()
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, SettingsError) as problem:
-        return Answer(problem=failure_of(problem).text)
+        return ProbeAnswer(problem=failure_of(problem).text)
     finally:
         await session.close()
 

@@ -29,7 +29,7 @@ from gatekeeper_py.control.enforcement import (
     rejects_valid_probes,
 )
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, Outcome
-from gatekeeper_py.control.probe_pod import Answer, pod
+from gatekeeper_py.control.probe_pod import ProbeAnswer, pod
 from gatekeeper_py.control.webhooks.templates import POD_MUTATION, POD_VALIDATION, WORKLOAD_VALIDATION
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.review import parse
@@ -48,11 +48,13 @@ def status(message: str) -> bytes:
     return json.dumps({"kind": "Status", "message": message}).encode()
 
 
-def answer(code: int, message: str = "", *warnings: str) -> Answer:
-    return Answer(status=code, body=status(message), warnings=tuple(f'299 - "{each}"' for each in warnings))
+def answer(code: int, message: str = "", *warnings: str) -> ProbeAnswer:
+    return ProbeAnswer(
+        status=code, body=status(message), warnings=tuple(f'299 - "{each}"' for each in warnings)
+    )
 
 
-def judged(policy: Policy, image: str) -> Answer:
+def judged(policy: Policy, image: str) -> ProbeAnswer:
     """Return the answer of an API server to the probe Pod if a replica with this policy reviews it."""
     raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
     document = {**raw, "namespace": NAMESPACE, "object": pod(image)}
@@ -173,11 +175,11 @@ NAMED = f'container "probe" (spec.containers[0].image): {IMAGE} is not approved'
             "the API server got no answer from the webhook",
             id="not-reached",
         ),
-        pytest.param(Answer(status=502, body=b"<html>"), "answered 502", id="not-json"),
-        pytest.param(Answer(status=500, body=b'{"message": 1}'), "answered 500", id="no-text"),
+        pytest.param(ProbeAnswer(status=502, body=b"<html>"), "answered 502", id="not-json"),
+        pytest.param(ProbeAnswer(status=500, body=b'{"message": 1}'), "answered 500", id="no-text"),
     ],
 )
-def test_everything_else_proves_nothing(found: Answer, problem: str) -> None:
+def test_everything_else_proves_nothing(found: ProbeAnswer, problem: str) -> None:
     proof = read_answer(found, TOKEN)
     assert proof.outcome == "not_enforced"
     assert problem in proof.problem
@@ -185,7 +187,7 @@ def test_everything_else_proves_nothing(found: Answer, problem: str) -> None:
 
 
 def test_an_api_server_that_does_not_answer_proves_nothing_either_way() -> None:
-    assert read_answer(Answer(problem="cannot connect"), TOKEN) == Proof(
+    assert read_answer(ProbeAnswer(problem="cannot connect"), TOKEN) == Proof(
         outcome="unreachable", problem="cannot connect"
     )
 
@@ -268,8 +270,8 @@ async def test_a_probe_goes_to_the_server_that_is_named(one_server: FakeCluster)
     assert cluster.connections == [("10.0.0.1:6443", SERVER_NAME), ("", "")]
 
 
-SILENT = Answer(problem="cannot connect")
-ADMITTED = Answer(status=201, body=b"{}")
+SILENT = ProbeAnswer(problem="cannot connect")
+ADMITTED = ProbeAnswer(status=201, body=b"{}")
 
 
 class Enough(Exception):
@@ -281,7 +283,7 @@ class World:
 
     def __init__(self) -> None:
         self.servers: Sequence[str] = ()
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, ProbeAnswer] = {}
         self.sent: list[tuple[str, str]] = []
         self.armed = True
         self.rejects_valid_images = True
@@ -303,10 +305,10 @@ class World:
     async def addresses(self) -> Sequence[str]:
         return self.servers
 
-    async def send(self, server: str, image: str) -> Answer:
+    async def send(self, server: str, image: str) -> ProbeAnswer:
         self.sent.append((server, image))
         text = f'admission webhook \\"{POD_VALIDATION}\\" denied the request: {image}'
-        refused = Answer(status=403, body=f'{{"message": "{text}"}}'.encode())
+        refused = ProbeAnswer(status=403, body=f'{{"message": "{text}"}}'.encode())
         return self.answers.get(server, refused)
 
     def sample(self, name: str, **labels: str) -> float | None:

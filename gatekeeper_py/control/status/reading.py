@@ -62,13 +62,13 @@ class Facts:
     """
 
     namespace: dict[str, Any] | None
-    owner: dict[str, Any] | None
-    service: dict[str, Any] | None
-    deployment: dict[str, Any] | None
-    controller: dict[str, Any] | None
-    policy: dict[str, Any] | None
-    settings: dict[str, Any] | None
-    secret: dict[str, Any] | None
+    owner: dict[str, Any] | None = None
+    service: dict[str, Any] | None = None
+    deployment: dict[str, Any] | None = None
+    controller: dict[str, Any] | None = None
+    policy: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    secret: dict[str, Any] | None = None
     secret_readable: bool = True
     webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
     replicas: tuple[PodFacts, ...] = ()
@@ -83,16 +83,7 @@ async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Ins
     """
     namespace = await api.get(installation.namespace_path)
     if namespace is None:
-        return Facts(
-            namespace=None,
-            owner=None,
-            service=None,
-            deployment=None,
-            controller=None,
-            policy=None,
-            settings=None,
-            secret=None,
-        )
+        return Facts(namespace=None)
     owner, service, deployment, controller, settings, validating, mutating = await asyncio.gather(
         api.get(installation.owner_path),
         api.get(installation.service_path),

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from control.world import START, FakeCluster, desired
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView, unknown, view
-from gatekeeper_py.control.fastpath.probe import DryRun, RemovalProbe
+from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
 from gatekeeper_py.control.metrics import FastPathMetrics
@@ -100,7 +100,7 @@ class Setup:
         self.probed: list[str] = []
         self.slept: list[float] = []
         self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.probe_result: Callable[[ProbeImage], DryRun] = lambda _image: DryRun(called=True)
+        self.probe_result: Callable[[ProbeImage], str] = lambda _image: ""
         self.probing = probing
         self.expected: tuple[Desired, ...] = (VALIDATE, MUTATE)
         if armed:
@@ -137,7 +137,7 @@ class Setup:
         self.slept.append(seconds)
         await self.at_sleep()
 
-    async def probe(self, candidate: ProbeImage) -> DryRun:
+    async def probe(self, candidate: ProbeImage) -> str:
         self.probed.append(candidate.image)
         return self.probe_result(candidate)
 

@@ -27,7 +27,6 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath import conditions
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
-from gatekeeper_py.control.fastpath.probe import DryRun
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
 from gatekeeper_py.control.webhooks.desired import CONDITION_NAME, NO_CONDITIONS
@@ -107,10 +106,10 @@ async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
 
 
 async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wide: Setup) -> None:
-    wide.probe_result = lambda _image: DryRun(called=False)
+    wide.probe_result = lambda _image: "403 exceeded quota"
     pause = await wide.deliver(TIGHT)
     assert not wide.recorder.in_step
-    wide.probe_result = lambda _image: DryRun(called=True)
+    wide.probe_result = lambda _image: ""
     wide.clock += pause
     await wide.controller.step()
     assert wide.recorder.in_step
@@ -121,7 +120,7 @@ async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wid
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """The API server may take fifteen seconds for the probe."""
 
-    async def hangs(_image: ProbeImage) -> DryRun:
+    async def hangs(_image: ProbeImage) -> str:
         wide.controller.deliver(known(OTHER))
         await asyncio.Event().wait()
         raise AssertionError
