@@ -9,7 +9,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,8 @@ import trustme
 
 from builders import policy_text
 from cluster.following import Connect, Followed
-from fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
+from fakeapi import TOKEN, FakeApi, until
+from faults.following import following
 from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.control import probe_pod
@@ -558,42 +558,13 @@ class TestServe:
 
         assert problem in capfd.readouterr().err
 
-    async def test_serves_the_configmaps_policy_in_little_memory(
-        self, start: Callable[..., Any], tmp_path: Path
-    ) -> None:
-        api = await start()
-        api.apply(policy_text())
-        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        options = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--tls-self-signed"]
-        addresses = ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gatekeeper_py",
-            "serve",
-            *options,
-            *addresses,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert process.stdout is not None
-            lines: list[dict[str, Any]] = []
-            end = time.monotonic() + 20
-            while not any(line["event"] == "policy_loaded" for line in lines):
-                async with asyncio.timeout(end - time.monotonic()):
-                    lines.append(json.loads(await process.stdout.readline()))
-            await until(lambda: api.watching)
-            resident = resident_mebibytes(process.pid)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                rest = await process.stdout.read()
-                assert await process.wait() == 0
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    async def test_serves_the_configmaps_policy_in_little_memory(self, tmp_path: Path) -> None:
+        async with following(tmp_path, policy_text()) as source:
+            await until(lambda: source.api.watching)
+            resident = resident_mebibytes(source.server.process.pid)
+            source.server.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(source.server.code) == 0
+            await until(lambda: source.api.watching == 0)
 
         assert resident < 120
-        assert b"Traceback" not in rest
-        assert not [line for line in lines if line["level"] in {"warning", "error"}]
-        await until(lambda: api.watching == 0)
+        assert source.server.errors == ""

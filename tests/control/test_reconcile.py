@@ -168,16 +168,13 @@ async def test_a_missing_part_alarms_and_the_cluster_stays_closed(armed: World, 
     assert ("delete", VALIDATING) not in armed.cluster.writes()
 
 
-async def test_an_unusable_secret_alarms(armed: World) -> None:
+async def test_what_does_not_work_alarms(armed: World) -> None:
     armed.cluster.edit(SECRET, lambda it: it.update(data={"ca.crt": "!"}))
-    assert "holds no usable certificate" in (await armed.reconcile()).alarms["secret"]
-
-
-async def test_replicas_that_do_not_answer_alarm(armed: World) -> None:
     for replica in armed.replicas:
         replica.judges = False
     report = await armed.reconcile()
     assert report.armed
+    assert "holds no usable certificate" in report.alarms["secret"]
     assert report.alarms["endpoints"]
 
 
@@ -296,37 +293,30 @@ async def test_unknown_settings_leave_what_exists_but_rotate_its_certificates(ar
             "conditions",
             id="foreign-condition",
         ),
+        pytest.param(None, "deleted", id="deleted"),
     ],
 )
 async def test_after_a_start_without_settings_later_changes_are_repaired(
-    armed: World, edit: Callable[[dict[str, Any]], object], kind: str
+    armed: World, edit: Callable[[dict[str, Any]], object] | None, kind: str
 ) -> None:
-    """The controller keeps the configuration that it found at its start, and reverts later edits."""
+    """The controller keeps the configuration that it found at its start, and reverts later changes.
+
+    A deleted configuration gets its exemptions back. Without them, the cluster might not recover.
+    """
     process, unknown = armed.process(), replace(BOTH, settings=None)
     found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
     await armed.reconcile(None, found)
     before = armed.cluster.objects[VALIDATING]["webhooks"]
     await armed.reconcile(process, unknown)
-    armed.cluster.edit(VALIDATING, lambda it: edit(it["webhooks"][0]))
+    if edit is None:
+        del armed.cluster.objects[VALIDATING]
+    else:
+        armed.cluster.edit(VALIDATING, lambda it: edit(it["webhooks"][0]))
     report = await armed.reconcile(process, unknown)
     assert report.changes.repaired == (VALIDATING_NAME,)
     assert report.changes.tampering == (kind,)
     assert armed.cluster.objects[VALIDATING]["webhooks"] == before
     assert not (await armed.reconcile(process, unknown)).changes.any
-
-
-async def test_after_a_start_without_settings_a_deleted_configuration_comes_back_as_it_was(
-    armed: World,
-) -> None:
-    """The configuration gets its exemptions back. Without them, the cluster might not recover."""
-    process, unknown = armed.process(), replace(BOTH, settings=None)
-    found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
-    await armed.reconcile(None, found)
-    before = armed.cluster.objects[VALIDATING]["webhooks"]
-    await armed.reconcile(process, unknown)
-    del armed.cluster.objects[VALIDATING]
-    assert (await armed.reconcile(process, unknown)).changes.repaired == (VALIDATING_NAME,)
-    assert armed.cluster.objects[VALIDATING]["webhooks"] == before
 
 
 async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:
