@@ -36,7 +36,12 @@ class ProbeAnswer:
     @property
     def message(self) -> str:
         """The message of the Status object in the body; empty if there is none."""
-        return message_of(self.body)
+        try:
+            document = orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return ""
+        message = document.get("message") if isinstance(document, dict) else None
+        return message if isinstance(message, str) else ""
 
 
 async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> ProbeAnswer:
@@ -93,13 +98,3 @@ def pod(image: str) -> dict[str, Any]:
             ],
         },
     }
-
-
-def message_of(body: bytes) -> str:
-    """Return the message of a Status object; empty if the body is something else."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    message = document.get("message") if isinstance(document, dict) else None
-    return message if isinstance(message, str) else ""

@@ -11,11 +11,11 @@ import pytest
 from control.world import BOTH, VALIDATING, World
 from gatekeeper_py.control.configurations import Changes, DesiredState
 from gatekeeper_py.control.reconcile import Passes
-from gatekeeper_py.control.webhooks.desired import CONDITION_NAME, Conditions, with_conditions
+from gatekeeper_py.control.webhooks.desired import Conditions, with_conditions
 from gatekeeper_py.control.webhooks.drift import TAMPERINGS, tampering_in
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, mutating, validating
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
 CONDITIONS = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
 
@@ -114,7 +114,7 @@ async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
 
     def edit(document: dict[str, Any]) -> None:
         for each in pods(document)["matchConditions"]:
-            if each["name"] == CONDITION_NAME:
+            if each["name"] == FAST_PATH_CONDITION:
                 each["expression"] = "false"
 
     world.cluster.edit(VALIDATING, edit)

@@ -25,7 +25,6 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.desired import (
-    CONDITION_NAME,
     NO_CONDITIONS,
     Conditions,
     carries,
@@ -39,7 +38,7 @@ from gatekeeper_py.control.webhooks.templates import (
     POLICY_GUARD,
     VALIDATING_NAME,
 )
-from gatekeeper_py.core.names import FAST_PATH_REVISION, PAUSED_UNTIL
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION, PAUSED_UNTIL
 
 SECRET = INSTALLATION.secret_path
 
@@ -599,7 +598,7 @@ async def test_a_pass_without_a_fast_path_removes_every_condition(armed: World, 
     assert report.changes.updated[0] == VALIDATING_NAME
     assert not report.changes.conditions_differ
     for path in CONFIGURATIONS:
-        assert CONDITION_NAME not in str(armed.cluster.objects[path])
+        assert FAST_PATH_CONDITION not in str(armed.cluster.objects[path])
         assert FAST_PATH_REVISION not in str(armed.cluster.objects[path])
 
 

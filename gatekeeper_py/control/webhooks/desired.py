@@ -20,9 +20,6 @@ PLURALS: Final = {
 }
 
 
-CONDITION_NAME: Final = FAST_PATH_CONDITION
-
-
 def collection_path(kind: str) -> str:
     """Return the path that lists all configurations of a kind."""
     return f"/apis/{API_VERSION}/{PLURALS[kind]}"
@@ -48,8 +45,10 @@ class Conditions:
         expression = self.expressions.get(webhook["name"])
         if expression is None:
             return dict(webhook)
-        own = [each for each in webhook.get("matchConditions") or () if each.get("name") != CONDITION_NAME]
-        condition = {"name": CONDITION_NAME, "expression": expression}
+        own = [
+            each for each in webhook.get("matchConditions") or () if each.get("name") != FAST_PATH_CONDITION
+        ]
+        condition = {"name": FAST_PATH_CONDITION, "expression": expression}
         return {**webhook, "matchConditions": [*own, condition]}
 
     def annotations(self, names: Sequence[str]) -> dict[str, str]:
@@ -163,13 +162,13 @@ def with_conditions(live: Mapping[str, Any], names: Sequence[str], conditions: C
 def without_conditions(webhook: Mapping[str, Any]) -> dict[str, Any]:
     """Return a webhook without the fast path's condition."""
     rest = {key: value for key, value in webhook.items() if key != "matchConditions"}
-    own = [each for each in webhook.get("matchConditions") or () if each.get("name") != CONDITION_NAME]
+    own = [each for each in webhook.get("matchConditions") or () if each.get("name") != FAST_PATH_CONDITION]
     return {**rest, "matchConditions": own} if own else rest
 
 
 def _expressions(webhook: Mapping[str, Any]) -> list[Any]:
     conditions = webhook.get("matchConditions") or ()
-    return [each.get("expression") for each in conditions if each.get("name") == CONDITION_NAME]
+    return [each.get("expression") for each in conditions if each.get("name") == FAST_PATH_CONDITION]
 
 
 def _revision(live: Mapping[str, Any]) -> Any:

@@ -26,8 +26,8 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath import conditions
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath.reconcile import UNSEEN_SECONDS
-from gatekeeper_py.control.webhooks.desired import CONDITION_NAME, NO_CONDITIONS
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
 NOTHING_PRE_APPROVED = HEAD + "allow: ['foo:443/']\n"
 
@@ -236,7 +236,7 @@ def refuse_expressions(setup: Setup, status: int) -> Callable[[], None]:
     replace = setup.cluster.replace
 
     async def picky(path: str, document: dict[str, Any]) -> None:
-        if CONDITION_NAME in str(document):
+        if FAST_PATH_CONDITION in str(document):
             raise ApiError("replace", path, status, "")
         await replace(path, document)
 

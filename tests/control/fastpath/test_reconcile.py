@@ -29,8 +29,8 @@ from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
-from gatekeeper_py.control.webhooks.desired import CONDITION_NAME, NO_CONDITIONS
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 
 
@@ -54,7 +54,7 @@ async def test_an_armed_webhook_gets_its_conditions(setup: Setup) -> None:
     assert setup.conditions() == ["wide", "wide"]
     live = setup.cluster.objects[VALIDATE.path]
     assert live["metadata"]["annotations"] == {FAST_PATH_REVISION: parse_policy(WIDE).revision}
-    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [CONDITION_NAME]
+    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [FAST_PATH_CONDITION]
     assert "matchConditions" not in live["webhooks"][1]
     assert setup.recorder.in_step
     assert setup.recorder.rules == {"validating": 2, "mutating": 2}
