@@ -65,7 +65,7 @@ def judge(job: Job) -> Iterator[Reply]:
         return
     if job.send_document:
         yield from document_messages(policy.document)
-    yield Linted(policy.lint(job.instant))
+    yield Linted(() if job.instant is None else policy.lint(job.instant))
 
 
 def _answer(job: Job, send: Callable[[bytes], None]) -> bool:
