@@ -69,11 +69,11 @@ def _arena(
     it.close()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_crowd_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
+@pytest.mark.parametrize("name", LARGE_ROWS)
 async def test_a_crowd_does_not_delay_reviews_at_5000_connections(large_arena: Arena, name: str) -> None:
     await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack(), LARGE_GROWTH)

@@ -47,6 +47,6 @@ def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
     it.close()
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_costly_request_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
