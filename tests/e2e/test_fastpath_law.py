@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final
-from uuid import uuid4
 
 import pytest
 
 from builders import review
 from e2e import adversary
+from e2e.acting import Document, decoded, images_of, send_all
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.policy.document import Mode
-from tools.controlplane.components import API_ADDRESS
+from tools.controlplane.plane import ControlPlane
 from tools.installation.fastpath import Site
 from tools.installation.product import MUTATING, pod
 from tools.polling import wait_until
-
-CLIENTS: Final = 8
 
 POLICIES: Final[dict[str, tuple[Mode, *tuple[str, ...]]]] = {
     "registries": (
@@ -164,71 +157,33 @@ TEXTS: Final[dict[str, str]] = {
 class Result:
     """One Pod: as it was sent, as it would be stored, and which webhooks were called."""
 
-    sent: dict[str, Any]
+    sent: Document
     status: int
-    stored: dict[str, Any]
+    stored: Document
     called: frozenset[str]
 
 
-class Clients:
-    """Sends Pods in dry run, each with an audit ID to find its audit event."""
+def results(plane: ControlPlane, method: str, path: str, documents: Iterable[Document]) -> list[Result]:
+    """Send Pods in dry run; the audit log tells which of our endpoints each request reached."""
+    begin = plane.audit_bytes()
+    kind = "strategic-merge-patch+json" if method == "PATCH" else "json"
+    replies = send_all(plane, method, path, documents, kind=kind)
+    audits = {reply.audit for reply in replies}
+    called: dict[str, frozenset[str]] = {}
 
-    def __init__(self, site: Site, namespace: str) -> None:
-        self.site = site
-        self.path = f"/api/v1/namespaces/{namespace}/pods"
+    def complete() -> bool:
+        for event in plane.audit_events(since=begin):
+            if event["auditID"] in audits and event["stage"] == "ResponseComplete":
+                text = json.dumps(event.get("annotations") or {})
+                called[event["auditID"]] = frozenset(
+                    endpoint
+                    for endpoint, name in (("validating", "validation"), ("mutating", "mutation"))
+                    if f"pods.image-{name}-webhook.gatekeeper-py" in text
+                )
+        return len(called) == len(audits)
 
-    def create(self, documents: Iterable[dict[str, Any]]) -> list[Result]:
-        """Create each Pod."""
-        return self._send("POST", f"{self.path}?dryRun=All", documents)
-
-    def debug(self, name: str, images: Iterable[str]) -> list[Result]:
-        """Add an ephemeral container to a Pod, one for each image."""
-        containers = ({"name": "debug", "image": image} for image in images)
-        patches = ({"spec": {"ephemeralContainers": [each]}} for each in containers)
-        return self._send("PATCH", f"{self.path}/{name}/ephemeralcontainers?dryRun=All", patches)
-
-    def _send(self, method: str, path: str, documents: Iterable[dict[str, Any]]) -> list[Result]:
-        kind = "application/strategic-merge-patch+json" if method == "PATCH" else "application/json"
-        connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
-        for _ in range(CLIENTS):
-            connections.put(
-                http.client.HTTPSConnection(*API_ADDRESS, context=self.site.plane.tls, timeout=60)
-            )
-
-        begin = self.site.plane.audit_bytes()
-
-        def send(document: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, Any], str]:
-            connection, audit = connections.get(), str(uuid4())
-            connection.request(method, path, json.dumps(document), {"Content-Type": kind, "Audit-ID": audit})
-            response = connection.getresponse()
-            body = json.loads(response.read())
-            connections.put(connection)
-            return document, response.status, body, audit
-
-        with ThreadPoolExecutor(CLIENTS) as pool:
-            answers = list(pool.map(send, documents))
-        for _ in range(CLIENTS):
-            connections.get().close()
-        called = self._called_endpoints({audit for *_, audit in answers}, begin)
-        return [Result(sent, status, stored, called[audit]) for sent, status, stored, audit in answers]
-
-    def _called_endpoints(self, audits: set[str], begin: int) -> dict[str, frozenset[str]]:
-        """Return which of our endpoints each request reached. The audit log is read from ``begin`` on."""
-        found: dict[str, frozenset[str]] = {}
-
-        def complete() -> bool:
-            for event in self.site.plane.audit_events(since=begin):
-                if event["auditID"] in audits and event["stage"] == "ResponseComplete":
-                    audit_text = json.dumps(event.get("annotations") or {})
-                    found[event["auditID"]] = frozenset(
-                        endpoint
-                        for endpoint, name in (("validating", "validation"), ("mutating", "mutation"))
-                        if f"pods.image-{name}-webhook.gatekeeper-py" in audit_text
-                    )
-            return len(found) == len(audits)
-
-        wait_until(complete, seconds=120, what="the audit events of all requests")
-        return found
+    wait_until(complete, seconds=120, what="the audit events of all requests")
+    return [Result(each.sent, each.status, each.body, called[each.audit]) for each in replies]
 
 
 @pytest.fixture(scope="module")
@@ -255,13 +210,13 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[s
     pods = list(adversary.pods(name, turn, approved))
     if name not in POLICIES:
         pods = pods[turn % 3 :: 3]
-    results = Clients(site, namespace).create(pods)
+    created = results(site.plane, "POST", f"/api/v1/namespaces/{namespace}/pods", pods)
     registered: list[Endpoint] = ["validating"]
     if site.product.get(MUTATING) is not None:
         registered.append("mutating")
-    for result in results:
+    for result in created:
         judge(result, fastpath, compiled, namespace, registered)
-    counts = Counter(outcome(result) for result in results)
+    counts = Counter(outcome(result) for result in created)
     totals.update(counts)
     assert counts["skipped"] > (30 if name in POLICIES else 0)
     assert counts["called and refused"] > (600 if name in POLICIES else 200)
@@ -272,14 +227,18 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[s
 def test_skipped_ephemeral_containers_are_approved(site: Site, namespace: str, totals: Counter[str]) -> None:
     """A Pod is never created with ephemeral containers; they are added later."""
     _, compiled = put(site, "registries")
-    site.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("debugged", "quay.io/org/app"))
-    results = Clients(site, namespace).debug("debugged", adversary.images())
-    for result in results:
+    path = f"/api/v1/namespaces/{namespace}/pods"
+    site.plane.api("POST", path, pod("debugged", "quay.io/org/app"))
+    patches = [
+        {"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}} for image in adversary.images()
+    ]
+    debugged = results(site.plane, "PATCH", f"{path}/debugged/ephemeralcontainers", patches)
+    for result in debugged:
         assert result.status in {200, 403, 422}, result
         if result.status == 200:
-            for image in images(result.stored):
+            for image in images_of(result.stored):
                 assert compiled.decide(namespace, image).approved, result
-    counts = Counter(outcome(result) for result in results)
+    counts = Counter(outcome(result) for result in debugged)
     totals.update(counts)
     assert counts["skipped"] > 30
     assert counts["called and refused"] > 300
@@ -310,29 +269,17 @@ def judge(
     if result.status == 403:
         assert "validating" in result.called, result
         return
-    for image in images(result.stored):
+    stored = images_of(result.stored)
+    assert stored
+    for image in stored:
         assert compiled.decide(namespace, image).approved, result
     if "mutating" not in result.called:
-        assert all(compiled.rewrite(namespace, image) is None for image in images(result.sent)), result
+        assert all(compiled.rewrite(namespace, image) is None for image in images_of(result.sent)), result
     views: dict[Endpoint, Any] = {"mutating": decoded(result.sent), "validating": result.stored}
     for endpoint in registered:
         seen = views[endpoint]
         request = wire.parse(review(seen, namespace=namespace))
         assert fastpath.skips(request, endpoint) is (endpoint not in result.called), result
-
-
-def decoded(value: Any) -> Any:
-    """Return a Pod as the mutating webhook gets it. An API server drops nulls."""
-    if isinstance(value, dict):
-        return {key: decoded(each) for key, each in value.items() if each is not None}
-    return [decoded(each) for each in value] if isinstance(value, list) else value
-
-
-def images(document: dict[str, Any]) -> list[str]:
-    """Yield every image of a Pod that an API server accepted."""
-    found = [str(slot.value) for slot in slots(POD, document, {})]
-    assert found
-    return found
 
 
 def outcome(result: Result) -> str:
