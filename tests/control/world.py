@@ -77,7 +77,7 @@ class Refused(Exception):
 
 
 class FakeCluster:
-    """The ``Cluster`` protocol over a dictionary, with resource versions and conflicts."""
+    """The ``KubernetesApi`` protocol over a dictionary, with resource versions and conflicts."""
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
