@@ -32,7 +32,7 @@ class InProcessParser(Parser):
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,

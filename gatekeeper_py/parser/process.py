@@ -186,12 +186,12 @@ class Parser:
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
     ) -> Judged:
-        """Parse a document and lint it as of an instant. Call this within ``turn``.
+        """Parse a document, and lint it as of an instant unless that is ``None``. Call this within ``turn``.
 
         ``mode`` replaces the document's mode. ``seconds`` limits the time until the document is parsed and,
         separately, the time for lint after the document was fetched. If the document is accepted,

@@ -54,7 +54,7 @@ def judge(job: messages.Job) -> Iterator[messages.Reply]:
         return
     if job.send_document:
         yield from messages.document_messages(policy.document)
-    yield messages.Linted(policy.lint(job.instant))
+    yield messages.Linted(() if job.instant is None else policy.lint(job.instant))
 
 
 def _answer(job: messages.Job, send: Callable[[bytes], None]) -> bool:

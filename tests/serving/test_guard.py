@@ -197,7 +197,7 @@ class SlowParser(InProcessParser):
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Any = None,
