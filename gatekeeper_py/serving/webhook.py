@@ -7,20 +7,21 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.guard import Writer, read_writer
+from gatekeeper_py.core.admission.guard import read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.runtime.slices import Steps, run_slice
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
@@ -35,6 +36,9 @@ from gatekeeper_py.serving.body import (
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.denials import Denials
+from gatekeeper_py.serving.guard import PolicyGuard
+from gatekeeper_py.serving.metrics import Endpoint, Metrics
 from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
@@ -45,8 +49,6 @@ MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
-
-Endpoint = Literal["validate", "mutate", "policy"]
 
 T = TypeVar("T")
 
@@ -97,55 +99,6 @@ class NeededLookups(NamedTuple):
     namespace: str
 
 
-class Observer(Protocol):
-    """Counts reviews for the metrics."""
-
-    @property
-    def inflight(self) -> Any: ...
-
-    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None: ...
-
-    def images(self, reason: str, count: int, *, approved: bool) -> None: ...
-
-    def rewrite(self, mirror: int) -> None: ...
-
-    def exemption(self, reason: str) -> None: ...
-
-    def http_error(self, code: int) -> None: ...
-
-
-class Denials(Protocol):
-    """Keeps the last denials for the status page; see ``serving.denials``."""
-
-    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
-
-
-class Guard(Protocol):
-    """Judges changes of the policy; see ``serving.guard``."""
-
-    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None: ...
-
-    async def judge(
-        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
-    ) -> Outcome: ...
-
-
-class Log(Protocol):
-    def debug(self, event: str, **keys: Any) -> Any: ...
-
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
-
-
-class Limit(Protocol):
-    """Limits how often lines of one kind are logged."""
-
-    def passes(self, kind: str) -> int | None: ...
-
-
 class Webhook:
     """Answers reviews with the live policy.
 
@@ -156,11 +109,11 @@ class Webhook:
     def __init__(
         self,
         live: LivePolicy,
-        guard: Guard,
+        guard: PolicyGuard,
         *,
-        observer: Observer,
+        observer: Metrics,
         log: Log,
-        limit: Limit,
+        limit: RateLimit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
         log_allowed: bool = False,
