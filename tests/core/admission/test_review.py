@@ -78,7 +78,9 @@ class TestParse:
     @pytest.mark.parametrize(
         ("document", "reason"),
         [
-            *((document, "not a JSON object") for document in (None, [], "AdmissionReview", 7)),
+            (None, "not a JSON object"),
+            ([], "not a JSON object"),
+            ("AdmissionReview", "not a JSON object"),
             ({}, "kind must be"),
             ({**changed_review(), "kind": "Pod"}, "kind must be"),
             ({**changed_review(), "kind": ["AdmissionReview"]}, "kind must be"),
