@@ -183,6 +183,7 @@ class TestChanged:
                 id="image-volume",
             ),
             pytest.param(pod("a", "b"), pod("a"), [], id="removed"),
+            pytest.param(pod(42), pod("a"), ["spec.containers[0].image"], id="in-place-of-a-number"),
             pytest.param(None, pod("a"), ["spec.containers[0].image"], id="no-old-object"),
             pytest.param("old", pod("a"), ["spec.containers[0].image"], id="old-object-of-the-wrong-type"),
             pytest.param(None, None, [""], id="no-object-at-all"),
