@@ -22,7 +22,6 @@ from recording import RecordingLog
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nallow: [a.io]\n"
 MIRRORS = "mirrors: [{from: docker.io, to: a.io/hub}]\n"
-PINS = HEAD.replace("a.io", "{image: a.io/app, pin: true}")
 MUTATE = HEAD + MIRRORS + "mode: mutate\n"
 ENFORCE = HEAD + MIRRORS + "mode: enforce\n"
 

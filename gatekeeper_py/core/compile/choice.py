@@ -9,7 +9,7 @@ from typing import Final
 
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
-from gatekeeper_py.core.images.entry import Budget, Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import Pattern
 
 MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
@@ -50,7 +50,7 @@ def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str
     ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``refuses``
     in "deny[0] b.io refuses all of it".
     """
-    choosing = _Choosing(EntryIndex(budget=Budget()), verb)
+    choosing = _Choosing(EntryIndex(), verb)
     choosing.excluded.extend(excluded)
     # Permanent rules come first: a rule that expires has no effect if a permanent one covers it.
     for candidate in sorted(candidates, key=lambda each: (each.until is not None, _widest_first(each))):

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.entry import (
     MAX_SCANNED,
-    Budget,
     Entry,
     EntryIndex,
     TooManyComparisonsError,
@@ -80,7 +79,7 @@ def test_the_index_looks_through_a_bounded_number_of_entries_side_by_side() -> N
 
 
 def test_comparisons_are_bounded() -> None:
-    index = EntryIndex(budget=Budget(left=10))
+    index = EntryIndex(left=10)
     index.extend(entry(f"a.io/x{number}") for number in range(8))
     assert len(list(index.overlapping(entry("a.io")))) == 8
     assert list(index.overlapping(entry("a.io/x1"))) == [

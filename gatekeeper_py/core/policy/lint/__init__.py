@@ -22,9 +22,8 @@ from gatekeeper_py.core.policy.finding import (
     Remarks,
 )
 from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
-from gatekeeper_py.core.policy.lint.dates import expiry
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
-from gatekeeper_py.core.policy.lint.modes import overridden_mode, rewriting_without_mirrors
+from gatekeeper_py.core.policy.lint.modes import expiry, overridden_mode, rewriting_without_mirrors
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
