@@ -15,8 +15,8 @@ from typing import Final
 from gatekeeper_py.children import frames
 from gatekeeper_py.children.confinement import Allowance
 from gatekeeper_py.children.program import begin
-from gatekeeper_py.core.policy import lint
 from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.parser.messages import (
@@ -38,7 +38,7 @@ NICENESS: Final = 10
 """Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
 overload, and too little to delay reviews."""
 
-_LOADED: Final = (lint, document)
+_LOADED: Final = (document,)
 """Modules that ``parse_policy`` imports when it is called. Here they are imported before limits are set."""
 
 
@@ -66,7 +66,7 @@ def judge(job: Job) -> Iterator[Reply]:
         return
     if job.send_document:
         yield from document_messages(policy.document)
-    yield Linted(policy.lint(job.instant))
+    yield Linted(lint(policy, job.instant))
 
 
 def _answer(job: Job, send: Callable[[bytes], None]) -> bool:

@@ -15,6 +15,7 @@ from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, par
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
     UNTIL,
@@ -154,7 +155,7 @@ def test_removing_dead_rules_changes_no_decision(
     """This holds for all of them and for some, now and later."""
     mirrored = [] if contradictory(mirrored) else mirrored
     policy = accepted({**a_document, "allow": a_document["allow"] + wide, "mirrors": mirrored})
-    dead = sorted(finding.path for finding in policy.lint(NOON) if finding.code == "dead-rule")
+    dead = sorted(finding.path for finding in lint(policy, NOON) if finding.code == "dead-rule")
     for instant in INSTANTS:
         compiled = policy.at(instant)
         for removed in (set(dead), set(dead[::2]), set(dead[1::2])):
@@ -167,7 +168,7 @@ def test_removing_dead_rules_changes_no_decision(
 @given(documents)
 def test_lint_is_total_and_its_places_exist(a_document: Document) -> None:
     text = text_of(a_document)
-    for finding in accepted(a_document).lint(NOON):
+    for finding in lint(accepted(a_document), NOON):
         assert finding.severity == "warning"
         assert finding.message
         assert 1 <= finding.line <= text.count("\n") + 1
@@ -222,7 +223,7 @@ def check_total(text: str, mode: str | None = None) -> None:
         assert findings
     else:
         assert len(policy.revision) == 12
-        policy.lint(NOON)
+        lint(policy, NOON)
         policy.at(NOON).decide(None, "nginx")
 
 

@@ -33,8 +33,9 @@ from gatekeeper_py.core.policy.lint.patterns import (
     mutable_hosts,
     one_segment,
 )
-from gatekeeper_py.core.policy.lint.subject import Linted, Subject
+from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
+from gatekeeper_py.core.policy.policy import Policy
 
 Check = Callable[[Subject], Iterator[Remark]]
 
@@ -61,7 +62,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
 """Each check with the codes of its findings."""
 
 
-def lint(policy: Linted, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
+def lint(policy: Policy, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
     """Return the warnings about a policy as of an instant, in the order of the text.
 
     At most 100 are listed, and one more counts the rest. The checks take turns, so that thousands of findings
