@@ -210,6 +210,32 @@ def test_no_pod_is_an_error(
         assert objection(document(form), sent, "validating") == ""
 
 
+@pytest.mark.parametrize(
+    ("lists", "skipped"),
+    [
+        pytest.param({"containers": 32}, True, id="32-containers"),
+        pytest.param({"containers": 33}, False, id="33-containers"),
+        pytest.param({"containers": 16, "initContainers": 16}, True, id="32-in-two-lists"),
+        pytest.param({"containers": 16, "initContainers": 17}, False, id="33-in-two-lists"),
+        pytest.param({"containers": 1, "volumes": 31}, True, id="31-image-volumes"),
+        pytest.param({"containers": 1, "volumes": 32}, False, id="32-image-volumes-and-a-container"),
+        pytest.param({"containers": 1, "others": 64}, True, id="64-volumes"),
+        pytest.param({"containers": 1, "others": 65}, False, id="65-volumes"),
+        pytest.param({"containers": 1, "volumes": 31, "others": 33}, True, id="both-kinds-of-volumes"),
+    ],
+)
+def test_a_pod_with_few_images_and_volumes_is_skipped(
+    evaluator: Evaluator, lists: dict[str, int], *, skipped: bool
+) -> None:
+    items = {key: [container(GOOD)] * count for key, count in lists.items() if key.endswith("ontainers")}
+    image_volume = {"name": "i", "image": {"reference": GOOD}}
+    volumes = [image_volume] * lists.get("volumes", 0) + [{"name": "e"}] * lists.get("others", 0)
+    review_document = of_pod(spec(volumes=volumes, **items))
+    answer = evaluator.evaluate(expression(), review_document)
+    assert (answer.matches, answer.error) == (not skipped, "")
+    assert skips(APPROVED["listed"], wire.parse(review_document)) is skipped
+
+
 def test_a_request_without_a_namespace_calls_the_webhook(evaluator: Evaluator) -> None:
     """Pods always have a namespace. Older API servers report an error for a missing field."""
     review_document = of_pod(pod(GOOD), namespace=None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +43,13 @@ def test_namespaces(one: tuple[str, ...], other: tuple[str, ...], covers: bool, 
     assert left.overlaps(right) is overlaps
     assert not entry("b.io", *one).overlaps(right)
     assert not entry("b.io", *one).covers(right)
+
+
+def test_an_entry_for_short_names_covers_no_longer_ones() -> None:
+    short = replace(entry("a.io"), longest=100)
+    assert entry("a.io").covers(short)
+    assert not short.covers(entry("a.io/x"))
+    assert short.overlaps(entry("a.io/x"))
 
 
 @pytest.mark.parametrize(

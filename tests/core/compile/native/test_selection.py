@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from builders import INSTANT, policy_text
@@ -17,7 +15,6 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.policy.document import PolicyDocument
 
 
 def selected(
@@ -222,16 +219,3 @@ def test_overrides_without_room_are_refused() -> None:
     )
     with pytest.raises(CannotExpress, match="namespaces: the expression for all of them would become"):
         found.mode_condition("warn")
-
-
-def test_every_field_of_the_document_has_a_position() -> None:
-    assert {field.name for field in dataclasses.fields(PolicyDocument)} == {
-        "mode",
-        "allow",
-        "deny",
-        "namespaces",
-        "mirrors",
-        "resources",
-        "registries",  # only configures look-ups
-        "message",
-    }
