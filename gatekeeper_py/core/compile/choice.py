@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -99,13 +100,8 @@ class _Choosing:
 
     def result(self) -> Choice:
         self.kept.sort(key=lambda each: _widest_first(each.candidate))
-        fitting, above = 0, len(self.kept) + 1
-        while above - fitting > 1:
-            middle = (fitting + above) // 2
-            if expression.fits(expression.expression(_assembled(self.kept[:middle]))):
-                fitting = middle
-            else:
-                above = middle
+        numbers = range(1, len(self.kept) + 1)
+        fitting = bisect_left(numbers, True, key=lambda number: not _fits(self.kept[:number]))
         for left_out in self.kept[fitting:]:
             self.problems[left_out.candidate.index] = TOO_LARGE
         included = {each.candidate.entry: each.candidate.index for each in self.kept}
@@ -119,6 +115,10 @@ class _Choosing:
             problems=self.problems,
             until=min((end for end in ends if end is not None), default=None),
         )
+
+
+def _fits(kept: Sequence[_Kept]) -> bool:
+    return expression.fits(expression.expression(_assembled(kept)))
 
 
 def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -105,13 +106,8 @@ def _count(fits: Callable[[int], bool], most: int) -> int:
     number = 1
     while number < most and fits(number):
         number *= 2
-    if number >= most and fits(most):
-        return most
-    least, beyond = number // 2, min(number, most)  # ``least`` fits, ``beyond`` does not
-    while beyond - least > 1:
-        middle = (least + beyond) // 2
-        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
-    return least
+    least = number // 2
+    return least + bisect_left(range(least + 1, min(number, most) + 1), True, key=lambda each: not fits(each))
 
 
 def approves(allow: Iterable[Entry]) -> Condition:
