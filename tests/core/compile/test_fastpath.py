@@ -303,17 +303,9 @@ OTHER_MIRROR: Final = "mirrors: [{from: z.io, to: b.io}]"
 @pytest.mark.parametrize(
     ("before", "after", "tightens"),
     [
-        pytest.param(("[a.io]", ""), ("[a.io]", ""), False, id="nothing"),
-        pytest.param(("[a.io]", ""), ("[a.io, b.io]", ""), False, id="one-more-rule"),
         pytest.param(("[a.io, b.io]", ""), ("[a.io]", ""), True, id="one-less"),
-        pytest.param(("[a.io/x]", ""), ("[a.io]", ""), False, id="wider"),
-        pytest.param(("[a.io]", ""), ("[a.io/x]", ""), True, id="narrower"),
-        pytest.param(("['a.io@*']", ""), ("[a.io]", ""), False, id="no-digest-required-any-more"),
-        pytest.param(("[a.io]", ""), ("['a.io@*']", ""), True, id="digest-required"),
         pytest.param(("[a.io]", ""), ("[a.io]", "deny: [a.io/x]"), True, id="denied"),
-        pytest.param(("[a.io]", "deny: [a.io/x]"), ("[a.io]", ""), False, id="not-denied-any-more"),
         pytest.param(("[a.io]", ""), ("[{image: a.io, until: 2027-01-01}]", ""), False, id="it-will-expire"),
-        pytest.param(("[a.io]", ""), ("[{image: a.io, namespaces: [b]}]", ""), True, id="one-namespace"),
         pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", MIRROR), True, id="rewritten-is-enough"),
         pytest.param(("[a.io]", ""), ("[a.io]", OTHER_MIRROR), True, id="the-first-mirror"),
         pytest.param(("[a.io]", OTHER_MIRROR), ("[a.io]", ""), False, id="the-last-mirror"),
