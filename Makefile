@@ -156,7 +156,7 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 
 manifests: setup ## generate files in k8s, in monitoring and in the Helm chart
 	$(BIN)/python -m tools.webhook_manifests
-	$(BIN)/python -m tools.monitoring
+	$(BIN)/python -m tools.monitoring.dashboard
 	$(BIN)/python -m tools.chart
 
 format: setup ## format the code
