@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+LATEST: Final = ROOT / "benchmarks" / "results" / "latest"
+"""The folder of results that are not committed."""
+
 PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client", "structlog")
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,9 +29,6 @@ COLUMNS: Final = (
     ("p99_without_ms", "p99 ms without look-up", "{:.2f}"),
     ("p99_with_ms", "p99 ms with look-up", "{:.1f}"),
     ("lookups", "look-ups", "{:,.0f}"),
-    ("stale_facts", "stale facts", "{:,.0f}"),
-    ("hostile_sent", "hostile bodies", "{:.0f}"),
-    ("hostile_worst_ms", "their worst ms", "{:.0f}"),
     ("failed", "failed", "{:.0f}"),
 )
 RANGED: Final = frozenset({"cpu_us", "p99_ms", "p99_without_ms"})
@@ -42,11 +39,13 @@ SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
 
 def write(results: Results, folder: Path) -> None:
     """Write ``load.md``, and the plots for which there are figures."""
-    plots = [name for name, figure in _plots(results) if _save(figure, folder / name)]
+    plots = dict(_plots(results))
+    for name, figure in plots.items():
+        save(figure, folder / name)
     (folder / "load.md").write_text("\n".join(_lines(results, plots)) + "\n", encoding="utf-8")
 
 
-def _lines(results: Results, plots: list[str]) -> Iterator[str]:
+def _lines(results: Results, plots: Iterable[str]) -> Iterator[str]:
     machine, versions = results["machine"], results["versions"]
     yield f"# Load on one core, {results['made']} ({results['scale']} run)"
     yield ""
@@ -134,8 +133,6 @@ def _plots(results: Results) -> Iterator[tuple[str, Figure]]:
         yield "latency-over-rate.svg", _latency(scenarios["S1"]["cases"])
     if any(f"S5/{size}" in scenarios.get("S5", {}).get("cases", {}) for size in SIZES):
         yield "cpu-over-size.svg", _cost(scenarios["S5"]["cases"], scenarios.get("S11", {}).get("cases", {}))
-    if "S7" in scenarios:
-        yield "memory-with-new-images.svg", _memory(scenarios["S7"]["cases"])
 
 
 def _latency(cases: dict[str, Any]) -> Figure:
@@ -191,23 +188,10 @@ def _cost(ours: dict[str, Any], peers: dict[str, Any]) -> Figure:
     return figure
 
 
-def _memory(cases: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="RSS, MiB", title="images never seen before")
-    for name, case in cases.items():
-        samples = case["last"]["rss_samples"]
-        axes.plot([at for at, _ in samples], [rss for _, rss in samples], label=name)
-    axes.set_ylim(bottom=0)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    return figure
-
-
-def _save(figure: Figure, file: Path) -> bool:
-    # The same figures give the same file.
+def save(figure: Figure, file: Path) -> None:
+    """Write a plot. The same figures give the same file."""
     with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None})
-    return True
 
 
 def main() -> None:

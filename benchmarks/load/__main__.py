@@ -16,15 +16,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine, report
-from benchmarks.goprogram import BuildError
 from benchmarks.load import running, steps, targets
 from benchmarks.load.bench import FULL, QUICK, Bench, WrongAnswer
 from benchmarks.load.generator import GeneratorFailed, build
 from benchmarks.load.running import say
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.server import NotReady
+from tools.gobuild import BuildError
 
-LATEST: Final = Path(__file__).resolve().parents[1] / "results" / "latest"
 PEERS: Final = "S11"
 
 
@@ -34,7 +33,7 @@ def main() -> int:
     size = parser.add_mutually_exclusive_group()
     size.add_argument("--quick", action="store_true", help="some minutes for all (the default)")
     size.add_argument("--full", action="store_true", help="more rounds, longer, more cases")
-    parser.add_argument("--out", type=Path, default=LATEST, help="directory for the results")
+    parser.add_argument("--out", type=Path, default=machine.LATEST, help="directory for the results")
     parser.add_argument(
         "--nice",
         type=int,

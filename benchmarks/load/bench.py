@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import ours
 from benchmarks.bodies import pod_review
-from benchmarks.load import certificates, processes
+from benchmarks.contestant import PLAIN, ours
+from benchmarks.load import generator, processes
 from benchmarks.load.bodyfiles import APPROVED, BodyFiles
 from benchmarks.load.cases import Case, Figures, Load, Meanwhile, ServerSpec
 from benchmarks.load.certificates import Certificate, KeyKind
@@ -92,7 +92,7 @@ class Bench:
 
     def certificate(self, kind: KeyKind) -> Certificate:
         if kind not in self._certificates:
-            self._certificates[kind] = certificates.make(self.folder, kind)
+            self._certificates[kind] = Certificate(self.folder, kind)
         return self._certificates[kind]
 
     def start(self, spec: ServerSpec) -> Server:
@@ -105,9 +105,7 @@ class Bench:
             text = self.registry().named(text)
             options = (*options, "--registry-config", str(self._registry_config))
         policy.write_text(text, encoding="utf-8")
-        contestant = spec.contestant or ours.contestant(
-            options=options, module=ours.PLAIN if spec.plain else "gatekeeper_py"
-        )
+        contestant = spec.contestant or ours(options=options, module=PLAIN if spec.plain else "gatekeeper_py")
         server = Server(
             contestant,
             policy=policy,
@@ -126,41 +124,14 @@ class Bench:
 
     def plan(self, load: Load, server: Server) -> Plan:
         """Return the generator's plan. A ``share`` must have been replaced by a rate."""
-        is_open = load.rate > 0
-        return {
-            "targets": [f"127.0.0.1:{server.port}"],
-            "server_name": "localhost",
-            "ca_file": "" if server.plain else str(server.certificate.ca),
-            "path": f"{load.path or server.contestant.path}?timeout=10s",
-            "mode": "open" if is_open else "closed",
-            "client": "own",
-            "rate": load.rate,
-            "connections": load.connections,
-            "warmup_seconds": self.scale.warmup if load.warmup is None else load.warmup,
-            "seconds": load.seconds or self.scale.seconds,
-            "max_idle": load.max_idle,
-            "max_dials": load.max_dials,
-            "max_in_flight": load.max_in_flight,
-            "timeout": load.timeout,
-            "fresh_connections": load.fresh_connections,
-            "check_revisions": load.check_revisions,
-            "bodies": [
-                {
-                    "file": str(self.bodies.path(part.body)),
-                    "weight": part.weight,
-                    "expect": part.verdict.expect(),
-                }
-                for part in load.parts
-            ],
-            "images": None
-            if load.images is None
-            else {
-                "format": self._image_format(load.images.format),
-                "count": load.images.count,
-                "zipf": load.images.zipf,
-                "fresh_share": load.images.fresh_share,
-            },
-        }
+        return generator.plan(
+            load,
+            server,
+            self.bodies,
+            seconds=load.seconds or self.scale.seconds,
+            warmup=self.scale.warmup if load.warmup is None else load.warmup,
+            named=self._image_format,
+        )
 
     def _image_format(self, text: str) -> str:
         if RUN in text:
@@ -216,28 +187,25 @@ class Bench:
         return figures
 
     def _cache(self, server: Server) -> tuple[float, float]:
-        return (
-            server.metric("gatekeeper_py_cache_hits_total"),
-            server.metric("gatekeeper_py_cache_misses_total"),
-        )
+        metrics = server.metrics()
+        return metrics.sum("cache_hits_total"), metrics.sum("cache_misses_total")
 
     def _lookups(self, server: Server) -> dict[str, float]:
-        """Return the numbers of requests to registries and of answers from facts that were too old."""
-        name = "gatekeeper_py_lookups_total"
-        stale = server.metric(name, 'result="stale"')
-        return {"lookups": server.metric(name) - stale, "stale_facts": stale}
+        """Return the number of requests to registries, without answers from facts that were too old."""
+        metrics = server.metrics()
+        return {"lookups": metrics.sum("lookups_total") - metrics.sum("lookups_total", 'result="stale"')}
 
     def _generate(
         self, plan: Plan, server: Server, case: Case | None
     ) -> tuple[dict[str, Any], Figures, list[tuple[float, float]], Figures]:
         """Return the generator's result, the server's CPU use, memory over time, and the step's figures."""
-        generator = Generator(plan, self.generator_place)
+        running = Generator(plan, self.generator_place)
         ended = threading.Event()
         samples: list[tuple[float, float]] = []
         extra: Figures = {}
         failures: list[BaseException] = []
         try:
-            generator.wait("measuring")
+            running.wait("measuring")
             start, before, busy = time.monotonic(), server.usage(), processes.busy_seconds()
 
             def sample() -> None:
@@ -256,16 +224,16 @@ class Bench:
             for thread in threads:
                 thread.start()
             try:
-                generator.wait("measured")
+                running.wait("measured")
                 after, length = server.usage(), time.monotonic() - start
                 busy = processes.busy_seconds() - busy
             finally:
                 ended.set()
                 for thread in threads:
                     thread.join()
-            result = generator.result()
+            result = running.result()
         finally:
-            generator.end()
+            running.end()
         if failures:
             raise failures[0]
         if result["wrong"]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from benchmarks.load.bench import Bench
     from benchmarks.load.server import Server
 
+GATEKEEPER_PY = "gatekeeper-py"
+"""The name of our own server."""
+
 CONNECTIONS = 16
 """Connections of a closed loop."""
 
@@ -116,7 +119,7 @@ class ServerSpec:
     verified: str = ""
     registry: str = ""
     contestant: Contestant | None = field(default=None, compare=False)
-    name: str = "gatekeeper-py"
+    name: str = GATEKEEPER_PY
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +171,8 @@ class Scenario:
     derive: Derive = lambda _figures: {}
     extra: Callable[[Bench], dict[str, Any]] | None = None
     """Measures figures that need no generator."""
+    check: Callable[[Server], None] = lambda _server: None
+    """Checks each server once it has started. Raises ``WrongAnswer``."""
 
 
 def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:

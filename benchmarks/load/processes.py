@@ -47,7 +47,7 @@ def usage(pid: int) -> Usage:
             used = cpu_seconds(each)
             own = used if each == pid else own
             cpu += used
-            rss += _rss_mib(each)
+            rss += rss_mib(each)
             files += sum(1 for _ in (PROC / str(each) / "fd").iterdir())
         except (FileNotFoundError, ProcessLookupError):
             if each == pid:
@@ -74,11 +74,15 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _rss_mib(pid: int) -> float:
-    for line in (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def status(pid: int) -> dict[str, str]:
+    """Return the fields of ``/proc/PID/status``."""
+    lines = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def rss_mib(pid: int) -> float:
+    """Return the resident memory of one process; 0 if it has ended and was not waited for."""
+    return int(status(pid).get("VmRSS", "0").split()[0]) / 1024
 
 
 def busy_seconds() -> float:

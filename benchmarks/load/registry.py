@@ -49,7 +49,7 @@ class ScriptedRegistry:
     """The registry as a process. Its hosts are ``localhost:PORT``; the certificate is for ``localhost``."""
 
     def __init__(self, certificate: Certificate, place: Place) -> None:
-        self._ca = certificate.ca
+        self._certificate = certificate
         self._process = subprocess.Popen(
             place.command(
                 [sys.executable, "-m", __name__, str(certificate.chain), str(certificate.key)],
@@ -74,7 +74,7 @@ class ScriptedRegistry:
     def request_count(self) -> int:
         """Return how many requests for manifests it has received."""
         host, _, port = self._hosts[FAST].partition(":")
-        context = ssl.create_default_context(cafile=self._ca)
+        context = self._certificate.trust()
         connection = http.client.HTTPSConnection(host, int(port), timeout=END_SECONDS, context=context)
         with closing(connection):
             connection.request("GET", "/asked")

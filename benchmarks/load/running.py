@@ -33,6 +33,7 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
                     continue
                 if case.server not in servers:
                     servers[case.server] = bench.start(case.server)
+                    scenario.check(servers[case.server])
                 figures = bench.measure(case, servers[case.server])
                 if case.alone:
                     servers.pop(case.server).end()

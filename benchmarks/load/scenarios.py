@@ -1,17 +1,19 @@
-"""The scenarios S1 to S9, S11, S13 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.churn``."""
+"""The scenarios S1 to S9, S11 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.cluster``."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from benchmarks.load import hostile, lookups, steps
-from benchmarks.load.bench import Bench
+from benchmarks.load import lookups, steps
+from benchmarks.load.bench import Bench, WrongAnswer
 from benchmarks.load.cases import (
     ALLOWED,
     CONNECTIONS,
     DENIED,
+    GATEKEEPER_PY,
     MODES,
     Case,
     Figures,
@@ -25,6 +27,9 @@ from benchmarks.load.cases import (
     median,
     one,
 )
+from benchmarks.load.server import Server
+from benchmarks.peers import corpus
+from benchmarks.peers.roster import contestants
 from benchmarks.policies import FIRST, LAST, UNLISTED
 
 MANY_RULES: Final = 100_000
@@ -135,10 +140,7 @@ def _storms(quick: bool) -> list[Case]:  # noqa: FBT001
             meanwhile=steps.storm, timeline=True,
         )
         for key in ("p256", "rsa")
-    ] + [
-        Case(name, stalled, ServerSpec(options=options), rounds, meanwhile=steps.stall, timeline=True)
-        for name, options in (("S4/stall", ()), ("S4/stall, 2,000 connections", roomy))
-    ]  # fmt: skip
+    ] + [Case("S4/stall", stalled, rounds=rounds, meanwhile=steps.stall, timeline=True)]  # fmt: skip
 
 
 def _connections(bench: Bench) -> dict[str, Any]:
@@ -270,57 +272,29 @@ def _overload_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _peers(_quick: bool) -> list[Case]:  # noqa: FBT001
-    # Build the peers only for S11: it takes minutes and needs Go and a second environment.
-    from benchmarks.peers import contestants  # noqa: PLC0415
-
+    # The peers are built only for S11: it takes minutes and needs Go and a second environment.
     servers = [ServerSpec()] + [ServerSpec(contestant=each, name=each.name) for each in contestants()]
     return [Case(f"S11/{server.name}/{body}", one(body), server) for body in SIZES[:3] for server in servers]
+
+
+def _check_peer(server: Server) -> None:
+    """Compare the answers of another server with the corpus of reviews. Raises ``WrongAnswer``."""
+    if server.contestant.name == GATEKEEPER_PY:
+        return  # a test compares its core with the corpus, with the policy for it
+    with contextlib.closing(server.connect()) as connection:
+        wrong = corpus.problems(lambda body: server.ask(connection, body))
+    if wrong:
+        raise WrongAnswer(f"{server.contestant.name}: {'; '.join(wrong)}")
 
 
 def _peer_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
     derived: dict[str, Any] = {}
     for name in figures:
         _, server, body = name.split("/", 1)[0], *name[len("S11/") :].rsplit("/", 1)
-        mine, theirs = median(figures, f"S11/gatekeeper-py/{body}"), median(figures, name)
-        if server != "gatekeeper-py" and mine and theirs:
+        mine, theirs = median(figures, f"S11/{GATEKEEPER_PY}/{body}"), median(figures, name)
+        if server != GATEKEEPER_PY and mine and theirs:
             derived[f"{server}/{body}"] = theirs / mine
     return derived
-
-
-QUIET: Final = "S13/nothing hostile"
-
-
-def _hostile(quick: bool) -> list[Case]:  # noqa: FBT001
-    # The rate is low, because this measures the longest wait of a review, not throughput.
-    probe = one("pod-7k", rate=200, seconds=3.0 if quick else 10.0)
-    rounds = 1 if quick else 3
-    return [
-        Case(QUIET, probe, rounds=rounds),
-        *(
-            Case(f"S13/{name}", probe, rounds=rounds, meanwhile=hostile.send(name))
-            for name in hostile.ATTACKS
-        ),
-    ]
-
-
-def _hostile_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
-    """Return the worst figures of all attacks, and the growth of memory over the round without attacks."""
-    attacked = {name: case for name, case in figures.items() if name != QUIET}
-    if QUIET not in figures or not attacked:
-        return {}
-
-    def worst(figure: str, name: str) -> float:
-        return float(attacked[name]["figures"][figure]["max"])
-
-    slowest = max(attacked, key=lambda name: worst("max_ms", name))
-    quiet = figures[QUIET]["figures"]
-    return {
-        "worst_probe_ms": worst("max_ms", slowest),
-        "worst_probe_by": slowest.removeprefix("S13/"),
-        "quiet_probe_ms": quiet["max_ms"]["max"],
-        "probes_failed": sum(worst("failed", name) for name in attacked),
-        "rss_growth_mib": max(worst("rss_peak_mib", name) for name in attacked) - quiet["rss_mib"]["min"],
-    }
 
 
 SCENARIOS: Final = {
@@ -335,8 +309,7 @@ SCENARIOS: Final = {
         Scenario("S7", "images never seen before", _images, _image_figures),
         Scenario("S8", "policies replaced under load", _reloads),
         Scenario("S9", "overload and denials", _overload, _overload_figures),
-        Scenario("S11", "other servers with the same decision", _peers, _peer_figures),
-        Scenario("S13", "hostile bodies beside a probe", _hostile, _hostile_figures),
+        Scenario("S11", "other servers with the same decision", _peers, _peer_figures, check=_check_peer),
         Scenario("S14", "look-ups in registries", lookups.cases, lookups.figures),
     )
 }

@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from benchmarks.bodies import IMAGES, pod_review
-from benchmarks.peers.building import APPROVED
+from benchmarks.peers.roster import APPROVED
 
 GOOD: Final = "registry.corp.example/shop/web:1.4.2"
 BAD: Final = "quay.io/shop/web:1.4.2"
@@ -49,6 +49,15 @@ def policy_text() -> str:
     hosts = APPROVED.read_text(encoding="utf-8").split()
     rules = "".join(f"  - {host}\n" for host in hosts)
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n{rules}"
+
+
+def problems(ask: Callable[[bytes], tuple[int, bytes]]) -> list[str]:
+    """Send the corpus to a server, and return a line for each wrong answer.
+
+    ``ask`` returns the status and body of the answer to a body.
+    """
+    found = ((case, problem(case, *ask(case.body))) for case in cases())
+    return [f"{case.name}: {wrong}" for case, wrong in found if wrong is not None]
 
 
 def problem(case: Case, status: int, body: bytes) -> str | None:

@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from benchmarks.report import save
 from benchmarks.soak.sampling import Sample
 from benchmarks.soak.verdict import MOST_GROWTH, Outcome, stood_still, trends
 
@@ -36,9 +36,7 @@ def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome,
     }
     (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (folder / "soak.md").write_text("\n".join(_lines(made, machine, outcome, found)) + "\n", encoding="utf-8")
-    # The same figures give the same file.
-    with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
-        _plot(outcome).savefig(folder / "soak.svg", metadata={"Date": None})
+    save(_plot(outcome), folder / "soak.svg")
 
 
 def _trends(outcome: Outcome) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks.soak.process import Held, Metrics
+from benchmarks.load.server import Metrics
+from benchmarks.soak.process import Held
 from benchmarks.soak.sampling import Sample
 from benchmarks.soak.verdict import MOST_GROWTH, Outcome, problems, stood_still
 
