@@ -8,8 +8,8 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol, cast
@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Parser, ParserError, Report
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.runtime.memory import collector_paused, dismantling, give_back
@@ -72,21 +72,6 @@ class Observer(Protocol):
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
 
 
-class Parses(Protocol):
-    """Judges documents; see ``parser.process.Parser``."""
-
-    def turn(self) -> AbstractAsyncContextManager[None]: ...
-
-    async def judge(
-        self,
-        text: str,
-        mode: str | None,
-        instant: datetime,
-        *,
-        on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Refusal:
     """The last delivery, if it was not accepted. ``final`` is false if it is going to be parsed again."""
@@ -111,12 +96,13 @@ class Reloader:
     """Keeps ``live`` in step with a source.
 
     ``source`` is its kind in metrics (``file`` or ``configmap``), ``source_name`` its path or its name.
+    ``on_live`` receives every policy that becomes live.
     """
 
     def __init__(
         self,
         live: LivePolicy,
-        parser: Parses,
+        parser: Parser,
         *,
         source: str,
         source_name: str,
@@ -124,6 +110,7 @@ class Reloader:
         counts: CacheCounts,
         observer: Observer,
         log: Log,
+        on_live: Callable[[CompiledPolicy], None] = lambda _compiled: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.source = source
@@ -136,6 +123,7 @@ class Reloader:
         self._counts = counts
         self._observer = observer
         self._log = log
+        self._on_live = on_live
         self._now = now
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
@@ -375,6 +363,7 @@ class Reloader:
         self._successor = successor
         self._installed.set()
         self._observer.policy_live(snapshot, self.source)
+        self._on_live(snapshot.compiled)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(

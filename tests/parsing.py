@@ -3,42 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
-from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Parser, ParserError, Report
 from gatekeeper_py.parser.program import judge
+from gatekeeper_py.serving.metrics import Metrics
+from recording import RecordingLog
 
 
-class InProcessParser:
-    """Replaces ``parser.process.Parser``.
+class InProcessParser(Parser):
+    """A parser whose documents are judged in this process, in the same turns.
 
     ``parsed`` holds the received documents. The next calls raise the exceptions in ``failures``, and
     ``lint_failure`` is raised once a document has been fetched.
     """
 
     def __init__(self) -> None:
+        super().__init__(log=RecordingLog(), observer=Metrics(LivePolicy(), CacheCounts()))
         self.parsed: list[str] = []
         self.failures: list[Exception] = []
         self.lint_failure: ParserError | None = None
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def turn(
-        self,
-        patience: float | None = None,
-        *,
-        gives_way: bool = False,
-    ) -> AsyncIterator[None]:
-        async with asyncio.timeout(patience):
-            await self._turn.acquire()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     async def judge(
         self,

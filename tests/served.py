@@ -41,8 +41,7 @@ class Served:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the value of a sample; 0 when there is none."""
-        value = self.metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
-        return 0.0 if value is None else value
+        return sample(self.metrics, name, **labels)
 
     @contextlib.asynccontextmanager
     async def connected(self, trust: ssl.SSLContext | None = None) -> AsyncIterator[Connection]:
@@ -54,6 +53,12 @@ class Served:
 
 
 Start = Callable[..., Served]
+
+
+def sample(metrics: Metrics, name: str, **labels: str) -> float:
+    """Return the value of a sample; 0 when there is none."""
+    value = metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
+    return 0.0 if value is None else value
 
 
 def families(exposition: bytes) -> dict[str, set[str]]:

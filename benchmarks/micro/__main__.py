@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 import pyperf
+import structlog
 
 from benchmarks.bodies import IMAGES
 from benchmarks.policies import policy_text
@@ -21,9 +22,10 @@ from gatekeeper_py.core.images.manifest import Lookup, Manifest, found
 from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
+from gatekeeper_py.serving.metrics import Metrics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CACHE_SIZE = 16384
@@ -78,19 +80,10 @@ def decide_cached(loops: int) -> float:
 
 
 class _Registry:
-    """A registry that has every image, and an observer that counts nothing."""
+    """A registry that has every image."""
 
     async def query(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
-
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
-        """Do nothing."""
-
-    def breaker(self, host: str, *, is_open: bool) -> None:
-        """Do nothing."""
-
-    def over_share(self, limit: str) -> None:
-        """Do nothing."""
 
 
 def read_fresh_fact(loops: int) -> float:
@@ -100,7 +93,13 @@ def read_fresh_fact(loops: int) -> float:
 async def _read_fresh_fact(loops: int) -> float:
     registry, manifest = _Registry(), Manifest("registry.corp.example", "shop/web", "1.4.2")
     settings = Registry(host=manifest.host, ttl_found=3600)
-    lookups = Lookups(registry, registry=lambda _host: settings, observer=registry, clock=time.monotonic)
+    lookups = Lookups(
+        registry,
+        registry=lambda _host: settings,
+        observer=Metrics(LivePolicy(), CacheCounts()),
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+    )
     lookups.configure(hosts=[manifest.host], changed=(), pinned=())
     await lookups.resolve([Lookup((manifest,))], 1.0)
     if not lookups.is_found(manifest) or lookups.is_found(manifest._replace(reference="1.4.3")):

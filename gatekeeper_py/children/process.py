@@ -60,14 +60,6 @@ class Observer(Protocol):
     def child_died(self, child: str, cause: Cause) -> None: ...
 
 
-class Unobserved:
-    """An ``Observer`` for programs without metrics."""
-
-    def child_runs(self, child: str, *, runs: bool) -> None: ...
-
-    def child_died(self, child: str, cause: Cause) -> None: ...
-
-
 def command(module: str, *arguments: str) -> tuple[str, ...]:
     """Return the command that runs one of our modules as a child of this process."""
     return (sys.executable, "-X", "utf8", "-m", module, str(os.getpid()), *arguments)

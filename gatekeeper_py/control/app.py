@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.cluster.watch import ListWatch, Timing
 from gatekeeper_py.control.alarms import Alarm, Alarms
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import DesiredState
@@ -40,9 +38,8 @@ from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_P
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Listener, log_evictions
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
 
@@ -55,11 +52,9 @@ ONCE_SECONDS: Final = 300.0
 
 EXIT_INTERRUPTED: Final = 130
 
-WATCH_RETRY_SECONDS: Final = 2.0
-"""Pause before an object is watched again. The pass that runs each minute covers changes missed meanwhile."""
-
-ERRORS: Final = (ApiError, LookupError)
-"""Exceptions for a failed request to the API server, and for an owner that was deleted during a pass."""
+WATCH_TIMING: Final = Timing(first_pause=2.0, longest_pause=3.0)
+"""After a failure, an object is listed again in 2 to 3 s. The pass that runs each minute covers changes
+missed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,7 +111,6 @@ async def _remove(installation: Installation, process: Process, cluster: Cluster
         installation.owner_path,
         (VALIDATING_PATH, MUTATING_PATH),
         log=process.log,
-        errors=ERRORS,
     )
     try:
         return await _until_stopped(removal.run(), process.stop)
@@ -161,10 +155,9 @@ class _Control:
             self._passes,
             self._desired_state,
             alarms=Alarms(self._metrics, self._log),
-            events=Events(self._api, self._installation, log=self._log, errors=ERRORS),
+            events=Events(self._api, self._installation, log=self._log),
             observer=self._metrics,
             log=self._log,
-            errors=ERRORS,
             problems=self._problems,
             refused=lambda: (self._installation.policy.name, self._policy.refused),
             fast_path=self._fast_path,
@@ -222,7 +215,7 @@ class _Control:
         listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(EvictionLog(self._log).write, "health"),
+            on_evicted=log_evictions(self._log, "health"),
         )
         address = self._settings.health_listen
         try:
@@ -253,7 +246,7 @@ class _Control:
         return 0
 
     def _build_prover(self, namespace: str) -> Prover:
-        servers = ApiServers(self._cluster, self._api.get, namespace, errors=ERRORS)
+        servers = ApiServers(self._cluster, self._api, namespace)
         return Prover(
             servers.send,
             servers.addresses,
@@ -281,8 +274,6 @@ class _Control:
             expected=self._expected,
             observer=FastPathMetrics(self._metrics.registry),
             log=self._log,
-            errors=ERRORS,
-            status=_status,
         )
 
     def _expected(self, desired: Desired) -> bool:
@@ -311,17 +302,15 @@ class _Control:
 
     async def _watch(self, collection: str, name: str) -> None:
         """Watch an object, and start a pass after each change. Runs until cancelled."""
-        while True:
-            try:
-                async with aclosing(self._api.changes(collection, name)) as changes:
-                    async for _ in changes:
-                        self._changed()
-            except ApiError:
-                # Start a pass: if the API server fails, the pass logs the reason.
+        watch = ListWatch(
+            self._cluster.connect,
+            collection,
+            {"fieldSelector": f"metadata.name={name}"} if name else {},
+            read=lambda seen: None if seen.kind == "BOOKMARK" else seen,
+            # Start a pass: if the API server fails, the pass logs the reason.
+            on_failed=lambda _error, _pause: self._changed(),
+            timing=WATCH_TIMING,
+        )
+        async with aclosing(watch.results()) as changes:
+            async for _ in changes:
                 self._changed()
-            await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret
-
-
-def _status(problem: Exception) -> int:
-    """Return the HTTP status of an error, 0 when the API server did not answer."""
-    return problem.status if isinstance(problem, ApiError) else 0

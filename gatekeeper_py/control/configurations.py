@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.control.webhooks import drift
 from gatekeeper_py.control.webhooks.conditions import (
     NO_CONDITIONS,
@@ -28,18 +29,6 @@ EVERYTHING: Final = WebhookSettings(
     extra_rules=(ExtraRule(api_groups=("example.com",), api_versions=("v1",), resources=("examples",)),)
 )
 """Settings with which the configurations have every webhook that we ever write."""
-
-
-class KubernetesApi(Protocol):
-    """The requests that the configurations need; every method raises the client's own errors."""
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def create(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def delete(self, path: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

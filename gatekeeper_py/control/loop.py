@@ -11,7 +11,7 @@ from typing import Final, Protocol
 from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.events import CONFIGMAP, Reason
-from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.reconcile import PASS_ERRORS, Report
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME
 from gatekeeper_py.core.policy.instant import format_instant
@@ -72,8 +72,7 @@ class Controller:
 
     ``desired_state`` returns the current desired state of the configurations. ``problems`` returns the alarms
     of other parts. ``refused`` returns the name of the policy's ConfigMap, and why its policy is refused;
-    the reason is empty if the policy is accepted. ``errors`` are the exceptions that the client raises for a
-    request that failed.
+    the reason is empty if the policy is accepted.
     """
 
     def __init__(
@@ -85,7 +84,6 @@ class Controller:
         events: Recorder,
         observer: Observer,
         log: Log,
-        errors: tuple[type[Exception], ...],
         problems: Callable[[], Mapping[Alarm, str]] = dict,
         refused: Callable[[], tuple[str, str]] = lambda: ("", ""),
         fast_path: FastPath | None = None,
@@ -100,7 +98,6 @@ class Controller:
         self._events = events
         self._observer = observer
         self._log = log
-        self._errors = errors
         self._problems = problems
         self._refused = refused
         self._last_refused = ""
@@ -160,7 +157,7 @@ class Controller:
         """Run one pass; return the seconds until the next pass is due."""
         try:
             report = await self._passes.run(self._desired_state(), self._now())
-        except self._errors as problem:
+        except PASS_ERRORS as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1
             self._observer.failed()
@@ -177,7 +174,7 @@ class Controller:
         try:
             if await self._passes.shut_down():
                 self._log.info("disarmed", reason="the installation is being removed")
-        except self._errors as problem:
+        except PASS_ERRORS as problem:
             # The garbage collector deletes them when their owner is deleted.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gatekeeper_py.cluster.api import HttpSession
 from gatekeeper_py.cluster.errors import failure_of
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.settings import SettingsError
 
 LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Final
 
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.runtime.logs import Log
 
 REMOVAL_SECONDS: Final = 120.0
@@ -23,17 +25,6 @@ finishes a write that it had begun, and API servers notice that the configuratio
 
 POLL_SECONDS: Final = 0.25
 RETRY_SECONDS: Final = 2.0
-
-
-class KubernetesApi(Protocol):
-    """The requests that a removal needs; both raise the client's own errors.
-
-    If the object does not exist, ``get`` returns ``None`` and ``delete`` does nothing.
-    """
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def delete(self, path: str) -> None: ...
 
 
 class Removal:
@@ -49,7 +40,6 @@ class Removal:
         configurations: Sequence[str],
         *,
         log: Log,
-        errors: tuple[type[Exception], ...],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -57,7 +47,6 @@ class Removal:
         self._owner = owner
         self._configurations = configurations
         self._log = log
-        self._errors = errors
         self._sleep = sleep
         self._monotonic = monotonic
 
@@ -69,7 +58,7 @@ class Removal:
             pause = POLL_SECONDS
             try:
                 present = await self._delete_present()
-            except self._errors as problem:
+            except ApiError as problem:
                 self._log.warning("removal_failed", problem=str(problem)[:500], retry_seconds=RETRY_SECONDS)
                 gone_since, pause = None, RETRY_SECONDS
             else:

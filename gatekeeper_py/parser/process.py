@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, Unobserved, command
+from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.parser.messages import (
@@ -115,7 +115,7 @@ class Parser:
         self,
         *,
         log: Log,
-        observer: Observer | None = None,
+        observer: Observer,
         idle_seconds: float = IDLE_SECONDS,
         limits: Callable[[int], Limits] = limits_for,
         command: Sequence[str] = COMMAND,
@@ -128,7 +128,7 @@ class Parser:
             "parser",
             command,
             log=log,
-            observer=observer or Unobserved(),
+            observer=observer,
             longest_pause=LONGEST_PAUSE_SECONDS,
             environ=environ,
         )

@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from gatekeeper_py.children import frames
-from gatekeeper_py.children.confinement import Allowance
-from gatekeeper_py.children.program import begin
+from gatekeeper_py.children.program import Allowance, begin
 from gatekeeper_py.core.policy import lint
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.parse import document

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from gatekeeper_py.children import frames
-from gatekeeper_py.children.confinement import Allowance
-from gatekeeper_py.children.program import OUT_OF_MEMORY, begin
+from gatekeeper_py.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
@@ -30,10 +29,10 @@ from gatekeeper_py.registry.client import Client, Reply
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
 from gatekeeper_py.registry.messages import (
-    MAX_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_ORDER_BYTES,
     MAX_TEXT,
     Answered,
-    Assembly,
     Event,
     Files,
     Go,
@@ -41,7 +40,7 @@ from gatekeeper_py.registry.messages import (
     Ping,
     Pong,
     Query,
-    Settings,
+    Registries,
     Stop,
     TurnWanted,
     encode,
@@ -138,7 +137,6 @@ class Desk:
             clock=time.monotonic,
             on_refused_realm=self._refused.__setitem__,
         )
-        self._assembly = Assembly()
         self._running: dict[int, asyncio.Task[Reply]] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}
 
@@ -158,9 +156,8 @@ class Desk:
                 self._send(Pong())
             case Files():
                 self._read_files()
-            case Settings():
-                registries = self._assembly.add(order)
-                if registries is not None and self._access.use_registries(registries):
+            case Registries(registries):
+                if self._access.use_registries(registries):
                     # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()
 
@@ -219,7 +216,7 @@ async def _run(messages: BinaryIO, send: Callable[[bytes], None], directory: Pat
 
     def listen() -> None:
         try:
-            while (payload := frames.read(messages, MAX_BYTES)) is not None:
+            while (payload := frames.read(messages, MAX_ORDER_BYTES)) is not None:
                 loop.call_soon_threadsafe(desk.take, parse_order(payload))
         finally:
             loop.call_soon_threadsafe(end.set_result, None)
@@ -245,7 +242,7 @@ def _exit(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def main() -> None:
     directory = Path(sys.argv[2]) if sys.argv[2:] else None
     threading.stack_size(STACK_BYTES)
-    pipes = begin(longest=MAX_BYTES, niceness=NICENESS)
+    pipes = begin(longest=MAX_EVENT_BYTES, niceness=NICENESS)
     asyncio.run(_run(pipes.messages, pipes.send, directory))
     os._exit(0)  # without waiting for a thread that resolves a name
 

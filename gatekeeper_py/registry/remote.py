@@ -8,7 +8,7 @@ time, so the next death shows which of them is the cause. This one is not querie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,12 +17,14 @@ import msgspec
 
 from gatekeeper_py.children.process import ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.images.manifest import Manifest, failed
-from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import MAX_PAUSE_SECONDS, REQUEST_SECONDS, Reply, Turn
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
+from gatekeeper_py.registry.kinds import KINDS, MAX_PAUSE_SECONDS
 from gatekeeper_py.registry.messages import (
-    MAX_BYTES,
+    MAX_EVENT_BYTES,
+    MAX_ORDER_BYTES,
     MAX_TEXT,
     Answered,
     Event,
@@ -32,11 +34,11 @@ from gatekeeper_py.registry.messages import (
     Ping,
     Pong,
     Query,
+    Registries,
     Stop,
     TurnWanted,
     encode,
     parse_event,
-    settings_messages,
 )
 from gatekeeper_py.runtime.logs import Log
 
@@ -158,7 +160,7 @@ class RemoteClient:
         self._clock = clock
         self._on_refused_realm = on_refused_realm
         self._ping_seconds = ping_seconds
-        self._registries: Mapping[str, Registry] = {}
+        self._registries: dict[str, Registry] = {}
         self._running: dict[int, _Running] = {}
         self._numbers = 0
         self._suspects = Suspects(clock)
@@ -187,7 +189,7 @@ class RemoteClient:
         """Wait while ``is_starting``."""
         await self._has_begun.wait()
 
-    def use_policy(self, registries: Mapping[str, Registry], *, looks_up: bool) -> None:
+    def use_policy(self, registries: dict[str, Registry], *, looks_up: bool) -> None:
         """Use the entries of a new policy. The process runs only if the policy has look-ups."""
         self._registries = registries
         if looks_up:
@@ -199,7 +201,7 @@ class RemoteClient:
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
-            self._send_settings()
+            self._post(Registries(self._registries))
 
     def use_files(self) -> None:
         """Let the process read the files of --registry-config again."""
@@ -253,7 +255,7 @@ class RemoteClient:
             return Reply(failed("the registry process ended"))
         done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._running[number] = _Running(manifest, turn, done)
-        self._post(Query(number, "manifest", manifest, seconds))
+        self._post(Query(number, manifest, seconds))
         try:
             return await done
         finally:
@@ -266,7 +268,7 @@ class RemoteClient:
             await self._is_wanted.wait()
             try:
                 await self._child.start()
-                self._send_settings()
+                self._post(Registries(self._registries))
                 self._post(Files())
                 await self._serve()
             except ChildError:
@@ -286,7 +288,7 @@ class RemoteClient:
         watching = asyncio.get_running_loop().create_task(self._watch())
         try:
             while True:
-                payload = await self._child.receive(MAX_BYTES)
+                payload = await self._child.receive(MAX_EVENT_BYTES)
                 try:
                     event = parse_event(payload)
                 except msgspec.DecodeError as problem:
@@ -359,13 +361,9 @@ class RemoteClient:
         if not self._is_wanted.is_set() and not self._running:
             self._child.kill()
 
-    def _send_settings(self) -> None:
-        for message in settings_messages(self._registries):
-            self._post(message)
-
     def _post(self, order: Order) -> None:
         # The pipe holds few orders: look-ups are limited in number, and a process that reads none is killed.
-        self._child.post(encode(order), MAX_BYTES)
+        self._child.post(encode(order), MAX_ORDER_BYTES)
 
     def _broken(self, what: str) -> ChildError:
         return self._child.fail("bug", f"the registry process sent {what}")
@@ -374,15 +372,8 @@ class RemoteClient:
 def _is_valid(reply: Reply, manifest: Manifest) -> bool:
     """Check an answer like untrusted input, because an attacker may control the process."""
     answer = reply.answer
-    if answer.status == "found":
-        try:
-            check_digest(answer.digest)
-        except InvalidReference:
-            return False
-    elif answer.digest:
-        return False
     return (
-        (not manifest.by_digest or answer.digest in {"", manifest.reference})
+        KINDS[manifest.kind].is_valid(manifest, answer)
         and len(answer.cause) <= MAX_TEXT
         and answer.cause.isprintable()
         and bool(answer.cause) == (answer.status == "error")

@@ -22,12 +22,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.serving.metrics import Metrics
 
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
@@ -41,20 +43,6 @@ MAX_LOGGED_NAMES: Final = 20
 
 class CertificateError(ValueError):
     """The certificate files are unusable; the message says why."""
-
-
-class Observer(Protocol):
-    """Receives the expiry of the certificate in use, for metrics."""
-
-    def certificate(self, not_after: float) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +71,7 @@ class CertificateFiles:
         *,
         client_ca: Path | None,
         hostnames: tuple[str, ...] = (),
-        observer: Observer,
+        observer: Metrics,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,

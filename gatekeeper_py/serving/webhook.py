@@ -6,36 +6,39 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import Outcome, review
+from gatekeeper_py.core.admission import Judging, Outcome, review
+from gatekeeper_py.core.admission.guard import read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
-from gatekeeper_py.core.admission.steps import Steps
-from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.runtime.logs import Log, RateLimit
+from gatekeeper_py.runtime.slices import Steps, run_slice
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
     STEP_SECONDS,
-    begun,
     parse_json,
     read_body,
     with_document,
-    with_document_in_steps,
 )
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.denials import Denials
+from gatekeeper_py.serving.guard import PolicyGuard
+from gatekeeper_py.serving.metrics import Endpoint, Metrics
 from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
@@ -47,15 +50,21 @@ MAX_DURATION_LENGTH: Final = 16
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
-Endpoint = Literal["validate", "mutate", "policy"]
-
 T = TypeVar("T")
 
-Decide = Callable[[AdmissionRequest, Snapshot, Facts], Steps[Outcome]]
+Decide = Callable[[AdmissionRequest, Snapshot, Facts], Judging]
 """``admission.validating`` or ``admission.mutating``."""
 
 _VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validating)
+_DECIDES: Final[dict[str, tuple[Endpoint, Decide]]] = {
+    "/validate-image": _VALIDATE,
+    "/mutate-image": ("mutate", admission.mutating),
+}
 
+MANY_IMAGES: Final = 32
+"""An object with more images is judged in steps. Few Pods have more, and judging this many takes less than a
+millisecond under most policies. The bound does not depend on the cost, because the cost is not known in
+advance."""
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
 """Part of a review's budget that is reserved for deciding and answering after a look-up."""
@@ -90,55 +99,6 @@ class NeededLookups(NamedTuple):
     namespace: str
 
 
-class Observer(Protocol):
-    """Counts reviews for the metrics."""
-
-    @property
-    def inflight(self) -> Any: ...
-
-    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None: ...
-
-    def images(self, reason: str, count: int, *, approved: bool) -> None: ...
-
-    def rewrite(self, mirror: int) -> None: ...
-
-    def exemption(self, reason: str) -> None: ...
-
-    def http_error(self, code: int) -> None: ...
-
-
-class Denials(Protocol):
-    """Keeps the last denials for the status page; see ``serving.denials``."""
-
-    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
-
-
-class Guard(Protocol):
-    """Judges changes of the policy; see ``serving.guard``."""
-
-    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None: ...
-
-    async def judge(
-        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
-    ) -> Outcome: ...
-
-
-class Log(Protocol):
-    def debug(self, event: str, **keys: Any) -> Any: ...
-
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
-
-
-class Limit(Protocol):
-    """Limits how often lines of one kind are logged."""
-
-    def passes(self, kind: str) -> int | None: ...
-
-
 class Webhook:
     """Answers reviews with the live policy.
 
@@ -149,11 +109,11 @@ class Webhook:
     def __init__(
         self,
         live: LivePolicy,
-        guard: Guard,
+        guard: PolicyGuard,
         *,
-        observer: Observer,
+        observer: Metrics,
         log: Log,
-        limit: Limit,
+        limit: RateLimit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
         log_allowed: bool = False,
@@ -178,13 +138,8 @@ class Webhook:
         self._registries = registries
         self._is_found = never_found if registries is None else registries.is_found
         self._denials = denials
-        self._decides: dict[str, tuple[Endpoint, Decide]] = {
-            "/validate-image": _VALIDATE,
-            "/mutate-image": ("mutate", admission.mutating),
-        }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
-            "/validate-image": self._validate,
-            "/mutate-image": self._mutate,
+            **{path: partial(self._review, *decide) for path, decide in _DECIDES.items()},
             "/validate-policy": self._validate_policy,
         }
 
@@ -221,7 +176,7 @@ class Webhook:
         ``peer`` is the key of the peer that sent it. This is the hot path. It does not report problems of a
         request, because ``handle`` finds and reports them.
         """
-        decide = self._decides.get(message.path.partition("?")[0])
+        decide = _DECIDES.get(message.path.partition("?")[0])
         headers = message.headers
         snapshot = self._live.snapshot
         if (
@@ -239,10 +194,10 @@ class Webhook:
         try:
             request = review.parse(decoded(body, snapshot))
             if decide is _VALIDATE and not self._log_allowed:
-                count = admission.approved_images(request, snapshot, self._is_found)
+                count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            _, answer = begun(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
+            answer = run_slice(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -257,14 +212,8 @@ class Webhook:
             raise Refusal(403, "the client certificate has no accepted name")
         return await route(request)
 
-    async def _validate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "validate", admission.validating)
-
-    async def _mutate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "mutate", admission.mutating)
-
-    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
-        end = time.monotonic() + budget(request.rel_url.raw_query_string)
+    async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
+        end = time.perf_counter() + budget(request.rel_url.raw_query_string)
         sender = owner_of(request)
         peer = None if sender is None else sender.peer.key
         body = await self._read(request, sender)
@@ -276,12 +225,12 @@ class Webhook:
             end,
         )
         if isinstance(answer, NeededLookups):
-            seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
+            seconds = min(end - time.perf_counter(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer, max(seconds, 0.0), len(body), sender)
             facts = final_facts({**answer.used, **resolved})
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
-                outcome = yield from decide(parsed, snapshot, facts)
+                outcome = yield from _outcome(decide(parsed, snapshot, facts))
                 return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used, peer)
 
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
@@ -318,7 +267,7 @@ class Webhook:
         """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one.
 
         One snapshot judges the whole body. ``end`` is when the caller stops waiting, on the clock of
-        ``time.monotonic``.
+        ``time.perf_counter``.
         """
         decoded_for: Snapshot | None = None
 
@@ -336,9 +285,7 @@ class Webhook:
                 parsed = review.parse(parse_json(body))
             return (yield from judge(parsed, snapshot))
 
-        return await with_document_in_steps(
-            body, self._body_memory, decode=decode, use=use, end=end, sender=sender
-        )
+        return await with_document(body, self._body_memory, decode=decode, use=use, end=end, sender=sender)
 
     def _judged(
         self,
@@ -354,7 +301,7 @@ class Webhook:
         ``start`` is a value of ``time.perf_counter``.
         """
         facts = Facts(self._cached_resolver(snapshot))
-        outcome = yield from decide(request, snapshot, facts)
+        outcome = yield from _outcome(decide(request, snapshot, facts))
         if facts.missing:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
@@ -406,9 +353,10 @@ class Webhook:
         self._record("policy", parsed, outcome, "", time.perf_counter() - start, peer)
         return response
 
-    def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
-        """Parse a review of ``/validate-policy``. Raises ``InvalidReview``."""
+    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+        """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
+        yield
         policy = self._guard.read(request, read_writer(document))
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
@@ -477,6 +425,17 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def _outcome(judging: Judging) -> Steps[Outcome]:
+    """Judge all images of a request. Each image is a step if there are many."""
+    if len(judging.slots) <= MANY_IMAGES:
+        return judging.outcome()
+    judgements = []
+    for slot in judging.slots:
+        judgements.append(judging.judge(slot))
+        yield
+    return judging.conclude(tuple(filter(None, judgements)))
 
 
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:

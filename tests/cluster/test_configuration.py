@@ -13,21 +13,19 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
 from builders import policy_text
+from cluster.following import Connect, Followed
+from fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
 from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.control import probe_pod
-from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.settings import ConfigMapName, SettingsError
-from gatekeeper_py.sources.configmap import ConfigMapSource
-from recording import RecordingLog
-from sources.fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
+from gatekeeper_py.settings import SettingsError
 
 LIMITS = aiohttp.ClientTimeout(total=5)
 
@@ -54,42 +52,6 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
     yield start
     for api in running:
         await api.stop()
-
-
-class Following:
-    """A source with a real cluster configuration whose pauses end at once."""
-
-    def __init__(self, cluster: ClusterConfiguration) -> None:
-        self.log = RecordingLog()
-        self.pauses: list[float] = []
-        self.deliveries: list[Delivery] = []
-        self._source = ConfigMapSource(
-            ConfigMapName(NAMESPACE, NAME), cluster.connect, log=self.log, sleep=self._sleep
-        )
-        self._task = asyncio.create_task(self._run())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    @property
-    def problems(self) -> list[str]:
-        return [keys["problem"] for keys in self.log.named("policy_source_failed")]
-
-    @property
-    def texts(self) -> list[str | None]:
-        return [delivery.text for delivery in self.deliveries]
-
-    async def _run(self) -> None:
-        async for delivery in self._source.deliveries():
-            self.deliveries.append(delivery)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        await asyncio.sleep(0.001)
 
 
 class Pod:
@@ -130,13 +92,13 @@ class TestServiceAccount:
         return Pod(tmp_path / "serviceaccount", api, authority)
 
     async def test_delivers(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
 
         assert following.texts == ["first"]
 
     async def test_a_rotated_token_is_read_at_once(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             pod.write_token("rotated\n")
             api.token = "rotated"
@@ -147,11 +109,11 @@ class TestServiceAccount:
 
         assert following.texts == ["first", "second"]
         assert "the API server answered 401 Unauthorized" in following.problems
-        assert TOKEN not in str(following.log.lines)
-        assert "rotated" not in str(following.log.lines)
+        assert TOKEN not in str(following.problems)
+        assert "rotated" not in str(following.problems)
 
     async def test_a_missing_token_is_read_again(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             (pod.directory / "token").unlink()
             api.token = "rotated"
@@ -165,7 +127,7 @@ class TestServiceAccount:
     async def test_a_rotated_ca_is_read_again(
         self, api: FakeApi, pod: Pod, start: Callable[..., Any]
     ) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             rotated = trustme.CA()
             await api.stop()
@@ -184,7 +146,7 @@ class TestServiceAccount:
         api.context = secured(authority, "elsewhere.test")
         await api.start()
 
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: following.pauses[1:])
 
         assert following.problems[0].startswith(f"certificate of 127.0.0.1:{api.port}: IP address mismatch")
@@ -210,11 +172,16 @@ class TestServiceAccount:
             issued.private_key_pem.write_to_path(tmp_path / "client.key")
 
         write(expired)
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ={})) as following:
+        async with Followed(ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect) as following:
             await until(lambda: following.pauses[1:])
             assert not api.requests
             write(accepted)
             await until(lambda: api.watching)
+
+
+def through(kubeconfig: Path, environ: dict[str, str]) -> Connect:
+    """Return the function that connects with the proxies of an environment."""
+    return ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
 
 
 class TestProxies:
@@ -243,7 +210,9 @@ class TestProxies:
     async def test_https_goes_through_a_tunnel(self, kubeconfig: Path, proxy: Proxy, name: str) -> None:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}", "HTTP_PROXY": "http://127.0.0.1:1"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.texts == ["first"])
 
         assert proxy.requests[0].startswith("CONNECT api.cluster.test:")
@@ -253,7 +222,9 @@ class TestProxies:
     async def test_no_proxy_connects_directly(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0].startswith("cannot connect to api.cluster.test:")
@@ -263,7 +234,9 @@ class TestProxies:
         amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
         environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.texts == ["first"])
 
     async def test_a_refusing_proxy_is_reported_without_its_password(
@@ -272,11 +245,13 @@ class TestProxies:
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0] == "the proxy answered 407"
-        assert "s3cret" not in str(following.log.lines)
+        assert "s3cret" not in str(following.problems)
 
     async def test_a_proxy_of_another_kind_is_refused(self, kubeconfig: Path) -> None:
         cluster = ClusterConfiguration(
@@ -402,7 +377,7 @@ class TestFinding:
         assert cluster.in_cluster
         session = await cluster.connect(f"127.0.0.1:{api.port}", "kubernetes.default.svc")
         try:
-            response = await session.get("/version", {}, LIMITS)
+            response = await session.request("GET", "/version", {}, LIMITS)
             response.release()
         finally:
             await session.close()
@@ -484,7 +459,7 @@ class TestFinding:
         api.token = "t"
 
         connection = await ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect()
-        (await connection.get("/api/v1/x", {}, LIMITS)).close()
+        (await connection.request("GET", "/api/v1/x", {}, LIMITS)).close()
         await connection.close()
 
         assert api.requests[0].path == "/k8s/clusters/c-1/api/v1/x"
@@ -549,7 +524,7 @@ class TestFinding:
         }
         path = write(tmp_path / "kubeconfig", api.url, users=[{"name": "one", "user": {"exec": program}}])
 
-        async with Following(ClusterConfiguration(kubeconfig=path, environ={})) as following:
+        async with Followed(ClusterConfiguration(kubeconfig=path, environ={}).connect) as following:
             await until(lambda: following.texts == ["first"])
 
 

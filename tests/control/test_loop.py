@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, Refused, World
+from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
 from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
@@ -82,7 +82,6 @@ class Setup:
             events=self.recorder,
             observer=self.recorder,
             log=self.log,
-            errors=(Refused,),
             problems=lambda: self.problems,
             refused=lambda: ("the-policy", self.refused),
             fast_path=fast_path,

@@ -18,10 +18,10 @@ from control.world import (
     PARTS,
     TEMPLATES,
     VALIDATING,
-    Refused,
     World,
     b64,
 )
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
 from gatekeeper_py.control.webhooks.conditions import (
@@ -392,7 +392,7 @@ async def test_selector_terms_of_a_managed_platform_are_never_overwritten(armed:
 
 async def test_an_error_of_the_api_server_disarms_nothing(armed: World) -> None:
     armed.cluster.fail = lambda _verb, path: path in PARTS
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await armed.reconcile()
     assert armed.cluster.writes() == []
 
@@ -441,7 +441,7 @@ async def test_a_write_that_lost_a_race_ends_the_pass(armed: World) -> None:
     await armed.reconcile(process)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live.update(webhooks=[]))
     armed.cluster.fail = race
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await armed.reconcile(process)
     armed.cluster.fail = lambda _verb, _path: False
     assert (await armed.reconcile(process)).changes.repaired == (VALIDATING_NAME,)
@@ -469,7 +469,7 @@ async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
 async def test_a_restarted_controller_waits_again_for_api_servers_to_settle(armed: World) -> None:
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     armed.cluster.fail = lambda verb, path: verb == "replace" and path in CONFIGURATIONS
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await armed.reconcile()
     armed.cluster.fail = lambda _verb, _path: False
     armed.now += timedelta(hours=1)
@@ -531,7 +531,7 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
         return False
 
     world.cluster.fail = other
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await world.reconcile()
     assert world.secret["data"] == made["data"]
 
@@ -623,6 +623,6 @@ async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed:
         return False
 
     armed.cluster.fail = change
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await pass_with(armed)
     assert has_conditions(armed, NO_CONDITIONS)

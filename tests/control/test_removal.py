@@ -3,41 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
+from control.world import FakeCluster
 from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, Removal
 from recording import RecordingLog
 
 OWNER, VALIDATING, MUTATING = "/owner", "/validating", "/mutating"
 
 
-class Refused(Exception):
-    pass
-
-
-class Cluster:
-    """Objects by path, and a clock that each sleep advances. ``controller`` runs after each sleep."""
+class Cluster(FakeCluster):
+    """A cluster with a clock that each sleep advances. ``controller`` runs after each sleep."""
 
     def __init__(self, *paths: str, controller: Callable[[Cluster], None] = lambda _: None) -> None:
-        self.objects = set(paths)
-        self.deleted: list[str] = []
+        super().__init__()
+        for path in paths:
+            self.put(path, {})
         self.failures = 0
         self.now = 0.0
         self.stuck = False
+        self.fail = self._fails
         self._controller = controller
 
-    async def get(self, path: str) -> dict[str, Any] | None:
-        if self.failures:
-            self.failures -= 1
-            raise Refused("the API server is away")
-        return {"metadata": {}} if path in self.objects else None
+    def _fails(self, verb: str, _path: str) -> bool:
+        self.failures -= verb == "get"
+        return self.failures >= 0
 
     async def delete(self, path: str) -> None:
-        self.deleted.append(path)
-        if not self.stuck:
-            self.objects.discard(path)
+        gone = dict(self.objects)
+        await super().delete(path)
+        if self.stuck:
+            self.objects = gone
+
+    @property
+    def deleted(self) -> list[str]:
+        return [path for _, path in self.writes()]
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -49,7 +50,6 @@ class Cluster:
             OWNER,
             (VALIDATING, MUTATING),
             log=log or RecordingLog(),
-            errors=(Refused,),
             sleep=self.sleep,
             monotonic=lambda: self.now,
         )
@@ -72,7 +72,7 @@ async def test_the_removal_ends_only_when_the_configurations_stay_deleted() -> N
 async def test_a_configuration_written_during_the_removal_is_removed() -> None:
     def write_once(cluster: Cluster) -> None:
         if 1.0 <= cluster.now < 1.25:
-            cluster.objects.add(VALIDATING)
+            cluster.put(VALIDATING, {})
 
     cluster = Cluster(OWNER, VALIDATING, controller=write_once)
     assert await cluster.removal().run()
@@ -92,7 +92,7 @@ async def test_a_request_that_fails_is_repeated() -> None:
     log = RecordingLog()
     assert await cluster.removal(log).run()
     assert len(log.named("removal_failed")) == 3
-    assert cluster.objects == set()
+    assert cluster.objects == {}
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["no-answer", "nothing-goes"])

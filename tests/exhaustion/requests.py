@@ -33,7 +33,7 @@ from wire import request
 GOOD: Final = "registry.corp.io/team/app:{n}"
 BAD: Final = "evil.io/team/app:{n}"
 ONE: Final = pod_spec("registry.corp.io/web:1")
-EMPTY: Final = '""'
+SMALL_SPEC: Final = '{"containers":[{"image":"a"}]}'
 
 
 def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes:
@@ -120,6 +120,10 @@ ALLOWED: Final = (
     allowed("an-operation-of-7-mib", lambda: _request("operation", text_of("o", ROOM))),
     allowed("a-large-old-object", lambda: _request("oldObject", items('{"k":"v"}', 260_000 * 10))),
     allowed("an-update-of-1000-images", lambda: _update("containers", *[json.dumps(named(BAD, 1000))] * 2)),
+    allowed(
+        "an-update-of-a-million-old-items",
+        lambda: _update("containers", json.dumps(ONE["containers"]), items("1", 2_000_000)),
+    ),
     allowed("an-update-of-nothing-else", lambda: _update("tolerations", *[items("[]", 399_000)] * 2)),
     allowed("a-thing-of-zeros", lambda: _thing(items("0", 2_000_000)), "Thing.example.com"),
     allowed("a-thing-of-390000-lists", lambda: _thing(items("[]", 390_000 * 3)), "Thing.example.com"),
@@ -153,6 +157,7 @@ DENIED: Final = (
     denied("300000-volumes", lambda: _pod("volumes", items("{}", 900_000)), "too many"),
     denied("a-deployment-of-1001", lambda: body(review(workload("Deployment", *[BAD] * 1001))), "1001"),
     denied("a-thing-of-1001-templates", lambda: _thing(_specs(1001, 1)), "too many images (1001;"),
+    denied("a-thing-of-100000-templates", lambda: _thing(items(SMALL_SPEC, 100_000 * 30)), "too many images"),
     denied("a-thing-of-1001-images", lambda: _thing(_specs(1, 1001)), "too many images (1001;"),
     denied("a-wide-of-wide-steps", lambda: _thing(_wide(500, 300), "Wide"), "steps to find them"),
     denied("a-tool-of-steps", lambda: _thing('{"steps":[0]}', "Tool"), "steps"),

@@ -16,7 +16,7 @@ from builders import policy_text, review
 from exhaustion.documents import CONFIGMAP_BYTES, FILE_BYTES, ROWS, Row
 from exhaustion.memory import MIB
 from exhaustion.target import Arena, Attempt, Target
-from sources.fakeapi import NAME, NAMESPACE, FakeApi
+from fakeapi import NAME, NAMESPACE, FakeApi
 from wire import Answer, request
 
 GOOD: Final = policy_text()

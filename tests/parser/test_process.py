@@ -31,7 +31,7 @@ from gatekeeper_py.parser.process import (
     Report,
     limits_for,
 )
-from recording import RecordingLog
+from recording import Counted, RecordingLog
 from wire import eventually
 
 GOOD = policy_text()
@@ -101,7 +101,7 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.log = RecordingLog()
-        self.parser = Parser(log=self.log, **options)
+        self.parser = Parser(log=self.log, observer=Counted(), **options)
         self.documents: list[PolicyDocument] = []
 
     async def judge(self, text: str, mode: str | None = None, **options: Any) -> Report:
@@ -156,10 +156,13 @@ async def scripted(make: Make) -> World:
 SERVER = """
 import asyncio, os, sys
 from datetime import UTC, datetime
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
+from gatekeeper_py.serving.metrics import Metrics
 
 async def main():
-    parser = Parser(log=None, command=(sys.executable, "-c", sys.argv[1], str(os.getpid())))
+    command = (sys.executable, "-c", sys.argv[1], str(os.getpid()))
+    parser = Parser(log=None, observer=Metrics(LivePolicy(), CacheCounts()), command=command)
     async with parser.turn():
         judging = asyncio.create_task(parser.judge(sys.argv[2], None, datetime.now(UTC)))
         while parser.pid is None:

@@ -9,8 +9,8 @@ import pytest
 import trustme
 
 from gatekeeper_py.core.policy.registries import Registry as Settings
-from gatekeeper_py.registry.client import MEDIA_TYPES
 from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.kinds import MEDIA_TYPES
 from registries.client import client_of
 from registries.distribution import PASSWORD, USER, Registry, Version, start_registry
 from registries.pushing import DOCKER, OCI, Format

@@ -19,6 +19,7 @@ from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client as module
 from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.kinds import MEDIA_TYPES
 from gatekeeper_py.registry.transport import MAX_BODY_BYTES
 from registry.scripted import (
     DIGEST,
@@ -69,7 +70,7 @@ async def test_all_four_media_types_are_accepted(world: World, registry: Scripte
 
     registry.on(f"HEAD {V1}", answer)
     await world.query(registry.host)
-    assert [part.strip() for part in seen[0].split(",")] == list(module.MEDIA_TYPES)
+    assert [part.strip() for part in seen[0].split(",")] == list(MEDIA_TYPES)
 
 
 async def test_a_404_is_confirmed_with_get(world: World, registry: Scripted) -> None:
@@ -516,7 +517,8 @@ async def test_https_to_an_http_registry_is_an_error(world: World, registry: Scr
 
 
 async def test_docker_hub_is_queried_at_its_api_host() -> None:
-    url = module._url(Registry(host="docker.io"), Manifest("docker.io", "library/nginx", "1.27"))
+    manifest = Manifest("docker.io", "library/nginx", "1.27")
+    url = module._url(Registry(host="docker.io"), manifest, "manifests/1.27")
     assert str(url) == "https://registry-1.docker.io/v2/library/nginx/manifests/1.27"
 
 

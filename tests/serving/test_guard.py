@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import weakref
 from datetime import datetime
 from typing import Any, Final
 
@@ -12,22 +14,19 @@ import pytest
 from builders import UID, pod, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
-from gatekeeper_py.serving.guard import (
-    LEAST_SHARE,
-    LONGEST_CHECK_SECONDS,
-    MAX_CHECKS,
-    CheckResult,
-    PolicyGuard,
-)
+from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
+from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
 from parsing import InProcessParser
 from recording import RecordingLog
-from served import GUARDED, Served, Start
+from served import GUARDED, Served, Start, sample
 from wire import Answer, eventually, request
 
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
@@ -257,12 +256,16 @@ class SlowParser(InProcessParser):
         return await super().judge(text, mode, instant, seconds=seconds)
 
 
-class Observer:
-    def __init__(self) -> None:
-        self.results: list[CheckResult] = []
+class Text(str):
+    """A text that a weak reference can refer to."""
 
-    def policy_check(self, result: CheckResult) -> None:
-        self.results.append(result)
+    __slots__ = ("__weakref__",)
+
+
+def results(metrics: Metrics) -> dict[str, float]:
+    """Return how many checks had each result; a result without checks is left out."""
+    counts = {result: sample(metrics, "policy_checks_total", result=result) for result in CHECK_RESULTS}
+    return {result: count for result, count in counts.items() if count}
 
 
 class TestCost:
@@ -277,13 +280,13 @@ class TestCost:
         return SlowParser(clock, 0.5)
 
     @pytest.fixture
-    def observer(self) -> Observer:
-        return Observer()
+    def metrics(self) -> Metrics:
+        return Metrics(LivePolicy(), CacheCounts())
 
     @pytest.fixture
-    def guard(self, clock: Clock, parser: SlowParser, observer: Observer) -> PolicyGuard:
+    def guard(self, clock: Clock, parser: SlowParser, metrics: Metrics) -> PolicyGuard:
         return PolicyGuard(
-            GUARDED, parser, observer=observer, log=RecordingLog(), monotonic=clock, sleep=clock.sleep
+            GUARDED, parser, observer=metrics, log=RecordingLog(), monotonic=clock, sleep=clock.sleep
         )
 
     @staticmethod
@@ -309,7 +312,7 @@ class TestCost:
         assert clock.slept == pytest.approx([0.0, 2.0])
 
     async def test_a_check_that_would_wait_too_long_gets_503_at_once(
-        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.seconds = 2.0
         await self.judge(guard)
@@ -317,7 +320,7 @@ class TestCost:
             await self.judge(guard)
         assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
         assert clock.slept == [0.0]
-        assert observer.results == ["accepted", "busy"]
+        assert results(metrics) == {"accepted": 1, "busy": 1}
         clock.now += 8.0
         assert (await self.judge(guard)).response.allowed
 
@@ -337,15 +340,15 @@ class TestCost:
         assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
 
     async def test_an_interrupted_check_is_repeated_after_the_pause(
-        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.failures.append(Interrupted())
         assert (await self.judge(guard, 6.0)).response.allowed
         assert clock.slept == pytest.approx([0.0, 2.0])
-        assert observer.results == ["accepted"]
+        assert results(metrics) == {"accepted": 1}
 
     async def test_an_interrupted_check_without_time_to_repeat_it_gets_503(
-        self, guard: PolicyGuard, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.seconds = 1.0
         parser.failures.append(Interrupted())
@@ -353,17 +356,33 @@ class TestCost:
             await self.judge(guard)
         assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
         assert refusal.value.reason == "the policy changed during the check"
-        assert observer.results == ["busy"]
+        assert results(metrics) == {"busy": 1}
         assert guard.checking == 0
 
+    async def test_a_check_that_gets_503_leaves_no_text_to_the_garbage_collector(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        parser.seconds = 2.0
+        await self.judge(guard)
+        parsed = parse(change(configmap()))
+        policy = guard.read(parsed, Writer())
+        assert policy is not None
+        text = Text(policy.text)
+        watched = weakref.ref(text)
+        with collector_off():
+            with pytest.raises(Refusal):
+                await guard.judge(parsed, dataclasses.replace(policy, text=text), 4.5)
+            del text
+            assert watched() is None
+
     async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
-        self, observer: Observer
+        self, metrics: Metrics
     ) -> None:
         parser = InProcessParser()
-        guard = PolicyGuard(GUARDED, parser, observer=observer, log=RecordingLog())
+        guard = PolicyGuard(GUARDED, parser, observer=metrics, log=RecordingLog())
         async with parser.turn():
             tasks = [asyncio.create_task(self.judge(guard)) for _ in range(100)]
-            await eventually(lambda: observer.results.count("busy") == 100 - MAX_CHECKS)
+            await eventually(lambda: results(metrics).get("busy") == 100 - MAX_CHECKS)
             assert guard.checking == MAX_CHECKS
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(outcome, Outcome) for outcome in outcomes) == MAX_CHECKS

@@ -11,10 +11,10 @@ import pytest
 
 from builders import HUB_TO_CORP, pod, policy, review
 from contract import check_response
-from gatekeeper_py.core.admission.steps import MANY_IMAGES
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.serving.body import LARGE_BODY_BYTES
+from gatekeeper_py.serving.webhook import MANY_IMAGES
 from served import Served
 from wire import Connection, eventually, request
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.probe_pod import Answer
 
@@ -17,9 +19,6 @@ SERVER_NAME: Final = "kubernetes.default.svc"
 
 MAX_SERVERS: Final = 32
 """Maximum number of API servers that are probed: more than any control plane has."""
-
-Get = Callable[[str], Awaitable[dict[str, Any] | None]]
-"""Returns an object by its path, ``None`` if it does not exist; raises the client's errors."""
 
 
 class SessionFactory(Protocol):
@@ -34,21 +33,18 @@ class SessionFactory(Protocol):
 class ApiServers:
     """Finds the API servers of a cluster, and sends them probe Pods for one namespace."""
 
-    def __init__(
-        self, cluster: SessionFactory, get: Get, namespace: str, *, errors: tuple[type[Exception], ...]
-    ) -> None:
+    def __init__(self, cluster: SessionFactory, api: KubernetesApi, namespace: str) -> None:
         self._cluster = cluster
-        self._get = get
+        self._api = api
         self._namespace = namespace
-        self._errors = errors
 
     async def addresses(self) -> tuple[str, ...]:
         """Return HOST:PORT of every API server; empty outside the cluster, or if they cannot be read."""
         if not self._cluster.in_cluster:
             return ()  # the kubeconfig may lead through a tunnel or a load balancer
         try:
-            return addresses(await self._get(SLICE_PATH))
-        except self._errors:
+            return addresses(await self._api.get(SLICE_PATH))
+        except ApiError:
             return ()
 
     async def send(self, server: str, image: str) -> Answer:

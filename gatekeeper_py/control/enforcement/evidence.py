@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, Answer
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
+from gatekeeper_py.core.admission.messages import NOT_APPROVED, PROBLEM, REJECTIONS
 from gatekeeper_py.core.policy.policy import Policy
 
 Outcome = Literal["enforced", "not_enforced", "unreachable"]
@@ -24,7 +25,7 @@ HOST: Final = "gatekeeper-py-probe.invalid"
 REFUSED: Final = f'admission webhook "{POD_VALIDATION}" denied the request: '
 FAILED: Final = f'failed calling webhook "{POD_VALIDATION}"'
 
-NOT_APPROVED: Final = (" is not approved", " is denied", " is invalid", "not approved: ")
+REJECTED: Final = (NOT_APPROVED, *REJECTIONS.values(), PROBLEM)
 """Every warning about a rejected probe image contains one of these; no warning about a rewrite does."""
 
 MAX_PROBLEM: Final = 300
@@ -71,7 +72,7 @@ def read_answer(answer: Answer, token: str) -> Proof:
 
 
 def _is_ours(warning: str, token: str) -> bool:
-    return f"{IMAGE_PATH}: " in warning and token in warning and any(each in warning for each in NOT_APPROVED)
+    return f"{IMAGE_PATH}: " in warning and token in warning and any(each in warning for each in REJECTED)
 
 
 def _problem(status: int, message: str) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from types import MappingProxyType
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView
 from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions, carries, with_conditions
 from gatekeeper_py.control.webhooks.desired import Desired
@@ -18,16 +20,14 @@ ENDPOINT: Final[MappingProxyType[str, Endpoint]] = MappingProxyType(
 )
 
 
-class KubernetesApi(Protocol):
-    """The requests that conditions need; every method raises the client's own errors."""
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-
 class NotStored(Exception):
     """The API server did not store the written conditions."""
+
+    status: Final = 0
+
+
+WRITE_ERRORS: Final = (ApiError, NotStored)
+"""The exceptions of a write. ``status`` is the HTTP status, 0 when the API server did not answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,7 @@ class LiveConditions:
 
     live: tuple[tuple[Desired, dict[str, Any] | None], ...]
     skipped: FastPath | None
-    problems: tuple[Exception, ...] = ()
+    problems: tuple[ApiError | NotStored, ...] = ()
 
     @property
     def foreign(self) -> bool:
@@ -58,8 +58,8 @@ class LiveConditions:
 class ConditionStore:
     """Reads and writes the conditions of the fast path.
 
-    ``expected`` returns whether a configuration should exist at that moment. ``errors`` are the exceptions
-    that the client raises. ``on_written`` is called after each write.
+    ``expected`` returns whether a configuration should exist at that moment. ``on_written`` is called after
+    each write.
     """
 
     def __init__(
@@ -68,14 +68,11 @@ class ConditionStore:
         desired: Iterable[Desired],
         *,
         expected: Callable[[Desired], bool] = lambda _desired: True,
-        errors: tuple[type[Exception], ...],
         on_written: Callable[[], None],
     ) -> None:
         self._api = api
         # The validating configuration first, because it is the one that refuses images.
         self._desired = sorted(desired, key=lambda each: each.kind, reverse=True)
-        self.errors: tuple[type[Exception], ...] = (*errors, NotStored)
-        """The exceptions that ``write`` raises."""
         self._on_written = on_written
         self._expected = expected
         self._carried: dict[str, PolicyView] = {}
@@ -84,11 +81,12 @@ class ConditionStore:
 
     async def read(self) -> LiveConditions:
         """Read all configurations; never raises the client's errors."""
-        live, problems = [], []
+        live: list[tuple[Desired, dict[str, Any] | None]] = []
+        problems: list[ApiError | NotStored] = []
         for desired in self._desired:
             try:
                 found = await self._api.get(desired.path)
-            except self.errors as problem:
+            except WRITE_ERRORS as problem:
                 problems.append(problem)
             else:
                 if found is not None or self._expected(desired):
@@ -106,7 +104,7 @@ class ConditionStore:
         for desired, live in found.live:
             try:
                 complete = await self._write(desired, live, desired_view) and complete
-            except self.errors as problem:
+            except WRITE_ERRORS as problem:
                 problems.append(problem)
         if problems:
             raise problems[0]

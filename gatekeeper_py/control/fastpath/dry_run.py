@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from gatekeeper_py.cluster.api import HttpSession
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.probe_pod import IMAGE_PATH

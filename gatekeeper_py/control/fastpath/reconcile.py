@@ -25,7 +25,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final, Literal, Protocol
 
-from gatekeeper_py.control.fastpath.conditions import ConditionStore, KubernetesApi, LiveConditions
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control.fastpath.conditions import (
+    WRITE_ERRORS,
+    ConditionStore,
+    LiveConditions,
+    NotStored,
+)
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, refused, renewed, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.retries import WriteRetries
@@ -96,9 +103,8 @@ class _OnHold:
 class FastPathController:
     """Follows the policy in one task, ``run``.
 
-    ``policy_path`` is the ConfigMap's path. ``errors`` are the exceptions that the client raises; ``status``
-    returns the HTTP status of such an exception, 0 when there was no answer. ``expected`` returns whether a
-    configuration should exist at that moment.
+    ``policy_path`` is the ConfigMap's path. ``expected`` returns whether a configuration should exist
+    at that moment.
     """
 
     def __init__(
@@ -112,8 +118,6 @@ class FastPathController:
         expected: Callable[[Desired], bool] = lambda _desired: True,
         observer: Observer,
         log: Log,
-        errors: tuple[type[Exception], ...],
-        status: Callable[[Exception], int],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -122,13 +126,11 @@ class FastPathController:
         """The conditions that the configurations should carry at this moment."""
         self._api = api
         self._policy_path = policy_path
-        self._store = ConditionStore(api, desired, expected=expected, errors=errors, on_written=self._written)
+        self._store = ConditionStore(api, desired, expected=expected, on_written=self._written)
         self._parser = parser
         self._probe = probe
         self._observer = observer
         self._log = log
-        self._errors = errors
-        self._status = status
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
@@ -184,7 +186,7 @@ class FastPathController:
     async def shut_down(self) -> None:
         """Remove every condition, because nothing keeps them in step afterwards."""
         self.conditions = NO_CONDITIONS
-        problem = await remove_conditions(self._store, self._writing, status=self._status, sleep=self._sleep)
+        problem = await remove_conditions(self._store, self._writing, sleep=self._sleep)
         if problem:
             self._log.error("fastpath_cleanup_failed", problem=problem)
 
@@ -304,7 +306,7 @@ class FastPathController:
             # Shielded, because a request that was sent may take effect even if nobody waits for its answer.
             self._writing = asyncio.create_task(self._store.write(found, desired_view))
             complete = await asyncio.shield(self._writing)
-        except self._store.errors as problem:
+        except WRITE_ERRORS as problem:
             return self._failed(desired_view, problem)
         self._retries.written()
         if not complete:
@@ -351,16 +353,16 @@ class FastPathController:
             return True
         try:
             found = await self._api.get(self._policy_path)
-        except self._errors:
+        except ApiError:
             return False
         current = read_configmap((found or {}).get("data"), (found or {}).get("binaryData"))
         return not current.findings and (current.text, current.mode) == (desired_view.text, desired_view.mode)
 
-    def _failed(self, desired_view: PolicyView, problem: Exception) -> float:
+    def _failed(self, desired_view: PolicyView, problem: ApiError | NotStored) -> float:
         """Log and count a failed write; return the seconds until the next step."""
         text = str(problem)[:500]
         has_expressions = bool(desired_view.conditions.expressions)
-        retry = self._retries.failed(self._status(problem), has_expressions=has_expressions)
+        retry = self._retries.failed(problem.status, has_expressions=has_expressions)
         self._observer.fastpath_write(retry.result)
         if retry.result == "refused":
             self._log.error("fastpath_expression_refused", problem=text, retry_seconds=retry.seconds)

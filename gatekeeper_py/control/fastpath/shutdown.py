@@ -9,7 +9,7 @@ from http import HTTPStatus
 from itertools import count
 from typing import Final
 
-from gatekeeper_py.control.fastpath.conditions import ConditionStore
+from gatekeeper_py.control.fastpath.conditions import WRITE_ERRORS, ConditionStore
 from gatekeeper_py.control.fastpath.policy_view import unknown
 from gatekeeper_py.runtime.backoff import backed_off
 
@@ -25,7 +25,6 @@ async def remove_conditions(
     store: ConditionStore,
     writing: asyncio.Task[bool] | None,
     *,
-    status: Callable[[Exception], int],
     sleep: Callable[[float], Awaitable[None]],
 ) -> str:
     """Remove every condition. Return why that failed, or an empty text.
@@ -36,20 +35,20 @@ async def remove_conditions(
     with suppress(TimeoutError):
         async with asyncio.timeout(SHUTDOWN_SECONDS):
             if writing is not None:
-                await _finish(writing, store.errors)
+                await _finish(writing)
             for failures in count():
                 try:
                     await store.write(await store.read(), unknown("the controller is stopping"))
-                except store.errors as error:
+                except WRITE_ERRORS as error:
                     problem = str(error)[:500]
                     pause = backed_off(FIRST_PAUSE_SECONDS, failures, LONGEST_PAUSE_SECONDS)
-                    await sleep(0.0 if status(error) == HTTPStatus.CONFLICT else pause)
+                    await sleep(0.0 if error.status == HTTPStatus.CONFLICT else pause)
                 else:
                     return ""
     return problem
 
 
-async def _finish(writing: asyncio.Task[bool], errors: tuple[type[Exception], ...]) -> None:
-    with suppress(TimeoutError, *errors):
+async def _finish(writing: asyncio.Task[bool]) -> None:
+    with suppress(TimeoutError, *WRITE_ERRORS):
         async with asyncio.timeout(WRITE_SECONDS):
             await asyncio.shield(writing)

@@ -6,10 +6,11 @@ import asyncio
 import re
 from collections.abc import Iterator
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
+from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.status.arguments import as_deployed
@@ -25,14 +26,6 @@ _WANTED_METRICS: Final = (
     "gatekeeper_py_control_",  # alarms, the proof of enforcement, whether mutation is active
     "gatekeeper_py_fastpath_in_step",
 )
-
-
-class KubernetesApi(Protocol):
-    """The requests that reading needs; both raise ``ApiError``."""
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def text(self, path: str) -> str: ...
 
 
 async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Installation) -> Facts:

@@ -24,20 +24,6 @@ from gatekeeper_py.core.policy.rules import Rule
 Entry = dict[str, object]
 """An entry as JSON shows it. ``list`` is the field of the document that holds it."""
 
-RULE_FIELDS: Final = {
-    "list": "rules of one list are compared with each other",
-    "index": "a change only if it decides which rule's look-up applies",
-    "pattern": "names the rule: another pattern is another rule",
-    "namespaces": "a change",
-    "until": "a change",
-    "owner": "a change",
-    "reason": "a change",
-    "verify": "a change",
-    "on_error": "a change",
-    "pin": "a change",
-}
-"""How the comparison treats each field of a rule. A test fails until a new field is here."""
-
 
 @dataclass(frozen=True, slots=True)
 class EntryChange:

@@ -32,21 +32,6 @@ NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
 an image such as ``registry-1.docker.io/nginx``, ``library/`` is added after that check."""
 
 
-RULE_FIELDS: Final = {
-    "list": "the role of the entry",
-    "index": "does not decide",
-    "pattern": "host, path, tag and digest of the entry",
-    "namespaces": "a condition of the entry",
-    "until": "both policies are compiled as of one instant",
-    "owner": "does not decide",
-    "reason": "does not decide",
-    "verify": "look-ups are left out: the comparison is by names, whatever the registries hold",
-    "on_error": "as verify",
-    "pin": "as verify",
-}
-"""How the comparison treats each field of a rule. A test fails until a new field is here."""
-
-
 @dataclass(frozen=True, slots=True)
 class Condition:
     """The conditions of an entry besides host and path. ``None`` means that every value is accepted."""

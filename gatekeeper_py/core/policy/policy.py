@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal, cast
+from typing import Final, Literal
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
@@ -24,7 +24,7 @@ from gatekeeper_py.core.policy.document import (
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
-from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import PathTree
@@ -32,9 +32,6 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
-
-STEP_WORK: Final = 200
-"""Work of one step of compiling; a rule counts as 10 and each of its namespaces as 4."""
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -99,12 +96,7 @@ class Policy:
 
     def at(self, instant: datetime) -> CompiledPolicy:
         """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
-        steps = self.compiling(instant)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(CompiledPolicy, end.value)
+        return at_once(self.compiling(instant))
 
     def compiling(self, instant: datetime) -> Generator[None, None, CompiledPolicy]:
         """Compile as ``at`` does, in steps of about 0.1 ms, between which an event loop can do other work.

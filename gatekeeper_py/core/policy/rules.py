@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.globmap import Scan
@@ -50,21 +50,6 @@ class Rule:
         if self.namespaces is None:
             return True
         return namespace is not None and any_matches(map(Glob, self.namespaces), namespace)
-
-
-RULE_FIELDS: Final = {
-    "list": "each list has an index of its own",
-    "index": "rules are added in document order, so the first match is the first in the document",
-    "pattern": "indexed by host and path; tag and digest are compared",
-    "namespaces": "compared by the index",
-    "until": "expired rules are left out when the policy is compiled as of an instant",
-    "owner": "does not decide",
-    "reason": "does not decide",
-    "verify": "read from the rule that is found, which is the first in document order",
-    "on_error": "as verify",
-    "pin": "as verify",
-}
-"""How the index handles each field of a rule. A test fails until a new field is here."""
 
 
 class RuleSet:

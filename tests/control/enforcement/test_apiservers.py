@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from gatekeeper_py.cluster.api import HttpSession
+from control.world import FakeCluster
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control.enforcement.apiservers import (
     MAX_SERVERS,
     SERVER_NAME,
@@ -50,10 +51,6 @@ def test_the_number_of_addresses_is_bounded() -> None:
     assert len(addresses({"ports": PORTS, "endpoints": endpoints})) == MAX_SERVERS
 
 
-class Refused(Exception):
-    """A request that the API server refused."""
-
-
 class Cluster:
     """Records the requested connections; no API server can be reached."""
 
@@ -66,33 +63,33 @@ class Cluster:
         raise SettingsError("no way there")
 
 
-async def one_server(path: str) -> dict[str, Any] | None:
-    assert path == SLICE_PATH
-    return {"ports": PORTS, "endpoints": [{"addresses": ["10.0.0.1"]}]}
+@pytest.fixture
+def one_server() -> FakeCluster:
+    """Return an API that knows the address of one API server."""
+    api = FakeCluster()
+    api.put(SLICE_PATH, {"ports": PORTS, "endpoints": [{"addresses": ["10.0.0.1"]}]})
+    return api
 
 
-async def forbidden(_path: str) -> dict[str, Any] | None:
-    raise Refused
-
-
-async def test_addresses_are_read_in_a_pod() -> None:
-    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe", errors=(Refused,))
+async def test_addresses_are_read_in_a_pod(one_server: FakeCluster) -> None:
+    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe")
     assert await servers.addresses() == ("10.0.0.1:6443",)
 
 
-async def test_a_kubeconfig_leads_to_one_server_only() -> None:
-    servers = ApiServers(Cluster(in_cluster=False), one_server, "probe", errors=(Refused,))
+async def test_a_kubeconfig_leads_to_one_server_only(one_server: FakeCluster) -> None:
+    servers = ApiServers(Cluster(in_cluster=False), one_server, "probe")
     assert await servers.addresses() == ()
 
 
-async def test_forbidden_addresses_count_as_unknown() -> None:
-    servers = ApiServers(Cluster(in_cluster=True), forbidden, "probe", errors=(Refused,))
+async def test_forbidden_addresses_count_as_unknown(one_server: FakeCluster) -> None:
+    one_server.fail = lambda _verb, _path: True
+    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe")
     assert await servers.addresses() == ()
 
 
-async def test_a_probe_goes_to_the_server_that_is_named() -> None:
+async def test_a_probe_goes_to_the_server_that_is_named(one_server: FakeCluster) -> None:
     cluster = Cluster(in_cluster=True)
-    servers = ApiServers(cluster, one_server, "probe", errors=(Refused,))
+    servers = ApiServers(cluster, one_server, "probe")
     for server in ("10.0.0.1:6443", ""):
         assert (await servers.send(server, "a.io/x")).problem == "no way there"
     assert cluster.connections == [("10.0.0.1:6443", SERVER_NAME), ("", "")]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from control.world import START, FakeCluster, Refused, desired
+from control.world import START, FakeCluster, desired
 from documented import check_event
 from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView, refused, view
@@ -52,12 +52,6 @@ def view_of(text: str, mode: str | None = None) -> PolicyView:
     return view(policy, text, mode, START)
 
 
-def status(problem: Exception) -> int:
-    """Return the HTTP status at the beginning of a refusal's text."""
-    first = str(problem).partition(" ")[0]
-    return int(first) if first.isdecimal() else 0
-
-
 class Recorder:
     """An observer and a log that record everything."""
 
@@ -88,7 +82,7 @@ class Recorder:
         check_event(event)
         self.events.append((event, keys))
 
-    warning = error = info
+    debug = warning = error = info
 
     def named(self, event: str) -> list[dict[str, Any]]:
         return [keys for name, keys in self.events if name == event]
@@ -136,8 +130,6 @@ class Setup:
             expected=lambda each: each in self.expected,
             observer=self.recorder,
             log=self.recorder,
-            errors=(Refused,),
-            status=status,
             now=lambda: START + timedelta(seconds=self.clock),
             monotonic=lambda: self.clock,
             sleep=self.sleep,

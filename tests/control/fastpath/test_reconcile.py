@@ -23,7 +23,7 @@ from control.fastpath.stepping import (
     WIDE,
     Setup,
 )
-from control.world import Refused
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath import reconcile as fastpath
 from gatekeeper_py.control.fastpath import retries, shutdown
 from gatekeeper_py.control.fastpath.dry_run import DryRun
@@ -351,7 +351,7 @@ async def test_a_shutdown_retries_at_once_after_a_conflict(wide: Setup) -> None:
 
     async def overtaken(path: str, document: dict[str, Any]) -> None:
         wide.cluster.replace = replace  # type: ignore[method-assign]
-        raise Refused(f"409 {path} {document['metadata']['name']}")
+        raise ApiError("replace", path, 409, document["metadata"]["name"])
 
     wide.cluster.replace = overtaken  # type: ignore[method-assign]
     await wide.controller.shut_down()
@@ -376,7 +376,9 @@ async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.Monke
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
     await wide.controller.shut_down()
-    assert wide.recorder.named("fastpath_cleanup_failed") == [{"problem": f"500 {VALIDATE.path}"}]
+    assert wide.recorder.named("fastpath_cleanup_failed") == [
+        {"problem": f"replace {VALIDATE.path}: 500 Internal Server Error"}
+    ]
 
 
 async def test_run_follows_what_arrives(setup: Setup) -> None:

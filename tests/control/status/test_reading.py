@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import pytest
 
-from control.world import INSTALLATION
+from control.world import INSTALLATION, FakeCluster
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.status.facts import PodFacts
 from gatekeeper_py.control.status.reading import read_facts
@@ -22,24 +21,20 @@ process_open_fds 10.0
 """
 
 
-class Api:
-    """An API server with objects and texts of Pods by path. It raises a value that is an exception."""
+class Api(FakeCluster):
+    """An API server with a namespace and its Pods."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Any] = {INSTALLATION.namespace_path: {"metadata": {}}}
-        self.texts: dict[str, Any] = {}
+        super().__init__()
+        self.objects[INSTALLATION.namespace_path] = {"metadata": {}}
 
-    async def get(self, path: str) -> dict[str, Any] | None:
-        found = self.objects.get(path)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def forbid(self, path: str) -> None:
+        def fail(_verb: str, requested: str) -> bool:
+            if requested == path:
+                raise ApiError("GET", path, 403, "forbidden", reason="Forbidden")
+            return False
 
-    async def text(self, path: str) -> str:
-        found = self.texts.get(path)
-        if found is None:
-            raise ApiError("GET", path, 503, "no endpoints")
-        return str(found)
+        self.fail = fail
 
     def add_pod(self, app: str, name: str, *, ready: bool = True, deleted: bool = False) -> None:
         metadata = {"name": name, **({"deletionTimestamp": "now"} if deleted else {})}
@@ -115,14 +110,14 @@ async def test_an_unreadable_pod_is_reported(api: Api, policy: str | None, probl
 
 
 async def test_a_forbidden_secret_is_reported(api: Api) -> None:
-    api.objects[INSTALLATION.secret_path] = ApiError("GET", "/", 403, "forbidden", reason="Forbidden")
+    api.forbid(INSTALLATION.secret_path)
     facts = await read_facts(api, api, INSTALLATION)
     assert (facts.secret, facts.secret_readable) == (None, False)
 
 
 @pytest.mark.parametrize("path", [INSTALLATION.policy_path, INSTALLATION.namespace_path])
 async def test_anything_else_that_cannot_be_read_is_an_error(api: Api, path: str) -> None:
-    api.objects[path] = ApiError("GET", path, 403, "forbidden", reason="Forbidden")
+    api.forbid(path)
     with pytest.raises(ApiError, match="403"):
         await read_facts(api, api, INSTALLATION)
 

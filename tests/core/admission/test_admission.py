@@ -700,8 +700,12 @@ class TestHostileObjects:
 class TestApprovedImages:
     """The short cut accepts only objects whose images are all approved."""
 
-    def test_a_new_pod_with_approved_images_is_counted(self) -> None:
-        assert approved_images(parse(review(pod(GOOD, GOOD))), policy()) == 2
+    @pytest.mark.parametrize("obj", [pod(GOOD, GOOD), workload("Deployment", GOOD, GOOD)])
+    @pytest.mark.parametrize(("most", "count"), [(2, 2), (1, None)])
+    def test_at_most_so_many_images_are_counted(
+        self, obj: dict[str, Any], most: int, count: int | None
+    ) -> None:
+        assert approved_images(parse(review(obj)), policy(), most=most) == count
 
     @pytest.mark.parametrize(
         ("document", "count"),

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from builders import pod_spec, policy, review
 from calling import validate
-from gatekeeper_py.core.admission import declared
-from gatekeeper_py.core.admission.declared import OutOfSteps, StepBudget, images_at
+from gatekeeper_py.core.admission import customresources
+from gatekeeper_py.core.admission.customresources import OutOfSteps, StepBudget, images_at
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.admission.slot import (
     MAX_IMAGES,
@@ -291,7 +291,7 @@ def test_it_finds_the_same_slots_as_each_path_alone(obj: Any, texts: list[str]) 
 def test_it_finds_the_same_with_too_many_values(obj: Any, texts: list[str], most: int) -> None:
     paths = list(map(parse_resource_path, texts))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(declared, "MAX_IMAGES", most)
+        patch.setattr(customresources, "MAX_IMAGES", most)
         patch.setitem(globals(), "MAX_IMAGES", most)
         ours, expected = images_at(obj, PathTree(paths), StepBudget()), images_by_path(obj, paths)
     assert as_shown(ours) == as_shown(expected)

@@ -9,10 +9,9 @@ import pytest
 from builders import UID, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.guard import accepted, guarded, refused, untouched
+from gatekeeper_py.core.admission.guard import accepted, guarded, read_writer, refused, untouched
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import read_writer
 from gatekeeper_py.core.policy.finding import Finding
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"

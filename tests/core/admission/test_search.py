@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 
 from builders import container, pod_spec, workload
+from gatekeeper_py.core.admission.customresources import count_images
 from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, POD, GroupKind, ImageList
-from gatekeeper_py.core.admission.search import count_images
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, Slot, are_too_many
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.policy.resources import PathTree, parse_resource_path

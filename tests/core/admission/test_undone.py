@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from gatekeeper_py.core.admission.guard import guarded
+from gatekeeper_py.core.admission.guard import Writer, guarded, read_writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import Writer, read_writer
 
 HELM = {"fieldManager": "helm"}
 

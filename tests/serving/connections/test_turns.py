@@ -165,6 +165,22 @@ async def test_stalled_handshakes_are_ended_for_other_peers() -> None:
     assert world.given_up == [half[0]]
 
 
+async def test_a_silent_handshake_of_the_best_peer_does_not_delay_its_next_ones() -> None:
+    """An API server may share its address with strangers; the oldest handshake may be one of theirs."""
+    world, clock = Handshakes(), Clock()
+    turns = Turns(asyncio.get_running_loop(), clock=clock)
+    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+    stranger.connections, server.connections = MAX_HANDSHAKES - 1, 2
+    (silent, newcomer), others = world.of(server, 2), world.of(stranger, MAX_HANDSHAKES - 1)
+    for handshake in (silent, *others):
+        turns.add(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
+    turns.add(newcomer)
+    await eventually(lambda: newcomer in world.begun)
+    assert world.given_up == others[:1]
+
+
 async def test_a_worse_peer_waits_until_a_handshake_ends() -> None:
     world, clock = Handshakes(), Clock()
     turns = Turns(asyncio.get_running_loop(), clock=clock)

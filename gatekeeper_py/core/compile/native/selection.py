@@ -111,34 +111,6 @@ class Selection:
         return part
 
 
-RULE_FIELDS: Final = {
-    "list": "allow rules approve, deny rules refuse",
-    "index": "only names the rule",
-    "pattern": "the images of an entry",
-    "namespaces": "the namespaces of an entry",
-    "until": "a rule that will expire is refused; one that has expired is left out",
-    "owner": "not shown",
-    "reason": "not shown",
-    "verify": "refused",
-    "on_error": "matters with verify only",
-    "pin": "implies verify, which is refused",
-}
-"""How a native policy handles each field of a rule. A test fails until a new field is here."""
-
-MIRROR_FIELDS: Final = {
-    "index": "only names the mirror",
-    "source": "where an image is rewritten, and where a denied image on a mirror comes from",
-    "targets": "the first is where images go; a denied image is refused on all of them",
-    "exceptions": "not rewritten",
-    "verify": "refused where images are rewritten",
-    "on_missing": "matters with verify only",
-    "on_error": "matters with verify only",
-    "pin": "implies verify",
-    "image_pull_secret": "added by a mutating policy; a validating one does not look at it",
-}
-"""The same for each field of a mirror."""
-
-
 def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     """Return the parts of a policy that are live at an instant and can be expressed.
 

@@ -37,22 +37,6 @@ from gatekeeper_py.core.policy.lint.patterns import (
 from gatekeeper_py.core.policy.lint.subject import Linted, Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
 
-RULE_FIELDS: Final = MappingProxyType(
-    {
-        "list": "a deny rule can make an allow rule useless",
-        "index": "names the rule in a finding",
-        "pattern": "checked by most of the lints",
-        "namespaces": "a rule is only useless when wider rules apply in all of its namespaces",
-        "until": "expired and soon to expire; a rule is only useless while a wider one lasts",
-        "owner": "only shown",
-        "reason": "only shown",
-        "verify": "a rule is only useless when the rule that decides instead looks up the same",
-        "on_error": "as verify",
-        "pin": "as verify; tags that would lose their approval with a digest",
-    }
-)
-"""How the lints handle each field of a rule. A test fails until a new field is here."""
-
 Check = Callable[[Subject], Iterator[Remark]]
 
 CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""The installation is deleted while the cluster creates Pods. Runs late, because this ends the shared one."""
+"""The installation is deleted while the cluster creates Pods. This ends the shared one."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The chart on the real API server, with Helm 3 and 4, each step while the cluster creates Pods.
 
-These tests run last, because a cluster has one installation, and the shared one is gone by now. The release
+A cluster has one installation, and the shared one is gone by now (see LAST in conftest.py). The release
 and its namespace have unusual names.
 """
 
