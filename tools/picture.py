@@ -1,4 +1,4 @@
-"""Record the demo as a picture of a terminal: ``make picture`` writes ``docs/images/demo.svg``.
+"""Record the demo as a picture of a terminal: ``make manifests`` writes ``docs/images/demo.svg``.
 
 The picture shows some steps of the tour, as they were printed, with long lines broken between words. It
 leaves out how long the server took to see a new mode, which differs from run to run. Standard library only.

@@ -5,7 +5,6 @@
 * removal: from sending a policy without a registry until an API server with the fast path admits no further
   Pod with an image of this registry. Until the controller changes the match condition, it admits them without
   calling the webhook. The figures also have the time that the controller's own probe took;
-* start: from starting a replica's process until its ``/readyz`` answers 200;
 * memory of a replica and of the controller, after all of that.
 
 Everything runs on one machine, so the API server's own time is in the figures.
@@ -19,10 +18,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from benchmarks.cluster.site import Administrator, Site
-from tools.controlplane.exchange import ApiError, exchange
 from tools.installation import fastpath
 from tools.installation.product import APPROVED, UNLISTED, pod
-from tools.polling import wait_until
 
 VERDICTS: Final = {"warn": 201, "enforce": 403}
 
@@ -53,7 +50,6 @@ def delays(place: Site, *, turns: int) -> dict[str, Any]:
         "mode_seconds": _summary(modes),
         "removal_seconds": _summary(removals),
         "removal_seconds_by_the_controller": round(probe["sum"] / probe["count"], 3),
-        "start_seconds": _summary([_start(place) for _ in range(min(turns, 5))]),
         "memory_mib": {
             name: [round(place.plane.rss_bytes(each.name) / mebibyte) for each in pods]
             for name, pods in (
@@ -91,30 +87,6 @@ def _changed(administrator: Administrator, image: str, status: int) -> float:
         if right == 1:
             first = time.monotonic()
     return first
-
-
-def _start(place: Site) -> float:
-    """Return the seconds from the start of a process that crashed until it is ready."""
-    crashed = place.product.servers()[0]
-    name = crashed.name.removeprefix("pod-")
-    place.kubelet.crash(crashed)
-
-    def again() -> Any:
-        running = place.kubelet.running.get(name, crashed)
-        return running if running is not crashed else None
-
-    started = wait_until(again, seconds=30, what="the process started again")
-    start = time.monotonic()
-    wait_until(lambda: _is_ready(started.address), seconds=30, what="ready")
-    return time.monotonic() - start
-
-
-def _is_ready(address: str) -> bool:
-    try:
-        exchange((address, 8080), "GET", "/readyz")
-    except (ApiError, OSError):
-        return False
-    return True
 
 
 def _summary(seconds: Sequence[float]) -> dict[str, float]:

@@ -40,7 +40,7 @@ def stale(table: Mapping[str, Any], today: date) -> Iterator[str]:
     """Yield a line for each package whose advisories were last looked up too long ago."""
     for name, looked in sorted(table["none-known"].items()):
         if (days := (today - looked).days) > MAX_DAYS:
-            yield f"{name}: nobody has looked for advisories for {days} days; run `make advisories`"
+            yield f"{name}: nobody has looked for advisories for {days} days; run `.uv/bin/uv audit`"
 
 
 def _is_older(version: str, least: str) -> bool:
