@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,15 +71,23 @@ def _lines(results: Results, plots: Iterable[str]) -> Iterator[str]:
         yield f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})"
 
 
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield an empty line and a table of Markdown."""
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield f"{'|---' * len(columns)}|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+
+
 def _target_table(targets: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "## Targets"
-    yield ""
-    yield "| | target | measured | |"
-    yield "|---|---|---|---|"
+    rows = []
     for target in targets:
         why = f" ({'; '.join(target['why'])})" if target["why"] else ""
-        yield f"| {target['what']} | {target['target']} | {target['measured']} | {target['verdict']}{why} |"
+        rows.append((target["what"], target["target"], target["measured"], f"{target['verdict']}{why}"))
+    yield from table(("", "target", "measured", ""), rows)
 
 
 def _scenario(key: str, scenario: dict[str, Any]) -> Iterator[str]:
@@ -87,21 +95,17 @@ def _scenario(key: str, scenario: dict[str, Any]) -> Iterator[str]:
     yield f"## {key}: {scenario['title']}"
     yield ""
     yield f"`{scenario['command']}`"
-    yield ""
     cases = scenario["cases"]
     shown = [column for column in COLUMNS if any(column[0] in case["figures"] for case in cases.values())]
-    yield f"| | {' | '.join(title for _, title, _ in shown)} | |"
-    yield "|---|" + "---|" * (len(shown) + 1)
+    rows = []
     for name, case in cases.items():
         cells = [_cell(case["figures"].get(figure), form, figure in RANGED) for figure, _, form in shown]
-        yield f"| {name} | {' | '.join(cells)} | {_note(case)} |"
+        rows.append((name, *cells, _note(case)))
+    yield from table(("", *(title for _, title, _ in shown), ""), rows)
     derived = scenario["derived"] | scenario["direct"]
     if derived:
-        yield ""
-        yield "| derived | |"
-        yield "|---|---|"
-        for name, value in derived.items():
-            yield f"| {name.replace('_', ' ')} | {_value(value)} |"
+        found = ((name.replace("_", " "), _value(value)) for name, value in derived.items())
+        yield from table(("derived", ""), found)
 
 
 def _value(value: float | str | None) -> str:

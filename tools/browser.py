@@ -22,7 +22,7 @@ PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 60.0
 MAX_MESSAGE: Final = 256 * 2**20
-"""Maximum size of a message in bytes. The picture of a long page is large."""
+"""Maximum size of a message in bytes. The accessibility tree of a long page is large."""
 
 DOMAINS: Final = ("Page", "Runtime", "Log", "Network", "Accessibility")
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from benchmarks.report import table
+
 LEAST: Final = 6
 """The lowest number of rounds that gives a confidence interval."""
 
@@ -16,6 +18,15 @@ BUSY_CORES: Final = 0.1
 """A round is void when other programs keep more cores busy. A quiet machine stays below this number."""
 
 BASE: Final = "none"
+
+COLUMNS: Final = (
+    "case",
+    "rate over none",
+    "per second",
+    "API server, ms more",
+    "webhook, ms",
+    "others, cores",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,29 +203,24 @@ def tables(rounds: Sequence[Round], targets: Sequence[Target] = TARGETS) -> list
     void = f"{len(rounds) - len(good)} of {len(rounds)} rounds are void, because other programs used the CPU."
     if len(good) < LEAST:
         good, void = list(rounds), f"**{void} The run is void. The figures are of all rounds.**"
-    lines = [void, "", *_cases(good)]
+    lines = [void, *table(COLUMNS, (_case(name, good) for name in good[0]))]
     if targets:
-        lines += ["", "| target | bound | measured | |", "|---|---|---|---|"]
-    return lines + [
-        f"| {target['what']} | {target['bound']} | {target['text']} | {target['verdict']} |"
-        for target in judged(rounds, targets)
-    ]
-
-
-def _cases(rounds: Sequence[Round]) -> list[str]:
-    lines = [
-        "| case | rate over none | per second | API server, ms more | webhook, ms | others, cores |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name in rounds[0]:
-        turns = [each[name] for each in rounds]
-        rates = [turn.per_second for turn in turns]
-        over = "1" if name == BASE else Comparison.of([ratio(name, BASE)(each) for each in rounds])
-        more = "0" if name == BASE else Comparison.of([added_ms(name)(each) for each in rounds])
-        webhook = statistics.median(turn.webhook_cpu_ms for turn in turns)
-        busy = statistics.median(turn.others_cores for turn in turns)
-        lines.append(
-            f"| {name} | {over} | {statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f}) "
-            f"| {more} | {webhook:.3f} | {busy:.2f} |"
-        )
+        rows = [
+            (each["what"], each["bound"], each["text"], each["verdict"]) for each in judged(rounds, targets)
+        ]
+        lines += table(("target", "bound", "measured", ""), rows)
     return lines
+
+
+def _case(name: str, rounds: Sequence[Round]) -> tuple[str, ...]:
+    """Return a row of the table of cases."""
+    turns = [each[name] for each in rounds]
+    rates = [turn.per_second for turn in turns]
+    over, more = "1", "0"
+    if name != BASE:
+        over = str(Comparison.of([ratio(name, BASE)(each) for each in rounds]))
+        more = str(Comparison.of([added_ms(name)(each) for each in rounds]))
+    webhook = statistics.median(turn.webhook_cpu_ms for turn in turns)
+    busy = statistics.median(turn.others_cores for turn in turns)
+    rate = f"{statistics.median(rates):.0f} ({min(rates):.0f} to {max(rates):.0f})"
+    return name, over, rate, more, f"{webhook:.3f}", f"{busy:.2f}"

@@ -270,23 +270,8 @@ def figures_of(result: dict[str, Any]) -> Figures:
     """Return the generator's figures under the names that results use."""
     latency = result["latency_ms"]
     figures: Figures = {
-        "sent": result["sent"],
-        "ok": result["ok"],
-        "shed": result["shed"],
-        "failed": result["failed"],
-        "errors": result["errors"],
-        "rate": result["achieved_rate"],
-        "goodput": result["goodput"],
-        "mean_ms": latency["mean"],
-        "p50_ms": latency["p50"],
-        "p90_ms": latency["p90"],
-        "p99_ms": latency["p99"],
-        "p999_ms": latency["p999"],
-        "max_ms": latency["max"],
-        "dials": result["dials"],
-        "dials_measured": result["dials_measured"],
-        "handshake_p99_ms": result["handshake_ms"]["p99"],
-        "drained_seconds": result["drained_seconds"],
+        **{name: result[name] for name in ("sent", "ok", "shed", "failed", "errors", "goodput", "dials")},
+        **{f"{name}_ms": latency[name] for name in ("p50", "p99", "p999", "max")},
         "generator_share": result["cpu_share"],
         "lag_p99_ms": result.get("lag_ms", {}).get("p99"),
     }

@@ -1,8 +1,4 @@
-"""The peers: what each one needs, and how it is built and started.
-
-Each is one process on one core, without an access log. It keeps idle connections for longer than the 90
-seconds for which an API server keeps them. All other settings are each project's defaults.
-"""
+"""The peers of ``peers.yaml``: what each one needs, and how it is built and started."""
 
 from __future__ import annotations
 
@@ -12,11 +8,13 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
+
+import yaml
 
 from benchmarks.contestant import Contestant, Launch
 from tools import gobuild
@@ -27,113 +25,56 @@ APPROVED: Final = HERE / "approved.txt"
 REQUIREMENTS: Final = HERE / "requirements.txt"
 OWN_UV: Final = HERE.parents[1] / ".uv" / "bin" / "uv"
 
-ONE_CORE: Final = {"GOMAXPROCS": "1"}
-KEEP_ALIVE_SECONDS: Final = "120"
-FLASK_THREADS: Final = "4"
-"""With eight or sixteen threads, the CPU cost on one core is the same, and p99 is higher."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Peer:
-    """Another server that makes the same decision.
-
-    ``lacking`` returns the missing tool, if any; ``build`` returns the path of the result (and raises
-    ``BuildError``); ``argv`` makes the command from that path.
-    """
+    """Another server that makes the same decision; ``peers.yaml`` describes the fields."""
 
     name: str
-    version: Callable[[], str]
-    lacking: Callable[[], str | None]
-    build: Callable[[], Path]
-    argv: Callable[[Path, Launch], list[str]]
-    environment: Mapping[str, str] = field(default_factory=dict)
+    arguments: Sequence[str]
+    go: str = ""
+    package: str = "."
+    python: str = ""
+    version: str = ""
     path: str = "/validate-image"
 
-    def contestant(self, built: Path) -> Contestant:
+    def lacking(self) -> str | None:
+        """Return why it cannot be built on this machine, or ``None``."""
+        if self.go:
+            try:
+                gobuild.find_go()
+            except BuildError as problem:
+                return str(problem)
+        elif _find_uv() is None and find_spec("ensurepip") is None:
+            return "its environment needs uv (`make setup` installs it) or Python's own venv with ensurepip"
+        return None
+
+    def build(self) -> Path:
+        """Return the path of its program, built if necessary. Raises ``BuildError``."""
+        if self.go:
+            return gobuild.program(self.go, HERE / self.go, self.package)
+        return python_environment() / self.python
+
+    def pinned(self) -> str:
+        """Return its exact version."""
+        if self.python:
+            return ", ".join(f"{package} {pins()[package]}" for package in self.version.split())
+        if self.version:
+            return gobuild.required_version(HERE / self.go / "go.mod", self.version).removeprefix("v")
+        return gobuild.run_go(HERE / self.go, "env", "GOVERSION").strip()
+
+    def contestant(self, program: Path) -> Contestant:
         """Return the peer in the form that benchmarks start."""
-        return Contestant(
-            name=self.name,
-            version=self.version(),
-            argv=lambda launch: self.argv(built, launch),
-            environment=dict(self.environment),
-            path=self.path,
-        )
+
+        def argv(launch: Launch) -> list[str]:
+            files = {"certificate": launch.certificate.resolve(), "key": launch.key.resolve(), "here": HERE}
+            return [str(program), *(each.format(port=launch.port, **files) for each in self.arguments)]
+
+        environment = {"GOMAXPROCS": "1"} if self.go else {}
+        return Contestant(self.name, self.pinned(), argv, environment, self.path)
 
 
-def _own_go_program(program: Path, launch: Launch) -> list[str]:
-    return [
-        str(program),
-        f"-port={launch.port}",
-        f"-certificate={launch.certificate.resolve()}",
-        f"-key={launch.key.resolve()}",
-        f"-approved={APPROVED}",
-    ]
-
-
-def _opa(program: Path, launch: Launch) -> list[str]:
-    return [
-        str(program),
-        "run",
-        "--server",
-        f"--addr=https://127.0.0.1:{launch.port}",
-        f"--tls-cert-file={launch.certificate.resolve()}",
-        f"--tls-private-key-file={launch.key.resolve()}",
-        "--log-level=error",
-        "--skip-version-check",
-        str(HERE / "opa" / "policy.rego"),
-        str(HERE / "opa" / "approved.json"),
-    ]
-
-
-def _fastapi(programs: Path, launch: Launch) -> list[str]:
-    return [
-        str(programs / "uvicorn"),
-        f"--app-dir={HERE}",
-        "--host=127.0.0.1",
-        f"--port={launch.port}",
-        f"--ssl-certfile={launch.certificate.resolve()}",
-        f"--ssl-keyfile={launch.key.resolve()}",
-        "--workers=1",
-        "--loop=uvloop",
-        "--http=httptools",
-        "--no-access-log",
-        f"--timeout-keep-alive={KEEP_ALIVE_SECONDS}",
-        "--log-level=warning",
-        "fastapi_app:app",
-    ]
-
-
-def _flask(programs: Path, launch: Launch) -> list[str]:
-    return [
-        str(programs / "gunicorn"),
-        f"--chdir={HERE}",
-        f"--bind=127.0.0.1:{launch.port}",
-        f"--certfile={launch.certificate.resolve()}",
-        f"--keyfile={launch.key.resolve()}",
-        "--workers=1",
-        "--worker-class=gthread",
-        f"--threads={FLASK_THREADS}",
-        f"--keep-alive={KEEP_ALIVE_SECONDS}",
-        "--no-control-socket",  # its path is the same for every gunicorn of a user
-        "--log-level=warning",
-        "flask_app:app",
-    ]
-
-
-def lacking_go() -> str | None:
-    """Return why no Go program can be built on this machine, or ``None``."""
-    try:
-        gobuild.find_go()
-    except BuildError as problem:
-        return str(problem)
-    return None
-
-
-def lacking_python() -> str | None:
-    """Return why no environment can be created on this machine, or ``None``."""
-    if _find_uv() is None and find_spec("ensurepip") is None:
-        return "its environment needs uv (`make setup` installs it) or Python's own venv with ensurepip"
-    return None
+PEERS: Final = tuple(Peer(**row) for row in yaml.safe_load((HERE / "peers.yaml").read_text(encoding="utf-8")))
 
 
 def python_environment() -> Path:
@@ -184,58 +125,6 @@ def pins() -> dict[str, str]:
     lines = REQUIREMENTS.read_text(encoding="utf-8").splitlines()
     requirements = [line.partition(";")[0].strip() for line in lines if line and not line.startswith("#")]
     return dict(line.split("==") for line in requirements)
-
-
-def _pinned(*packages: str) -> Callable[[], str]:
-    return lambda: ", ".join(f"{package} {pins()[package]}" for package in packages)
-
-
-def _required(folder: str, module: str) -> Callable[[], str]:
-    """Return a function that returns the version of a module that ``folder``'s go.mod pins."""
-    return lambda: gobuild.required_version(HERE / folder / "go.mod", module).removeprefix("v")
-
-
-PEERS: Final = (
-    Peer(
-        name="controller-runtime",
-        version=_required("controller_runtime", "sigs.k8s.io/controller-runtime"),
-        lacking=lacking_go,
-        build=lambda: gobuild.program("controller_runtime", HERE / "controller_runtime"),
-        argv=_own_go_program,
-        environment=ONE_CORE,
-    ),
-    Peer(
-        name="net/http",
-        version=lambda: gobuild.run_go(HERE / "nethttp", "env", "GOVERSION").strip(),
-        lacking=lacking_go,
-        build=lambda: gobuild.program("nethttp", HERE / "nethttp"),
-        argv=_own_go_program,
-        environment=ONE_CORE,
-    ),
-    Peer(
-        name="FastAPI",
-        version=_pinned("fastapi", "uvicorn", "orjson"),
-        lacking=lacking_python,
-        build=python_environment,
-        argv=_fastapi,
-    ),
-    Peer(
-        name="Flask",
-        version=_pinned("flask", "gunicorn"),
-        lacking=lacking_python,
-        build=python_environment,
-        argv=_flask,
-    ),
-    Peer(
-        name="OPA",
-        version=_required("opa", "github.com/open-policy-agent/opa"),
-        lacking=lacking_go,
-        build=lambda: gobuild.program("opa", HERE / "opa", package="github.com/open-policy-agent/opa"),
-        argv=_opa,
-        environment=ONE_CORE,
-        path="/",  # its answer is data.system.main itself; the data API would wrap it
-    ),
-)
 
 
 def missing(peers: Sequence[Peer] = PEERS) -> dict[str, str]:

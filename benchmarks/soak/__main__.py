@@ -29,8 +29,7 @@ from benchmarks.soak.sampling import Sampler
 from benchmarks.soak.verdict import Outcome, problems, stood_still
 from tools.gobuild import BuildError
 
-QUICK_SECONDS: Final = 60.0
-FULL_SECONDS: Final = 1800.0
+SECONDS: Final = 1800.0
 RATE: Final = 300.0
 """Reviews a second. This fills logs and caches but leaves the core mostly idle, so that only a fault can
 make an answer late or lost."""
@@ -63,17 +62,15 @@ LOAD: Final = Load(
 def main() -> int:
     """Run the soak. Return 0 when it passed, 1 when it failed, 2 when it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=FULL_SECONDS)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:.0f} s, to try it out")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--rate", type=float, default=RATE, help="reviews a second")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
     options = parser.parse_args()
-    seconds = QUICK_SECONDS if options.quick else options.seconds
     for attempt in range(ATTEMPTS):
         made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
         with tempfile.TemporaryDirectory(prefix="gatekeeper-py-soak-") as folder:
             try:
-                outcome = run(Path(folder), seconds=seconds, rate=options.rate)
+                outcome = run(Path(folder), seconds=options.seconds, rate=options.rate)
             except (BuildError, GeneratorFailed, NotReady, SoakFailure) as problem:
                 say(f"the soak did not come to its end: {problem}")
                 return 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 
 from benchmarks.contestant import Contestant, Launch
 from benchmarks.peers import corpus, roster
-from benchmarks.peers.roster import HERE, contestants, lacking_go, missing
+from benchmarks.peers.roster import HERE, Peer, contestants, missing
 from calling import validate
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from tools.gobuild import BuildError
@@ -22,7 +21,6 @@ from tools.gobuild import BuildError
 ROOT = Path(__file__).parents[2]
 CASES = corpus.cases()
 CASE = CASES[0]
-PEER = roster.PEERS[0]
 LAUNCH = Launch(
     port=18443,
     health_port=18080,
@@ -116,7 +114,7 @@ class TestRoster:
     # A peer that is built with Go has the version of the compiler.
     @pytest.fixture(
         params=[
-            pytest.param(peer, marks=[pytest.mark.go] if peer.lacking is lacking_go else [], id=peer.name)
+            pytest.param(peer, marks=[pytest.mark.go] if peer.go else [], id=peer.name)
             for peer in roster.PEERS
         ]
     )
@@ -144,8 +142,8 @@ class TestRoster:
         assert contestant.path in {"/", "/validate-image"}
 
     def test_a_go_program_runs_on_one_core(self, peer: roster.Peer) -> None:
-        is_go = peer.lacking is lacking_go
-        assert (peer.environment.get("GOMAXPROCS") == "1") is is_go
+        contestant = peer.contestant(Path("/built"))
+        assert (contestant.environment.get("GOMAXPROCS") == "1") is bool(peer.go)
 
     def test_names_are_unique(self) -> None:
         assert len({peer.name for peer in roster.PEERS}) == len(roster.PEERS) == 5
@@ -168,20 +166,37 @@ class TestPins:
         assert data == {"approved": {"hosts": dict.fromkeys(hosts, True)}}
 
 
+class _Here(Peer):
+    """A peer that can be built."""
+
+    def lacking(self) -> str | None:
+        return None
+
+    def build(self) -> Path:
+        return Path("/built")
+
+
+class _Absent(_Here):
+    def lacking(self) -> str | None:
+        return "there is no compiler"
+
+
+class _Broken(_Here):
+    def build(self) -> Path:
+        raise BuildError("`go build …` ended with status 1")
+
+
 class TestLeftOut:
     def test_a_peer_without_its_tool_is_named_with_the_reason(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        here = replace(PEER, name="here", lacking=lambda: None, build=lambda: Path("/built"))
-        absent = replace(PEER, name="absent", lacking=lambda: "there is no compiler")
+        here = _Here(name="here", python="here", arguments=())
+        absent = _Absent(name="absent", python="absent", arguments=())
         assert missing((here, absent)) == {"absent": "there is no compiler"}
         assert [each.name for each in contestants((here, absent))] == ["here"]
         assert capsys.readouterr().err == "absent is left out: there is no compiler\n"
 
     def test_a_build_that_fails_names_the_peer(self) -> None:
-        def fail() -> Path:
-            raise BuildError("`go build …` ended with status 1")
-
-        broken = replace(PEER, name="broken", lacking=lambda: None, build=fail)
+        broken = _Broken(name="broken", python="broken", arguments=())
         with pytest.raises(BuildError, match=r"^broken cannot be built: `go build …` ended with status 1"):
             contestants((broken,))
