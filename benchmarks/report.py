@@ -1,18 +1,15 @@
-"""Tables and plots of a load run, written beside its JSON.
-
-``python -m benchmarks.report FILE.json`` writes them again.
-"""
+"""Tables and plots of a load run, written beside its JSON."""
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from benchmarks.machine import commit
 
 Results = Mapping[str, Any]
 
@@ -49,10 +46,9 @@ def _lines(results: Results, plots: Iterable[str]) -> Iterator[str]:
     machine, versions = results["machine"], results["versions"]
     yield f"# Load on one core, {results['made']} ({results['scale']} run)"
     yield ""
-    commit = f"{(results['commit'] or 'unknown')[:12]}{' with changes' if results['dirty'] else ''}"
     yield f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
     yield f"{machine['system']}; "
-    yield f"commit {commit}; {', '.join(results['ciphers'])}; "
+    yield f"commit {commit(results)}; {', '.join(results['ciphers'])}; "
     yield ", ".join(f"{name} {version}" for name, version in versions.items() if version) + "."
     yield ""
     yield (
@@ -196,15 +192,3 @@ def save(figure: Figure, file: Path) -> None:
     """Write a plot. The same figures give the same file."""
     with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None})
-
-
-def main() -> None:
-    """Write the report of a results file beside it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=main.__doc__)
-    parser.add_argument("file", type=Path)
-    file = parser.parse_args().file
-    write(json.loads(file.read_text(encoding="utf-8")), file.parent)
-
-
-if __name__ == "__main__":
-    main()

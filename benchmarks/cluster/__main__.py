@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
 import sys
 import tempfile
 import time
@@ -29,9 +28,10 @@ from benchmarks.cluster.comparison import BASE, LEAST, TARGETS, Target, as_json,
 from benchmarks.cluster.creating import Creators
 from benchmarks.cluster.delays import delays
 from benchmarks.cluster.pods import PREFIXES
-from benchmarks.cluster.rounds import Load, creates, play, registrations, say
+from benchmarks.cluster.rounds import Load, creates, play, registrations
 from benchmarks.cluster.rounds import scaling as scaled
 from benchmarks.cluster.site import Spoiled, site
+from benchmarks.load.running import say
 from tools.controlplane import network
 from tools.controlplane.plane import ControlPlane, ControlPlaneError
 from tools.gobuild import BuildError
@@ -72,16 +72,12 @@ def _arguments() -> argparse.Namespace:
         help=f"{BASE} is always there; default: {' '.join(USUAL)}, and gatekeeper if it was built",
     )
     parser.add_argument("--quick", action="store_true", help="as many rounds as fit into six minutes")
-    parser.add_argument("--rounds", type=_rounds, help=f"another number of rounds than {ROUNDS}")
+    parser.add_argument("--rounds", type=int, help=f"another number of rounds than {ROUNDS}")
     parser.add_argument("--out", type=Path, default=machine.LATEST, help="folder of the results")
-    return parser.parse_args()
-
-
-def _rounds(text: str) -> int:
-    number = int(text)
-    if number < LEAST:
-        raise argparse.ArgumentTypeError(f"at least {LEAST}")
-    return number
+    found = parser.parse_args()
+    if found.rounds is not None and found.rounds < LEAST:
+        parser.error(f"--rounds is at least {LEAST}")
+    return found
 
 
 def _measure(arguments: argparse.Namespace) -> int:
@@ -144,10 +140,12 @@ def _introduction(name: str, rounds: int, left_out: int) -> list[str]:
         "scaling": f"in which {scaling.DEPLOYMENTS} Deployments of pre-approved Pods are scaled to "
         f"{scaling.REPLICAS} replicas until all run, and to none",
     }[name]
+    described = machine.describe()
+    found = described["machine"]
     text = (
         f"{rounds} rounds ({left_out} more were left out, because a client had to connect again). In each, "
-        f"every case has a turn {turn}; {os.cpu_count()} cores of {machine.processor()} for all processes; "
-        f"commit {machine.revision()}. A turn is compared with the others of its round. Medians; in "
+        f"every case has a turn {turn}; {found['cores']} cores of {found['processor']} for all processes; "
+        f"commit {machine.commit(described)}. A turn is compared with the others of its round. Medians; in "
         "brackets, what holds the true median in 95 of 100 such runs, and for the rates the least and the "
         "most. CPU is for each create or Pod."
     )

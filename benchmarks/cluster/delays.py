@@ -26,9 +26,10 @@ VERDICTS: Final = {"warn": 201, "enforce": 403}
 IN_A_ROW: Final = 30
 """This many answers in a row show that every replica has changed: connections stick to replicas."""
 
-_HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.k8s.io\n"
-WITHOUT: Final = _HEAD
-WITH: Final = _HEAD + f"  - {APPROVED.partition('/')[0]}\n"
+WITHOUT: Final = (
+    "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.k8s.io\n"
+)
+WITH: Final = WITHOUT + f"  - {APPROVED.partition('/')[0]}\n"
 
 
 def delays(place: Site, *, turns: int) -> dict[str, Any]:

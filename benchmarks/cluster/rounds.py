@@ -6,7 +6,6 @@ are short, and their order changes.
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from benchmarks.cluster.gatekeeper import WEBHOOK
 from benchmarks.cluster.pods import pod, unlisted
 from benchmarks.cluster.scaling import scale
 from benchmarks.cluster.site import Administrator, Site, Spoiled
+from benchmarks.load.running import say
 from tools.installation.product import MUTATING, VALIDATING
 
 MOST_LEFT_OUT: Final = 5
@@ -116,7 +116,7 @@ def _register(place: Site, chosen: Registration, registered: Sequence[Registrati
     if place.mode() != chosen.mode:
         place.set_mode(chosen.mode)
     for path, document in chosen.objects.items():
-        place.create(path.rpartition("/")[0], document)
+        place.plane.api("POST", path.rpartition("/")[0], document)
 
 
 def creates(creators: Creators) -> Load:
@@ -168,9 +168,9 @@ def _problem(stage: Stage, case: Case, administrator: Administrator) -> str | No
     """
     every = range(_PROBES)
     kinds = (
-        ("unlisted", [unlisted()] * _PROBES, {403, 422} if case.denies else {201}, case.unlisted_reviews),
+        ("unlisted", [unlisted()] * _PROBES, {403, 422} if case.denies else {201}, case.calls),
         (case.sidecar, [pod(index, case.sidecar) for index in every], {201}, case.reviews),
-        ("with-port", [pod(index, "with-port") for index in every], {201}, case.port_reviews),
+        ("with-port", [pod(index, "with-port") for index in every], {201}, case.calls),
     )
     for kind, pods, statuses, each in kinds:
         before = stage.site.reviews()
@@ -183,9 +183,3 @@ def _problem(stage: Stage, case: Case, administrator: Administrator) -> str | No
         if not 0 <= found - each * _PROBES < _PROBES:
             return f"{_PROBES} Pods with an image that is {kind} led to {found:.0f} reviews"
     return None
-
-
-def say(line: str) -> None:
-    """Print progress on standard error."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()

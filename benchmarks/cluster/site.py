@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.load.processes import busy_seconds
 from tools.controlplane.components import (
     API_ADDRESS,
     APISERVER,
@@ -77,11 +76,6 @@ class Site:
                 what="the controller ended",
             )
 
-    def create(self, collection: str, document: Mapping[str, Any]) -> str:
-        """Create an object and return its path."""
-        self.plane.api("POST", collection, document)
-        return f"{collection}/{document['metadata']['name']}"
-
     def delete(self, path: str) -> None:
         """Delete an object if it is there."""
         try:
@@ -122,34 +116,22 @@ class Site:
         }
         used = {group: sum(self.plane.cpu_seconds(name) for name in names) for group, names in groups.items()}
         used["all_ours"] += time.process_time()
-        return used | {"machine": machine_seconds()}
-
-
-def machine_seconds() -> float:
-    """Return the seconds that the cores of this machine were not idle since its start, summed up."""
-    # cpu user nice system idle iowait irq softirq steal …: proc_stat(5)
-    fields = Path("/proc/stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
-    busy = [int(field) for number, field in enumerate(fields) if number not in {3, 4}]
-    return sum(busy) / os.sysconf("SC_CLK_TCK")
+        return used | {"machine": busy_seconds()}
 
 
 @contextmanager
 def site(plane: ControlPlane, overlay: str) -> Iterator[Site]:
     """Install an overlay on a started control plane, yield it armed, and end its processes."""
-    hurry_scheduler(plane)
+    # Without its limit of 50 requests a second, the scheduler does not hide all differences.
+    plane.kill(SCHEDULER)
+    flags = scheduler_flags(plane.kubeconfig_for(f"system:{SCHEDULER}"))
+    fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
+    plane.popen([str(plane.binaries / SCHEDULER), *flags, *fast], name=SCHEDULER)
     plane.make_namespace(SPACE)
     with Kubelet(plane, NAMESPACE) as kubelet:
         found = Site(plane, kubelet, Installed(plane, kubelet))
         found.arm(overlay)
         yield found
-
-
-def hurry_scheduler(plane: ControlPlane) -> None:
-    """Restart the scheduler without its limit of 50 requests a second, which would hide all differences."""
-    plane.kill(SCHEDULER)
-    flags = scheduler_flags(plane.kubeconfig_for(f"system:{SCHEDULER}"))
-    fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
-    plane.popen([str(plane.binaries / SCHEDULER), *flags, *fast], name=SCHEDULER)
 
 
 class Administrator:

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.load [--quick|--full] [--out DIRECTORY] [SCENARIO …]``: load from outside.
+"""``python -m benchmarks.load [--full] [--out DIRECTORY] [SCENARIO …]``: load from outside.
 
 Without scenarios, runs all but S11, which needs other servers to be built: ``python -m benchmarks.load S11``.
 Writes ``load.json``, tables and plots. Exits 1 when an answer was wrong or a run failed; a missed target
@@ -30,9 +30,7 @@ PEERS: Final = "S11"
 def main() -> int:
     """Run the named scenarios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="some minutes for all (the default)")
-    size.add_argument("--full", action="store_true", help="more rounds, longer, more cases")
+    parser.add_argument("--full", action="store_true", help="more rounds, longer, more cases")
     parser.add_argument("--out", type=Path, default=machine.LATEST, help="directory for the results")
     parser.add_argument(
         "--nice",

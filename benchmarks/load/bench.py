@@ -166,34 +166,32 @@ class Bench:
 
     def _figures(self, plan: Plan, server: Server, case: Case) -> Figures:
         ours_only = case.server.contestant is None
-        before = self._cache(server) if ours_only else (0.0, 0.0)
-        before_lookups = self._lookups(server) if case.server.verified else {}
+        before = self._counts(server) if ours_only else {}
         result, used, samples, extra = self._generate(plan, server, case)
         figures: Figures = figures_of(result) | used | extra
         if ours_only:
-            now = self._cache(server)
-            hits, misses = now[0] - before[0], now[1] - before[1]
-            figures["hit_rate"] = hits / (hits + misses) if hits + misses else None
-        if case.server.verified:
-            figures |= {name: count - before_lookups[name] for name, count in self._lookups(server).items()}
+            counts = {name: now - before[name] for name, now in self._counts(server).items()}
+            decided = counts["hits"] + counts["misses"]
+            figures["hit_rate"] = counts["hits"] / decided if decided else None
+            if case.server.verified:
+                figures["lookups"] = counts["lookups"]
         for part in case.load.parts:
             if part.label:
                 percentiles = result["by_body"][str(self.bodies.path(part.body))]
                 figures |= {f"{name}_{part.label}_ms": percentiles[name] for name in ("p50", "p99")}
-        if case.timeline:
-            figures["timeline"] = result["timeline"]
-            figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
+        figures["timeline"] = result["timeline"]
+        figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
         figures["void"] = self.void(plan["mode"], figures)
         return figures
 
-    def _cache(self, server: Server) -> tuple[float, float]:
+    def _counts(self, server: Server) -> dict[str, float]:
+        """Return the uses of the cache, and the requests to registries without answers from old facts."""
         metrics = server.metrics()
-        return metrics.sum("cache_hits_total"), metrics.sum("cache_misses_total")
-
-    def _lookups(self, server: Server) -> dict[str, float]:
-        """Return the number of requests to registries, without answers from facts that were too old."""
-        metrics = server.metrics()
-        return {"lookups": metrics.sum("lookups_total") - metrics.sum("lookups_total", 'result="stale"')}
+        return {
+            "hits": metrics.sum("cache_hits_total"),
+            "misses": metrics.sum("cache_misses_total"),
+            "lookups": metrics.sum("lookups_total") - metrics.sum("lookups_total", 'result="stale"'),
+        }
 
     def _generate(
         self, plan: Plan, server: Server, case: Case | None
@@ -248,7 +246,6 @@ class Bench:
             "server_share": cpu / length,
             "rss_mib": after.rss_mib,
             "rss_peak_mib": max([after.rss_mib, *(rss for _, rss in samples)]),
-            "files": after.files,
             "others_share": max(busy - cpu - result["cpu_seconds"], 0.0) / length,
         }
         return result, used, samples, extra

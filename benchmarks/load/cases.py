@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.contestant import Contestant
@@ -38,13 +38,7 @@ class Verdict:
 
     def expect(self) -> dict[str, Any]:
         """Return the expected answer in the form of the generator's plan."""
-        every = {
-            "status": self.status,
-            "allowed": self.allowed,
-            "patch": self.patch,
-            "warnings": self.warnings,
-        }
-        return {name: value for name, value in every.items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 ALLOWED = Verdict(allowed=True, patch=False, warnings=False)
@@ -153,7 +147,6 @@ class Case:
     meanwhile: Step | None = None
     after: Load | None = None
     alone: bool = False
-    timeline: bool = False
 
 
 Figures = dict[str, Any]

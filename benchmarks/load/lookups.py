@@ -79,7 +79,6 @@ def cases(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all 
             _verified(HANGING),
             rounds=2 if quick else 3,
             alone=True,
-            timeline=True,
         ),
     ]
 

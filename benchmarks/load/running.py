@@ -48,7 +48,7 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
     derived = scenario.derive(results)
     return {
         "title": scenario.title,
-        "command": f"python -m benchmarks.load --{'quick' if bench.scale.quick else 'full'} {scenario.key}",
+        "command": f"python -m benchmarks.load {'' if bench.scale.quick else '--full '}{scenario.key}",
         "seconds": round(time.monotonic() - begun, 1),
         "cases": results,
         "derived": derived,

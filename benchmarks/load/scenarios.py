@@ -134,20 +134,18 @@ def _storms(quick: bool) -> list[Case]:  # noqa: FBT001
     rounds = 1 if quick else 3
     established = one("pod-7k", rate=1000, seconds=6.0)
     stalled = one("pod-7k", rate=2000, max_dials=0, seconds=6.0)
+    rsa = ServerSpec(options=roomy, key="rsa")
     return [
-        Case(
-            f"S4/storm {key}", established, ServerSpec(options=roomy, key=key), rounds,
-            meanwhile=steps.storm, timeline=True,
-        )
-        for key in ("p256", "rsa")
-    ] + [Case("S4/stall", stalled, rounds=rounds, meanwhile=steps.stall, timeline=True)]  # fmt: skip
+        Case("S4/storm p256", established, ServerSpec(options=roomy), rounds, meanwhile=steps.storm),
+        Case("S4/storm rsa", established, rsa, rounds, meanwhile=steps.storm),
+        Case("S4/stall", stalled, rounds=rounds, meanwhile=steps.stall),
+    ]
 
 
 def _connections(bench: Bench) -> dict[str, Any]:
     server = bench.start(ServerSpec())
     try:
-        ca = server.certificate.ca
-        return steps.memory_of_connections(server.port, ca, 200, lambda: server.usage().rss_mib)
+        return steps.memory_of_connections(server, 200)
     finally:
         server.end()
 
@@ -212,7 +210,7 @@ def _images(quick: bool) -> list[Case]:  # noqa: FBT001
     load = one(
         "pod-2k", images=Images(fresh_share=1.0), rate=rate, seconds=reviews / rate, max_idle=idle_for(rate)
     )
-    return [Case(f"S7/{'100,000' if quick else '1,000,000'} images", load, rounds=1, timeline=True)]
+    return [Case(f"S7/{'100,000' if quick else '1,000,000'} images", load, rounds=1)]
 
 
 def _image_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
@@ -231,13 +229,11 @@ def _image_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 def _reloads(quick: bool) -> list[Case]:  # noqa: FBT001
     every_two = one("pod-7k", share=0.7, max_idle=125, check_revisions=True, seconds=10.0 if quick else 30.0)
     many = one("pod-7k", rate=1000, seconds=14.0)
+    loading = steps.compile_many(MANY_RULES)
     return [
-        Case("S8/each 2 s", every_two, rounds=1, meanwhile=steps.rewrite, timeline=True),
-        Case(
-            f"S8/{MANY_RULES} rules", many, ServerSpec(options=()), 1,
-            meanwhile=steps.compile_many(MANY_RULES), timeline=True,
-        ),
-    ]  # fmt: skip
+        Case("S8/each 2 s", every_two, rounds=1, meanwhile=steps.rewrite),
+        Case(f"S8/{MANY_RULES} rules", many, rounds=1, meanwhile=loading),
+    ]
 
 
 def _overload(quick: bool) -> list[Case]:  # noqa: FBT001
@@ -253,9 +249,9 @@ def _overload(quick: bool) -> list[Case]:  # noqa: FBT001
     )  # fmt: skip
     approvals = Load(parts=(Part("approved-7k", ALLOWED),), images=None, share=0.6, max_idle=125)
     return [
-        Case("S9/150 %", load, rounds=1, after=after, timeline=True),
+        Case("S9/150 %", load, rounds=1, after=after),
         Case("S9/approved only", approvals),
-        Case("S9/ten denials to one", denials, timeline=True),
+        Case("S9/ten denials to one", denials),
     ]
 
 

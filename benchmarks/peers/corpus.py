@@ -19,6 +19,7 @@ The peers look only at the host, so these reviews are left out:
 
 from __future__ import annotations
 
+import copy
 import json
 import uuid
 from collections.abc import Callable
@@ -35,10 +36,7 @@ GOOD: Final = "registry.corp.example/shop/web:1.4.2"
 BAD: Final = "quay.io/shop/web:1.4.2"
 SMALL: Final = 2_300
 
-IMAGES_OF_VERDICTS: Final = yaml.safe_load(
-    Path(__file__).with_name("corpus.yaml").read_text(encoding="utf-8")
-)
-"""Verdict -> what is special about an image -> image."""
+DATA: Final = yaml.safe_load(Path(__file__).with_name("corpus.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,10 +101,10 @@ def cases() -> list[Case]:
     return [
         *(
             _case(f"{what}: {image}", _review(image), allowed=verdict == "allowed")
-            for verdict, images in IMAGES_OF_VERDICTS.items()
-            for what, image in images.items()
+            for verdict in ("allowed", "denied")
+            for what, image in DATA[verdict].items()
         ),
-        *(_edited_case(edit, allowed, name) for edit, allowed, name in EDITS),
+        *map(_edited_case, DATA["edits"]),
         _case("a Pod of 7 KB", json.loads(pod_review(size=7_000)), allowed=True),
         _case("a Pod of 33 KB", json.loads(pod_review(size=33_000)), allowed=True),
         _case(
@@ -121,75 +119,25 @@ def cases() -> list[Case]:
     ]
 
 
-def _set(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def edit(request: dict[str, Any]) -> None:
-        request["object"]["spec"][field] = value
-
-    return edit
-
-
-def _without_namespace(request: dict[str, Any]) -> None:
-    del request["namespace"]
-    del request["object"]["metadata"]["namespace"]
-
-
-def _dry_run(request: dict[str, Any]) -> None:
-    request["dryRun"] = True
-
-
-def _non_ascii(request: dict[str, Any]) -> None:
-    request["object"]["metadata"]["annotations"] = {"note": 'größer — 北京 \U0001f680 \u2028 "quoted" \\'}
-
-
-def _debugging(image: str) -> Callable[[dict[str, Any]], None]:
-    """Return an edit that turns a request into that of ``kubectl debug`` with this image.
-
-    Such a request is an update of the subresource with an additional container.
-    """
-
-    def edit(request: dict[str, Any]) -> None:
-        request["oldObject"] = json.loads(json.dumps(request["object"]))
-        request["operation"] = "UPDATE"
-        request["subResource"] = "ephemeralcontainers"
-        request["object"]["spec"]["ephemeralContainers"] = [{"name": "debug", "image": image}]
-
-    return edit
-
-
-def _image_volume(image: str) -> Callable[[dict[str, Any]], None]:
-    return _set("volumes", [{"name": "model", "image": {"reference": image, "pullPolicy": "Always"}}])
-
-
-EDITS: Final[tuple[tuple[Callable[[dict[str, Any]], None], bool, str], ...]] = (
-    (_set("initContainers", [{"name": "first", "image": GOOD}]), True, "an init container"),
-    (_set("initContainers", [{"name": "first", "image": BAD}]), False, "an init container from elsewhere"),
-    (
-        _set("containers", [{"name": f"c{i}", "image": image} for i, image in enumerate((GOOD, GOOD, BAD))]),
-        False,
-        "the last of three containers from elsewhere",
-    ),
-    (_debugging("busybox:1.37"), True, "an ephemeral container"),
-    (_debugging(BAD), False, "an ephemeral container from elsewhere"),
-    (_image_volume(GOOD), True, "an image volume"),
-    (_image_volume(BAD), False, "an image volume from elsewhere"),
-    (_set("initContainers", None), True, "null for no init containers"),
-    (_set("ephemeralContainers", []), True, "an empty list of ephemeral containers"),
-    (_set("volumes", None), True, "null for no volumes"),
-    (_without_namespace, True, "no namespace"),
-    (_dry_run, True, "a dry run"),
-    (_non_ascii, True, "annotations that are not ASCII"),
-)
-
-
 def _review(image: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(pod_review(size=SMALL, images=(image,)))
     return document
 
 
-def _edited_case(edit: Callable[[dict[str, Any]], None], allowed: bool, what: str) -> Case:  # noqa: FBT001
+def _edited_case(row: dict[str, Any]) -> Case:
+    """Return the review of a good Pod with the fields of a row in ``edits``."""
     document = _review(GOOD)
-    edit(document["request"])
-    return _case(what, document, allowed=allowed)
+    request = document["request"]
+    pod = request["object"]
+    for edited, fields in ((request, "request"), (pod["metadata"], "metadata"), (pod["spec"], "spec")):
+        edited.update(row.get(fields, {}))
+    if "without" in row:
+        del request[row["without"]], pod["metadata"][row["without"]]
+    if "debugger" in row:
+        request["oldObject"] = copy.deepcopy(pod)
+        request |= {"operation": "UPDATE", "subResource": "ephemeralcontainers"}
+        pod["spec"]["ephemeralContainers"] = [{"name": "debug", "image": row["debugger"]}]
+    return _case(row["name"], document, allowed=row["allowed"])
 
 
 def _escaped(case: Case, image: str) -> Case:

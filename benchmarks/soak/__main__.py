@@ -7,7 +7,6 @@ import os
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -54,6 +53,7 @@ LOAD: Final = Load(
         Part("no-json-7k", Verdict(status=400), 0.05),
     ),
     images=Images(count=20_000, fresh_share=0.05),
+    rate=RATE,
     timeout=5.0,
     check_revisions=True,
 )
@@ -63,14 +63,13 @@ def main() -> int:
     """Run the soak. Return 0 when it passed, 1 when it failed, 2 when it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS)
-    parser.add_argument("--rate", type=float, default=RATE, help="reviews a second")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
     options = parser.parse_args()
     for attempt in range(ATTEMPTS):
         made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
         with tempfile.TemporaryDirectory(prefix="gatekeeper-py-soak-") as folder:
             try:
-                outcome = run(Path(folder), seconds=options.seconds, rate=options.rate)
+                outcome = run(Path(folder), options.seconds)
             except (BuildError, GeneratorFailed, NotReady, SoakFailure) as problem:
                 say(f"the soak did not come to its end: {problem}")
                 return 2
@@ -84,7 +83,7 @@ def main() -> int:
     return 1 if found else 0
 
 
-def run(folder: Path, *, seconds: float, rate: float) -> Outcome:
+def run(folder: Path, seconds: float) -> Outcome:
     """Run one soak and return its outcome.
 
     Raises ``SoakFailure``, ``NotReady``, ``GeneratorFailed`` and ``BuildError``.
@@ -94,8 +93,7 @@ def run(folder: Path, *, seconds: float, rate: float) -> Outcome:
     server = WatchedServer(folder, policies.path, certificate, "--cache-size", str(CACHE_SIZE))
     try:
         server.start()
-        load = replace(LOAD, rate=rate)
-        planned = generator.plan(load, server, BodyFiles(folder), seconds=seconds, warmup=2.0)
+        planned = generator.plan(LOAD, server, BodyFiles(folder), seconds=seconds, warmup=2.0)
         return _under_load(server, policies, planned, seconds)
     finally:
         server.end()
@@ -156,7 +154,7 @@ def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
         say(f"{begin:6.0f} s {fault.__name__}{': ' + problem if problem else ''}")
         yield {"name": fault.__name__, "begin": begin, "end": sampler.second, "problem": problem}
         number += 1
-        time.sleep(1.0)  # so that faults can be told apart in the plot
+        time.sleep(1.0)  # so that faults can be told apart in the samples
 
 
 def _left(server: WatchedServer) -> Held:

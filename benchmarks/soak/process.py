@@ -39,9 +39,6 @@ class Held:
     tasks: int
     connections: int
     inflight: int
-    cache_entries: int
-    lag: float
-    """The delay of the event loop, in seconds."""
 
 
 class SoakFailure(Exception):
@@ -124,8 +121,6 @@ class WatchedServer(Server):
             tasks=int(self._tasks.read_text(encoding="ascii")),
             connections=int(metrics.sum("connections")),
             inflight=int(metrics.sum("inflight_reviews")),
-            cache_entries=int(metrics.sum("cache_entries")),
-            lag=metrics.sum("event_loop_lag_seconds"),
         )
 
     def end(self, seconds: float = END_SECONDS) -> int:

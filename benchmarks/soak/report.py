@@ -1,4 +1,4 @@
-"""The report of a soak: ``soak.json``, ``soak.md`` and ``soak.svg``."""
+"""The report of a soak: ``soak.json`` with all samples, and ``soak.md``."""
 
 from __future__ import annotations
 
@@ -8,23 +8,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-from matplotlib.figure import Figure
-
-from benchmarks.report import save, table
-from benchmarks.soak.sampling import Sample
+from benchmarks.machine import commit
+from benchmarks.report import table
 from benchmarks.soak.verdict import MOST_GROWTH, Outcome, stood_still, trends
 
-PLOTTED: Final = (
-    ("rss_mib", "RSS, MiB"),
-    ("files", "open files"),
-    ("tasks", "tasks"),
-    ("threads", "threads"),
-    ("connections", "connections"),
-)
+RESOURCES: Final = ("rss_mib", "files", "tasks", "threads", "connections")
 
 
 def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome, found: list[str]) -> None:
-    """Write all three files."""
+    """Write both files."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "made": made,
@@ -36,7 +28,6 @@ def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome,
     }
     (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (folder / "soak.md").write_text("\n".join(_lines(made, machine, outcome, found)) + "\n", encoding="utf-8")
-    save(_plot(outcome), folder / "soak.svg")
 
 
 def _trends(outcome: Outcome) -> dict[str, Any]:
@@ -51,7 +42,7 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     seconds = outcome.samples[-1].second if outcome.samples else 0
     yield f"# Soak of {seconds:.0f} s, {made}: {'failed' if found else 'passed'}"
     yield ""
-    yield f"Commit {(machine['commit'] or 'unknown')[:12]}{' with changes' if machine['dirty'] else ''}, "
+    yield f"Commit {commit(machine)}, "
     yield f"{machine['machine']['processor']}, {machine['machine']['cores']} cores."
     for problem in found:
         yield ""
@@ -80,12 +71,10 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     yield from table(("over the second half", "growth, 95 % interval", "allowed"), growths)
     held = (
         (name, f"{getattr(outcome.before, name):g}", f"{getattr(outcome.after, name):g}")
-        for name, _ in PLOTTED
+        for name in RESOURCES
     )
     yield from table(("without clients", "before", "after"), held)
     yield from table(("fault", "times", "seconds", "problems"), _faults(outcome.faults))
-    yield ""
-    yield "![what it held over the run](soak.svg)"
 
 
 def _faults(faults: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
@@ -93,22 +82,3 @@ def _faults(faults: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
         each_time = [fault for fault in faults if fault["name"] == name]
         took = sum(fault["end"] - fault["begin"] for fault in each_time) / len(each_time)
         yield name, len(each_time), f"{took:.1f}", sum(1 for fault in each_time if fault["problem"])
-
-
-def _value(sample: Sample, name: str) -> float:
-    return float(getattr(sample.held, name)) if name else sample.livez_ms
-
-
-def _plot(outcome: Outcome) -> Figure:
-    figure = Figure(figsize=(9, 10), layout="constrained")
-    axes = figure.subplots(len(PLOTTED) + 1, 1, sharex=True)
-    seconds = [sample.second for sample in outcome.samples]
-    for axis, (name, label) in zip(axes, (*PLOTTED, ("", "/livez, ms")), strict=True):
-        axis.plot(seconds, [_value(sample, name) for sample in outcome.samples], linewidth=1)
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-        axis.grid(visible=True, alpha=0.3)
-        for number, fault in enumerate(outcome.faults):
-            axis.axvspan(fault["begin"], fault["end"], color=f"C{1 + number % 8}", alpha=0.12, linewidth=0)
-    axes[-1].set_xlabel("seconds; shaded: one fault each")
-    return figure
