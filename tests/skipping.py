@@ -15,10 +15,9 @@ from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.workload import slots
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.fastpath import Endpoint
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.preapproved import PreApproved
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Resolution, failed, found
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.policy.document import MODES
@@ -85,7 +84,7 @@ def objection(
 
 def entry(pattern: str, *namespaces: str) -> Entry:
     """Return the entry for a pattern, in the namespaces or in all of them."""
-    images = ImageSet.of(parse_pattern(pattern))
+    images = parse_pattern(pattern).unwritten()
     return Entry(images=images, namespaces=namespaces or None, because=pattern)
 
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
-from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.policy import Policy, Rewriting, parse_policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
 
@@ -27,35 +26,6 @@ UNSEEN_SECONDS: Final = 300.0
 """A policy that was not confirmed by the API server for this long raises an alarm."""
 
 LONGEST_WAIT_SECONDS: Final = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Rewrites:
-    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
-
-    possible: bool
-    until: datetime | None = None
-
-
-def rewrites(policy: Policy, now: datetime) -> Rewrites:
-    """Return whether a policy can rewrite images: it has mirrors or pins, and mutates in some namespace.
-
-    If rules or mirrors get a new field that makes them rewrite images, add the field here.
-    """
-    document: PolicyDocument = policy.document
-    sources: list[datetime | None] = [None] if document.mirrors else []
-    sources += [rule.until for rule in document.allow if rule.pin]
-    modes: list[datetime | None] = [None] if policy.mode == "mutate" else []
-    modes += [each.until for each in document.namespaces if each.mode == "mutate"]
-    ends = [_end(each, now) for each in (sources, modes)]
-    if any(end is not None and end <= now for end in ends):
-        return Rewrites(possible=False)
-    return Rewrites(possible=True, until=min((end for end in ends if end is not None), default=None))
-
-
-def _end(untils: list[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if the list is empty."""
-    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 class PolicyParser:
@@ -155,10 +125,10 @@ class PolicyFollower:
             return
         self._problem = self.refused = ""
         self._stop_timer()
-        self._apply(rewrites(policy, self._now()))
+        self._apply(policy.rewriting(self._now()))
         self._on_changed()
 
-    def _apply(self, found: Rewrites) -> None:
+    def _apply(self, found: Rewriting) -> None:
         if found.possible or self.mutates is None:
             self.mutates = found.possible
             if found.possible and found.until is not None:

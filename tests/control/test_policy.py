@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 
@@ -14,12 +13,9 @@ from gatekeeper_py.control.policy import (
     UNSEEN_SECONDS,
     PolicyFollower,
     PolicyParser,
-    Rewrites,
     fan_out,
-    rewrites,
 )
-from gatekeeper_py.core.policy.document import MirrorEntry, PolicyError, RuleEntry
-from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.delivery import Delivery
 from recording import RecordingLog
 
@@ -29,92 +25,6 @@ MIRRORS = "mirrors: [{from: docker.io, to: a.io/hub}]\n"
 PINS = HEAD.replace("a.io", "{image: a.io/app, pin: true}")
 MUTATE = HEAD + MIRRORS + "mode: mutate\n"
 ENFORCE = HEAD + MIRRORS + "mode: enforce\n"
-
-
-def override(mode: str, until: str = "") -> str:
-    end = f", until: {until}" if until else ""
-    return f"{{names: [x], mode: {mode}{end}}}"
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "expected"),
-    [
-        pytest.param(MUTATE, None, Rewrites(possible=True), id="mutates"),
-        pytest.param(ENFORCE, None, Rewrites(possible=False), id="enforces"),
-        pytest.param(ENFORCE, "mutate", Rewrites(possible=True), id="toggled-to-mutate"),
-        pytest.param(MUTATE, "warn", Rewrites(possible=False), id="toggled-to-warn"),
-        pytest.param(HEAD + "mode: mutate\n", None, Rewrites(possible=False), id="no-mirrors"),
-        pytest.param(PINS + "mode: mutate\n", None, Rewrites(possible=True), id="pins"),
-        pytest.param(PINS + "mode: enforce\n", None, Rewrites(possible=False), id="pins-not-in-enforce"),
-        pytest.param(
-            PINS.replace("pin: true", "pin: true, until: 2026-05-02") + "mode: mutate\n",
-            None,
-            Rewrites(possible=True, until=datetime(2026, 5, 2, tzinfo=UTC)),
-            id="a-pin-that-expires",
-        ),
-        pytest.param(
-            PINS.replace("pin: true", "pin: true, until: 2026-04-30") + "mode: mutate\n",
-            None,
-            Rewrites(possible=False),
-            id="an-expired-pin",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate')}]", None, Rewrites(possible=True), id="override"
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('warn')}]",
-            None,
-            Rewrites(possible=False),
-            id="another-override",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-04-30')}]",
-            None,
-            Rewrites(possible=False),
-            id="expired-override",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-05-02')}, {override('mutate', '2026-05-03')}]",
-            None,
-            Rewrites(possible=True, until=datetime(2026, 5, 3, tzinfo=UTC)),
-            id="overrides-that-expire",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-05-02')}, {override('mutate')}]",
-            None,
-            Rewrites(possible=True),
-            id="one-that-stays",
-        ),
-    ],
-)
-def test_a_policy_rewrites_with_mirrors_and_mutate_mode(
-    text: str, mode: str | None, expected: Rewrites
-) -> None:
-    assert rewrites(parse_policy(text, mode), NOW) == expected
-
-
-def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
-    """``rewrites`` considers these fields. ``pin`` is the only field of a rule that rewrites images."""
-    assert {field.name for field in dataclasses.fields(MirrorEntry)} == {
-        "source",
-        "targets",
-        "except_",
-        "verify",
-        "on_missing",
-        "on_error",
-        "pin",
-        "image_pull_secret",
-    }
-    assert {field.name for field in dataclasses.fields(RuleEntry)} == {
-        "image",
-        "namespaces",
-        "until",
-        "owner",
-        "reason",
-        "verify",
-        "on_error",
-        "pin",
-    }
 
 
 class Setup:
@@ -200,7 +110,7 @@ async def test_a_change_back_and_forth_has_no_effect(setup: Setup) -> None:
 
 
 async def test_rewriting_ends_when_its_override_expires(setup: Setup) -> None:
-    await setup.take(ENFORCE + f"namespaces: [{override('mutate', '2026-05-01T02:30:00Z')}]")
+    await setup.take(ENFORCE + "namespaces: [{names: [x], mode: mutate, until: 2026-05-01T02:30:00Z}]")
     slept = [await setup.tick() for _ in range(3)]
     assert slept == [3600.0, 3600.0, 1800.0]
     assert setup.follower.mutates is True

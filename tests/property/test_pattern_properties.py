@@ -6,7 +6,7 @@ import re
 from contextlib import suppress
 from typing import Final
 
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
@@ -15,7 +15,7 @@ from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.policy.rules import Rule
-from property.strategies import DIGESTS, any_text, images, name_lists, namespaces, patterns
+from property.strategies import any_text, images, name_lists, namespaces, patterns
 
 QUICK: Final = settings(max_examples=budget(200))
 
@@ -41,15 +41,10 @@ def test_every_pattern_has_an_image(text: str) -> None:
         pattern = parse_pattern(text)
     except InvalidPattern:
         return
-    host = "a.io" if pattern.any_host else pattern.host.replace("*", "a")
-    if not pattern.any_host and host != "localhost" and not {".", ":"} & set(host):
-        host += ":443"  # without it the image would be on Docker Hub
-    segments = [segment.replace("*", "a") for segment in pattern.segments]
-    image = "/".join([host, *segments, *(["a"] if pattern.subtree else [])])
-    if pattern.tag is not None:
-        image += ":" + pattern.tag.replace("*", "a")
-    if pattern.digest is not None:
-        image += "@" + (DIGESTS[0] if pattern.digest == "*" else pattern.digest)
+    image = pattern.example()
+    host, slash, path = image.partition("/")
+    if host != "localhost" and not {".", ":"} & set(host):
+        image = f"{host}:443{slash}{path}"  # without the port, the image would be on Docker Hub
     assert matches(pattern, image)
 
 
@@ -119,3 +114,20 @@ def test_a_covering_pattern_matches_every_image_of_the_covered_one(
     for order in index.cover(narrow, Scan()).orders(pinned, None):
         for image in some_images:
             assert matches(wide[order], image) or not matches(narrow, image)
+
+
+@settings(max_examples=budget(300))
+@given(patterns, patterns, images)
+def test_one_image_shows_overlap_or_missing_cover_of_two_sets(one: str, other: str, image: str) -> None:
+    """An image in both shows that they overlap; one in the second only, that the first does not cover it."""
+    one_set, other_set = parse_pattern(one), parse_pattern(other)
+    assert one_set.unqualified().covers(one_set)
+    if not matches(other_set, image):
+        return
+    if matches(one_set, image):
+        event("in both")
+        assert one_set.overlaps(other_set)
+        assert other_set.overlaps(one_set)
+    else:
+        event("in one")
+        assert not one_set.covers(other_set)

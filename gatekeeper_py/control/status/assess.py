@@ -12,7 +12,6 @@ from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
 from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
-from gatekeeper_py.control.policy import rewrites
 from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap, renew_before
 from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks import drift
@@ -333,7 +332,7 @@ class _Assessment:
             return True
         if policy is None:
             return live is not None  # the controller leaves it as it is
-        return rewrites(policy, self._now).possible
+        return policy.rewriting(self._now).possible
 
     def _difference(
         self,
@@ -425,7 +424,7 @@ class _Assessment:
 
     def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
         answering = [each for each in self._facts.controllers if not each.problem]
-        if policy is None or paused or not answering or not rewrites(policy, self._now).possible:
+        if policy is None or paused or not answering or not policy.rewriting(self._now).possible:
             return
         if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
             self._problems.append("the mutating webhook is not active yet")

@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from gatekeeper_py.core.compile import expression
-from gatekeeper_py.core.compile.entry import Budget, Entry, EntryIndex, TooManyComparisonsError
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
+from gatekeeper_py.core.images.entry import Budget, Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.pattern import Pattern
 
 MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
 """Maximum number of rules that are considered. More do not fit, however short they are."""
@@ -128,7 +128,7 @@ def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:
     return (
         not images.subtree,
         len(images.segments),
-        images.qualified,
+        images.qualifier is not None,
         entry.namespaces is not None,
         str(entry),
     )
@@ -154,7 +154,7 @@ def _wide_first(entry: Entry) -> tuple[bool, int, int, bool, str]:
     """Order entries so that each one comes after those that cover it."""
     images = entry.images
     stars = str(images).count("*")
-    return (not images.subtree, len(images.segments), -stars, images.qualified, str(entry))
+    return (not images.subtree, len(images.segments), -stars, images.qualifier is not None, str(entry))
 
 
 def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | None:
@@ -194,6 +194,6 @@ def _first_part(each: Entry, entry: Entry) -> Iterator[Entry]:
     if not images.literal or len(images.segments) < depth:
         yield from _every_version(each, entry)
         return
-    here = ImageSet(host=images.host, segments=images.segments[:depth])
+    here = Pattern(host=images.host, segments=images.segments[:depth])
     for subtree in (False, True):
         yield replace(each, images=replace(here, subtree=subtree), namespaces=None)

@@ -28,13 +28,12 @@ from typing import Any, Final
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, ImageList
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile.cost import Part, Text, negated
-from gatekeeper_py.core.compile.entry import Entry
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.matching import NAMESPACE, Image, in_entries, pulls_latest
 from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.compile.written import COMPONENT, DIGEST, HOST, LABEL, MAX_LENGTH, PATH, TAG
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.pattern import ANY, split_port
+from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 
 MAX_IMAGES: Final = 32
 """Maximum number of images in all four lists of a Pod together."""
@@ -234,7 +233,7 @@ def _is_simple(entry: Entry) -> bool:
     return all(part == ANY or not is_glob(part) for part in parts)
 
 
-def _name_regex(images: ImageSet) -> str:
+def _name_regex(images: Pattern) -> str:
     name, port = split_port(images.host)
     host = "[.]".join(LABEL if label == ANY else label for label in name.split("."))
     segments = (COMPONENT if part == ANY else part.replace(".", "[.]") for part in images.segments)

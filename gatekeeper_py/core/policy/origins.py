@@ -93,7 +93,7 @@ class _Sources:
         key = (host, segments, subtree)
         if key not in self._numbers:
             self._numbers[key] = len(self._masks)
-            pattern = Pattern(text="", host=host, segments=_HERE + segments, subtree=subtree)
+            pattern = Pattern(host=host, segments=_HERE + segments, subtree=subtree)
             self._index.add(len(self._masks), pattern, None)
             self._masks.append(0)
 
@@ -142,7 +142,6 @@ class _Below:
                 number = self._numbers[key] = len(self._masks)
                 self._masks.append(0)
                 pattern = Pattern(
-                    text="",
                     host=ANY,
                     segments=segments,
                     subtree=subtree,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
@@ -49,6 +49,13 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
     if problem is not None:
         raise refused(text, problem)
     return policy
+
+
+class Rewriting(NamedTuple):
+    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
+
+    possible: bool
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,6 +145,28 @@ class Policy:
         from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
 
         return lint(self, instant)
+
+    @cached_property
+    def rewriters(self) -> tuple[datetime | None, ...]:
+        """The expiry of each part that rewrites images in mutate mode: mirrors, and rules with ``pin``.
+
+        If rules or mirrors get a new field that makes them rewrite images, add the field here.
+        """
+        return (*(None for _ in self.mirrors), *(rule.until for rule in self.allow if rule.pin))
+
+    def rewriting(self, now: datetime) -> Rewriting:
+        """Return whether the policy can rewrite images: a part of it does, in the mode of some namespace."""
+        modes: list[datetime | None] = [None] if rewrites(self.mode) else []
+        modes += [each.until for each in self.document.namespaces if rewrites(each.mode)]
+        ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
+        if any(end is not None and end <= now for end in ends):
+            return Rewriting(possible=False)
+        return Rewriting(possible=True, until=min((end for end in ends if end is not None), default=None))
+
+
+def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
+    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if there is none."""
+    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from gatekeeper_py.core.compile.choice import (
     Choice,
     choose,
 )
-from gatekeeper_py.core.compile.entry import Budget, Entry
+from gatekeeper_py.core.images.entry import Budget, Entry
 from skipping import entry
 
 SOON = datetime(2026, 4, 1, tzinfo=UTC)

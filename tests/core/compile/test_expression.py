@@ -10,8 +10,8 @@ from builders import container, pod, review
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile import expression as cel
 from gatekeeper_py.core.compile.cost import EXPRESSION_LENGTH_LIMIT
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.preapproved import EVERYTHING
+from gatekeeper_py.core.images.entry import Entry
 from skipping import entry, pre_approved
 
 APPROVED: Final = pre_approved("a.io")

@@ -16,7 +16,6 @@ import yaml
 from builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, pod, policy_text, review
 from gatekeeper_py.core import InvalidReference, Policy, parse_policy, parse_reference
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import SPELLING
 from gatekeeper_py.core.compile.fastpath import (
     ENDPOINTS,
@@ -30,6 +29,7 @@ from gatekeeper_py.core.compile.fastpath import (
     not_pre_approved,
 )
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import HUB_ALIASES, fold_registry
 from gatekeeper_py.core.policy.document import MirrorEntry, PolicyDocument, ResourceEntry
@@ -218,8 +218,8 @@ def test_the_expression_for_mutation_ignores_namespaces_and_denials() -> None:
 def test_a_mirror_with_too_many_denials_behind_it_is_excluded_as_a_whole(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("gatekeeper_py.core.compile.entry.MAX_COMPARISONS", 3)
-    monkeypatch.setattr("gatekeeper_py.core.compile.entry.Budget.__init__.__defaults__", (3,))
+    monkeypatch.setattr("gatekeeper_py.core.images.entry.MAX_COMPARISONS", 3)
+    monkeypatch.setattr("gatekeeper_py.core.images.entry.Budget.__init__.__defaults__", (3,))
     denied = ", ".join(f"b.io/x{number}" for number in range(5))
     found = fast("[a.io]", f"deny: [{denied}]\nmirrors: [{{from: b.io, to: a.io/b}}]")
     assert entries(found)[1] == ["a.io/b/**", "a.io/b"]
@@ -479,7 +479,8 @@ KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
         "on_error",
         "pin",
     },
-    Entry: {"images", "namespaces", "because"},
+    # Excluded whatever the length of the repository: longest.
+    Entry: {"images", "namespaces", "longest", "because"},
     # Both ends of a mirror are excluded. Its exceptions are left to the mutating webhook.
     # A look-up that can reject is an exclusion: on_missing, on_error.
     Mirror: {

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
-from gatekeeper_py.core.compile import entry as entries
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
+from gatekeeper_py.core.images import entry as entries
 from property.strategies import NAMESPACES, images, patterns
 from skipping import entry, pre_approved
 

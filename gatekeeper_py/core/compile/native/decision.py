@@ -7,13 +7,14 @@ from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
-from gatekeeper_py.core.compile.entry import Entry, EntryIndex
-from gatekeeper_py.core.compile.exclusions import Bounded, denied_on_mirror, entry_of
+from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
+from gatekeeper_py.core.images.entry import Entry, EntryIndex
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -115,28 +116,29 @@ def approves(allow: Iterable[Entry]) -> Condition:
     return lambda name: in_entries(allowed, Image(name)) if allowed else Part("false", 0)
 
 
-def denies(deny: Iterable[Bounded]) -> Condition:
-    """Return the condition that an image matches an entry of ``deny``."""
-    denied = tuple(deny)
-    return lambda name: in_bounded(denied, name) if denied else Part("false", 0)
-
-
-def in_bounded(entries: Iterable[Bounded], name: Text) -> Part:
-    """Return the condition that an image matches one of the entries. There must be at least one entry."""
-    groups: dict[int | None, list[Entry]] = {}
-    for entry, longest in entries:
+def denies(deny: Iterable[Entry]) -> Condition:
+    """Return the condition that an image matches an entry of ``deny``, and is not too long for it."""
+    # Maximum length of a name, 0 for no limit -> the entries with this limit.
+    groups: dict[int, list[Entry]] = {}
+    for entry in deny:
+        limited = entry.longest < MAX_REPOSITORY_LENGTH
+        longest = len(entry.images.host) + 1 + entry.longest if limited else 0
         groups.setdefault(longest, []).append(entry)
-    parts = []
-    for longest, group in sorted(groups.items(), key=lambda item: item[0] or 0):
-        part = in_entries(group, Image(name))
-        if longest is not None:
-            short = Part(f"{name_length(name.text)} <= {longest}", name.find("x" * 20).cost)
-            part = all_of([short, part])
-        parts.append(part)
-    return any_of(parts)
+
+    def condition(name: Text) -> Part:
+        parts = []
+        for longest, group in sorted(groups.items()):
+            part = in_entries(group, Image(name))
+            if longest:
+                short = Part(f"{name_length(name.text)} <= {longest}", name.find("x" * 20).cost)
+                part = all_of([short, part])
+            parts.append(part)
+        return any_of(parts) if parts else Part("false", 0)
+
+    return condition
 
 
-def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Bounded]:
+def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
     """Yield the entries that deny rules match, and their copies on mirrors.
 
     Raises ``TooManyComparisonsError``.
@@ -145,7 +147,7 @@ def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[
     for rule in deny:
         entry = entry_of(rule)
         index.add(entry)
-        yield Bounded(entry)
+        yield entry
     for mirror in mirrors:
         yield from denied_on_mirror(index, mirror)
 
@@ -158,4 +160,4 @@ def every_version(allow: Iterable[Entry]) -> tuple[Entry, ...]:
 def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the registries of entries, which is wider still."""
     hosts = dict.fromkeys(entry.images.host for entry in allow)
-    return tuple(Entry(images=ImageSet(host=host, subtree=True)) for host in hosts)
+    return tuple(Entry(images=Pattern(host=host, subtree=True)) for host in hosts)

@@ -120,7 +120,7 @@ def _denials(selection: Selection) -> list[tuple[str, Part]]:
     """Return the conditions under which an image is denied, so that no mirror rewrites it."""
     found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
     if found.remaining:
-        raise CannotExpress([Refusal(part=found.remaining[0].entry.because, why=TOO_LARGE)])
+        raise CannotExpress([Refusal(part=found.remaining[0].because, why=TOO_LARGE)])
     return [(REJECTED, part) for part in found.parts]
 
 

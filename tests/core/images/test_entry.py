@@ -6,20 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper_py.core.compile.entry import (
+from gatekeeper_py.core.images.entry import (
     MAX_SCANNED,
     Budget,
     Entry,
     EntryIndex,
     TooManyComparisonsError,
 )
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.images.pattern import parse_pattern
 from property.strategies import NAMESPACE_GLOBS, patterns
 from skipping import entry
 
 entries = st.builds(
-    lambda pattern, names: Entry(images=ImageSet.of(parse_pattern(pattern)), namespaces=names),
+    lambda pattern, names: Entry(images=parse_pattern(pattern).unwritten(), namespaces=names),
     patterns,
     st.none() | st.lists(st.sampled_from(NAMESPACE_GLOBS), min_size=1, max_size=2).map(tuple),
 )

@@ -1,4 +1,8 @@
-"""Entries: a set of images in some namespaces, and an index over many of them."""
+"""Entries: a set of images in some namespaces, and an index over many of them.
+
+Whatever is derived from a policy for every image that can exist, and not for one image, is derived from
+entries: match conditions, native policies and comparisons.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,13 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Final, Self
 
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap, is_glob
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH, OFFICIAL_NAMESPACE
+
+NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
+"""The length of the longest repository that can be matched. The grammar limits the repository as written. For
+an image such as ``registry-1.docker.io/nginx``, ``library/`` is added after that check."""
 
 MAX_COMPARISONS: Final = 500_000
 """Maximum number of pairs of entries that are compared for one policy: about a second. Without it, the time
@@ -22,12 +31,14 @@ MAX_SCANNED: Final = 256
 class Entry:
     """Images in some namespaces.
 
-    ``namespaces`` are globs, or ``None`` for all namespaces. ``because`` names the part of the policy that
-    the entry was made from; comparisons of entries ignore it.
+    ``namespaces`` are globs, or ``None`` for all namespaces. Repositories that are longer than ``longest``
+    characters are not in the entry. ``because`` names the part of the policy that the entry was made from;
+    comparisons of entries ignore it.
     """
 
-    images: ImageSet
+    images: Pattern
     namespaces: tuple[str, ...] | None = None
+    longest: int = NO_LIMIT
     because: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -44,7 +55,11 @@ class Entry:
 
         Only ``True`` is certain.
         """
-        return self._covers_namespaces(other) and self.images.covers(other.images)
+        return (
+            self.longest >= other.longest
+            and self._covers_namespaces(other)
+            and self.images.covers(other.images)
+        )
 
     def overlaps(self, other: Self) -> bool:
         """Return whether some image in some namespace may be in both; only ``False`` is certain."""
@@ -136,7 +151,7 @@ class EntryIndex:
                     yield each
 
 
-def _key(images: ImageSet) -> _Key:
+def _key(images: Pattern) -> _Key:
     first = images.segments[0] if images.segments else None
     return (
         None if is_glob(images.host) else images.host,
