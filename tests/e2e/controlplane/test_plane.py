@@ -292,7 +292,7 @@ def test_a_user_may_do_only_what_rbac_allows(control_plane: ControlPlane, namesp
     control_plane.kubectl(
         "create", "rolebinding", "readers", "--clusterrole=view", "--group=readers", "-n", namespace
     )
-    reader = control_plane.kubeconfig_for("ann", ["readers"])
+    reader = control_plane.kubeconfig_for("ann", "readers")
 
     def may(verb: str) -> bool:
         answer = control_plane.kubectl(
