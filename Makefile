@@ -144,10 +144,7 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/python -m benchmarks.guard
 
 manifests: setup ## generate files in k8s, in monitoring and in the Helm chart, and the picture of the demo
-	$(BIN)/python -m tools.webhook_manifests
-	$(BIN)/python -m tools.monitoring.dashboard
-	$(BIN)/python -m tools.chart
-	$(BIN)/python -m tools.picture
+	$(BIN)/python -m tools.generated
 
 docs: $(UV) ## build the documentation as a site into .build/site and check every link
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)

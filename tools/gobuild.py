@@ -32,7 +32,7 @@ GO_BUILD = ("build", "-trimpath", "-buildvcs=false")
 
 
 class BuildError(RuntimeError):
-    """The binaries cannot be built; the message says what to do about it."""
+    """Something cannot be built; the message says what to do about it, or holds the output of a tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

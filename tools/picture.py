@@ -98,8 +98,3 @@ def picture(steps: list[str]) -> str:
         "  <title>A terminal: the demo of gatekeeper-py</title>\n"
         f'  <rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>\n' + "\n".join(rows) + "\n</svg>\n"
     )
-
-
-if __name__ == "__main__":
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(picture(chosen(recorded())), encoding="utf-8")

@@ -5,16 +5,12 @@ standard output, and the progress to standard error. The first build of the cont
 later runs find it in the cache, see ``gobuild.py``. ``--oldest`` also builds the oldest Kubernetes that the
 product supports, whose etcd, kwok and kubectl are those of the newest.
 
-Binaries of the control plane in ``$KUBEBUILDER_ASSETS`` (envtest's convention: etcd, kube-apiserver, kubectl)
-are linked to instead of built.
-
 Standard library only: it runs before there is a virtualenv.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -63,16 +59,6 @@ BINARIES = tuple(name for product in PRODUCTS for name in product.packages)
 OLDEST_PRODUCTS = (*_OTHERS, _kubernetes("kubernetes", "kubectl"), _kubernetes("oldest", *_SERVERS))
 
 
-def _assets() -> dict[str, Path]:
-    folder = os.environ.get("KUBEBUILDER_ASSETS")
-    if not folder:
-        return {}
-    if not Path(folder).is_dir():
-        raise BuildError(f"KUBEBUILDER_ASSETS is {folder}, which is not a directory")
-    paths = {name: Path(folder).resolve() / name for name in BINARIES}
-    return {name: path for name, path in paths.items() if os.access(path, os.X_OK)}
-
-
 def _newest_binaries() -> dict[str, Path]:
     directory = CONTROL_PLANE.cached()
     return {name: directory / name for name in BINARIES if name not in _SERVERS}
@@ -83,7 +69,6 @@ CONTROL_PLANE = Programs(
     products=PRODUCTS,
     title="the control plane",
     target="make controlplane",
-    assets=_assets,
 )
 
 OLDEST = Programs(

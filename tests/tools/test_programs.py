@@ -187,32 +187,6 @@ def test_a_program_without_a_release_is_built_from_its_folder(machine: Machine, 
     assert gobuild.program("hello", folder).is_relative_to(machine.cache / "go")
 
 
-def test_binaries_of_envtest_are_used_and_the_others_are_built(
-    machine: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    assets = tmp_path / "assets"
-    assets.mkdir()
-    for name in ("etcd", "kube-apiserver", "kubectl"):
-        (assets / name).touch(mode=0o755)
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", str(assets))
-
-    directory = CONTROL_PLANE.build()
-
-    assert (directory / "etcd").resolve() == assets / "etcd"
-    assert (directory / "kube-scheduler").read_text(encoding="utf-8").endswith("cmd/kube-scheduler\n")
-    assert f"etcd: taken from {assets / 'etcd'}" in capfd.readouterr().err
-    assert machine.builds == len(PRODUCTS) - 1
-    monkeypatch.delenv("KUBEBUILDER_ASSETS")
-    assert CONTROL_PLANE.build() != directory
-
-
-def test_a_missing_assets_directory_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBEBUILDER_ASSETS", "/no/such/directory")
-
-    with pytest.raises(BuildError, match=r"^KUBEBUILDER_ASSETS is /no/such/directory, which is not a dir"):
-        CONTROL_PLANE.build()
-
-
 def test_the_error_without_a_compiler_names_the_program_to_install(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

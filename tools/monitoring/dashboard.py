@@ -1,4 +1,4 @@
-"""Write ``monitoring/dashboard.json`` from ``dashboard.yaml``: ``python -m tools.monitoring.dashboard``."""
+"""Make ``monitoring/dashboard.json`` from ``dashboard.yaml``. ``make manifests`` writes it."""
 
 from __future__ import annotations
 
@@ -93,7 +93,3 @@ def _thresholds(steps: Mapping[str, int | None], texts: Mapping[int, tuple[str, 
         }
         found["mappings"] = [{"type": "value", "options": options}]
     return found
-
-
-if __name__ == "__main__":
-    PATH.write_text(rendered(), encoding="utf-8")
