@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import tomllib
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from benchmarks.contestant import Contestant, Launch
+from benchmarks.load.bench import WrongAnswer
+from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.peers import corpus, roster
 from benchmarks.peers.roster import HERE, Peer, contestants, missing
 from calling import validate
@@ -69,6 +73,31 @@ class TestCorpus:
         escaped = [case for case in CASES if "escaped" in case.name]
         assert len(escaped) == 2
         assert not any(b"shop/web" in case.body for case in escaped)
+
+
+@dataclass
+class Server:
+    """A running server that gives the same answer to every review."""
+
+    contestant: Contestant
+    allows: bool
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("localhost")
+
+    def ask(self, connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+        return 200, answer(uid=json.loads(body)["request"]["uid"], allowed=self.allows)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("other", True), ("gatekeeper-py", False)])
+def test_a_peer_with_wrong_answers_is_not_measured(name: str, *, wrong: bool) -> None:
+    server = Server(Contestant(name=name, version="1", argv=lambda _: []), allows=True)
+    check = SCENARIOS["S11"].check
+    if wrong:
+        with pytest.raises(WrongAnswer, match="other: a host that is not approved"):
+            check(cast("Any", server))
+    else:
+        check(cast("Any", server))  # the tests of its core compare it with the corpus
 
 
 class TestProblem:

@@ -1,4 +1,4 @@
-// creator sends Pod creates for benchmarks/churn; built by ../creating.py.
-module gatekeeper-py/benchmarks/churn/creator
+// creator sends Pod creates for benchmarks/cluster; built by ../creating.py.
+module gatekeeper-py/benchmarks/cluster/creator
 
 go 1.21
