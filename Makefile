@@ -150,7 +150,7 @@ docs: $(UV) ## build the documentation as a site into .build/site and check ever
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-bench: setup ## load one server (15 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; or make bench-peers)
+bench: setup ## load one server (12 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; or make bench-peers)
 	$(BIN)/python -m benchmarks.$(or $(firstword $(ARGS)),load) $(wordlist 2,$(words $(ARGS)),$(ARGS))
 
 # Builds five other servers, checks their answers, and compares the cost in one run.
