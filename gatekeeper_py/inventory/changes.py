@@ -21,10 +21,10 @@ from gatekeeper_py.core.admission.judgement import (
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
+from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
 from gatekeeper_py.inventory.tally import Usage
 
-Change = Literal["rejected", "approved", "rewritten"]
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 Answer = Literal["approved", "rejected"]
 
@@ -71,6 +71,7 @@ class Changes:
 
     def take(self, request: AdmissionRequest) -> None:
         """Compare the policies on every image that the webhook would judge in a request."""
+        self.objects += 1
         if exemption(request):
             return
         before, after = _judgements(request, self._old), _judgements(request, self._new)

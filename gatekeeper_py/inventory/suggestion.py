@@ -115,6 +115,7 @@ class Suggestion:
 
     def take(self, request: AdmissionRequest) -> None:
         """Add the images of an object that the base does not approve."""
+        self.objects += 1
         if request.namespace in self._exempt or exemption(request):
             return
         after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)

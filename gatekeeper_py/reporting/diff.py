@@ -12,11 +12,11 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.compare.difference import Difference, Witness
+from gatekeeper_py.core.compare.difference import Change, Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
+from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.images import write_images

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from gatekeeper_py.cluster.errors import ApiError
 
-Choice = Literal["auto", "openreports", "policyreport", "none"]
+ApiChoice = Literal["auto", "openreports", "policyreport", "none"]
 
 NOT_FOUND: Final = 404
 

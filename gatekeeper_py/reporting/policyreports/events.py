@@ -16,7 +16,7 @@ from urllib.parse import quote
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.warned import Owner
+from gatekeeper_py.inventory.survey import Owner
 
 REASON: Final = "ImageNotApproved"
 COMPONENT: Final = "gatekeeper-py-reports"

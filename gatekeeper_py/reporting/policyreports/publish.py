@@ -7,7 +7,7 @@ from http import HTTPStatus
 from typing import Literal, NamedTuple
 
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.reporting.policyreports.apis import APIS, Choice, ReportApi, served
+from gatekeeper_py.reporting.policyreports.apis import APIS, ApiChoice, ReportApi, served
 from gatekeeper_py.reporting.policyreports.results import Findings
 from gatekeeper_py.reporting.policyreports.writer import Writes, Written, write_reports
 
@@ -27,7 +27,7 @@ class Published(NamedTuple):
 
 
 async def publish(
-    api: Writes, choice: Choice, findings: Mapping[str | None, Findings], *, namespace: str | None
+    api: Writes, choice: ApiChoice, findings: Mapping[str | None, Findings], *, namespace: str | None
 ) -> Published:
     """Write the reports; with ``namespace``, only those of this namespace. Raises ``ReportError``.
 
@@ -49,7 +49,7 @@ async def publish(
     return Published(None if target is None else target.name, written)
 
 
-def _target(choice: Choice, available: list[ReportApi]) -> ReportApi | None:
+def _target(choice: ApiChoice, available: list[ReportApi]) -> ReportApi | None:
     if choice == "auto":
         return available[0] if available else None
     target = next(each for each in APIS if each.name == choice)

@@ -12,8 +12,8 @@ from auditing import tally_of
 from builders import INSTANT, policy_text
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.inventory.survey import Owner
 from gatekeeper_py.inventory.tally import Tally, Usage
-from gatekeeper_py.inventory.warned import Owner
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
 from gatekeeper_py.reporting.policyreports.events import INTERVAL, MAX_EVENTS, RETRY, WarningEvents
 from gatekeeper_py.reporting.policyreports.publish import Published, ReportError, publish
