@@ -22,8 +22,8 @@ from gatekeeper_py.inventory.survey import Survey, Warned
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
 from gatekeeper_py.reporting.policyreports.events import WarningEvents
-from gatekeeper_py.reporting.policyreports.publish import Published, ReportError, publish
 from gatekeeper_py.reporting.policyreports.results import findings_by_namespace
+from gatekeeper_py.reporting.policyreports.writer import Published, ReportError, publish
 from gatekeeper_py.runtime.process import Process
 
 MAX_LOGGED: Final = 5

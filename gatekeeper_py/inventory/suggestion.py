@@ -21,7 +21,7 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.inventory.tally import Usage, usage_order
 
 By = Literal["registry", "path", "repository"]
 
@@ -177,6 +177,5 @@ def _pattern_text(location: Location, by: By) -> str:
     return f"{host}/{location.segments[0]}/**"
 
 
-def _order(use: Use) -> tuple[str, str, str, str, str]:
-    usage = use.usage
-    return use.image, usage.kind, usage.namespace or "", usage.name, usage.path
+def _order(use: Use) -> tuple[str, tuple[str, str, str, str]]:
+    return use.image, usage_order(use.usage)
