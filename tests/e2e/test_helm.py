@@ -7,7 +7,6 @@ and its namespace have unusual names.
 from __future__ import annotations
 
 import http.client
-import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,11 +16,11 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.acting import CONTROLLER, scale, try_pod
 from e2e.load import Load, creating
 from e2e.strictly import check_every_field
 from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
-from tools.helm.build import PROGRAMS
 from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
     APPROVED,
@@ -33,6 +32,7 @@ from tools.installation.product import (
     pod,
 )
 from tools.polling import wait_until
+from tools.programs import HELM
 
 CHART = Path(__file__).parents[2] / "charts/gatekeeper-py"
 RELEASE, NAMESPACE = "shop", "platform"
@@ -98,10 +98,7 @@ class Release:
         return self.product.policy_text()
 
     def refused(self, namespace: str, image: str = UNLISTED) -> bool:
-        done = self.plane.kubectl(
-            "create", "-n", namespace, "--dry-run=server", "-f", "-",
-            input=json.dumps(pod("tried", image)), check=False,
-        )  # fmt: skip
+        done = try_pod(self.plane, namespace, image)
         assert done.returncode == 0 or "is not approved" in done.stderr, done.stderr
         return done.returncode != 0
 
@@ -138,7 +135,7 @@ def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_pat
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     control_plane.make_namespace(NAMESPACE, restricted)
     with Kubelet(control_plane, NAMESPACE) as kubelet:
-        found = Release(Installed(control_plane, kubelet), PROGRAMS.cached() / request.param, tmp_path)
+        found = Release(Installed(control_plane, kubelet), HELM.cached() / request.param, tmp_path)
         try:
             yield found
         finally:
@@ -227,15 +224,12 @@ def test_without_a_controller_an_uninstallation_fails_no_create(
     release: Release, namespace: str, dead: str
 ) -> None:
     release.install()
-    scale = ("scale", "-n", NAMESPACE, "--replicas=0")
-    release.plane.kubectl(*scale, "deployment/gatekeeper-py-controller")
-    wait_until(lambda: not release.product.controllers(), seconds=SETTLE_SECONDS, what="no controller")
+    scale(release.product, CONTROLLER, 0)
     if dead == "controller":
         with no_create_fails(release, namespace):
             release.uninstall()
     else:
-        release.plane.kubectl(*scale, "deployment/gatekeeper-py")
-        wait_until(lambda: not release.product.servers(), seconds=SETTLE_SECONDS, what="no server")
+        scale(release.product, "gatekeeper-py", 0)
         release.uninstall()
     assert not release.refused(namespace)
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
@@ -256,7 +250,7 @@ FULLEST = ("cert-manager-values", "full-values")
 def test_the_api_server_knows_every_field_of_the_examples(
     control_plane: ControlPlane, namespace: str, example: Path
 ) -> None:
-    program = str(PROGRAMS.cached() / "helm4")  # other tests show that Helm 3 renders the same
+    program = str(HELM.cached() / "helm4")  # other tests show that Helm 3 renders the same
     done = control_plane.exec(
         [program, "template", RELEASE, str(CHART), f"--namespace={namespace}", f"--values={example}"]
     )
