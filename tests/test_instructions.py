@@ -40,8 +40,10 @@ BY_NAME: Final = re.compile(
             # A requirement with a version.
             rf"(?<![\w.-])(?:{NAMES})(?:\[[\w, .-]*\])?(?:[=~>]=|===)\d",
             # A sentence, which may go on in the next line.
-            rf"\b(?:install|download|fetch|get)s?{WORDS}\s+{OURS}{WORDS}\s+(?:with|from|via|by){WORDS}\s+"
-            + r"(?:pipx?|uvx?|pypi|index)\b",
+            (
+                rf"\b(?:install|download|fetch|get)s?{WORDS}\s+{OURS}{WORDS}\s+(?:with|from|via|by){WORDS}\s+"
+                r"(?:pipx?|uvx?|pypi|index)\b"
+            ),
         )
     ),
     re.IGNORECASE,

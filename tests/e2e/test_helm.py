@@ -21,7 +21,6 @@ from e2e.load import Load, creating
 from e2e.strictly import check_every_field
 from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
-from tools.helm.build import PROGRAMS
 from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
     APPROVED,
@@ -33,6 +32,7 @@ from tools.installation.product import (
     pod,
 )
 from tools.polling import wait_until
+from tools.programs import HELM
 
 CHART = Path(__file__).parents[2] / "charts/gatekeeper-py"
 RELEASE, NAMESPACE = "shop", "platform"
@@ -135,7 +135,7 @@ def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_pat
     restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
     control_plane.make_namespace(NAMESPACE, restricted)
     with Kubelet(control_plane, NAMESPACE) as kubelet:
-        found = Release(Installed(control_plane, kubelet), PROGRAMS.cached() / request.param, tmp_path)
+        found = Release(Installed(control_plane, kubelet), HELM.cached() / request.param, tmp_path)
         try:
             yield found
         finally:
@@ -250,7 +250,7 @@ FULLEST = ("cert-manager-values", "full-values")
 def test_the_api_server_knows_every_field_of_the_examples(
     control_plane: ControlPlane, namespace: str, example: Path
 ) -> None:
-    program = str(PROGRAMS.cached() / "helm4")  # other tests show that Helm 3 renders the same
+    program = str(HELM.cached() / "helm4")  # other tests show that Helm 3 renders the same
     done = control_plane.exec(
         [program, "template", RELEASE, str(CHART), f"--namespace={namespace}", f"--values={example}"]
     )

@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from gatekeeper_py.control.configurations import EVERYTHING
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
-from gatekeeper_py.control.webhooks.desired import Desired, Owner
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings, parse_settings
 from gatekeeper_py.control.webhooks.templates import (
     POD_MUTATION,

@@ -10,7 +10,7 @@ import pytest
 from builders import policy_text
 from exhaustion.crowds import crowds
 from exhaustion.target import Arena, Attempt, policy_arena
-from gatekeeper_py.runtime.descriptors import allow_descriptors
+from gatekeeper_py.runtime.process import allow_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """An attack ends without a close_notify on any connection, as a real attacker would end it."""
@@ -59,11 +59,11 @@ def large_arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, At
     yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, policy_text(), *options)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_crowd_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
+@pytest.mark.parametrize("name", LARGE_ROWS)
 async def test_a_crowd_does_not_delay_reviews_at_5000_connections(large_arena: Arena, name: str) -> None:
     await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack(), LARGE_GROWTH)

@@ -42,6 +42,6 @@ def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
     yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, POLICY)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_costly_request_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())

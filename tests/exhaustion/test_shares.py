@@ -19,9 +19,9 @@ import pytest_asyncio
 from builders import pod, policy_text, review
 from exhaustion import probe
 from exhaustion.target import Arena, Attempt, Target, policy_arena
+from fakeapi import NAME, NAMESPACE, FakeApi
 from gatekeeper_py.serving.reviewlog import MAX_LINES
 from httpserving import serving
-from sources.fakeapi import NAME, NAMESPACE, FakeApi
 from wire import Answer, Connection, eventually, request
 
 pytestmark = [

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+from fakeapi import NAME, NAMESPACE, FakeApi
 from server import Server, start_server
-from sources.fakeapi import NAME, NAMESPACE, FakeApi
 from wire import Connection, eventually
 
 

@@ -17,10 +17,10 @@ from typing import Any, Final, Self
 import pytest
 
 from builders import pod, policy_text, review
+from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
 from gatekeeper_py.serving.app import QUIET_SECONDS
 from server import ask as post
-from sources.fakeapi import NAME, NAMESPACE
 from wire import Answer, eventually, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")

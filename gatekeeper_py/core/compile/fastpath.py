@@ -14,13 +14,12 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile import exclusions, expression
 from gatekeeper_py.core.compile.choice import Candidate, Choice, choose
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -80,11 +79,6 @@ class FastPath:
     def approves(self, namespace: str | None, image: str, endpoint: Endpoint) -> bool:
         """Return whether an image is pre-approved, or the endpoint is never called."""
         return self.approved[endpoint].has(namespace, image)
-
-    def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
-        """Return whether an API server with the expression admits a request without calling the webhook."""
-        approved = self.approved[endpoint]
-        return bool(approved) and expression.skips(approved, request)
 
     def tightens(self, previous: FastPath | None) -> bool:
         """Return whether an image that was pre-approved may no longer be.
@@ -188,7 +182,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
     """
     entry = _included(rule)
     name = parse_full(entry.images.example("x"))
-    return "" if name is not None and entry.images.has(name) else "no image of it can be written in full"
+    return "" if name is not None and entry.images.matches(*name) else "no image of it can be written in full"
 
 
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
@@ -224,7 +218,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.mirrors and not any(rule.pin for rule in policy.allow):
+    elif not policy.rewriters:
         # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(
