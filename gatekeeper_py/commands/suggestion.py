@@ -15,7 +15,7 @@ from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.yaml12 import Yaml12Loader
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError, RuleEntry
+from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.inventory.suggestion import NOTHING, By, Group, Suggestion
 from gatekeeper_py.live import CacheCounts, Snapshot
