@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Fetch, Parser, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.runtime.memory import collector_paused, dismantling, give_back
@@ -73,7 +73,7 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class RefusedDelivery:
     """The last delivery, if it was not accepted. ``final`` is false if it is going to be parsed again."""
 
     at: datetime
@@ -116,7 +116,7 @@ class Reloader:
         self.source = source
         self.source_name = source_name
         self.loaded: Loaded | None = None
-        self.refused: Refusal | None = None
+        self.refused: RefusedDelivery | None = None
         self._live = live
         self._parser = parser
         self._cache_size = cache_size
@@ -195,7 +195,7 @@ class Reloader:
             # The policy is live already.
             self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
             findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
-            report = Report(accepted=True, findings=findings)
+            report = Judged(accepted=True, findings=findings)
         if delivery.problem:
             errors = report.findings if not report.accepted else ()
             return self._refuse(delivery, in_order((*delivery.findings, *errors)))
@@ -384,7 +384,7 @@ class Reloader:
         return "unchanged"
 
     def _refuse(self, delivery: Delivery, findings: tuple[Finding, ...], *, final: bool = True) -> Result:
-        self.refused = Refusal(at=self._now(), findings=findings, delivery=delivery, final=final)
+        self.refused = RefusedDelivery(at=self._now(), findings=findings, delivery=delivery, final=final)
         self._failures += 0 if final else 1
         serving = self._live.snapshot
         self._log.error(

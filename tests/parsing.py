@@ -9,7 +9,7 @@ from datetime import datetime
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
-from gatekeeper_py.parser.process import Fetch, Parser, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.parser.program import judge
 from gatekeeper_py.serving.metrics import Metrics
 from recording import RecordingLog
@@ -32,11 +32,11 @@ class InProcessParser(Parser):
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report:
+    ) -> Judged:
         assert self._turn.locked()
         await asyncio.sleep(0)
         self.parsed.append(text)
@@ -65,7 +65,7 @@ class InProcessParser(Parser):
                 raise self.lint_failure
         match replies[-1]:
             case Refused(findings):
-                return Report(accepted=False, findings=findings)
+                return Judged(accepted=False, findings=findings)
             case Linted(findings):
-                return Report(accepted=True, findings=findings)
+                return Judged(accepted=True, findings=findings)
         raise AssertionError(replies[-1])

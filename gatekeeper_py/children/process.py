@@ -270,7 +270,7 @@ class ChildProcess:
     def _exited(self, code: int) -> ChildError:
         if code == -signal.SIGXCPU:
             return ChildError("cpu", f"the {self._name} process used up its processor time")
-        # Rust, in which pydantic's core is written, aborts the process when an allocation fails.
+        # Rust, in which orjson is written, aborts the process when an allocation fails.
         aborted = code == -signal.SIGABRT and "memory allocation" in self.stderr_tail
         if code == OUT_OF_MEMORY or aborted:
             return ChildError("memory", f"the {self._name} process used up its memory")

@@ -124,15 +124,13 @@ def serve(**options: Any) -> int:
 
 def _settings(options: dict[str, Any]) -> checked.Settings:
     checked.check_sources(options["policy"], options["configmap"])
-    tls = checked.build_tls(
+    tls = checked.TlsSettings(
         cert=options["tls_cert"],
         key=options["tls_key"],
-        self_signed=options["tls_self_signed"],
         hostnames=options["tls_hostname"],
         ca_out=options["tls_ca_out"],
         client_ca=options["client_ca"],
         client_names=options["client_name"],
-        policy_is_file=options["policy"] is not None,
     )
     style = options["log_format"] or ("console" if sys.stdout.isatty() else "json")
     return checked.Settings(
@@ -142,7 +140,9 @@ def _settings(options: dict[str, Any]) -> checked.Settings:
         context=options["context"],
         listen=options["listen"],
         health_listen=options["health_listen"],
-        tls=tls,
+        tls=checked.check_tls(
+            tls, self_signed=options["tls_self_signed"], policy_is_file=options["policy"] is not None
+        ),
         log_level=options["log_level"],
         log_format=cast(Literal["json", "console"], style),
         cache_size=options["cache_size"],

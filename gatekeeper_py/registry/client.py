@@ -88,6 +88,20 @@ Turn = Callable[[str], Awaitable[None]]
 """Waits until a request may be sent to a host. If this function raises an exception, the look-up ends."""
 
 
+def after_first_turn(host: str, turn: Turn) -> Turn:
+    """Return a turn without a wait for the first request to a host, which is admitted already."""
+    is_admitted = True
+
+    async def wait(asked: str) -> None:
+        nonlocal is_admitted
+        if is_admitted and asked == host:
+            is_admitted = False
+        else:
+            await turn(asked)
+
+    return wait
+
+
 @dataclass(slots=True)
 class _Authorization:
     """The authorization that a registry accepted for a repository. ``renew_at`` is in the clock's seconds."""

@@ -41,7 +41,7 @@ class Fact:
     retry_at: float = NEVER
 
 
-class Facts:
+class FactCache:
     """Found and missing manifests. Errors are not facts."""
 
     def __init__(self, *, size: int = MAX_FACTS) -> None:

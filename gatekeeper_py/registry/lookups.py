@@ -15,8 +15,8 @@ from typing import Any, Final, Literal, Protocol
 from gatekeeper_py.children.process import Observer as ChildObserver
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
-from gatekeeper_py.registry.facts import Fact, Facts
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
+from gatekeeper_py.registry.facts import Fact, FactCache
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
@@ -53,7 +53,7 @@ RENEW_AT: Final = 0.8
 MAX_PINNED: Final = 1000
 """Maximum number of manifests named in rules that are fetched when the policy loads."""
 
-QUIET_SECONDS: Final = 10.0
+LOG_PAUSE_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
 review that needs it has a failed look-up."""
 
@@ -105,9 +105,9 @@ class Lookups:
         self._registry = registry
         self._observer = observer
         self._log = log
-        self._log_limit = RateLimit(QUIET_SECONDS, monotonic=clock)
+        self._log_limit = RateLimit(LOG_PAUSE_SECONDS, monotonic=clock)
         self._clock = clock
-        self._facts = Facts()
+        self._facts = FactCache()
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
@@ -404,24 +404,16 @@ class Lookups:
         return self._finish(manifest, reply.answer, start, generation)
 
     def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
-        """Return the function that a look-up awaits before each request.
-
-        The first request to the manifest's own host does not wait, because it is already admitted.
-        """
+        """Return the function that an admitted look-up awaits before each request."""
         deadline = self._clock() + REQUEST_SECONDS
-        admitted = True
 
         async def turn(host: str) -> None:
-            nonlocal admitted
-            if admitted and host == manifest.host:
-                admitted = False
-                return
             try:
                 await self._pacing_of(host).take(claim, deadline)
             except Blocked as problem:
                 raise Blocked(f"{host}: {problem}") from None
 
-        return turn
+        return after_first_turn(manifest.host, turn)
 
     def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()

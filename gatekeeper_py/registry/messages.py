@@ -1,8 +1,8 @@
 """The messages between the server and the registry process, each a msgpack value in a frame.
 
-The server sends ``Registries`` and ``Files`` before the first ``Query``. The registry process sends nothing
-unsolicited: one ``Answered`` for each ``Query``, at most one ``TurnWanted`` at a time for each running query,
-and one ``Pong`` for each ``Ping``.
+The server sends ``UseRegistries`` and ``Files`` before the first ``Query``. The registry process sends
+nothing unsolicited: one ``Answered`` for each ``Query``, at most one ``TurnWanted`` at a time for each
+running query, and one ``Pong`` for each ``Ping``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ MAX_TEXT: Final = 1000
 """Maximum number of characters of a text from the registry process."""
 
 
-class Registries(msgspec.Struct, frozen=True, array_like=True, tag=True):
+class UseRegistries(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The entries of a new policy, by host."""
 
     registries: dict[str, Registry]
@@ -79,7 +79,7 @@ class Pong(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The answer to a ``Ping``."""
 
 
-Order = Registries | Files | Query | Go | Stop | Ping
+Order = UseRegistries | Files | Query | Go | Stop | Ping
 Event = TurnWanted | Answered | Pong
 
 _encoder: Final = msgspec.msgpack.Encoder()

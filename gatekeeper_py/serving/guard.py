@@ -19,7 +19,7 @@ from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.parser.process import Interrupted, Parser, ParserError, Report
+from gatekeeper_py.parser.process import Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.serving.metrics import CheckResult, Metrics
@@ -98,7 +98,7 @@ class PolicyGuard:
             return self._counted("refused", guard.refused(request, errors))
         return self._counted("accepted", guard.accepted(request, report.findings))
 
-    async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Report:
+    async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Judged:
         """Parse and lint the document when its turn comes. Raises ``_Busy`` and ``ParserError``."""
         end = self._monotonic() + seconds
         latest_start = end - LEAST_SHARE * seconds
@@ -132,7 +132,7 @@ class PolicyGuard:
         if self._next_start > latest_start:
             raise _Busy(busy)
 
-    async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Report:
+    async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Judged:
         start = self._monotonic()
         try:
             return await self._parser.judge(text, policy.mode, self._now(), seconds=end - start)

@@ -62,7 +62,7 @@ Evicted = Literal[Eviction, "refused"]
 
 EVICTIONS: Final[tuple[Evicted, ...]] = ("handshake", "unused", "late", "idle", "closing", "refused")
 
-QUIET_SECONDS: Final = 10.0
+LOG_PAUSE_SECONDS: Final = 10.0
 """Pause between two log lines about one listener and reason. An attack closes thousands of connections a
 second."""
 
@@ -267,11 +267,11 @@ class Listener:
 
 
 def log_evictions(log: Log, listener: str) -> Callable[[Evicted, str], None]:
-    """Return a function for ``on_evicted`` that logs one eviction for each reason in ``QUIET_SECONDS``.
+    """Return a function for ``on_evicted`` that logs one eviction for each reason in ``LOG_PAUSE_SECONDS``.
 
     It counts the others. ``listener`` is the name of the listener in the log.
     """
-    limit = RateLimit(QUIET_SECONDS)
+    limit = RateLimit(LOG_PAUSE_SECONDS)
 
     def write(why: Evicted, peer: str) -> None:
         held = limit.passes(why)

@@ -21,7 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gatekeeper_py.children.process import CAUSES, Cause
@@ -157,14 +157,25 @@ class Metrics:
             "connections_evicted", "Connections closed because all were in use, by reason.", "why", EVICTIONS
         )
         self._log_dropped = _FunctionCounter(
-            "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
+            "log_lines_dropped", "Log lines dropped because nothing read them fast enough.", lambda: 0
         )
-        self.registry.register(self._log_dropped)
+        for counted in (
+            self._log_dropped,
+            _FunctionCounter("cache_hits", "Decisions taken from the cache.", lambda: counts.hits),
+            _FunctionCounter(
+                "cache_misses",
+                "Decisions computed because the cache did not have them.",
+                lambda: counts.misses,
+            ),
+        ):
+            self.registry.register(counted)
         self._fast_http = self._gauge(
             "fast_http",
             "1 if the hot path is available: complete reviews are answered without aiohttp's server.",
         )
-        self.registry.register(_CacheCollector(live, counts))
+        self._gauge("cache_entries", "Decisions in the cache.").set_function(
+            lambda: 0 if live.snapshot is None else live.snapshot.cached
+        )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._lookups = self._counter(
@@ -398,31 +409,10 @@ class _Durations(Collector):
 class _FunctionCounter(Collector):
     """A counter whose value is a plain integer that another object keeps."""
 
-    def __init__(self, name: str, help_text: str) -> None:
+    def __init__(self, name: str, help_text: str, count: Callable[[], int]) -> None:
         self._name = f"{PREFIX}_{name}"
         self._help = help_text
-        self.count: Callable[[], int] = lambda: 0
+        self.count = count
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self._name, self._help, self.count())
-
-
-class _CacheCollector(Collector):
-    """Reports the decision cache. It reads plain integers at each scrape, because counting must be cheap."""
-
-    def __init__(self, live: LivePolicy, counts: CacheCounts) -> None:
-        self._live = live
-        self._counts = counts
-
-    def collect(self) -> Iterator[Metric]:
-        snapshot = self._live.snapshot
-        yield CounterMetricFamily(
-            f"{PREFIX}_cache_hits", "Decisions taken from the cache.", self._counts.hits
-        )
-        yield CounterMetricFamily(
-            f"{PREFIX}_cache_misses",
-            "Decisions computed because the cache did not have them.",
-            self._counts.misses,
-        )
-        entries = 0 if snapshot is None else snapshot.cached
-        yield GaugeMetricFamily(f"{PREFIX}_cache_entries", "Decisions in the cache.", entries)

@@ -18,7 +18,8 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -273,23 +274,19 @@ def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
         context.load_cert_chain(cert_path, key_path, password=_no_password)
 
 
-class _memory_file:  # noqa: N801 - used as a function
-    def __init__(self, content: bytes) -> None:
-        self._file = (
-            os.fdopen(os.memfd_create("pem"), "w+b")
-            if hasattr(os, "memfd_create")
-            else tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed in __exit__
-        )
-        self._file.write(content)
-        self._file.flush()
-
-    def __enter__(self) -> str:
-        if hasattr(os, "memfd_create"):
-            return f"/proc/self/fd/{self._file.fileno()}"
-        return str(self._file.name)
-
-    def __exit__(self, *_exc: object) -> None:
-        self._file.close()
+@contextmanager
+def _memory_file(content: bytes) -> Iterator[str]:
+    """Yield the path of a file in memory, or of a temporary file on systems without files in memory."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name
 
 
 def _no_password() -> str:

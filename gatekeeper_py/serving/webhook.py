@@ -99,6 +99,14 @@ class NeededLookups(NamedTuple):
     namespace: str
 
 
+class Asked(NamedTuple):
+    """How a review was asked: when its body had been read, on ``time.perf_counter``, and by which peer."""
+
+    endpoint: Endpoint
+    start: float
+    peer: str | None
+
+
 class Webhook:
     """Answers reviews with the live policy.
 
@@ -197,7 +205,9 @@ class Webhook:
                 count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            answer = run_slice(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
+            endpoint, judging = decide
+            steps = self._judged(judging, request, snapshot, Asked(endpoint, start, peer))
+            answer = run_slice(steps, start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -214,15 +224,9 @@ class Webhook:
 
     async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
         end = time.perf_counter() + budget(request.rel_url.raw_query_string)
-        sender = owner_of(request)
-        peer = None if sender is None else sender.peer.key
-        body = await self._read(request, sender)
-        start = time.perf_counter()
+        body, sender, asked = await self._read(request, endpoint)
         answer = await self._reviewed(
-            body,
-            sender,
-            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start, peer),
-            end,
+            body, sender, lambda parsed, snapshot: self._judged(decide, parsed, snapshot, asked), end
         )
         if isinstance(answer, NeededLookups):
             seconds = min(end - time.perf_counter(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
@@ -231,7 +235,7 @@ class Webhook:
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
                 outcome = yield from _outcome(decide(parsed, snapshot, facts))
-                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used, peer)
+                return self._encoded(asked, parsed, snapshot, outcome, facts.used)
 
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
@@ -288,40 +292,29 @@ class Webhook:
         return await with_document(body, self._body_memory, decode=decode, use=use, end=end, sender=sender)
 
     def _judged(
-        self,
-        endpoint: Endpoint,
-        decide: Decide,
-        request: AdmissionRequest,
-        snapshot: Snapshot,
-        start: float,
-        peer: str | None,
+        self, decide: Decide, request: AdmissionRequest, snapshot: Snapshot, asked: Asked
     ) -> Steps[bytes | NeededLookups]:
-        """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
-
-        ``start`` is a value of ``time.perf_counter``.
-        """
+        """Judge, count and log a review and return its answer, or return the look-ups that it needs first."""
         facts = Facts(self._cached_resolver(snapshot))
         outcome = yield from _outcome(decide(request, snapshot, facts))
         if facts.missing:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
-        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used, peer)
+        return self._encoded(asked, request, snapshot, outcome, facts.used)
 
     def _encoded(
         self,
-        endpoint: Endpoint,
-        outcome: Outcome,
+        asked: Asked,
         request: AdmissionRequest,
         snapshot: Snapshot,
-        start: float,
+        outcome: Outcome,
         used: Mapping[Lookup, Resolution],
-        peer: str | None,
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start, peer)
+        self._record(asked, request, outcome, snapshot.revision)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -337,10 +330,7 @@ class Webhook:
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        sender = owner_of(request)
-        peer = None if sender is None else sender.peer.key
-        body = await self._read(request, sender)
-        start = time.perf_counter()
+        body, sender, asked = await self._read(request, "policy")
         parsed, policy = await with_document(
             body, self._body_memory, decode=parse_json, use=self._parse_policy_review, sender=sender
         )
@@ -350,7 +340,7 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record("policy", parsed, outcome, "", time.perf_counter() - start, peer)
+        self._record(asked, parsed, outcome, "")
         return response
 
     def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
@@ -361,27 +351,23 @@ class Webhook:
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 
-    async def _read(self, request: web.BaseRequest, sender: Sender | None) -> bytes:
-        seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
-        return await read_body(
+    async def _read(self, request: web.BaseRequest, endpoint: Endpoint) -> tuple[bytes, Sender | None, Asked]:
+        """Return the body of a request, the connection that it came on, and how it was asked."""
+        sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
+        body = await read_body(
             request,
             max_bytes=self._max_body_bytes,
-            seconds=seconds,
+            seconds=min(self._body_seconds, budget(request.rel_url.raw_query_string)),
             memory=self._body_memory,
             sender=sender,
         )
+        return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
-    def _record(
-        self,
-        endpoint: Endpoint,
-        request: AdmissionRequest,
-        outcome: Outcome,
-        revision: str,
-        seconds: float,
-        peer: str | None,
-    ) -> None:
+    def _record(self, asked: Asked, request: AdmissionRequest, outcome: Outcome, revision: str) -> None:
         """Count a review. Log it if it was denied, warned about or mutated."""
-        observer = self._observer
+        observer, (endpoint, start, peer) = self._observer, asked
+        seconds = time.perf_counter() - start
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
@@ -392,20 +378,16 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
-        if outcome.verdict != "allowed":
-            self._record_problem(endpoint, request, outcome, revision, peer)
-        elif self._log_allowed:
-            # Describing a review costs a third of it, so it is done only if the line is written.
-            self._log.debug("review", **described(endpoint, request, outcome, revision))
-
-    def _record_problem(
-        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, peer: str | None
-    ) -> None:
-        """Log a review that was denied, warned about or mutated. Keep a denial for the status page."""
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
-        if outcome.verdict == "mutated" or self._denial_limit.passes(peer or ""):
-            self._log.info("review", **described(endpoint, request, outcome, revision))
+        if outcome.verdict == "allowed":
+            write = self._log.debug if self._log_allowed else None
+        else:
+            passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
+            write = self._log.info if passes else None
+        if write is not None:
+            # Describing a review costs a third of it, so it is done only if the line is written.
+            write("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

@@ -9,7 +9,6 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -21,7 +20,8 @@ import trustme
 
 from builders import policy_text
 from cluster.following import Connect, Followed
-from fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
+from fakeapi import TOKEN, FakeApi, until
+from faults.following import following
 from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.control import probe_pod
@@ -333,22 +333,8 @@ def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
     path.write_text(json.dumps(document))
 
 
-async def server_of(cluster: ClusterConfiguration) -> str:
-    """Return the server that a configuration names."""
-    connection = await cluster.connect()
-    try:
-        return connection.server
-    finally:
-        await connection.close()
-
-
 class TestFinding:
     """The search order of docs/interface.md, and the error that lists the searched files."""
-
-    @pytest.fixture
-    def home(self, tmp_path: Path) -> Path:
-        write(tmp_path / "home/.kube/config", "http://home")
-        return tmp_path / "home"
 
     @pytest.fixture
     def account(self, tmp_path: Path) -> Path:
@@ -357,13 +343,6 @@ class TestFinding:
         (directory / "token").write_text("t")
         trustme.CA().cert_pem.write_to_path(directory / "ca.crt")
         return directory
-
-    async def test_a_pod_uses_its_service_account(self, home: Path, account: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"}
-
-        assert (
-            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "https://[::1]"
-        )
 
     async def test_one_api_server_of_several_by_its_address(
         self, account: Path, start: Callable[..., Any]
@@ -396,54 +375,48 @@ class TestFinding:
         assert answer.status == 0
         assert "certificate" in answer.problem
 
-    @pytest.mark.parametrize("missing", ["token", "ca.crt"])
-    async def test_a_pod_without_a_service_account_uses_a_kubeconfig(
-        self, home: Path, account: Path, missing: str
+    @pytest.mark.parametrize(
+        ("in_pod", "missing", "variable", "options", "server"),
+        [
+            pytest.param(True, "", "", {}, "https://[::1]", id="service-account"),
+            pytest.param(True, "token", "", {}, "http://home", id="service-account-without-a-token"),
+            pytest.param(True, "ca.crt", "", {}, "http://home", id="service-account-without-a-ca"),
+            pytest.param(True, "", "", {"context": "one"}, "http://home", id="context-means-a-kubeconfig"),
+            pytest.param(True, "", "", {"kubeconfig": "first"}, "http://first", id="option-before-all"),
+            pytest.param(False, "", "", {}, "http://home", id="empty-variable"),
+            pytest.param(False, "", "absent:first:second", {}, "http://first", id="variable-before-home"),
+            pytest.param(
+                False, "", "absent:first:second", {"context": "second"}, "http://second", id="by-context"
+            ),
+        ],
+    )
+    async def test_the_order_of_the_search(
+        self,
+        tmp_path: Path,
+        account: Path,
+        in_pod: bool,  # noqa: FBT001
+        missing: str,
+        variable: str,
+        options: dict[str, Any],
+        server: str,
     ) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-        (account / missing).unlink()
-
-        assert (
-            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "http://home"
-        )
-
-    async def test_the_variable_comes_before_the_home_directory(self, home: Path, tmp_path: Path) -> None:
-        named = write(tmp_path / "named", "http://named")
-
-        assert (
-            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": str(named)}))
-            == "http://named"
-        )
-
-    async def test_an_empty_variable_is_none(self, home: Path) -> None:
-        assert (
-            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": ""}))
-            == "http://home"
-        )
-
-    async def test_the_first_current_context_of_several_files_wins(self, tmp_path: Path) -> None:
-        first = write(tmp_path / "first", "http://first", "first")
-        second = write(tmp_path / "second", "http://second", "second")
-        paths = os.pathsep.join([str(tmp_path / "absent"), str(first), str(second)])
-
-        assert await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths})) == "http://first"
-        assert (
-            await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths}, context="second"))
-            == "http://second"
-        )
-
-    async def test_the_option_comes_before_all(self, home: Path, account: Path, tmp_path: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-        given = write(tmp_path / "given", "http://given")
-
-        cluster = ClusterConfiguration(kubeconfig=given, environ=environ, service_account=account)
-        assert await server_of(cluster) == "http://given"
-
-    async def test_a_context_means_a_kubeconfig(self, home: Path, account: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-
-        cluster = ClusterConfiguration(context="one", environ=environ, service_account=account)
-        assert await server_of(cluster) == "http://home"
+        """Of several files, the first current context counts."""
+        write(tmp_path / "home/.kube/config", "http://home")
+        for name in ("first", "second"):
+            write(tmp_path / name, f"http://{name}", name)
+        if missing:
+            (account / missing).unlink()
+        environ = {
+            "HOME": str(tmp_path / "home"),
+            "KUBECONFIG": os.pathsep.join(str(tmp_path / each) for each in variable.split(":") if each),
+            **({"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"} if in_pod else {}),
+        }
+        if "kubeconfig" in options:
+            options = {"kubeconfig": tmp_path / options["kubeconfig"]}
+        cluster = ClusterConfiguration(environ=environ, service_account=account, **options)
+        connection = await cluster.connect()
+        await connection.close()
+        assert connection.server == server
 
     async def test_a_context_that_is_in_none_of_the_files_is_an_error_that_names_it(
         self, tmp_path: Path
@@ -585,42 +558,13 @@ class TestServe:
 
         assert problem in capfd.readouterr().err
 
-    async def test_serves_the_configmaps_policy_in_little_memory(
-        self, start: Callable[..., Any], tmp_path: Path
-    ) -> None:
-        api = await start()
-        api.apply(policy_text())
-        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        options = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--tls-self-signed"]
-        addresses = ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gatekeeper_py",
-            "serve",
-            *options,
-            *addresses,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert process.stdout is not None
-            lines: list[dict[str, Any]] = []
-            end = time.monotonic() + 20
-            while not any(line["event"] == "policy_loaded" for line in lines):
-                async with asyncio.timeout(end - time.monotonic()):
-                    lines.append(json.loads(await process.stdout.readline()))
-            await until(lambda: api.watching)
-            resident = resident_mebibytes(process.pid)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                rest = await process.stdout.read()
-                assert await process.wait() == 0
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    async def test_serves_the_configmaps_policy_in_little_memory(self, tmp_path: Path) -> None:
+        async with following(tmp_path, policy_text()) as source:
+            await until(lambda: source.api.watching)
+            resident = resident_mebibytes(source.server.process.pid)
+            source.server.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(source.server.code) == 0
+            await until(lambda: source.api.watching == 0)
 
         assert resident < 120
-        assert b"Traceback" not in rest
-        assert not [line for line in lines if line["level"] in {"warning", "error"}]
-        await until(lambda: api.watching == 0)
+        assert source.server.errors == ""

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from control.world import FakeCluster
-from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, Removal
+from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, remove
 from recording import RecordingLog
 
 OWNER, VALIDATING, MUTATING = "/owner", "/validating", "/mutating"
@@ -44,8 +44,8 @@ class Cluster(FakeCluster):
         self.now += seconds
         self._controller(self)
 
-    def removal(self, log: RecordingLog | None = None) -> Removal:
-        return Removal(
+    async def remove(self, log: RecordingLog | None = None) -> bool:
+        return await remove(
             self,
             OWNER,
             (VALIDATING, MUTATING),
@@ -58,14 +58,14 @@ class Cluster(FakeCluster):
 async def test_the_owner_is_deleted_before_the_configurations() -> None:
     cluster = Cluster(OWNER, VALIDATING, MUTATING)
     log = RecordingLog()
-    assert await cluster.removal(log).run()
+    assert await cluster.remove(log)
     assert cluster.deleted == [OWNER, VALIDATING, MUTATING]
     assert log.events == ["removing", "removed"]
 
 
 async def test_the_removal_ends_only_when_the_configurations_stay_deleted() -> None:
     cluster = Cluster(VALIDATING)
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.now >= GONE_SECONDS
 
 
@@ -75,14 +75,14 @@ async def test_a_configuration_written_during_the_removal_is_removed() -> None:
             cluster.put(VALIDATING, {})
 
     cluster = Cluster(OWNER, VALIDATING, controller=write_once)
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.deleted == [OWNER, VALIDATING, VALIDATING]
     assert cluster.now >= 1.0 + GONE_SECONDS
 
 
 async def test_the_removal_succeeds_if_nothing_exists() -> None:
     cluster = Cluster()
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.deleted == []
 
 
@@ -90,7 +90,7 @@ async def test_a_request_that_fails_is_repeated() -> None:
     cluster = Cluster(OWNER, VALIDATING)
     cluster.failures = 3
     log = RecordingLog()
-    assert await cluster.removal(log).run()
+    assert await cluster.remove(log)
     assert len(log.named("removal_failed")) == 3
     assert cluster.objects == {}
 
@@ -101,6 +101,6 @@ async def test_the_removal_fails_after_its_time_limit(failing: bool) -> None:  #
     cluster.stuck = True
     cluster.failures = 10**6 if failing else 0
     log = RecordingLog()
-    assert not await cluster.removal(log).run()
+    assert not await cluster.remove(log)
     assert log.events[-1] == "not_removed"
     assert cluster.now == pytest.approx(REMOVAL_SECONDS, abs=3)

@@ -7,7 +7,6 @@ and its namespace have unusual names.
 from __future__ import annotations
 
 import http.client
-import json
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.acting import CONTROLLER, scale, try_pod
 from e2e.load import Load, creating
 from e2e.strictly import check_every_field
 from tools.controlplane.exchange import ApiError
@@ -98,10 +98,7 @@ class Release:
         return self.product.policy_text()
 
     def refused(self, namespace: str, image: str = UNLISTED) -> bool:
-        done = self.plane.kubectl(
-            "create", "-n", namespace, "--dry-run=server", "-f", "-",
-            input=json.dumps(pod("tried", image)), check=False,
-        )  # fmt: skip
+        done = try_pod(self.plane, namespace, image)
         assert done.returncode == 0 or "is not approved" in done.stderr, done.stderr
         return done.returncode != 0
 
@@ -227,15 +224,12 @@ def test_without_a_controller_an_uninstallation_fails_no_create(
     release: Release, namespace: str, dead: str
 ) -> None:
     release.install()
-    scale = ("scale", "-n", NAMESPACE, "--replicas=0")
-    release.plane.kubectl(*scale, "deployment/gatekeeper-py-controller")
-    wait_until(lambda: not release.product.controllers(), seconds=SETTLE_SECONDS, what="no controller")
+    scale(release.product, CONTROLLER, 0)
     if dead == "controller":
         with no_create_fails(release, namespace):
             release.uninstall()
     else:
-        release.plane.kubectl(*scale, "deployment/gatekeeper-py")
-        wait_until(lambda: not release.product.servers(), seconds=SETTLE_SECONDS, what="no server")
+        scale(release.product, "gatekeeper-py", 0)
         release.uninstall()
     assert not release.refused(namespace)
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")

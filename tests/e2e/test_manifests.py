@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Final
@@ -10,9 +9,10 @@ from typing import Final
 import pytest
 import yaml
 
+from e2e.acting import kustomization
 from e2e.strictly import check_every_field, dropped
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import K8S, OVERLAYS
+from tools.installation.product import K8S
 
 COMPONENTS: Final = ("autoscaling", "reports", "report-events")
 CERT_MANAGER: Final = "cert-manager-webhooks"
@@ -33,16 +33,9 @@ def test_the_api_server_keeps_every_field_of_an_overlay(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, overlay: str
 ) -> None:
     """Runs after the removal, because the webhook would refuse the image of the manifests."""
-    here = tmp_path.resolve()
     names = (*COMPONENTS, CERT_MANAGER) if overlay == "cert-manager" else COMPONENTS
-    components = [os.path.relpath(K8S / "components" / name, here) for name in names]
-    kustomization = {
-        "apiVersion": "kustomize.config.k8s.io/v1beta1",
-        "kind": "Kustomization",
-        "resources": [os.path.relpath(OVERLAYS / overlay, here)],
-        "components": components,
-    }
-    (tmp_path / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")  # JSON is YAML
+    components = [os.path.relpath(K8S / "components" / name, tmp_path.resolve()) for name in names]
+    kustomization(tmp_path, overlay, components=components)
     rendered = control_plane.kubectl("kustomize", str(tmp_path)).stdout
     check_every_field(control_plane, namespace, list(yaml.safe_load_all(rendered)))
 

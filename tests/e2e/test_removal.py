@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from e2e.acting import apply, try_pod
 from e2e.load import creating
 from gatekeeper_py.issuing import issue
 from tools.installation.product import MUTATING, NAMESPACE, OVERLAYS, UNLISTED, VALIDATING, Installed, pod
@@ -76,20 +77,17 @@ def test_the_cert_manager_overlay_needs_no_controller_and_no_write_right(
     plane.kubectl("apply", "-f", "-", input=json.dumps(everything))
     try:
         # The webhook is not armed yet. The cluster stays open until the servers are ready.
-        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(pod("early", UNLISTED)))
+        assert apply(plane, namespace, pod("early", UNLISTED)).returncode == 0
         wait_until(lambda: product.ready_replicas() == 3, seconds=60, what="three ready replicas")
         armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}
         plane.kubectl("apply", "-f", "-", input=json.dumps(armed))
 
-        def refused() -> bool:
-            done = plane.kubectl(
-                "apply", "-n", namespace, "--dry-run=server", "-f", "-",
-                input=json.dumps(pod("bad", UNLISTED)), check=False,
-            )  # fmt: skip
-            return "is not approved" in done.stderr
-
-        wait_until(refused, seconds=10, what="an unlisted image refused")
-        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(pod("good")))
+        wait_until(
+            lambda: "is not approved" in try_pod(plane, namespace).stderr,
+            seconds=10,
+            what="an unlisted image refused",
+        )
+        assert apply(plane, namespace, pod("good")).returncode == 0
     finally:
         armed = {"apiVersion": "v1", "kind": "List", "items": webhooks}
         plane.kubectl("delete", "-f", "-", "--ignore-not-found", input=json.dumps(armed))

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import WORKLOADS
-from fakecluster import LISTS, FakeCluster, status
+from fakecluster import FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.inventory.reading import ClusterError
 from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover, kind_text
@@ -27,12 +26,9 @@ def entry(name: str, kind: str, *, namespaced: bool = True, verbs: Any = ("get",
     return {"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs}
 
 
-def test_every_kind_of_the_cores_table_is_listed() -> None:
-    assert tuple(resource.path(None) for resource in BUILT_IN) == LISTS
-    assert {resource.kind for resource in BUILT_IN} == {"Pod", *WORKLOADS}
-
-
-def test_one_namespace_is_part_of_the_path() -> None:
+def test_the_path_lists_all_namespaces_or_one() -> None:
+    assert BUILT_IN[0].path(None) == "/api/v1/pods"
+    assert BUILT_IN[4].path(None) == "/apis/apps/v1/deployments"
     assert BUILT_IN[0].path("shop") == "/api/v1/namespaces/shop/pods"
     assert BUILT_IN[4].path("shop") == "/apis/apps/v1/namespaces/shop/deployments"
 

@@ -10,7 +10,7 @@ from gatekeeper_py.core.images.manifest import Answer, Kind, Manifest, failed, f
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client, facts, remote
 from gatekeeper_py.registry.client import Reply
-from gatekeeper_py.registry.facts import Facts
+from gatekeeper_py.registry.facts import FactCache
 from gatekeeper_py.registry.kinds import KINDS, LookupKind, Send
 from registry.scripted import DIGEST
 from registry.world import World
@@ -36,6 +36,6 @@ async def test_a_look_up_is_queried_checked_and_kept_as_its_kind_says(
     await world.close()
     assert remote._is_valid(Reply(found("odd")), other)
     assert not remote._is_valid(Reply(found(DIGEST)), other)
-    known = Facts()
+    known = FactCache()
     assert known.store(other, found("odd"), Registry(host="r.io"), 0.0).fresh_until == 7.0
     assert known.peek(Manifest("r.io", "app", "v1"), 0.0) is None, "another kind"

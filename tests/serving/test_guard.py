@@ -12,14 +12,12 @@ from typing import Any, Final
 import pytest
 
 from builders import UID, pod, policy_text, review
-from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
 from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
@@ -44,9 +42,7 @@ def change(obj: dict[str, Any] | None, operation: str = "CREATE", **more: Any) -
 
 
 async def ask(served: Served, document: dict[str, Any], query: str = "") -> Answer:
-    async with served.connected() as connection:
-        content = json.dumps(document).encode()
-        return await connection.ask(request(content, path=f"/validate-policy{query}"))
+    return await served.ask(request(json.dumps(document).encode(), path=f"/validate-policy{query}"))
 
 
 def verdict(answer: Answer) -> dict[str, Any]:
@@ -70,22 +66,9 @@ class TestAnswers:
         ("obj", "message"),
         [
             pytest.param(configmap("x: y"), "allow is required", id="bad-document"),
-            pytest.param(configmap(""), "empty", id="empty-document"),
             pytest.param(configmap(mode="audit"), "enforce, warn or mutate", id="bad-mode"),
-            pytest.param(configmap(mode=3), "enforce, warn or mutate", id="mode-is-a-number"),
-            pytest.param(configmap({"a": "b"}), "must be text, not a mapping", id="document-is-a-mapping"),
-            pytest.param(configmap(None), "must be text, not null", id="document-is-null"),
-            pytest.param(configmap(**{"policy.yml": CLEAN}), "data.policy.yml", id="another-key"),
-            pytest.param({**configmap(), "data": {"policy.yml": CLEAN}}, "no text under", id="renamed"),
-            pytest.param({**configmap(), "data": {"mode": "warn"}}, "no text under", id="dropped"),
-            pytest.param({**configmap(), "data": {}}, "no text under", id="no-keys"),
-            pytest.param({**configmap(), "data": None}, "no text under", id="data-is-null"),
             pytest.param({**configmap(), "data": [1]}, "data: must be a mapping", id="data-is-a-list"),
             pytest.param({**configmap(), "binaryData": {"x": "AA=="}}, "binaryData", id="binary-data"),
-            pytest.param(configmap("#" * (MAX_CONFIGMAP_BYTES + 1)), "longer than 1 MiB", id="too-long"),
-            pytest.param(
-                configmap("é" * (MAX_CONFIGMAP_BYTES // 2 + 1)), "longer than 1 MiB", id="too-many-bytes"
-            ),
         ],
     )
     async def test_a_bad_policy_is_denied_with_its_findings(
@@ -105,22 +88,11 @@ class TestAnswers:
         for place in ("colour", "deny", "mode", "allow[0]", "data.other"):
             assert place in message
 
-    async def test_findings_that_do_not_fit_are_counted(self, served: Served) -> None:
-        text = policy_text(allow=f"[{', '.join(['nginx'] * 100)}]")
-        response = verdict(await ask(served, change(configmap(text))))
-        lines = response["status"]["message"].splitlines()
-        assert "100 problems" in lines[0]
-        assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
-
     @pytest.mark.parametrize(
         "document",
         [
             pytest.param(change(configmap()), id="create"),
             pytest.param(change(configmap(mode="enforce"), "UPDATE"), id="update-with-mode"),
-            pytest.param(change({**configmap(), "binaryData": {}}), id="empty-binary-data"),
-            pytest.param(
-                change({**configmap(), "metadata": {"name": GUARDED.name, "labels": {"a": "b"}}}), id="labels"
-            ),
         ],
     )
     async def test_an_acceptable_policy_is_allowed(self, served: Served, document: dict[str, Any]) -> None:
@@ -141,33 +113,17 @@ class TestAnswers:
         (warning,) = response["warnings"]
         assert warning.startswith("line 4, allow[0]: registry.corp.io approves :latest")
 
-    async def test_warnings_are_at_most_ten_short_lines(self, served: Served) -> None:
-        rules = ", ".join(f"registry.corp.io/{'x' * 200}{number}" for number in range(30))
-        response = verdict(
-            await ask(served, change(configmap(policy_text(allow=f"[registry.corp.io, {rules}]"))))
-        )
-        assert response["allowed"]
-        warnings = response["warnings"]
-        assert len(warnings) == MAX_WARNINGS
-        assert all(len(text) <= MAX_WARNING_LENGTH and text.isprintable() for text in warnings)
-        assert warnings[-1] == "22 more findings"
-
     @pytest.mark.parametrize(
         "document",
         [
             pytest.param(change(configmap("bad", name="other")), id="another-name"),
             pytest.param(
-                review(configmap("bad"), kind=("", "ConfigMap"), namespace="other"), id="another-namespace"
-            ),
-            pytest.param(
                 review(configmap("bad"), kind=("", "ConfigMap"), namespace=None), id="without-a-namespace"
             ),
             pytest.param(change(configmap("bad"), "DELETE"), id="delete"),
-            pytest.param(change(None, "DELETE"), id="delete-without-an-object"),
             pytest.param(change(configmap("bad"), "CONNECT"), id="connect"),
             pytest.param(review(pod("nginx")), id="pod"),
             pytest.param(review(configmap("bad"), kind=("x.io", "ConfigMap")), id="another-group"),
-            pytest.param(change(None), id="no-object"),
         ],
     )
     async def test_anything_else_is_allowed_without_a_check(
@@ -176,11 +132,6 @@ class TestAnswers:
         assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
         assert served.metric("policy_checks_total", result="skipped") == 1
         assert served.parser.parsed == []
-
-    async def test_the_name_in_the_request_counts_too(self, served: Served) -> None:
-        document = change(configmap("bad", name="other"))
-        document["request"]["name"] = GUARDED.name
-        assert not verdict(await ask(served, document))["allowed"]
 
     async def test_a_server_with_a_policy_file_allows_every_configmap(self, start: Start) -> None:
         served = start(guarded=None)
@@ -246,11 +197,11 @@ class SlowParser(InProcessParser):
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Any = None,
-    ) -> Report:
+    ) -> Judged:
         self.budgets.append(seconds)
         self._clock.now += self.seconds
         return await super().judge(text, mode, instant, seconds=seconds)

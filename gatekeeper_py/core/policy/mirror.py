@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Final, TypeVar
+from typing import Final, Literal, TypeVar
 
 from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
 from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
@@ -25,12 +25,14 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
-from gatekeeper_py.core.policy.document import OnMissing
 
 E = TypeVar("E", bound=Entry)
 
 MAX_NAME_LENGTH: Final = 255
 """Maximum length of a rewritten name including the registry, because CRI-O counts it that way."""
+
+OnMissing = Literal["keep", "deny", "rewrite"]
+"""What happens to an image if no target of its mirror has it, or if that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +40,9 @@ class Mirror:
     """A mirror: images below ``source`` can be pulled from below each of ``targets``, best first.
 
     ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
-    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, the digest
-    that was verified is added. ``image_pull_secret`` is added to a Pod whose image was rewritten.
+    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, which
+    implies ``verify``, the digest that was verified is added. ``image_pull_secret`` is added to a Pod whose
+    image was rewritten.
     """
 
     index: int

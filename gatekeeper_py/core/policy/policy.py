@@ -7,7 +7,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal, NamedTuple
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
@@ -18,12 +18,11 @@ from gatekeeper_py.core.policy.document import (
     OverrideEntry,
     PolicyDocument,
     ResourceEntry,
-    RuleEntry,
     rewrites,
 )
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
+from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
 from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
@@ -75,31 +74,18 @@ class Policy:
         digest = hashlib.sha256(f"{self.text}\n{self.mode}".encode())
         return digest.hexdigest()[:REVISION_LENGTH]
 
-    @cached_property
+    @property
     def allow(self) -> tuple[Rule, ...]:
         """Every rule of ``allow``, expired ones included."""
-        return tuple(_rule("allow", i, entry) for i, entry in enumerate(self.document.allow))
+        return self.document.allow
 
-    @cached_property
+    @property
     def deny(self) -> tuple[Rule, ...]:
-        return tuple(_rule("deny", i, entry) for i, entry in enumerate(self.document.deny))
+        return self.document.deny
 
     @cached_property
     def mirrors(self) -> Mirrors:
-        return Mirrors(
-            Mirror(
-                index=i,
-                source=entry.source,
-                targets=entry.targets,
-                exceptions=entry.except_,
-                verify=entry.verify,
-                on_missing=entry.on_missing,
-                on_error=entry.on_error,
-                pin=entry.pin,
-                image_pull_secret=entry.image_pull_secret,
-            )
-            for i, entry in enumerate(self.document.mirrors)
-        )
+        return Mirrors(self.document.mirrors)
 
     def at(self, instant: datetime) -> CompiledPolicy:
         """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
@@ -113,8 +99,8 @@ class Policy:
         if instant.tzinfo is None:
             message = "the instant needs an offset"
             raise ValueError(message)
-        allow, allow_end = yield from _rules_at("allow", self.document.allow, instant)
-        deny, deny_end = yield from _rules_at("deny", self.document.deny, instant)
+        allow, allow_end = yield from _rules_at(self.allow, instant)
+        deny, deny_end = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
@@ -287,40 +273,23 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 
 def _rules_at(
-    kind: Literal["allow", "deny"], entries: tuple[RuleEntry, ...], instant: datetime
+    listed: tuple[Rule, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
     """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
     rules, end = RuleSet(), None
     work, begin = 0, 0
-    for index, entry in enumerate(entries):
-        if entry.until is None or instant < entry.until:
-            rules.add(_rule(kind, index, entry))
-        work += 10 + 4 * len(entry.namespaces or ())
-        if work > STEP_WORK or index == len(entries) - 1:
-            ends = (end, _next_end(entries[begin : index + 1], instant))
+    for index, rule in enumerate(listed):
+        if rule.lives_at(instant):
+            rules.add(rule)
+        work += 10 + 4 * len(rule.namespaces or ())
+        if work > STEP_WORK or index == len(listed) - 1:
+            ends = (end, _next_end(listed[begin : index + 1], instant))
             end = min((each for each in ends if each is not None), default=None)
             work, begin = 0, index + 1
             yield
     return rules, end
 
 
-def _next_end(entries: Iterable[RuleEntry | OverrideEntry], instant: datetime) -> datetime | None:
+def _next_end(entries: Iterable[Rule | OverrideEntry], instant: datetime) -> datetime | None:
     """Return the instant when the first live entry expires, ``None`` if no live entry expires."""
     return min((e.until for e in entries if e.until is not None and e.until > instant), default=None)
-
-
-def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
-    names = entry.namespaces
-    return Rule(
-        list=kind,
-        index=index,
-        pattern=entry.image,
-        # "*" matches every namespace, and no other name matches a request without a namespace.
-        namespaces=None if names is None or "*" in names else names,
-        until=entry.until,
-        owner=entry.owner,
-        reason=entry.reason,
-        verify=entry.verify,
-        on_error=entry.on_error,
-        pin=entry.pin,
-    )

@@ -12,7 +12,9 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
-from gatekeeper_py.core.policy.document import OnError
+
+OnError = Literal["keep", "deny"]
+"""What happens to an approved image that could not be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +22,9 @@ class Rule:
     """One entry of ``allow`` or ``deny``.
 
     If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
-    ``until`` is in UTC. An image that a rule with ``verify`` approves must exist in its registry;
-    ``on_error`` applies if that is not known. With ``pin``, mutate mode adds the digest that was verified.
+    ``until`` is in UTC. Only entries of ``allow`` set the last three fields. An image that a rule with
+    ``verify`` approves must exist in its registry; ``on_error`` applies if that is not known. With ``pin``,
+    which implies ``verify``, mutate mode adds the digest that was verified.
     """
 
     list: Literal["allow", "deny"]

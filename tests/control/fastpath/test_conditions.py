@@ -11,7 +11,6 @@ from control.world import FakeCluster, desired
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.fastpath.conditions import ConditionStore, NotStored
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, unknown
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, carries
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS
 
 NOBODY = unknown("nothing is known")
@@ -69,21 +68,6 @@ async def test_the_mutating_webhook_skips_everything_without_a_mirror(site: Site
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
 
 
-async def test_conditions_can_be_removed(site: Site) -> None:
-    await site.write(WIDE)
-    assert await site.store.write(await site.store.read(), NOBODY)
-    assert await site.skipped() == [[], []]
-    assert (await site.store.read()).carry(NO_CONDITIONS)
-
-
-async def test_a_failed_write_keeps_the_conditions_of_that_configuration(site: Site) -> None:
-    await site.write(WIDE)
-    site.cluster.fail = lambda verb, path: (verb, path) == ("replace", MUTATE.path)
-    with pytest.raises(ApiError, match="500"):
-        await site.write(TIGHT)
-    assert await site.skipped() == [["a.io/"], ["a.io/", "b.io/"]]
-
-
 async def test_images_skipped_by_any_configuration_of_an_endpoint_count(site: Site) -> None:
     second = desired("Validating", "second", WEBHOOKS["validating"])
     site.cluster.put(second.path, second.document(b"authority", OWNER))
@@ -130,16 +114,6 @@ async def test_a_configuration_deleted_during_a_write_is_incomplete(site: Site) 
 
     site.cluster.replace = and_goes  # type: ignore[method-assign]
     assert not await site.write(WIDE)
-
-
-async def test_a_write_conflicts_with_a_newer_version(site: Site) -> None:
-    found = await site.store.read()
-    site.cluster.edit(VALIDATE.path, lambda live: live["metadata"].update(labels={"theirs": "too"}))
-    with pytest.raises(ApiError, match="409"):
-        await site.store.write(found, view_of(WIDE, None))
-    assert not carries(site.cluster.objects[VALIDATE.path], VALIDATE.names, view_of(WIDE, None).conditions)
-    assert await site.write(WIDE)
-    assert site.cluster.objects[VALIDATE.path]["metadata"]["labels"] == {"theirs": "too"}
 
 
 async def test_an_api_server_that_drops_the_conditions_is_an_error(site: Site) -> None:

@@ -32,7 +32,7 @@ from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import HUB_ALIASES, fold_registry
-from gatekeeper_py.core.policy.document import MirrorEntry, PolicyDocument, ResourceEntry
+from gatekeeper_py.core.policy.document import PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule
 from skipping import objection
@@ -488,16 +488,6 @@ KNOWN_FIELDS: Final[dict[type[Any], set[str]]] = {
         "source",
         "targets",
         "exceptions",
-        "verify",
-        "on_missing",
-        "on_error",
-        "pin",
-        "image_pull_secret",
-    },
-    MirrorEntry: {
-        "source",
-        "targets",
-        "except_",
         "verify",
         "on_missing",
         "on_error",

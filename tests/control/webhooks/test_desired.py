@@ -8,8 +8,7 @@ import pytest
 
 from control.webhooks.test_drift import DESIRED, DOCUMENT, OWNER, live
 from control.world import INSTALLATION
-from gatekeeper_py.control.webhooks.conditions import (
-    CONDITION_NAME,
+from gatekeeper_py.control.webhooks.desired import (
     NO_CONDITIONS,
     Conditions,
     carries,
@@ -19,7 +18,7 @@ from gatekeeper_py.control.webhooks.conditions import (
 from gatekeeper_py.control.webhooks.drift import bundles, differences, repaired
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, POLICY_GUARD, mutating
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
 NAMES = DESIRED.names
 CONDITIONS = Conditions(expressions={POD_VALIDATION: "false"}, revision="0123456789ab")
@@ -28,7 +27,7 @@ CONDITIONS = Conditions(expressions={POD_VALIDATION: "false"}, revision="0123456
 def test_a_condition_comes_after_the_webhooks_own() -> None:
     own = {"name": "an-image-changed", "expression": "true"}
     added = CONDITIONS.added_to({"name": POD_VALIDATION, "matchConditions": [own]})
-    assert added["matchConditions"] == [own, {"name": CONDITION_NAME, "expression": "false"}]
+    assert added["matchConditions"] == [own, {"name": FAST_PATH_CONDITION, "expression": "false"}]
     assert CONDITIONS.added_to(added) == added
     assert CONDITIONS.added_to({"name": POLICY_GUARD}) == {"name": POLICY_GUARD}
 
@@ -79,7 +78,7 @@ def test_a_webhook_that_is_missing_carries_nothing() -> None:
 def test_webhooks_of_other_products_are_not_changed() -> None:
     foreign: dict[str, Any] = {
         "name": "foreign",
-        "matchConditions": [{"name": CONDITION_NAME, "expression": "true"}],
+        "matchConditions": [{"name": FAST_PATH_CONDITION, "expression": "true"}],
     }
     shared = live()
     shared["webhooks"].append(foreign)

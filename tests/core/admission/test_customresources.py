@@ -1,7 +1,8 @@
-"""The search at declared paths: its results, and the limit of its work."""
+"""Searches in custom resources: their results, and the limits of their work and their allocations."""
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Final
@@ -10,11 +11,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builders import pod_spec, policy, review
+from builders import container, pod, pod_spec, policy, review, variants, workload
 from calling import validate
 from gatekeeper_py.core.admission import customresources
-from gatekeeper_py.core.admission.customresources import OutOfSteps, StepBudget, images_at
-from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.customresources import OutOfSteps, StepBudget, count_images, images_at
+from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, POD, GroupKind, ImageList
 from gatekeeper_py.core.admission.slot import (
     MAX_IMAGES,
     MAX_STEPS,
@@ -26,20 +27,33 @@ from gatekeeper_py.core.admission.slot import (
     too_many,
     wrong_type,
 )
-from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.policy.resources import PathTree, ResourcePath, parse_resource_path
 from growth import instructions
 
 WIDGET: Final[GroupKind] = ("example.com", "Widget")
+DEPLOYMENT: Final[GroupKind] = ("apps", "Deployment")
 MILLION: Final = 1_000_000
+ITEMS: Final[dict[str, Any]] = {
+    "containers": container("a"),
+    "empty-mappings": {},
+    "nulls": None,
+    "numbers": 1,
+    "texts": "nginx",
+    "lists": [],
+}
 
 
 def tree(*texts: str) -> PathTree:
     return PathTree(map(parse_resource_path, texts))
 
 
-def resources(*texts: str) -> dict[GroupKind, PathTree]:
-    return {WIDGET: tree(*texts)}
+def resources(*texts: str, kind: GroupKind = WIDGET) -> dict[GroupKind, PathTree]:
+    return {kind: tree(*texts)}
+
+
+def paths(found: list[Slot]) -> list[str]:
+    return [slot.path for slot in found]
 
 
 def excess_of(found: list[Slot]) -> tuple[str, str]:
@@ -51,6 +65,220 @@ def excess_of(found: list[Slot]) -> tuple[str, str]:
 
 def problem(count: int) -> str:
     return f"too many images ({count}; at most 1,000)"
+
+
+class TestPodSpecs:
+    """Pods and templates: the lengths of the lists are added up before any item is read."""
+
+    @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
+    @pytest.mark.parametrize(("kind", "prefix"), [(POD, "spec"), (DEPLOYMENT, "spec.template.spec")])
+    def test_one_list_may_hold_a_thousand_images(
+        self, kind: GroupKind, prefix: str, field: ImageList
+    ) -> None:
+        image: Any = "a"
+        for key in reversed(field.path):
+            image = {key: image}
+        for count in (MAX_IMAGES, MAX_IMAGES + 1):
+            spec = {"containers": [], field.key: [image] * count}
+            obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
+            found = slots(kind, obj, {})
+            if kind == POD and field in CONTAINER_LISTS:
+                assert pod_images(obj) == (["a"] * count if count == MAX_IMAGES else None)
+            if count == MAX_IMAGES:
+                assert len(found) == count
+                assert not any(slot.problem for slot in found)
+            else:
+                assert excess_of(found) == (f"{prefix}.{field.key}", problem(count))
+                assert found[0].noun == field.noun
+
+    @pytest.mark.parametrize("count", [1001, pytest.param(MILLION, marks=pytest.mark.bulk)])
+    @pytest.mark.parametrize("item", ITEMS.values(), ids=ITEMS)
+    @pytest.mark.parametrize("field", IMAGE_LISTS, ids=lambda field: field.key)
+    def test_items_of_any_type_count(self, field: ImageList, item: Any, count: int) -> None:
+        """Items are counted without reading them."""
+        obj = {"spec": {"containers": [], field.key: [item] * count}}
+        assert excess_of(slots(POD, obj, {})) == (f"spec.{field.key}", problem(count))
+        assert pod_images(obj) is None
+
+    def test_all_lists_of_a_pod_count_together(self) -> None:
+        spec = {
+            "containers": [container("a")] * 400,
+            "initContainers": [container("a")] * 300,
+            "ephemeralContainers": [container("a")] * 200,
+            "volumes": [{"image": {"reference": "a"}}] * 100,
+        }
+        assert len(slots(POD, {"spec": spec}, {})) == MAX_IMAGES
+        spec["volumes"].append({"image": {"reference": "a"}})
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1001))
+
+    def test_the_path_is_that_of_the_first_list_with_items(self) -> None:
+        spec = {"containers": [], "initContainers": [1], "ephemeralContainers": [1] * 1000}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.initContainers", problem(1001))
+
+    @pytest.mark.parametrize("volume", [{"emptyDir": {}}, {"image": None}])
+    def test_volumes_without_an_image_do_not_count(self, volume: Any) -> None:
+        """A Pod with a thousand containers still has the volume of its service account."""
+        spec = {"containers": [container("a")] * MAX_IMAGES, "volumes": [volume] * (MAX_IMAGES - 1)}
+        assert len(slots(POD, {"spec": spec}, {})) == MAX_IMAGES
+        assert pod_images({"spec": spec}) == ["a"] * MAX_IMAGES
+        spec["volumes"].append({"image": {"reference": "a"}})
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1001))
+
+    def test_more_than_a_thousand_volumes_of_any_kind_are_problem(self) -> None:
+        """This limit bounds the cost of volumes without images too."""
+        spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1002))
+        assert pod_images({"spec": spec}) is None
+
+    def test_a_value_that_should_be_a_list_counts_as_one(self) -> None:
+        assert count_images({"containers": {"a": 1}, "volumes": 7}) == 2
+        assert count_images({"containers": None, "volumes": []}) == 0
+        spec = {"containers": [container("a")] * MAX_IMAGES, "initContainers": 7}
+        assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1001))
+
+
+class TestByShape:
+    """Pod specs in a custom resource: all of them count together."""
+
+    @pytest.mark.parametrize(
+        ("specs", "containers"), [(1, 1000), (1000, 1), (500, 2)], ids=["one-spec", "many", "some"]
+    )
+    def test_an_object_may_hold_a_thousand_images(self, specs: int, containers: int) -> None:
+        workers = [{"spec": pod_spec(*["a"] * containers)} for _ in range(specs)]
+        obj = {"spec": {"workers": workers}}
+        assert len(slots(WIDGET, obj, {})) == MAX_IMAGES
+        workers.append({"spec": pod_spec("a")})
+        path = "spec.workers[0].spec.containers"
+        assert excess_of(slots(WIDGET, obj, {})) == (path, problem(1001))
+
+    @pytest.mark.parametrize("count", [1001, pytest.param(300_000, marks=pytest.mark.bulk)])
+    def test_many_pod_specs_are_counted_to_the_last(self, count: int) -> None:
+        obj = {"spec": {"a": [{"containers": [{}], "volumes": 1}] * count}}
+        assert excess_of(slots(WIDGET, obj, {})) == ("spec.a[0].containers", problem(2 * count))
+
+    def test_pod_specs_without_items_do_not_count(self) -> None:
+        obj = {"spec": {"a": [{"containers": []}] * 10_000, "b": pod_spec("a")}}
+        assert [slot.path for slot in slots(WIDGET, obj, {})] == ["spec.b.containers[0].image"]
+
+    def test_a_list_of_names_does_not_count(self) -> None:
+        obj = {"spec": {"containers": ["web"] * MILLION}}
+        assert slots(WIDGET, obj, {}) == []
+
+    def test_the_first_list_may_be_another_than_containers(self) -> None:
+        obj = {"spec": {"containers": [], "initContainers": [container("a")] * 1001}}
+        assert excess_of(slots(WIDGET, obj, {})) == ("spec.initContainers", problem(1001))
+
+    def test_long_keys_are_cut_in_paths(self) -> None:
+        obj = {"k" * 100_000: pod_spec("a")}
+        (slot,) = slots(WIDGET, obj, {})
+        assert slot.path == "k" * 200 + "....containers[0].image"
+        assert slot.parts == ("k" * 100_000, "containers", 0, "image")
+
+
+@pytest.mark.parametrize(
+    ("kind", "obj"),
+    [
+        pytest.param(POD, {"spec": {"containers": [{}] * MILLION}}, id="pod"),
+        pytest.param(DEPLOYMENT, workload("Deployment", volumes=[{}] * MILLION), id="template"),
+        pytest.param(WIDGET, {"spec": {"containers": [{}] * MILLION}}, id="by-shape"),
+        pytest.param(WIDGET, {"spec": [{"containers": [{}]}] * 100_000}, id="many-by-shape"),
+        pytest.param(WIDGET, {"images": ["a"] * MILLION}, id="declared"),
+    ],
+)
+def test_nothing_is_made_for_an_item_of_too_many(kind: GroupKind, obj: Any) -> None:
+    """A million items take as little memory as a thousand."""
+    declared = resources("images[*]")
+    slots(kind, obj, declared)
+    tracemalloc.start()
+    try:
+        assert len(slots(kind, obj, declared)) == 1
+        assert tracemalloc.get_traced_memory()[1] < 400_000
+    finally:
+        tracemalloc.stop()
+
+
+DECLARED: Final = (
+    "image", "steps[*].image", "sets{*}.image", "images[*]", "named{*}", "rows[*][*]", "all{*}[*].image",
+)  # fmt: skip
+WHOLE: Final[dict[str, Any]] = {
+    "image": "a",
+    "steps": [{"image": "a"}, {}, {"image": None}, {"image": ""}, {"image": "b"}],
+    "sets": {"build": {"image": "a"}, "none": None, "a.b/c": {"image": "b"}},
+    "images": ["a", None, "b"],
+    "named": {"web": "a"},
+    "rows": [["a"], [], ["b", "c"]],
+    "all": {"x": [{"image": "a"}]},
+}
+"""An object with images at paths of every notation."""
+
+
+class TestDeclared:
+    """``resources`` add to the search by shape, under the rules of templates."""
+
+    def test_paths_lead_to_images(self) -> None:
+        found = slots(WIDGET, WHOLE, resources(*DECLARED))
+        assert paths(found) == [
+            "image",
+            "steps[0].image",
+            "steps[4].image",
+            "sets{build}.image",
+            "sets{a.b/c}.image",
+            "images[0]",
+            "images[2]",
+            "named{web}",
+            "rows[0][0]",
+            "rows[2][0]",
+            "rows[2][1]",
+            "all{x}[0].image",
+        ]
+        assert {(slot.noun, slot.name, slot.problem) for slot in found} == {("image", None, "")}
+        assert slots(("other.io", "Widget"), WHOLE, resources(*DECLARED)) == []
+        assert slots(WIDGET, None, resources(*DECLARED)) == []
+
+    @pytest.mark.parametrize(
+        ("path", "obj", "place", "problem"),
+        [
+            ("spec.image", {"spec": {"image": 42}}, "spec.image", "the image is a number, not text"),
+            ("spec.image", ["a"], "", "it is a list, not a mapping"),
+            ("a[*].image", {"a": {"b": {}}}, "a", "it is a mapping, not a list"),
+            ("a{*}.image", {"a": [{}]}, "a", "it is a list, not a mapping"),
+            ("a{*}.image", {"a": {"k": 1}}, "a{k}", "it is a number, not a mapping"),
+            ("a[*].image", {"a": [None]}, "a[0]", "it is null, not a mapping"),
+            ("a[*][*]", {"a": [None]}, "a[0]", "it is null, not a list"),
+        ],
+    )
+    def test_a_value_of_another_shape_is_a_problem(
+        self, path: str, obj: Any, place: str, problem: str
+    ) -> None:
+        """The reported path ends at the value with the wrong shape."""
+        found = slots(WIDGET, obj, resources(path))
+        assert [(slot.path, slot.problem) for slot in found] == [(place, problem)]
+
+    def test_declared_paths_add_to_the_search_by_shape_and_to_the_table_of_kinds(self) -> None:
+        """The rules of templates apply to declared paths, even in Pods."""
+        obj = {"spec": {"image": "a", "template": pod_spec("b")}}
+        found = slots(WIDGET, obj, resources("spec.image"))
+        assert sorted(slot.value for slot in found) == ["a", "b"]
+        obj = {**pod("a"), "extra": {"image": "b"}, "other": {"image": ""}}
+        found = slots(POD, obj, resources("extra.image", "other.image", kind=POD))
+        assert paths(found) == ["spec.containers[0].image", "extra.image"]
+        found = slots(DEPLOYMENT, {"image": "b"}, resources("image", kind=DEPLOYMENT))
+        assert paths(found) == ["image"]
+
+    @pytest.mark.parametrize(
+        "texts",
+        [
+            pytest.param(("spec.pods{*}.containers[*].image",), id="found-by-shape-too"),
+            pytest.param(("spec.pods.web.containers[*].image",) * 2, id="declared-twice"),
+            pytest.param(
+                ("spec.pods.web.containers[*].image", "spec.pods{*}.containers[*].image"), id="overlapping"
+            ),
+        ],
+    )
+    def test_each_field_counts_once(self, texts: tuple[str, ...]) -> None:
+        """This holds for any number of paths that lead to it."""
+        obj = {"spec": {"pods": {"web": pod_spec("a")}}}
+        assert [slot.value for slot in slots(WIDGET, obj, resources(*texts))] == ["a"]
 
 
 class TestBounds:
@@ -272,6 +500,13 @@ VALUES: Final = st.recursive(
 
 def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
     return [(slot.path, slot.parts, slot.noun, slot.value, slot.name, slot.problem) for slot in found]
+
+
+def test_it_finds_every_value_at_every_place_as_each_path_alone() -> None:
+    paths = list(map(parse_resource_path, DECLARED))
+    for obj in variants(WHOLE):
+        found = images_at(obj, PathTree(paths), StepBudget())
+        assert as_shown(found) == as_shown(images_by_path(obj, paths)), obj
 
 
 @given(obj=st.dictionaries(FIELDS, VALUES, max_size=3) | VALUES, texts=PATHS)

@@ -10,11 +10,12 @@ import pytest
 
 from control.world import BOTH, VALIDATING, World
 from gatekeeper_py.control.configurations import Changes, DesiredState
-from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, Conditions, with_conditions
+from gatekeeper_py.control.reconcile import Passes
+from gatekeeper_py.control.webhooks.desired import Conditions, with_conditions
+from gatekeeper_py.control.webhooks.drift import TAMPERINGS, tampering_in
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
-from gatekeeper_py.control.webhooks.tampering import TAMPERINGS, tampering
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, mutating, validating
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
 CONDITIONS = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
 
@@ -97,17 +98,23 @@ def put_conditions(world: World, conditions: Conditions) -> None:
     world.cluster.edit(VALIDATING, lambda d: d.update(with_conditions(copy.deepcopy(d), names, conditions)))
 
 
-async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
-    desired_state = DesiredState(mutates=True, conditions=lambda: CONDITIONS)
+async def with_conditions_of(current: list[Conditions]) -> tuple[World, Passes, DesiredState]:
+    """Return an armed installation whose fast path has the conditions in ``current``, and wrote them."""
+    desired_state = DesiredState(mutates=True, conditions=lambda: current[0])
     world = World()
     process = world.process()
     await world.converge(process, desired_state=desired_state)
-    put_conditions(world, CONDITIONS)
+    put_conditions(world, current[0])
+    return world, process, desired_state
+
+
+async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
+    world, process, desired_state = await with_conditions_of([CONDITIONS])
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
 
     def edit(document: dict[str, Any]) -> None:
         for each in pods(document)["matchConditions"]:
-            if each["name"] == CONDITION_NAME:
+            if each["name"] == FAST_PATH_CONDITION:
                 each["expression"] = "false"
 
     world.cluster.edit(VALIDATING, edit)
@@ -118,11 +125,7 @@ async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
 
 
 async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> None:
-    desired_state = DesiredState(mutates=True, conditions=lambda: CONDITIONS)
-    world = World()
-    process = world.process()
-    await world.converge(process, desired_state=desired_state)
-    put_conditions(world, CONDITIONS)
+    world, process, desired_state = await with_conditions_of([CONDITIONS])
     await world.reconcile(process, desired_state)
     world.cluster.edit(VALIDATING, lambda document: document["webhooks"].pop(0))
     assert (await world.reconcile(process, desired_state)).changes.tampering == ("webhooks",)
@@ -133,11 +136,7 @@ async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> 
 async def test_conditions_of_a_new_policy_are_not_tampering() -> None:
     newer = Conditions(expressions={POD_VALIDATION: "false"}, revision="fedcba987654")
     current = [CONDITIONS]
-    desired_state = DesiredState(mutates=True, conditions=lambda: current[0])
-    world = World()
-    process = world.process()
-    await world.converge(process, desired_state=desired_state)
-    put_conditions(world, CONDITIONS)
+    world, process, desired_state = await with_conditions_of(current)
     await world.reconcile(process, desired_state)
     current[0] = newer
     assert (await world.reconcile(process, desired_state)).changes.tampering == ()
@@ -153,11 +152,11 @@ def test_every_field_that_we_write_has_a_kind() -> None:
         for webhook in build(target, WebhookSettings()).webhooks
         for key in webhook
     }
-    kinds = {field: tampering([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
+    kinds = {field: tampering_in([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
     assert {field for field, kind in kinds.items() if kind == "other"} == {
         "sideEffects",
         "admissionReviewVersions",
         "reinvocationPolicy",
     }
-    assert tampering([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
+    assert tampering_in([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
     assert set(kinds.values()) <= set(TAMPERINGS)
