@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from e2e.fastpath import PROBE_NAMESPACE
 from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings, parse_settings
@@ -24,7 +25,6 @@ from gatekeeper_py.control.webhooks.templates import (
     mutating,
     validating,
 )
-from tools.installation.fastpath import PROBE_NAMESPACE
 from tools.installation.product import (
     APPROVED,
     MUTATING,
