@@ -16,10 +16,13 @@ CORE_COVERAGE ?= 99.9
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
 	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site --ignore=tests/exhaustion
 QUICK := not long and not browser and not go
+# What `make test-long` adds to them.
+LONG ?= long or hypothesis or growth
 # Runs a command in a network namespace of its own.
-ISOLATED = $(BIN)/python -m tools.controlplane isolate
-# The versions that `make test-pythons` tests, and the releases of Debian that have the oldest and the newest one.
-VERSIONS ?= 3.12 3.13
+ISOLATED = $(BIN)/python -m tools.controlplane.network
+# With versions such as "3.12 3.13", `make test` uses these Pythons. It checks no coverage and runs no properties.
+VERSIONS ?=
+# The releases of Debian that have the oldest and the newest supported Python.
 RELEASES ?= bookworm forky
 # Three workers for two cores, because many tests wait for a process or a clock. Tests that measure time get one
 # worker for each core. Idle workers take tests from busy ones.
@@ -30,10 +33,9 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
-.PHONY: registry-test monitoring-test page-test help setup demo test test-long go-test test-pythons fresh-test exhaustion fuzz soak controlplane controlplane-oldest e2e e2e-oldest helm chart-test \
-	registry package package-test release \
-	image image-test advisories check docs docs-test picture manifests format clean \
-	bench bench-full bench-micro bench-cluster bench-peers bench-churn bench-alternating bench-churn-peers bench-fastpath
+.PHONY: help setup demo test test-long go-test exhaustion fuzz fresh-test registry-test monitoring-test page-test \
+	chart-test e2e controlplane package package-test image image-test release check manifests docs \
+	bench bench-peers clean
 
 help: ## list the targets
 	@grep -hE '^[a-z][a-z0-9-]*:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 20
@@ -55,15 +57,23 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 demo: setup ## run the webhook on an example policy and show what kubectl would print (20 s at first; ARGS=--once exits)
 	$(BIN)/python examples/demo.py $(ARGS)
 
-picture: setup ## record the demo as the picture in the README
-	$(BIN)/python -m tools.picture
-
-test: setup ## run the quick tests in parallel and check the coverage of the core (three to four minutes)
+test: $(if $(VERSIONS),$(UV),setup) ## run the quick tests and check the coverage of the core (three minutes; VERSIONS="3.12 3.13": with these Pythons)
+ifneq ($(VERSIONS),)
+	@mkdir -p .build
+	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
+	while read -r version path; do \
+		environment=.build/python$$version; \
+		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
+		echo "Python $$version"; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
+	done < .build/pythons
+else
 	$(PYTEST) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
+endif
 
 test-long: setup ## run the fault tests, and the property tests with six times the examples (10 minutes)
-	$(PYTEST) -n auto -m "(long or hypothesis or growth) and not go" --hypothesis-profile=long $(ARGS)
+	$(PYTEST) -n auto -m "($(LONG)) and not go" --hypothesis-profile=long $(ARGS)
 
 go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code
 	@command -v go >/dev/null || { echo "Go 1.26 is needed (https://go.dev/doc/install)" >&2; exit 1; }
@@ -75,23 +85,11 @@ exhaustion: setup ## run 400 attacks on a server, from clients and registries; n
 fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
 	$(PYTHON) -m tools.freshmachine $(RELEASES)
 
-test-pythons: $(UV) ## run the quick tests, without properties, with the other supported Pythons (VERSIONS=3.13)
-	@mkdir -p .build
-	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
-	while read -r version path; do \
-		environment=.build/python$$version; \
-		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
-		echo "Python $$version"; \
-		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
-	done < .build/pythons
-
 fuzz: setup ## search for inputs that break one of ten properties or are slow (28 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
-registry: ## build distribution 3 for the tests against real registries (once, two minutes, needs Go)
-	$(PYTHON) -m tools.distribution
-
-registry-test: setup registry ## run the tests against real registries (Debian: docker-registry, apache2-utils)
+registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils; builds one with Go at first)
+	$(PYTHON) -m tools.programs registry
 	$(BIN)/python -m pytest tests/registries -n auto --dist loadscope -q $(ARGS)
 
 monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus (Debian: prometheus; Node.js with npm)
@@ -99,26 +97,20 @@ monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus 
 		|| { echo "$$tool is needed (Debian: apt-get install prometheus nodejs npm)" >&2; exit 1; }; done
 	$(BIN)/python -m pytest tests/monitoring tests/prometheus -q $(ARGS)
 
-page-test: setup ## open the pages in a real browser (Debian: chromium; skipped without it, ARGS=--require-browser)
-	$(BIN)/python -m pytest tests/pages -q $(ARGS)
+page-test: setup docs ## open the pages of the product and of the documentation in a real browser (Debian: chromium)
+	$(BIN)/python -m pytest tests/pages tests/site -n $(WORKERS) -q --require-browser $(ARGS)
 
-controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go)
-	$(PYTHON) -m tools.controlplane build
-
-controlplane-oldest: controlplane ## build the oldest Kubernetes that is supported, beside the newest (once, five minutes, needs Go)
-	$(PYTHON) -m tools.controlplane build --oldest
-
-helm: ## build Helm 3 and Helm 4 for the tests of the chart (once, four minutes, needs Go)
-	$(PYTHON) -m tools.helm
-
-chart-test: setup controlplane helm ## lint and render the Helm chart, and compare it with the kustomize manifests
+chart-test: setup ## lint and render the Helm chart, and compare it with the kustomize manifests (builds Helm with Go at first)
+	$(PYTHON) -m tools.programs controlplane helm
 	$(BIN)/python -m pytest tests/chart -n $(WORKERS) -q $(ARGS)
 
-e2e: setup controlplane helm ## run the end-to-end tests in a network namespace of their own (ARGS=tests/e2e/FILE for one)
-	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) --timeout=600 $(ARGS)
+e2e: setup ## run the end-to-end tests (ARGS=tests/e2e/FILE for one; ARGS=--oldest: the main ones on the oldest Kubernetes)
+	$(PYTHON) -m tools.programs controlplane helm $(filter --oldest,$(ARGS))
+	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) \
+		$(if $(filter --oldest,$(ARGS)),-m oldest) --timeout=600 $(ARGS)
 
-e2e-oldest: setup controlplane-oldest helm ## run some of them on the oldest Kubernetes that is supported (ARGS=tests/e2e/FILE for one)
-	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) --oldest -m oldest --timeout=600 $(ARGS)
+controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go; ARGS=--oldest: the oldest one, too)
+	$(PYTHON) -m tools.programs controlplane $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
@@ -142,66 +134,28 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-advisories: $(UV) ## query the advisory database for the locked dependencies (needs the internet)
-	$(UV) audit --frozen --no-dev
-
-check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review
+check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review (ARGS=--fix formats)
 	$(UV) lock --check --quiet
 	$(BIN)/python -m tools.advisories
-	$(BIN)/ruff check
-	$(BIN)/ruff format --check
+	$(BIN)/ruff check $(ARGS)
+	$(BIN)/ruff format $(if $(filter --fix,$(ARGS)),,--check)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## generate files in k8s, in monitoring and in the Helm chart
-	$(BIN)/python -m tools.webhook_manifests
-	$(BIN)/python -m tools.monitoring
-	$(BIN)/python -m tools.chart
-
-format: setup ## format the code
-	$(BIN)/ruff check --fix
-	$(BIN)/ruff format
-
-bench-micro: setup ## time the single steps of a decision, and the typed decode
-	$(BIN)/python -m benchmarks.micro $(ARGS)
-	$(BIN)/python -m benchmarks.micro.decoding
-
-bench-cluster: setup controlplane ## measure mode changes, start-up and memory on the real control plane
-	$(ISOLATED) $(BIN)/python -m benchmarks.cluster
-
-bench: setup ## load one server, and time the single steps of a decision (15 minutes, needs Go and two cores)
-	$(BIN)/python -m benchmarks.load --quick $(ARGS)
-	$(BIN)/python -m benchmarks.micro --fast
-
-bench-full: setup ## load one server with more and longer rounds (50 minutes)
-	$(BIN)/python -m benchmarks.load --full $(ARGS)
-
-bench-peers: setup ## build five other servers, check their answers, and compare the cost in one run
-	$(BIN)/python -m benchmarks.peers
-	$(BIN)/python -m benchmarks.load --quick --out benchmarks/results/latest/peers S11 $(ARGS)
-
-bench-churn: setup controlplane ## measure what the webhook costs a real API server (ARGS=--quick: five minutes)
-	$(ISOLATED) $(BIN)/python -m benchmarks.churn $(ARGS)
-
-bench-alternating: setup controlplane ## compare calls, fast path and native policy side by side (15 minutes; ARGS=--quick: six)
-	$(ISOLATED) $(BIN)/python -m benchmarks.churn.alternating $(ARGS)
-
-bench-fastpath: setup controlplane ## measure how long the fast path still admits an image after its rule is removed (four minutes)
-	$(ISOLATED) $(BIN)/python -m benchmarks.fastpath
-
-bench-churn-peers: setup ## build Gatekeeper, so that bench-churn measures it too (once, a few minutes, needs Go)
-	$(BIN)/python -m benchmarks.churn --build-gatekeeper
-
-soak: setup ## load one server and cause faults for half an hour; nothing may fail or grow (ARGS="--seconds 300", needs Go)
-	$(BIN)/python -m benchmarks.soak $(ARGS)
+manifests: setup ## generate files in k8s, in monitoring and in the Helm chart, and the picture of the demo
+	$(BIN)/python -m tools.generated
 
 docs: $(UV) ## build the documentation as a site into .build/site and check every link
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-docs-test: setup docs ## check each page of the site in a browser, narrow and wide, light and dark (needs chromium)
-	$(BIN)/python -m pytest tests/site -n $(WORKERS) -q $(ARGS)
+bench: setup ## load one server (12 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; or make bench-peers)
+	$(BIN)/python -m benchmarks.$(or $(firstword $(ARGS)),load) $(wordlist 2,$(words $(ARGS)),$(ARGS))
+
+# Builds five other servers, checks their answers, and compares the cost in one run.
+bench-peers: setup
+	$(BIN)/python -m benchmarks.load --out benchmarks/results/latest/peers $(or $(ARGS),S11)
 
 clean: ## remove all generated files, except benchmark results and ~/.cache/gatekeeper-py
 	rm -rf $(VENV) .uv .build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis \

@@ -7,9 +7,13 @@ of the load generator, which inserts a new uid and images into each request.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
 
 IMAGES = (
     "registry.corp.example/shop/web:1.4.2",
@@ -28,6 +32,8 @@ DEPLOYMENTS = (
 )
 
 Object = dict[str, Any]
+
+TEMPLATES: Final[Object] = yaml.safe_load(Path(__file__).with_name("bodies.yaml").read_text(encoding="utf-8"))
 
 
 def pod_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str = "uid") -> bytes:
@@ -67,16 +73,8 @@ def ephemeral_review(
     """Return the review of ``kubectl debug``: an UPDATE of ``pods/ephemeralcontainers``, one image is new."""
 
     def review(pod: Object) -> Object:
-        container = {
-            "name": "debugger-x7k2p",
-            "image": debugger,
-            "resources": {},
-            "terminationMessagePath": "/dev/termination-log",
-            "terminationMessagePolicy": "File",
-            "imagePullPolicy": "IfNotPresent",
-            "stdin": True,
-            "tty": True,
-        }
+        (container,) = TEMPLATES["bare"]["spec"]["containers"]
+        container = {**container, "name": "debugger-x7k2p", "image": debugger, "stdin": True, "tty": True}
         debugged = {**pod, "spec": {**pod["spec"], "ephemeralContainers": [container]}}
         whole = _review(PODS, uid, debugged, operation="UPDATE", old=pod)
         whole["request"]["subResource"] = whole["request"]["requestSubResource"] = "ephemeralcontainers"
@@ -90,21 +88,9 @@ def deployment_review(*, size: int, images: tuple[str, ...] = IMAGES, uid: str =
 
     def review(pod: Object) -> Object:
         metadata = pod["metadata"]
-        template = {"metadata": {"labels": metadata["labels"]}, "spec": pod["spec"]}
-        deployment = {
-            "kind": "Deployment",
-            "apiVersion": "apps/v1",
-            "metadata": {"name": "web", "namespace": "shop", "managedFields": metadata["managedFields"]},
-            "spec": {
-                "replicas": 3,
-                "selector": {"matchLabels": {"app": "web"}},
-                "template": template,
-                "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%"}},
-                "revisionHistoryLimit": 10,
-                "progressDeadlineSeconds": 600,
-            },
-            "status": {},
-        }
+        deployment = copy.deepcopy(TEMPLATES["deployment"])
+        deployment["metadata"]["managedFields"] = metadata["managedFields"]
+        deployment["spec"]["template"] = {"metadata": {"labels": metadata["labels"]}, "spec": pod["spec"]}
         return _review(DEPLOYMENTS, uid, deployment, name="web")
 
     return _sized(size, review, images)
@@ -154,15 +140,7 @@ def _review(
             "name": name,
             "namespace": "shop",
             "operation": operation,
-            "userInfo": {
-                "username": "system:serviceaccount:kube-system:replicaset-controller",
-                "uid": "0a2ee4c2-1b7e-4a36-9a53-0f6a6b8f5c4d",
-                "groups": [
-                    "system:serviceaccounts",
-                    "system:serviceaccounts:kube-system",
-                    "system:authenticated",
-                ],
-            },
+            "userInfo": TEMPLATES["user"],
             "object": new,
             "oldObject": old,
             "dryRun": False,
@@ -172,174 +150,16 @@ def _review(
 
 
 def _pod(images: tuple[str, ...], variables: int, *, bare: bool) -> Object:
-    return {
-        "kind": "Pod",
-        "apiVersion": "v1",
-        "metadata": _bare_metadata() if bare else _metadata(variables),
-        "spec": _bare_spec(images) if bare else _spec(images, variables),
-        "status": {},
-    }
-
-
-def _bare_metadata() -> Object:
-    """Return the metadata of a Pod that was created with ``kubectl apply``."""
-    fields = {
-        "f:metadata": {"f:labels": {".": {}, "f:app": {}}},
-        "f:spec": {
-            "f:containers": {
-                f'k:{{"name":"c{index}"}}': {
-                    ".": {}, "f:image": {}, "f:imagePullPolicy": {}, "f:name": {}, "f:resources": {},
-                    "f:terminationMessagePath": {}, "f:terminationMessagePolicy": {},
-                }
-                for index in range(2)
-            },
-            "f:dnsPolicy": {}, "f:enableServiceLinks": {}, "f:restartPolicy": {}, "f:schedulerName": {},
-            "f:securityContext": {}, "f:terminationGracePeriodSeconds": {},
-        },
-    }  # fmt: skip
-    return {
-        "name": "web",
-        "namespace": "shop",
-        "uid": "7d1f3c9e-5f0a-4a7b-8a34-1c6a0d1e2f3b",
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "labels": {"app": "web"},
-        "managedFields": [
-            {
-                "manager": "kubectl-client-side-apply",
-                "operation": "Update",
-                "apiVersion": "v1",
-                "time": "2026-01-01T00:00:00Z",
-                "fieldsType": "FieldsV1",
-                "fieldsV1": fields,
-            }
-        ],
-    }
-
-
-def _bare_spec(images: tuple[str, ...]) -> Object:
-    containers = [
-        {
-            "name": f"c{index}",
-            "image": image,
-            "resources": {},
-            "terminationMessagePath": "/dev/termination-log",
-            "terminationMessagePolicy": "File",
-            "imagePullPolicy": "IfNotPresent",
-        }
-        for index, image in enumerate(images)
-    ]
-    return {
-        "containers": containers[:-1] or containers,
-        "initContainers": containers[-1:] if len(containers) > 1 else [],
-        "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": 30,
-        "dnsPolicy": "ClusterFirst",
-        "securityContext": {},
-        "schedulerName": "default-scheduler",
-    }
-
-
-def _metadata(variables: int) -> Object:
-    names: dict[str, Any] = {
-        f'k:{{"name":"SETTING_{index:04}"}}': {".": {}, "f:name": {}, "f:value": {}}
-        for index in range(variables)
-    }
-    return {
-        "generateName": "web-5d9c7b6f4-",
-        "namespace": "shop",
-        "uid": "7d1f3c9e-5f0a-4a7b-8a34-1c6a0d1e2f3b",
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "labels": {"app": "web", "pod-template-hash": "5d9c7b6f4"},
-        "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": "9090"},
-        "ownerReferences": [
-            {
-                "apiVersion": "apps/v1",
-                "kind": "ReplicaSet",
-                "name": "web-5d9c7b6f4",
-                "uid": "51d2a0b1-62f1-4a8e-9b3c-2f4e5a6b7c8d",
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
-        "managedFields": [
-            {
-                "manager": "kube-controller-manager",
-                "operation": "Update",
-                "apiVersion": "v1",
-                "time": "2026-01-01T00:00:00Z",
-                "fieldsType": "FieldsV1",
-                "fieldsV1": {
-                    "f:metadata": {"f:annotations": {".": {}}, "f:generateName": {}, "f:labels": {".": {}}},
-                    "f:spec": {
-                        "f:containers": {'k:{"name":"c0"}': {".": {}, "f:env": names, "f:image": {}}},
-                        "f:dnsPolicy": {},
-                        "f:restartPolicy": {},
-                        "f:schedulerName": {},
-                        "f:securityContext": {},
-                    },
-                },
-            }
-        ],
-    }
-
-
-def _spec(images: tuple[str, ...], variables: int) -> Object:
-    containers = [
-        _container(f"c{index}", image, variables if index == 0 else 0) for index, image in enumerate(images)
-    ]
-    return {
-        "volumes": [
-            {
-                "name": "kube-api-access-8hj2k",
-                "projected": {
-                    "sources": [
-                        {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
-                        {
-                            "configMap": {
-                                "name": "kube-root-ca.crt",
-                                "items": [{"key": "ca.crt", "path": "ca.crt"}],
-                            }
-                        },
-                    ],
-                    "defaultMode": 420,
-                },
-            }
-        ],
-        "containers": containers[:-1] or containers,
-        "initContainers": containers[-1:] if len(containers) > 1 else [],
-        "restartPolicy": "Always",
-        "terminationGracePeriodSeconds": 30,
-        "dnsPolicy": "ClusterFirst",
-        "serviceAccountName": "default",
-        "securityContext": {},
-        "schedulerName": "default-scheduler",
-        "tolerations": [
-            {
-                "key": "node.kubernetes.io/not-ready",
-                "operator": "Exists",
-                "effect": "NoExecute",
-                "tolerationSeconds": 300,
-            }
-        ],
-        "enableServiceLinks": True,
-        "preemptionPolicy": "PreemptLowerPriority",
-    }
-
-
-def _container(name: str, image: str, variables: int) -> Object:
-    return {
-        "name": name,
-        "image": image,
-        "env": [{"name": f"SETTING_{index:04}", "value": f"value-{index:04}"} for index in range(variables)],
-        "resources": {"limits": {"memory": "256Mi"}, "requests": {"cpu": "100m", "memory": "256Mi"}},
-        "volumeMounts": [
-            {
-                "name": "kube-api-access-8hj2k",
-                "readOnly": True,
-                "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount",
-            }
-        ],
-        "terminationMessagePath": "/dev/termination-log",
-        "terminationMessagePolicy": "File",
-        "imagePullPolicy": "IfNotPresent",
-    }
+    """Return a Pod whose first container has environment variables, unless it is ``bare``."""
+    pod: Object = copy.deepcopy(TEMPLATES["bare" if bare else "pod"])
+    spec = pod["spec"]
+    (template,) = spec["containers"]
+    containers = [{**template, "name": f"c{index}", "image": image} for index, image in enumerate(images)]
+    spec["containers"] = containers[:-1] or containers
+    spec["initContainers"] = containers[-1:] if len(containers) > 1 else []
+    if not bare:
+        names = [f"SETTING_{index:04}" for index in range(variables)]
+        containers[0]["env"] = [{"name": name, "value": f"value-{name[-4:]}"} for name in names]
+        fields = pod["metadata"]["managedFields"][0]["fieldsV1"]["f:spec"]["f:containers"]['k:{"name":"c0"}']
+        fields["f:env"] = {f'k:{{"name":"{name}"}}': {".": {}, "f:name": {}, "f:value": {}} for name in names}
+    return pod

@@ -46,15 +46,8 @@ class Change:
         return not self.void and self.percent > percent and self.new - self.old > microseconds
 
 
-def changes(old: Results, new: Results) -> list[Change]:
-    """Return all figures that both runs have. Raises ``Incomparable`` when there are none."""
-    found = list(_changes(old, new))
-    if not found:
-        raise Incomparable("the runs have no case in common")
-    return found
-
-
-def _changes(old: Results, new: Results) -> Iterator[Change]:
+def changes(old: Results, new: Results) -> Iterator[Change]:
+    """Yield all figures that both runs have."""
     for key, scenario in new["scenarios"].items():
         before = old["scenarios"].get(key, {"cases": {}})["cases"]
         for name, case in scenario["cases"].items():
@@ -105,9 +98,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if not options.force:
             check_comparable(old, new)
-        compared = changes(old, new)
     except Incomparable as problem:
         sys.stderr.write(f"error: {problem}\n")
+        return 2
+    compared = list(changes(old, new))
+    if not compared:
+        sys.stderr.write("error: the runs have no case in common\n")
         return 2
     for line in table(compared, options.percent, options.microseconds):
         print(line)

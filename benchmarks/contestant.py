@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
+
+from gatekeeper_py import __version__
+
+PLAIN: Final = "benchmarks.load.plain"
+"""Our server without TLS, to measure the cost of TLS."""
 
 
 @dataclass(frozen=True)
 class Launch:
     """Where a contestant must serve: TLS on 127.0.0.1:``port`` with a P-256 certificate for localhost.
 
-    ``cpu`` is the core that the runner pins the process to.
+    Ours also gets a port for metrics and health.
     """
 
     port: int
+    health_port: int
     certificate: Path
     key: Path
     policy: Path
-    cpu: int
 
 
 @dataclass(frozen=True)
@@ -33,3 +40,25 @@ class Contestant:
     argv: Callable[[Launch], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     path: str = "/validate-image"
+
+
+def ours(
+    *, options: Sequence[str] = (), module: str = "gatekeeper_py", arguments: Sequence[str] = ()
+) -> Contestant:
+    """Return gatekeeper-py with the defaults that a user gets, and logs at info.
+
+    ``options`` are for ``serve``; ``arguments`` are for the module, before ``serve``.
+    """
+
+    def argv(launch: Launch) -> list[str]:
+        return [
+            sys.executable, "-m", module, *arguments, "serve",
+            "--policy", str(launch.policy),
+            "--listen", f"127.0.0.1:{launch.port}",
+            "--health-listen", f"127.0.0.1:{launch.health_port}",
+            "--tls-cert", str(launch.certificate),
+            "--tls-key", str(launch.key),
+            *options,
+        ]  # fmt: skip
+
+    return Contestant(name="gatekeeper-py", version=__version__, argv=argv)

@@ -6,18 +6,16 @@ import os
 import platform
 import ssl
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+LATEST: Final = ROOT / "benchmarks" / "results" / "latest"
+"""The folder of results that are not committed."""
+
 PACKAGES: Final = ("aiohttp", "orjson", "uvloop", "msgspec", "prometheus-client", "structlog")
-
-
-def revision() -> str:
-    """Return the commit that was measured, as text for a report."""
-    commit = _git("rev-parse", "--short=12", "HEAD") or "unknown"
-    return f"{commit} with changes" if _is_dirty() else commit
 
 
 def describe() -> dict[str, Any]:
@@ -26,11 +24,14 @@ def describe() -> dict[str, Any]:
     The keys are ``commit``, ``dirty``, ``machine`` (must be equal in compared runs), ``versions`` and
     ``load_average``.
     """
+    changes = _git(
+        "status", "--porcelain", "--", "gatekeeper_py", "k8s", "benchmarks", ":!benchmarks/results"
+    )
     return {
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": _is_dirty(),
+        "dirty": changes not in {"", None},
         "machine": {
-            "processor": processor(),
+            "processor": _processor(),
             "cores": len(os.sched_getaffinity(0)),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "system": f"{platform.system()} {platform.machine()}",
@@ -45,7 +46,7 @@ def describe() -> dict[str, Any]:
     }
 
 
-def processor() -> str:
+def _processor() -> str:
     """Return the model name of the processor."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -62,11 +63,9 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _is_dirty() -> bool:
-    changes = _git(
-        "status", "--porcelain", "--", "gatekeeper_py", "k8s", "benchmarks", ":!benchmarks/results"
-    )
-    return changes not in {"", None}
+def commit(described: Mapping[str, Any]) -> str:
+    """Return the commit of a described run, as text for a report."""
+    return f"{(described['commit'] or 'unknown')[:12]}{' with changes' if described['dirty'] else ''}"
 
 
 def _git(*arguments: str) -> str | None:

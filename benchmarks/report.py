@@ -1,18 +1,15 @@
-"""Tables and plots of a load run, written beside its JSON.
-
-``python -m benchmarks.report FILE.json`` writes them again.
-"""
+"""Tables and plots of a load run, written beside its JSON."""
 
 from __future__ import annotations
 
-import argparse
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from benchmarks.machine import commit
 
 Results = Mapping[str, Any]
 
@@ -29,9 +26,6 @@ COLUMNS: Final = (
     ("p99_without_ms", "p99 ms without look-up", "{:.2f}"),
     ("p99_with_ms", "p99 ms with look-up", "{:.1f}"),
     ("lookups", "look-ups", "{:,.0f}"),
-    ("stale_facts", "stale facts", "{:,.0f}"),
-    ("hostile_sent", "hostile bodies", "{:.0f}"),
-    ("hostile_worst_ms", "their worst ms", "{:.0f}"),
     ("failed", "failed", "{:.0f}"),
 )
 RANGED: Final = frozenset({"cpu_us", "p99_ms", "p99_without_ms"})
@@ -42,18 +36,19 @@ SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
 
 def write(results: Results, folder: Path) -> None:
     """Write ``load.md``, and the plots for which there are figures."""
-    plots = [name for name, figure in _plots(results) if _save(figure, folder / name)]
+    plots = dict(_plots(results))
+    for name, figure in plots.items():
+        save(figure, folder / name)
     (folder / "load.md").write_text("\n".join(_lines(results, plots)) + "\n", encoding="utf-8")
 
 
-def _lines(results: Results, plots: list[str]) -> Iterator[str]:
+def _lines(results: Results, plots: Iterable[str]) -> Iterator[str]:
     machine, versions = results["machine"], results["versions"]
     yield f"# Load on one core, {results['made']} ({results['scale']} run)"
     yield ""
-    commit = f"{(results['commit'] or 'unknown')[:12]}{' with changes' if results['dirty'] else ''}"
     yield f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gib']} GiB, "
     yield f"{machine['system']}; "
-    yield f"commit {commit}; {', '.join(results['ciphers'])}; "
+    yield f"commit {commit(results)}; {', '.join(results['ciphers'])}; "
     yield ", ".join(f"{name} {version}" for name, version in versions.items() if version) + "."
     yield ""
     yield (
@@ -72,15 +67,23 @@ def _lines(results: Results, plots: list[str]) -> Iterator[str]:
         yield f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})"
 
 
+def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
+    """Yield an empty line and a table of Markdown."""
+    yield ""
+    yield f"| {' | '.join(columns)} |"
+    yield f"{'|---' * len(columns)}|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"
+
+
 def _target_table(targets: list[dict[str, Any]]) -> Iterator[str]:
     yield ""
     yield "## Targets"
-    yield ""
-    yield "| | target | measured | |"
-    yield "|---|---|---|---|"
+    rows = []
     for target in targets:
         why = f" ({'; '.join(target['why'])})" if target["why"] else ""
-        yield f"| {target['what']} | {target['target']} | {target['measured']} | {target['verdict']}{why} |"
+        rows.append((target["what"], target["target"], target["measured"], f"{target['verdict']}{why}"))
+    yield from table(("", "target", "measured", ""), rows)
 
 
 def _scenario(key: str, scenario: dict[str, Any]) -> Iterator[str]:
@@ -88,21 +91,17 @@ def _scenario(key: str, scenario: dict[str, Any]) -> Iterator[str]:
     yield f"## {key}: {scenario['title']}"
     yield ""
     yield f"`{scenario['command']}`"
-    yield ""
     cases = scenario["cases"]
     shown = [column for column in COLUMNS if any(column[0] in case["figures"] for case in cases.values())]
-    yield f"| | {' | '.join(title for _, title, _ in shown)} | |"
-    yield "|---|" + "---|" * (len(shown) + 1)
+    rows = []
     for name, case in cases.items():
         cells = [_cell(case["figures"].get(figure), form, figure in RANGED) for figure, _, form in shown]
-        yield f"| {name} | {' | '.join(cells)} | {_note(case)} |"
+        rows.append((name, *cells, _note(case)))
+    yield from table(("", *(title for _, title, _ in shown), ""), rows)
     derived = scenario["derived"] | scenario["direct"]
     if derived:
-        yield ""
-        yield "| derived | |"
-        yield "|---|---|"
-        for name, value in derived.items():
-            yield f"| {name.replace('_', ' ')} | {_value(value)} |"
+        found = ((name.replace("_", " "), _value(value)) for name, value in derived.items())
+        yield from table(("derived", ""), found)
 
 
 def _value(value: float | str | None) -> str:
@@ -134,8 +133,6 @@ def _plots(results: Results) -> Iterator[tuple[str, Figure]]:
         yield "latency-over-rate.svg", _latency(scenarios["S1"]["cases"])
     if any(f"S5/{size}" in scenarios.get("S5", {}).get("cases", {}) for size in SIZES):
         yield "cpu-over-size.svg", _cost(scenarios["S5"]["cases"], scenarios.get("S11", {}).get("cases", {}))
-    if "S7" in scenarios:
-        yield "memory-with-new-images.svg", _memory(scenarios["S7"]["cases"])
 
 
 def _latency(cases: dict[str, Any]) -> Figure:
@@ -191,32 +188,7 @@ def _cost(ours: dict[str, Any], peers: dict[str, Any]) -> Figure:
     return figure
 
 
-def _memory(cases: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(7, 3.5), layout="constrained")
-    axes = figure.add_subplot(xlabel="seconds", ylabel="RSS, MiB", title="images never seen before")
-    for name, case in cases.items():
-        samples = case["last"]["rss_samples"]
-        axes.plot([at for at, _ in samples], [rss for _, rss in samples], label=name)
-    axes.set_ylim(bottom=0)
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    return figure
-
-
-def _save(figure: Figure, file: Path) -> bool:
-    # The same figures give the same file.
+def save(figure: Figure, file: Path) -> None:
+    """Write a plot. The same figures give the same file."""
     with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
         figure.savefig(file, metadata={"Date": None})
-    return True
-
-
-def main() -> None:
-    """Write the report of a results file beside it."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.report", description=main.__doc__)
-    parser.add_argument("file", type=Path)
-    file = parser.parse_args().file
-    write(json.loads(file.read_text(encoding="utf-8")), file.parent)
-
-
-if __name__ == "__main__":
-    main()

@@ -136,21 +136,6 @@ def _with_namespace(namespace: str | None, image: str) -> _Key | None:
     return None if namespace is not None and len(namespace) > MAX_CACHED_LENGTH else (namespace, image)
 
 
-RULE_FIELDS: Final = {
-    "list": "part of the policy, and each snapshot has caches of its own",
-    "index": "part of the policy",
-    "pattern": "part of the policy, matched against the image in the key",
-    "namespaces": "matched against the namespace, which is in the key when any rule has this field",
-    "until": "decided when the policy is compiled; a rule that expires leads to a new snapshot",
-    "owner": "part of the policy",
-    "reason": "part of the policy",
-    "verify": "part of the policy; facts about registries are kept apart from decisions",
-    "on_error": "as verify",
-    "pin": "as verify",
-}
-"""Why a cached decision is right for each field of a rule. A test fails until a new field is here."""
-
-
 class LivePolicy:
     """Holds the live snapshot; ``None`` until the first good policy."""
 

@@ -8,8 +8,8 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol, cast
@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.runtime.memory import collector_paused, dismantling, give_back
@@ -72,23 +72,8 @@ class Observer(Protocol):
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
 
 
-class Parses(Protocol):
-    """Judges documents; see ``parser.process.Parser``."""
-
-    def turn(self) -> AbstractAsyncContextManager[None]: ...
-
-    async def judge(
-        self,
-        text: str,
-        mode: str | None,
-        instant: datetime,
-        *,
-        on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report: ...
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class RefusedDelivery:
     """The last delivery, if it was not accepted. ``final`` is false if it is going to be parsed again."""
 
     at: datetime
@@ -111,12 +96,13 @@ class Reloader:
     """Keeps ``live`` in step with a source.
 
     ``source`` is its kind in metrics (``file`` or ``configmap``), ``source_name`` its path or its name.
+    ``on_live`` receives every policy that becomes live.
     """
 
     def __init__(
         self,
         live: LivePolicy,
-        parser: Parses,
+        parser: Parser,
         *,
         source: str,
         source_name: str,
@@ -124,18 +110,20 @@ class Reloader:
         counts: CacheCounts,
         observer: Observer,
         log: Log,
+        on_live: Callable[[CompiledPolicy], None] = lambda _compiled: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.source = source
         self.source_name = source_name
         self.loaded: Loaded | None = None
-        self.refused: Refusal | None = None
+        self.refused: RefusedDelivery | None = None
         self._live = live
         self._parser = parser
         self._cache_size = cache_size
         self._counts = counts
         self._observer = observer
         self._log = log
+        self._on_live = on_live
         self._now = now
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
@@ -207,7 +195,7 @@ class Reloader:
             # The policy is live already.
             self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
             findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
-            report = Report(accepted=True, findings=findings)
+            report = Judged(accepted=True, findings=findings)
         if delivery.problem:
             errors = report.findings if not report.accepted else ()
             return self._refuse(delivery, in_order((*delivery.findings, *errors)))
@@ -375,6 +363,7 @@ class Reloader:
         self._successor = successor
         self._installed.set()
         self._observer.policy_live(snapshot, self.source)
+        self._on_live(snapshot.compiled)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(
@@ -395,7 +384,7 @@ class Reloader:
         return "unchanged"
 
     def _refuse(self, delivery: Delivery, findings: tuple[Finding, ...], *, final: bool = True) -> Result:
-        self.refused = Refusal(at=self._now(), findings=findings, delivery=delivery, final=final)
+        self.refused = RefusedDelivery(at=self._now(), findings=findings, delivery=delivery, final=final)
         self._failures += 0 if final else 1
         serving = self._live.snapshot
         self._log.error(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
@@ -44,7 +44,7 @@ class ConfigMapName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsSettings:
-    """A certificate from files, or a self-signed one. ``client_names`` requires ``client_ca``.
+    """A certificate from files, or a self-signed one if ``cert`` is ``None``.
 
     ``hostnames`` are the names of the self-signed certificate, or the names that the certificate from files
     must cover.
@@ -52,7 +52,6 @@ class TlsSettings:
 
     cert: Path | None
     key: Path | None
-    self_signed: bool
     hostnames: tuple[str, ...]
     ca_out: Path | None
     client_ca: Path | None
@@ -117,34 +116,19 @@ def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:
         raise SettingsError("give exactly one of --policy FILE and --configmap NAMESPACE/NAME")
 
 
-def build_tls(
-    *,
-    cert: Path | None,
-    key: Path | None,
-    self_signed: bool,
-    hostnames: tuple[str, ...],
-    ca_out: Path | None,
-    client_ca: Path | None,
-    client_names: tuple[str, ...],
-    policy_is_file: bool,
-) -> TlsSettings:
-    """Check that the options for TLS fit together. Raises ``SettingsError``."""
-    if (cert is None) != (key is None):
+def check_tls(tls: TlsSettings, *, self_signed: bool, policy_is_file: bool) -> TlsSettings:
+    """Check that the options for TLS fit together, and return them with the default names.
+
+    ``self_signed`` is whether --tls-self-signed was given. Raises ``SettingsError``.
+    """
+    if (tls.cert is None) != (tls.key is None):
         raise SettingsError("--tls-cert and --tls-key require each other")
-    if cert is not None and self_signed:
+    if tls.cert is not None and self_signed:
         raise SettingsError("--tls-self-signed and --tls-cert cannot be combined")
-    if cert is None and not self_signed and not policy_is_file:
+    if tls.cert is None and not self_signed and not policy_is_file:
         raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed to try it out")
-    if cert is not None and ca_out is not None:
+    if tls.cert is not None and tls.ca_out is not None:
         raise SettingsError("--tls-ca-out requires a self-signed certificate")
-    if client_names and client_ca is None:
+    if tls.client_names and tls.client_ca is None:
         raise SettingsError("--client-name requires --client-ca")
-    return TlsSettings(
-        cert=cert,
-        key=key,
-        self_signed=cert is None,
-        hostnames=hostnames or (DEFAULT_HOSTNAMES if cert is None else ()),
-        ca_out=ca_out,
-        client_ca=client_ca,
-        client_names=client_names,
-    )
+    return tls if tls.cert is not None or tls.hostnames else replace(tls, hostnames=DEFAULT_HOSTNAMES)

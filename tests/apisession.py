@@ -14,6 +14,10 @@ class PlainSession:
         headers = {} if token is None else {"Authorization": f"Bearer {token}"}
         self._url, self._session = url, aiohttp.ClientSession(headers=headers)
 
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
     async def request(
         self,
         method: str,

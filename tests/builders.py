@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -57,6 +58,27 @@ def workload(kind: str, *images: Any, **spec: Any) -> dict[str, Any]:
         holder = {field: holder}
     api_version = f"{group}/v1" if group else "v1"
     return {"apiVersion": api_version, "kind": kind, "metadata": {"name": "web"}, **holder}
+
+
+ODD: Final[list[Any]] = [
+    None, "", "auto", " ", "Auto", "  ", "nginx", 0, 7, 0.5, False, True,
+    [], ["a"], [None], [{}], {}, {"a": 1},
+]  # fmt: skip
+"""Values that a field of an object may hold instead of what it should hold."""
+
+
+def variants(value: Any) -> Iterator[Any]:
+    """Yield a JSON value with each of its parts in turn replaced by each odd value, or removed."""
+    yield from ODD
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield {other: value[other] for other in value if other != key}
+            for changed in variants(item):
+                yield {**value, key: changed}
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            for changed in variants(item):
+                yield [*value[:index], changed, *value[index + 1 :]]
 
 
 WORKLOADS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {

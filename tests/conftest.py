@@ -14,8 +14,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 LONG = (TESTS / "faults",)
-"""Folders with tests that start real servers and load them. Rows of ``exhaustion`` are marked
-individually."""
+"""Folders with tests that start real servers and load them."""
 BROWSER = TESTS / "pages"
 COVERING = TESTS / "core"
 """The tests of the core. `make test` measures its coverage with these only: tracing doubles the time of a

@@ -1,4 +1,4 @@
-"""Check log events and status codes against docs/interface.md."""
+"""Check log events, status codes and metrics against docs/interface.md."""
 
 from __future__ import annotations
 
@@ -26,6 +26,14 @@ STATUSES: Final = frozenset(
     for cell in re.findall(r"^\| ([0-9, ]+) \|", _section("interface.md", "HTTP"), re.MULTILINE)
     for status in cell.split(", ")
 )
+METRICS: Final = {
+    name: frozenset(labels.split(",")) - {""}
+    for row in _section("interface.md", "Metrics").splitlines()
+    if re.match(r"\| `[^`]*`(, `| \|)", row)
+    for name, labels in re.findall(r"`([a-z_]+)(?:\{([a-z,]+)\})?`", row.split("|")[1])
+}
+"""The metrics of both processes, each with its labels."""
+
 PATHS: Final = frozenset(re.findall(r"`(/[a-z-]+)`", _section("interface.md", "HTTP")))
 
 

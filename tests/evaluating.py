@@ -6,22 +6,28 @@ release is named in one place. The binary is kept in ``${XDG_CACHE_HOME:-~/.cach
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import json
-import os
 import subprocess
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tools.controlplane.build import GO_BUILD, GO_ENVIRONMENT, BuildError, find_go
+from tools.gobuild import Product, Programs
 
 HERE: Final = Path(__file__).resolve().parent
-SOURCES: Final = (HERE / "celoracle" / "oracle.go", HERE / "celoracle" / "policy.go")
-MODULE: Final = HERE.parent / "tools" / "controlplane" / "kubernetes"
+ORACLE: Final = Programs(
+    name="celoracle",
+    products=(
+        Product(
+            folder=HERE.parent / "tools" / "controlplane" / "kubernetes",
+            packages={"celoracle": ""},
+            files=(HERE / "celoracle" / "oracle.go", HERE / "celoracle" / "policy.go"),
+        ),
+    ),
+    title="the evaluator",
+    target="make go-test",
+)
 
 COST_LIMIT: Final = 1_000_000
 """Maximum cost of one expression. Source: apiserver, pkg/apis/cel/config.go."""
@@ -149,31 +155,4 @@ def build() -> Path:
 
     Go fetches missing modules, with the checksums in go.sum. Raises ``BuildError``.
     """
-    go = find_go()
-    parts = [path.read_bytes() for path in (*SOURCES, MODULE / "go.mod", MODULE / "go.sum")]
-    digest = hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(home) / "gatekeeper-py" / "celoracle"
-    binary = folder / digest
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not binary.exists():
-            _compile(go, binary)
-    return binary
-
-
-def _compile(go: str, binary: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=binary.parent) as unfinished:
-        output = Path(unfinished) / binary.name
-        done = subprocess.run(
-            [go, *GO_BUILD, "-o", output, *SOURCES],
-            cwd=MODULE,
-            env=os.environ | GO_ENVIRONMENT,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise BuildError(f"{SOURCES[0].parent.name} was not built:\n{done.stderr}")
-        output.rename(binary)
+    return ORACLE.build() / "celoracle"

@@ -17,17 +17,9 @@ from typing import Any, Final
 
 from aiohttp import web
 
-LISTS: Final = (
-    "/api/v1/pods",
-    "/api/v1/podtemplates",
-    "/api/v1/replicationcontrollers",
-    "/apis/apps/v1/replicasets",
-    "/apis/apps/v1/deployments",
-    "/apis/apps/v1/statefulsets",
-    "/apis/apps/v1/daemonsets",
-    "/apis/batch/v1/jobs",
-    "/apis/batch/v1/cronjobs",
-)
+from gatekeeper_py.inventory.resources import BUILT_IN
+
+LISTS: Final = tuple(resource.path(None) for resource in BUILT_IN)
 """The paths of the audited kinds that every API server lists, in the order of the requests."""
 
 TOKEN: Final = "secret-token"

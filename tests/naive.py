@@ -1,12 +1,14 @@
-"""A second implementation of the decision on one image, written from docs/policy.md alone.
+"""A second implementation of the decision on one image and of the search for images.
 
-It shares no code with the product: no parser, no pattern, no index. It reads the document as plain data,
-checks every rule in turn, and is slow. Tests of compiled policies compare their results with it.
+It is written from docs/policy.md alone, and shares no code with the product: no parser, no pattern, no index.
+It reads the document as plain data, checks every rule in turn, and is slow. Tests of compiled policies and of
+the images that are judged compare their results with it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
@@ -173,3 +175,112 @@ def origins(document: dict[str, Any], image: Image) -> list[Image]:
                 if origin is not None and origin.host == end(source)[0]:
                     found.append(origin._replace(tag=image.tag, digest=image.digest))
     return found
+
+
+class Field(NamedTuple):
+    """A field for an image, or a value where such a field should be. ``problem`` is empty for an image."""
+
+    path: str
+    noun: str
+    name: str | None
+    value: Any
+    problem: str
+
+
+LISTS: Final = {
+    "containers": ("container", ("image",)),
+    "initContainers": ("init container", ("image",)),
+    "ephemeralContainers": ("ephemeral container", ("image",)),
+    "volumes": ("image volume", ("image", "reference")),
+}
+"""The lists of a pod spec: the noun of an item, and the path from an item to its image."""
+
+TYPES: Final = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "a mapping",
+}
+
+
+def fields(obj: Any, path: tuple[str, ...] | None) -> list[Field]:
+    """Return the image fields of an object whose pod spec is at ``path``; ``None`` for a custom resource."""
+    if path is None:
+        return [
+            field
+            for where, spec in pod_specs(obj, "", 32)
+            for field in fields_of_spec(spec, where, is_pod=False, noun="image")
+        ]
+    is_pod, where = path == ("spec",), ""
+    if is_pod and not isinstance(obj, dict):
+        return [Field("", "image", None, obj, "there is no Pod to judge")]
+    for key in path:
+        if obj is None:
+            return []
+        if not isinstance(obj, dict):
+            return [wrong(where, "image", obj, "a mapping")]
+        obj, where = obj.get(key), below(where, key)
+    if obj is None:
+        return [Field("spec", "image", None, None, "the Pod has no spec")] if is_pod else []
+    return list(fields_of_spec(obj, where, is_pod=is_pod))
+
+
+def pod_specs(value: Any, where: str, levels: int) -> Iterator[tuple[str, Any]]:
+    """Yield every mapping with a ``containers`` list, at most so many levels below the object."""
+    children: list[tuple[str, Any]] = []
+    if isinstance(value, dict):
+        items = value.get("containers")
+        if isinstance(items, list) and (not items or any(isinstance(item, dict) for item in items)):
+            yield where, value
+        children = [(below(where, k), v) for k, v in value.items() if where or k != "metadata"]
+    elif isinstance(value, list) and where:
+        children = [(f"{where}[{index}]", item) for index, item in enumerate(value)]
+    for place, child in children if levels else ():
+        yield from pod_specs(child, place, levels - 1)
+
+
+def fields_of_spec(spec: Any, where: str, *, is_pod: bool, noun: str = "") -> Iterator[Field]:
+    if not isinstance(spec, dict):
+        yield wrong(where, "image", spec, "a mapping")
+        return
+    for key, (own_noun, steps) in LISTS.items():
+        items, place = spec.get(key), below(where, key)
+        if items is None:
+            if is_pod and key == "containers":
+                yield Field(place, own_noun, None, None, "the Pod has no containers")
+        elif not isinstance(items, list):
+            yield wrong(place, noun or own_noun, items, "a list")
+        else:
+            for index, item in enumerate(items):
+                field = field_of_item(item, f"{place}[{index}]", noun or own_noun, steps, is_pod=is_pod)
+                if field is not None:
+                    yield field
+
+
+def field_of_item(item: Any, where: str, noun: str, steps: tuple[str, ...], *, is_pod: bool) -> Field | None:
+    name = None
+    for number, step in enumerate(steps):
+        if not isinstance(item, dict):
+            return wrong(where, noun, item, "a mapping", name)
+        name = name or item.get("name")
+        name = name if isinstance(name, str) and name else None
+        item, where = item.get(step), f"{where}.{step}"
+        if item is None and number < len(steps) - 1:
+            return None
+    if item is None or item == "":
+        problem = "the image is missing" if item is None else "the image is empty"
+        return Field(where, noun, name, item, problem) if is_pod else None
+    if not isinstance(item, str):
+        return Field(where, noun, name, item, f"the image is {TYPES[type(item)]}, not text")
+    return Field(where, noun, name, item, "") if is_pod or item not in {"auto", " "} else None
+
+
+def wrong(where: str, noun: str, value: Any, expected: str, name: str | None = None) -> Field:
+    return Field(where, noun, name, value, f"it is {TYPES[type(value)]}, not {expected}")
+
+
+def below(where: str, key: str) -> str:
+    return f"{where}.{key}" if where else key

@@ -3,52 +3,40 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
-from gatekeeper_py.parser.process import Fetch, ParserError, Report
+from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.parser.program import judge
+from gatekeeper_py.serving.metrics import Metrics
+from recording import RecordingLog
 
 
-class InProcessParser:
-    """Replaces ``parser.process.Parser``.
+class InProcessParser(Parser):
+    """A parser whose documents are judged in this process, in the same turns.
 
     ``parsed`` holds the received documents. The next calls raise the exceptions in ``failures``, and
     ``lint_failure`` is raised once a document has been fetched.
     """
 
     def __init__(self) -> None:
+        super().__init__(log=RecordingLog(), observer=Metrics(LivePolicy(), CacheCounts()))
         self.parsed: list[str] = []
         self.failures: list[Exception] = []
         self.lint_failure: ParserError | None = None
-        self._turn = asyncio.Lock()
-
-    @asynccontextmanager
-    async def turn(
-        self,
-        patience: float | None = None,
-        *,
-        gives_way: bool = False,
-    ) -> AsyncIterator[None]:
-        async with asyncio.timeout(patience):
-            await self._turn.acquire()
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     async def judge(
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report:
+    ) -> Judged:
         assert self._turn.locked()
         await asyncio.sleep(0)
         self.parsed.append(text)
@@ -77,7 +65,7 @@ class InProcessParser:
                 raise self.lint_failure
         match replies[-1]:
             case Refused(findings):
-                return Report(accepted=False, findings=findings)
+                return Judged(accepted=False, findings=findings)
             case Linted(findings):
-                return Report(accepted=True, findings=findings)
+                return Judged(accepted=True, findings=findings)
         raise AssertionError(replies[-1])

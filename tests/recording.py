@@ -1,10 +1,11 @@
-"""A log that keeps its events for a test to read."""
+"""A log and an observer that keep what they receive for a test to read."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from documented import check_event
+from gatekeeper_py.children.process import Cause
 
 
 class RecordingLog:
@@ -36,3 +37,34 @@ class RecordingLog:
     @property
     def events(self) -> list[str]:
         return [event for _, event, _ in self.lines]
+
+
+class Counted:
+    """An observer that keeps what it receives."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[str, str]] = []
+        """The host and the result of each look-up."""
+        self.timed = 0
+        """Number of look-ups that took a registry's time."""
+        self.breakers: list[tuple[str, bool]] = []
+        self.over_shares: list[str] = []
+        self.runs: list[bool] = []
+        self.deaths: list[Cause] = []
+
+    def lookup(self, host: str, result: str, seconds: float | None) -> None:
+        assert seconds is None or (seconds >= 0 and result != "stale")
+        self.results.append((host, result))
+        self.timed += seconds is not None
+
+    def breaker(self, host: str, *, is_open: bool) -> None:
+        self.breakers.append((host, is_open))
+
+    def over_share(self, limit: str) -> None:
+        self.over_shares.append(limit)
+
+    def child_runs(self, _child: str, *, runs: bool) -> None:
+        self.runs.append(runs)
+
+    def child_died(self, _child: str, cause: Cause) -> None:
+        self.deaths.append(cause)

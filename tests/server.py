@@ -6,13 +6,14 @@ import contextlib
 import http.client
 import json
 import os
+import re
 import signal
 import ssl
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -119,6 +120,14 @@ class Server:
     def is_ready(self) -> bool:
         return self.get("/readyz")[0] == 200
 
+    def metric(self, name: str) -> float:
+        """Return the value of a sample by its name without the prefix, with its labels if it has some."""
+        status, body = self.get("/metrics")
+        assert status == 200
+        found = re.search(rf"^gatekeeper_py_{re.escape(name)} (\S+)$", body.decode(), re.MULTILINE)
+        assert found is not None, name
+        return float(found[1])
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -141,6 +150,34 @@ class Server:
             stream.close()
         for line in self.lines:
             check_event(line["event"])
+
+
+def start_server(directory: Path, *arguments: str, policy: str | None = None, **options: Any) -> Server:
+    """Start a server on free ports that does not wait when it drains.
+
+    ``policy`` is the text of a policy file; the certificate is self-signed, and its CA is ``ca.crt``.
+    """
+    ca = directory / "ca.crt"
+    if policy is not None:
+        (directory / "policy.yaml").write_text(policy)
+        arguments = ("--policy", str(directory / "policy.yaml"), *arguments)
+    return Server(
+        *("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0"),
+        *("--tls-self-signed", "--tls-ca-out", str(ca), *arguments),
+        ca=ca,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def ready_server(directory: Path, policy: str, *arguments: str) -> Iterator[Server]:
+    """Run a server with this policy; the block begins when it is ready."""
+    server = start_server(directory, *arguments, policy=policy)
+    try:
+        server.wait(server.is_ready)
+        yield server
+    finally:
+        server.end()
 
 
 def ask(

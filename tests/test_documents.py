@@ -158,6 +158,7 @@ def test_commands_that_a_page_shows_exist_with_their_options(page: Path) -> None
         re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     )
     shown = re.findall(r"^\$ make ((?:[a-z0-9-]+ ?)+)", "\n".join(blocks(text, "console")), re.MULTILINE)
+    shown += re.findall(r"`make ([a-z0-9-]+)", text)
     assert {target for targets_shown in shown for target in targets_shown.split()} <= targets
 
 

@@ -16,104 +16,39 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[1]
 PROJECT: Final = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+NAMES: Final = "|".join(re.sub("-", "[-_.]+", name) for name in (PROJECT["name"], *PROJECT["scripts"]))
 
+OURS: Final = rf"(?<![\w./-])(?:{NAMES})(?:\[[\w, .-]*\])?(?![\w/-]|\.\w|-\*| @ )"
+"""The name alone, not as a part of another word, of a path, of a file or of "name @ URL"."""
 
-def normalized(name: str) -> str:
-    """Return the form in which package indexes compare names."""
-    return re.sub(r"[-_.]+", "-", name).strip("-").lower()
+GAP: Final = r"(?:(?!--no-index|--spec[ =][./]|--from[ =][\w./-]*/|--from[ =][.] )[^;&|#\n])*?"
+"""More of the same command, without an option that takes the package from elsewhere."""
 
+WORDS: Final = r"(?:\s+[^\s.:;!?]+){0,3}?"
 
-NAMES: Final = {normalized(name) for name in (PROJECT["name"], *PROJECT["scripts"])}
-
-INSTALLERS: Final = (
-    *(("pip", verb) for verb in ("install", "download", "wheel")),
-    *(("pipx", verb) for verb in ("install", "inject", "upgrade")),
-    *(("tool", verb) for verb in ("install", "upgrade")),  # uv tool
-    *((tool, "add") for tool in ("uv", "poetry", "pdm", "rye")),
-    *((tool, "install") for tool in ("conda", "mamba", "pipenv")),
-    ("easy_install",),
+BY_NAME: Final = re.compile(
+    "|".join(
+        (
+            # A command whose arguments are packages.
+            rf"\b(?:pip[\d.]*|pipx|tool|conda|mamba|pipenv)\W+(?:install|download|wheel|inject|upgrade)\b{GAP}{OURS}",
+            rf"\b(?:uv|poetry|pdm|rye)\W+add\b{GAP}{OURS}",
+            rf"\beasy_install\b{GAP}{OURS}",
+            # A command whose first argument is a package.
+            rf"\b(?:(?:pipx|tool)\W+run|uvx)(?:\s+(?!--(?:spec|from)\b)--?[a-z]+(?:[ =]\w+)?)*?\s+{OURS}",
+            # An option that names a package.
+            rf"--(?:with|from|spec)[ =]{OURS}",
+            # A requirement with a version.
+            rf"(?<![\w.-])(?:{NAMES})(?:\[[\w, .-]*\])?(?:[=~>]=|===)\d",
+            # A sentence, which may go on in the next line.
+            (
+                rf"\b(?:install|download|fetch|get)s?{WORDS}\s+{OURS}{WORDS}\s+(?:with|from|via|by){WORDS}\s+"
+                r"(?:pipx?|uvx?|pypi|index)\b"
+            ),
+        )
+    ),
+    re.IGNORECASE,
 )
-"""Commands whose arguments are packages."""
-RUNNERS: Final = (("pipx", "run"), ("tool", "run"), ("uvx",))
-"""Commands whose first argument is a package, unless an option names it."""
-PROJECT_RUNNER: Final = ("uv", "run")
-"""The command whose first argument is a command of the checkout. Its options may name packages."""
-SOURCE_OPTIONS: Final = {"--from", "--spec"}
-"""Options that name the package instead of the first argument."""
-MORE_OPTIONS: Final = {"--with", "-w"}
-"""Options that name packages beside the first argument."""
-WORD: Final = re.compile(r"""[;&|#]|[^\s"'`,()\[\]{}<>;&|#]+""")
-REQUIREMENT: Final = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(?:$|[=~!@:?])")
-NAME: Final = "|".join(re.sub("-", "[-_.]+", name) for name in sorted(NAMES))
-PIN: Final = re.compile(rf"(?<![\w.-])(?:{NAME})(?:\[[\w, .-]*\])?(?:[=~>]=|===)\d", re.IGNORECASE)
-SPAN: Final = re.compile(r"(`+)([^`]+)\1")
-
-TOOL: Final = re.compile(
-    r"\b(?:pip|uvx?\b|poetry|pdm|rye|conda|mamba|easy_install|pypi|package\s+index\b)", re.IGNORECASE
-)
-"""A word that every instruction has. It makes the search fast."""
-VERBS: Final = re.compile(r"(?:install|download|fetch|get)(?:s|ed|ing)?$")
-SOURCES: Final = {"pip", "pipx", "uv", "uvx", "pypi", "index"}
-SENTENCE: Final = re.compile(r"[.:;!?](?=\s)|\n\s*\n")
-
-
-def is_ours(word: str) -> bool:
-    """Return whether a word is a name of the project, perhaps with a version, and not a path or a URL."""
-    found = REQUIREMENT.match(word)
-    return found is not None and normalized(found[1]) in NAMES and "://" not in word
-
-
-def packages(words: list[str]) -> Iterator[str]:
-    """Yield the arguments that are packages in the words of one line."""
-    for start in range(len(words)):
-        arguments = list(_until_the_end(words[start + 1 :]))
-        head = re.sub(r"[\d.]+$", "", words[start].rpartition("/")[2])  # pip3.12, .venv/bin/pip
-        plain = [word for word in arguments if not word.startswith("-")]
-        for command in (*INSTALLERS, *RUNNERS, PROJECT_RUNNER):
-            if (head, *plain[: len(command) - 1]) != command or "--no-index" in arguments:
-                continue
-            rest = arguments[arguments.index(command[-1]) + 1 :] if len(command) > 1 else arguments
-            most = 0 if command == PROJECT_RUNNER else 1 if command in RUNNERS else len(rest)
-            yield from _named(rest, most)
-
-
-def _until_the_end(words: list[str]) -> Iterator[str]:
-    for word in words[:40]:
-        if word in {";", "&", "|", "#"}:
-            return
-        yield word
-
-
-def _named(arguments: list[str], most: int) -> Iterator[str]:
-    """Yield the packages among arguments, of which at most the first ``most`` without an option are some."""
-    by_option, positional = [], []
-    replaced = False
-    for before, word, after in zip(["", *arguments], arguments, [*arguments[1:], ""], strict=False):
-        option, _, value = word.partition("=")
-        options = SOURCE_OPTIONS | MORE_OPTIONS
-        replaced = replaced or option in SOURCE_OPTIONS
-        if option in options and value:
-            by_option.append(value)
-        elif before in options:
-            by_option.append(word)
-        elif not word.startswith("-") and after != "@":  # "name @ URL" installs from the URL
-            positional.append(word)
-    yield from by_option
-    yield from positional[: 0 if replaced and most == 1 else most]
-
-
-def promises(words: list[str]) -> Iterator[str]:
-    """Yield the names in a sentence such as "Install NAME with pip" or "get NAME from the package index"."""
-    lowered = [word.lower().rstrip(".,:;!?") for word in words]
-    for position, word in enumerate(words):
-        before, after = lowered[max(0, position - 5) : position], lowered[position + 1 : position + 8]
-        if (
-            is_ours(word)
-            and any(VERBS.match(each) for each in before)
-            and SOURCES & set(after)
-            and {"with", "from", "via", "using", "through", "by", "on"} & set(after)
-        ):
-            yield word
+FIRST_WORD: Final = re.compile(rf"^{OURS}", re.IGNORECASE | re.MULTILINE)
 
 
 def instructions(text: str, *, requirements: bool = False) -> list[str]:
@@ -121,22 +56,10 @@ def instructions(text: str, *, requirements: bool = False) -> list[str]:
 
     ``requirements`` says that each line of the text is a package, as in a requirements file.
     """
-    whole = re.sub(r"\\\r?\n", " ", text)
-    found = [match[0] for match in PIN.finditer(whole)]
-    if requirements:
-        found += [line for line in whole.splitlines() if is_ours(line.partition(" ")[0])]
-    if not TOOL.search(whole):
-        return found
-    spans = (" ".join(span[2].split()) for span in SPAN.finditer(whole))
-    commands = filter(TOOL.search, (*whole.splitlines(), *spans))
-    sentences = filter(TOOL.search, SENTENCE.split(whole))
-    for each, named in (*((each, packages) for each in commands), *((each, promises) for each in sentences)):
-        found += [
-            f"{word} in: {' '.join(each.split())[:120]}"
-            for word in named(WORD.findall(each))
-            if is_ours(word)
-        ]
-    return found
+    # One line for a command that goes on in the next line, also within quotes or backticks.
+    joined = re.sub(r"\\\r?\n|(?<=install)\n", " ", re.sub(r"[\"'`(),]+", " ", text))
+    found = [*BY_NAME.finditer(joined), *(FIRST_WORD.finditer(text) if requirements else ())]
+    return [" ".join(match[0].split()) for match in found]
 
 
 def texts() -> Iterator[tuple[Path, str]]:

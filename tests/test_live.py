@@ -2,59 +2,76 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Final
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, policy
 from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, LivePolicy, Snapshot
 
-IMAGE = "registry.corp.io/web:1"
-BY_NAMESPACE = policy(allow="[{image: registry.corp.io, namespaces: [team-*]}]")
+IMAGE: Final = "registry.corp.io/web:1"
+POLICIES = [
+    policy(),
+    policy(allow="[docker.io/library]", mode="warn"),
+    policy(HUB_TO_CORP, mode="mutate"),
+    policy(HUB_TO_CORP + "deny: [docker.io/library/nginx]\n", mode="mutate"),
+    policy(allow="[{image: registry.corp.io, namespaces: [team-*]}, docker.io/library]"),
+]
+IMAGES = st.sampled_from(
+    [
+        "nginx",
+        "nginx:1.25",
+        "docker.io/nginx",
+        "registry.corp.io/web:1",
+        "registry.corp.io/dockerhub/library/nginx",
+        "REGISTRY.corp.io/web",
+        "registry.corp.io/web:1@sha256:" + "a" * 64,
+        "",
+        "no image",
+        "x" * 2000,
+        "registry.corp.io/web:latest",
+        "registry.corp.io/web",
+        "NOT/valid",
+    ]
+)
+NAMESPACES = st.sampled_from([None, "team-a", "team-b", "shop", ""])
+INSTALLS = st.tuples(st.sampled_from(POLICIES), st.sampled_from([0, 1, 2, 100]))
+STEPS = st.lists(st.one_of(INSTALLS, st.tuples(NAMESPACES, IMAGES | st.text(max_size=20))), max_size=60)
 
 
-def test_a_decision_is_made_once() -> None:
+@given(steps=STEPS)
+def test_cached_equals_uncached_over_any_interleaving_of_images_and_installs(
+    steps: list[tuple[object, object]],
+) -> None:
+    """``cached = uncached over any interleaving of images and installs``."""
+    live, counts = LivePolicy(), CacheCounts()
+    compiled = POLICIES[0]
+    live.install(Snapshot(compiled, 2, counts))
+    for first, second in steps:
+        if isinstance(second, int):
+            assert first in POLICIES
+            compiled = next(each for each in POLICIES if each is first)
+            live.install(Snapshot(compiled, second, counts))
+            continue
+        assert first is None or isinstance(first, str)
+        assert isinstance(second, str)
+        snapshot = live.snapshot
+        assert snapshot is not None
+        assert snapshot.decide(first, second) == compiled.decide(first, second)
+        assert snapshot.plan(first, second) == compiled.plan(first, second)
+        assert snapshot.mode(first) == compiled.mode(first)
+
+
+@given(images=st.lists(IMAGES, max_size=40), size=st.integers(0, 5))
+def test_hits_and_misses_add_up_and_the_cache_stays_within_its_size(images: list[str], size: int) -> None:
     counts = CacheCounts()
-    snapshot = Snapshot(policy(), 10, counts)
-    first = snapshot.decide("shop", IMAGE)
-    assert first == policy().decide("shop", IMAGE)
-    assert snapshot.decide("other", IMAGE) is first
-    assert (counts.hits, counts.misses, snapshot.cached) == (1, 1, 1)
-
-
-def test_the_cache_distinguishes_namespaces_if_a_rule_names_some() -> None:
-    snapshot = Snapshot(BY_NAMESPACE, 10, CacheCounts())
-    for _ in range(2):
-        assert snapshot.decide("team-a", IMAGE).approved
-        assert not snapshot.decide("shop", IMAGE).approved
-        assert not snapshot.decide(None, IMAGE).approved
-    assert snapshot.cached == 3
-
-
-def test_the_cache_distinguishes_spellings_of_one_image() -> None:
-    snapshot = Snapshot(policy(), 10, CacheCounts())
-    for image in ("registry.corp.io/web", "registry.corp.io/web:latest", "Registry.corp.io/web"):
-        assert snapshot.decide(None, image).image == image
-        assert snapshot.decide(None, image).image == image
-
-
-def test_the_cache_keeps_no_more_than_it_may() -> None:
-    counts = CacheCounts()
-    snapshot = Snapshot(policy(), 3, counts)
-    for number in range(10):
-        snapshot.decide(None, f"{IMAGE}{number}")
-    assert snapshot.cached == 3
-    snapshot.decide(None, f"{IMAGE}9")
-    assert counts.hits == 1
-
-
-def test_a_size_of_0_keeps_nothing() -> None:
-    counts = CacheCounts()
-    snapshot = Snapshot(policy(HUB_TO_CORP, mode="mutate"), 0, counts)
-    for _ in range(2):
-        assert snapshot.decide(None, IMAGE).approved
-        plan = snapshot.plan(None, "nginx")
-        assert plan is not None
-        assert plan.image == "registry.corp.io/dockerhub/library/nginx"
-    assert (counts.hits, counts.misses, snapshot.cached) == (0, 0, 0)
+    snapshot = Snapshot(POLICIES[0], size, counts)
+    for image in images:
+        snapshot.decide("shop", image)
+    kept = [image for image in images if size and len(image) <= 1024]
+    assert counts.hits + counts.misses == len(kept)
+    assert snapshot.cached == min(size, len(set(kept)))
 
 
 def test_long_text_is_not_kept() -> None:
@@ -74,14 +91,6 @@ def test_a_long_namespace_is_not_kept() -> None:
         assert snapshot.decide("y" * length, IMAGE).approved
         assert snapshot.plan("x" * length, IMAGE) is None
     assert snapshot.cached == 2
-
-
-@pytest.mark.parametrize("image", ["nginx", IMAGE, "registry.corp.io/dockerhub/a", "NOT/valid", ""])
-def test_cached_plans_equal_new_plans(image: str) -> None:
-    compiled = policy(HUB_TO_CORP, mode="mutate")
-    snapshot = Snapshot(compiled, 10, CacheCounts())
-    for _ in range(2):
-        assert snapshot.plan("shop", image) == compiled.plan("shop", image)
 
 
 def test_installing_swaps_the_snapshot_and_its_cache() -> None:

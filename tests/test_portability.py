@@ -17,7 +17,7 @@ from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
 import gatekeeper_py
-from tools.advisories.locked import runtime_packages
+from tools.advisories import runtime_packages
 from tools.pythons import SUPPORTED
 
 ROOT: Final = Path(__file__).parents[1]

@@ -151,16 +151,6 @@ async def test_a_bug_costs_the_delivery_and_not_the_server(world: World) -> None
     assert world.reloader.refused is None
 
 
-async def test_the_mode_of_the_source_replaces_the_documents(world: World) -> None:
-    await world.take(GOOD, mode="warn")
-    assert world.live.snapshot is not None
-    assert world.live.snapshot.mode("shop") == "warn"
-    await world.take(GOOD)
-    assert world.live.snapshot.mode("shop") == "enforce"
-    assert world.observer.results == ["loaded", "loaded"]
-    assert len(set(world.observer.revisions)) == 2
-
-
 @pytest.mark.parametrize("mode", [None, "enforce"])
 async def test_the_same_document_again_keeps_the_cache(world: World, mode: str | None) -> None:
     await world.take(GOOD, resource_version="1")
@@ -174,20 +164,63 @@ async def test_the_same_document_again_keeps_the_cache(world: World, mode: str |
     assert world.reloader.loaded.resource_version == "2"
 
 
-async def test_going_back_to_the_loaded_policy_ends_a_refusal(world: World) -> None:
-    await world.take(GOOD)
-    await world.take(BAD)
-    assert await world.take(GOOD) == "unchanged"
-    assert world.reloader.refused is None
-
-
-async def test_a_deleted_policy_is_absent_but_serves(world: World) -> None:
-    await world.take(GOOD)
-    await world.take(None)
-    assert world.observer.present == [True, False]
+@pytest.mark.parametrize(
+    ("taken", "results", "parsed", "mode", "codes"),
+    [
+        pytest.param(
+            [(GOOD, "warn"), (GOOD, None)], ["loaded"] * 2, [GOOD], "enforce", ["floating-latest"],
+            id="back-to-the-documents-mode",
+        ),
+        pytest.param(
+            [(GOOD, None), (GOOD, "warn")], ["loaded"] * 2, [GOOD], "warn", ["floating-latest"],
+            id="another-mode",
+        ),
+        pytest.param(
+            [(GOOD, "warn")], ["loaded"], [GOOD], "warn", ["floating-latest", "mode-overridden"],
+            id="the-mode-of-the-source",
+        ),
+        pytest.param(
+            [(GOOD, None), (GOOD, "audit")], ["loaded", "refused"], [GOOD] * 2, "enforce",
+            ["floating-latest"], id="an-unknown-mode",
+        ),
+        pytest.param(
+            [(GOOD, None), *[(BAD, None)] * 4], ["loaded", *["refused"] * 4], [GOOD, BAD], "enforce",
+            ["floating-latest"], id="a-refused-document-again",
+        ),
+        pytest.param(
+            [(GOOD, None), (BAD, None), (GOOD, None)], ["loaded", "refused", "unchanged"], [GOOD, BAD],
+            "enforce", ["floating-latest"], id="back-to-the-loaded-policy",
+        ),
+        pytest.param(
+            [(GOOD, None), (None, None)], ["loaded", "refused"], [GOOD], "enforce", ["floating-latest"],
+            id="deleted",
+        ),
+    ],
+)  # fmt: skip
+async def test_what_a_source_delivers_becomes_live_or_is_refused(
+    world: World,
+    taken: list[tuple[str | None, str | None]],
+    results: list[str],
+    parsed: list[str],
+    mode: str,
+    codes: list[str],
+) -> None:
+    """A document is parsed only when its text changed, because parsing is expensive."""
+    for text, source_mode in taken:
+        await world.take(text, mode=source_mode)
+    assert world.observer.results == results
+    assert world.observer.present == [text is not None for text, _ in taken]
+    assert len(set(world.observer.revisions)) == results.count("loaded")
+    assert world.parser.parsed == parsed
+    assert world.live.snapshot is not None
+    assert world.live.snapshot.mode("shop") == mode
     assert world.approves("registry.corp.io/a")
-    assert world.reloader.refused is not None
-    assert [f.message for f in world.reloader.refused.findings] == ["it is gone"]
+    assert world.reloader.loaded is not None
+    assert sorted(finding.code for finding in world.reloader.loaded.findings) == codes
+    assert (world.reloader.refused is not None) is (results[-1] == "refused")
+    if taken[-1][0] is None:
+        assert world.reloader.refused is not None
+        assert [finding.message for finding in world.reloader.refused.findings] == ["it is gone"]
 
 
 async def _deliveries(queue: asyncio.Queue[Delivery]) -> AsyncIterator[Delivery]:
@@ -469,16 +502,6 @@ class TestParsing:
         assert world.log.named("policy_loaded")[-1]["mode"] == "warn"
         assert world.parser.parsed == [GOOD]
 
-    async def test_a_change_back_to_the_documents_mode_is_not_parsed(self, world: World) -> None:
-        await world.take(GOOD, mode="warn")
-        assert world.reloader.loaded is not None
-        assert "mode-overridden" in [finding.code for finding in world.reloader.loaded.findings]
-        assert await world.take(GOOD) == "loaded"
-        assert world.live.snapshot is not None
-        assert world.live.snapshot.mode("shop") == "enforce"
-        assert world.parser.parsed == [GOOD]
-        assert [finding.code for finding in world.reloader.loaded.findings] == ["floating-latest"]
-
     async def test_another_mode_keeps_an_expired_rule_out(self, world: World) -> None:
         until = START + timedelta(days=1)
         text = policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]")
@@ -487,19 +510,6 @@ class TestParsing:
         await world.reloader._expire()
         await world.take(text, mode="warn")
         assert not world.approves("quay.io/a")
-
-    async def test_an_unknown_mode_is_refused(self, world: World) -> None:
-        await world.take(GOOD)
-        assert await world.take(GOOD, mode="audit") == "refused"
-        assert world.live.snapshot is not None
-        assert world.live.snapshot.mode("shop") == "enforce"
-
-    async def test_a_refused_document_is_not_parsed_again(self, world: World) -> None:
-        for version in range(5):
-            assert await world.take(BAD, resource_version=str(version)) == "refused"
-        assert world.parser.parsed == [BAD]
-        assert world.reloader.refused is not None
-        assert len(world.reloader.refused.findings) == 2
 
     @pytest.mark.parametrize("cause", ["memory", "cpu", "bug"])
     async def test_a_document_that_is_too_costly_is_not_parsed_again(self, world: World, cause: Any) -> None:

@@ -14,8 +14,9 @@ from gatekeeper_py.settings import (
     Address,
     ConfigMapName,
     SettingsError,
-    build_tls,
+    TlsSettings,
     check_sources,
+    check_tls,
     parse_address,
     parse_configmap,
 )
@@ -84,23 +85,14 @@ def test_exactly_one_source() -> None:
             check_sources(*both)
 
 
-def _tls(**changes: Any) -> Any:
-    options: dict[str, Any] = {
-        "cert": None,
-        "key": None,
-        "self_signed": False,
-        "hostnames": (),
-        "ca_out": None,
-        "client_ca": None,
-        "client_names": (),
-        "policy_is_file": True,
-    }
-    return build_tls(**{**options, **changes})
+def _tls(*, self_signed: bool = False, policy_is_file: bool = True, **given: Any) -> TlsSettings:
+    options: dict[str, Any] = dict.fromkeys(("cert", "key", "ca_out", "client_ca"))
+    tls = TlsSettings(**{**options, "hostnames": (), "client_names": (), **given})
+    return check_tls(tls, self_signed=self_signed, policy_is_file=policy_is_file)
 
 
 def test_a_certificate_from_files() -> None:
     tls = _tls(cert=FILE, key=FILE, policy_is_file=False)
-    assert not tls.self_signed
     assert (tls.cert, tls.key) == (FILE, FILE)
 
 
@@ -112,13 +104,13 @@ def test_names_for_a_certificate_from_files_are_those_it_has_to_cover() -> None:
 @pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "by-default"])
 def test_a_self_signed_certificate_is_the_default_with_a_policy_file(explicit: bool) -> None:  # noqa: FBT001
     tls = _tls(self_signed=explicit)
-    assert tls.self_signed
+    assert tls.cert is None
     assert tls.hostnames == DEFAULT_HOSTNAMES == ("localhost", "127.0.0.1", "::1")
     assert _tls(hostnames=("a.svc",)).hostnames == ("a.svc",)
 
 
 def test_a_self_signed_certificate_with_a_configmap_needs_the_option() -> None:
-    assert _tls(self_signed=True, policy_is_file=False).self_signed
+    assert _tls(self_signed=True, policy_is_file=False).cert is None
     with pytest.raises(SettingsError, match="--tls-cert"):
         _tls(policy_is_file=False)
 

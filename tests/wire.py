@@ -68,10 +68,18 @@ class Connection:
         self.writer = writer
 
     @classmethod
-    async def open(cls, host: str, port: int, context: ssl.SSLContext | None = None) -> Connection:
+    async def open(
+        cls, host: str, port: int, context: ssl.SSLContext | None = None, *, source: str | None = None
+    ) -> Connection:
+        """Connect, with TLS if there is a context, and from the address ``source`` if there is one."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             name = "localhost" if context is not None else None
-            return cls(*await asyncio.open_connection(host, port, ssl=context, server_hostname=name))
+            local = None if source is None else (source, 0)
+            return cls(
+                *await asyncio.open_connection(
+                    host, port, ssl=context, server_hostname=name, local_addr=local
+                )
+            )
 
     async def send(self, content: bytes) -> None:
         self.writer.write(content)

@@ -1,4 +1,4 @@
-"""Drive a headless Chromium over its DevTools protocol: take pictures of pages and collect their errors.
+"""Drive a headless Chromium over its DevTools protocol: open pages and collect their errors.
 
 Source of the commands: https://chromedevtools.github.io/devtools-protocol/
 """
@@ -6,7 +6,6 @@ Source of the commands: https://chromedevtools.github.io/devtools-protocol/
 from __future__ import annotations
 
 import asyncio
-import base64
 import itertools
 import os
 import shutil
@@ -23,7 +22,7 @@ PROGRAMS: Final = ("chromium", "chromium-browser", "google-chrome")
 START_SECONDS: Final = 60.0
 ANSWER_SECONDS: Final = 60.0
 MAX_MESSAGE: Final = 256 * 2**20
-"""Maximum size of a message in bytes. The picture of a long page is large."""
+"""Maximum size of a message in bytes. The accessibility tree of a long page is large."""
 
 DOMAINS: Final = ("Page", "Runtime", "Log", "Network", "Accessibility")
 
@@ -100,11 +99,6 @@ class Page:
             for node in tree["nodes"]
             if not node.get("ignored")
         ]
-
-    async def picture(self, *, whole: bool = False) -> bytes:
-        """Return a PNG of what the screen shows, or of the whole page."""
-        answer = await self.send("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
-        return base64.b64decode(answer["data"])
 
     def note(self, method: str, event: dict[str, Any]) -> None:
         """Record an event of the browser about this page."""

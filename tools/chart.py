@@ -2,14 +2,13 @@
 
 The webhook configurations come from the controller's templates, the schema of ``webhooks`` from that of
 webhooks.yaml, alerts and dashboard from ``monitoring``, and the table of values from the comments in
-values.yaml. ``make manifests`` runs this; a test compares the files.
+values.yaml. ``make manifests`` writes them; a test compares the files.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,17 +122,3 @@ def _at(values: Any, path: str) -> Any:
     for key in path.split("."):
         values = values[key]
     return values
-
-
-def main() -> int:
-    """Write the files that changed."""
-    for path, text in files().items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"wrote {path}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

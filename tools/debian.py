@@ -9,12 +9,11 @@ import platform
 import subprocess
 from pathlib import Path
 
+from tools import gobuild
+from tools.gobuild import BuildError
+
 # The index of a mirror may be older than the date in it.
 MMDEBSTRAP = ("mmdebstrap", "--quiet", "--variant=minbase", '--aptopt=Acquire::Check-Valid-Until "false"')
-
-
-class BuildError(RuntimeError):
-    """A root file system or an image cannot be built; the message states the remedy or the output."""
 
 
 def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
@@ -38,8 +37,7 @@ def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
 
 def cache(kind: str) -> Path:
     """Return the directory in which results of this kind are kept, after making it."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = home / "gatekeeper-py" / kind
+    folder = gobuild.cache() / kind
     folder.mkdir(parents=True, exist_ok=True)
     return folder
 

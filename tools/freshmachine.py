@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tools import debian
+from tools.gobuild import BuildError
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("python3", "python3-venv", "make", "git", "ca-certificates")
@@ -120,5 +121,5 @@ if __name__ == "__main__":
         main(sys.argv[1:])
     except subprocess.CalledProcessError as failed:
         sys.exit(failed.returncode)
-    except debian.BuildError as problem:
+    except BuildError as problem:
         sys.exit(f"error: {problem}")

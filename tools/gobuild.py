@@ -11,6 +11,7 @@ Standard library only: it runs before there is a virtualenv.
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import re
@@ -31,12 +32,7 @@ GO_BUILD = ("build", "-trimpath", "-buildvcs=false")
 
 
 class BuildError(RuntimeError):
-    """The binaries cannot be built; the message says what to do about it."""
-
-
-def no_variables(version: str) -> dict[str, str]:  # noqa: ARG001 - the signature of Product.variables
-    """Return no variables for the linker to set."""
-    return {}
+    """Something cannot be built; the message says what to do about it, or holds the output of a tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,28 +41,28 @@ class Product:
 
     ``folder`` holds go.mod, go.sum and any sources of our own, ``packages`` maps each binary to its package,
     ``released`` is the module whose version is the product's. ``variables`` returns what the linker sets,
-    given that version.
+    given that version. ``files`` are sources outside of the module, from which its only binary is built.
     """
 
-    folder: str
+    folder: Path
     packages: Mapping[str, str]
-    released: str
-    variables: Callable[[str], Mapping[str, str]] = no_variables
+    released: str = ""
+    variables: Callable[[str], Mapping[str, str]] = lambda _version: {}
+    files: tuple[Path, ...] = ()
 
-    def module_files(self, root: Path) -> tuple[Path, Path]:
-        return root / self.folder / "go.mod", root / self.folder / "go.sum"
+    @property
+    def version(self) -> str:
+        """The released version, read from go.mod, the only place where it is written; empty without one."""
+        return required_version(self.folder / "go.mod", self.released) if self.released else ""
 
-    def sources(self, root: Path) -> list[Path]:
-        """Return the Go files of the module itself; empty if all packages are in other modules."""
-        return sorted((root / self.folder).glob("*.go"))
+    def sources(self) -> list[Path]:
+        """Return the Go files that are built; empty if all packages are in other modules."""
+        own = sorted(path for path in self.folder.glob("*.go") if not path.name.endswith("_test.go"))
+        return [*own, *self.files]
 
-    def version(self, root: Path) -> str:
-        """Return the released version, read from go.mod, the only place where it is written."""
-        return required_version(self.module_files(root)[0], self.released)
-
-    def linker_flags(self, root: Path) -> str:
+    def linker_flags(self) -> str:
         """Return the flags that leave out debugging symbols and set the variables."""
-        set_variables = (f"-X {name}={value}" for name, value in self.variables(self.version(root)).items())
+        set_variables = (f"-X {name}={value}" for name, value in self.variables(self.version).items())
         return " ".join(("-s", "-w", *set_variables))
 
 
@@ -83,13 +79,12 @@ def required_version(module_file: Path, module: str) -> str:
 class Programs:
     """Products that are built into one directory.
 
-    ``name`` is the directory's name in the cache, ``root`` holds the folders of the modules. ``title`` and
-    ``target`` name the programs and the make target in error messages. ``assets`` returns binaries that exist
-    already, which are linked to instead of built.
+    ``name`` is the directory's name in the cache. ``title`` and ``target`` name the programs and the make
+    target in error messages. ``assets`` returns binaries that exist already, which are linked to instead of
+    built.
     """
 
     name: str
-    root: Path
     products: tuple[Product, ...]
     title: str
     target: str
@@ -104,7 +99,7 @@ class Programs:
 
         Raises BuildError, which says how to build them, if one is missing.
         """
-        directory = self._directory(find_go(), self.assets())
+        directory = self._directory(self.assets())
         if not self._complete(directory):
             raise BuildError(f"{self.title} is not built; run: {self.target}")
         return directory
@@ -115,11 +110,11 @@ class Programs:
         The directory appears only when it is complete. A second build at the same time waits for the first.
         """
         go, assets = find_go(), self.assets()
-        directory = self._directory(go, assets)
+        directory = self._directory(assets)
         if self._complete(directory):
             return directory
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(directory.parent / ".lock"):
+        with locked(directory.parent / ".lock"):
             if self._complete(directory):
                 return directory
             for leftover in directory.parent.glob(".building-*"):
@@ -144,15 +139,16 @@ class Programs:
             missing = {name: package for name, package in product.packages.items() if name not in assets}
             if not missing:
                 continue
-            _say(f"building {', '.join(missing)} {product.version(self.root)} …")
+            _say(f"building {' '.join([', '.join(missing), product.version]).strip()} …")
             began = time.monotonic()
             # A single package gets a name for its output file, because Go would name etcd's binary "server".
             output = f"{directory}/{next(iter(missing))}" if len(missing) == 1 else f"{directory}/"
-            flags = product.linker_flags(self.root)
-            command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *missing.values()]
+            flags = product.linker_flags()
+            built = product.files or missing.values()
+            command = [go, *GO_BUILD, "-ldflags", flags, "-o", output, *map(str, built)]
             status = subprocess.run(
                 command,
-                cwd=self.root / product.folder,
+                cwd=product.folder,
                 env=os.environ | GO_ENVIRONMENT,
                 stdout=sys.stderr,
                 check=False,
@@ -162,30 +158,21 @@ class Programs:
                 raise BuildError(f"building {names} failed with status {status}; its output is above")
             _say(f"built {', '.join(missing)} in {time.monotonic() - began:.0f} s")
 
-    def _directory(self, go: str, assets: Mapping[str, Path]) -> Path:
+    def _directory(self, assets: Mapping[str, Path]) -> Path:
         """Return the directory in which the binaries of these sources are, or will be."""
         digest = hashlib.sha256()
         for product in self.products:
-            for path in product.module_files(self.root):
-                digest.update(_without_module_name(path.read_bytes()))
-            for path in product.sources(self.root):
+            for path in (product.folder / "go.mod", product.folder / "go.sum"):
+                if path.exists():  # a module without dependencies has no go.sum
+                    digest.update(_without_module_name(path.read_bytes()))
+            for path in product.sources():
                 digest.update(path.read_bytes())
             # Run in the module's directory, because its go directive may select another toolchain.
-            answer = subprocess.run(
-                [go, "env", "GOVERSION", "GOOS", "GOARCH"],
-                cwd=self.root / product.folder,
-                env=os.environ | GO_ENVIRONMENT,
-                capture_output=True,
-                check=False,
-            )
-            if answer.returncode != 0:
-                raise BuildError(f"`go env` failed: {answer.stderr.decode(errors='replace').strip()}")
-            digest.update(answer.stdout)
-            flags = product.linker_flags(self.root)
+            digest.update(run_go(product.folder, "env", "GOVERSION", "GOOS", "GOARCH").encode())
+            flags = product.linker_flags()
             digest.update(repr((GO_ENVIRONMENT, GO_BUILD, flags, dict(product.packages))).encode())
         digest.update(repr(sorted((name, str(path)) for name, path in assets.items())).encode())
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Path(home) / "gatekeeper-py" / self.name / digest.hexdigest()[:16]
+        return cache() / self.name / digest.hexdigest()[:16]
 
     def _complete(self, directory: Path) -> bool:
         return all(os.access(directory / name, os.X_OK) for name in self.binaries)
@@ -205,8 +192,38 @@ def find_go(elsewhere: Path = Path("/usr/local/go/bin")) -> str:
     return go
 
 
+def run_go(folder: Path, *arguments: str) -> str:
+    """Return what ``go`` prints in a module's folder. Raises BuildError."""
+    done = subprocess.run(
+        [find_go(), *arguments],
+        cwd=folder,
+        env=os.environ | GO_ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildError(f"`go {' '.join(arguments)}` failed: {done.stderr.strip()}")
+    return done.stdout
+
+
+@functools.cache
+def program(name: str, folder: Path, package: str = ".") -> Path:
+    """Build a package of the module in ``folder``, and return the program's path. Raises BuildError."""
+    product = Product(folder=folder, packages={name: package})
+    return Programs(name="go", products=(product,), title=name, target="make bench").build() / name
+
+
+def cache() -> Path:
+    """Return the directory in which everything is kept that is built once per user."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "gatekeeper-py"
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(path: Path) -> Iterator[None]:
+    """Wait for other processes that hold the lock, and hold it."""
     with path.open("w") as file:  # compilers do not inherit the lock: Python opens files close-on-exec
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -224,14 +241,3 @@ def _without_module_name(module_file: bytes) -> bytes:
 def _say(line: str) -> None:
     sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
-
-
-def main(find: Callable[[], Path]) -> int:
-    """Print the directory that ``find`` returns, and return the exit status."""
-    try:
-        directory = find()
-    except BuildError as error:
-        _say(f"error: {error}")
-        return 1
-    sys.stdout.write(f"{directory}\n")
-    return 0

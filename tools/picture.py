@@ -1,4 +1,4 @@
-"""Record the demo as a picture of a terminal: ``make picture`` writes ``docs/images/demo.svg``.
+"""Record the demo as a picture of a terminal: ``make manifests`` writes ``docs/images/demo.svg``.
 
 The picture shows some steps of the tour, as they were printed, with long lines broken between words. It
 leaves out how long the server took to see a new mode, which differs from run to run. Standard library only.
@@ -98,8 +98,3 @@ def picture(steps: list[str]) -> str:
         "  <title>A terminal: the demo of gatekeeper-py</title>\n"
         f'  <rect width="100%" height="100%" rx="8" fill="{BACKGROUND}"/>\n' + "\n".join(rows) + "\n</svg>\n"
     )
-
-
-if __name__ == "__main__":
-    PICTURE.parent.mkdir(exist_ok=True)
-    PICTURE.write_text(picture(chosen(recorded())), encoding="utf-8")

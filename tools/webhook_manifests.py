@@ -1,11 +1,10 @@
 """Write the static webhook configurations in ``k8s/base/webhooks`` from the templates of the controller.
 
-Installations without a controller use them. ``make manifests`` runs this; a test compares the files.
+Installations without a controller use them. ``make manifests`` writes them; a test compares the files.
 """
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,18 +95,3 @@ def rendered(desired: Desired) -> str:
 def _yaml(value: Any) -> str:
     text: str = yaml.dump(value, Dumper=_Dumper, sort_keys=False, width=100)
     return text
-
-
-def main() -> int:
-    """Write the files; return 1 when one of them changed."""
-    changed = False
-    for path, text in manifests().items():
-        if not path.exists() or path.read_text(encoding="utf-8") != text:
-            path.write_text(text, encoding="utf-8")
-            sys.stdout.write(f"wrote {path.relative_to(Path.cwd())}\n")
-            changed = True
-    return 1 if changed and "--check" in sys.argv else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""``python -m benchmarks.load [--quick|--full] [--out DIRECTORY] [SCENARIO …]``: load from outside.
+"""``python -m benchmarks.load [--full] [--out DIRECTORY] [SCENARIO …]``: load from outside.
 
 Without scenarios, runs all but S11, which needs other servers to be built: ``python -m benchmarks.load S11``.
 Writes ``load.json``, tables and plots. Exits 1 when an answer was wrong or a run failed; a missed target
@@ -16,25 +16,22 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine, report
-from benchmarks.goprogram import BuildError
 from benchmarks.load import running, steps, targets
 from benchmarks.load.bench import FULL, QUICK, Bench, WrongAnswer
 from benchmarks.load.generator import GeneratorFailed, build
 from benchmarks.load.running import say
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.load.server import NotReady
+from tools.gobuild import BuildError
 
-LATEST: Final = Path(__file__).resolve().parents[1] / "results" / "latest"
 PEERS: Final = "S11"
 
 
 def main() -> int:
     """Run the named scenarios."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.load", description=__doc__)
-    size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="some minutes for all (the default)")
-    size.add_argument("--full", action="store_true", help="more rounds, longer, more cases")
-    parser.add_argument("--out", type=Path, default=LATEST, help="directory for the results")
+    parser.add_argument("--full", action="store_true", help="more rounds, longer, more cases")
+    parser.add_argument("--out", type=Path, default=machine.LATEST, help="directory for the results")
     parser.add_argument(
         "--nice",
         type=int,

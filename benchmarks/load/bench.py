@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks import ours
 from benchmarks.bodies import pod_review
-from benchmarks.load import certificates, processes
+from benchmarks.contestant import PLAIN, ours
+from benchmarks.load import generator, processes
 from benchmarks.load.bodyfiles import APPROVED, BodyFiles
 from benchmarks.load.cases import Case, Figures, Load, Meanwhile, ServerSpec
 from benchmarks.load.certificates import Certificate, KeyKind
@@ -92,7 +92,7 @@ class Bench:
 
     def certificate(self, kind: KeyKind) -> Certificate:
         if kind not in self._certificates:
-            self._certificates[kind] = certificates.make(self.folder, kind)
+            self._certificates[kind] = Certificate(self.folder, kind)
         return self._certificates[kind]
 
     def start(self, spec: ServerSpec) -> Server:
@@ -105,9 +105,7 @@ class Bench:
             text = self.registry().named(text)
             options = (*options, "--registry-config", str(self._registry_config))
         policy.write_text(text, encoding="utf-8")
-        contestant = spec.contestant or ours.contestant(
-            options=options, module=ours.PLAIN if spec.plain else "gatekeeper_py"
-        )
+        contestant = spec.contestant or ours(options=options, module=PLAIN if spec.plain else "gatekeeper_py")
         server = Server(
             contestant,
             policy=policy,
@@ -126,41 +124,14 @@ class Bench:
 
     def plan(self, load: Load, server: Server) -> Plan:
         """Return the generator's plan. A ``share`` must have been replaced by a rate."""
-        is_open = load.rate > 0
-        return {
-            "targets": [f"127.0.0.1:{server.port}"],
-            "server_name": "localhost",
-            "ca_file": "" if server.plain else str(server.certificate.ca),
-            "path": f"{load.path or server.contestant.path}?timeout=10s",
-            "mode": "open" if is_open else "closed",
-            "client": "own",
-            "rate": load.rate,
-            "connections": load.connections,
-            "warmup_seconds": self.scale.warmup if load.warmup is None else load.warmup,
-            "seconds": load.seconds or self.scale.seconds,
-            "max_idle": load.max_idle,
-            "max_dials": load.max_dials,
-            "max_in_flight": load.max_in_flight,
-            "timeout": load.timeout,
-            "fresh_connections": load.fresh_connections,
-            "check_revisions": load.check_revisions,
-            "bodies": [
-                {
-                    "file": str(self.bodies.path(part.body)),
-                    "weight": part.weight,
-                    "expect": part.verdict.expect(),
-                }
-                for part in load.parts
-            ],
-            "images": None
-            if load.images is None
-            else {
-                "format": self._image_format(load.images.format),
-                "count": load.images.count,
-                "zipf": load.images.zipf,
-                "fresh_share": load.images.fresh_share,
-            },
-        }
+        return generator.plan(
+            load,
+            server,
+            self.bodies,
+            seconds=load.seconds or self.scale.seconds,
+            warmup=self.scale.warmup if load.warmup is None else load.warmup,
+            named=self._image_format,
+        )
 
     def _image_format(self, text: str) -> str:
         if RUN in text:
@@ -195,49 +166,44 @@ class Bench:
 
     def _figures(self, plan: Plan, server: Server, case: Case) -> Figures:
         ours_only = case.server.contestant is None
-        before = self._cache(server) if ours_only else (0.0, 0.0)
-        before_lookups = self._lookups(server) if case.server.verified else {}
+        before = self._counts(server) if ours_only else {}
         result, used, samples, extra = self._generate(plan, server, case)
         figures: Figures = figures_of(result) | used | extra
         if ours_only:
-            now = self._cache(server)
-            hits, misses = now[0] - before[0], now[1] - before[1]
-            figures["hit_rate"] = hits / (hits + misses) if hits + misses else None
-        if case.server.verified:
-            figures |= {name: count - before_lookups[name] for name, count in self._lookups(server).items()}
+            counts = {name: now - before[name] for name, now in self._counts(server).items()}
+            decided = counts["hits"] + counts["misses"]
+            figures["hit_rate"] = counts["hits"] / decided if decided else None
+            if case.server.verified:
+                figures["lookups"] = counts["lookups"]
         for part in case.load.parts:
             if part.label:
                 percentiles = result["by_body"][str(self.bodies.path(part.body))]
                 figures |= {f"{name}_{part.label}_ms": percentiles[name] for name in ("p50", "p99")}
-        if case.timeline:
-            figures["timeline"] = result["timeline"]
-            figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
+        figures["timeline"] = result["timeline"]
+        figures["rss_samples"] = [[round(at, 2), round(rss, 1)] for at, rss in samples]
         figures["void"] = self.void(plan["mode"], figures)
         return figures
 
-    def _cache(self, server: Server) -> tuple[float, float]:
-        return (
-            server.metric("gatekeeper_py_cache_hits_total"),
-            server.metric("gatekeeper_py_cache_misses_total"),
-        )
-
-    def _lookups(self, server: Server) -> dict[str, float]:
-        """Return the numbers of requests to registries and of answers from facts that were too old."""
-        name = "gatekeeper_py_lookups_total"
-        stale = server.metric(name, 'result="stale"')
-        return {"lookups": server.metric(name) - stale, "stale_facts": stale}
+    def _counts(self, server: Server) -> dict[str, float]:
+        """Return the uses of the cache, and the requests to registries without answers from old facts."""
+        metrics = server.metrics()
+        return {
+            "hits": metrics.sum("cache_hits_total"),
+            "misses": metrics.sum("cache_misses_total"),
+            "lookups": metrics.sum("lookups_total") - metrics.sum("lookups_total", 'result="stale"'),
+        }
 
     def _generate(
         self, plan: Plan, server: Server, case: Case | None
     ) -> tuple[dict[str, Any], Figures, list[tuple[float, float]], Figures]:
         """Return the generator's result, the server's CPU use, memory over time, and the step's figures."""
-        generator = Generator(plan, self.generator_place)
+        running = Generator(plan, self.generator_place)
         ended = threading.Event()
         samples: list[tuple[float, float]] = []
         extra: Figures = {}
         failures: list[BaseException] = []
         try:
-            generator.wait("measuring")
+            running.wait("measuring")
             start, before, busy = time.monotonic(), server.usage(), processes.busy_seconds()
 
             def sample() -> None:
@@ -256,16 +222,16 @@ class Bench:
             for thread in threads:
                 thread.start()
             try:
-                generator.wait("measured")
+                running.wait("measured")
                 after, length = server.usage(), time.monotonic() - start
                 busy = processes.busy_seconds() - busy
             finally:
                 ended.set()
                 for thread in threads:
                     thread.join()
-            result = generator.result()
+            result = running.result()
         finally:
-            generator.end()
+            running.end()
         if failures:
             raise failures[0]
         if result["wrong"]:
@@ -280,7 +246,6 @@ class Bench:
             "server_share": cpu / length,
             "rss_mib": after.rss_mib,
             "rss_peak_mib": max([after.rss_mib, *(rss for _, rss in samples)]),
-            "files": after.files,
             "others_share": max(busy - cpu - result["cpu_seconds"], 0.0) / length,
         }
         return result, used, samples, extra
@@ -302,23 +267,8 @@ def figures_of(result: dict[str, Any]) -> Figures:
     """Return the generator's figures under the names that results use."""
     latency = result["latency_ms"]
     figures: Figures = {
-        "sent": result["sent"],
-        "ok": result["ok"],
-        "shed": result["shed"],
-        "failed": result["failed"],
-        "errors": result["errors"],
-        "rate": result["achieved_rate"],
-        "goodput": result["goodput"],
-        "mean_ms": latency["mean"],
-        "p50_ms": latency["p50"],
-        "p90_ms": latency["p90"],
-        "p99_ms": latency["p99"],
-        "p999_ms": latency["p999"],
-        "max_ms": latency["max"],
-        "dials": result["dials"],
-        "dials_measured": result["dials_measured"],
-        "handshake_p99_ms": result["handshake_ms"]["p99"],
-        "drained_seconds": result["drained_seconds"],
+        **{name: result[name] for name in ("sent", "ok", "shed", "failed", "errors", "goodput", "dials")},
+        **{f"{name}_ms": latency[name] for name in ("p50", "p99", "p999", "max")},
         "generator_share": result["cpu_share"],
         "lag_p99_ms": result.get("lag_ms", {}).get("p99"),
     }

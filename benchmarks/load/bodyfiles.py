@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -25,13 +24,6 @@ def _no_json() -> bytes:
     return b"x" + _pod(7 * KB)[1:]
 
 
-def _no_review() -> bytes:
-    """Return a body that is decoded like a Pod's and then refused for its version."""
-    document = json.loads(_pod(7 * KB))
-    document["apiVersion"] = "admission.k8s.io/v1beta1"
-    return json.dumps(document, separators=(",", ":")).encode()
-
-
 BODIES: Final[dict[str, Callable[[], bytes]]] = {
     "pod-2k": lambda: _pod(2300),
     "pod-7k": lambda: _pod(7 * KB),
@@ -41,11 +33,9 @@ BODIES: Final[dict[str, Callable[[], bytes]]] = {
     "ephemeral-7k": lambda: bodies.ephemeral_review(size=7 * KB, debugger=IMAGE, images=APPROVED, uid=UID),
     "update-7k": lambda: bodies.pod_update(size=7 * KB, images=APPROVED, uid=UID),
     "image-update-7k": lambda: bodies.image_update(size=7 * KB, old=FIRST % 0, images=MARKED, uid=UID),
-    "delete-7k": lambda: bodies.pod_delete(size=7 * KB, images=MARKED, uid=UID),
     "approved-7k": lambda: bodies.pod_review(size=7 * KB, images=APPROVED, uid=UID),
     "refused-7k": lambda: bodies.pod_review(size=7 * KB, images=REFUSED, uid=UID),
     "no-json-7k": _no_json,
-    "no-review-7k": _no_review,
     "empty": lambda: b"",
 }
 

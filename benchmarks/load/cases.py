@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from benchmarks.contestant import Contestant
@@ -13,6 +13,9 @@ from benchmarks.policies import FIRST, MIRRORED, UNLISTED
 if TYPE_CHECKING:
     from benchmarks.load.bench import Bench
     from benchmarks.load.server import Server
+
+GATEKEEPER_PY = "gatekeeper-py"
+"""The name of our own server."""
 
 CONNECTIONS = 16
 """Connections of a closed loop."""
@@ -35,13 +38,7 @@ class Verdict:
 
     def expect(self) -> dict[str, Any]:
         """Return the expected answer in the form of the generator's plan."""
-        every = {
-            "status": self.status,
-            "allowed": self.allowed,
-            "patch": self.patch,
-            "warnings": self.warnings,
-        }
-        return {name: value for name, value in every.items() if value is not None}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 ALLOWED = Verdict(allowed=True, patch=False, warnings=False)
@@ -116,7 +113,7 @@ class ServerSpec:
     verified: str = ""
     registry: str = ""
     contestant: Contestant | None = field(default=None, compare=False)
-    name: str = "gatekeeper-py"
+    name: str = GATEKEEPER_PY
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +147,6 @@ class Case:
     meanwhile: Step | None = None
     after: Load | None = None
     alone: bool = False
-    timeline: bool = False
 
 
 Figures = dict[str, Any]
@@ -168,6 +164,8 @@ class Scenario:
     derive: Derive = lambda _figures: {}
     extra: Callable[[Bench], dict[str, Any]] | None = None
     """Measures figures that need no generator."""
+    check: Callable[[Server], None] = lambda _server: None
+    """Checks each server once it has started. Raises ``WrongAnswer``."""
 
 
 def one(body: str, verdict: Verdict = ALLOWED, **options: Any) -> Load:

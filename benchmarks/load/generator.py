@@ -8,11 +8,15 @@ import queue
 import signal
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.goprogram import compiled
+from benchmarks.load.bodyfiles import BodyFiles
+from benchmarks.load.cases import Load
 from benchmarks.load.processes import Place
+from benchmarks.load.server import Server
+from tools import gobuild
 
 SOURCES: Final = Path(__file__).resolve().parents[1] / "generator"
 
@@ -21,7 +25,53 @@ Plan = dict[str, Any]
 
 def build() -> Path:
     """Return the path of the generator, and compile it if necessary. Raises ``BuildError``."""
-    return compiled("generator", SOURCES)
+    return gobuild.program("generator", SOURCES)
+
+
+def plan(
+    load: Load,
+    server: Server,
+    bodies: BodyFiles,
+    *,
+    seconds: float,
+    warmup: float,
+    named: Callable[[str], str] = str,
+) -> Plan:
+    """Return the plan of a load on a server. A ``share`` must have been replaced by a rate.
+
+    ``named`` replaces placeholders in the format of the images.
+    """
+    images = load.images
+    return {
+        "targets": [f"127.0.0.1:{server.port}"],
+        "server_name": "localhost",
+        "ca_file": "" if server.plain else str(server.certificate.ca),
+        "path": f"{load.path or server.contestant.path}?timeout=10s",
+        "mode": "open" if load.rate > 0 else "closed",
+        "client": "own",
+        "rate": load.rate,
+        "connections": load.connections,
+        "warmup_seconds": warmup,
+        "seconds": seconds,
+        "max_idle": load.max_idle,
+        "max_dials": load.max_dials,
+        "max_in_flight": load.max_in_flight,
+        "timeout": load.timeout,
+        "fresh_connections": load.fresh_connections,
+        "check_revisions": load.check_revisions,
+        "bodies": [
+            {"file": str(bodies.path(part.body)), "weight": part.weight, "expect": part.verdict.expect()}
+            for part in load.parts
+        ],
+        "images": None
+        if images is None
+        else {
+            "format": named(images.format),
+            "count": images.count,
+            "zipf": images.zipf,
+            "fresh_share": images.fresh_share,
+        },
+    }
 
 
 class GeneratorFailed(RuntimeError):

@@ -28,7 +28,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Processor seconds (user and system, all threads), memory in MiB, open files.
+    """Processor seconds (user and system, all threads), and memory in MiB.
 
     ``own_cpu_seconds`` is the part of ``cpu_seconds`` that the process itself used, not its descendants.
     """
@@ -36,23 +36,21 @@ class Usage:
     own_cpu_seconds: float
     cpu_seconds: float
     rss_mib: float
-    files: int
 
 
 def usage(pid: int) -> Usage:
     """Return the usage of a process and its descendants. Raises ``ProcessLookupError`` when it has ended."""
-    own, cpu, rss, files = 0.0, 0.0, 0.0, 0
+    own, cpu, rss = 0.0, 0.0, 0.0
     for each in family(pid):
         try:
             used = cpu_seconds(each)
             own = used if each == pid else own
             cpu += used
-            rss += _rss_mib(each)
-            files += sum(1 for _ in (PROC / str(each) / "fd").iterdir())
+            rss += rss_mib(each)
         except (FileNotFoundError, ProcessLookupError):
             if each == pid:
                 raise ProcessLookupError(pid) from None
-    return Usage(own, cpu, rss, files)
+    return Usage(own, cpu, rss)
 
 
 def family(pid: int) -> list[int]:
@@ -74,15 +72,19 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _rss_mib(pid: int) -> float:
-    for line in (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+def status(pid: int) -> dict[str, str]:
+    """Return the fields of ``/proc/PID/status``."""
+    lines = (PROC / str(pid) / "status").read_text(encoding="utf-8", errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
+def rss_mib(pid: int) -> float:
+    """Return the resident memory of one process; 0 if it has ended and was not waited for."""
+    return int(status(pid).get("VmRSS", "0").split()[0]) / 1024
 
 
 def busy_seconds() -> float:
-    """Return the processor time of all processes since the machine started, without interrupts."""
-    first = (PROC / "stat").read_text(encoding="ascii").splitlines()[0].split()
-    user, nice, system = map(int, first[1:4])
-    return (user + nice + system) / TICKS
+    """Return the seconds that the cores of this machine were not idle since its start, summed up."""
+    # cpu user nice system idle iowait irq softirq steal …: proc_stat(5)
+    fields = (PROC / "stat").read_text(encoding="ascii").splitlines()[0].split()[1:9]
+    return sum(int(field) for number, field in enumerate(fields) if number not in {3, 4}) / TICKS

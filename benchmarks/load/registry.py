@@ -49,7 +49,7 @@ class ScriptedRegistry:
     """The registry as a process. Its hosts are ``localhost:PORT``; the certificate is for ``localhost``."""
 
     def __init__(self, certificate: Certificate, place: Place) -> None:
-        self._ca = certificate.ca
+        self._certificate = certificate
         self._process = subprocess.Popen(
             place.command(
                 [sys.executable, "-m", __name__, str(certificate.chain), str(certificate.key)],
@@ -74,7 +74,7 @@ class ScriptedRegistry:
     def request_count(self) -> int:
         """Return how many requests for manifests it has received."""
         host, _, port = self._hosts[FAST].partition(":")
-        context = ssl.create_default_context(cafile=self._ca)
+        context = self._certificate.trust()
         connection = http.client.HTTPSConnection(host, int(port), timeout=END_SECONDS, context=context)
         with closing(connection):
             connection.request("GET", "/asked")
@@ -92,18 +92,15 @@ class ScriptedRegistry:
         self._process.stdout.close()
 
 
-class _RequestCount:
-    """The number of requests for manifests on all ports."""
-
-    count = 0
-
-
 class _Connection(asyncio.Protocol):
-    """A connection of one client, which sends each request after the answer to the previous one."""
+    """A connection of one client, which sends each request after the answer to the previous one.
 
-    def __init__(self, service: str, request_count: _RequestCount) -> None:
+    ``requests`` are the paths that were asked for on all ports.
+    """
+
+    def __init__(self, service: str, requests: list[bytes]) -> None:
         self._service = service
-        self._count = request_count
+        self._requests = requests
         self._received = b""
         self._transport: asyncio.Transport
 
@@ -119,10 +116,10 @@ class _Connection(asyncio.Protocol):
 
     def _answer(self, path: bytes) -> None:
         if path == b"/asked":
-            number = b"%d" % self._count.count
+            number = b"%d" % len(self._requests)
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number))
             return
-        self._count.count += 1
+        self._requests.append(path)
         answer = _ABSENT if path.startswith(b"/v2/absent/") else _FOUND
         if self._service == FAST:
             self._transport.write(answer)
@@ -135,7 +132,7 @@ async def _serve(certificate: Path, key: Path) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     ports: dict[str, Any] = {}
-    request_count = _RequestCount()
+    requests: list[bytes] = []
     # The socket is bound but does not listen: it refuses connections, and no other process can take the port.
     refusing = socket.socket()
     refusing.bind(("127.0.0.1", 0))
@@ -143,7 +140,7 @@ async def _serve(certificate: Path, key: Path) -> None:
     for service in SERVICES:
         if service != DOWN:
             server = await loop.create_server(
-                partial(_Connection, service, request_count), "127.0.0.1", 0, ssl=context
+                partial(_Connection, service, requests), "127.0.0.1", 0, ssl=context
             )
             ports[service] = server.sockets[0].getsockname()[1]
     ended = asyncio.Event()

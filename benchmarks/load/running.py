@@ -33,6 +33,7 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
                     continue
                 if case.server not in servers:
                     servers[case.server] = bench.start(case.server)
+                    scenario.check(servers[case.server])
                 figures = bench.measure(case, servers[case.server])
                 if case.alone:
                     servers.pop(case.server).end()
@@ -47,7 +48,7 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
     derived = scenario.derive(results)
     return {
         "title": scenario.title,
-        "command": f"python -m benchmarks.load --{'quick' if bench.scale.quick else 'full'} {scenario.key}",
+        "command": f"python -m benchmarks.load {'' if bench.scale.quick else '--full '}{scenario.key}",
         "seconds": round(time.monotonic() - begun, 1),
         "cases": results,
         "derived": derived,

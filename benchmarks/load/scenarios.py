@@ -1,17 +1,19 @@
-"""The scenarios S1 to S9, S11, S13 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.churn``."""
+"""The scenarios S1 to S9, S11 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.cluster``."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Mapping
 from typing import Any, Final
 
-from benchmarks.load import hostile, lookups, steps
-from benchmarks.load.bench import Bench
+from benchmarks.load import lookups, steps
+from benchmarks.load.bench import Bench, WrongAnswer
 from benchmarks.load.cases import (
     ALLOWED,
     CONNECTIONS,
     DENIED,
+    GATEKEEPER_PY,
     MODES,
     Case,
     Figures,
@@ -25,6 +27,9 @@ from benchmarks.load.cases import (
     median,
     one,
 )
+from benchmarks.load.server import Server
+from benchmarks.peers import corpus
+from benchmarks.peers.roster import contestants
 from benchmarks.policies import FIRST, LAST, UNLISTED
 
 MANY_RULES: Final = 100_000
@@ -129,23 +134,18 @@ def _storms(quick: bool) -> list[Case]:  # noqa: FBT001
     rounds = 1 if quick else 3
     established = one("pod-7k", rate=1000, seconds=6.0)
     stalled = one("pod-7k", rate=2000, max_dials=0, seconds=6.0)
+    rsa = ServerSpec(options=roomy, key="rsa")
     return [
-        Case(
-            f"S4/storm {key}", established, ServerSpec(options=roomy, key=key), rounds,
-            meanwhile=steps.storm, timeline=True,
-        )
-        for key in ("p256", "rsa")
-    ] + [
-        Case(name, stalled, ServerSpec(options=options), rounds, meanwhile=steps.stall, timeline=True)
-        for name, options in (("S4/stall", ()), ("S4/stall, 2,000 connections", roomy))
-    ]  # fmt: skip
+        Case("S4/storm p256", established, ServerSpec(options=roomy), rounds, meanwhile=steps.storm),
+        Case("S4/storm rsa", established, rsa, rounds, meanwhile=steps.storm),
+        Case("S4/stall", stalled, rounds=rounds, meanwhile=steps.stall),
+    ]
 
 
 def _connections(bench: Bench) -> dict[str, Any]:
     server = bench.start(ServerSpec())
     try:
-        ca = server.certificate.ca
-        return steps.memory_of_connections(server.port, ca, 200, lambda: server.usage().rss_mib)
+        return steps.memory_of_connections(server, 200)
     finally:
         server.end()
 
@@ -210,7 +210,7 @@ def _images(quick: bool) -> list[Case]:  # noqa: FBT001
     load = one(
         "pod-2k", images=Images(fresh_share=1.0), rate=rate, seconds=reviews / rate, max_idle=idle_for(rate)
     )
-    return [Case(f"S7/{'100,000' if quick else '1,000,000'} images", load, rounds=1, timeline=True)]
+    return [Case(f"S7/{'100,000' if quick else '1,000,000'} images", load, rounds=1)]
 
 
 def _image_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
@@ -229,13 +229,11 @@ def _image_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 def _reloads(quick: bool) -> list[Case]:  # noqa: FBT001
     every_two = one("pod-7k", share=0.7, max_idle=125, check_revisions=True, seconds=10.0 if quick else 30.0)
     many = one("pod-7k", rate=1000, seconds=14.0)
+    loading = steps.compile_many(MANY_RULES)
     return [
-        Case("S8/each 2 s", every_two, rounds=1, meanwhile=steps.rewrite, timeline=True),
-        Case(
-            f"S8/{MANY_RULES} rules", many, ServerSpec(options=()), 1,
-            meanwhile=steps.compile_many(MANY_RULES), timeline=True,
-        ),
-    ]  # fmt: skip
+        Case("S8/each 2 s", every_two, rounds=1, meanwhile=steps.rewrite),
+        Case(f"S8/{MANY_RULES} rules", many, rounds=1, meanwhile=loading),
+    ]
 
 
 def _overload(quick: bool) -> list[Case]:  # noqa: FBT001
@@ -251,9 +249,9 @@ def _overload(quick: bool) -> list[Case]:  # noqa: FBT001
     )  # fmt: skip
     approvals = Load(parts=(Part("approved-7k", ALLOWED),), images=None, share=0.6, max_idle=125)
     return [
-        Case("S9/150 %", load, rounds=1, after=after, timeline=True),
+        Case("S9/150 %", load, rounds=1, after=after),
         Case("S9/approved only", approvals),
-        Case("S9/ten denials to one", denials, timeline=True),
+        Case("S9/ten denials to one", denials),
     ]
 
 
@@ -270,57 +268,29 @@ def _overload_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _peers(_quick: bool) -> list[Case]:  # noqa: FBT001
-    # Build the peers only for S11: it takes minutes and needs Go and a second environment.
-    from benchmarks.peers import contestants  # noqa: PLC0415
-
+    # The peers are built only for S11: it takes minutes and needs Go and a second environment.
     servers = [ServerSpec()] + [ServerSpec(contestant=each, name=each.name) for each in contestants()]
     return [Case(f"S11/{server.name}/{body}", one(body), server) for body in SIZES[:3] for server in servers]
+
+
+def _check_peer(server: Server) -> None:
+    """Compare the answers of another server with the corpus of reviews. Raises ``WrongAnswer``."""
+    if server.contestant.name == GATEKEEPER_PY:
+        return  # a test compares its core with the corpus, with the policy for it
+    with contextlib.closing(server.connect()) as connection:
+        wrong = corpus.problems(lambda body: server.ask(connection, body))
+    if wrong:
+        raise WrongAnswer(f"{server.contestant.name}: {'; '.join(wrong)}")
 
 
 def _peer_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
     derived: dict[str, Any] = {}
     for name in figures:
         _, server, body = name.split("/", 1)[0], *name[len("S11/") :].rsplit("/", 1)
-        mine, theirs = median(figures, f"S11/gatekeeper-py/{body}"), median(figures, name)
-        if server != "gatekeeper-py" and mine and theirs:
+        mine, theirs = median(figures, f"S11/{GATEKEEPER_PY}/{body}"), median(figures, name)
+        if server != GATEKEEPER_PY and mine and theirs:
             derived[f"{server}/{body}"] = theirs / mine
     return derived
-
-
-QUIET: Final = "S13/nothing hostile"
-
-
-def _hostile(quick: bool) -> list[Case]:  # noqa: FBT001
-    # The rate is low, because this measures the longest wait of a review, not throughput.
-    probe = one("pod-7k", rate=200, seconds=3.0 if quick else 10.0)
-    rounds = 1 if quick else 3
-    return [
-        Case(QUIET, probe, rounds=rounds),
-        *(
-            Case(f"S13/{name}", probe, rounds=rounds, meanwhile=hostile.send(name))
-            for name in hostile.ATTACKS
-        ),
-    ]
-
-
-def _hostile_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
-    """Return the worst figures of all attacks, and the growth of memory over the round without attacks."""
-    attacked = {name: case for name, case in figures.items() if name != QUIET}
-    if QUIET not in figures or not attacked:
-        return {}
-
-    def worst(figure: str, name: str) -> float:
-        return float(attacked[name]["figures"][figure]["max"])
-
-    slowest = max(attacked, key=lambda name: worst("max_ms", name))
-    quiet = figures[QUIET]["figures"]
-    return {
-        "worst_probe_ms": worst("max_ms", slowest),
-        "worst_probe_by": slowest.removeprefix("S13/"),
-        "quiet_probe_ms": quiet["max_ms"]["max"],
-        "probes_failed": sum(worst("failed", name) for name in attacked),
-        "rss_growth_mib": max(worst("rss_peak_mib", name) for name in attacked) - quiet["rss_mib"]["min"],
-    }
 
 
 SCENARIOS: Final = {
@@ -335,8 +305,7 @@ SCENARIOS: Final = {
         Scenario("S7", "images never seen before", _images, _image_figures),
         Scenario("S8", "policies replaced under load", _reloads),
         Scenario("S9", "overload and denials", _overload, _overload_figures),
-        Scenario("S11", "other servers with the same decision", _peers, _peer_figures),
-        Scenario("S13", "hostile bodies beside a probe", _hostile, _hostile_figures),
+        Scenario("S11", "other servers with the same decision", _peers, _peer_figures, check=_check_peer),
         Scenario("S14", "look-ups in registries", lookups.cases, lookups.figures),
     )
 }

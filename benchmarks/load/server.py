@@ -13,7 +13,7 @@ import ssl
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from benchmarks.contestant import Contestant, Launch
 from benchmarks.load import processes
@@ -39,25 +39,27 @@ class Server:
         certificate: Certificate,
         place: Place,
         output: Path,
-        plain: bool,
+        plain: bool = False,
     ) -> None:
         self.contestant = contestant
         self.policy = policy
         self.certificate = certificate
         self.plain = plain
-        self.port = free_port()
+        self.port, self.health_port = free_ports(2)
         self._output = output
-        launch = Launch(self.port, certificate.chain, certificate.key, policy, place.core)
-        with output.open("wb") as written:
-            self.process = subprocess.Popen(
-                place.command(contestant.argv(launch)),
+        launch = Launch(self.port, self.health_port, certificate.chain, certificate.key, policy)
+        self.process = self._spawn(place.command(contestant.argv(launch)))
+        self.cipher = ""
+
+    def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
+        with self._output.open("wb") as written:
+            return subprocess.Popen(
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=written,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **contestant.environment},
+                env={**os.environ, **self.contestant.environment},
             )
-        self.cipher = ""
-        self._health: int | None = None
 
     def wait_ready(self, body: bytes) -> None:
         """Wait until the server allows this review. Raises ``NotReady`` after 60 s or if the server ends."""
@@ -76,45 +78,40 @@ class Server:
         raise NotReady(f"{self.contestant.name} is not ready: {last}\n{self.tail()}")
 
     def _problem(self, connection: http.client.HTTPConnection, body: bytes) -> str:
-        connection.request("POST", self.contestant.path, body, {"Content-Type": "application/json"})
-        response = connection.getresponse()
-        answer = response.read()
+        status, answer = self.ask(connection, body)
         if isinstance(connection.sock, ssl.SSLSocket):
             self.cipher = " ".join(str(part) for part in (connection.sock.cipher() or ())[:2])
-        if response.status != 200:
-            return f"status {response.status}: {answer[:200]!r}"
+        if status != 200:
+            return f"status {status}: {answer[:200]!r}"
         return "" if json.loads(answer)["response"]["allowed"] is True else f"refused: {answer[:300]!r}"
 
     def connect(self) -> http.client.HTTPConnection:
         """Return a connection to the webhook that is not open yet."""
         if self.plain:
             return http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        context = ssl.create_default_context(cafile=self.certificate.ca)
-        return http.client.HTTPSConnection("localhost", self.port, timeout=10, context=context)
+        return http.client.HTTPSConnection(
+            "localhost", self.port, timeout=10, context=self.certificate.trust()
+        )
 
-    def health(self, path: str) -> tuple[int, bytes]:
-        """Return the answer of gatekeeper-py's health listener."""
-        if self._health is None:
-            self._health = self._health_port()
-        connection = http.client.HTTPConnection("127.0.0.1", self._health, timeout=10)
+    def ask(self, connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+        """Send a review, and return the status and body of the answer."""
+        # API servers send their timeout in the query, too.
+        path = f"{self.contestant.path}?timeout=10s"
+        connection.request("POST", path, body, {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        return response.status, response.read()
+
+    def health(self, path: str, seconds: float = 10.0) -> tuple[int, bytes]:
+        """Return the answer of our health listener. Raises ``OSError`` if there is none in time."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.health_port, timeout=seconds)
         with contextlib.closing(connection):
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read()
 
-    def _health_port(self) -> int:
-        with self._output.open(encoding="utf-8", errors="replace") as lines:
-            for line in lines:
-                if '"listener":"health"' in line:
-                    return int(json.loads(line)["address"].rpartition(":")[2])
-        raise NotReady(f"no health listener was logged\n{self.tail()}")
-
-    def metric(self, name: str, label: str = "") -> float:
-        """Return the sum of a metric's samples, or only of those with a label such as ``result="found"``."""
-        text = self.health("/metrics")[1].decode()
-        labels = rf"\{{.*{label}.*\}}" if label else r"(?:\{.*\})?"
-        found = re.findall(rf"^{name}{labels} (\S+)$", text, re.MULTILINE)
-        return sum(map(float, found))
+    def metrics(self) -> Metrics:
+        """Return gatekeeper-py's metrics."""
+        return Metrics(self.health("/metrics")[1].decode())
 
     def usage(self) -> processes.Usage:
         return processes.usage(self.process.pid)
@@ -123,31 +120,37 @@ class Server:
         """Return the last 2,000 characters of the server's output."""
         return self._output.read_text(encoding="utf-8", errors="replace")[-2000:]
 
-    def lines(self, event: str) -> list[dict[str, Any]]:
-        """Return gatekeeper-py's log lines with this event."""
-        with self._output.open(encoding="utf-8", errors="replace") as lines:
-            return [json.loads(line) for line in lines if f'"event":"{event}"' in line]
-
-    def end(self) -> None:
-        """End the process and its descendants, by their ids."""
+    def end(self, seconds: float = END_SECONDS) -> int:
+        """End the process and its descendants, by their ids; return its exit code."""
         family = processes.family(self.process.pid)
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
         try:
-            self.process.wait(END_SECONDS)
+            self.process.wait(seconds)
         except subprocess.TimeoutExpired:
             for pid in family:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
-        with contextlib.suppress(FileNotFoundError):
-            self._output.unlink()
+        self._output.unlink(missing_ok=True)
+        return self.process.returncode
 
 
-def free_port() -> int:
-    """Return a free port of 127.0.0.1."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+class Metrics:
+    """The metrics of one scrape of gatekeeper-py."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def sum(self, name: str, label: str = "") -> float:
+        """Return the sum of a metric's samples, or of those with a label (``verdict="denied"``)."""
+        found = re.findall(rf"^gatekeeper_py_{name}(\{{.*\}})? (\S+)$", self._text, re.MULTILINE)
+        return sum(float(value) for labels, value in found if label in labels)
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different free ports of 127.0.0.1."""
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [probe.getsockname()[1] for probe in probes]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
-import socket
-import ssl
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -15,6 +14,7 @@ from typing import Any, Final
 
 from benchmarks.load import generator
 from benchmarks.load.cases import ALLOWED, Load, Meanwhile, Part
+from benchmarks.load.server import Server
 from benchmarks.policies import policy_text
 
 STALL_SECONDS: Final = 0.3
@@ -95,23 +95,18 @@ def until(instant: float, ended: Callable[[], bool]) -> None:
         time.sleep(min(left, 0.1))
 
 
-def memory_of_connections(port: int, ca: Path, count: int, rss_mib: Callable[[], float]) -> dict[str, Any]:
+def memory_of_connections(server: Server, count: int) -> dict[str, Any]:
     """Return the resident memory without connections, and the average that an idle TLS connection adds."""
-    idle = rss_mib()
-    context = ssl.create_default_context(cafile=ca)
-    opened: list[ssl.SSLSocket] = []
-    try:
+    idle = server.usage().rss_mib
+    with contextlib.ExitStack() as stack:
         for _ in range(count):
-            plain = socket.create_connection(("127.0.0.1", port), timeout=10)
-            secured = context.wrap_socket(plain, server_hostname="localhost")
-            opened.append(secured)
-            secured.sendall(b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
-            if not secured.recv(4096).startswith(b"HTTP/1.1 404"):
-                raise ConnectionError("an idle connection was not answered as expected")
-        full = rss_mib()
-    finally:
-        for each in opened:
-            each.close()
+            connection = stack.enter_context(contextlib.closing(server.connect()))
+            connection.request("POST", "/", b"")
+            response = connection.getresponse()
+            response.read()
+            if response.status != 404:
+                raise ConnectionError(f"an idle connection was answered with {response.status}")
+        full = server.usage().rss_mib
     return {"idle_rss_mib": idle, "connection_mib": (full - idle) / count, "connections": count}
 
 

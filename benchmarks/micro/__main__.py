@@ -13,24 +13,22 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 
-import orjson
 import pyperf
+import structlog
 
-from benchmarks.bodies import IMAGES, pod_review
+from benchmarks.bodies import IMAGES
 from benchmarks.policies import policy_text
-from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, found
 from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
+from gatekeeper_py.serving.metrics import Metrics
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 CACHE_SIZE = 16384
-REVIEW_BYTES = 7 * 1024
 
 Timed = Callable[[int], float]
 
@@ -78,28 +76,14 @@ def decide_cached(loops: int) -> float:
     snapshot = Snapshot(compiled(10_000), CACHE_SIZE, CacheCounts())
     if not snapshot.decide("shop", IMAGES[0]).approved:
         raise AssertionError(IMAGES[0])
-    decide, image = snapshot.decide, IMAGES[0]
-    turns = itertools.repeat(None, loops)
-    start = time.perf_counter()
-    for _ in turns:
-        decide("shop", image)
-    return time.perf_counter() - start
+    return repeat(partial(snapshot.decide, "shop", IMAGES[0]), loops)
 
 
 class _Registry:
-    """A registry that has every image, and an observer that counts nothing."""
+    """A registry that has every image."""
 
     async def query(self, manifest: Manifest, turn: Turn) -> Reply:  # noqa: ARG002 - the interface's
         return Reply(found("sha256:" + "ab" * 32))
-
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
-        """Do nothing."""
-
-    def breaker(self, host: str, *, is_open: bool) -> None:
-        """Do nothing."""
-
-    def over_share(self, limit: str) -> None:
-        """Do nothing."""
 
 
 def read_fresh_fact(loops: int) -> float:
@@ -109,17 +93,18 @@ def read_fresh_fact(loops: int) -> float:
 async def _read_fresh_fact(loops: int) -> float:
     registry, manifest = _Registry(), Manifest("registry.corp.example", "shop/web", "1.4.2")
     settings = Registry(host=manifest.host, ttl_found=3600)
-    lookups = Lookups(registry, registry=lambda _host: settings, observer=registry, clock=time.monotonic)
+    lookups = Lookups(
+        registry,
+        registry=lambda _host: settings,
+        observer=Metrics(LivePolicy(), CacheCounts()),
+        log=structlog.get_logger(),
+        clock=time.monotonic,
+    )
     lookups.configure(hosts=[manifest.host], changed=(), pinned=())
     await lookups.resolve([Lookup((manifest,))], 1.0)
-    is_found = lookups.is_found
-    if not is_found(manifest) or is_found(manifest._replace(reference="1.4.3")):
+    if not lookups.is_found(manifest) or lookups.is_found(manifest._replace(reference="1.4.3")):
         raise AssertionError(manifest)
-    turns = itertools.repeat(None, loops)
-    start = time.perf_counter()
-    for _ in turns:
-        is_found(manifest)
-    seconds = time.perf_counter() - start
+    seconds = repeat(partial(lookups.is_found, manifest), loops)
     await lookups.close()
     return seconds
 
@@ -131,22 +116,6 @@ def compile_rules(loops: int) -> float:
     return repeat(lambda: parse_policy(text).at(NOW), loops)
 
 
-def review_bytes(*, warm: bool) -> Timed:
-    def timed(loops: int) -> float:
-        snapshot = Snapshot(compiled(1000), CACHE_SIZE if warm else 0, CacheCounts())
-        body = pod_review(size=REVIEW_BYTES)
-
-        def answer() -> bytes:
-            outcome = admission.validate(review.parse(orjson.loads(body)), snapshot)
-            return orjson.dumps(outcome.response.document())
-
-        if orjson.loads(answer())["response"]["allowed"] is not True:
-            raise AssertionError("refused")
-        return repeat(answer, loops)
-
-    return timed
-
-
 def main() -> None:
     """Run the steps that pyperf's options select."""
     runner = pyperf.Runner(program_args=("-m", "benchmarks.micro"))
@@ -155,8 +124,6 @@ def main() -> None:
     runner.bench_time_func("a fresh fact about an image", read_fresh_fact)
     runner.bench_time_func("decision, made, 10 rules", decide_uncached(10))
     runner.bench_time_func("decision, made, 10,000 rules", decide_uncached(10_000))
-    runner.bench_time_func("7 KB review, bytes to bytes, remembered", review_bytes(warm=True))
-    runner.bench_time_func("7 KB review, bytes to bytes, decided", review_bytes(warm=False))
     runner.bench_time_func("parse and compile 10,000 rules", compile_rules)
 
 

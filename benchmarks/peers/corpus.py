@@ -19,19 +19,24 @@ The peers look only at the host, so these reviews are left out:
 
 from __future__ import annotations
 
+import copy
 import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final
 
+import yaml
+
 from benchmarks.bodies import IMAGES, pod_review
-from benchmarks.peers.building import APPROVED
+from benchmarks.peers.roster import APPROVED
 
 GOOD: Final = "registry.corp.example/shop/web:1.4.2"
 BAD: Final = "quay.io/shop/web:1.4.2"
-DIGEST: Final = "sha256:" + "0123456789abcdef" * 4
 SMALL: Final = 2_300
+
+DATA: Final = yaml.safe_load(Path(__file__).with_name("corpus.yaml").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +54,15 @@ def policy_text() -> str:
     hosts = APPROVED.read_text(encoding="utf-8").split()
     rules = "".join(f"  - {host}\n" for host in hosts)
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n{rules}"
+
+
+def problems(ask: Callable[[bytes], tuple[int, bytes]]) -> list[str]:
+    """Send the corpus to a server, and return a line for each wrong answer.
+
+    ``ask`` returns the status and body of the answer to a body.
+    """
+    found = ((case, problem(case, *ask(case.body))) for case in cases())
+    return [f"{case.name}: {wrong}" for case, wrong in found if wrong is not None]
 
 
 def problem(case: Case, status: int, body: bytes) -> str | None:
@@ -85,9 +99,12 @@ def _problem_of_denial(status: Any) -> str | None:
 def cases() -> list[Case]:
     """Return the corpus. Every body has a uid of its own."""
     return [
-        *(_image_case(image, True, name) for image, name in ALLOWED_IMAGES),
-        *(_image_case(image, False, name) for image, name in DENIED_IMAGES),
-        *(_edited_case(edit, allowed, name) for edit, allowed, name in EDITS),
+        *(
+            _case(f"{what}: {image}", _review(image), allowed=verdict == "allowed")
+            for verdict in ("allowed", "denied")
+            for what, image in DATA[verdict].items()
+        ),
+        *map(_edited_case, DATA["edits"]),
         _case("a Pod of 7 KB", json.loads(pod_review(size=7_000)), allowed=True),
         _case("a Pod of 33 KB", json.loads(pod_review(size=33_000)), allowed=True),
         _case(
@@ -102,120 +119,25 @@ def cases() -> list[Case]:
     ]
 
 
-ALLOWED_IMAGES: Final = (
-    (GOOD, "an approved host"),
-    ("registry.corp.example/web", "neither tag nor digest"),
-    (f"registry.corp.example/shop/web@{DIGEST}", "a digest"),
-    (f"registry.corp.example/shop/web:1.4.2@{DIGEST}", "a tag and a digest"),
-    ("registry.corp.example/a/b/c/d/e:1", "a deep path"),
-    ("registry.corp.example/quay.io/web:1", "another host as part of the path"),
-    ("REGISTRY.Corp.Example/shop/web:1", "upper case in the host"),
-    ("registry.lab.example:5000/web:1", "a host approved with its port"),
-    ("nginx", "a short name"),
-    ("nginx:1.27", "a short name with a tag"),
-    (f"nginx@{DIGEST}", "a short name with a digest"),
-    ("library/nginx:1.27", "a short name in two parts"),
-    ("bitnami/redis:7", "an account of Docker Hub"),
-    ("docker.io/library/nginx:1.27", "Docker Hub by its name"),
-    ("registry.corp.example:5000", "a host alone is a short name, its port a tag"),
-)
-
-DENIED_IMAGES: Final = (
-    (BAD, "a host that is not approved"),
-    ("registry.corp.example.evil.example/shop/web:1", "an approved host with more behind it"),
-    ("evil-registry.corp.example/shop/web:1", "an approved host with more before it"),
-    ("evil.registry.corp.example/shop/web:1", "a subdomain of an approved host"),
-    ("corp.example/shop/web:1", "the parent of an approved host"),
-    ("registry-corp.example/shop/web:1", "a dash for a dot"),
-    ("registry.corp.example./shop/web:1", "an approved host with a dot at its end"),
-    ("evil.example/registry.corp.example/web:1", "an approved host as part of the path"),
-    ("registry.corp.example@evil.example/web:1", "an approved host as a user's name"),
-    ("https://registry.corp.example/shop/web:1", "a URL"),
-    (" registry.corp.example/shop/web:1", "a space before the host"),
-    ("registry.corp.example:5000/shop/web:1", "a port, the host approved without one"),
-    ("registry.lab.example/web:1", "no port, the host approved with one"),
-    ("registry.lab.example:5001/web:1", "another port than the approved one"),
-    ("localhost/web:1", "localhost"),
-    ("localhost:5000/web:1", "localhost with a port"),
-    ("10.0.0.7:5000/web:1", "an IPv4 address"),
-    ("[2001:db8::7]:5000/web:1", "an IPv6 address"),
-    ('quay.io/"quoted"\\web:1', "characters that JSON escapes"),
-)
-
-
-def _set(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
-    def edit(request: dict[str, Any]) -> None:
-        request["object"]["spec"][field] = value
-
-    return edit
-
-
-def _without_namespace(request: dict[str, Any]) -> None:
-    del request["namespace"]
-    del request["object"]["metadata"]["namespace"]
-
-
-def _dry_run(request: dict[str, Any]) -> None:
-    request["dryRun"] = True
-
-
-def _non_ascii(request: dict[str, Any]) -> None:
-    request["object"]["metadata"]["annotations"] = {"note": 'größer — 北京 \U0001f680 \u2028 "quoted" \\'}
-
-
-def _debugging(image: str) -> Callable[[dict[str, Any]], None]:
-    """Return an edit that turns a request into that of ``kubectl debug`` with this image.
-
-    Such a request is an update of the subresource with an additional container.
-    """
-
-    def edit(request: dict[str, Any]) -> None:
-        request["oldObject"] = json.loads(json.dumps(request["object"]))
-        request["operation"] = "UPDATE"
-        request["subResource"] = "ephemeralcontainers"
-        request["object"]["spec"]["ephemeralContainers"] = [{"name": "debug", "image": image}]
-
-    return edit
-
-
-def _image_volume(image: str) -> Callable[[dict[str, Any]], None]:
-    return _set("volumes", [{"name": "model", "image": {"reference": image, "pullPolicy": "Always"}}])
-
-
-EDITS: Final[tuple[tuple[Callable[[dict[str, Any]], None], bool, str], ...]] = (
-    (_set("initContainers", [{"name": "first", "image": GOOD}]), True, "an init container"),
-    (_set("initContainers", [{"name": "first", "image": BAD}]), False, "an init container from elsewhere"),
-    (
-        _set("containers", [{"name": f"c{i}", "image": image} for i, image in enumerate((GOOD, GOOD, BAD))]),
-        False,
-        "the last of three containers from elsewhere",
-    ),
-    (_debugging("busybox:1.37"), True, "an ephemeral container"),
-    (_debugging(BAD), False, "an ephemeral container from elsewhere"),
-    (_image_volume(GOOD), True, "an image volume"),
-    (_image_volume(BAD), False, "an image volume from elsewhere"),
-    (_set("initContainers", None), True, "null for no init containers"),
-    (_set("ephemeralContainers", []), True, "an empty list of ephemeral containers"),
-    (_set("volumes", None), True, "null for no volumes"),
-    (_without_namespace, True, "no namespace"),
-    (_dry_run, True, "a dry run"),
-    (_non_ascii, True, "annotations that are not ASCII"),
-)
-
-
 def _review(image: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(pod_review(size=SMALL, images=(image,)))
     return document
 
 
-def _image_case(image: str, allowed: bool, what: str) -> Case:  # noqa: FBT001 - a row of a table
-    return _case(f"{what}: {image}", _review(image), allowed=allowed)
-
-
-def _edited_case(edit: Callable[[dict[str, Any]], None], allowed: bool, what: str) -> Case:  # noqa: FBT001
+def _edited_case(row: dict[str, Any]) -> Case:
+    """Return the review of a good Pod with the fields of a row in ``edits``."""
     document = _review(GOOD)
-    edit(document["request"])
-    return _case(what, document, allowed=allowed)
+    request = document["request"]
+    pod = request["object"]
+    for edited, fields in ((request, "request"), (pod["metadata"], "metadata"), (pod["spec"], "spec")):
+        edited.update(row.get(fields, {}))
+    if "without" in row:
+        del request[row["without"]], pod["metadata"][row["without"]]
+    if "debugger" in row:
+        request["oldObject"] = copy.deepcopy(pod)
+        request |= {"operation": "UPDATE", "subResource": "ephemeralcontainers"}
+        pod["spec"]["ephemeralContainers"] = [{"name": "debug", "image": row["debugger"]}]
+    return _case(row["name"], document, allowed=row["allowed"])
 
 
 def _escaped(case: Case, image: str) -> Case:

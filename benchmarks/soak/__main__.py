@@ -12,20 +12,23 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.goprogram import BuildError
+from benchmarks.load import generator
 from benchmarks.load.bodyfiles import BodyFiles
-from benchmarks.load.generator import Generator, GeneratorFailed
+from benchmarks.load.cases import Images, Load, Part, Verdict
+from benchmarks.load.certificates import Certificate
+from benchmarks.load.generator import Generator, GeneratorFailed, Plan
 from benchmarks.load.processes import Place
-from benchmarks.policies import FIRST
+from benchmarks.load.running import say
+from benchmarks.load.server import NotReady
 from benchmarks.soak import report
 from benchmarks.soak.faults import FAULTS, World
 from benchmarks.soak.policies import PolicyFile, VerdictProbe
-from benchmarks.soak.process import CertificateFiles, Held, Server, SoakFailure, wait
+from benchmarks.soak.process import Held, SoakFailure, WatchedServer, wait
 from benchmarks.soak.sampling import Sampler
 from benchmarks.soak.verdict import Outcome, problems, stood_still
+from tools.gobuild import BuildError
 
-QUICK_SECONDS: Final = 60.0
-FULL_SECONDS: Final = 1800.0
+SECONDS: Final = 1800.0
 RATE: Final = 300.0
 """Reviews a second. This fills logs and caches but leaves the core mostly idle, so that only a fault can
 make an answer late or lost."""
@@ -39,33 +42,35 @@ ATTEMPTS: Final = 2
 LEFT_SECONDS: Final = 20.0
 """Seconds for connections to end after their clients have disconnected."""
 
-MIX: Final = (
-    ("approved-7k", 0.40, {"status": 200, "allowed": True}),
-    ("pod-7k", 0.20, {"status": 200, "allowed": True}),
-    ("refused-7k", 0.15, {"status": 200, "allowed": False}),
-    ("update-7k", 0.10, {"status": 200, "allowed": True}),
-    ("deployment-7k", 0.05, {"status": 200, "allowed": True}),
-    ("pod-33k", 0.05, {"status": 200, "allowed": True}),
-    ("no-json-7k", 0.05, {"status": 400}),
+LOAD: Final = Load(
+    parts=(
+        Part("approved-7k", Verdict(allowed=True), 0.40),
+        Part("pod-7k", Verdict(allowed=True), 0.20),
+        Part("refused-7k", Verdict(allowed=False), 0.15),
+        Part("update-7k", Verdict(allowed=True), 0.10),
+        Part("deployment-7k", Verdict(allowed=True), 0.05),
+        Part("pod-33k", Verdict(allowed=True), 0.05),
+        Part("no-json-7k", Verdict(status=400), 0.05),
+    ),
+    images=Images(count=20_000, fresh_share=0.05),
+    rate=RATE,
+    timeout=5.0,
+    check_revisions=True,
 )
-"""Body, weight, and expected answer."""
 
 
 def main() -> int:
     """Run the soak. Return 0 when it passed, 1 when it failed, 2 when it could not be run."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=FULL_SECONDS)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_SECONDS:.0f} s, to try it out")
-    parser.add_argument("--rate", type=float, default=RATE, help="reviews a second")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/soak"))
     options = parser.parse_args()
-    seconds = QUICK_SECONDS if options.quick else options.seconds
     for attempt in range(ATTEMPTS):
         made = datetime.now(UTC).strftime("%Y-%m-%dT%H:%MZ")
         with tempfile.TemporaryDirectory(prefix="gatekeeper-py-soak-") as folder:
             try:
-                outcome = run(Path(folder), seconds=seconds, rate=options.rate)
-            except (BuildError, GeneratorFailed, SoakFailure) as problem:
+                outcome = run(Path(folder), options.seconds)
+            except (BuildError, GeneratorFailed, NotReady, SoakFailure) as problem:
                 say(f"the soak did not come to its end: {problem}")
                 return 2
         found = list(problems(outcome))
@@ -78,45 +83,37 @@ def main() -> int:
     return 1 if found else 0
 
 
-def run(folder: Path, *, seconds: float, rate: float) -> Outcome:
-    """Run one soak and return its outcome. Raises ``SoakFailure``, ``GeneratorFailed`` and ``BuildError``."""
-    certificate = CertificateFiles(folder)
+def run(folder: Path, seconds: float) -> Outcome:
+    """Run one soak and return its outcome.
+
+    Raises ``SoakFailure``, ``NotReady``, ``GeneratorFailed`` and ``BuildError``.
+    """
+    certificate = Certificate(folder)
     policies = PolicyFile(folder / "policy.yaml")
-    server = Server(folder, policies.path, certificate, "--cache-size", str(CACHE_SIZE))
+    server = WatchedServer(folder, policies.path, certificate, "--cache-size", str(CACHE_SIZE))
     try:
-        server.wait_ready()
-        before = server.held()
-        return _under_load(folder, server, policies, certificate, before, seconds=seconds, rate=rate)
+        server.start()
+        planned = generator.plan(LOAD, server, BodyFiles(folder), seconds=seconds, warmup=2.0)
+        return _under_load(server, policies, planned, seconds)
     finally:
-        server.kill()
+        server.end()
 
 
-def _under_load(
-    folder: Path,
-    server: Server,
-    policies: PolicyFile,
-    certificate: CertificateFiles,
-    before: Held,
-    *,
-    seconds: float,
-    rate: float,
-) -> Outcome:
+def _under_load(server: WatchedServer, policies: PolicyFile, planned: Plan, seconds: float) -> Outcome:
+    before = server.held()
     sampler = Sampler(server)
-    probe = VerdictProbe(server.port, policies, certificate)
-    generator = Generator(
-        _plan(folder, server, certificate, seconds=seconds, rate=rate), Place(max(os.sched_getaffinity(0)))
-    )
+    probe = VerdictProbe(server, policies)
+    running = Generator(planned, Place(max(os.sched_getaffinity(0))))
     try:
-        generator.wait("measuring")
+        running.wait("measuring")
         sampler.start()
         probe.start()
-        world = World(server, policies, certificate, probe, certificate.trust())
-        faults = list(_faults(world, sampler, seconds))
-        generator.wait("measured")
-        load = generator.result()
+        faults = list(_faults(World(server, policies, probe), sampler, seconds))
+        running.wait("measured")
+        load = running.result()
     finally:
-        generator.interrupt()
-        generator.end()
+        running.interrupt()
+        running.end()
     probe.stop()
     sampler.stop()
     after = _left(server)
@@ -157,43 +154,16 @@ def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
         say(f"{begin:6.0f} s {fault.__name__}{': ' + problem if problem else ''}")
         yield {"name": fault.__name__, "begin": begin, "end": sampler.second, "problem": problem}
         number += 1
-        time.sleep(1.0)  # so that faults can be told apart in the plot
+        time.sleep(1.0)  # so that faults can be told apart in the samples
 
 
-def _plan(folder: Path, server: Server, certificate: CertificateFiles, *, seconds: float, rate: float) -> Any:
-    bodies = BodyFiles(folder)
-    return {
-        "targets": [f"127.0.0.1:{server.port}"],
-        "server_name": "localhost",
-        "ca_file": str(certificate.ca),
-        "path": "/validate-image?timeout=5s",
-        "mode": "open",
-        "rate": rate,
-        "warmup_seconds": 2.0,
-        "seconds": seconds,
-        "timeout": 5.0,
-        "check_revisions": True,
-        "bodies": [
-            {"file": str(bodies.path(name)), "weight": weight, "expect": expect}
-            for name, weight, expect in MIX
-        ],
-        "images": {"count": 20_000, "zipf": 1.1, "fresh_share": 0.05, "format": FIRST},
-    }
-
-
-def _left(server: Server) -> Held:
+def _left(server: WatchedServer) -> Held:
     """Return the server's resources once all connections have ended, or after 20 s."""
     try:
         wait(lambda: server.held().connections == 0, LEFT_SECONDS, "end of the connections")
     except SoakFailure as problem:
         say(str(problem))  # the verdict reports the connections that are left
     return server.held()
-
-
-def say(line: str) -> None:
-    """Print progress on standard error."""
-    sys.stderr.write(f"{line}\n")
-    sys.stderr.flush()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Final
 
 from benchmarks.bodies import pod_review
 from benchmarks.soak.policies import PolicyFile, VerdictProbe
-from benchmarks.soak.process import CertificateFiles, Server, SoakFailure, wait
+from benchmarks.soak.process import SoakFailure, WatchedServer, wait
 
 CLIENTS: Final = 20
 DEADLINE_SECONDS: Final = 30.0
@@ -51,11 +51,9 @@ BAD_REQUESTS: Final = (
 class World:
     """The server and the files that faults act on."""
 
-    server: Server
+    server: WatchedServer
     policies: PolicyFile
-    certificate: CertificateFiles
     probe: VerdictProbe
-    trust: ssl.SSLContext
 
 
 @contextlib.contextmanager
@@ -71,7 +69,7 @@ def _plainly_connected(port: int) -> socket.socket:
 def _connected(world: World) -> ssl.SSLSocket:
     plain = _plainly_connected(world.server.port)
     try:
-        return world.trust.wrap_socket(plain, server_hostname="localhost")
+        return world.server.certificate.trust().wrap_socket(plain, server_hostname="localhost")
     except BaseException:
         plain.close()
         raise
@@ -172,16 +170,15 @@ def policy_reloads(world: World) -> None:
 
 def certificate_rotation(world: World) -> None:
     """Write a wrong key, then another key pair. New connections must get it, and old ones must stay."""
-    world.certificate.spoil()
+    files = world.server.certificate
+    files.spoil()
     time.sleep(0.5)  # a poll may fall in between, or not
-    world.certificate.rotate()
+    files.rotate()
 
     def served() -> bool:
         with _connected(world) as client:
             certificate = client.getpeercert()
-        return (
-            certificate is not None and int(str(certificate["serialNumber"]), 16) == world.certificate.serial
-        )
+        return certificate is not None and int(str(certificate["serialNumber"]), 16) == files.serial
 
     wait(served, ROTATION_SECONDS, "connection with the new certificate")
     wait(lambda: world.server.health("/readyz")[0] == 200, ROTATION_SECONDS, "readiness after a rotation")

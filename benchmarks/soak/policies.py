@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bodies import pod_review
+from benchmarks.load.server import Server
 from benchmarks.policies import policy_text
-from benchmarks.soak.process import CertificateFiles
 from gatekeeper_py.core import parse_policy
 
 TOGGLED: Final = "toggled.example/app:1"
@@ -52,7 +52,7 @@ class VerdictProbe(threading.Thread):
     Once a policy has answered, no earlier policy may answer.
     """
 
-    def __init__(self, port: int, policies: PolicyFile, certificate: CertificateFiles) -> None:
+    def __init__(self, server: Server, policies: PolicyFile) -> None:
         super().__init__(daemon=True)
         self.reviews_sent = 0
         self.wrong: list[str] = []
@@ -60,32 +60,27 @@ class VerdictProbe(threading.Thread):
         self.seen = ""
         """The revision that answered last."""
 
-        self._port = port
+        self._server = server
         self._policies = policies
-        self._certificate = certificate
         self._number = -1
         self._ended = threading.Event()
 
     def run(self) -> None:
-        connection = self._connect()
+        connection = self._server.connect()
         while not self._ended.wait(PROBE_SECONDS):
             uid = f"probe-{self.reviews_sent}"
             body = pod_review(size=2300, images=(TOGGLED, TOGGLED), uid=uid)
             self.reviews_sent += 1
             sent = time.monotonic()
             try:
-                connection.request(
-                    "POST", "/validate-image?timeout=5s", body, {"Content-Type": "application/json"}
-                )
-                response = connection.getresponse()
-                answer = response.read()
+                status, answer = self._server.ask(connection, body)
             except (OSError, http.client.HTTPException) as problem:
                 self.failed.append(f"{problem!r} after {time.monotonic() - sent:.1f} s")
                 connection.close()
-                connection = self._connect()
+                connection = self._server.connect()
                 continue
-            if response.status != 200:
-                self.failed.append(f"status {response.status}: {answer[:200]!r}")
+            if status != 200:
+                self.failed.append(f"status {status}: {answer[:200]!r}")
                 continue
             problem_text = self._problem(json.loads(answer)["response"], uid)
             if problem_text:
@@ -95,11 +90,6 @@ class VerdictProbe(threading.Thread):
     def stop(self) -> None:
         self._ended.set()
         self.join()
-
-    def _connect(self) -> http.client.HTTPSConnection:
-        return http.client.HTTPSConnection(
-            "localhost", self._port, timeout=10, context=self._certificate.trust()
-        )
 
     def _problem(self, response: dict[str, Any], uid: str) -> str:
         revision = response["auditAnnotations"]["policy"]

@@ -1,30 +1,22 @@
-"""The report of a soak: ``soak.json``, ``soak.md`` and ``soak.svg``."""
+"""The report of a soak: ``soak.json`` with all samples, and ``soak.md``."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
-
-from benchmarks.soak.sampling import Sample
+from benchmarks.machine import commit
+from benchmarks.report import table
 from benchmarks.soak.verdict import MOST_GROWTH, Outcome, stood_still, trends
 
-PLOTTED: Final = (
-    ("rss_mib", "RSS, MiB"),
-    ("files", "open files"),
-    ("tasks", "tasks"),
-    ("threads", "threads"),
-    ("connections", "connections"),
-)
+RESOURCES: Final = ("rss_mib", "files", "tasks", "threads", "connections")
 
 
 def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome, found: list[str]) -> None:
-    """Write all three files."""
+    """Write both files."""
     folder.mkdir(parents=True, exist_ok=True)
     document = {
         "made": made,
@@ -36,9 +28,6 @@ def write(folder: Path, *, made: str, machine: dict[str, Any], outcome: Outcome,
     }
     (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     (folder / "soak.md").write_text("\n".join(_lines(made, machine, outcome, found)) + "\n", encoding="utf-8")
-    # The same figures give the same file.
-    with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
-        _plot(outcome).savefig(folder / "soak.svg", metadata={"Date": None})
 
 
 def _trends(outcome: Outcome) -> dict[str, Any]:
@@ -53,7 +42,7 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     seconds = outcome.samples[-1].second if outcome.samples else 0
     yield f"# Soak of {seconds:.0f} s, {made}: {'failed' if found else 'passed'}"
     yield ""
-    yield f"Commit {(machine['commit'] or 'unknown')[:12]}{' with changes' if machine['dirty'] else ''}, "
+    yield f"Commit {commit(machine)}, "
     yield f"{machine['machine']['processor']}, {machine['machine']['cores']} cores."
     for problem in found:
         yield ""
@@ -61,55 +50,35 @@ def _lines(made: str, machine: dict[str, Any], outcome: Outcome, found: list[str
     if still := stood_still(outcome):
         yield ""
         yield f"The machine stood still for {still:.1f} s: what failed may be its fault."
-    yield ""
-    yield "| load | |"
-    yield "|---|---|"
-    yield f"| reviews answered | {load['ok']:,} at {load['achieved_rate']:.0f}/s |"
-    yield f"| wrong, failed, shed | {load['wrong']}, {load['failed']}, {load['shed']} |"
     latency = load["latency_ms"]
-    yield f"| latency p50, p99, max, ms | {latency['p50']:.1f}, {latency['p99']:.1f}, {latency['max']:.0f} |"
-    yield f"| dials | {load['dials']:,} |"
+    percentiles = ", ".join(f"{latency[name]:.1f}" for name in ("p50", "p99", "max"))
     wrong, failed = len(outcome.probe_wrong), len(outcome.probe_failed)
-    yield f"| verdicts probed across reloads, wrong, failed | {outcome.probe_reviews:,}, {wrong}, {failed} |"
     due, dropped = outcome.reviews_counted, outcome.lines_dropped
-    yield f"| log lines of reviews, due, dropped | {outcome.reviews_logged:,}, {due:,.0f}, {dropped:.0f} |"
-    yield f"| exit code | {outcome.exit_code} |"
-    yield ""
-    yield "| over the second half | growth, 95 % interval | allowed |"
-    yield "|---|---|---|"
-    for name, each in _trends(outcome).items():
-        low, likeliest, high = each.growth
-        yield f"| {name} | {likeliest:+.2f} ({low:+.2f} to {high:+.2f}) | {MOST_GROWTH[name]:g} |"
-    yield ""
-    yield "| without clients | before | after |"
-    yield "|---|---|---|"
-    for name, _ in PLOTTED:
-        yield f"| {name} | {getattr(outcome.before, name):g} | {getattr(outcome.after, name):g} |"
-    yield ""
-    yield "| fault | times | seconds | problems |"
-    yield "|---|---|---|---|"
-    for name in dict.fromkeys(fault["name"] for fault in outcome.faults):
-        each_time = [fault for fault in outcome.faults if fault["name"] == name]
+    rows = (
+        ("reviews answered", f"{load['ok']:,} at {load['achieved_rate']:.0f}/s"),
+        ("wrong, failed, shed", f"{load['wrong']}, {load['failed']}, {load['shed']}"),
+        ("latency p50, p99, max, ms", percentiles),
+        ("dials", f"{load['dials']:,}"),
+        ("verdicts probed across reloads, wrong, failed", f"{outcome.probe_reviews:,}, {wrong}, {failed}"),
+        ("log lines of reviews, due, dropped", f"{outcome.reviews_logged:,}, {due:,.0f}, {dropped:.0f}"),
+        ("exit code", outcome.exit_code),
+    )
+    yield from table(("load", ""), rows)
+    growths = (
+        (name, "{1:+.2f} ({0:+.2f} to {2:+.2f})".format(*each.growth), f"{MOST_GROWTH[name]:g}")
+        for name, each in _trends(outcome).items()
+    )
+    yield from table(("over the second half", "growth, 95 % interval", "allowed"), growths)
+    held = (
+        (name, f"{getattr(outcome.before, name):g}", f"{getattr(outcome.after, name):g}")
+        for name in RESOURCES
+    )
+    yield from table(("without clients", "before", "after"), held)
+    yield from table(("fault", "times", "seconds", "problems"), _faults(outcome.faults))
+
+
+def _faults(faults: Sequence[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for name in dict.fromkeys(fault["name"] for fault in faults):
+        each_time = [fault for fault in faults if fault["name"] == name]
         took = sum(fault["end"] - fault["begin"] for fault in each_time) / len(each_time)
-        yield f"| {name} | {len(each_time)} | {took:.1f} | {sum(1 for f in each_time if f['problem'])} |"
-    yield ""
-    yield "![what it held over the run](soak.svg)"
-
-
-def _value(sample: Sample, name: str) -> float:
-    return float(getattr(sample.held, name)) if name else sample.livez_ms
-
-
-def _plot(outcome: Outcome) -> Figure:
-    figure = Figure(figsize=(9, 10), layout="constrained")
-    axes = figure.subplots(len(PLOTTED) + 1, 1, sharex=True)
-    seconds = [sample.second for sample in outcome.samples]
-    for axis, (name, label) in zip(axes, (*PLOTTED, ("", "/livez, ms")), strict=True):
-        axis.plot(seconds, [_value(sample, name) for sample in outcome.samples], linewidth=1)
-        axis.set_ylabel(label)
-        axis.set_ylim(bottom=0)
-        axis.grid(visible=True, alpha=0.3)
-        for number, fault in enumerate(outcome.faults):
-            axis.axvspan(fault["begin"], fault["end"], color=f"C{1 + number % 8}", alpha=0.12, linewidth=0)
-    axes[-1].set_xlabel("seconds; shaded: one fault each")
-    return figure
+        yield name, len(each_time), f"{took:.1f}", sum(1 for fault in each_time if fault["problem"])

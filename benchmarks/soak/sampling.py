@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from benchmarks.soak.process import Held, Server
+from benchmarks.soak.process import Held, WatchedServer
 
 INTERVAL_SECONDS: Final = 1.0
 
@@ -32,7 +32,7 @@ class Sampler(threading.Thread):
     whole machine.
     """
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: WatchedServer) -> None:
         super().__init__(daemon=True)
         self.samples: list[Sample] = []
         self.livez: list[str] = []

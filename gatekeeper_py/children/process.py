@@ -60,14 +60,6 @@ class Observer(Protocol):
     def child_died(self, child: str, cause: Cause) -> None: ...
 
 
-class Unobserved:
-    """An ``Observer`` for programs without metrics."""
-
-    def child_runs(self, child: str, *, runs: bool) -> None: ...
-
-    def child_died(self, child: str, cause: Cause) -> None: ...
-
-
 def command(module: str, *arguments: str) -> tuple[str, ...]:
     """Return the command that runs one of our modules as a child of this process."""
     return (sys.executable, "-X", "utf8", "-m", module, str(os.getpid()), *arguments)
@@ -278,7 +270,7 @@ class ChildProcess:
     def _exited(self, code: int) -> ChildError:
         if code == -signal.SIGXCPU:
             return ChildError("cpu", f"the {self._name} process used up its processor time")
-        # Rust, in which pydantic's core is written, aborts the process when an allocation fails.
+        # Rust, in which orjson is written, aborts the process when an allocation fails.
         aborted = code == -signal.SIGABRT and "memory allocation" in self.stderr_tail
         if code == OUT_OF_MEMORY or aborted:
             return ChildError("memory", f"the {self._name} process used up its memory")

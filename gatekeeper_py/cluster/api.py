@@ -1,10 +1,10 @@
-"""The JSON client for the API server: read, list, create, replace, delete, and watch for changes."""
+"""The JSON client for the API server: read, list, create, replace and delete."""
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -13,6 +13,7 @@ import orjson
 from aiohttp import hdrs
 
 from gatekeeper_py.cluster.errors import ApiError, failure_of
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.core.images.reference import escape
 
 OBJECT_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_connect=10.0, sock_read=20.0)
@@ -20,10 +21,6 @@ OBJECT_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_con
 LIST_TIMEOUT: Final = aiohttp.ClientTimeout(total=120.0, connect=10.0, sock_connect=10.0, sock_read=70.0)
 """Time limits for pages of large lists. A page of 500 Pods has some MiB; the total of 120 s allows for slow
 links. With API Priority and Fairness, up to a minute may pass before the first byte arrives."""
-
-WATCH_SECONDS: Final = 300
-SILENCE_SECONDS: Final = 70.0
-"""The API server sends a bookmark each minute, so a watch silent for longer is dead."""
 
 MAX_PAUSE_SECONDS: Final = 30.0
 """Longest pause before a retry, even when the server asks for a longer one."""
@@ -33,21 +30,20 @@ MAX_MESSAGE: Final = 400
 _BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
-class HttpSession(Protocol):
-    """A session with an API server; ``session.Session`` is one."""
+class KubernetesApi(Protocol):
+    """The requests of the product to an API server, as ``ApiClient`` makes them."""
 
-    async def request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-        *,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-    ) -> aiohttp.ClientResponse: ...
+    async def get(self, path: str) -> dict[str, Any] | None: ...
 
-    async def close(self) -> None: ...
+    async def text(self, path: str) -> str: ...
+
+    async def create(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def post(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def delete(self, path: str) -> None: ...
 
 
 class ApiClient:
@@ -131,26 +127,6 @@ class ApiClient:
         except ApiError as problem:
             if not problem.absent:
                 raise
-
-    async def changes(self, path: str, name: str) -> AsyncGenerator[None, None]:
-        """Yield whenever an object of a collection changes, until the watch ends.
-
-        ``name`` limits the watch to one object; an empty name covers the collection. The content is not
-        returned: the caller reads the objects that it needs.
-        """
-        query = {"watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(WATCH_SECONDS)}
-        if name:
-            query["fieldSelector"] = f"metadata.name={name}"
-        limits = aiohttp.ClientTimeout(total=None, connect=10.0, sock_connect=10.0, sock_read=SILENCE_SECONDS)
-        response = await self._send("GET", path, query, None, "application/json", limits)
-        try:
-            async for chunk in response.content.iter_any():
-                if not chunk.startswith(b'{"type":"BOOKMARK"') or chunk.count(b"\n") > 1:
-                    yield
-        except _BROKEN as problem:
-            raise ApiError("GET", path, 0, failure_of(problem).text) from None
-        finally:
-            response.close()
 
     async def close(self) -> None:
         """Close the session; the next request makes a new one."""

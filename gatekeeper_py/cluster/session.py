@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import aiohttp
 from aiohttp import hdrs
@@ -20,6 +20,23 @@ from gatekeeper_py.settings import SettingsError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration
+
+
+class HttpSession(Protocol):
+    """A session with an API server; ``Session`` is one."""
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str],
+        limits: aiohttp.ClientTimeout,
+        *,
+        body: bytes | None = None,
+        content_type: str = "application/json",
+    ) -> aiohttp.ClientResponse: ...
+
+    async def close(self) -> None: ...
 
 
 class Session:
@@ -51,15 +68,6 @@ class Session:
             headers={hdrs.USER_AGENT: f"gatekeeper-py/{__version__}", hdrs.ACCEPT: "application/json"},
         )
 
-    async def get(
-        self, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
-    ) -> aiohttp.ClientResponse:
-        """Return the response once its headers have arrived; the caller closes it.
-
-        Raises aiohttp's errors, ``TimeoutError``, and ``SettingsError`` when the token cannot be read.
-        """
-        return await self.request("GET", path, query, limits)
-
     async def request(
         self,
         method: str,
@@ -70,7 +78,11 @@ class Session:
         body: bytes | None = None,
         content_type: str = "application/json",
     ) -> aiohttp.ClientResponse:
-        """Like ``get``, with any method; ``body`` is sent as ``content_type``."""
+        """Return the response once its headers have arrived; the caller closes it.
+
+        ``body`` is sent as ``content_type``. Raises aiohttp's errors, ``TimeoutError``, and ``SettingsError``
+        when the token cannot be read.
+        """
         headers = await self._headers()
         if body is not None:
             headers[hdrs.CONTENT_TYPE] = content_type

@@ -67,9 +67,9 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
         raise UnreadableError(str(problem)) from None
     at_once, pause = _pace(policy)
     ignored = _Ignored()
-    service = RegistryService(ignored, directory, log=ignored, children=ignored)
+    service = RegistryService(ignored, directory, log=ignored)
     try:
-        service.use_policy(registries=policy.registries, hosts=policy.looked_up_hosts, pinned=())
+        service.use_policy(policy)
         await service.started()
         resolved: dict[Lookup, Resolution] = {}
         while True:
@@ -82,7 +82,7 @@ async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[F
                 if resolved:
                     await asyncio.sleep(pause)
                 some = lookups[start : start + at_once]
-                answers = await service.resolve(some, SECONDS)
+                answers = await service.lookups.resolve(some, SECONDS)
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
     finally:
         await service.close()
@@ -106,13 +106,15 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
 class _Ignored:
     """Ignores measurements and log events, because a command has no metrics and no log."""
 
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
+    def lookup(self, host: str, result: str, seconds: float | None) -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
     def child_runs(self, child: str, *, runs: bool) -> None: ...
 
     def child_died(self, child: str, cause: str) -> None: ...
+
+    def debug(self, event: str, **keys: Any) -> None: ...
 
     def info(self, event: str, **keys: Any) -> None: ...
 

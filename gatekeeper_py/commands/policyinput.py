@@ -36,10 +36,10 @@ from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KE
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
-from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable
+from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable, value_of
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
-from gatekeeper_py.core.policy.parse.validation import value_of
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.reporting.findings import print_findings
 
@@ -68,7 +68,7 @@ class PolicyInput:
         """Return the warnings at an instant; without a policy, there are none."""
         if self.policy is None:
             return ()
-        return tuple(self.shift.moved(finding) for finding in self.policy.lint(instant))
+        return tuple(self.shift.moved(finding) for finding in lint(self.policy, instant))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +121,7 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
         return _from_configmap(name, text, outline)
     policy, errors = _parsed(text, None, MAX_FILE_BYTES)
     if not is_ours(outline):
-        return PolicyInput(name=name, policy=None, errors=_unquoted(errors, outline), lines=(), shift=Shift())
+        return PolicyInput(name=name, policy=None, errors=unquoted(errors, outline), lines=(), shift=Shift())
     return PolicyInput(name=name, policy=policy, errors=errors, lines=lines_of(text), shift=Shift())
 
 
@@ -148,7 +148,7 @@ def usable_settings(argument: str) -> WebhookSettings:
             errors = problem.findings
     if outline is not None and not is_settings:
         wanted = f"{SETTINGS_KEY} or a ConfigMap that holds it"
-        errors = _unquoted(errors, outline, wanted=wanted, proposal="")
+        errors = unquoted(errors, outline, wanted=wanted, proposal="")
     print_findings(name, lines, errors, stderr=True)
     raise click.exceptions.Exit(2)
 
@@ -262,7 +262,7 @@ def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
     found = read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     if not lines:
-        errors = list(_unquoted(errors, outline, codes=_OF_ANY_CONFIGMAP))
+        errors = list(unquoted(errors, outline, codes=_OF_ANY_CONFIGMAP))
     if found.text is None:
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=Shift())
     shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
@@ -322,7 +322,7 @@ def _located(outline: Outline, finding: Finding) -> Finding:
     return dataclasses.replace(finding, line=mark.line, column=mark.column)
 
 
-def _unquoted(
+def unquoted(
     errors: Iterable[Finding],
     outline: Outline,
     *,

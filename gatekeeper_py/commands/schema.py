@@ -24,5 +24,5 @@ def schema(document: Literal["policy", "test", "webhooks"]) -> None:
     elif document == "test":
         from gatekeeper_py.commands.testfile import test_schema as found  # noqa: PLC0415
     else:
-        from gatekeeper_py.core.policy.parse.schema import json_schema as found  # noqa: PLC0415
+        from gatekeeper_py.core.policy.parse.document import json_schema as found  # noqa: PLC0415
     click.echo(json.dumps(found(), indent=2))

@@ -124,15 +124,16 @@ def serve(
     """
     try:
         checked.check_sources(options["policy"], options["configmap"])
-        tls = checked.build_tls(
+        tls = checked.TlsSettings(
             cert=tls_cert,
             key=tls_key,
-            self_signed=tls_self_signed,
             hostnames=tls_hostname,
             ca_out=tls_ca_out,
             client_ca=client_ca,
             client_names=client_name,
-            policy_is_file=options["policy"] is not None,
+        )
+        tls = checked.check_tls(
+            tls, self_signed=tls_self_signed, policy_is_file=options["policy"] is not None
         )
         return run(checked.Settings(**options, tls=tls, log_format=usable_log_format(log_format)))
     except checked.SettingsError as problem:

@@ -15,7 +15,7 @@ from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.yaml12 import Yaml12Loader
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError, RuleEntry
+from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.inventory.suggestion import NOTHING, By, Group, Suggestion
 from gatekeeper_py.live import CacheCounts, Snapshot
@@ -163,11 +163,11 @@ def _check(base: Policy, text: str, patterns: list[str]) -> None:
     except PolicyError:
         document = None
     old = base.document
-    added: list[RuleEntry] = [] if document is None else list(document.allow[len(old.allow) :])
+    added = () if document is None else document.allow[len(old.allow) :]
     if document is None or (
         dataclasses.replace(document, allow=document.allow[: len(old.allow)])
         != dataclasses.replace(old, mode=document.mode)
-        or [entry.image.text for entry in added] != patterns
+        or [rule.pattern.text for rule in added] != patterns
     ):
         raise UnreadableError(
             "cannot add rules to the base: write its allow list with one rule a line and no other layout"

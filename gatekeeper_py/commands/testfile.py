@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import dataclasses
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
-import yaml
-
-from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.commands.yaml12 import Yaml12Loader, described
+from gatekeeper_py.commands.files import decoded, read_bytes
+from gatekeeper_py.commands.policyinput import Outline, lines_of, outline_of, unquoted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
-from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
+from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.core.policy.problems import did_you_mean, listed, type_name
-from gatekeeper_py.core.policy.problems import shown as shown_value
+from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
+from gatekeeper_py.core.policy.parse.fields import (
+    Choice,
+    Field,
+    Invalid,
+    Items,
+    Reading,
+    Record,
+    Scalar,
+    read_document,
+)
+from gatekeeper_py.core.policy.parse.positions import as_findings
+from gatekeeper_py.core.policy.problems import type_name
 
 TEST_KIND: Final = "ImagePolicyTest"
 UNSET: Final = object()
 """Stands for an absent field ``rewritten``, because ``None`` stands for ``rewritten: null``: no rewrite."""
-
-IMAGE_VERDICTS: Final = ("approved", "rejected")
-MANIFEST_VERDICTS: Final = ("admitted", "warned", "rejected", "rewritten")
-REASONS: Final = ("allowed", "denied", "unlisted", "invalid")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,8 +42,8 @@ class Case:
     """
 
     number: int
-    line: int
-    name: str
+    line: int = 0
+    name: str = ""
     image: str = ""
     manifest: str = ""
     namespace: str | None = None
@@ -66,267 +71,141 @@ class CaseFile:
 
 
 def read_tests(argument: str) -> CaseFile:
-    """Read and parse a file. Raises ``UnreadableError`` when the file is too large or is not YAML text."""
+    """Read and parse a file. Raises ``UnreadableError`` when the file is too large or is not text."""
     name, content = read_bytes(argument, MAX_FILE_BYTES)
     text = decoded(name, content)
-    reader = _Reader()
-    try:
-        root = yaml.compose(text, Loader=Yaml12Loader)
-        if not _is_tests(root):
-            return CaseFile(name=name, lines=(), policy="", cases=(), errors=(_NO_TESTS,))
-        policy, cases = reader.document(root)
-    except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not YAML{described(problem)}") from None
-    except RecursionError:
-        raise UnreadableError(f"{name}: nested too deeply") from None
-    return CaseFile(
-        name=name,
-        lines=tuple(text.replace("\r\n", "\n").split("\n")),
-        policy=policy,
-        cases=tuple(cases),
-        errors=tuple(reader.findings),
-    )
-
-
-class _Reader:
-    """Reads nodes strictly, and collects every problem."""
-
-    def __init__(self) -> None:
-        self.findings: list[Finding] = []
-
-    def document(self, root: yaml.MappingNode) -> tuple[str, list[Case]]:
-        fields = self._mapping(root, "", ("apiVersion", "kind", "policy", "cases"))
-        for key, expected in (("apiVersion", API_VERSION), ("kind", TEST_KIND)):
-            value = self._text(fields, key, "", required=root)
-            if value and value != expected:
-                self._add("bad-value", key, fields[key], f"must be {expected}, not {shown_value(value)}")
-        policy = self._text(fields, "policy", "", required=root)
-        cases = fields.get("cases")
-        if cases is None:
-            self._add("missing-field", "cases", root, "the field is required")
-            return policy, []
-        if not isinstance(cases, yaml.SequenceNode) or not cases.value:
-            what = "an empty list" if isinstance(cases, yaml.SequenceNode) else _type(cases)
-            self._add("wrong-type", "cases", cases, f"must be a list with at least one case, not {what}")
-            return policy, []
-        return policy, [case for number, node in enumerate(cases.value) for case in self._case(number, node)]
-
-    def _case(self, number: int, node: yaml.Node) -> Iterator[Case]:
-        path = f"cases[{number}]"
-        if not isinstance(node, yaml.MappingNode):
-            self._add("wrong-type", path, node, f"must be a mapping, not {_type(node)}")
-            return
-        before = len(self.findings)
-        keys = {key.value for key, _ in node.value}
-        of_manifest = "manifest" in keys and "image" not in keys
-        fields = self._mapping(node, path, MANIFEST_FIELDS if of_manifest else IMAGE_FIELDS)
-        subject = self._text(
-            fields, "manifest" if of_manifest else "image", path, required=node, empty=not of_manifest
-        )
-        verdicts = MANIFEST_VERDICTS if of_manifest else IMAGE_VERDICTS
-        expect = self._text(fields, "expect", path, required=node, among=verdicts)
-        mode = self._text(fields, "mode", path, among=MODES)
-        rewritten: Any = UNSET
-        if "rewritten" in fields:
-            rewritten = None if _is_null(fields["rewritten"]) else self._text(fields, "rewritten", path)
-        case = Case(
-            number=number,
-            line=node.start_mark.line + 1,
-            name=self._text(fields, "name", path) or subject,
-            image="" if of_manifest else subject,
-            manifest=subject if of_manifest else "",
-            namespace=self._namespace(fields, path),
-            mode=mode if mode in MODES else None,
-            at=self._instant(fields, path),
-            expect=expect,
-            reason=self._text(fields, "reason", path, among=REASONS) or None,
-            rewritten=rewritten,
-            images=self._images(fields, path),
-        )
-        if len(self.findings) == before:
-            yield case
-
-    def _namespace(self, fields: dict[str, yaml.Node], path: str) -> str | None:
-        name = self._text(fields, "namespace", path)
-        if name and not NAMESPACE_NAME.fullmatch(name):
-            problem = f"{escape(name, 60)} is not a valid namespace name"
-            self._add("invalid-namespace", _join(path, "namespace"), fields["namespace"], problem)
-        return name or None
-
-    def _mapping(self, node: yaml.MappingNode, path: str, known: tuple[str, ...]) -> dict[str, yaml.Node]:
-        fields: dict[str, yaml.Node] = {}
-        for key, value in node.value:
-            name = key.value if isinstance(key, yaml.ScalarNode) else ""
-            if name not in known:
-                proposal = did_you_mean(name, known) or f"the fields are {listed(known)}"
-                self._add("unknown-field", _join(path, name[:60]), key, "unknown field", proposal)
-            elif name in fields:
-                self._add("duplicate-key", _join(path, name), key, "the field is given twice")
-            else:
-                fields[name] = value
-        return fields
-
-    def _text(
-        self,
-        fields: Mapping[str, yaml.Node],
-        key: str,
-        path: str,
-        *,
-        required: yaml.Node | None = None,
-        empty: bool = False,
-        among: tuple[str, ...] = (),
-    ) -> str:
-        """Return the value of a text field; empty if the field is absent or invalid.
-
-        If the field is required, ``required`` is the mapping that must contain the field. ``empty`` allows
-        empty text.
-        """
-        node = fields.get(key)
-        if node is None:
-            if required is not None:
-                self._add("missing-field", _join(path, key), required, "the field is required")
-            return ""
-        if not isinstance(node, yaml.ScalarNode) or node.tag != _TEXT or not (node.value or empty):
-            what = "empty" if isinstance(node, yaml.ScalarNode) and node.tag == _TEXT else _type(node)
-            self._add("wrong-type", _join(path, key), node, f"must be text, not {what}")
-            return ""
-        value = str(node.value)
-        if among and value not in among:
-            message = f"must be {listed(among)}, not {shown_value(value)}"
-            self._add("bad-value", _join(path, key), node, message, did_you_mean(value, among))
-        return value
-
-    def _instant(self, fields: Mapping[str, yaml.Node], path: str) -> datetime | None:
-        text = self._text(fields, "at", path)
-        try:
-            return parse_instant(text) if text else None
-        except ValueError as problem:
-            self._add("bad-value", _join(path, "at"), fields["at"], str(problem))
-            return None
-
-    def _images(self, fields: Mapping[str, yaml.Node], path: str) -> tuple[str, ...] | None:
-        node = fields.get("images")
-        if node is None:
-            return None
-        if not isinstance(node, yaml.SequenceNode):
-            self._add("wrong-type", _join(path, "images"), node, f"must be a list, not {_type(node)}")
-            return None
-        items = {str(index): item for index, item in enumerate(node.value)}
-        return tuple(self._text(items, index, _join(path, "images")) for index in items)
-
-    def _add(self, code: str, path: str, node: yaml.Node | None, message: str, proposal: str = "") -> None:
-        if len(self.findings) >= MAX_FINDINGS:
-            return
-        line, column = (1, 1) if node is None else (node.start_mark.line + 1, node.start_mark.column + 1)
-        self.findings.append(
-            Finding(
-                severity="error",
-                code=code,
-                path=path,
-                line=line,
-                column=column,
-                message=message,
-                proposal=proposal,
-            )
-        )
-
-
-_TEXT: Final = "tag:yaml.org,2002:str"
-_COMMON: Final = ("name", "namespace", "mode", "at", "expect")
-IMAGE_FIELDS: Final = ("image", *_COMMON, "reason", "rewritten")
-MANIFEST_FIELDS: Final = ("manifest", *_COMMON, "images")
-
-
-_NO_TESTS: Final = Finding(
-    severity="error",
-    code="wrong-type",
-    path="",
-    line=1,
-    message=f"this is not an {TEST_KIND}",
-    proposal=f"begin with apiVersion: {API_VERSION} and kind: {TEST_KIND}",
-)
-
-
-def _is_tests(root: yaml.Node | None) -> TypeGuard[yaml.MappingNode]:
-    """Return whether a document has at least the kind or the API version of a file of tests."""
-    return isinstance(root, yaml.MappingNode) and any(
-        (key.value, value.value) in {("apiVersion", API_VERSION), ("kind", TEST_KIND)}
-        for key, value in root.value
-        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode)
-    )
-
-
-def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null"
-
-
-def _type(node: yaml.Node | None) -> str:
-    if node is None or _is_null(node):
-        return type_name(None)
-    if isinstance(node, yaml.ScalarNode):
-        kinds: dict[str, object] = {_TEXT: "", "tag:yaml.org,2002:bool": True}
-        return type_name(kinds.get(node.tag, 0))
-    return type_name([] if isinstance(node, yaml.SequenceNode) else {})
-
-
-def _join(path: str, key: str) -> str:
-    if key.isdecimal():
-        return f"{path}[{key}]"
-    return f"{path}.{key}" if path else key
+    remarks = Remarks()
+    document = read_document(text, _DOCUMENT, MAX_FILE_BYTES, remarks)
+    errors = as_findings(text, remarks)
+    lines = lines_of(text)
+    if document is None and not _is_tests(outline := outline_of(text)):
+        proposal = f"begin with apiVersion: {API_VERSION} and kind: {TEST_KIND}"
+        errors = unquoted(errors, outline, wanted=f"an {TEST_KIND}", proposal=proposal)
+        lines = ()
+    policy, cases = document or ("", ())
+    return CaseFile(name=name, lines=lines, policy=policy, cases=cases, errors=errors)
 
 
 def test_schema() -> dict[str, Any]:
     """Return the JSON Schema of a file of tests, for editors."""
-    text: dict[str, Any] = {"type": "string", "minLength": 1}
-
-    def case(subject: str, verdicts: tuple[str, ...], fields: tuple[str, ...], more: dict[str, Any]) -> Any:
-        known = {
-            "name": text | {"description": "What the case is about. Default: the image or the manifest."},
-            "namespace": text
-            | {"description": "The namespace of the Pod. Default: none; in a manifest, its own."},
-            "mode": {"enum": list(MODES), "description": "Replaces the policy's mode."},
-            "at": text | {"description": "Judge at this date or RFC 3339 time. Default: now."},
-            "expect": {"enum": list(verdicts)},
-            **more,
-        }
-        return {
-            "type": "object",
-            "properties": {name: known[name] for name in fields},
-            "required": [subject, "expect"],
-            "additionalProperties": False,
-        }
-
-    of_image: dict[str, Any] = {
-        "image": {"type": "string", "description": "The image, as a Pod names it."},
-        "reason": {"enum": list(REASONS)},
-        "rewritten": {
-            "type": ["string", "null"],
-            "description": "The name on a mirror; null: not rewritten.",
-        },
-    }
-    of_manifest: dict[str, Any] = {
-        "manifest": text | {"description": "A file of objects, relative to this file."},
-        "images": {"type": "array", "items": text, "description": "All images of the objects as stored."},
-    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": TEST_KIND,
-        "type": "object",
-        "properties": {
-            "apiVersion": {"const": API_VERSION},
-            "kind": {"const": TEST_KIND},
-            "policy": text | {"description": "The policy file, relative to this file."},
-            "cases": {
-                "type": "array",
-                "minItems": 1,
-                "items": {
-                    "oneOf": [
-                        case("image", IMAGE_VERDICTS, IMAGE_FIELDS, of_image),
-                        case("manifest", MANIFEST_VERDICTS, MANIFEST_FIELDS, of_manifest),
-                    ]
-                },
-            },
-        },
-        "required": ["apiVersion", "kind", "policy", "cases"],
-        "additionalProperties": False,
+        **_DOCUMENT.schema(),
     }
+
+
+def _is_tests(outline: Outline) -> bool:
+    """Return whether a document has at least the kind or the API version of a file of tests."""
+    return outline.text_of("kind") == TEST_KIND or outline.text_of("apiVersion") == API_VERSION
+
+
+def _filled(text: str) -> str:
+    if not text:
+        raise Invalid("must be text, not empty", code="wrong-type")
+    return text
+
+
+def _namespace(text: str) -> str:
+    if not NAMESPACE_NAME.fullmatch(_filled(text)):
+        raise Invalid(f"{escape(text, 60)} is not a valid namespace name", code="invalid-namespace")
+    return text
+
+
+def _rewritten(value: object) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise Invalid(f"must be text, not {type_name(value)}", code="wrong-type")
+    return None if value is None else _filled(value)
+
+
+def _text(description: str) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "description": description}
+
+
+_TEXT: Final = Scalar(parse=_filled, json={"type": "string", "minLength": 1})
+_COMMON: Final[dict[str, Field]] = {
+    "name": Scalar(parse=_filled, json=_text("What the case is about. Default: the image or the manifest.")),
+    "namespace": Scalar(
+        parse=_namespace, json=_text("The namespace of the Pod. Default: none; in a manifest, its own.")
+    ),
+    "mode": Choice(MODES, more={"description": "Replaces the policy's mode."}),
+    "at": Scalar(parse=parse_instant, json=_text("Judge at this date or RFC 3339 time. Default: now.")),
+}
+_IMAGE_CASE: Final = Record(
+    Case,
+    {
+        "image": Scalar(parse=str, json={"type": "string", "description": "The image, as a Pod names it."}),
+        **_COMMON,
+        "expect": Choice(("approved", "rejected")),
+        "reason": Choice(("allowed", "denied", "unlisted", "invalid")),
+        "rewritten": Scalar(
+            parse=_rewritten,
+            expected="",
+            json={
+                "type": ["string", "null"],
+                "description": "The name on a mirror; null: not rewritten.",
+            },
+        ),
+    },
+    required=("image", "expect"),
+)
+_MANIFEST_CASE: Final = Record(
+    Case,
+    {
+        "manifest": Scalar(parse=_filled, json=_text("A file of objects, relative to this file.")),
+        **_COMMON,
+        "expect": Choice(("admitted", "warned", "rejected", "rewritten")),
+        "images": Items(item=_TEXT, more={"description": "All images of the objects as stored."}),
+    },
+    required=("manifest", "expect"),
+)
+
+
+def _check(reading: Reading, found: dict[str, Any]) -> None:
+    """Check what depends on whether the subject of a case is an image or a manifest."""
+    of_manifest = "manifest" in found and "image" not in found
+    fields = (_MANIFEST_CASE if of_manifest else _IMAGE_CASE).fields
+    for key in found.keys() - fields.keys() - {"number"}:
+        reading.unknown_field(key, tuple(fields), below=(key,))
+    subject = "manifest" if of_manifest else "image"
+    if subject not in found:
+        reading.missing(subject)
+    verdicts, verdict = fields["expect"], found.get("expect", UNKNOWN)
+    if isinstance(verdicts, Choice) and verdict is not UNKNOWN and verdict not in verdicts.values:
+        verdicts.refuse(reading, verdict, below=("expect",))
+    found.setdefault("name", found.get(subject))
+
+
+class _Case:
+    """A case: it has the fields of a case of an image or those of a case of a manifest."""
+
+    _either: Final = Record(
+        Case,
+        {**_IMAGE_CASE.fields, **_MANIFEST_CASE.fields, "expect": _TEXT},
+        required=("expect",),
+        numbered="number",
+        check=_check,
+    )
+
+    def read(self, reading: Reading, node: Node) -> Any:
+        case = self._either.read(reading, node)
+        return case if case is UNKNOWN else dataclasses.replace(case, line=node.mark.line)
+
+    def schema(self) -> dict[str, Any]:
+        return {"oneOf": [_IMAGE_CASE.schema(), _MANIFEST_CASE.schema()]}
+
+
+def _document(*, policy: str, cases: tuple[Case, ...], **_constants: str) -> tuple[str, tuple[Case, ...]]:
+    return policy, cases
+
+
+_DOCUMENT: Final = Record(
+    _document,
+    {
+        "apiVersion": Choice((API_VERSION,)),
+        "kind": Choice((TEST_KIND,)),
+        "policy": Scalar(parse=_filled, json=_text("The policy file, relative to this file.")),
+        "cases": Items(item=_Case(), at_least=1),
+    },
+    required=("apiVersion", "kind", "policy", "cases"),
+)

@@ -4,45 +4,41 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 from collections.abc import Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
+from gatekeeper_py.children.process import Cause
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.control.alarms import Alarm, Alarms
+from gatekeeper_py.cluster.watch import ListWatch, Timing
+from gatekeeper_py.control import enforcement
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import DesiredState
-from gatekeeper_py.control.enforcement import evidence
-from gatekeeper_py.control.enforcement.apiservers import ApiServers
-from gatekeeper_py.control.enforcement.prover import Prover
+from gatekeeper_py.control.enforcement import ApiServers, Prover
 from gatekeeper_py.control.events import Events
-from gatekeeper_py.control.fastpath import dry_run
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS
-from gatekeeper_py.control.fastpath.probe import RemovalProbe
+from gatekeeper_py.control.fastpath.probe import RemovalProbe, dry_run
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
 from gatekeeper_py.control.installation import Installation
-from gatekeeper_py.control.loop import Controller
+from gatekeeper_py.control.loop import Alarms, Controller
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
-from gatekeeper_py.control.policy import PolicyFollower, PolicyParser, fan_out
-from gatekeeper_py.control.reconcile import Passes
-from gatekeeper_py.control.removal import Removal
+from gatekeeper_py.control.policy import KnownPolicy, PolicyFollower
+from gatekeeper_py.control.reconcile import Alarm, Passes
+from gatekeeper_py.control.removal import remove
 from gatekeeper_py.control.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.control.webhooks.file import SettingsFile
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.serving.listener import Listener, log_evictions
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
 
@@ -53,13 +49,13 @@ MAX_HEALTH_CONNECTIONS: Final = 100
 ONCE_SECONDS: Final = 300.0
 """How long ``--once`` waits for the webhook to be armed."""
 
+ONCE_RETRY_SECONDS: Final = 1.0
+
 EXIT_INTERRUPTED: Final = 130
 
-WATCH_RETRY_SECONDS: Final = 2.0
-"""Pause before an object is watched again. The pass that runs each minute covers changes missed meanwhile."""
-
-ERRORS: Final = (ApiError, LookupError)
-"""Exceptions for a failed request to the API server, and for an owner that was deleted during a pass."""
+WATCH_TIMING: Final = Timing(first_pause=2.0, longest_pause=3.0)
+"""After a failure, an object is listed again in 2 to 3 s. The pass that runs each minute covers changes
+missed meanwhile."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,15 +107,11 @@ async def _remove(installation: Installation, process: Process, cluster: Cluster
     Return 0 when they are gone, 2 if that takes too long, 130 if the process is stopped first.
     """
     api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
-    removal = Removal(
-        api,
-        installation.owner_path,
-        (VALIDATING_PATH, MUTATING_PATH),
-        log=process.log,
-        errors=ERRORS,
-    )
+    paths = (VALIDATING_PATH, MUTATING_PATH)
     try:
-        return await _until_stopped(removal.run(), process.stop)
+        return await _until_stopped(
+            remove(api, installation.owner_path, paths, log=process.log), process.stop
+        )
     finally:
         await api.close()
 
@@ -139,6 +131,14 @@ async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -
     return EXIT_INTERRUPTED
 
 
+class _Unobserved:
+    """Receives the starts and ends of the parser process. A death is logged, and raises an alarm."""
+
+    def child_runs(self, child: str, *, runs: bool) -> None: ...
+
+    def child_died(self, child: str, cause: Cause) -> None: ...
+
+
 class _Control:
     """The controller's parts, and the order in which they start and stop."""
 
@@ -152,22 +152,26 @@ class _Control:
         self._api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
         self._passes = Passes(self._api, self._installation, settings.certificates)
         self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
-        self._parser = PolicyParser(keep=settings.fast_path)
-        self._policy = PolicyFollower(
-            self._parser, on_changed=self._changed, log=self._log, judge=self._rejects_valid_probes
-        )
         self._fast_path = self._build_fast_path() if settings.fast_path else None
+        self._parser = Parser(log=self._log, observer=_Unobserved())
+        self._policy = PolicyFollower(
+            self._parser,
+            on_changed=self._changed,
+            on_arrived=self._policy_arrived,
+            on_known=self._policy_known,
+            log=self._log,
+            judge=self._rejects_valid_probes,
+        )
         self._controller = Controller(
             self._passes,
             self._desired_state,
             alarms=Alarms(self._metrics, self._log),
-            events=Events(self._api, self._installation, log=self._log, errors=ERRORS),
-            observer=self._metrics,
+            events=Events(self._api, self._installation, log=self._log),
+            metrics=self._metrics,
             log=self._log,
-            errors=ERRORS,
             problems=self._problems,
             refused=lambda: (self._installation.policy.name, self._policy.refused),
-            fast_path=self._fast_path,
+            check_conditions=self._conditions_differ,
         )
         namespace = settings.probe_namespace
         self._prover = None if namespace is None else self._build_prover(namespace)
@@ -182,6 +186,7 @@ class _Control:
             if self._fast_path is not None:
                 await self._fast_path.shut_down()
             await self._controller.shut_down()
+            await self._parser.close()
             await self._api.close()
 
     def _desired_state(self) -> DesiredState:
@@ -207,7 +212,9 @@ class _Control:
         source = self._source()
         try:
             async with asyncio.timeout(ONCE_SECONDS), aclosing(source.deliveries()) as deliveries:
-                await self._policy.take(await anext(deliveries))
+                delivery = await anext(deliveries)
+                while not await self._policy.take(delivery):  # noqa: ASYNC110 - a pause between attempts
+                    await asyncio.sleep(ONCE_RETRY_SECONDS)
         except TimeoutError:
             return False
         return await self._controller.run_once(ONCE_SECONDS)
@@ -222,7 +229,7 @@ class _Control:
         listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(EvictionLog(self._log).write, "health"),
+            on_evicted=log_evictions(self._log, "health"),
         )
         address = self._settings.health_listen
         try:
@@ -243,6 +250,8 @@ class _Control:
                 *((each.collection, each.name) for each in self._passes.configurations.templates),
             ]
             tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
+            if self._fast_path is not None:
+                tasks.append(group.create_task(self._fast_path.run()))
             if self._prover is not None:
                 tasks.append(group.create_task(self._prover.run()))
             await self._stop.wait()
@@ -253,36 +262,33 @@ class _Control:
         return 0
 
     def _build_prover(self, namespace: str) -> Prover:
-        servers = ApiServers(self._cluster, self._api.get, namespace, errors=ERRORS)
+        servers = ApiServers(self._cluster, self._api, namespace)
         return Prover(
             servers.send,
             servers.addresses,
             armed=lambda: self._controller.armed,
             rejects_valid_images=lambda: self._policy.judgement,
-            observer=EnforcementMetrics(self._metrics.registry),
+            metrics=EnforcementMetrics(self._metrics.registry),
             log=self._log,
         )
 
     def _rejects_valid_probes(self, policy: Policy, now: datetime) -> bool:
-        return evidence.rejects_valid_probes(policy, self._settings.probe_namespace or "", now)
+        return enforcement.rejects_valid_probes(policy, self._settings.probe_namespace or "", now)
 
     def _build_fast_path(self) -> FastPathController:
         namespace = self._settings.probe_namespace or ""
 
-        async def probe(image: ProbeImage) -> dry_run.DryRun:
-            return await dry_run.create(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])
+        async def probe(image: ProbeImage) -> str:
+            return await dry_run(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])
 
         return FastPathController(
             self._api,
             self._passes.configurations.templates,
             self._installation.policy_path,
             RemovalProbe(probe if namespace else None, namespace, log=self._log),
-            parser=self._parser,
             expected=self._expected,
-            observer=FastPathMetrics(self._metrics.registry),
+            metrics=FastPathMetrics(self._metrics.registry),
             log=self._log,
-            errors=ERRORS,
-            status=_status,
         )
 
     def _expected(self, desired: Desired) -> bool:
@@ -302,26 +308,33 @@ class _Control:
         if self._fast_path is not None:
             self._fast_path.seen()
 
-    async def _follow_policy(self) -> None:
-        consumers = [self._policy.run]
+    def _policy_arrived(self) -> None:
         if self._fast_path is not None:
-            consumers.append(self._fast_path.run)
+            self._fast_path.expect()
+
+    def _policy_known(self, known: KnownPolicy) -> None:
+        if self._fast_path is not None:
+            self._fast_path.deliver(known)
+
+    def _conditions_differ(self) -> None:
+        if self._fast_path is not None:
+            self._fast_path.check()
+
+    async def _follow_policy(self) -> None:
         async with aclosing(self._source().deliveries()) as deliveries:
-            await fan_out(deliveries, *consumers)
+            await self._policy.run(deliveries)
 
     async def _watch(self, collection: str, name: str) -> None:
         """Watch an object, and start a pass after each change. Runs until cancelled."""
-        while True:
-            try:
-                async with aclosing(self._api.changes(collection, name)) as changes:
-                    async for _ in changes:
-                        self._changed()
-            except ApiError:
-                # Start a pass: if the API server fails, the pass logs the reason.
+        watch = ListWatch(
+            self._cluster.connect,
+            collection,
+            {"fieldSelector": f"metadata.name={name}"} if name else {},
+            read=lambda seen: None if seen.kind == "BOOKMARK" else seen,
+            # Start a pass: if the API server fails, the pass logs the reason.
+            on_failed=lambda _error, _pause: self._changed(),
+            timing=WATCH_TIMING,
+        )
+        async with aclosing(watch.results()) as changes:
+            async for _ in changes:
                 self._changed()
-            await asyncio.sleep(WATCH_RETRY_SECONDS * random.uniform(1.0, 1.5))  # noqa: S311 - not a secret
-
-
-def _status(problem: Exception) -> int:
-    """Return the HTTP status of an error, 0 when the API server did not answer."""
-    return problem.status if isinstance(problem, ApiError) else 0

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
+from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.control.webhooks import drift
-from gatekeeper_py.control.webhooks.conditions import (
+from gatekeeper_py.control.webhooks.desired import (
+    MUTATING,
     NO_CONDITIONS,
     Conditions,
+    Desired,
+    Owner,
     carries,
     found_conditions,
     without_conditions,
 )
-from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import ExtraRule, WebhookSettings
-from gatekeeper_py.control.webhooks.tampering import DELETED, Tampering, causes, tampering
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 
 ACTIVE_SECONDS: Final = 2.0
@@ -28,18 +30,6 @@ EVERYTHING: Final = WebhookSettings(
     extra_rules=(ExtraRule(api_groups=("example.com",), api_versions=("v1",), resources=("examples",)),)
 )
 """Settings with which the configurations have every webhook that we ever write."""
-
-
-class KubernetesApi(Protocol):
-    """The requests that the configurations need; every method raises the client's own errors."""
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def create(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def delete(self, path: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +61,7 @@ class Changes:
     repaired: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     details: tuple[str, ...] = ()
-    tampering: tuple[Tampering, ...] = ()
+    tampering: tuple[drift.Tampering, ...] = ()
     """Kinds of changes by somebody else; each kind at most once for each configuration."""
     registered: bool = False
     active: bool = False
@@ -86,14 +76,53 @@ class Changes:
         return bool(self.created or self.updated or self.repaired or self.removed)
 
 
+def complete(target: Target) -> tuple[Desired, Desired]:
+    """Return both configurations, with every webhook that they can have."""
+    return validating(target, EVERYTHING), mutating(target, EVERYTHING)
+
+
+def planned(
+    target: Target,
+    live: Mapping[str, dict[str, Any]],
+    desired_state: DesiredState,
+    found: Mapping[str, Desired],
+) -> list[Desired]:
+    """Return the configurations that should exist, before certificates and owner are known.
+
+    ``live`` holds those that exist, and ``found`` those that stay as they were found while the settings are
+    unknown, both by path.
+    """
+    plan = []
+    for build in (validating, mutating):
+        desired = build(target, desired_state.settings or WebhookSettings())
+        if desired.kind == MUTATING and not (
+            desired.path in live if desired_state.mutates is None else desired_state.mutates
+        ):
+            continue
+        plan.append(found.get(desired.path, desired) if desired_state.settings is None else desired)
+    return plan
+
+
+def as_found(target: Target, live: Mapping[str, dict[str, Any]]) -> dict[str, Desired]:
+    """Return, by path, each live configuration that has any of our webhooks as the desired one.
+
+    Only its Service and paths are ours.
+    """
+    kept = {
+        each.path: drift.keeping_settings(live[each.path], each)
+        for each in complete(target)
+        if each.path in live
+    }
+    return {path: desired for path, desired in kept.items() if desired is not None}
+
+
 class Configurations:
     """Reads and writes the webhook configurations of one installation."""
 
     def __init__(self, api: KubernetesApi, target: Target) -> None:
         self._api = api
         self._target = target
-        self.templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
-        """Both configurations, with every webhook that they can have."""
+        self.templates = complete(target)
         self._left: dict[str, dict[str, Any]] = {}
         """Each configuration as the last pass left it, by path."""
         self._carried: dict[str, Conditions] = {}
@@ -114,31 +143,6 @@ class Configurations:
         self._left.clear()
         self._carried.clear()
 
-    def desired(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
-        """Return the configurations that should exist."""
-        found = []
-        for template, build in zip(self.templates, (validating, mutating), strict=True):
-            current = live.get(template.path)
-            if template.kind == MUTATING and not (
-                current is not None if desired_state.mutates is None else desired_state.mutates
-            ):
-                continue
-            kept = self._kept(template, current) if desired_state.settings is None else None
-            found.append(kept or build(self._target, desired_state.settings or WebhookSettings()))
-        return found
-
-    def _kept(self, template: Desired, current: dict[str, Any] | None) -> Desired | None:
-        """Return the desired configuration while the settings are unknown: as it was first seen.
-
-        Changes that somebody makes later are repaired. Return ``None`` if no pass has seen the configuration
-        with any of our webhooks.
-        """
-        if template.path not in self._found and current is not None:
-            kept = drift.keeping_settings(current, template)
-            if kept is not None:
-                self._found[template.path] = kept
-        return self._found.get(template.path)
-
     async def apply(
         self,
         live: dict[str, dict[str, Any]],
@@ -155,13 +159,13 @@ class Configurations:
         """
         written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
         details: list[str] = []
-        kinds: list[Tampering] = []
+        kinds: list[drift.Tampering] = []
         tolerated, conditions_differ, selectors = 0, False, ""
-        desired = self.desired(live, desired_state)
+        desired = self._planned(live, desired_state)
         for each in desired:
             current = live.get(each.path)
             kept = NO_CONDITIONS
-            changed: list[Tampering] = []
+            changed: list[drift.Tampering] = []
             if current is not None and desired_state.conditions is not None:
                 kept = found_conditions(current, each.names)
             document = each.document(bundle, owner, kept)
@@ -175,7 +179,7 @@ class Configurations:
                     self._registered_at = now
                 if each.path in self._left:
                     written["repaired"].append(each.name)
-                    details.append(f"{each.name}{DELETED}")
+                    details.append(f"{each.name}{drift.DELETED}")
                     changed.append("deleted")
                 else:
                     written["created"].append(each.name)
@@ -188,9 +192,9 @@ class Configurations:
                     written[reason].append(each.name)
                     if reason == "repaired":
                         details += different
-                        changed += tampering(different)
+                        changed += drift.tampering_in(different)
                         selectors = selectors or _selector_problem(different)
-            kinds += causes(changed)
+            kinds += drift.causes(changed)
             self._left[each.path] = document
         for path in live.keys() - {each.path for each in desired}:
             await self._api.delete(path)
@@ -210,9 +214,15 @@ class Configurations:
             conditions_differ=conditions_differ,
         )
 
+    def _planned(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
+        if desired_state.settings is None:
+            # Changes that somebody makes later are repaired.
+            self._found = as_found(self._target, live) | self._found
+        return planned(self._target, live, desired_state, self._found)
+
     def _changed_conditions(
         self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
-    ) -> tuple[Tampering, ...]:
+    ) -> tuple[drift.Tampering, ...]:
         """Return ``("conditions",)`` if somebody else changed the fast path's conditions, else nothing.
 
         Somebody else changed them if the configuration carried the current conditions when it was last read,

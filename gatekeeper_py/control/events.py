@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal
 
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.webhooks.desired import API_VERSION, VALIDATING
 from gatekeeper_py.control.webhooks.templates import VALIDATING_NAME
@@ -32,14 +34,8 @@ webhook configurations could otherwise cause any number of these Events."""
 CONFIGMAP: Final = "ConfigMap"
 
 
-class KubernetesApi(Protocol):
-    """The request that recording an Event needs."""
-
-    async def post(self, path: str, document: dict[str, Any]) -> None: ...
-
-
 class Events:
-    """Records Events in the installation's namespace. ``errors`` are the client's exceptions."""
+    """Records Events in the installation's namespace."""
 
     def __init__(
         self,
@@ -47,13 +43,11 @@ class Events:
         installation: Installation,
         *,
         log: Log,
-        errors: tuple[type[Exception], ...],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._installation = installation
         self._log = log
-        self._errors = errors
         self._now = now
         self._recorded: dict[Reason, datetime] = {}
 
@@ -73,7 +67,7 @@ class Events:
             await self._api.post(
                 self._installation.events_path, self._event(reason, message, kind, name, now)
             )
-        except self._errors as problem:
+        except ApiError as problem:
             self._log.warning("event_not_recorded", reason=reason, problem=str(problem)[:300])
 
     def _event(self, reason: Reason, message: str, kind: str, name: str, now: datetime) -> dict[str, Any]:

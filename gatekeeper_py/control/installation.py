@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP
+from gatekeeper_py.control.webhooks.desired import Owner
 from gatekeeper_py.control.webhooks.templates import Target
 from gatekeeper_py.settings import ConfigMapName
 
@@ -24,6 +25,11 @@ class Installation:
     """The Deployment of the controller."""
     settings: str = SETTINGS_CONFIGMAP
     """The ConfigMap with the settings of the webhook configurations."""
+
+    def owner_of(self, uid: str) -> Owner:
+        """Return the owner of the webhook configurations, whose object has this UID."""
+        api_version = "rbac.authorization.k8s.io/v1"
+        return Owner(api_version=api_version, kind="ClusterRole", name=self.owner, uid=uid)
 
     @property
     def target(self) -> Target:

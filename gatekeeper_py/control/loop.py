@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final, get_args
 
-from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.configurations import DesiredState
-from gatekeeper_py.control.events import CONFIGMAP, Reason
-from gatekeeper_py.control.reconcile import Report
+from gatekeeper_py.control.events import CONFIGMAP, Events
+from gatekeeper_py.control.metrics import ControlMetrics
+from gatekeeper_py.control.reconcile import PASS_ERRORS, Alarm, Passes, Report
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME
 from gatekeeper_py.core.policy.instant import format_instant
@@ -31,40 +31,31 @@ STALE_SECONDS: Final = 300.0
 """The controller is not ready if no pass completed for this long. Five passes are due in that time."""
 
 
-class Passes(Protocol):
-    """Runs single passes. ``reconcile.Passes`` is the implementation."""
+class Alarms:
+    """Alarms are conditions that need attention, logged when they begin and when they end.
 
-    async def run(self, desired_state: DesiredState, now: datetime) -> Report: ...
+    Call ``update`` after each check of the conditions.
+    """
 
-    async def shut_down(self) -> bool: ...
+    def __init__(self, metrics: ControlMetrics, log: Log) -> None:
+        self._metrics = metrics
+        self._log = log
+        self._active: dict[Alarm, str] = {}
+        for what in get_args(Alarm):
+            metrics.alarm(what, active=False)
 
-
-class Observer(Protocol):
-    """Receives the outcome of each pass, for metrics."""
-
-    def reconciled(self, report: Report) -> None: ...
-
-    def failed(self) -> None: ...
-
-    def paused(self) -> None: ...
-
-
-class Recorder(Protocol):
-    """Records Kubernetes Events."""
-
-    async def record(self, reason: Reason, message: str, *, kind: str = ..., name: str = ...) -> None: ...
-
-
-class AlarmBoard(Protocol):
-    """Receives the problems of some alarms; an empty text ends an alarm."""
-
-    def update(self, problems: Mapping[Alarm, str]) -> None: ...
-
-
-class FastPath(Protocol):
-    """Keeps match conditions in the configurations. ``check`` makes it compare them again."""
-
-    def check(self) -> None: ...
+    def update(self, problems: Mapping[Alarm, str]) -> None:
+        """Set the problems of some alarms; an empty text ends an alarm. Other alarms do not change."""
+        for what, problem in problems.items():
+            was_active = what in self._active
+            if problem:
+                self._active[what] = problem
+                if not was_active:
+                    self._log.warning("alarm", what=what, problem=problem[:500])
+            elif was_active:
+                del self._active[what]
+                self._log.info("alarm_ended", what=what)
+            self._metrics.alarm(what, active=bool(problem))
 
 
 class Controller:
@@ -72,8 +63,8 @@ class Controller:
 
     ``desired_state`` returns the current desired state of the configurations. ``problems`` returns the alarms
     of other parts. ``refused`` returns the name of the policy's ConfigMap, and why its policy is refused;
-    the reason is empty if the policy is accepted. ``errors`` are the exceptions that the client raises for a
-    request that failed.
+    the reason is empty if the policy is accepted. ``check_conditions`` is
+    called when a configuration carries other match conditions than those of the fast path.
     """
 
     def __init__(
@@ -81,14 +72,13 @@ class Controller:
         passes: Passes,
         desired_state: Callable[[], DesiredState],
         *,
-        alarms: AlarmBoard,
-        events: Recorder,
-        observer: Observer,
+        alarms: Alarms,
+        events: Events,
+        metrics: ControlMetrics,
         log: Log,
-        errors: tuple[type[Exception], ...],
         problems: Callable[[], Mapping[Alarm, str]] = dict,
         refused: Callable[[], tuple[str, str]] = lambda: ("", ""),
-        fast_path: FastPath | None = None,
+        check_conditions: Callable[[], None] = lambda: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -98,13 +88,12 @@ class Controller:
         self._desired_state = desired_state
         self._alarms = alarms
         self._events = events
-        self._observer = observer
+        self._metrics = metrics
         self._log = log
-        self._errors = errors
         self._problems = problems
         self._refused = refused
         self._last_refused = ""
-        self._fast_path = fast_path
+        self._check_conditions = check_conditions
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
@@ -160,10 +149,10 @@ class Controller:
         """Run one pass; return the seconds until the next pass is due."""
         try:
             report = await self._passes.run(self._desired_state(), self._now())
-        except self._errors as problem:
+        except PASS_ERRORS as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1
-            self._observer.failed()
+            self._metrics.failed()
             self._alarms.update(self._problems())
             self._log.warning("reconcile_failed", problem=str(problem)[:500], retry_seconds=pause)
             return pause
@@ -177,17 +166,17 @@ class Controller:
         try:
             if await self._passes.shut_down():
                 self._log.info("disarmed", reason="the installation is being removed")
-        except self._errors as problem:
+        except PASS_ERRORS as problem:
             # The garbage collector deletes them when their owner is deleted.
             self._log.warning("disarm_failed", problem=str(problem)[:500])
 
     async def _report(self, report: Report) -> None:
         """Log and count what changed since the last pass, and record Events."""
         last, self._last = self._last, report
-        self._observer.reconciled(report)
+        self._metrics.reconciled(report)
         self._alarms.update({**report.alarms, **self._problems()})
-        if report.changes.conditions_differ and self._fast_path is not None:
-            self._fast_path.check()
+        if report.changes.conditions_differ:
+            self._check_conditions()
         if report.change:
             self._log.info("certificate_step", step=report.change)
         await self._report_refused()
@@ -208,7 +197,7 @@ class Controller:
         before = None if last is None else last.pause
         until, problem = report.pause.until, report.pause.problem
         if until is not None and (before is None or before.until != until):
-            self._observer.paused()
+            self._metrics.paused()
             self._log.warning("paused", until=format_instant(until))
             await self._events.record(
                 "Paused",

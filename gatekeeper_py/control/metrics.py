@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Final, Literal, get_args
 
 from prometheus_client import (
@@ -15,15 +16,19 @@ from prometheus_client import (
 )
 
 from gatekeeper_py.control import certificates
-from gatekeeper_py.control.alarms import Alarm
-from gatekeeper_py.control.enforcement.evidence import Outcome
-from gatekeeper_py.control.fastpath.reconcile import Change
-from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.tampering import TAMPERINGS
+from gatekeeper_py.control.reconcile import Alarm, Report
+from gatekeeper_py.control.webhooks.drift import TAMPERINGS
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
 from gatekeeper_py.core.compile.fastpath import Endpoint
 
 PREFIX: Final = "gatekeeper_py_control"
+
+Outcome = Literal["enforced", "not_enforced", "unreachable"]
+"""The result of a probe for one API server. ``not_enforced`` is any answer that does not prove enforcement;
+``unreachable`` means that no answer arrived."""
+
+Change = Literal["tightened", "loosened"]
+"""Whether a policy removes images from the fast path or only adds some."""
 
 
 class ControlMetrics:
@@ -31,66 +36,46 @@ class ControlMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._reconciles = Counter(
-            f"{PREFIX}_reconciles", "Passes of the controller, by result.", ["result"], registry=self.registry
-        )
-        self._repairs = Counter(
+        counter, gauge = partial(Counter, registry=self.registry), partial(Gauge, registry=self.registry)
+        self._reconciles = counter(f"{PREFIX}_reconciles", "Passes of the controller, by result.", ["result"])
+        self._repairs = counter(
             f"{PREFIX}_repairs",
             "Webhook configurations that somebody else changed or deleted, and that were repaired.",
             ["configuration"],
-            registry=self.registry,
         )
-        self._tampering = Counter(
+        self._tampering = counter(
             f"{PREFIX}_tampering",
             "Changes that somebody else made to the webhook configurations, by what was changed.",
             ["what"],
-            registry=self.registry,
         )
-        self._steps = Counter(
-            f"{PREFIX}_certificate_steps", "Steps of certificate rotation.", ["step"], registry=self.registry
+        self._steps = counter(f"{PREFIX}_certificate_steps", "Steps of certificate rotation.", ["step"])
+        self._armed = gauge(f"{PREFIX}_armed", "1 while the webhook configurations exist.")
+        self._alarm = gauge(
+            f"{PREFIX}_alarm", "1 while something needs attention: see docs/on-call.md.", ["what"]
         )
-        self._armed = Gauge(
-            f"{PREFIX}_armed", "1 while the webhook configurations exist.", registry=self.registry
-        )
-        self._alarm = Gauge(
-            f"{PREFIX}_alarm",
-            "1 while something needs attention: see docs/on-call.md.",
-            ["what"],
-            registry=self.registry,
-        )
-        self._pauses = Counter(
-            f"{PREFIX}_pauses", "Pauses that began, each by an annotation.", registry=self.registry
-        )
-        self._paused_until = Gauge(
+        self._pauses = counter(f"{PREFIX}_pauses", "Pauses that began, each by an annotation.")
+        self._paused_until = gauge(
             f"{PREFIX}_paused_until_timestamp_seconds",
             "Unix time at which the current pause ends; 0 without a pause.",
-            registry=self.registry,
         )
-        self._mutation = Gauge(
+        self._mutation = gauge(
             f"{PREFIX}_mutation_active",
             "1 while the mutating webhook is registered and active, because the policy can rewrite images.",
-            registry=self.registry,
         )
-        self._tolerated = Gauge(
+        self._tolerated = gauge(
             f"{PREFIX}_tolerated_selector_terms",
             "Selector terms of a managed platform in the webhook configurations.",
-            registry=self.registry,
         )
-        self._replicas = Gauge(f"{PREFIX}_replicas", "Replicas behind the Service.", registry=self.registry)
-        self._last = Gauge(
-            f"{PREFIX}_last_success_timestamp_seconds",
-            "Unix time at which a pass last completed.",
-            registry=self.registry,
+        self._replicas = gauge(f"{PREFIX}_replicas", "Replicas behind the Service.")
+        self._last = gauge(
+            f"{PREFIX}_last_success_timestamp_seconds", "Unix time at which a pass last completed."
         )
-        self._not_after = Gauge(
+        self._not_after = gauge(
             "gatekeeper_py_certificate_not_after_timestamp_seconds",
             "Unix time at which the certificate in the Secret expires.",
-            registry=self.registry,
         )
-        self._lag = Gauge(
-            "gatekeeper_py_event_loop_lag_seconds",
-            "Seconds by which the event loop ran its last timer late.",
-            registry=self.registry,
+        self._lag = gauge(
+            "gatekeeper_py_event_loop_lag_seconds", "Seconds by which the event loop ran its last timer late."
         )
         ProcessCollector(registry=self.registry)
         for result in ("completed", "failed"):
@@ -141,21 +126,17 @@ class EnforcementMetrics:
     """Metrics of the proof of enforcement; only a controller with a probe namespace has them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._enforced = Gauge(
+        gauge = partial(Gauge, registry=registry)
+        self._enforced = gauge(
             f"{PREFIX}_enforced",
             "1 while every API server that answers refuses a rejected image, or warns about it.",
-            registry=registry,
         )
-        self._last = Gauge(
+        self._last = gauge(
             f"{PREFIX}_last_enforced_timestamp_seconds",
             "Unix time at which that was last proven; 0 if never.",
-            registry=registry,
         )
-        self._servers = Gauge(
-            f"{PREFIX}_api_servers",
-            "API servers in the last round, by outcome.",
-            ["outcome"],
-            registry=registry,
+        self._servers = gauge(
+            f"{PREFIX}_api_servers", "API servers in the last round, by outcome.", ["outcome"]
         )
         self.enforced(enforced=False, servers={})
 
@@ -176,24 +157,18 @@ class FastPathMetrics:
     """Metrics of the fast path; only a controller with ``--fast-path`` has them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
+        counter, gauge = partial(Counter, registry=registry), partial(Gauge, registry=registry)
         prefix = "gatekeeper_py_fastpath"
-        self._in_step = Gauge(
+        self._in_step = gauge(
             f"{prefix}_in_step",
             "1 when the match conditions are those of the policy, and the webhook was called for a removed"
             " image, if there was one to probe.",
-            registry=registry,
         )
-        self._rules = Gauge(
-            f"{prefix}_rules",
-            "Allow rules handled without calling the webhook, by endpoint.",
-            ["endpoint"],
-            registry=registry,
+        self._rules = gauge(
+            f"{prefix}_rules", "Allow rules handled without calling the webhook, by endpoint.", ["endpoint"]
         )
-        self._info = Gauge(
-            f"{prefix}_revision",
-            "1 for the revision of the policy that was read last.",
-            ["revision"],
-            registry=registry,
+        self._info = gauge(
+            f"{prefix}_revision", "1 for the revision of the policy that was read last.", ["revision"]
         )
         self._sync = Histogram(
             f"{prefix}_sync_seconds",
@@ -202,13 +177,10 @@ class FastPathMetrics:
             buckets=SYNC_BUCKETS,
             registry=registry,
         )
-        self._writes = Counter(
-            f"{prefix}_writes", "Writes of match conditions, by result.", ["result"], registry=registry
-        )
-        self._synced = Gauge(
+        self._writes = counter(f"{prefix}_writes", "Writes of match conditions, by result.", ["result"])
+        self._synced = gauge(
             "gatekeeper_py_policy_synced_timestamp_seconds",
             "Unix time at which the controller last knew that it had the newest policy.",
-            registry=registry,
         )
         for change in ("tightened", "loosened"):
             self._sync.labels(change)

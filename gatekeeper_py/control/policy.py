@@ -10,13 +10,16 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, cast
 
-from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
-from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.core.policy.document import Mode, PolicyError
+from gatekeeper_py.core.policy.policy import Policy, Rewriting
 from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.parser.process import Fetch, Parser, ParserError
+from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
 KEEP_SECONDS: Final = 10.0
@@ -28,56 +31,18 @@ UNSEEN_SECONDS: Final = 300.0
 
 LONGEST_WAIT_SECONDS: Final = 3600.0
 
-
-@dataclass(frozen=True, slots=True)
-class Rewrites:
-    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
-
-    possible: bool
-    until: datetime | None = None
+FIRST_RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 300.0
+"""First and longest pause before a policy is parsed again after a failure that may be temporary."""
 
 
-def rewrites(policy: Policy, now: datetime) -> Rewrites:
-    """Return whether a policy can rewrite images: it has mirrors or pins, and mutates in some namespace.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownPolicy:
+    """A delivery and its policy. Without a ``policy``, ``problem`` is the reason."""
 
-    If rules or mirrors get a new field that makes them rewrite images, add the field here.
-    """
-    document: PolicyDocument = policy.document
-    sources: list[datetime | None] = [None] if document.mirrors else []
-    sources += [rule.until for rule in document.allow if rule.pin]
-    modes: list[datetime | None] = [None] if policy.mode == "mutate" else []
-    modes += [each.until for each in document.namespaces if each.mode == "mutate"]
-    ends = [_end(each, now) for each in (sources, modes)]
-    if any(end is not None and end <= now for end in ends):
-        return Rewrites(possible=False)
-    return Rewrites(possible=True, until=min((end for end in ends if end is not None), default=None))
-
-
-def _end(untils: list[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if the list is empty."""
-    return None if None in untils else max((each for each in untils if each is not None), default=now)
-
-
-class PolicyParser:
-    """Parses policies in a thread.
-
-    With ``keep``, it keeps the last policy, and a second caller with the same document gets the same object.
-    """
-
-    def __init__(self, *, keep: bool) -> None:
-        self._keep = keep
-        self._last: tuple[str, str | None, Policy] | None = None
-        self._lock = asyncio.Lock()
-
-    async def parse(self, text: str, mode: str | None) -> Policy:
-        """Return the policy. Raises ``PolicyError``."""
-        async with self._lock:
-            if self._last is not None and self._last[:2] == (text, mode):
-                return self._last[2]
-            policy = await asyncio.to_thread(parse_policy, text, mode)
-            if self._keep:
-                self._last = (text, mode, policy)
-            return policy
+    delivery: Delivery
+    policy: Policy | None = None
+    problem: str = ""
 
 
 class PolicyFollower:
@@ -86,16 +51,19 @@ class PolicyFollower:
     ``mutates`` is whether the policy can rewrite images, ``None`` until the first good policy. ``on_changed``
     is called after each delivery, and when ``mutates`` changes later. ``judge`` is called with every good
     policy and the current time; the follower does not keep the policy. ``judgement`` is the last result of
-    ``judge``, and ``True`` before the first call.
+    ``judge``, and ``True`` before the first call. ``on_arrived`` is called when a delivery arrives, and
+    ``on_known`` with its policy once it is parsed.
     """
 
     def __init__(
         self,
-        parser: PolicyParser,
+        parser: Parser,
         *,
         on_changed: Callable[[], object],
         log: Log,
         judge: Callable[[Policy, datetime], bool] = lambda _policy, _now: True,
+        on_arrived: Callable[[], None] = lambda: None,
+        on_known: Callable[[KnownPolicy], None] = lambda _known: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -105,6 +73,8 @@ class PolicyFollower:
         self._judge = judge
         self._parser = parser
         self._on_changed = on_changed
+        self._on_arrived = on_arrived
+        self._on_known = on_known
         self._log = log
         self._now = now
         self._monotonic = monotonic
@@ -114,6 +84,8 @@ class PolicyFollower:
         self._problem = ""
         self._synced_at = monotonic()
         self._timer: asyncio.Task[None] | None = None
+        self._latest: Delivery | None = None
+        self._arrived = asyncio.Event()
 
     def seen(self) -> None:
         """Note that the source is in step with the API server at this moment."""
@@ -127,38 +99,75 @@ class PolicyFollower:
         return self._problem
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
-        """Follow a source until cancelled."""
+        """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         try:
-            async for delivery in deliveries:
-                await self.take(delivery)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._take_forever())
+                async for delivery in deliveries:
+                    self._latest = delivery
+                    self._on_arrived()
+                    self._arrived.set()
         finally:
             self._stop_timer()
 
-    async def take(self, delivery: Delivery) -> None:
-        """Process one delivery."""
+    async def _take_forever(self) -> None:
+        failures, pause = 0, None
+        while True:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._arrived.wait()
+                    failures = 0
+            self._arrived.clear()
+            pause = None
+            if self._latest is not None and not await self.take(self._latest):
+                pause = backed_off(FIRST_RETRY_SECONDS, failures, LONGEST_RETRY_SECONDS)
+                failures += 1
+
+    async def take(self, delivery: Delivery) -> bool:
+        """Process one delivery. Return false if it could not be parsed for a reason that may be temporary."""
+        known, is_final = KnownPolicy(delivery=delivery, problem=delivery.problem), True
         if delivery.text is None:
             self._problem = delivery.problem
-            self._on_changed()
-            return
-        try:
-            policy = await self._parser.parse(delivery.text, delivery.mode)
-            self.judgement = await asyncio.to_thread(self._judge, policy, self._now())
-        except PolicyError as problem:
-            self.refused = str(problem.findings[0])
-            self._problem = f"the policy is refused: {self.refused}"
-            self._on_changed()
-            return
-        except Exception:  # noqa: BLE001 - a bug of ours must not end the controller
-            self._log.error("policy_not_parsed", exc_info=True)
-            self._problem = "the policy cannot be parsed: internal error"
-            self._on_changed()
-            return
-        self._problem = self.refused = ""
-        self._stop_timer()
-        self._apply(rewrites(policy, self._now()))
+        else:
+            try:
+                policy = await self._parse(delivery.text, delivery.mode)
+                self.judgement = await asyncio.to_thread(self._judge, policy, self._now())
+            except PolicyError as problem:
+                self.refused = str(problem.findings[0])
+                self._problem = f"the policy is refused: {self.refused}"
+                known = replace(known, problem=f"the document is refused: {self.refused}")
+            except ParserError as problem:
+                self._problem = f"the policy cannot be parsed: {problem}"
+                known, is_final = replace(known, problem=self._problem), problem.permanent
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the controller
+                self._log.error("policy_not_parsed", exc_info=True)
+                self._problem = "the policy cannot be parsed: internal error"
+                known = replace(known, problem="internal error")
+            else:
+                self._problem = self.refused = ""
+                self._stop_timer()
+                self._apply(policy.rewriting(self._now()))
+                if not delivery.problem:
+                    known = replace(known, policy=policy)
+        self._on_known(known)
         self._on_changed()
+        return is_final
 
-    def _apply(self, found: Rewrites) -> None:
+    async def _parse(self, text: str, mode: str | None) -> Policy:
+        """Parse a policy in the parser process. Raises ``PolicyError`` and ``ParserError``."""
+        found: list[Policy] = []
+
+        async def load(fetch: Fetch) -> None:
+            document = await fetch()
+            found.append(Policy(document=document, text=text, mode=cast(Mode, mode or document.mode)))
+
+        async with self._parser.turn():
+            report = await self._parser.judge(text, mode, None, on_accepted=load)
+        if not found:
+            raise PolicyError(report.findings)
+        return found[0]
+
+    def _apply(self, found: Rewriting) -> None:
         if found.possible or self.mutates is None:
             self.mutates = found.possible
             if found.possible and found.until is not None:
@@ -186,43 +195,3 @@ class PolicyFollower:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-async def fan_out(
-    deliveries: AsyncIterator[Delivery], *consumers: Callable[[AsyncIterator[Delivery]], Awaitable[None]]
-) -> None:
-    """Pass every delivery of one source to several consumers, each at its own pace.
-
-    A busy consumer then gets only the newest of the deliveries that arrived meanwhile.
-    """
-    mailboxes = [_Mailbox() for _ in consumers]
-    async with asyncio.TaskGroup() as group:
-        for consumer, mailbox in zip(consumers, mailboxes, strict=True):
-            group.create_task(_consume(consumer, mailbox))
-        async for delivery in deliveries:
-            for mailbox in mailboxes:
-                mailbox.put(delivery)
-
-
-async def _consume(consumer: Callable[[AsyncIterator[Delivery]], Awaitable[None]], mailbox: _Mailbox) -> None:
-    await consumer(mailbox.deliveries())
-
-
-class _Mailbox:
-    """Holds the latest delivery until the consumer takes it."""
-
-    def __init__(self) -> None:
-        self._latest: Delivery | None = None
-        self._filled = asyncio.Event()
-
-    def put(self, delivery: Delivery) -> None:
-        self._latest = delivery
-        self._filled.set()
-
-    async def deliveries(self) -> AsyncIterator[Delivery]:
-        while True:
-            await self._filled.wait()
-            self._filled.clear()
-            latest, self._latest = self._latest, None
-            if latest is not None:
-                yield latest

@@ -13,8 +13,8 @@ from typing import Any, Final
 import aiohttp
 import orjson
 
-from gatekeeper_py.cluster.api import HttpSession
 from gatekeeper_py.cluster.errors import failure_of
+from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.settings import SettingsError
 
 LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)
@@ -25,7 +25,7 @@ IMAGE_PATH: Final = "spec.containers[0].image"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeAnswer:
     """An answer of the API server. ``status`` is 0 if there was none; ``problem`` is then the reason."""
 
     status: int = 0
@@ -36,10 +36,15 @@ class Answer:
     @property
     def message(self) -> str:
         """The message of the Status object in the body; empty if there is none."""
-        return message_of(self.body)
+        try:
+            document = orjson.loads(self.body)
+        except orjson.JSONDecodeError:
+            return ""
+        message = document.get("message") if isinstance(document, dict) else None
+        return message if isinstance(message, str) else ""
 
 
-async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> Answer:
+async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> ProbeAnswer:
     """Create one Pod in dry run; never raise for an answer or a failure of the API server.
 
     Each call opens a new session, because several API servers may share the address.
@@ -47,7 +52,7 @@ async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, im
     try:
         session = await connect()
     except SettingsError as problem:
-        return Answer(problem=str(problem))
+        return ProbeAnswer(problem=str(problem))
     try:
         response = await session.request(
             "POST",
@@ -59,11 +64,11 @@ async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, im
         try:
             body = await response.read()
             warnings = tuple(response.headers.getall("Warning", []))
-            return Answer(status=response.status, body=body, warnings=warnings)
+            return ProbeAnswer(status=response.status, body=body, warnings=warnings)
         finally:
             response.release()
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError, SettingsError) as problem:
-        return Answer(problem=failure_of(problem).text)
+        return ProbeAnswer(problem=failure_of(problem).text)
     finally:
         await session.close()
 
@@ -93,13 +98,3 @@ def pod(image: str) -> dict[str, Any]:
             ],
         },
     }
-
-
-def message_of(body: bytes) -> str:
-    """Return the message of a Status object; empty if the body is something else."""
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return ""
-    message = document.get("message") if isinstance(document, dict) else None
-    return message if isinstance(message, str) else ""

@@ -11,10 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal
 
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control import certificates, replicas
-from gatekeeper_py.control.alarms import Alarm
 from gatekeeper_py.control.certificates import (
     CertificateSettings,
     CertificateStore,
@@ -36,21 +37,11 @@ ROTATING_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 60.0
 
 
-class KubernetesApi(Protocol):
-    """The requests that a pass needs; every method raises the client's own errors.
+Alarm = Literal["service", "deployment", "endpoints", "secret", "settings", "pause", "selector", "policy"]
+"""What needs attention, as label values of a metric."""
 
-    ``get`` returns ``None`` if the object does not exist. ``create`` fails if a different object with the
-    same name exists. ``replace`` fails if the resource version is not the current one.
-    """
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
-
-    async def create(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def delete(self, path: str) -> None: ...
-
+PASS_ERRORS: Final = (ApiError, LookupError)
+"""The exceptions that end a pass: a request failed, or the owner was deleted during the pass."""
 
 ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
 """Takes host, port and the CA bundle to trust."""
@@ -304,12 +295,7 @@ class Passes:
         owner = await self._api.get(self._installation.owner_path)
         if owner is None:
             raise LookupError(f"the owner {self._installation.owner_path} was deleted during the pass")
-        return Owner(
-            api_version="rbac.authorization.k8s.io/v1",
-            kind="ClusterRole",
-            name=self._installation.owner,
-            uid=owner["metadata"]["uid"],
-        )
+        return self._installation.owner_of(owner["metadata"]["uid"])
 
 
 def _parse(secret: dict[str, Any] | None) -> CertificateStore | None:

@@ -35,15 +35,16 @@ exceptions of 512 characters. A longer frame means that the process does not wor
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True):
-    """One document to judge. ``mode`` replaces the document's mode. Lint judges it as of ``instant``.
+    """One document to judge. ``mode`` replaces the document's mode.
 
-    ``send_document`` asks for the parsed document. The job may use ``cpu_seconds`` of processor time, and
-    ``memory_bytes`` in addition to what the process uses at its start.
+    Lint judges the document as of ``instant``, or does not run if that is ``None``. ``send_document`` asks
+    for the parsed document. The job may use ``cpu_seconds`` of processor time, and ``memory_bytes`` in
+    addition to what the process uses at its start.
     """
 
     text: bytes
     mode: str | None
-    instant: datetime
+    instant: datetime | None
     send_document: bool
     memory_bytes: int
     cpu_seconds: int

@@ -18,24 +18,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, Unobserved, command
+from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.parser.messages import (
-    MAX_JOB_BYTES,
-    MAX_REPLY_BYTES,
-    Accepted,
-    Assembly,
-    Complete,
-    Failed,
-    Items,
-    Job,
-    Linted,
-    Refused,
-    Reply,
-    encode,
-    parse_reply,
-)
+from gatekeeper_py.parser import messages
 from gatekeeper_py.runtime.logs import Log
 
 IDLE_SECONDS: Final = 30.0
@@ -76,7 +62,7 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 """Receives the accepted document from the parser process and returns it. Raises ``ParserError``."""
 
 
-class Report(NamedTuple):
+class Judged(NamedTuple):
     """What was found in one document."""
 
     accepted: bool
@@ -115,7 +101,7 @@ class Parser:
         self,
         *,
         log: Log,
-        observer: Observer | None = None,
+        observer: Observer,
         idle_seconds: float = IDLE_SECONDS,
         limits: Callable[[int], Limits] = limits_for,
         command: Sequence[str] = COMMAND,
@@ -128,7 +114,7 @@ class Parser:
             "parser",
             command,
             log=log,
-            observer=observer or Unobserved(),
+            observer=observer,
             longest_pause=LONGEST_PAUSE_SECONDS,
             environ=environ,
         )
@@ -200,12 +186,12 @@ class Parser:
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
-    ) -> Report:
-        """Parse a document and lint it as of an instant. Call this within ``turn``.
+    ) -> Judged:
+        """Parse a document, and lint it as of an instant unless that is ``None``. Call this within ``turn``.
 
         ``mode`` replaces the document's mode. ``seconds`` limits the time until the document is parsed and,
         separately, the time for lint after the document was fetched. If the document is accepted,
@@ -214,7 +200,7 @@ class Parser:
         """
         content = text.encode("utf-8", "surrogatepass")
         limits = self._limits_for(len(content))
-        job = Job(
+        job = messages.Job(
             text=content,
             mode=mode,
             instant=instant,
@@ -241,17 +227,17 @@ class Parser:
 
     async def _judge(
         self,
-        job: Job,
+        job: messages.Job,
         seconds: float,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None,
-    ) -> Report:
+    ) -> Judged:
         too_slow = f"it was stopped after {seconds:.3g} s"
         try:
             async with asyncio.timeout(seconds):
                 await self._child.start()
-                await self._child.send(encode(job), MAX_JOB_BYTES)
+                await self._child.send(messages.encode(job), messages.MAX_JOB_BYTES)
                 reply = await self._receive()
-            if isinstance(reply, Accepted) and on_accepted is not None:
+            if isinstance(reply, messages.Accepted) and on_accepted is not None:
                 await on_accepted(partial(self._fetched, reply))
                 async with asyncio.timeout(seconds):
                     reply = await self._receive()
@@ -260,25 +246,25 @@ class Parser:
         except ChildError as problem:
             raise _error(problem, job) from None
         match reply:
-            case Refused(findings):
-                return Report(accepted=False, findings=findings)
-            case Linted(findings):
-                return Report(accepted=True, findings=findings)
+            case messages.Refused(findings):
+                return Judged(accepted=False, findings=findings)
+            case messages.Linted(findings):
+                return Judged(accepted=True, findings=findings)
         raise _error(self._unexpected(), job)
 
-    async def _receive(self) -> Reply:
+    async def _receive(self) -> messages.Reply:
         """Return the next reply. Raises ``ChildError``."""
         try:
-            reply = parse_reply(await self._child.receive(MAX_REPLY_BYTES))
+            reply = messages.parse_reply(await self._child.receive(messages.MAX_REPLY_BYTES))
         except msgspec.DecodeError as problem:
             reason = f"the parser process sent a frame that cannot be read: {problem}"
             raise self._child.fail("bug", reason) from None
-        if isinstance(reply, Failed):
+        if isinstance(reply, messages.Failed):
             raise self._child.fail(reply.cause, "internal error in the parser process", reply.detail)
         return reply
 
-    async def _fetched(self, accepted: Accepted) -> PolicyDocument:
-        assembly = Assembly(accepted)
+    async def _fetched(self, accepted: messages.Accepted) -> PolicyDocument:
+        assembly = messages.Assembly(accepted)
         while True:
             try:
                 async with asyncio.timeout(FRAME_SECONDS):
@@ -286,9 +272,9 @@ class Parser:
             except TimeoutError:
                 raise self._child.fail("time", "the parser process stopped sending") from None
             match reply:
-                case Items():
+                case messages.Items():
                     assembly.add(reply)
-                case Complete():
+                case messages.Complete():
                     return assembly.document()
                 case _:
                     raise self._unexpected()
@@ -303,7 +289,7 @@ class Parser:
             await self._child.end()
 
 
-def _error(problem: ChildError, job: Job) -> ParserError:
+def _error(problem: ChildError, job: messages.Job) -> ParserError:
     """Return the error for the user who wrote the document."""
     if problem.cause == "cpu":
         return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")

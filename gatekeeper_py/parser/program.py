@@ -13,24 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from gatekeeper_py.children import frames
-from gatekeeper_py.children.confinement import Allowance
-from gatekeeper_py.children.program import begin
-from gatekeeper_py.core.policy import lint
+from gatekeeper_py.children.program import Allowance, begin
 from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.parser.messages import (
-    MAX_JOB_BYTES,
-    MAX_REPLY_BYTES,
-    Failed,
-    Job,
-    Linted,
-    Refused,
-    Reply,
-    document_messages,
-    encode,
-    parse_job,
-)
+from gatekeeper_py.parser import messages
 
 MAX_DETAIL: Final = 4000
 
@@ -38,17 +26,17 @@ NICENESS: Final = 10
 """Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
 overload, and too little to delay reviews."""
 
-_LOADED: Final = (lint, document)
+_LOADED: Final = (document,)
 """Modules that ``parse_policy`` imports when it is called. Here they are imported before limits are set."""
 
 
 def main() -> None:
-    pipes = begin(longest=MAX_REPLY_BYTES, niceness=NICENESS)
+    pipes = begin(longest=messages.MAX_REPLY_BYTES, niceness=NICENESS)
     allowance = Allowance()
     # Parsing creates no reference cycles, and looking for them takes half the time of a large document.
     gc.disable()
-    while (payload := frames.read(pipes.messages, MAX_JOB_BYTES)) is not None:
-        job = parse_job(payload)
+    while (payload := frames.read(pipes.messages, messages.MAX_JOB_BYTES)) is not None:
+        job = messages.parse_job(payload)
         del payload
         allowance.grant(memory_bytes=job.memory_bytes, cpu_seconds=job.cpu_seconds)
         if not _answer(job, pipes.send):
@@ -57,30 +45,30 @@ def main() -> None:
         gc.collect()
 
 
-def judge(job: Job) -> Iterator[Reply]:
+def judge(job: messages.Job) -> Iterator[messages.Reply]:
     """Judge one document and yield the replies to its job. Does not catch ``MemoryError`` or bugs."""
     try:
         policy = parse_policy(job.text.decode("utf-8", "surrogatepass"), job.mode)
     except PolicyError as problem:
-        yield Refused(problem.findings)
+        yield messages.Refused(problem.findings)
         return
     if job.send_document:
-        yield from document_messages(policy.document)
-    yield Linted(policy.lint(job.instant))
+        yield from messages.document_messages(policy.document)
+    yield messages.Linted(() if job.instant is None else lint(policy, job.instant))
 
 
-def _answer(job: Job, send: Callable[[bytes], None]) -> bool:
+def _answer(job: messages.Job, send: Callable[[bytes], None]) -> bool:
     """Write all replies to a job. Return false if the process must not take another job."""
     try:
         for reply in judge(job):
-            send(encode(reply))
+            send(messages.encode(reply))
     except MemoryError:
-        failed = Failed("memory", "")
+        failed = messages.Failed("memory", "")
     except Exception:  # noqa: BLE001 - the server logs it, and refuses the document
-        failed = Failed("bug", traceback.format_exc()[-MAX_DETAIL:])
+        failed = messages.Failed("bug", traceback.format_exc()[-MAX_DETAIL:])
     else:
         return True
-    send(encode(failed))
+    send(messages.encode(failed))
     return False
 
 

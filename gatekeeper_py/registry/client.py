@@ -1,7 +1,7 @@
-"""Query a registry for a manifest: HEAD, then GET, with the token flow of distribution.
+"""Send the requests of a look-up to a registry, with the token flow of distribution.
 
-Source: the OCI distribution specification 1.1 and distribution's token specification. The observed
-behaviour of registries, and the reason for each step, is in docs/registries.md.
+Source: distribution's token specification. The observed behaviour of registries, and the reason for each
+step, is in docs/registries.md.
 """
 
 from __future__ import annotations
@@ -14,20 +14,13 @@ import ssl
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, NamedTuple, Protocol
 
 import orjson
 from yarl import URL
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, failed, found
-from gatekeeper_py.core.images.reference import (
-    DOCKER_HUB,
-    InvalidReference,
-    check_digest,
-    escape,
-)
+from gatekeeper_py.core.images.manifest import Answer, Manifest, failed
+from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.challenge import (
     Bearer,
@@ -40,16 +33,8 @@ from gatekeeper_py.registry.challenge import (
 )
 from gatekeeper_py.registry.connection import BadAnswer, Response
 from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.kinds import KINDS, UNAUTHORIZED, Ask, Unusable, refused
 from gatekeeper_py.registry.transport import MAX_BODY_BYTES, Transport
-
-MEDIA_TYPES: Final = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.oci.image.manifest.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-    "application/vnd.docker.distribution.manifest.v2+json",
-)
-"""Media types in the ``Accept`` header. Without an OCI type, distribution answers 404 for an OCI image that
-exists. With the Docker manifest type alone, registries answer with the digest of one platform's manifest."""
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 
@@ -73,20 +58,8 @@ MAX_TOKEN_SECONDS: Final = 3600.0
 RENEW_AT: Final = 0.9
 """Share of a token's life after which it is renewed."""
 
-MIN_PAUSE_SECONDS: Final = 1.0
-MAX_PAUSE_SECONDS: Final = 300.0
-MAX_PAUSE_DIGITS: Final = 6
-"""Maximum number of digits that are converted. A number with more digits exceeds ``MAX_PAUSE_SECONDS``."""
-
-MAX_DATE_LENGTH: Final = 64
-"""A date in HTTP has 29 characters; an obsolete one has 33 at most."""
-
-
-_DIGEST_HEADER: Final = "Docker-Content-Digest"
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-_UNAUTHORIZED: Final = frozenset({401, 403})
-_NO_HEAD: Final = frozenset({405, 501})
 
 
 class Access(Protocol):
@@ -115,13 +88,18 @@ Turn = Callable[[str], Awaitable[None]]
 """Waits until a request may be sent to a host. If this function raises an exception, the look-up ends."""
 
 
-class _Unusable(Exception):
-    """The registry's answer cannot be used. ``trouble`` and ``pause`` are defined as in ``Reply``."""
+def after_first_turn(host: str, turn: Turn) -> Turn:
+    """Return a turn without a wait for the first request to a host, which is admitted already."""
+    is_admitted = True
 
-    def __init__(self, cause: str, *, trouble: bool = False, pause: float = 0.0) -> None:
-        super().__init__(cause)
-        self.trouble = trouble
-        self.pause = pause
+    async def wait(asked: str) -> None:
+        nonlocal is_admitted
+        if is_admitted and asked == host:
+            is_admitted = False
+        else:
+            await turn(asked)
+
+    return wait
 
 
 @dataclass(slots=True)
@@ -173,42 +151,27 @@ class Client:
         """
         try:
             async with asyncio.timeout(seconds):
-                return Reply(await self._query(manifest, turn))
-        except _Unusable as problem:
+                query = KINDS[manifest.kind].query
+                return Reply(await query(manifest, lambda ask: self._send(ask, manifest, turn)))
+        except Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
             return Reply(failed(f"no answer in {seconds:.2g} s"), trouble=True)
         except (BadAnswer, OSError, ValueError) as problem:
             return Reply(failed(_described(problem)), trouble=True)
 
-    async def _query(self, manifest: Manifest, turn: Turn) -> Answer:
-        head = await self._send("HEAD", manifest, turn)
-        digest = _digest_of(head, manifest) if head.status == 200 else ""  # noqa: PLR2004
-        if digest:
-            return found(digest)
-        if head.status not in {200, 404, *_NO_HEAD}:
-            raise _refused(head)
-        # After 404: Nexus can answer HEAD with 404 for a manifest that GET returns.
-        # After 200: the header with the digest is optional.
-        get = await self._send("GET", manifest, turn)
-        if get.status == 404:  # noqa: PLR2004
-            return MISSING
-        if get.status != 200:  # noqa: PLR2004
-            raise _refused(get)
-        return found(_digest_of(get, manifest) or _hashed(get, manifest))
-
-    async def _send(self, method: str, manifest: Manifest, turn: Turn) -> Response:
-        """Send a request with the authentication that the registry requires. Raises ``_Unusable``."""
+    async def _send(self, ask: Ask, manifest: Manifest, turn: Turn) -> Response:
+        """Send a request with the authentication that the registry requires. Raises ``Unusable``."""
         worked = self._authorizations
         authorization = await self._remembered(worked, manifest, turn)
-        response = await self._follow(method, manifest, authorization, turn)
-        if response.status not in _UNAUTHORIZED:
+        response = await self._follow(ask, manifest, authorization, turn)
+        if response.status not in UNAUTHORIZED:
             return response
         worked.pop(manifest.name, None)
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         credentials = self._access.credentials(manifest.name)
         if credentials:
-            _check_private(_url(self._access.registry(manifest.host), manifest))
+            _check_private(_url(self._access.registry(manifest.host), manifest, ask.path))
         # With credentials, there is no anonymous attempt, as in the kubelet.
         for credential in credentials or (None,):
             if challenges.bearer is not None:
@@ -222,40 +185,40 @@ class Client:
                 break
             if attempt is None:
                 continue
-            response = await self._follow(method, manifest, attempt, turn)
-            if response.status not in _UNAUTHORIZED:
+            response = await self._follow(ask, manifest, attempt, turn)
+            if response.status not in UNAUTHORIZED:
                 _remember(worked, manifest, attempt)
                 return response
-        raise _refused(response)
+        raise refused(response)
 
     async def _follow(
-        self, method: str, manifest: Manifest, authorization: _Authorization | None, turn: Turn
+        self, ask: Ask, manifest: Manifest, authorization: _Authorization | None, turn: Turn
     ) -> Response:
-        """Send a request and follow redirects to listed hosts. Raises ``_Unusable``."""
+        """Send a request and follow redirects to listed hosts. Raises ``Unusable``."""
         settings = self._access.registry(manifest.host)
-        url = _url(settings, manifest)
+        url = _url(settings, manifest, ask.path)
         host = manifest.host
-        headers: dict[str, str] = {"Accept": ", ".join(MEDIA_TYPES)}
+        headers: dict[str, str] = {"Accept": ", ".join(ask.accept)}
         if authorization is not None and authorization.header:
             headers["Authorization"] = authorization.header
         for _ in range(MAX_REDIRECTS + 1):
             await turn(host)
             transport = self._transport(self._access.context(host, manifest.host))
             response = await transport.send(
-                method, url, headers, limit=MAX_BODY_BYTES, algorithm=_algorithm(manifest)
+                ask.method, url, headers, limit=MAX_BODY_BYTES, algorithm=ask.algorithm
             )
             if response.status not in _REDIRECTS:
                 return response
             url, target = _redirected(url, response)
             if target not in settings.redirect_hosts:
-                raise _Unusable(f"a redirect to {escape(target, 100)}, which redirectHosts does not list")
+                raise Unusable(f"a redirect to {escape(target, 100)}, which redirectHosts does not list")
             if url.scheme == "http" and not self._access.registry(target).plain_http:
-                raise _Unusable(f"a redirect to {escape(target, 100)} that does not use https")
+                raise Unusable(f"a redirect to {escape(target, 100)} that does not use https")
             if target != host:
                 # Another host must not get the header. A redirect back to the first host does not restore it.
                 headers.pop("Authorization", None)
             host = target
-        raise _Unusable(f"more than {MAX_REDIRECTS} redirects")
+        raise Unusable(f"more than {MAX_REDIRECTS} redirects")
 
     async def _remembered(
         self, worked: _Authorizations, manifest: Manifest, turn: Turn
@@ -286,12 +249,12 @@ class Client:
             )
         except ChallengeError as problem:
             self._on_refused_realm(manifest.host, str(problem))
-            raise _Unusable(str(problem)) from None
+            raise Unusable(str(problem)) from None
 
     async def _fetch_token(
         self, bearer: Bearer, credential: Credential | None, manifest: Manifest, turn: Turn
     ) -> _Authorization | None:
-        """Fetch a token; ``None`` if the token server refuses the credentials. Raises ``_Unusable``."""
+        """Fetch a token; ``None`` if the token server refuses the credentials. Raises ``Unusable``."""
         # The registry chooses the query of the realm, so a scope in it is dropped. Case is ignored, because
         # some token servers ignore the case of parameter names.
         query = [(name, value) for name, value in bearer.realm.query.items() if name.lower() != "scope"]
@@ -305,10 +268,10 @@ class Client:
         await turn(host)
         transport = self._transport(self._access.context(host, manifest.host))
         response = await transport.send("GET", bearer.realm.with_query(query), headers, limit=MAX_TOKEN_BYTES)
-        if response.status in _UNAUTHORIZED:
+        if response.status in UNAUTHORIZED:
             return None
         if response.status != 200:  # noqa: PLR2004
-            raise _refused(response, "the token server")
+            raise refused(response, "the token server")
         token, seconds = _token_of(response.body)
         return _Authorization(f"Bearer {token}", credential, bearer, self._clock() + RENEW_AT * seconds)
 
@@ -319,118 +282,48 @@ def _remember(worked: _Authorizations, manifest: Manifest, authorization: _Autho
         worked.popitem(last=False)
 
 
-def _url(settings: Registry, manifest: Manifest) -> URL:
+def _url(settings: Registry, manifest: Manifest, path: str) -> URL:
     scheme = "http" if settings.plain_http else "https"
     host = DOCKER_HUB_API if manifest.host == DOCKER_HUB else manifest.host
     # Every part follows the grammar of references, which has no character that a URL must escape.
-    return URL(f"{scheme}://{host}/v2/{manifest.repository}/manifests/{manifest.reference}", encoded=True)
+    return URL(f"{scheme}://{host}/v2/{manifest.repository}/{path}", encoded=True)
 
 
 def _check_private(url: URL) -> None:
-    """Raise ``_Unusable`` if others could read the credentials. The policy chooses ``plainHTTP``."""
+    """Raise ``Unusable`` if others could read the credentials. The policy chooses ``plainHTTP``."""
     if not is_private(url):
         host = escape(url.host or "", 100)
-        raise _Unusable(f"credentials are never sent over plain HTTP, and {host} uses it")
+        raise Unusable(f"credentials are never sent over plain HTTP, and {host} uses it")
 
 
 def _redirected(url: URL, response: Response) -> tuple[URL, str]:
-    """Return the target of a redirect: the URL and its folded host. Raises ``_Unusable``."""
+    """Return the target of a redirect: the URL and its folded host. Raises ``Unusable``."""
     try:
         target = url.join(parse_url(response.headers.get("Location", "")))
         host = host_of(target)
     except ValueError:
-        raise _Unusable("a redirect to a malformed URL") from None
+        raise Unusable("a redirect to a malformed URL") from None
     if target.scheme not in {"http", "https"} or not host or target.user is not None:
-        raise _Unusable("a redirect to a URL that is not plain http or https")
+        raise Unusable("a redirect to a URL that is not plain http or https")
     return target, host
 
 
-def _digest_of(response: Response, manifest: Manifest) -> str:
-    """Return the checked digest from an answer's header; empty without the header. Raises ``_Unusable``."""
-    digest = response.headers.get(_DIGEST_HEADER, "")
-    if not digest:
-        return ""
-    try:
-        check_digest(digest)
-    except InvalidReference:
-        raise _Unusable("the registry sent a malformed digest") from None
-    if manifest.by_digest and digest != manifest.reference:
-        raise _Unusable("the registry answered with another digest than the one requested")
-    return digest
-
-
-def _hashed(response: Response, manifest: Manifest) -> str:
-    """Compute the digest of a manifest from its body. Raises ``_Unusable``."""
-    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type not in MEDIA_TYPES:
-        raise _Unusable(f"the registry sent no digest and the media type {escape(media_type, 60)!r}")
-    if not response.size:
-        raise _Unusable("the registry sent an empty manifest")
-    digest = f"{_algorithm(manifest)}:{response.hash}"
-    if manifest.by_digest and digest != manifest.reference:
-        raise _Unusable("the manifest has another digest than the one requested")
-    return digest
-
-
-def _algorithm(manifest: Manifest) -> str:
-    """Return the algorithm of a manifest's digest."""
-    return manifest.reference.partition(":")[0] if manifest.by_digest else "sha256"
-
-
 def _token_of(body: bytes) -> tuple[str, float]:
-    """Return the token in a token server's answer, and its lifetime in seconds. Raises ``_Unusable``."""
+    """Return the token in a token server's answer, and its lifetime in seconds. Raises ``Unusable``."""
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError:
-        raise _Unusable("the token server's answer is not JSON") from None
+        raise Unusable("the token server's answer is not JSON") from None
     fields = document if isinstance(document, dict) else {}
     token = fields.get("token") or fields.get("access_token")
     if not isinstance(token, str) or not token:
-        raise _Unusable("the token server's answer holds no token")
+        raise Unusable("the token server's answer holds no token")
     if len(token) > MAX_TOKEN_LENGTH or not _TOKEN.fullmatch(token):
-        raise _Unusable("the token server sent a token that no header can hold")
+        raise Unusable("the token server sent a token that no header can hold")
     seconds = fields.get("expires_in")
     if not isinstance(seconds, int | float) or isinstance(seconds, bool) or seconds <= 0:
         return token, DEFAULT_TOKEN_SECONDS
     return token, min(float(seconds), MAX_TOKEN_SECONDS)
-
-
-def _refused(response: Response, who: str = "the registry") -> _Unusable:
-    """Return the error for an answer whose status is neither 200 nor 404."""
-    status = response.status
-    if status == 429:  # noqa: PLR2004
-        return _Unusable(f"{who} limits our requests (429)", pause=_retry_after(response))
-    if status in _UNAUTHORIZED:
-        return _Unusable(f"{who} refused our credentials ({status})")
-    return _Unusable(f"{who} answered {status}", trouble=status >= 500)  # noqa: PLR2004
-
-
-def _retry_after(response: Response) -> float:
-    """Return the pause that a registry requests, in seconds.
-
-    The header contains a number of seconds or a date (RFC 9110, section 10.2.3).
-    """
-    text = response.headers.get("Retry-After", "").strip()
-    if text.isascii() and text.isdecimal():
-        digits = text.lstrip("0") or "0"  # a header may hold thousands, which are not worth converting
-        seconds = float(digits) if len(digits) <= MAX_PAUSE_DIGITS else MAX_PAUSE_SECONDS
-    else:
-        date = _date_of(text)
-        # The date follows the registry's clock, which may differ from ours.
-        now = _date_of(response.headers.get("Date", "")) or datetime.now(UTC)
-        seconds = 0.0 if date is None else (date - now).total_seconds()
-    return min(max(seconds, MIN_PAUSE_SECONDS), MAX_PAUSE_SECONDS)
-
-
-def _date_of(text: str) -> datetime | None:
-    """Parse a date of HTTP; ``None`` if it is not one, or has no time zone."""
-    if len(text) > MAX_DATE_LENGTH:
-        return None
-    try:
-        date = parsedate_to_datetime(text)
-    except (ValueError, OverflowError):
-        return None
-    return date if date.tzinfo is not None else None
 
 
 def _described(problem: Exception) -> str:

@@ -9,13 +9,10 @@ from typing import Final
 
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.kinds import KINDS
 
 MAX_FACTS: Final = 50_000
 """Maximum number of facts, about 0.5 KB each. The least recently used ones are removed first."""
-
-DIGEST_SECONDS: Final = 3600.0
-"""Lifetime of a ``found`` fact about a manifest named by its digest. Such a manifest never changes, but it
-can be deleted."""
 
 STALE_SECONDS: Final = 600.0
 """How long a ``found`` fact may still be used after it has expired: while it is being renewed, and if the
@@ -44,7 +41,7 @@ class Fact:
     retry_at: float = NEVER
 
 
-class Facts:
+class FactCache:
     """Found and missing manifests. Errors are not facts."""
 
     def __init__(self, *, size: int = MAX_FACTS) -> None:
@@ -86,12 +83,9 @@ class Facts:
         before = self._facts.get(manifest)
         # Renewal does not count as a use. Otherwise a fact that no review needs would be renewed forever.
         used_at = now if before is None else before.used_at
-        if answer.status == "missing":
-            until = now + settings.ttl_missing
-            fact = Fact(answer, until, until, used_at)  # never stale: the image may have been pushed since
-        else:
-            until = now + (DIGEST_SECONDS if manifest.by_digest else settings.ttl_found)
-            fact = Fact(answer, until, until + STALE_SECONDS, used_at)
+        until = now + KINDS[manifest.kind].fresh_seconds(manifest, answer, settings)
+        # A miss is never stale, because the image may have been pushed since.
+        fact = Fact(answer, until, until if answer.status == "missing" else until + STALE_SECONDS, used_at)
         self._facts[manifest] = fact
         self._facts.move_to_end(manifest)
         while len(self._facts) > self._size:

@@ -149,12 +149,12 @@ class FairQueue:
 
 
 class FairSlots:
-    """Slots for look-ups under way. Look-ups of different namespaces take turns."""
+    """Slots for look-ups under way, each with its own number. Look-ups of different namespaces take turns."""
 
     def __init__(self, count: int) -> None:
         self._free = count
         self._queue = FairQueue()
-        self._waiters: dict[Place, list[asyncio.Future[None]]] = {}
+        self._waiters: dict[Place, asyncio.Future[None]] = {}
 
     @asynccontextmanager
     async def slot(self, claim: Claim) -> AsyncIterator[None]:
@@ -170,13 +170,12 @@ class FairSlots:
 
     async def _wait_for_slot(self, claim: Claim) -> None:
         place = self._queue.add(claim)
-        given: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.setdefault(place, []).append(given)
+        given = self._waiters[place] = asyncio.get_running_loop().create_future()
         try:
             await given
         except asyncio.CancelledError:
-            if given in self._waiters.get(place, ()):
-                self._forget_waiter(place, given)
+            if self._waiters.get(place) is given:
+                self._forget_waiter(place)
             elif not given.cancelled():
                 self._release_slot()
             raise
@@ -185,22 +184,19 @@ class FairSlots:
         """Give a slot to the look-up whose turn is next, if one waits."""
         while self._queue:
             place = self._queue.first()
-            given = self._waiters[place][0]
+            given = self._waiters[place]
             if given.cancelled():  # in this very turn of the event loop
-                self._forget_waiter(place, given)
+                self._forget_waiter(place)
                 continue
             self._queue.took_turn(place)
-            self._forget_waiter(place, given)
+            self._forget_waiter(place)
             given.set_result(None)
             return
         self._free += 1
 
-    def _forget_waiter(self, place: Place, given: asyncio.Future[None]) -> None:
+    def _forget_waiter(self, place: Place) -> None:
         self._queue.remove(place)
-        waiters = self._waiters[place]
-        waiters.remove(given)
-        if not waiters:
-            del self._waiters[place]
+        del self._waiters[place]
 
 
 OVER_SHARE: Final = "too many reviews of its namespace wait for registries, while others wait, too"

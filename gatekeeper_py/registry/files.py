@@ -13,7 +13,7 @@ import ssl
 import stat
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any, Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from gatekeeper_py.registry.credentials import (
     EMPTY,
@@ -23,18 +23,16 @@ from gatekeeper_py.registry.credentials import (
     parse_docker_config,
 )
 
+if TYPE_CHECKING:
+    # Not imported in the registry process, which logs nothing: the import costs memory.
+    from gatekeeper_py.runtime.logs import Log
+
 CONFIG_NAME: Final = "config.json"
 POLL_SECONDS: Final = 10.0
 MAX_FILES: Final = 200
 """Maximum number of files in the directory. 100 registries have at most one CA file each."""
 
 MAX_CA_BYTES: Final = 1024 * 1024
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 class RegistryFiles(NamedTuple):

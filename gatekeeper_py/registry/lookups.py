@@ -12,13 +12,15 @@ from itertools import count, islice
 from math import inf
 from typing import Any, Final, Literal, Protocol
 
+from gatekeeper_py.children.process import Observer as ChildObserver
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
-from gatekeeper_py.registry.facts import Fact, Facts
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
+from gatekeeper_py.registry.facts import Fact, FactCache
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
+from gatekeeper_py.runtime.logs import Log, RateLimit
 
 HEDGE_SECONDS: Final = 0.2
 """Time without an answer after which the next candidate is queried as well."""
@@ -51,6 +53,10 @@ RENEW_AT: Final = 0.8
 MAX_PINNED: Final = 1000
 """Maximum number of manifests named in rules that are fetched when the policy loads."""
 
+LOG_PAUSE_SECONDS: Final = 10.0
+"""Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
+review that needs it has a failed look-up."""
+
 
 class ManifestClient(Protocol):
     """Queries a registry; awaits ``turn`` before each request, and raises only the exceptions of ``turn``."""
@@ -62,18 +68,18 @@ Share = Literal["rate", "waiting", "requests"]
 """A limit that namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
 
 
-class Observer(Protocol):
-    """Receives the events that the metrics and the log show.
+class Observer(ChildObserver, Protocol):
+    """Receives what the metrics show, also about the registry process.
 
     ``result`` is ``found``, ``missing``, ``error`` or ``stale``. ``seconds`` is the time that the registry
-    took, ``None`` if no request ended with this result. ``cause`` is the reason for an error.
+    took, ``None`` if no request ended with this result.
     """
 
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
+    def lookup(self, host: str, result: str, seconds: float | None) -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
-    def over_share(self, limit: Share) -> None:
+    def over_share(self, limit: Share, /) -> None:
         """Record that a look-up or review was refused, because its namespace used its share of a limit."""
 
 
@@ -89,6 +95,7 @@ class Lookups:
         *,
         registry: Callable[[str], Registry],
         observer: Observer,
+        log: Log,
         clock: Callable[[], float],
     ) -> None:
         self.pinned: tuple[Manifest, ...] = ()
@@ -97,8 +104,10 @@ class Lookups:
         self._hosts: frozenset[str] = frozenset()
         self._registry = registry
         self._observer = observer
+        self._log = log
+        self._log_limit = RateLimit(LOG_PAUSE_SECONDS, monotonic=clock)
         self._clock = clock
-        self._facts = Facts()
+        self._facts = FactCache()
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
@@ -168,7 +177,7 @@ class Lookups:
         return self._request(manifest, urgent=False, patience=inf)
 
     def stop_refreshing(self) -> None:
-        """Cancel the requests that no review waits for, and start no more of them."""
+        """Cancel the requests that no review waits for, and start no more: the replica stops."""
         self._started, self._stopped = False, True
         if self._refreshing is not None:
             self._refreshing.cancel()
@@ -205,7 +214,7 @@ class Lookups:
         """
         for resolution in used.values():
             if resolution.unanswered in self._hosts:
-                self._observer.lookup(resolution.unanswered, "error", None, resolution.answer.cause)
+                self._count(resolution.unanswered, resolution.answer, None)
 
     def is_found(self, manifest: Manifest) -> bool:
         """Return whether a fact shows that a manifest exists. Faster than ``resolve_cached``."""
@@ -395,28 +404,20 @@ class Lookups:
         return self._finish(manifest, reply.answer, start, generation)
 
     def _turns(self, manifest: Manifest, claim: Claim) -> Turn:
-        """Return the function that a look-up awaits before each request.
-
-        The first request to the manifest's own host does not wait, because it is already admitted.
-        """
+        """Return the function that an admitted look-up awaits before each request."""
         deadline = self._clock() + REQUEST_SECONDS
-        admitted = True
 
         async def turn(host: str) -> None:
-            nonlocal admitted
-            if admitted and host == manifest.host:
-                admitted = False
-                return
             try:
                 await self._pacing_of(host).take(claim, deadline)
             except Blocked as problem:
                 raise Blocked(f"{host}: {problem}") from None
 
-        return turn
+        return after_first_turn(manifest.host, turn)
 
     def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
-        self._observer.lookup(manifest.host, answer.status, now - start, answer.cause)
+        self._count(manifest.host, answer, now - start)
         if answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
@@ -427,13 +428,28 @@ class Lookups:
                 self._refresh.retry(manifest)
         return answer
 
+    def _count(self, host: str, answer: Answer, seconds: float | None) -> None:
+        """Count an answer, and log an error unless one of the same registry was logged lately."""
+        self._observer.lookup(host, answer.status, seconds)
+        if answer.status == "error":
+            suppressed = self._log_limit.passes(host)
+            if suppressed is not None:
+                self._log.warning("lookup_failed", host=host, cause=answer.cause, suppressed=suppressed)
+
+    def _note_breaker(self, host: str, *, is_open: bool) -> None:
+        self._observer.breaker(host, is_open=is_open)
+        if is_open:
+            self._log.warning("lookup_breaker_opened", host=host)
+        else:
+            self._log.info("lookup_breaker_closed", host=host)
+
     def _pacing_of(self, host: str) -> Pacing:
         pacing = self._pacing.get(host)
         if pacing is None:
             pacing = self._pacing[host] = Pacing(
                 self._registry(host).rate,
                 clock=self._clock,
-                on_breaker=lambda is_open: self._observer.breaker(host, is_open=is_open),
+                on_breaker=lambda is_open: self._note_breaker(host, is_open=is_open),
                 on_over_share=lambda: self._observer.over_share("rate"),
             )
         return pacing

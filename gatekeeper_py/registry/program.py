@@ -21,32 +21,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from gatekeeper_py.children import frames
-from gatekeeper_py.children.confinement import Allowance
-from gatekeeper_py.children.program import OUT_OF_MEMORY, begin
+from gatekeeper_py.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import Client, Reply
+from gatekeeper_py.registry import messages
+from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
-from gatekeeper_py.registry.messages import (
-    MAX_BYTES,
-    MAX_TEXT,
-    Answered,
-    Assembly,
-    Event,
-    Files,
-    Go,
-    Order,
-    Ping,
-    Pong,
-    Query,
-    Settings,
-    Stop,
-    TurnWanted,
-    encode,
-    parse_order,
-)
 from gatekeeper_py.registry.transport import Resolver, Transport
 
 MEMORY_BYTES: Final = 192 * 1024 * 1024
@@ -125,7 +107,7 @@ class Desk:
     """Carries out orders. ``send`` sends an event, and ``refresh`` renews the allowance of CPU time."""
 
     def __init__(
-        self, directory: Path | None, send: Callable[[Event], None], refresh: Callable[[], None]
+        self, directory: Path | None, send: Callable[[messages.Event], None], refresh: Callable[[], None]
     ) -> None:
         self._directory = directory
         self._send = send
@@ -138,29 +120,27 @@ class Desk:
             clock=time.monotonic,
             on_refused_realm=self._refused.__setitem__,
         )
-        self._assembly = Assembly()
         self._running: dict[int, asyncio.Task[Reply]] = {}
         self._turns: dict[int, asyncio.Future[None]] = {}
 
-    def take(self, order: Order) -> None:
+    def take(self, order: messages.Order) -> None:
         match order:
-            case Query():
+            case messages.Query():
                 self._start(order)
-            case Go(number):
+            case messages.Go(number):
                 # The look-up may have ended while it waited.
                 if (turn := self._turns.pop(number, None)) is not None and not turn.done():
                     turn.set_result(None)
-            case Stop(number):
+            case messages.Stop(number):
                 if (task := self._running.get(number)) is not None:
                     task.cancel()
-            case Ping():
+            case messages.Ping():
                 self._refresh()
-                self._send(Pong())
-            case Files():
+                self._send(messages.Pong())
+            case messages.Files():
                 self._read_files()
-            case Settings():
-                registries = self._assembly.add(order)
-                if registries is not None and self._access.use_registries(registries):
+            case messages.UseRegistries(registries):
+                if self._access.use_registries(registries):
                     # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()
 
@@ -172,41 +152,36 @@ class Desk:
             self._access.use_files(read_files(directory) if directory and directory.is_dir() else NO_FILES)
             self._client.forget()
 
-    def _start(self, query: Query) -> None:
+    def _start(self, query: messages.Query) -> None:
         task = asyncio.get_running_loop().create_task(self._query(query))
         self._running[query.number] = task
         task.add_done_callback(partial(self._finish, query))
 
-    async def _query(self, query: Query) -> Reply:
-        has_turn = True
-
+    async def _query(self, query: messages.Query) -> Reply:
         async def turn(host: str) -> None:
-            nonlocal has_turn
-            if has_turn and host == query.manifest.host:
-                has_turn = False
-                return
             waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
-            self._send(TurnWanted(query.number, host))
+            self._send(messages.TurnWanted(query.number, host))
             await waiting
 
         try:
-            return await self._client.query(query.manifest, turn, query.seconds)
+            turns = after_first_turn(query.manifest.host, turn)
+            return await self._client.query(query.manifest, turns, query.seconds)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others
             traceback.print_exc()
             return Reply(failed(f"internal error: {type(problem).__name__}"), trouble=True)
 
-    def _finish(self, query: Query, task: asyncio.Task[Reply]) -> None:
+    def _finish(self, query: messages.Query, task: asyncio.Task[Reply]) -> None:
         del self._running[query.number]
         self._turns.pop(query.number, None)
         reply = Reply(failed("the look-up was stopped")) if task.cancelled() else task.result()
-        answer = reply.answer._replace(cause=escape(reply.answer.cause, MAX_TEXT))
-        realm = self._refused.pop(query.manifest.host, "")
-        self._send(Answered(query.number, reply._replace(answer=answer), escape(realm, MAX_TEXT)))
+        answer = reply.answer._replace(cause=escape(reply.answer.cause, messages.MAX_TEXT))
+        realm = escape(self._refused.pop(query.manifest.host, ""), messages.MAX_TEXT)
+        self._send(messages.Answered(query.number, reply._replace(answer=answer), realm))
 
 
-async def _run(messages: BinaryIO, send: Callable[[bytes], None], directory: Path | None) -> None:
+async def _run(stream: BinaryIO, send: Callable[[bytes], None], directory: Path | None) -> None:
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(_exit)
     allowance = Allowance()
@@ -214,13 +189,13 @@ async def _run(messages: BinaryIO, send: Callable[[bytes], None], directory: Pat
     def refresh() -> None:
         allowance.grant(memory_bytes=MEMORY_BYTES, cpu_seconds=CPU_SECONDS)
 
-    desk = Desk(directory, lambda event: send(encode(event)), refresh)
+    desk = Desk(directory, lambda event: send(messages.encode(event)), refresh)
     end = loop.create_future()
 
     def listen() -> None:
         try:
-            while (payload := frames.read(messages, MAX_BYTES)) is not None:
-                loop.call_soon_threadsafe(desk.take, parse_order(payload))
+            while (payload := frames.read(stream, messages.MAX_ORDER_BYTES)) is not None:
+                loop.call_soon_threadsafe(desk.take, messages.parse_order(payload))
         finally:
             loop.call_soon_threadsafe(end.set_result, None)
 
@@ -245,7 +220,7 @@ def _exit(_loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 def main() -> None:
     directory = Path(sys.argv[2]) if sys.argv[2:] else None
     threading.stack_size(STACK_BYTES)
-    pipes = begin(longest=MAX_BYTES, niceness=NICENESS)
+    pipes = begin(longest=messages.MAX_EVENT_BYTES, niceness=NICENESS)
     asyncio.run(_run(pipes.messages, pipes.send, directory))
     os._exit(0)  # without waiting for a thread that resolves a name
 

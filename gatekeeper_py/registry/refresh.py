@@ -9,9 +9,11 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Manifest
+from gatekeeper_py.runtime.backoff import backed_off
 
 MAX_OF_HOST: Final = 4
 """Maximum number of these look-ups in one registry at once. Most of the concurrent requests to a registry
@@ -74,7 +76,7 @@ class Refresh:
             return
         failures = self._failures.get(manifest, 0)
         self._failures[manifest] = failures + 1
-        delay = min(FIRST_RETRY_SECONDS * 2 ** min(failures, 16), LONGEST_RETRY_SECONDS)
+        delay = backed_off(FIRST_RETRY_SECONDS, failures, LONGEST_RETRY_SECONDS)
         self._plan(manifest, self._clock() + delay)
 
     def cancel(self, manifest: Manifest) -> None:
@@ -133,8 +135,6 @@ class Refresh:
         self._wake.set()
 
     async def _sleep(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
-        except TimeoutError:
-            pass

@@ -8,7 +8,7 @@ time, so the next death shows which of them is the cause. This one is not querie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -17,27 +17,12 @@ import msgspec
 
 from gatekeeper_py.children.process import ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.images.manifest import Manifest, failed
-from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import MAX_PAUSE_SECONDS, REQUEST_SECONDS, Reply, Turn
+from gatekeeper_py.registry import messages
+from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
-from gatekeeper_py.registry.messages import (
-    MAX_BYTES,
-    MAX_TEXT,
-    Answered,
-    Event,
-    Files,
-    Go,
-    Order,
-    Ping,
-    Pong,
-    Query,
-    Stop,
-    TurnWanted,
-    encode,
-    parse_event,
-    settings_messages,
-)
+from gatekeeper_py.registry.kinds import KINDS, MAX_PAUSE_SECONDS
 from gatekeeper_py.runtime.logs import Log
 
 MODULE: Final = "gatekeeper_py.registry.program"
@@ -158,7 +143,7 @@ class RemoteClient:
         self._clock = clock
         self._on_refused_realm = on_refused_realm
         self._ping_seconds = ping_seconds
-        self._registries: Mapping[str, Registry] = {}
+        self._registries: dict[str, Registry] = {}
         self._running: dict[int, _Running] = {}
         self._numbers = 0
         self._suspects = Suspects(clock)
@@ -187,7 +172,7 @@ class RemoteClient:
         """Wait while ``is_starting``."""
         await self._has_begun.wait()
 
-    def use_policy(self, registries: Mapping[str, Registry], *, looks_up: bool) -> None:
+    def use_policy(self, registries: dict[str, Registry], *, looks_up: bool) -> None:
         """Use the entries of a new policy. The process runs only if the policy has look-ups."""
         self._registries = registries
         if looks_up:
@@ -199,12 +184,12 @@ class RemoteClient:
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
-            self._send_settings()
+            self._post(messages.UseRegistries(self._registries))
 
     def use_files(self) -> None:
         """Let the process read the files of --registry-config again."""
         if self._child.pid is not None:
-            self._post(Files())
+            self._post(messages.Files())
 
     async def close(self) -> None:
         if self._keeping is not None:
@@ -253,12 +238,12 @@ class RemoteClient:
             return Reply(failed("the registry process ended"))
         done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._running[number] = _Running(manifest, turn, done)
-        self._post(Query(number, "manifest", manifest, seconds))
+        self._post(messages.Query(number, manifest, seconds))
         try:
             return await done
         finally:
             if number in self._running:  # nobody waits for the answer
-                self._post(Stop(number))
+                self._post(messages.Stop(number))
 
     async def _keep(self) -> None:
         """Keep the process running while it is wanted."""
@@ -266,8 +251,8 @@ class RemoteClient:
             await self._is_wanted.wait()
             try:
                 await self._child.start()
-                self._send_settings()
-                self._post(Files())
+                self._post(messages.UseRegistries(self._registries))
+                self._post(messages.Files())
                 await self._serve()
             except ChildError:
                 pass  # `end` returns and logs it
@@ -286,9 +271,9 @@ class RemoteClient:
         watching = asyncio.get_running_loop().create_task(self._watch())
         try:
             while True:
-                payload = await self._child.receive(MAX_BYTES)
+                payload = await self._child.receive(messages.MAX_EVENT_BYTES)
                 try:
-                    event = parse_event(payload)
+                    event = messages.parse_event(payload)
                 except msgspec.DecodeError as problem:
                     raise self._broken(f"a message that cannot be read: {problem}") from None
                 self._take(event)
@@ -300,7 +285,7 @@ class RemoteClient:
         intervals, answered = START_PINGS, 0
         while True:
             self._is_pinged = True
-            self._post(Ping())
+            self._post(messages.Ping())
             for _ in range(intervals):
                 await asyncio.sleep(self._ping_seconds)
                 if not self._is_pinged:
@@ -314,23 +299,23 @@ class RemoteClient:
             if answered >= LASTING_PINGS:
                 self._child.worked()
 
-    def _take(self, event: Event) -> None:
+    def _take(self, event: messages.Event) -> None:
         """Handle an event. Raises ``ChildError`` for one that the process must not send."""
         match event:
-            case Answered(number, reply, refused_realm):
+            case messages.Answered(number, reply, refused_realm):
                 running = self._running.pop(number, None)
                 if running is None or not _is_valid(reply, running.manifest):
                     raise self._broken("an answer that is not valid")
                 running.end(reply)
                 if refused_realm:
-                    self._on_refused_realm(running.manifest.host, escape(refused_realm, MAX_TEXT))
+                    self._on_refused_realm(running.manifest.host, escape(refused_realm, messages.MAX_TEXT))
                 self._end_if_unwanted()
-            case TurnWanted(number, host):
+            case messages.TurnWanted(number, host):
                 running = self._running.get(number)
                 if running is None or running.granting is not None:
                     raise self._broken("a request that is not valid")
                 running.granting = asyncio.get_running_loop().create_task(self._grant(number, running, host))
-            case Pong():
+            case messages.Pong():
                 if not self._is_pinged:
                     raise self._broken("an answer without a question")
                 self._is_pinged = False
@@ -353,19 +338,15 @@ class RemoteClient:
                 running.done.set_exception(problem)
         else:
             running.granting = None
-            self._post(Go(number))
+            self._post(messages.Go(number))
 
     def _end_if_unwanted(self) -> None:
         if not self._is_wanted.is_set() and not self._running:
             self._child.kill()
 
-    def _send_settings(self) -> None:
-        for message in settings_messages(self._registries):
-            self._post(message)
-
-    def _post(self, order: Order) -> None:
+    def _post(self, order: messages.Order) -> None:
         # The pipe holds few orders: look-ups are limited in number, and a process that reads none is killed.
-        self._child.post(encode(order), MAX_BYTES)
+        self._child.post(messages.encode(order), messages.MAX_ORDER_BYTES)
 
     def _broken(self, what: str) -> ChildError:
         return self._child.fail("bug", f"the registry process sent {what}")
@@ -374,16 +355,9 @@ class RemoteClient:
 def _is_valid(reply: Reply, manifest: Manifest) -> bool:
     """Check an answer like untrusted input, because an attacker may control the process."""
     answer = reply.answer
-    if answer.status == "found":
-        try:
-            check_digest(answer.digest)
-        except InvalidReference:
-            return False
-    elif answer.digest:
-        return False
     return (
-        (not manifest.by_digest or answer.digest in {"", manifest.reference})
-        and len(answer.cause) <= MAX_TEXT
+        KINDS[manifest.kind].is_valid(manifest, answer)
+        and len(answer.cause) <= messages.MAX_TEXT
         and answer.cause.isprintable()
         and bool(answer.cause) == (answer.status == "error")
         and 0 <= reply.pause <= MAX_PAUSE_SECONDS

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from gatekeeper_py.children.process import Observer as ChildObserver
-from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.lookups import Lookups, Observer
 from gatekeeper_py.registry.remote import RemoteClient
@@ -29,7 +28,6 @@ class RegistryService:
         directory: Path | None,
         *,
         log: Log,
-        children: ChildObserver,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.refused_realms: dict[str, str] = {}
@@ -39,12 +37,11 @@ class RegistryService:
         self._client = RemoteClient(
             directory,
             log=log,
-            observer=children,
+            observer=observer,
             clock=clock,
             on_refused_realm=self.refused_realms.__setitem__,
         )
-        self._lookups = Lookups(self._client, registry=self._registry, observer=observer, clock=clock)
-        self.is_found = self._lookups.is_found
+        self.lookups = Lookups(self._client, registry=self._registry, observer=observer, log=log, clock=clock)
 
     def problem(self) -> str:
         """Return why the server is not ready yet for reviews with look-ups; an empty text if it is."""
@@ -54,55 +51,36 @@ class RegistryService:
         """Wait until ``problem`` returns an empty text."""
         await self._client.started()
 
-    def start(self) -> None:
-        self._lookups.start()
-
-    def stop_refreshing(self) -> None:
-        """Cancel the look-ups that no review waits for: a replica that stops needs no fresh facts."""
-        self._lookups.stop_refreshing()
-
     async def close(self) -> None:
         """Cancel the look-ups under way, and end the registry process."""
-        await self._lookups.close()
+        await self.lookups.close()
         await self._client.close()
 
-    def use_policy(
-        self, *, registries: Mapping[str, Registry], hosts: Iterable[str], pinned: Iterable[Manifest]
-    ) -> None:
+    def use_policy(self, policy: CompiledPolicy) -> None:
         """Use the registries of a new policy. Facts about hosts with unchanged settings are kept."""
+        registries = policy.registries
         changed = {
             host
             for host in {*self._registries, *registries}
             if self._registries.get(host) != registries.get(host)
         }
         self._registries = dict(registries)
-        self._named = frozenset(hosts)
+        self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
         self._client.use_policy(self._registries, looks_up=bool(self._named))
-        self._lookups.configure(hosts=self._named, changed=changed, pinned=pinned)
+        self.lookups.configure(hosts=self._named, changed=changed, pinned=policy.named_manifests)
 
     def use_files(self) -> None:
         """Use new credentials and CAs. All facts are dropped: they were obtained with the old files."""
         self._client.use_files()
-        self._lookups.configure(hosts=self._named, changed=None, pinned=self._lookups.pinned)
-
-    def resolve_cached(self, lookup: Lookup) -> Resolution | None:
-        return self._lookups.resolve_cached(lookup)
-
-    def answered(self, used: Mapping[Lookup, Resolution]) -> None:
-        self._lookups.answered(used)
-
-    async def resolve(
-        self, lookups: Iterable[Lookup], seconds: float, namespace: str = ""
-    ) -> Mapping[Lookup, Resolution]:
-        return await self._lookups.resolve(lookups, seconds, namespace)
+        self.lookups.configure(hosts=self._named, changed=None, pinned=self.lookups.pinned)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms."""
         return {
             "hosts": sorted(self._named)[:MAX_SHOWN],
             "moreHosts": max(len(self._named) - MAX_SHOWN, 0),
-            "openBreakers": list(self._lookups.open_breakers())[:MAX_SHOWN],
+            "openBreakers": list(self.lookups.open_breakers())[:MAX_SHOWN],
             "refusedRealms": dict(list(self.refused_realms.items())[:MAX_SHOWN]),
         }
 

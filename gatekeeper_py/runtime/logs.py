@@ -6,17 +6,26 @@ queue; events that do not fit are dropped and counted.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, MutableMapping
-from typing import Any, BinaryIO, Final, Literal, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
 import orjson
 
-from gatekeeper_py.runtime.slim import structlog
+if TYPE_CHECKING:
+    import structlog
+else:
+    # structlog imports rich if it is installed, to print tracebacks on a terminal. No replica needs this, and
+    # rich would take 4 MiB of memory and a tenth of a second at the start of each.
+    _unused = sys.modules.setdefault("rich", None)  # as if it were not installed
+    structlog = importlib.import_module("structlog")
+    if _unused is None:
+        del sys.modules["rich"]
 
 Format = Literal["json", "console"]
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -43,6 +52,8 @@ MAX_BATCH_BYTES: Final = 256 * 1024
 
 class Log(Protocol):
     """A logger: a constant event name, with the data in keys."""
+
+    def debug(self, event: str, **keys: Any) -> Any: ...
 
     def info(self, event: str, **keys: Any) -> Any: ...
 

@@ -1,4 +1,4 @@
-"""The process of every long-running command: event loop, log thread and signals."""
+"""The process of every long-running command: event loop, log thread, signals and open files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from typing import Final
 import prometheus_client
 
 from gatekeeper_py.runtime.logs import Format, LogWriter, build_log, stdout_stream
-from gatekeeper_py.runtime.slim import structlog
 
 try:
     import uvloop
@@ -43,7 +42,7 @@ class Process:
         self.stop = asyncio.Event()
         self._second_signal_code = second_signal_code
         self.writer = LogWriter(stdout_stream())
-        self.log: structlog.typing.FilteringBoundLogger = build_log(
+        self.log = build_log(
             self.writer,
             level=log_level,
             style=log_style,
@@ -82,3 +81,24 @@ class Process:
             self.writer.close()
             os._exit(self._second_signal_code)
         self.stop.set()
+
+
+def allow_descriptors(minimum: int) -> int:
+    """Raise the process's limit of open files to ``minimum`` if it is lower, and return the new limit.
+
+    A process may raise its soft limit up to the hard one. Systems without such limits allow ``minimum``.
+    """
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return minimum
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY:
+        return minimum
+    if soft < minimum:
+        soft = minimum if hard == resource.RLIM_INFINITY else min(minimum, hard)
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        except (OSError, ValueError):
+            return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return soft

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from typing import Final, TypeVar
 
 SLICE_SECONDS: Final = 0.001
@@ -17,23 +18,45 @@ takes as long."""
 
 Result = TypeVar("Result")
 
+Steps = Generator[None, None, Result]
+"""Work that yields after each of its steps and returns its result."""
+
+
+class Unfinished(Exception):
+    """Work took longer than one slice."""
+
+
+def run_slice(
+    steps: Steps[Result], until: float, monotonic: Callable[[], float] = time.perf_counter
+) -> Result:
+    """Run a generator to its end and return its result. Raises ``Unfinished`` if it has not ended by then.
+
+    The first step always runs, and without reading the clock, because most work has only one step.
+    """
+    try:
+        next(steps)
+        while monotonic() < until:
+            next(steps)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    raise Unfinished
+
 
 async def in_slices(
-    steps: Generator[None, None, Result],
+    steps: Steps[Result],
     *,
     seconds: float = SLICE_SECONDS,
+    end: float = float("inf"),
     monotonic: Callable[[], float] = time.perf_counter,
 ) -> Result:
     """Run a generator to its end and return its result. Let the event loop turn every ``seconds``.
 
-    A slice takes at most ``seconds`` plus one step.
+    A slice takes at most ``seconds`` plus one step. Raises ``TimeoutError`` if the work has not ended by
+    ``end``.
     """
-    while True:
-        end = monotonic() + seconds
-        try:
-            while monotonic() < end:
-                next(steps)
-        except StopIteration as stop:
-            result: Result = stop.value
-            return result
+    while (now := monotonic()) <= end:
+        with suppress(Unfinished):
+            return run_slice(steps, now + seconds, monotonic)
         await asyncio.sleep(0)
+    raise TimeoutError

@@ -43,7 +43,7 @@ Parsed = tuple[Message, int, int]
 """A request's header, where its body begins, and where the request ends."""
 
 
-class Parser:
+class RequestParser:
     """Parses requests of one connection, one at a time. If ``begin`` returns ``None``, make a new parser."""
 
     __slots__ = ("_feed",)
@@ -117,7 +117,7 @@ def check() -> str:
     loop = asyncio.get_running_loop()
     head = b"POST /path HTTP/1.1\r\nHost: a\r\nContent-Type: b\r\nContent-Length: 4\r\n\r\n"
     try:
-        parser = Parser(loop)
+        parser = RequestParser(loop)
         for data, rest in ((head + b"body", b""), (head + b"bo", b"dy"), (head, b"body")):
             parsed = parser.begin(data)
             if parsed is None or parsed[1:] != (len(head), len(head) + 4):
@@ -127,7 +127,7 @@ def check() -> str:
                 return "a request is not understood"
             parser.feed(rest)
         for malformed in (head.replace(b"4", b"4\r\nContent-Length: 5"), head.replace(b"\r\n", b"\n") + END):
-            if Parser(loop).begin(malformed) is not None:
+            if RequestParser(loop).begin(malformed) is not None:
                 return "malformed HTTP is not recognized"
         chunks = ChunkCheck(loop, head.replace(b"Content-Length: 4", b"Transfer-Encoding: chunked"))
         if [chunks.feed(chunk) for chunk in (b"2\r\nbo", b"\r\n", b"zz\r\n")] != [True, True, False]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -62,7 +63,7 @@ def encode_ok(body: bytes) -> bytes:
     """
     return (
         f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        f"Date: {_date.now()}\r\nServer: {SERVER}\r\n\r\n"
+        f"Date: {_date(int(time.time()))}\r\nServer: {SERVER}\r\n\r\n"
     ).encode() + body
 
 
@@ -75,22 +76,12 @@ def encode_refusal(status: int, reason: str) -> bytes:
     body = orjson.dumps({"error": reason})
     return (
         f"HTTP/1.0 {status} {HTTPStatus(status).phrase}\r\nContent-Type: application/json; charset=utf-8\r\n"
-        f"Content-Length: {len(body)}\r\nDate: {_date.now()}\r\nServer: {SERVER}\r\nConnection: close\r\n\r\n"
+        f"Content-Length: {len(body)}\r\nDate: {_date(int(time.time()))}\r\nServer: {SERVER}\r\n"
+        "Connection: close\r\n\r\n"
     ).encode() + body
 
 
-class _Date:
-    """The Date header's value, formatted once a second."""
-
-    def __init__(self) -> None:
-        self._second = 0
-        self._text = ""
-
-    def now(self) -> str:
-        second = int(time.time())
-        if second != self._second:
-            self._second, self._text = second, formatdate(second, usegmt=True)
-        return self._text
-
-
-_date = _Date()
+@lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    """Return the value of a Date header, which is formatted once a second."""
+    return formatdate(second, usegmt=True)

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,22 +17,19 @@ from aiohttp import http_parser
 from gatekeeper_py import __version__
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.issuing import issue
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
-from gatekeeper_py.registry.failures import LoggedFailures
 from gatekeeper_py.registry.files import FilesWatch
 from gatekeeper_py.registry.service import RegistryService
-from gatekeeper_py.reload import Reloader, Result
-from gatekeeper_py.runtime.descriptors import allow_descriptors
+from gatekeeper_py.reload import Reloader
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.runtime.memory import give_back
-from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.runtime.process import Process, allow_descriptors
 from gatekeeper_py.serving import aiohttp_internals
 from gatekeeper_py.serving.denials import Denials
-from gatekeeper_py.serving.evictions import EvictionLog
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Evicted, Listener
+from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.policypage import describe_policy
 from gatekeeper_py.serving.statuspage import StatusPage
@@ -88,9 +84,7 @@ class _Server:
         settings, log = self._settings, self._log
         live, counts = LivePolicy(), CacheCounts()
         metrics = Metrics(live, counts)
-        registries = RegistryService(
-            LoggedFailures(metrics, log), settings.registry_config, log=log, children=metrics
-        )
+        registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
         guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
         reloader = Reloader(
@@ -100,8 +94,9 @@ class _Server:
             source_name=str(settings.policy or settings.configmap),
             cache_size=settings.cache_size,
             counts=counts,
-            observer=_PolicyObserver(metrics, registries),
+            observer=metrics,
             log=log,
+            on_live=registries.use_policy,
         )
         certificates = await self._certificates(metrics)
         denials = Denials(details=settings.status_details)
@@ -114,7 +109,7 @@ class _Server:
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
             log_allowed=settings.log_level == "debug",
-            registries=registries,
+            registries=registries.lookups,
             denials=denials,
         )
         loop_watch = LoopWatch(metrics.loop_lag)
@@ -145,11 +140,11 @@ class _Server:
             page=page.render,
             draining=lambda: webhook.draining,
         )
-        eviction = EvictionLog(log)
+        log_eviction = log_evictions(log, "webhook")
 
         def evicted(why: Evicted, peer: str) -> None:
             metrics.connection_evicted(why)
-            eviction.write("webhook", why, peer)
+            log_eviction(why, peer)
 
         listener = Listener(
             webhook.handle,
@@ -163,7 +158,7 @@ class _Server:
         health_listener = Listener(
             health.handle,
             max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=partial(eviction.write, "health"),
+            on_evicted=log_evictions(log, "health"),
         )
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)
@@ -174,7 +169,7 @@ class _Server:
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
-            registries.start()
+            registries.lookups.start()
             if settings.registry_config is not None:
                 files = FilesWatch(
                     settings.registry_config,
@@ -199,7 +194,7 @@ class _Server:
                 code = 2
             else:
                 await self._stop.wait()
-                registries.stop_refreshing()
+                registries.lookups.stop_refreshing()
                 await self._drain(webhook, guard, listener)
                 code = 0
             await listener.close(1.0)
@@ -346,26 +341,3 @@ class _InMemory:
 
     def context(self) -> Any:
         return self._certificate.context
-
-
-class _PolicyObserver:
-    """Passes every live policy to the metrics and to the registries."""
-
-    def __init__(self, metrics: Metrics, registries: RegistryService) -> None:
-        self._metrics = metrics
-        self._registries = registries
-
-    def policy_reloaded(self, result: Result) -> None:
-        self._metrics.policy_reloaded(result)
-
-    def policy_present(self, *, present: bool) -> None:
-        self._metrics.policy_present(present=present)
-
-    def policy_live(self, snapshot: Snapshot, source: str) -> None:
-        self._metrics.policy_live(snapshot, source)
-        compiled = snapshot.compiled
-        self._registries.use_policy(
-            registries=compiled.registries,
-            hosts=compiled.looked_up_hosts,
-            pinned=compiled.named_manifests,
-        )

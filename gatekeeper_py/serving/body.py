@@ -9,13 +9,14 @@ import asyncio
 import time
 import traceback
 from collections.abc import Callable
-from typing import Any, Final, TypeVar, cast
+from contextlib import suppress
+from typing import Any, Final, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
-from gatekeeper_py.core.admission.steps import Steps
 from gatekeeper_py.runtime.memory import collector_off, give_back
+from gatekeeper_py.runtime.slices import Steps, Unfinished, in_slices, run_slice
 from gatekeeper_py.serving.aiohttp_internals import send_continue
 from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.serving.bodymemory import BodyMemory, Sender
@@ -87,98 +88,55 @@ async def with_document(
     memory: BodyMemory,
     *,
     decode: Callable[[bytes], Any],
-    use: Callable[[Any], Result],
-    sender: Sender | None = None,
-) -> Result:
-    """Decode a body and return the result of ``use``. See ``with_document_in_steps``."""
-
-    def use_at_once(document: Any) -> Steps[Result]:
-        yield from ()
-        return use(document)
-
-    return await with_document_in_steps(body, memory, decode=decode, use=use_at_once, sender=sender)
-
-
-async def with_document_in_steps(
-    body: bytes,
-    memory: BodyMemory,
-    *,
-    decode: Callable[[bytes], Any],
     use: Callable[[Any], Steps[Result]],
     end: float = float("inf"),
     sender: Sender | None = None,
 ) -> Result:
     """Decode a body, call ``use`` with the document, and return the result of its steps.
 
-    Large bodies, and small ones for which ``use`` takes longer than a step, are processed one after the
+    Large bodies, and small ones for which ``use`` takes longer than a slice, are processed one after the
     other. Decoding and freeing a document each block the event loop for tens of milliseconds. ``use`` takes
-    as many steps as it needs. Other requests run in between. A body that is too heavy for ``decode`` is
+    as many slices as it needs. Other requests run in between. A body that is too heavy for ``decode`` is
     decoded with orjson.
 
-    ``end`` is when the caller stops waiting, on the clock of ``time.monotonic``. Raises ``Refusal`` when that
-    time has passed, and whatever ``decode`` and ``use`` raise.
+    ``end`` is when the caller stops waiting, on the clock of ``time.perf_counter``. Raises ``Refusal`` when
+    that time has passed, and whatever ``decode`` and ``use`` raise.
     """
     if len(body) <= LARGE_BODY_BYTES:
-        done, result = begun(use(decode(body)), time.perf_counter() + STEP_SECONDS)
-        if done:
-            return cast(Result, result)
+        with suppress(Unfinished):
+            return run_slice(use(decode(body)), time.perf_counter() + STEP_SECONDS)
     if check_weight(body) > MAX_TYPED_WEIGHT:
         decode = _loads
-    with memory.body(sender) as held:
-        held.take(len(body))
-        async with memory.parsing(held):
-            _check_time(end)
-            # The garbage collector would scan a million new values several times without freeing any.
-            with collector_off():
-                document = decode(body)
-                await asyncio.sleep(0)
-                try:
-                    return await _in_steps(use(document), end)
-                except Exception as problem:
-                    # Otherwise the traceback would keep the document until the answer is sent.
-                    traceback.clear_frames(problem.__traceback__)
-                    raise
-                finally:
-                    await asyncio.sleep(0)
-                    del document
-                    await asyncio.sleep(0)
-                    give_back()
-
-
-def begun(steps: Steps[Result], until: float) -> tuple[bool, Result | None]:
-    """Run steps until a time on the clock of ``time.perf_counter``. Return whether all ran, and the result.
-
-    The rest of the work is abandoned. The first step always runs, without reading the clock.
-    """
     try:
-        next(steps)
-        while time.perf_counter() < until:
-            next(steps)
-    except StopIteration as end:
-        return True, end.value
-    steps.close()
-    return False, None
+        with memory.body(sender) as held:
+            held.take(len(body))
+            async with memory.parsing(held):
+                # The garbage collector would scan a million new values several times without freeing any.
+                with collector_off():
+                    return await _decoded_alone(body, decode, use, end)
+    except TimeoutError:
+        raise Refusal(503, "there was no time to judge the review", headers=TRY_AGAIN) from None
 
 
-async def _in_steps(steps: Steps[Result], end: float) -> Result:
-    """Run all steps and return the result. Other tasks run in between.
-
-    Raises ``Refusal`` if the steps are not done by ``end``.
-    """
-    while True:
-        until = time.perf_counter() + STEP_SECONDS
-        try:
-            while time.perf_counter() < until:
-                next(steps)
-        except StopIteration as done:
-            return cast(Result, done.value)
+async def _decoded_alone(
+    body: bytes, decode: Callable[[bytes], Any], use: Callable[[Any], Steps[Result]], end: float
+) -> Result:
+    """Decode a large body, use the document in slices, and free it. Raises ``TimeoutError`` at ``end``."""
+    if time.perf_counter() > end:
+        raise TimeoutError
+    document = decode(body)
+    await asyncio.sleep(0)
+    try:
+        return await in_slices(use(document), seconds=STEP_SECONDS, end=end)
+    except Exception as problem:
+        # Otherwise the traceback would keep the document until the answer is sent.
+        traceback.clear_frames(problem.__traceback__)
+        raise
+    finally:
         await asyncio.sleep(0)
-        _check_time(end)
-
-
-def _check_time(end: float) -> None:
-    if time.monotonic() > end:
-        raise Refusal(503, "there was no time to judge the review", headers=TRY_AGAIN)
+        del document
+        await asyncio.sleep(0)
+        give_back()
 
 
 def check_weight(body: bytes) -> int:

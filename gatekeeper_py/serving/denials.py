@@ -17,7 +17,7 @@ MAX_DENIALS: Final = 50
 MAX_OF_PEER: Final = 20
 """Maximum number of these denials for one peer, so that one peer cannot push out all others."""
 
-MAX_IMAGES: Final = 3
+MAX_KEPT_IMAGES: Final = 3
 """Maximum number of images kept of one denial. The log has more."""
 
 MAX_TEXT: Final = 256
@@ -70,7 +70,7 @@ class Denials:
                 namespace=(request.namespace or "")[:MAX_TEXT],
                 name=request.name[:MAX_TEXT],
                 user=request.username[:MAX_TEXT],
-                images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_IMAGES]),
+                images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_KEPT_IMAGES]),
             )
         # A denied change of the policy has no images.
         reasons = Counter([judgement.decision.reason for judgement in rejected]) or {"policy": 1}

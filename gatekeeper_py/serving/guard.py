@@ -10,22 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Final
 
 from gatekeeper_py.core.admission import Outcome, guard
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.parser.process import Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
+from gatekeeper_py.serving.metrics import CheckResult, Metrics
 from gatekeeper_py.settings import ConfigMapName
-
-CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
-CHECK_RESULTS: Final[tuple[CheckResult, ...]] = ("accepted", "refused", "failed", "busy", "skipped")
 
 LONGEST_CHECK_SECONDS: Final = 9.5
 """Maximum time for a check. By default, an API server waits 10 s for a webhook, including the network."""
@@ -41,33 +39,15 @@ LEAST_SHARE: Final = 0.5
 wait, and a good policy would be refused."""
 
 
-class Parses(Protocol):
-    """Judges documents; see ``parser.process.Parser``."""
-
-    def turn(
-        self, patience: float | None = None, *, gives_way: bool = False
-    ) -> AbstractAsyncContextManager[None]: ...
-
-    async def judge(
-        self, text: str, mode: str | None, instant: datetime, *, seconds: float | None = None
-    ) -> Report: ...
-
-
-class Observer(Protocol):
-    """Receives the results of checks, for metrics."""
-
-    def policy_check(self, result: CheckResult) -> None: ...
-
-
 class PolicyGuard:
     """Judges reviews of the ConfigMap ``name``; without a name, every review is allowed."""
 
     def __init__(
         self,
         name: ConfigMapName | None,
-        parser: Parses,
+        parser: Parser,
         *,
-        observer: Observer,
+        observer: Metrics,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
@@ -118,13 +98,15 @@ class PolicyGuard:
             return self._counted("refused", guard.refused(request, errors))
         return self._counted("accepted", guard.accepted(request, report.findings))
 
-    async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Report:
+    async def _check(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Judged:
         """Parse and lint the document when its turn comes. Raises ``_Busy`` and ``ParserError``."""
         end = self._monotonic() + seconds
         latest_start = end - LEAST_SHARE * seconds
-        busy = _Busy("other policies are being checked")
+        # An exception in a local variable would form a cycle with its own traceback, which would keep the
+        # text until the garbage collector runs.
+        busy = "other policies are being checked"
         if self.checking >= MAX_CHECKS:
-            raise busy
+            raise _Busy(busy)
         self.checking += 1
         try:
             self._check_pause(latest_start, busy)
@@ -137,20 +119,20 @@ class PolicyGuard:
                     with suppress(Interrupted):
                         async with self._parser.turn(latest_start - self._monotonic(), gives_way=True):
                             return await self._judge(policy, text, end)
-                    busy = _Busy("the policy changed during the check")
+                    busy = "the policy changed during the check"
             finally:
                 self._turn.release()
         except TimeoutError:
-            raise busy from None
+            raise _Busy(busy) from None
         finally:
             self.checking -= 1
 
-    def _check_pause(self, latest_start: float, busy: _Busy) -> None:
-        """Raise ``busy`` if the pause after the previous check ends too late."""
+    def _check_pause(self, latest_start: float, busy: str) -> None:
+        """Raise ``_Busy`` if the pause after the previous check ends too late."""
         if self._next_start > latest_start:
-            raise busy
+            raise _Busy(busy)
 
-    async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Report:
+    async def _judge(self, policy: ConfigMapPolicy, text: str, end: float) -> Judged:
         start = self._monotonic()
         try:
             return await self._parser.judge(text, policy.mode, self._now(), seconds=end - start)

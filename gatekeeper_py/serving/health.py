@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from aiohttp import hdrs, web
@@ -78,8 +79,6 @@ class Health:
         self._live = live
         self._ready = ready
         self._exposition = exposition
-        self._policy = policy
-        self._page = page
         self._rendered: tuple[float, bytes] | None = None
         self._monotonic = monotonic
         self._draining = draining
@@ -90,9 +89,9 @@ class Health:
         }
 
         if policy is not None:
-            self._routes["/policy"] = self._shown_policy
+            self._routes["/policy"] = partial(self._shown_policy, policy)
         if page is not None:
-            self._routes["/"] = self._shown_page
+            self._routes["/"] = partial(self._shown_page, page)
         self._known = ", ".join(self._routes)
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -119,15 +118,15 @@ class Health:
     async def _metrics(self) -> web.Response:
         return web.Response(body=self._exposition(), headers=METRICS_HEADERS)
 
-    async def _shown_policy(self) -> web.Response:
-        return json_response(200, self._policy() if self._policy is not None else {})
+    async def _shown_policy(self, policy: Callable[[], dict[str, Any]]) -> web.Response:
+        return json_response(200, policy())
 
-    async def _shown_page(self) -> web.Response:
+    async def _shown_page(self, render: Callable[[], str]) -> web.Response:
         """Answer with the page. It is rendered at most once a second, so that reloads delay no reviews."""
         now = self._monotonic()
-        if self._page is not None and (self._rendered is None or now - self._rendered[0] >= PAGE_SECONDS):
-            self._rendered = now, self._page().encode()
-        return web.Response(body=self._rendered[1] if self._rendered else b"", headers=PAGE_HEADERS)
+        if self._rendered is None or now - self._rendered[0] >= PAGE_SECONDS:
+            self._rendered = now, render().encode()
+        return web.Response(body=self._rendered[1], headers=PAGE_HEADERS)
 
 
 def _checked(checks: Mapping[str, Check], error: str) -> web.Response:

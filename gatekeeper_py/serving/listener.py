@@ -17,9 +17,10 @@ from itertools import islice
 from operator import attrgetter
 from typing import Final, Literal, cast
 
+from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.runtime.memory import give_back
 from gatekeeper_py.serving.connections.peers import CREDIT_HALF_LIFE_SECONDS, Activity, Member, Peer
-from gatekeeper_py.serving.connections.protocol import Answer, Eviction, HttpConnection, Service
+from gatekeeper_py.serving.connections.protocol import Eviction, HotPath, HttpConnection, Service
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Handler
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
@@ -61,6 +62,10 @@ Evicted = Literal[Eviction, "refused"]
 
 EVICTIONS: Final[tuple[Evicted, ...]] = ("handshake", "unused", "late", "idle", "closing", "refused")
 
+LOG_PAUSE_SECONDS: Final = 10.0
+"""Pause between two log lines about one listener and reason. An attack closes thousands of connections a
+second."""
+
 
 class Listener:
     """One listening socket. ``context`` returns the TLS context of a new connection.
@@ -81,7 +86,7 @@ class Listener:
         context: Callable[[], ssl.SSLContext | None] | None = None,
         on_error: Callable[[int], None] = lambda _status: None,
         on_evicted: Callable[[Evicted, str], None] = lambda _why, _peer: None,
-        answer: Answer | None = None,
+        answer: HotPath | None = None,
         fast: bool = True,
         handshake_seconds: float = HANDSHAKE_SECONDS,
     ) -> None:
@@ -92,9 +97,9 @@ class Listener:
         self._turns = Turns(self._loop, max_connections)
         self._server = AiohttpServer(handler, self._turns, on_error, check_chunks=fast)
         self._service = Service(
-            self._table,
-            self._server,
-            self._turns,
+            table=self._table,
+            server=self._server,
+            turns=self._turns,
             answer=answer if fast else None,
             on_error=on_error,
             on_evicted=self._evicted,
@@ -259,6 +264,21 @@ class Listener:
     def _resume(self) -> None:
         if self._socket is not None:
             self._loop.add_reader(self._socket.fileno(), self._accept)
+
+
+def log_evictions(log: Log, listener: str) -> Callable[[Evicted, str], None]:
+    """Return a function for ``on_evicted`` that logs one eviction for each reason in ``LOG_PAUSE_SECONDS``.
+
+    It counts the others. ``listener`` is the name of the listener in the log.
+    """
+    limit = RateLimit(LOG_PAUSE_SECONDS)
+
+    def write(why: Evicted, peer: str) -> None:
+        held = limit.passes(why)
+        if held is not None:
+            log.warning("connection_evicted", listener=listener, why=why, peer=peer, suppressed=held)
+
+    return write
 
 
 def _spare(idle: OrderedDict[Member, None]) -> HttpConnection:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import accumulate, product
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,7 +21,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 from gatekeeper_py.children.process import CAUSES, Cause
@@ -30,8 +30,9 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.serving.guard import CHECK_RESULTS, CheckResult
-from gatekeeper_py.serving.listener import EVICTIONS, Evicted
+from gatekeeper_py.registry.lookups import Share
+from gatekeeper_py.reload import Result
+from gatekeeper_py.serving.listener import EVICTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,8 +41,15 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "gatekeeper_py"
 
+Value = TypeVar("Value")
+"""The value of a label."""
+
 Endpoint = Literal["validate", "mutate", "policy"]
 ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validate", "mutate", "policy")
+
+CheckResult = Literal["accepted", "refused", "failed", "busy", "skipped"]
+CHECK_RESULTS: Final[tuple[CheckResult, ...]] = ("accepted", "refused", "failed", "busy", "skipped")
+"""The results of reviews of ``/validate-policy``."""
 
 DURATION_BUCKETS: Final = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
@@ -58,9 +66,6 @@ ERROR_CODES: Final = (400, 403, 404, 405, 408, 413, 415, 500, 503)
 """Statuses of answers that are not 200; docs/interface.md, "HTTP", has the same list."""
 
 LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
-
-LOOKUP_SHARES: Final = ("rate", "waiting", "requests")
-"""The limits of look-ups that namespaces share."""
 
 REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
     {
@@ -104,17 +109,23 @@ class Metrics:
         self._rewrites = self._counter(
             "rewrites", "Images rewritten, by the index of the mirror in the policy.", "mirror"
         )
-        self._exemptions = self._counter(
-            "exemptions", "Reviews allowed without judging an image, by reason.", "reason"
+        self.exemption = self._counted(
+            "exemptions",
+            "Reviews allowed without judging an image, by reason.",
+            "reason",
+            filter(None, get_args(Exemption)),
         )
         self._reloads = self._counter(
             "policy_reloads", "Policy documents received from the source, by result.", "result"
         )
-        self._checks = self._counter(
-            "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result"
+        self.policy_check = self._counted(
+            "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result", CHECK_RESULTS
         )
-        self._errors = self._counter(
-            "http_errors", "HTTP requests answered with a status other than 200, by status code.", "code"
+        self.http_error = self._counted(
+            "http_errors",
+            "HTTP requests answered with a status other than 200, by status code.",
+            "code",
+            ERROR_CODES,
         )
         self._info = self._gauge(
             "policy_info", "The policy in use; the value is always 1.", "revision", "mode", "source"
@@ -132,25 +143,39 @@ class Metrics:
             "Unix time at which the policy source was last read successfully.",
         )
         self._present = self._gauge("policy_present", "1 if the policy source holds a document, else 0.")
-        self._not_after = self._gauge(
+        self.certificate = self._gauge(
             "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
-        )
-        self._lag = self._gauge(
+        ).set
+        self.loop_lag = self._gauge(
             "event_loop_lag_seconds", "Delay of the last timer that the event loop ran, in seconds."
-        )
+        ).set
         self.inflight = self._gauge("inflight_reviews", "Reviews in progress.")
-        self._connections = self._gauge("connections", "Open connections to the webhook port.")
-        self._evicted = self._counter(
-            "connections_evicted", "Connections closed because all were in use, by reason.", "why"
+        self.watch_connections = self._gauge(
+            "connections", "Open connections to the webhook port."
+        ).set_function
+        self.connection_evicted = self._counted(
+            "connections_evicted", "Connections closed because all were in use, by reason.", "why", EVICTIONS
         )
-        self._log_dropped = self._counter_function(
-            "log_lines_dropped", "Log lines dropped because nothing read them fast enough."
+        self._log_dropped = _FunctionCounter(
+            "log_lines_dropped", "Log lines dropped because nothing read them fast enough.", lambda: 0
         )
+        for counted in (
+            self._log_dropped,
+            _FunctionCounter("cache_hits", "Decisions taken from the cache.", lambda: counts.hits),
+            _FunctionCounter(
+                "cache_misses",
+                "Decisions computed because the cache did not have them.",
+                lambda: counts.misses,
+            ),
+        ):
+            self.registry.register(counted)
         self._fast_http = self._gauge(
             "fast_http",
             "1 if the hot path is available: complete reviews are answered without aiohttp's server.",
         )
-        self.registry.register(_CacheCollector(live, counts))
+        self._gauge("cache_entries", "Decisions in the cache.").set_function(
+            lambda: 0 if live.snapshot is None else live.snapshot.cached
+        )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self._lookups = self._counter(
@@ -166,13 +191,12 @@ class Metrics:
         self._breakers = self._gauge(
             "lookup_breaker_open", "1 while a registry is not contacted because it failed, else 0.", "host"
         )
-        self._over_share = self._counter(
+        self.over_share = self._counted(
             "lookups_over_share",
             "Look-ups and reviews that were refused because their namespace used its share, by limit.",
             "limit",
+            get_args(Share),
         )
-        for limit in LOOKUP_SHARES:
-            self._over_share.labels(limit)
         self._registry_config = self._gauge(
             "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
         )
@@ -199,15 +223,8 @@ class Metrics:
                     self._reviews.add((endpoint, operation, verdict, mode), 0)
         for reason in get_args(Reason):
             self._images.add(("approved" if reason == "allowed" else "rejected", reason), 0)
-        for counter, values in (
-            (self._reloads, ("loaded", "refused", "unchanged")),
-            (self._checks, CHECK_RESULTS),
-            (self._errors, map(str, ERROR_CODES)),
-            (self._exemptions, filter(None, get_args(Exemption))),
-            (self._evicted, EVICTIONS),
-        ):
-            for value in values:
-                counter.labels(value)
+        for result in get_args(Result):
+            self._reloads.labels(result)
         for child in CHILDREN:
             self._children.labels(child)
             for cause in CAUSES:
@@ -226,27 +243,14 @@ class Metrics:
         """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""
         self._rewrites.labels(str(mirror)).inc()
 
-    def exemption(self, reason: str) -> None:
-        self._exemptions.labels(reason).inc()
-
-    def http_error(self, code: int) -> None:
-        self._errors.labels(str(code)).inc()
-
-    def connection_evicted(self, why: Evicted) -> None:
-        """Count a connection that was closed because all were taken."""
-        self._evicted.labels(why).inc()
-
     def fast_http(self, *, usable: bool) -> None:
         """Note whether whole reviews are answered without aiohttp's server."""
         self._fast_http.set(1 if usable else 0)
 
-    def policy_reloaded(self, result: Literal["loaded", "refused", "unchanged"]) -> None:
+    def policy_reloaded(self, result: Result) -> None:
         self._reloads.labels(result).inc()
         if result == "loaded":
             self._last_success.set(self._now())
-
-    def policy_check(self, result: CheckResult) -> None:
-        self._checks.labels(result).inc()
 
     def policy_present(self, *, present: bool) -> None:
         self._present.set(1 if present else 0)
@@ -272,7 +276,7 @@ class Metrics:
             if not is_glob(host):
                 self._host_label(host)
 
-    def lookup(self, host: str, result: str, seconds: float | None, _cause: str = "") -> None:
+    def lookup(self, host: str, result: str, seconds: float | None) -> None:
         """Count a look-up when it ends. ``seconds`` is ``None`` for an answer without a request."""
         host = self._host_label(host)
         self._lookups.labels(host, result).inc()
@@ -285,10 +289,6 @@ class Metrics:
         if label == OTHER_HOSTS:  # 1 if any of these hosts has an open breaker
             is_open = not self._open_breakers <= self._hosts
         self._breakers.labels(label).set(1 if is_open else 0)
-
-    def over_share(self, limit: str) -> None:
-        """Count a refusal of a look-up or review, because its namespace used its share of a limit."""
-        self._over_share.labels(limit).inc()
 
     def registry_config(self, problem: str) -> None:
         """Note whether the files for look-ups can be used; an empty text means that they can."""
@@ -316,15 +316,6 @@ class Metrics:
             self._breakers.labels(label)
         return label
 
-    def certificate(self, not_after: float) -> None:
-        self._not_after.set(not_after)
-
-    def loop_lag(self, seconds: float) -> None:
-        self._lag.set(seconds)
-
-    def watch_connections(self, count: Callable[[], int]) -> None:
-        self._connections.set_function(count)
-
     def watch_dropped_lines(self, count: Callable[[], int]) -> None:
         self._log_dropped.count = count
 
@@ -343,13 +334,20 @@ class Metrics:
     def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
         return Counter(f"{PREFIX}_{name}", help_text, labels, registry=self.registry)
 
+    def _counted(
+        self, name: str, help_text: str, label: str, values: Iterable[Value]
+    ) -> Callable[[Value], None]:
+        """Register a counter with one label, whose series for ``values`` start at 0.
+
+        Return the function that counts an event.
+        """
+        counter = self._counter(name, help_text, label)
+        for value in values:
+            counter.labels(value)
+        return lambda value: counter.labels(value).inc()
+
     def _gauge(self, name: str, help_text: str, *labels: str) -> Gauge:
         return Gauge(f"{PREFIX}_{name}", help_text, labels, registry=self.registry)
-
-    def _counter_function(self, name: str, help_text: str) -> _FunctionCounter:
-        collector = _FunctionCounter(f"{PREFIX}_{name}", help_text)
-        self.registry.register(collector)
-        return collector
 
 
 class _Counts(Collector):
@@ -411,31 +409,10 @@ class _Durations(Collector):
 class _FunctionCounter(Collector):
     """A counter whose value is a plain integer that another object keeps."""
 
-    def __init__(self, name: str, help_text: str) -> None:
-        self._name = name
+    def __init__(self, name: str, help_text: str, count: Callable[[], int]) -> None:
+        self._name = f"{PREFIX}_{name}"
         self._help = help_text
-        self.count: Callable[[], int] = lambda: 0
+        self.count = count
 
     def collect(self) -> Iterator[Metric]:
         yield CounterMetricFamily(self._name, self._help, self.count())
-
-
-class _CacheCollector(Collector):
-    """Reports the decision cache. It reads plain integers at each scrape, because counting must be cheap."""
-
-    def __init__(self, live: LivePolicy, counts: CacheCounts) -> None:
-        self._live = live
-        self._counts = counts
-
-    def collect(self) -> Iterator[Metric]:
-        snapshot = self._live.snapshot
-        yield CounterMetricFamily(
-            f"{PREFIX}_cache_hits", "Decisions taken from the cache.", self._counts.hits
-        )
-        yield CounterMetricFamily(
-            f"{PREFIX}_cache_misses",
-            "Decisions computed because the cache did not have them.",
-            self._counts.misses,
-        )
-        entries = 0 if snapshot is None else snapshot.cached
-        yield GaugeMetricFamily(f"{PREFIX}_cache_entries", "Decisions in the cache.", entries)

@@ -3,66 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.live import LivePolicy
+from gatekeeper_py.reload import Reloader
 
 MAX_FINDINGS_BYTES: Final = 112 * 1024
 """Maximum size as JSON of the live policy's findings, and of a refused policy's findings. A character may
 take six bytes."""
 
 
-class Loaded(Protocol):
-    """A delivery that was accepted; see ``reload.Loaded``."""
-
-    @property
-    def at(self) -> datetime: ...
-
-    @property
-    def policy(self) -> Policy: ...
-
-    @property
-    def findings(self) -> tuple[Finding, ...]: ...
-
-    @property
-    def resource_version(self) -> str | None: ...
-
-
-class Refused(Protocol):
-    """A delivery that was not accepted; see ``reload.Refusal``."""
-
-    @property
-    def at(self) -> datetime: ...
-
-    @property
-    def findings(self) -> tuple[Finding, ...]: ...
-
-
-class Reload(Protocol):
-    """The last accepted delivery, and the last one if it was refused; see ``reload.Reloader``."""
-
-    @property
-    def source_name(self) -> str: ...
-
-    @property
-    def loaded(self) -> Loaded | None: ...
-
-    @property
-    def refused(self) -> Refused | None: ...
-
-
 def describe_policy(
-    reload: Reload, live: LivePolicy, describe_registries: Callable[[], Any]
+    reloader: Reloader, live: LivePolicy, describe_registries: Callable[[], Any]
 ) -> dict[str, Any]:
     """Return the content of ``/policy``: the live policy, and the last delivery if it was refused."""
-    loaded, refused, snapshot = reload.loaded, reload.refused, live.snapshot
+    loaded, refused, snapshot = reloader.loaded, reloader.refused, live.snapshot
     mode: Mode | None = None
     counts: dict[str, int] = {}
     if snapshot is not None:
@@ -78,7 +38,7 @@ def describe_policy(
     return {
         "mode": mode,
         "revision": None if snapshot is None else snapshot.revision,
-        "source": reload.source_name,
+        "source": reloader.source_name,
         "resourceVersion": None if loaded is None else loaded.resource_version,
         "loadedAt": None if loaded is None else format_instant(loaded.at),
         "counts": counts,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -14,7 +15,7 @@ from gatekeeper_py.page.charts import Part, columns, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.serving.denials import Denial, Denials
-from gatekeeper_py.serving.metrics import DURATION_BUCKETS, ENDPOINTS, Endpoint
+from gatekeeper_py.serving.metrics import DURATION_BUCKETS, ENDPOINTS, Endpoint, Metrics
 
 SHOWN: Final = 10
 """Denials that are shown at once; the rest opens with a click."""
@@ -31,14 +32,6 @@ ENDPOINT_NAMES: Final[dict[Endpoint, str]] = {
 }
 
 
-class Counts(Protocol):
-    """The counts of the metrics since the start."""
-
-    def verdicts(self) -> Mapping[str, int]: ...
-
-    def durations(self, endpoint: Endpoint) -> Sequence[int]: ...
-
-
 class Certificates(Protocol):
     """The certificate in use."""
 
@@ -48,47 +41,39 @@ class Certificates(Protocol):
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None: ...
 
 
+@dataclass(slots=True, kw_only=True)
 class StatusPage:
     """Renders the page.
 
     ``describe`` returns what ``/policy`` shows; ``ready`` are the checks of ``/readyz``.
     """
 
-    def __init__(
-        self,
-        *,
-        describe: Callable[[], Mapping[str, Any]],
-        live: LivePolicy,
-        ready: Mapping[str, Callable[[], str]],
-        certificates: Certificates,
-        counts: Counts,
-        denials: Denials,
-        version: str,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
-    ) -> None:
-        self._describe = describe
-        self._live = live
-        self._ready = ready
-        self._certificates = certificates
-        self._counts = counts
-        self._denials = denials
-        self._version = version
-        self._started = now()
-        self._now = now
+    describe: Callable[[], Mapping[str, Any]]
+    live: LivePolicy
+    ready: Mapping[str, Callable[[], str]]
+    certificates: Certificates
+    counts: Metrics
+    denials: Denials
+    version: str
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    started: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.now()
 
     def render(self) -> str:
-        policy = self._describe()
+        policy = self.describe()
         sections = [
             Section("status", "Status", self._status(policy)),
             Section("reviews", "Reviews since the start", self._reviews(), "Reviews"),
             Section("policy", "Policy", self._policy(policy)),
             Section("denials", "Last denials", self._last_denials(), "Denials"),
         ]
-        now = format_instant(self._now())
+        now = format_instant(self.now())
         lead = tag("p", f"One replica, as of {now}. Reload the page for newer values.", class_="lead")
         footer = tag(
             "p",
-            f"gatekeeper-py {self._version}, started {format_instant(self._started)}. ",
+            f"gatekeeper-py {self.version}, started {format_instant(self.started)}. ",
             "Other pages: ",
             join((tag("code", path) for path in ("/readyz", "/livez", "/metrics", "/policy")), ", "),
             ".",
@@ -96,11 +81,11 @@ class StatusPage:
         return document(title="gatekeeper-py", lead=lead, sections=sections, footer=footer)
 
     def _status(self, policy: Mapping[str, Any]) -> Html:
-        problems = {name: problem for name, check in self._ready.items() if (problem := check())}
+        problems = {name: problem for name, check in self.ready.items() if (problem := check())}
         refused = policy["refused"]
         verdict = "Not ready" if problems else "Ready, but a newer policy was refused" if refused else "Ready"
         style = "bad" if problems or refused else "good"
-        summary = self._certificates.summary()
+        summary = self.certificates.summary()
         expires = "none" if summary is None else f"{summary[0]:%Y-%m-%d}"
         notes = [tag("p", f"{name}: ", text(problem), class_="note") for name, problem in problems.items()]
         names = "" if summary is None else ", ".join(summary[1][:10])
@@ -122,14 +107,14 @@ class StatusPage:
         )
 
     def _reviews(self) -> Html:
-        verdicts = self._counts.verdicts()
+        verdicts = self.counts.verdicts()
         parts = [Part(name, verdicts.get(name, 0), style) for name, style in VERDICTS.items()]
         total = sum(part.amount for part in parts)
         spoken = ", ".join(f"{part.amount} {part.name}" for part in parts)
         charts = [
             _latency(ENDPOINT_NAMES[endpoint], counts)
             for endpoint in ENDPOINTS
-            if sum(counts := self._counts.durations(endpoint))
+            if sum(counts := self.counts.durations(endpoint))
         ]
         bar = tag("div", share_bar(parts, total, label=f"Reviews: {spoken}"), legend(parts), class_="big")
         return join((bar, *(charts or [tag("p", "No review has arrived yet.", class_="more")])))
@@ -145,7 +130,7 @@ class StatusPage:
             ]
         if policy["findings"]:
             source += [tag("h3", "Findings about the policy in use"), _findings(policy["findings"])]
-        snapshot = self._live.snapshot
+        snapshot = self.live.snapshot
         if snapshot is not None:
             source += [
                 _rules("Allow", snapshot.compiled.allow),
@@ -154,15 +139,15 @@ class StatusPage:
         return join(source)
 
     def _last_denials(self) -> Html:
-        shown = list(self._denials)
+        shown = list(self.denials)
         if not shown:
             return tag("p", "No request has been denied yet.")
         headings = ["Time", "Kind", "Operation", "Rejected images"]
-        if self._denials.with_details:
+        if self.denials.with_details:
             headings += ["Object", "User", "Images"]
         note = (
             Html("")
-            if self._denials.with_details
+            if self.denials.with_details
             else tag(
                 "p",
                 "Images, namespaces and users are in the log. Start the server with --status-details to show "

@@ -18,16 +18,19 @@ import ipaddress
 import os
 import ssl
 import tempfile
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.serving.metrics import Metrics
 
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
@@ -41,20 +44,6 @@ MAX_LOGGED_NAMES: Final = 20
 
 class CertificateError(ValueError):
     """The certificate files are unusable; the message says why."""
-
-
-class Observer(Protocol):
-    """Receives the expiry of the certificate in use, for metrics."""
-
-    def certificate(self, not_after: float) -> None: ...
-
-
-class Log(Protocol):
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +72,7 @@ class CertificateFiles:
         *,
         client_ca: Path | None,
         hostnames: tuple[str, ...] = (),
-        observer: Observer,
+        observer: Metrics,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -285,23 +274,19 @@ def _load_pair(context: ssl.SSLContext, chain: bytes, key: bytes) -> None:
         context.load_cert_chain(cert_path, key_path, password=_no_password)
 
 
-class _memory_file:  # noqa: N801 - used as a function
-    def __init__(self, content: bytes) -> None:
-        self._file = (
-            os.fdopen(os.memfd_create("pem"), "w+b")
-            if hasattr(os, "memfd_create")
-            else tempfile.NamedTemporaryFile()  # noqa: SIM115 - closed in __exit__
-        )
-        self._file.write(content)
-        self._file.flush()
-
-    def __enter__(self) -> str:
-        if hasattr(os, "memfd_create"):
-            return f"/proc/self/fd/{self._file.fileno()}"
-        return str(self._file.name)
-
-    def __exit__(self, *_exc: object) -> None:
-        self._file.close()
+@contextmanager
+def _memory_file(content: bytes) -> Iterator[str]:
+    """Yield the path of a file in memory, or of a temporary file on systems without files in memory."""
+    if hasattr(os, "memfd_create"):
+        with os.fdopen(os.memfd_create("pem"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{file.fileno()}"
+    else:
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(content)
+            file.flush()
+            yield file.name
 
 
 def _no_password() -> str:

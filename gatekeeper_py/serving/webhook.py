@@ -6,36 +6,39 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
 from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import Outcome, review
+from gatekeeper_py.core.admission import Judging, Outcome, review
+from gatekeeper_py.core.admission.guard import read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
-from gatekeeper_py.core.admission.steps import Steps
-from gatekeeper_py.core.admission.undone import Writer, read_writer
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.live import LivePolicy, Snapshot
+from gatekeeper_py.runtime.logs import Log, RateLimit
+from gatekeeper_py.runtime.slices import Steps, run_slice
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
     STEP_SECONDS,
-    begun,
     parse_json,
     read_body,
     with_document,
-    with_document_in_steps,
 )
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
 from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.denials import Denials
+from gatekeeper_py.serving.guard import PolicyGuard
+from gatekeeper_py.serving.metrics import Endpoint, Metrics
 from gatekeeper_py.serving.reviewlog import DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
@@ -47,15 +50,21 @@ MAX_DURATION_LENGTH: Final = 16
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
-Endpoint = Literal["validate", "mutate", "policy"]
-
 T = TypeVar("T")
 
-Decide = Callable[[AdmissionRequest, Snapshot, Facts], Steps[Outcome]]
+Decide = Callable[[AdmissionRequest, Snapshot, Facts], Judging]
 """``admission.validating`` or ``admission.mutating``."""
 
 _VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validating)
+_DECIDES: Final[dict[str, tuple[Endpoint, Decide]]] = {
+    "/validate-image": _VALIDATE,
+    "/mutate-image": ("mutate", admission.mutating),
+}
 
+MANY_IMAGES: Final = 32
+"""An object with more images is judged in steps. Few Pods have more, and judging this many takes less than a
+millisecond under most policies. The bound does not depend on the cost, because the cost is not known in
+advance."""
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
 """Part of a review's budget that is reserved for deciding and answering after a look-up."""
@@ -90,53 +99,12 @@ class NeededLookups(NamedTuple):
     namespace: str
 
 
-class Observer(Protocol):
-    """Counts reviews for the metrics."""
+class Asked(NamedTuple):
+    """How a review was asked: when its body had been read, on ``time.perf_counter``, and by which peer."""
 
-    @property
-    def inflight(self) -> Any: ...
-
-    def review(self, endpoint: Endpoint, operation: str, verdict: str, mode: str, seconds: float) -> None: ...
-
-    def images(self, reason: str, count: int, *, approved: bool) -> None: ...
-
-    def rewrite(self, mirror: int) -> None: ...
-
-    def exemption(self, reason: str) -> None: ...
-
-    def http_error(self, code: int) -> None: ...
-
-
-class Denials(Protocol):
-    """Keeps the last denials for the status page; see ``serving.denials``."""
-
-    def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None) -> None: ...
-
-
-class Guard(Protocol):
-    """Judges changes of the policy; see ``serving.guard``."""
-
-    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | None: ...
-
-    async def judge(
-        self, request: AdmissionRequest, policy: ConfigMapPolicy | None, seconds: float
-    ) -> Outcome: ...
-
-
-class Log(Protocol):
-    def debug(self, event: str, **keys: Any) -> Any: ...
-
-    def info(self, event: str, **keys: Any) -> Any: ...
-
-    def warning(self, event: str, **keys: Any) -> Any: ...
-
-    def error(self, event: str, **keys: Any) -> Any: ...
-
-
-class Limit(Protocol):
-    """Limits how often lines of one kind are logged."""
-
-    def passes(self, kind: str) -> int | None: ...
+    endpoint: Endpoint
+    start: float
+    peer: str | None
 
 
 class Webhook:
@@ -149,11 +117,11 @@ class Webhook:
     def __init__(
         self,
         live: LivePolicy,
-        guard: Guard,
+        guard: PolicyGuard,
         *,
-        observer: Observer,
+        observer: Metrics,
         log: Log,
-        limit: Limit,
+        limit: RateLimit,
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
         log_allowed: bool = False,
@@ -178,13 +146,8 @@ class Webhook:
         self._registries = registries
         self._is_found = never_found if registries is None else registries.is_found
         self._denials = denials
-        self._decides: dict[str, tuple[Endpoint, Decide]] = {
-            "/validate-image": _VALIDATE,
-            "/mutate-image": ("mutate", admission.mutating),
-        }
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
-            "/validate-image": self._validate,
-            "/mutate-image": self._mutate,
+            **{path: partial(self._review, *decide) for path, decide in _DECIDES.items()},
             "/validate-policy": self._validate_policy,
         }
 
@@ -221,7 +184,7 @@ class Webhook:
         ``peer`` is the key of the peer that sent it. This is the hot path. It does not report problems of a
         request, because ``handle`` finds and reports them.
         """
-        decide = self._decides.get(message.path.partition("?")[0])
+        decide = _DECIDES.get(message.path.partition("?")[0])
         headers = message.headers
         snapshot = self._live.snapshot
         if (
@@ -239,10 +202,12 @@ class Webhook:
         try:
             request = review.parse(decoded(body, snapshot))
             if decide is _VALIDATE and not self._log_allowed:
-                count = admission.approved_images(request, snapshot, self._is_found)
+                count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
                 if count is not None:
                     return self._approved(request, snapshot, count, start)
-            _, answer = begun(self._judged(*decide, request, snapshot, start, peer), start + STEP_SECONDS)
+            endpoint, judging = decide
+            steps = self._judged(judging, request, snapshot, Asked(endpoint, start, peer))
+            answer = run_slice(steps, start + STEP_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None
@@ -257,32 +222,20 @@ class Webhook:
             raise Refusal(403, "the client certificate has no accepted name")
         return await route(request)
 
-    async def _validate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "validate", admission.validating)
-
-    async def _mutate(self, request: web.BaseRequest) -> web.Response:
-        return await self._review(request, "mutate", admission.mutating)
-
-    async def _review(self, request: web.BaseRequest, endpoint: Endpoint, decide: Decide) -> web.Response:
-        end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        sender = owner_of(request)
-        peer = None if sender is None else sender.peer.key
-        body = await self._read(request, sender)
-        start = time.perf_counter()
+    async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
+        end = time.perf_counter() + budget(request.rel_url.raw_query_string)
+        body, sender, asked = await self._read(request, endpoint)
         answer = await self._reviewed(
-            body,
-            sender,
-            lambda parsed, snapshot: self._judged(endpoint, decide, parsed, snapshot, start, peer),
-            end,
+            body, sender, lambda parsed, snapshot: self._judged(decide, parsed, snapshot, asked), end
         )
         if isinstance(answer, NeededLookups):
-            seconds = min(end - time.monotonic(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
+            seconds = min(end - time.perf_counter(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer, max(seconds, 0.0), len(body), sender)
             facts = final_facts({**answer.used, **resolved})
 
             def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
-                outcome = yield from decide(parsed, snapshot, facts)
-                return self._encoded(endpoint, outcome, parsed, snapshot, start, facts.used, peer)
+                outcome = yield from _outcome(decide(parsed, snapshot, facts))
+                return self._encoded(asked, parsed, snapshot, outcome, facts.used)
 
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
@@ -318,7 +271,7 @@ class Webhook:
         """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one.
 
         One snapshot judges the whole body. ``end`` is when the caller stops waiting, on the clock of
-        ``time.monotonic``.
+        ``time.perf_counter``.
         """
         decoded_for: Snapshot | None = None
 
@@ -336,45 +289,32 @@ class Webhook:
                 parsed = review.parse(parse_json(body))
             return (yield from judge(parsed, snapshot))
 
-        return await with_document_in_steps(
-            body, self._body_memory, decode=decode, use=use, end=end, sender=sender
-        )
+        return await with_document(body, self._body_memory, decode=decode, use=use, end=end, sender=sender)
 
     def _judged(
-        self,
-        endpoint: Endpoint,
-        decide: Decide,
-        request: AdmissionRequest,
-        snapshot: Snapshot,
-        start: float,
-        peer: str | None,
+        self, decide: Decide, request: AdmissionRequest, snapshot: Snapshot, asked: Asked
     ) -> Steps[bytes | NeededLookups]:
-        """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
-
-        ``start`` is a value of ``time.perf_counter``.
-        """
+        """Judge, count and log a review and return its answer, or return the look-ups that it needs first."""
         facts = Facts(self._cached_resolver(snapshot))
-        outcome = yield from decide(request, snapshot, facts)
+        outcome = yield from _outcome(decide(request, snapshot, facts))
         if facts.missing:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
-        return self._encoded(endpoint, outcome, request, snapshot, start, facts.used, peer)
+        return self._encoded(asked, request, snapshot, outcome, facts.used)
 
     def _encoded(
         self,
-        endpoint: Endpoint,
-        outcome: Outcome,
+        asked: Asked,
         request: AdmissionRequest,
         snapshot: Snapshot,
-        start: float,
+        outcome: Outcome,
         used: Mapping[Lookup, Resolution],
-        peer: str | None,
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(endpoint, request, outcome, snapshot.revision, time.perf_counter() - start, peer)
+        self._record(asked, request, outcome, snapshot.revision)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -390,10 +330,7 @@ class Webhook:
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
         end = time.monotonic() + budget(request.rel_url.raw_query_string)
-        sender = owner_of(request)
-        peer = None if sender is None else sender.peer.key
-        body = await self._read(request, sender)
-        start = time.perf_counter()
+        body, sender, asked = await self._read(request, "policy")
         parsed, policy = await with_document(
             body, self._body_memory, decode=parse_json, use=self._parse_policy_review, sender=sender
         )
@@ -403,37 +340,34 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record("policy", parsed, outcome, "", time.perf_counter() - start, peer)
+        self._record(asked, parsed, outcome, "")
         return response
 
-    def _parse_policy_review(self, document: Any) -> tuple[AdmissionRequest, ConfigMapPolicy | None]:
-        """Parse a review of ``/validate-policy``. Raises ``InvalidReview``."""
+    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+        """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
+        yield
         policy = self._guard.read(request, read_writer(document))
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 
-    async def _read(self, request: web.BaseRequest, sender: Sender | None) -> bytes:
-        seconds = min(self._body_seconds, budget(request.rel_url.raw_query_string))
-        return await read_body(
+    async def _read(self, request: web.BaseRequest, endpoint: Endpoint) -> tuple[bytes, Sender | None, Asked]:
+        """Return the body of a request, the connection that it came on, and how it was asked."""
+        sender = owner_of(request)
+        peer = None if sender is None else sender.peer.key
+        body = await read_body(
             request,
             max_bytes=self._max_body_bytes,
-            seconds=seconds,
+            seconds=min(self._body_seconds, budget(request.rel_url.raw_query_string)),
             memory=self._body_memory,
             sender=sender,
         )
+        return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
-    def _record(
-        self,
-        endpoint: Endpoint,
-        request: AdmissionRequest,
-        outcome: Outcome,
-        revision: str,
-        seconds: float,
-        peer: str | None,
-    ) -> None:
+    def _record(self, asked: Asked, request: AdmissionRequest, outcome: Outcome, revision: str) -> None:
         """Count a review. Log it if it was denied, warned about or mutated."""
-        observer = self._observer
+        observer, (endpoint, start, peer) = self._observer, asked
+        seconds = time.perf_counter() - start
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
@@ -444,20 +378,16 @@ class Webhook:
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
-        if outcome.verdict != "allowed":
-            self._record_problem(endpoint, request, outcome, revision, peer)
-        elif self._log_allowed:
-            # Describing a review costs a third of it, so it is done only if the line is written.
-            self._log.debug("review", **described(endpoint, request, outcome, revision))
-
-    def _record_problem(
-        self, endpoint: Endpoint, request: AdmissionRequest, outcome: Outcome, revision: str, peer: str | None
-    ) -> None:
-        """Log a review that was denied, warned about or mutated. Keep a denial for the status page."""
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
-        if outcome.verdict == "mutated" or self._denial_limit.passes(peer or ""):
-            self._log.info("review", **described(endpoint, request, outcome, revision))
+        if outcome.verdict == "allowed":
+            write = self._log.debug if self._log_allowed else None
+        else:
+            passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
+            write = self._log.info if passes else None
+        if write is not None:
+            # Describing a review costs a third of it, so it is done only if the line is written.
+            write("review", **described(endpoint, request, outcome, revision))
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""
@@ -477,6 +407,17 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def _outcome(judging: Judging) -> Steps[Outcome]:
+    """Judge all images of a request. Each image is a step if there are many."""
+    if len(judging.slots) <= MANY_IMAGES:
+        return judging.outcome()
+    judgements = []
+    for slot in judging.slots:
+        judgements.append(judging.judge(slot))
+        yield
+    return judging.conclude(tuple(filter(None, judgements)))
 
 
 def decoded(body: bytes, snapshot: Snapshot | None) -> Any:

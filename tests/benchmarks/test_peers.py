@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import tomllib
-from dataclasses import replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from benchmarks import goprogram
 from benchmarks.contestant import Contestant, Launch
-from benchmarks.peers import BuildError, building, contestants, corpus, missing, roster
+from benchmarks.load.bench import WrongAnswer
+from benchmarks.load.scenarios import SCENARIOS
+from benchmarks.peers import corpus, roster
+from benchmarks.peers.roster import HERE, Peer, contestants, missing
 from calling import validate
 from gatekeeper_py.core import CompiledPolicy, parse_policy
+from tools.gobuild import BuildError
 
 ROOT = Path(__file__).parents[2]
 CASES = corpus.cases()
 CASE = CASES[0]
-PEER = roster.PEERS[0]
 LAUNCH = Launch(
     port=18443,
+    health_port=18080,
     certificate=Path("/certificates/tls.crt"),
     key=Path("/keys/tls.key"),
     policy=Path("/policy.yaml"),
-    cpu=0,
 )
 
 
 @pytest.fixture(scope="module")
 def policy() -> CompiledPolicy:
     return parse_policy(corpus.policy_text()).at(datetime(2026, 3, 1, tzinfo=UTC))
-
-
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return an empty cache, which has no earlier builds."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path
 
 
 def answer(**response: Any) -> bytes:
@@ -59,6 +55,13 @@ class TestCorpus:
     def test_our_own_decision_is_the_expected_one(self, case: corpus.Case, policy: CompiledPolicy) -> None:
         assert validate(json.loads(case.body), policy).allowed is case.allowed
 
+    def test_a_server_that_allows_everything_gives_a_wrong_answer_to_each_denied_case(self) -> None:
+        def allow(body: bytes) -> tuple[int, bytes]:
+            return 200, answer(uid=json.loads(body)["request"]["uid"])
+
+        denied = [case.name for case in CASES if not case.allowed]
+        assert corpus.problems(allow) == [f"{name}: allowed is True" for name in denied]
+
     def test_no_two_cases_share_a_uid(self) -> None:
         assert len({case.uid for case in CASES}) == len(CASES)
 
@@ -70,6 +73,31 @@ class TestCorpus:
         escaped = [case for case in CASES if "escaped" in case.name]
         assert len(escaped) == 2
         assert not any(b"shop/web" in case.body for case in escaped)
+
+
+@dataclass
+class Server:
+    """A running server that gives the same answer to every review."""
+
+    contestant: Contestant
+    allows: bool
+
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("localhost")
+
+    def ask(self, connection: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+        return 200, answer(uid=json.loads(body)["request"]["uid"], allowed=self.allows)
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("other", True), ("gatekeeper-py", False)])
+def test_a_peer_with_wrong_answers_is_not_measured(name: str, *, wrong: bool) -> None:
+    server = Server(Contestant(name=name, version="1", argv=lambda _: []), allows=True)
+    check = SCENARIOS["S11"].check
+    if wrong:
+        with pytest.raises(WrongAnswer, match="other: a host that is not approved"):
+            check(cast("Any", server))
+    else:
+        check(cast("Any", server))  # the tests of its core compare it with the corpus
 
 
 class TestProblem:
@@ -115,9 +143,7 @@ class TestRoster:
     # A peer that is built with Go has the version of the compiler.
     @pytest.fixture(
         params=[
-            pytest.param(
-                peer, marks=[pytest.mark.go] if peer.lacking is goprogram.lacking else [], id=peer.name
-            )
+            pytest.param(peer, marks=[pytest.mark.go] if peer.go else [], id=peer.name)
             for peer in roster.PEERS
         ]
     )
@@ -125,7 +151,6 @@ class TestRoster:
         peer: roster.Peer = request.param
         return peer
 
-    @pytest.mark.usefixtures("cache")
     def test_a_peer_gets_its_port_and_its_certificate_as_arguments(self, peer: roster.Peer) -> None:
         argv = peer.contestant(Path("/built")).argv(LAUNCH)
         assert argv[0].startswith("/built")
@@ -133,11 +158,10 @@ class TestRoster:
         assert sum("/certificates/tls.crt" in each for each in argv) == 1
         assert sum("/keys/tls.key" in each for each in argv) == 1
 
-    @pytest.mark.usefixtures("cache")
     def test_every_file_that_a_peer_is_given_exists(self, peer: roster.Peer) -> None:
         argv = peer.contestant(Path("/built")).argv(LAUNCH)
         given = [each.partition("=")[2] or each for each in argv[1:]]
-        ours = [Path(each) for each in given if each.startswith(str(building.HERE))]
+        ours = [Path(each) for each in given if each.startswith(str(HERE))]
         assert ours
         assert all(path.exists() for path in ours)
 
@@ -147,8 +171,8 @@ class TestRoster:
         assert contestant.path in {"/", "/validate-image"}
 
     def test_a_go_program_runs_on_one_core(self, peer: roster.Peer) -> None:
-        is_go = peer.lacking is goprogram.lacking
-        assert (peer.environment.get("GOMAXPROCS") == "1") is is_go
+        contestant = peer.contestant(Path("/built"))
+        assert (contestant.environment.get("GOMAXPROCS") == "1") is bool(peer.go)
 
     def test_names_are_unique(self) -> None:
         assert len({peer.name for peer in roster.PEERS}) == len(roster.PEERS) == 5
@@ -156,51 +180,52 @@ class TestRoster:
 
 class TestPins:
     def test_every_requirement_is_exact(self) -> None:
-        for line in building.REQUIREMENTS.read_text(encoding="utf-8").splitlines():
+        for line in roster.REQUIREMENTS.read_text(encoding="utf-8").splitlines():
             assert re.match(r"#|[a-z0-9-]+==\d[\d.]*$", line), line
 
     @pytest.mark.parametrize("package", ["orjson", "uvloop"])
     def test_peers_use_the_version_of_a_package_that_the_server_uses(self, package: str) -> None:
         lock = tomllib.loads((ROOT / "uv.lock").read_text(encoding="utf-8"))
         ours = {each["name"]: each["version"] for each in lock["package"]}
-        assert building.pins()[package] == ours[package]
+        assert roster.pins()[package] == ours[package]
 
-    def test_an_unknown_module_is_an_error(self) -> None:
-        with pytest.raises(BuildError, match=r"does not require example\.com/other"):
-            building.required("opa", "example.com/other")
+    def test_opa_gets_the_same_hosts_as_the_other_peers(self) -> None:
+        data = json.loads((HERE / "opa" / "approved.json").read_text(encoding="utf-8"))
+        hosts = roster.APPROVED.read_text(encoding="utf-8").split()
+        assert data == {"approved": {"hosts": dict.fromkeys(hosts, True)}}
+
+
+class _Here(Peer):
+    """A peer that can be built."""
+
+    def lacking(self) -> str | None:
+        return None
+
+    def build(self) -> Path:
+        return Path("/built")
+
+
+class _Absent(_Here):
+    def lacking(self) -> str | None:
+        return "there is no compiler"
+
+
+class _Broken(_Here):
+    def build(self) -> Path:
+        raise BuildError("`go build …` ended with status 1")
 
 
 class TestLeftOut:
     def test_a_peer_without_its_tool_is_named_with_the_reason(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        here = replace(PEER, name="here", lacking=lambda: None, build=lambda: Path("/built"))
-        absent = replace(PEER, name="absent", lacking=lambda: "there is no compiler")
+        here = _Here(name="here", python="here", arguments=())
+        absent = _Absent(name="absent", python="absent", arguments=())
         assert missing((here, absent)) == {"absent": "there is no compiler"}
         assert [each.name for each in contestants((here, absent))] == ["here"]
         assert capsys.readouterr().err == "absent is left out: there is no compiler\n"
 
     def test_a_build_that_fails_names_the_peer(self) -> None:
-        def fail() -> Path:
-            raise BuildError("`go build …` ended with status 1")
-
-        broken = replace(PEER, name="broken", lacking=lambda: None, build=fail)
+        broken = _Broken(name="broken", python="broken", arguments=())
         with pytest.raises(BuildError, match=r"^broken cannot be built: `go build …` ended with status 1"):
             contestants((broken,))
-
-
-class TestBuilding:
-    def test_a_finished_build_is_kept(self, cache: Path) -> None:
-        data = building.approved_data()
-        assert data.is_relative_to(cache)
-        assert json.loads(data.read_text(encoding="utf-8"))["approved"]["hosts"]["docker.io"] is True
-        data.write_text("kept", encoding="utf-8")
-        assert building.approved_data().read_text(encoding="utf-8") == "kept"
-
-    @pytest.mark.usefixtures("cache")
-    def test_an_incomplete_build_is_repeated(self) -> None:
-        data = building.approved_data()
-        data.write_text("half", encoding="utf-8")
-        (data.parent / "complete").unlink()
-        assert building.approved_data() == data
-        assert data.read_text(encoding="utf-8") != "half"

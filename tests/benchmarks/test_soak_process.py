@@ -8,8 +8,9 @@ import ssl
 from pathlib import Path
 from typing import Final
 
+from benchmarks.load.certificates import Certificate
 from benchmarks.soak.policies import PolicyFile
-from benchmarks.soak.process import CertificateFiles, Server, wait
+from benchmarks.soak.process import WatchedServer, wait
 
 SECONDS: Final = 30.0
 CLIENTS: Final = 20
@@ -24,8 +25,8 @@ HALF: Final = (
 def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
     tmp_path: Path,
 ) -> None:
-    certificate = CertificateFiles(tmp_path)
-    server = Server(tmp_path, PolicyFile(tmp_path / "policy.yaml").path, certificate)
+    certificate = Certificate(tmp_path)
+    server = WatchedServer(tmp_path, PolicyFile(tmp_path / "policy.yaml").path, certificate)
 
     def connect() -> ssl.SSLSocket:
         plain = socket.create_connection(("127.0.0.1", server.port), timeout=SECONDS)
@@ -46,7 +47,7 @@ def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
         return holds(0) and abs(server.held().tasks - before.tasks) <= SLACK
 
     try:
-        server.wait_ready()
+        server.start()
         before = server.held()
         assert before.tasks > 0
         with contextlib.ExitStack() as stack:
@@ -58,4 +59,4 @@ def test_connections_count_as_files_and_requests_as_tasks_and_none_is_left(
         wait(has_ended_all, SECONDS, "end of them")
         assert server.end() == 0
     finally:
-        server.kill()
+        server.end()

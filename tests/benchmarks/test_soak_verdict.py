@@ -7,7 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from benchmarks.soak.process import Held, Metrics
+from benchmarks.load.server import Metrics
+from benchmarks.soak.process import Held
 from benchmarks.soak.sampling import Sample
 from benchmarks.soak.verdict import MOST_GROWTH, Outcome, problems, stood_still
 
@@ -17,14 +18,12 @@ FLAT: Final = [
         livez_ms=1,
         held=Held(
             rss_mib=80 + second % 3, files=35 + second % 5, tasks=24 + second % 2, threads=8, connections=20,
-            inflight=0, cache_entries=4096, lag=0.001,
+            inflight=0,
         ),
     )
     for second in range(1, 301)
 ]  # fmt: skip
-ALONE: Final = Held(
-    rss_mib=70, files=12, tasks=4, threads=3, connections=0, inflight=0, cache_entries=0, lag=0.0
-)
+ALONE: Final = Held(rss_mib=70, files=12, tasks=4, threads=3, connections=0, inflight=0)
 LOAD: Final[dict[str, Any]] = {
     "ok": 1000, "wrong": 0, "failed": 0, "shed": 0, "errors": {}, "wrong_examples": [], "lag_ms": {"max": 20},
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Both versions of Helm, built beforehand by ``make helm``."""
+"""Both versions of Helm, built beforehand by ``make chart-test``."""
 
 from __future__ import annotations
 

@@ -13,8 +13,7 @@ from typing import Any, Final
 
 import yaml
 
-from tools.controlplane.build import cached
-from tools.helm.build import PROGRAMS
+from tools.programs import CONTROL_PLANE, HELM
 
 ROOT: Final = Path(__file__).parents[2]
 CHART: Final = ROOT / "charts/gatekeeper-py"
@@ -70,13 +69,14 @@ class Helm:
 
 
 def helm(version: int) -> Helm:
-    return Helm(PROGRAMS.cached() / f"helm{version}")
+    return Helm(HELM.cached() / f"helm{version}")
 
 
 def kustomize(folder: Path) -> Objects:
     """Return the objects of a kustomization."""
+    kubectl = CONTROL_PLANE.cached() / "kubectl"
     done = subprocess.run(
-        [cached() / "kubectl", "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
+        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
     return by_name(done.stdout)

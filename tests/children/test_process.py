@@ -12,7 +12,7 @@ import pytest
 
 from gatekeeper_py.children import process
 from gatekeeper_py.children.process import Cause, ChildError, ChildProcess
-from recording import RecordingLog
+from recording import Counted, RecordingLog
 from wire import eventually
 
 ECHO = """
@@ -27,9 +27,7 @@ class World:
     """One child process with its observer and its log."""
 
     def __init__(self) -> None:
-        self.log = RecordingLog()
-        self.runs: list[bool] = []
-        self.deaths: list[Cause] = []
+        self.log, self.counted = RecordingLog(), Counted()
         self.made: list[ChildProcess] = []
 
     def child(self, code: str, environ: Mapping[str, str] = os.environ) -> ChildProcess:
@@ -37,21 +35,13 @@ class World:
             "echo",
             (sys.executable, "-c", code),
             log=self.log,
-            observer=self,
+            observer=self.counted,
             longest_pause=0.4,
             environ=environ,
             jitter=lambda: 1.0,
         )
         self.made.append(made)
         return made
-
-    def child_runs(self, child: str, *, runs: bool) -> None:
-        assert child == "echo"
-        self.runs.append(runs)
-
-    def child_died(self, child: str, cause: Cause) -> None:
-        assert child == "echo"
-        self.deaths.append(cause)
 
 
 @pytest.fixture
@@ -79,7 +69,7 @@ async def test_a_process_that_is_ended_has_not_died(world: World) -> None:
     child.kill()
     await waiting
     assert child.pid is None
-    assert (world.runs, world.deaths, world.log.lines) == ([True, False], [], [])
+    assert (world.counted.runs, world.counted.deaths, world.log.lines) == ([True, False], [], [])
     assert not child.pauses
 
 
@@ -110,7 +100,7 @@ async def test_a_death_is_counted_and_logged_once(world: World, code: str, cause
     await child.start()
     problem = await failure(child)
     assert (problem.cause, str(problem)) == (cause, reason)
-    assert (world.runs, world.deaths) == ([True, False], [cause])
+    assert (world.counted.runs, world.counted.deaths) == ([True, False], [cause])
     (line,) = world.log.named("child_failed")
     assert (line["child"], line["cause"], line["reason"]) == ("echo", cause, reason)
     assert ("no module" in line["stderr"]) == (code == EXIT)
@@ -125,7 +115,7 @@ async def test_a_process_that_dies_while_it_is_idle_is_counted(world: World) -> 
     await eventually(lambda: child.has_ended)
     await child.start()
     assert child.pid not in {None, first}
-    assert world.deaths == ["died"]
+    assert world.counted.deaths == ["died"]
 
 
 async def test_the_pause_before_a_start_grows_until_the_process_works(world: World) -> None:

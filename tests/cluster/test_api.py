@@ -163,29 +163,6 @@ async def test_no_connection(server: Server, api: ApiClient, refusal: Exception)
     assert await api.get("/a") == {}
 
 
-@pytest.mark.parametrize(
-    ("chunk", "hints"),
-    [
-        pytest.param(b'{"type":"ADDED","object":{}}\n', 1, id="added"),
-        pytest.param(b'{"type":"BOOKMARK","object":{}}\n', 0, id="bookmark"),
-        pytest.param(b'{"type":"BOOKMARK"}\n{"type":"ADDED"}\n', 1, id="bookmark-and-more"),
-        pytest.param(b'{"type":"ADDED","object":{"a":"BOOKMARK"}}\n', 1, id="the-word-in-an-object"),
-    ],
-)
-async def test_changes(server: Server, api: ApiClient, chunk: bytes, hints: int) -> None:
-    server.chunks = [chunk]
-    assert len([None async for _ in api.changes("/all", "one")]) == hints
-    _, path, query, *_ = server.requests[0]
-    assert (path, query["watch"], query["fieldSelector"]) == ("/all", "1", "metadata.name=one")
-
-
-async def test_changes_of_a_whole_collection(server: Server, api: ApiClient) -> None:
-    server.cut = True
-    with pytest.raises(ApiError):
-        _ = [None async for _ in api.changes("/all", "")]
-    assert "fieldSelector" not in server.requests[0][2]
-
-
 async def test_requests_at_the_same_time_share_one_session(server: Server, api: ApiClient) -> None:
     await asyncio.gather(*(api.get("/a") for _ in range(5)))
     assert server.connections == 1

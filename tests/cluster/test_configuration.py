@@ -9,25 +9,23 @@ import signal
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 import pytest
 import trustme
 
 from builders import policy_text
+from cluster.following import Connect, Followed
+from fakeapi import TOKEN, FakeApi, until
+from faults.following import following
 from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.control import probe_pod
-from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.settings import ConfigMapName, SettingsError
-from gatekeeper_py.sources.configmap import ConfigMapSource
-from recording import RecordingLog
-from sources.fakeapi import NAME, NAMESPACE, TOKEN, FakeApi, until
+from gatekeeper_py.settings import SettingsError
 
 LIMITS = aiohttp.ClientTimeout(total=5)
 
@@ -54,42 +52,6 @@ async def start() -> AsyncIterator[Callable[..., Any]]:
     yield start
     for api in running:
         await api.stop()
-
-
-class Following:
-    """A source with a real cluster configuration whose pauses end at once."""
-
-    def __init__(self, cluster: ClusterConfiguration) -> None:
-        self.log = RecordingLog()
-        self.pauses: list[float] = []
-        self.deliveries: list[Delivery] = []
-        self._source = ConfigMapSource(
-            ConfigMapName(NAMESPACE, NAME), cluster.connect, log=self.log, sleep=self._sleep
-        )
-        self._task = asyncio.create_task(self._run())
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    @property
-    def problems(self) -> list[str]:
-        return [keys["problem"] for keys in self.log.named("policy_source_failed")]
-
-    @property
-    def texts(self) -> list[str | None]:
-        return [delivery.text for delivery in self.deliveries]
-
-    async def _run(self) -> None:
-        async for delivery in self._source.deliveries():
-            self.deliveries.append(delivery)
-
-    async def _sleep(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        await asyncio.sleep(0.001)
 
 
 class Pod:
@@ -130,13 +92,13 @@ class TestServiceAccount:
         return Pod(tmp_path / "serviceaccount", api, authority)
 
     async def test_delivers(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
 
         assert following.texts == ["first"]
 
     async def test_a_rotated_token_is_read_at_once(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             pod.write_token("rotated\n")
             api.token = "rotated"
@@ -147,11 +109,11 @@ class TestServiceAccount:
 
         assert following.texts == ["first", "second"]
         assert "the API server answered 401 Unauthorized" in following.problems
-        assert TOKEN not in str(following.log.lines)
-        assert "rotated" not in str(following.log.lines)
+        assert TOKEN not in str(following.problems)
+        assert "rotated" not in str(following.problems)
 
     async def test_a_missing_token_is_read_again(self, api: FakeApi, pod: Pod) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             (pod.directory / "token").unlink()
             api.token = "rotated"
@@ -165,7 +127,7 @@ class TestServiceAccount:
     async def test_a_rotated_ca_is_read_again(
         self, api: FakeApi, pod: Pod, start: Callable[..., Any]
     ) -> None:
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: api.watching)
             rotated = trustme.CA()
             await api.stop()
@@ -184,7 +146,7 @@ class TestServiceAccount:
         api.context = secured(authority, "elsewhere.test")
         await api.start()
 
-        async with Following(pod.cluster()) as following:
+        async with Followed(pod.cluster().connect) as following:
             await until(lambda: following.pauses[1:])
 
         assert following.problems[0].startswith(f"certificate of 127.0.0.1:{api.port}: IP address mismatch")
@@ -210,11 +172,16 @@ class TestServiceAccount:
             issued.private_key_pem.write_to_path(tmp_path / "client.key")
 
         write(expired)
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ={})) as following:
+        async with Followed(ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect) as following:
             await until(lambda: following.pauses[1:])
             assert not api.requests
             write(accepted)
             await until(lambda: api.watching)
+
+
+def through(kubeconfig: Path, environ: dict[str, str]) -> Connect:
+    """Return the function that connects with the proxies of an environment."""
+    return ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
 
 
 class TestProxies:
@@ -243,7 +210,9 @@ class TestProxies:
     async def test_https_goes_through_a_tunnel(self, kubeconfig: Path, proxy: Proxy, name: str) -> None:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}", "HTTP_PROXY": "http://127.0.0.1:1"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.texts == ["first"])
 
         assert proxy.requests[0].startswith("CONNECT api.cluster.test:")
@@ -253,7 +222,9 @@ class TestProxies:
     async def test_no_proxy_connects_directly(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0].startswith("cannot connect to api.cluster.test:")
@@ -263,7 +234,9 @@ class TestProxies:
         amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
         environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.texts == ["first"])
 
     async def test_a_refusing_proxy_is_reported_without_its_password(
@@ -272,11 +245,13 @@ class TestProxies:
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
 
-        async with Following(ClusterConfiguration(kubeconfig=kubeconfig, environ=environ)) as following:
+        async with Followed(
+            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
+        ) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0] == "the proxy answered 407"
-        assert "s3cret" not in str(following.log.lines)
+        assert "s3cret" not in str(following.problems)
 
     async def test_a_proxy_of_another_kind_is_refused(self, kubeconfig: Path) -> None:
         cluster = ClusterConfiguration(
@@ -358,22 +333,8 @@ def amend(path: Path, part: str = "cluster", **fields: Any) -> None:
     path.write_text(json.dumps(document))
 
 
-async def server_of(cluster: ClusterConfiguration) -> str:
-    """Return the server that a configuration names."""
-    connection = await cluster.connect()
-    try:
-        return connection.server
-    finally:
-        await connection.close()
-
-
 class TestFinding:
     """The search order of docs/interface.md, and the error that lists the searched files."""
-
-    @pytest.fixture
-    def home(self, tmp_path: Path) -> Path:
-        write(tmp_path / "home/.kube/config", "http://home")
-        return tmp_path / "home"
 
     @pytest.fixture
     def account(self, tmp_path: Path) -> Path:
@@ -382,13 +343,6 @@ class TestFinding:
         (directory / "token").write_text("t")
         trustme.CA().cert_pem.write_to_path(directory / "ca.crt")
         return directory
-
-    async def test_a_pod_uses_its_service_account(self, home: Path, account: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"}
-
-        assert (
-            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "https://[::1]"
-        )
 
     async def test_one_api_server_of_several_by_its_address(
         self, account: Path, start: Callable[..., Any]
@@ -402,7 +356,7 @@ class TestFinding:
         assert cluster.in_cluster
         session = await cluster.connect(f"127.0.0.1:{api.port}", "kubernetes.default.svc")
         try:
-            response = await session.get("/version", {}, LIMITS)
+            response = await session.request("GET", "/version", {}, LIMITS)
             response.release()
         finally:
             await session.close()
@@ -421,54 +375,48 @@ class TestFinding:
         assert answer.status == 0
         assert "certificate" in answer.problem
 
-    @pytest.mark.parametrize("missing", ["token", "ca.crt"])
-    async def test_a_pod_without_a_service_account_uses_a_kubeconfig(
-        self, home: Path, account: Path, missing: str
+    @pytest.mark.parametrize(
+        ("in_pod", "missing", "variable", "options", "server"),
+        [
+            pytest.param(True, "", "", {}, "https://[::1]", id="service-account"),
+            pytest.param(True, "token", "", {}, "http://home", id="service-account-without-a-token"),
+            pytest.param(True, "ca.crt", "", {}, "http://home", id="service-account-without-a-ca"),
+            pytest.param(True, "", "", {"context": "one"}, "http://home", id="context-means-a-kubeconfig"),
+            pytest.param(True, "", "", {"kubeconfig": "first"}, "http://first", id="option-before-all"),
+            pytest.param(False, "", "", {}, "http://home", id="empty-variable"),
+            pytest.param(False, "", "absent:first:second", {}, "http://first", id="variable-before-home"),
+            pytest.param(
+                False, "", "absent:first:second", {"context": "second"}, "http://second", id="by-context"
+            ),
+        ],
+    )
+    async def test_the_order_of_the_search(
+        self,
+        tmp_path: Path,
+        account: Path,
+        in_pod: bool,  # noqa: FBT001
+        missing: str,
+        variable: str,
+        options: dict[str, Any],
+        server: str,
     ) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-        (account / missing).unlink()
-
-        assert (
-            await server_of(ClusterConfiguration(environ=environ, service_account=account)) == "http://home"
-        )
-
-    async def test_the_variable_comes_before_the_home_directory(self, home: Path, tmp_path: Path) -> None:
-        named = write(tmp_path / "named", "http://named")
-
-        assert (
-            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": str(named)}))
-            == "http://named"
-        )
-
-    async def test_an_empty_variable_is_none(self, home: Path) -> None:
-        assert (
-            await server_of(ClusterConfiguration(environ={"HOME": str(home), "KUBECONFIG": ""}))
-            == "http://home"
-        )
-
-    async def test_the_first_current_context_of_several_files_wins(self, tmp_path: Path) -> None:
-        first = write(tmp_path / "first", "http://first", "first")
-        second = write(tmp_path / "second", "http://second", "second")
-        paths = os.pathsep.join([str(tmp_path / "absent"), str(first), str(second)])
-
-        assert await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths})) == "http://first"
-        assert (
-            await server_of(ClusterConfiguration(environ={"KUBECONFIG": paths}, context="second"))
-            == "http://second"
-        )
-
-    async def test_the_option_comes_before_all(self, home: Path, account: Path, tmp_path: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-        given = write(tmp_path / "given", "http://given")
-
-        cluster = ClusterConfiguration(kubeconfig=given, environ=environ, service_account=account)
-        assert await server_of(cluster) == "http://given"
-
-    async def test_a_context_means_a_kubeconfig(self, home: Path, account: Path) -> None:
-        environ = {"HOME": str(home), "KUBERNETES_SERVICE_HOST": "10.0.0.1", "KUBERNETES_SERVICE_PORT": "443"}
-
-        cluster = ClusterConfiguration(context="one", environ=environ, service_account=account)
-        assert await server_of(cluster) == "http://home"
+        """Of several files, the first current context counts."""
+        write(tmp_path / "home/.kube/config", "http://home")
+        for name in ("first", "second"):
+            write(tmp_path / name, f"http://{name}", name)
+        if missing:
+            (account / missing).unlink()
+        environ = {
+            "HOME": str(tmp_path / "home"),
+            "KUBECONFIG": os.pathsep.join(str(tmp_path / each) for each in variable.split(":") if each),
+            **({"KUBERNETES_SERVICE_HOST": "::1", "KUBERNETES_SERVICE_PORT": "443"} if in_pod else {}),
+        }
+        if "kubeconfig" in options:
+            options = {"kubeconfig": tmp_path / options["kubeconfig"]}
+        cluster = ClusterConfiguration(environ=environ, service_account=account, **options)
+        connection = await cluster.connect()
+        await connection.close()
+        assert connection.server == server
 
     async def test_a_context_that_is_in_none_of_the_files_is_an_error_that_names_it(
         self, tmp_path: Path
@@ -484,7 +432,7 @@ class TestFinding:
         api.token = "t"
 
         connection = await ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect()
-        (await connection.get("/api/v1/x", {}, LIMITS)).close()
+        (await connection.request("GET", "/api/v1/x", {}, LIMITS)).close()
         await connection.close()
 
         assert api.requests[0].path == "/k8s/clusters/c-1/api/v1/x"
@@ -549,7 +497,7 @@ class TestFinding:
         }
         path = write(tmp_path / "kubeconfig", api.url, users=[{"name": "one", "user": {"exec": program}}])
 
-        async with Following(ClusterConfiguration(kubeconfig=path, environ={})) as following:
+        async with Followed(ClusterConfiguration(kubeconfig=path, environ={}).connect) as following:
             await until(lambda: following.texts == ["first"])
 
 
@@ -610,42 +558,13 @@ class TestServe:
 
         assert problem in capfd.readouterr().err
 
-    async def test_serves_the_configmaps_policy_in_little_memory(
-        self, start: Callable[..., Any], tmp_path: Path
-    ) -> None:
-        api = await start()
-        api.apply(policy_text())
-        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        options = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--tls-self-signed"]
-        addresses = ["--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--drain-seconds", "0"]
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gatekeeper_py",
-            "serve",
-            *options,
-            *addresses,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert process.stdout is not None
-            lines: list[dict[str, Any]] = []
-            end = time.monotonic() + 20
-            while not any(line["event"] == "policy_loaded" for line in lines):
-                async with asyncio.timeout(end - time.monotonic()):
-                    lines.append(json.loads(await process.stdout.readline()))
-            await until(lambda: api.watching)
-            resident = resident_mebibytes(process.pid)
-            process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(10):
-                rest = await process.stdout.read()
-                assert await process.wait() == 0
-        finally:
-            with suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
+    async def test_serves_the_configmaps_policy_in_little_memory(self, tmp_path: Path) -> None:
+        async with following(tmp_path, policy_text()) as source:
+            await until(lambda: source.api.watching)
+            resident = resident_mebibytes(source.server.process.pid)
+            source.server.signal(signal.SIGTERM)
+            assert await asyncio.to_thread(source.server.code) == 0
+            await until(lambda: source.api.watching == 0)
 
         assert resident < 120
-        assert b"Traceback" not in rest
-        assert not [line for line in lines if line["level"] in {"warning", "error"}]
-        await until(lambda: api.watching == 0)
+        assert source.server.errors == ""

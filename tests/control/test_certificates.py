@@ -107,11 +107,7 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
             id="made-by-a-clock-that-is-ahead",
         ),
         pytest.param(
-            replace(PREPARED, cas=(OLD.ca,)),
-            Observed(),
-            START,
-            "prepare",
-            id="next-pair-without-authority",
+            replace(PREPARED, cas=(OLD.ca,)), Observed(), START, "prepare", id="next-pair-without-authority"
         ),
         pytest.param(PROMOTED, serving(NEW, NEW), START, "retire", id="all-replicas-serve-it"),
         pytest.param(PROMOTED, serving(NEW, OLD), START, "", id="one-replica-is-behind"),

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
-from control.world import INSTALLATION, START, Refused
+from control.world import INSTALLATION, START, FakeCluster
 from gatekeeper_py.control.events import Events
 from recording import RecordingLog
 
 
-class Api:
-    def __init__(self) -> None:
-        self.posted: list[tuple[str, dict[str, Any]]] = []
-        self.refuses = False
-
-    async def post(self, path: str, document: dict[str, Any]) -> None:
-        if self.refuses:
-            raise Refused("403 forbidden")
-        self.posted.append((path, document))
-
-
 class Setup:
     def __init__(self) -> None:
-        self.api, self.log, self.now = Api(), RecordingLog(), START
-        self.events = Events(self.api, INSTALLATION, log=self.log, errors=(Refused,), now=lambda: self.now)
+        self.api, self.log, self.now = FakeCluster(), RecordingLog(), START
+        self.events = Events(self.api, INSTALLATION, log=self.log, now=lambda: self.now)
 
 
 async def test_an_event_is_about_the_configuration_in_our_namespace() -> None:
@@ -86,6 +74,8 @@ async def test_a_long_message_is_cut() -> None:
 
 async def test_a_failure_is_logged() -> None:
     setup = Setup()
-    setup.api.refuses = True
+    setup.api.fail = lambda _verb, _path: True
     await setup.events.record("Paused", "paused")
-    assert setup.log.named("event_not_recorded") == [{"reason": "Paused", "problem": "403 forbidden"}]
+    [logged] = setup.log.named("event_not_recorded")
+    assert logged["reason"] == "Paused"
+    assert "500 Internal Server Error" in logged["problem"]

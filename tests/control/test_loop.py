@@ -3,62 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, Refused, World
-from gatekeeper_py.control.alarms import Alarm
+from control.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
 from gatekeeper_py.control.configurations import DesiredState
-from gatekeeper_py.control.loop import AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, STALE_SECONDS, Controller
-from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.events import Events
+from gatekeeper_py.control.loop import (
+    AFTER_WRITE_SECONDS,
+    DEBOUNCE_SECONDS,
+    STALE_SECONDS,
+    Alarms,
+    Controller,
+)
+from gatekeeper_py.control.metrics import ControlMetrics
+from gatekeeper_py.control.reconcile import Alarm
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
 from gatekeeper_py.core.names import PAUSED_UNTIL
 from recording import RecordingLog
-
-
-class Recorder:
-    """An observer of metrics, alarms and Events that records everything."""
-
-    def __init__(self) -> None:
-        self.reports: list[Report] = []
-        self.failures = 0
-        self.pauses = 0
-        self.alarms: dict[Alarm, str] = {}
-        self.recorded: list[tuple[str, str, str]] = []
-
-    def reconciled(self, report: Report) -> None:
-        self.reports.append(report)
-
-    def failed(self) -> None:
-        self.failures += 1
-
-    def paused(self) -> None:
-        self.pauses += 1
-
-    def update(self, problems: Mapping[Alarm, str]) -> None:
-        self.alarms |= problems
-
-    async def record(self, reason: str, message: str, *, kind: str = "", name: str = "") -> None:
-        self.recorded.append((reason, message, name))
-
-    @property
-    def reasons(self) -> list[str]:
-        return [reason for reason, _, _ in self.recorded]
-
-
-class FastPath:
-    """A fast path that has conditions and counts the requested checks."""
-
-    def __init__(self) -> None:
-        self.conditions = NO_CONDITIONS
-        self.checks = 0
-
-    def check(self) -> None:
-        self.checks += 1
 
 
 class Enough(Exception):
@@ -66,26 +32,28 @@ class Enough(Exception):
 
 
 class Setup:
-    def __init__(self, world: World, fast_path: FastPath | None = None) -> None:
+    """A controller of an installation in memory, with a clock that each sleep advances."""
+
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.recorder = Recorder()
+        self.metrics = ControlMetrics()
         self.log = RecordingLog()
         self.slept: list[float] = []
         self.at_sleep: Callable[[float], None] = lambda _seconds: None
         self.desired_state = BOTH
         self.problems: dict[Alarm, str] = {"settings": ""}
         self.refused = ""
+        self.checks = 0
         self.controller = Controller(
             world.process(),
             lambda: self.desired_state,
-            alarms=self.recorder,
-            events=self.recorder,
-            observer=self.recorder,
+            alarms=Alarms(self.metrics, RecordingLog()),
+            events=Events(world.cluster, INSTALLATION, log=self.log, now=lambda: world.now),
+            metrics=self.metrics,
             log=self.log,
-            errors=(Refused,),
             problems=lambda: self.problems,
             refused=lambda: ("the-policy", self.refused),
-            fast_path=fast_path,
+            check_conditions=self.count_check,
             now=lambda: world.now,
             monotonic=lambda: world.now.timestamp(),  # noqa: PLW0108 - the clock moves
             sleep=self.sleep,
@@ -99,13 +67,29 @@ class Setup:
         self.at_sleep(seconds)
         await asyncio.sleep(0)
 
+    def count_check(self) -> None:
+        self.checks += 1
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"gatekeeper_py_control_{name}", labels)
+
+    @property
+    def recorded(self) -> list[tuple[str, str, str]]:
+        """Return the reason, the message and the subject of each Event."""
+        events = [event for _, event in self.world.cluster.posted]
+        return [(each["reason"], each["message"], each["involvedObject"]["name"]) for each in events]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _, _ in self.recorded]
+
     async def armed(self) -> None:
         """Return an armed controller, without the reports so far."""
         await self.controller.run_once(300)
         self.world.now += timedelta(seconds=2)
         await self.controller.attempt()
         self.log.lines.clear()
-        self.recorder.recorded.clear()
+        self.world.cluster.posted.clear()
 
 
 @pytest.fixture
@@ -123,9 +107,8 @@ def refuse_nothing(_verb: str, _path: str) -> bool:
 
 async def test_once_ends_when_armed(setup: Setup) -> None:
     assert await setup.controller.run_once(300)
-    assert setup.recorder.reports[-1].steady
     assert setup.log.events == ["certificate_step", "not_armed", "armed", "mutation_registered"]
-    assert setup.recorder.recorded == [("Armed", "armed with 2 replicas", "")]
+    assert setup.recorded == [("Armed", "armed with 2 replicas", VALIDATING_NAME)]
 
 
 async def test_once_gives_up_in_time() -> None:
@@ -138,7 +121,7 @@ async def test_once_continues_after_a_failed_pass(setup: Setup) -> None:
     setup.world.cluster.fail = refuse_all
     setup.at_sleep = lambda _seconds: setattr(setup.world.cluster, "fail", refuse_nothing)
     assert await setup.controller.run_once(300)
-    assert setup.recorder.failures == 1
+    assert setup.sample("reconciles_total", result="failed") == 1
 
 
 async def test_failures_back_off_to_a_bound_and_start_over(setup: Setup) -> None:
@@ -218,15 +201,15 @@ async def test_the_controller_is_not_ready_after_a_long_time_without_a_completed
 async def test_everything_is_reported_once(setup: Setup) -> None:
     await setup.armed()
     await setup.controller.attempt()
-    assert (setup.log.events, setup.recorder.reasons) == ([], [])
+    assert (setup.log.events, setup.reasons) == ([], [])
     del setup.world.cluster.objects[CONFIGURATIONS[0]]
     await setup.controller.attempt()
-    assert (setup.log.events, setup.recorder.reasons) == (["repaired"], ["Repaired"])
+    assert (setup.log.events, setup.reasons) == (["repaired"], ["Repaired"])
     del setup.world.cluster.objects[INSTALLATION.namespace_path]
     await setup.controller.attempt()
     await setup.controller.attempt()
     assert setup.log.events == ["repaired", "disarmed"]
-    assert setup.recorder.reasons == ["Repaired", "Disarmed"]
+    assert setup.reasons == ["Repaired", "Disarmed"]
 
 
 async def test_a_repair_names_the_fields_that_somebody_changed(setup: Setup) -> None:
@@ -235,9 +218,7 @@ async def test_a_repair_names_the_fields_that_somebody_changed(setup: Setup) -> 
     await setup.controller.attempt()
     field = f"webhooks[{POD_VALIDATION}].failurePolicy"
     assert setup.log.named("repaired") == [{"configurations": [VALIDATING_NAME], "fields": [field]}]
-    assert setup.recorder.recorded == [
-        ("Repaired", f"repaired, because somebody changed {field}", VALIDATING_NAME)
-    ]
+    assert setup.recorded == [("Repaired", f"repaired, because somebody changed {field}", VALIDATING_NAME)]
 
 
 async def test_a_pause_is_reported_when_it_begins_and_when_it_ends(setup: Setup) -> None:
@@ -251,11 +232,11 @@ async def test_a_pause_is_reported_when_it_begins_and_when_it_ends(setup: Setup)
     await setup.controller.attempt()
     await setup.controller.attempt()
     assert setup.log.named("paused") == [{"until": until}]
-    assert setup.recorder.reasons == ["Paused"]
-    assert setup.recorder.pauses == 1
+    assert setup.reasons == ["Paused"]
+    assert setup.sample("pauses_total") == 1
     setup.world.now += timedelta(hours=6)
     await setup.controller.attempt()
-    assert setup.recorder.reasons == ["Paused", "Armed"]
+    assert setup.reasons == ["Paused", "Armed"]
     assert setup.world.configured().keys() == set(CONFIGURATIONS)
 
 
@@ -269,17 +250,18 @@ async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
     await setup.controller.attempt()
     await setup.controller.attempt()
     assert setup.log.events == ["pause_ignored"]
-    assert setup.recorder.reasons == ["PauseIgnored"]
-    assert setup.recorder.alarms["pause"]
+    assert setup.reasons == ["PauseIgnored"]
+    assert setup.sample("alarm", what="pause") == 1
 
 
 async def test_each_refused_policy_is_recorded_once(setup: Setup) -> None:
     await setup.armed()
     for refused in ("line 1: a", "line 1: a", "", "line 1: a", "line 2: b"):
         setup.refused = refused
+        setup.world.now += timedelta(minutes=1)
         await setup.controller.attempt()
     text = "the policy is refused, and the last good one stays in use: line"
-    assert setup.recorder.recorded == [
+    assert setup.recorded == [
         ("PolicyRefused", f"{text} 1: a", "the-policy"),
         ("PolicyRefused", f"{text} 1: a", "the-policy"),
         ("PolicyRefused", f"{text} 2: b", "the-policy"),
@@ -290,7 +272,7 @@ async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup:
     setup.problems = {"settings": "bad"}
     setup.world.cluster.fail = refuse_all
     await setup.controller.attempt()
-    assert setup.recorder.alarms == {"settings": "bad"}
+    assert setup.sample("alarm", what="settings") == 1
 
 
 async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
@@ -303,7 +285,7 @@ async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
     setup.world.now += timedelta(seconds=2)
     await setup.controller.attempt()
     assert setup.log.events[-1] == "mutation_active"
-    assert setup.recorder.reasons == []
+    assert setup.reasons == []
 
 
 @pytest.mark.parametrize(
@@ -331,12 +313,27 @@ async def test_shutting_down(
     assert setup.log.events == events
 
 
-async def test_a_missing_condition_starts_a_check_of_the_fast_path() -> None:
-    fast_path = FastPath()
-    setup = Setup(World(), fast_path)
-    setup.desired_state = DesiredState(mutates=True, conditions=lambda: fast_path.conditions)
+async def test_a_missing_condition_starts_a_check_of_the_fast_path(setup: Setup) -> None:
+    conditions = NO_CONDITIONS
+    setup.desired_state = DesiredState(mutates=True, conditions=lambda: conditions)
     await setup.controller.run_once(300)
-    assert fast_path.checks == 0
-    fast_path.conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
+    assert setup.checks == 0
+    conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
     await setup.controller.attempt()
-    assert fast_path.checks == 1
+    assert setup.checks == 1
+
+
+def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends(setup: Setup) -> None:
+    log = RecordingLog()
+    alarms = Alarms(setup.metrics, log)
+    assert [setup.sample("alarm", what=what) for what in get_args(Alarm)] == [0.0] * 8
+    alarms.update({"service": "missing", "secret": ""})
+    alarms.update({"service": "still missing"})
+    alarms.update({"secret": ""})
+    assert setup.sample("alarm", what="service") == 1.0
+    alarms.update({"service": ""})
+    assert setup.sample("alarm", what="service") == 0.0
+    assert log.lines == [
+        ("warning", "alarm", {"what": "service", "problem": "missing"}),
+        ("info", "alarm_ended", {"what": "service"}),
+    ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,109 +11,21 @@ import pytest
 from gatekeeper_py.control.policy import (
     KEEP_SECONDS,
     UNSEEN_SECONDS,
+    KnownPolicy,
     PolicyFollower,
-    PolicyParser,
-    Rewrites,
-    fan_out,
-    rewrites,
 )
-from gatekeeper_py.core.policy.document import MirrorEntry, PolicyError, RuleEntry
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.parser.process import ParserError
+from parsing import InProcessParser
 from recording import RecordingLog
+from wire import eventually
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nallow: [a.io]\n"
 MIRRORS = "mirrors: [{from: docker.io, to: a.io/hub}]\n"
-PINS = HEAD.replace("a.io", "{image: a.io/app, pin: true}")
 MUTATE = HEAD + MIRRORS + "mode: mutate\n"
 ENFORCE = HEAD + MIRRORS + "mode: enforce\n"
-
-
-def override(mode: str, until: str = "") -> str:
-    end = f", until: {until}" if until else ""
-    return f"{{names: [x], mode: {mode}{end}}}"
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "expected"),
-    [
-        pytest.param(MUTATE, None, Rewrites(possible=True), id="mutates"),
-        pytest.param(ENFORCE, None, Rewrites(possible=False), id="enforces"),
-        pytest.param(ENFORCE, "mutate", Rewrites(possible=True), id="toggled-to-mutate"),
-        pytest.param(MUTATE, "warn", Rewrites(possible=False), id="toggled-to-warn"),
-        pytest.param(HEAD + "mode: mutate\n", None, Rewrites(possible=False), id="no-mirrors"),
-        pytest.param(PINS + "mode: mutate\n", None, Rewrites(possible=True), id="pins"),
-        pytest.param(PINS + "mode: enforce\n", None, Rewrites(possible=False), id="pins-not-in-enforce"),
-        pytest.param(
-            PINS.replace("pin: true", "pin: true, until: 2026-05-02") + "mode: mutate\n",
-            None,
-            Rewrites(possible=True, until=datetime(2026, 5, 2, tzinfo=UTC)),
-            id="a-pin-that-expires",
-        ),
-        pytest.param(
-            PINS.replace("pin: true", "pin: true, until: 2026-04-30") + "mode: mutate\n",
-            None,
-            Rewrites(possible=False),
-            id="an-expired-pin",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate')}]", None, Rewrites(possible=True), id="override"
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('warn')}]",
-            None,
-            Rewrites(possible=False),
-            id="another-override",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-04-30')}]",
-            None,
-            Rewrites(possible=False),
-            id="expired-override",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-05-02')}, {override('mutate', '2026-05-03')}]",
-            None,
-            Rewrites(possible=True, until=datetime(2026, 5, 3, tzinfo=UTC)),
-            id="overrides-that-expire",
-        ),
-        pytest.param(
-            ENFORCE + f"namespaces: [{override('mutate', '2026-05-02')}, {override('mutate')}]",
-            None,
-            Rewrites(possible=True),
-            id="one-that-stays",
-        ),
-    ],
-)
-def test_a_policy_rewrites_with_mirrors_and_mutate_mode(
-    text: str, mode: str | None, expected: Rewrites
-) -> None:
-    assert rewrites(parse_policy(text, mode), NOW) == expected
-
-
-def test_a_new_field_that_may_rewrite_needs_a_decision_here() -> None:
-    """``rewrites`` considers these fields. ``pin`` is the only field of a rule that rewrites images."""
-    assert {field.name for field in dataclasses.fields(MirrorEntry)} == {
-        "source",
-        "targets",
-        "except_",
-        "verify",
-        "on_missing",
-        "on_error",
-        "pin",
-        "image_pull_secret",
-    }
-    assert {field.name for field in dataclasses.fields(RuleEntry)} == {
-        "image",
-        "namespaces",
-        "until",
-        "owner",
-        "reason",
-        "verify",
-        "on_error",
-        "pin",
-    }
 
 
 class Setup:
@@ -123,11 +34,16 @@ class Setup:
     def __init__(self) -> None:
         self.now = NOW
         self.changes = 0
+        self.arrived = 0
+        self.known: list[KnownPolicy] = []
+        self.parser = InProcessParser()
         self.log = RecordingLog()
         self.sleeping: asyncio.Queue[tuple[float, asyncio.Event]] = asyncio.Queue()
         self.follower = PolicyFollower(
-            PolicyParser(keep=False),
+            self.parser,
             on_changed=self.changed,
+            on_arrived=self.count_arrival,
+            on_known=self.known.append,
             log=self.log,
             now=lambda: self.now,
             monotonic=lambda: self.now.timestamp(),  # noqa: PLW0108 - the clock moves
@@ -136,6 +52,9 @@ class Setup:
 
     def changed(self) -> None:
         self.changes += 1
+
+    def count_arrival(self) -> None:
+        self.arrived += 1
 
     async def sleep(self, seconds: float) -> None:
         woken = asyncio.Event()
@@ -151,9 +70,9 @@ class Setup:
             await asyncio.sleep(0)
         return seconds
 
-    async def take(self, text: str | None, mode: str | None = None) -> None:
-        problem = "" if text is not None else "ConfigMap was deleted"
-        await self.follower.take(Delivery(text=text, mode=mode, problem=problem))
+    async def take(self, text: str | None, mode: str | None = None, problem: str = "") -> bool:
+        problem = problem if text is not None else "ConfigMap was deleted"
+        return await self.follower.take(Delivery(text=text, mode=mode, problem=problem))
 
 
 @pytest.fixture
@@ -200,7 +119,7 @@ async def test_a_change_back_and_forth_has_no_effect(setup: Setup) -> None:
 
 
 async def test_rewriting_ends_when_its_override_expires(setup: Setup) -> None:
-    await setup.take(ENFORCE + f"namespaces: [{override('mutate', '2026-05-01T02:30:00Z')}]")
+    await setup.take(ENFORCE + "namespaces: [{names: [x], mode: mutate, until: 2026-05-01T02:30:00Z}]")
     slept = [await setup.tick() for _ in range(3)]
     assert slept == [3600.0, 3600.0, 1800.0]
     assert setup.follower.mutates is True
@@ -216,20 +135,49 @@ async def test_a_deleted_or_bad_policy_keeps_the_last_result(setup: Setup, text:
     assert setup.follower.problem()
 
 
-async def test_an_internal_error_keeps_the_last_result(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("failure", "problem", "is_final"),
+    [
+        pytest.param(ZeroDivisionError(), "internal error", True, id="bug"),
+        pytest.param(ParserError("memory", "it needs more"), "it needs more", True, id="too-costly"),
+        pytest.param(ParserError("time", "it was stopped"), "it was stopped", False, id="too-slow"),
+    ],
+)
+async def test_a_policy_that_cannot_be_parsed_keeps_the_last_result(
+    setup: Setup, failure: Exception, problem: str, *, is_final: bool
+) -> None:
     await setup.take(MUTATE)
-
-    async def broken(_text: str, _mode: str | None) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(setup.follower._parser, "parse", broken)
+    setup.parser.failures = [failure]
     changes = setup.changes
-    await setup.take(ENFORCE)
+    assert await setup.take(ENFORCE) is is_final
     assert setup.follower.mutates is True
-    assert setup.log.events == ["policy_not_parsed"]
+    assert setup.log.events == (["policy_not_parsed"] if isinstance(failure, ZeroDivisionError) else [])
     # The follower reports the change at once, so that the alarm does not wait for the next pass.
     assert setup.changes == changes + 1
-    assert "internal error" in setup.follower.problem()
+    assert problem in setup.follower.problem()
+    assert problem in setup.known[-1].problem
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "reported", "problem"),
+    [
+        pytest.param(MUTATE, "warn", "", "", id="accepted"),
+        pytest.param(MUTATE, None, "unknown keys", "unknown keys", id="beside-other-keys"),
+        pytest.param("nonsense", None, "", "the document is refused: line 1: ", id="refused"),
+        pytest.param(None, None, "", "ConfigMap was deleted", id="gone"),
+    ],
+)
+async def test_the_policy_is_passed_on_only_if_replicas_accept_it(
+    setup: Setup, text: str | None, mode: str | None, reported: str, problem: str
+) -> None:
+    assert await setup.take(text, mode, reported)
+    [known] = setup.known
+    assert known.delivery.text == text
+    assert known.problem.startswith(problem)
+    assert (known.policy is None) is bool(problem)
+    if known.policy is not None:
+        assert text is not None
+        assert known.policy == parse_policy(text, mode)
 
 
 async def test_a_policy_that_was_not_confirmed_for_long_is_a_problem(setup: Setup) -> None:
@@ -240,40 +188,20 @@ async def test_a_policy_that_was_not_confirmed_for_long_is_a_problem(setup: Setu
     assert setup.follower.problem() == ""
 
 
-async def test_a_second_caller_gets_the_same_policy() -> None:
-    parser = PolicyParser(keep=True)
-    first = await parser.parse(MUTATE, None)
-    assert await parser.parse(MUTATE, None) is first
-    assert await parser.parse(MUTATE, "warn") is not first
-    with pytest.raises(PolicyError):
-        await parser.parse("nonsense", None)
-
-
-async def test_every_consumer_gets_the_latest_delivery() -> None:
-    taken: dict[str, list[str | None]] = {"slow": [], "fast": []}
-    release, done = asyncio.Event(), asyncio.Event()
-
-    def consumer(name: str) -> Callable[[AsyncIterator[Delivery]], asyncio.Future[None]]:
-        async def consume(deliveries: AsyncIterator[Delivery]) -> None:
-            async for delivery in deliveries:
-                taken[name].append(delivery.text)
-                if name == "slow":
-                    await release.wait()
-                if delivery.text == "3" and name == "slow":
-                    done.set()
-
-        return lambda deliveries: asyncio.ensure_future(consume(deliveries))
+async def test_a_delivery_replaces_those_that_still_wait(setup: Setup) -> None:
+    """A policy that could not be parsed for a temporary reason is parsed again."""
+    setup.parser.failures = [ParserError("died", "it was killed")]
+    texts = [ENFORCE + f"message: change {number}\n" for number in range(4)]
 
     async def source() -> AsyncIterator[Delivery]:
-        for text in ("1", "2", "3"):
+        for text in texts:
             yield Delivery(text=text)
-            for _ in range(5):
-                await asyncio.sleep(0)
-        release.set()
         await asyncio.Event().wait()
 
-    task = asyncio.create_task(fan_out(source(), consumer("slow"), consumer("fast")))
-    await done.wait()
+    task = asyncio.create_task(setup.follower.run(source()))
+    await eventually(lambda: len(setup.known) == 2)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    assert taken == {"slow": ["1", "3"], "fast": ["1", "2", "3"]}
+    assert setup.parser.parsed == [texts[-1]] * 2
+    assert [known.policy is None for known in setup.known] == [True, False]
+    assert setup.arrived == 4

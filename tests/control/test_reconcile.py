@@ -18,14 +18,13 @@ from control.world import (
     PARTS,
     TEMPLATES,
     VALIDATING,
-    Refused,
     World,
     b64,
 )
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.conditions import (
-    CONDITION_NAME,
+from gatekeeper_py.control.webhooks.desired import (
     NO_CONDITIONS,
     Conditions,
     carries,
@@ -39,7 +38,7 @@ from gatekeeper_py.control.webhooks.templates import (
     POLICY_GUARD,
     VALIDATING_NAME,
 )
-from gatekeeper_py.core.names import FAST_PATH_REVISION, PAUSED_UNTIL
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION, PAUSED_UNTIL
 
 SECRET = INSTALLATION.secret_path
 
@@ -168,16 +167,13 @@ async def test_a_missing_part_alarms_and_the_cluster_stays_closed(armed: World, 
     assert ("delete", VALIDATING) not in armed.cluster.writes()
 
 
-async def test_an_unusable_secret_alarms(armed: World) -> None:
+async def test_what_does_not_work_alarms(armed: World) -> None:
     armed.cluster.edit(SECRET, lambda it: it.update(data={"ca.crt": "!"}))
-    assert "holds no usable certificate" in (await armed.reconcile()).alarms["secret"]
-
-
-async def test_replicas_that_do_not_answer_alarm(armed: World) -> None:
     for replica in armed.replicas:
         replica.judges = False
     report = await armed.reconcile()
     assert report.armed
+    assert "holds no usable certificate" in report.alarms["secret"]
     assert report.alarms["endpoints"]
 
 
@@ -296,37 +292,30 @@ async def test_unknown_settings_leave_what_exists_but_rotate_its_certificates(ar
             "conditions",
             id="foreign-condition",
         ),
+        pytest.param(None, "deleted", id="deleted"),
     ],
 )
 async def test_after_a_start_without_settings_later_changes_are_repaired(
-    armed: World, edit: Callable[[dict[str, Any]], object], kind: str
+    armed: World, edit: Callable[[dict[str, Any]], object] | None, kind: str
 ) -> None:
-    """The controller keeps the configuration that it found at its start, and reverts later edits."""
+    """The controller keeps the configuration that it found at its start, and reverts later changes.
+
+    A deleted configuration gets its exemptions back. Without them, the cluster might not recover.
+    """
     process, unknown = armed.process(), replace(BOTH, settings=None)
     found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
     await armed.reconcile(None, found)
     before = armed.cluster.objects[VALIDATING]["webhooks"]
     await armed.reconcile(process, unknown)
-    armed.cluster.edit(VALIDATING, lambda it: edit(it["webhooks"][0]))
+    if edit is None:
+        del armed.cluster.objects[VALIDATING]
+    else:
+        armed.cluster.edit(VALIDATING, lambda it: edit(it["webhooks"][0]))
     report = await armed.reconcile(process, unknown)
     assert report.changes.repaired == (VALIDATING_NAME,)
     assert report.changes.tampering == (kind,)
     assert armed.cluster.objects[VALIDATING]["webhooks"] == before
     assert not (await armed.reconcile(process, unknown)).changes.any
-
-
-async def test_after_a_start_without_settings_a_deleted_configuration_comes_back_as_it_was(
-    armed: World,
-) -> None:
-    """The configuration gets its exemptions back. Without them, the cluster might not recover."""
-    process, unknown = armed.process(), replace(BOTH, settings=None)
-    found = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
-    await armed.reconcile(None, found)
-    before = armed.cluster.objects[VALIDATING]["webhooks"]
-    await armed.reconcile(process, unknown)
-    del armed.cluster.objects[VALIDATING]
-    assert (await armed.reconcile(process, unknown)).changes.repaired == (VALIDATING_NAME,)
-    assert armed.cluster.objects[VALIDATING]["webhooks"] == before
 
 
 async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:
@@ -392,7 +381,7 @@ async def test_selector_terms_of_a_managed_platform_are_never_overwritten(armed:
 
 async def test_an_error_of_the_api_server_disarms_nothing(armed: World) -> None:
     armed.cluster.fail = lambda _verb, path: path in PARTS
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await armed.reconcile()
     assert armed.cluster.writes() == []
 
@@ -441,7 +430,7 @@ async def test_a_write_that_lost_a_race_ends_the_pass(armed: World) -> None:
     await armed.reconcile(process)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live.update(webhooks=[]))
     armed.cluster.fail = race
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await armed.reconcile(process)
     armed.cluster.fail = lambda _verb, _path: False
     assert (await armed.reconcile(process)).changes.repaired == (VALIDATING_NAME,)
@@ -469,7 +458,7 @@ async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
 async def test_a_restarted_controller_waits_again_for_api_servers_to_settle(armed: World) -> None:
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     armed.cluster.fail = lambda verb, path: verb == "replace" and path in CONFIGURATIONS
-    with pytest.raises(Refused):
+    with pytest.raises(ApiError):
         await armed.reconcile()
     armed.cluster.fail = lambda _verb, _path: False
     armed.now += timedelta(hours=1)
@@ -531,7 +520,7 @@ async def test_two_controllers_that_create_at_once_agree(world: World) -> None:
         return False
 
     world.cluster.fail = other
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await world.reconcile()
     assert world.secret["data"] == made["data"]
 
@@ -609,7 +598,7 @@ async def test_a_pass_without_a_fast_path_removes_every_condition(armed: World, 
     assert report.changes.updated[0] == VALIDATING_NAME
     assert not report.changes.conditions_differ
     for path in CONFIGURATIONS:
-        assert CONDITION_NAME not in str(armed.cluster.objects[path])
+        assert FAST_PATH_CONDITION not in str(armed.cluster.objects[path])
         assert FAST_PATH_REVISION not in str(armed.cluster.objects[path])
 
 
@@ -623,6 +612,6 @@ async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed:
         return False
 
     armed.cluster.fail = change
-    with pytest.raises(Refused, match="409"):
+    with pytest.raises(ApiError, match="409"):
         await pass_with(armed)
     assert has_conditions(armed, NO_CONDITIONS)

@@ -3,53 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 
-from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, Removal
+from control.world import FakeCluster
+from gatekeeper_py.control.removal import GONE_SECONDS, REMOVAL_SECONDS, remove
 from recording import RecordingLog
 
 OWNER, VALIDATING, MUTATING = "/owner", "/validating", "/mutating"
 
 
-class Refused(Exception):
-    pass
-
-
-class Cluster:
-    """Objects by path, and a clock that each sleep advances. ``controller`` runs after each sleep."""
+class Cluster(FakeCluster):
+    """A cluster with a clock that each sleep advances. ``controller`` runs after each sleep."""
 
     def __init__(self, *paths: str, controller: Callable[[Cluster], None] = lambda _: None) -> None:
-        self.objects = set(paths)
-        self.deleted: list[str] = []
+        super().__init__()
+        for path in paths:
+            self.put(path, {})
         self.failures = 0
         self.now = 0.0
         self.stuck = False
+        self.fail = self._fails
         self._controller = controller
 
-    async def get(self, path: str) -> dict[str, Any] | None:
-        if self.failures:
-            self.failures -= 1
-            raise Refused("the API server is away")
-        return {"metadata": {}} if path in self.objects else None
+    def _fails(self, verb: str, _path: str) -> bool:
+        self.failures -= verb == "get"
+        return self.failures >= 0
 
     async def delete(self, path: str) -> None:
-        self.deleted.append(path)
-        if not self.stuck:
-            self.objects.discard(path)
+        gone = dict(self.objects)
+        await super().delete(path)
+        if self.stuck:
+            self.objects = gone
+
+    @property
+    def deleted(self) -> list[str]:
+        return [path for _, path in self.writes()]
 
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
         self._controller(self)
 
-    def removal(self, log: RecordingLog | None = None) -> Removal:
-        return Removal(
+    async def remove(self, log: RecordingLog | None = None) -> bool:
+        return await remove(
             self,
             OWNER,
             (VALIDATING, MUTATING),
             log=log or RecordingLog(),
-            errors=(Refused,),
             sleep=self.sleep,
             monotonic=lambda: self.now,
         )
@@ -58,31 +58,31 @@ class Cluster:
 async def test_the_owner_is_deleted_before_the_configurations() -> None:
     cluster = Cluster(OWNER, VALIDATING, MUTATING)
     log = RecordingLog()
-    assert await cluster.removal(log).run()
+    assert await cluster.remove(log)
     assert cluster.deleted == [OWNER, VALIDATING, MUTATING]
     assert log.events == ["removing", "removed"]
 
 
 async def test_the_removal_ends_only_when_the_configurations_stay_deleted() -> None:
     cluster = Cluster(VALIDATING)
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.now >= GONE_SECONDS
 
 
 async def test_a_configuration_written_during_the_removal_is_removed() -> None:
     def write_once(cluster: Cluster) -> None:
         if 1.0 <= cluster.now < 1.25:
-            cluster.objects.add(VALIDATING)
+            cluster.put(VALIDATING, {})
 
     cluster = Cluster(OWNER, VALIDATING, controller=write_once)
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.deleted == [OWNER, VALIDATING, VALIDATING]
     assert cluster.now >= 1.0 + GONE_SECONDS
 
 
 async def test_the_removal_succeeds_if_nothing_exists() -> None:
     cluster = Cluster()
-    assert await cluster.removal().run()
+    assert await cluster.remove()
     assert cluster.deleted == []
 
 
@@ -90,9 +90,9 @@ async def test_a_request_that_fails_is_repeated() -> None:
     cluster = Cluster(OWNER, VALIDATING)
     cluster.failures = 3
     log = RecordingLog()
-    assert await cluster.removal(log).run()
+    assert await cluster.remove(log)
     assert len(log.named("removal_failed")) == 3
-    assert cluster.objects == set()
+    assert cluster.objects == {}
 
 
 @pytest.mark.parametrize("failing", [True, False], ids=["no-answer", "nothing-goes"])
@@ -101,6 +101,6 @@ async def test_the_removal_fails_after_its_time_limit(failing: bool) -> None:  #
     cluster.stuck = True
     cluster.failures = 10**6 if failing else 0
     log = RecordingLog()
-    assert not await cluster.removal(log).run()
+    assert not await cluster.remove(log)
     assert log.events[-1] == "not_removed"
     assert cluster.now == pytest.approx(REMOVAL_SECONDS, abs=3)

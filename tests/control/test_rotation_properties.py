@@ -25,7 +25,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from budget import budget
-from control.world import BOTH, CERTIFICATES, CONFIGURATIONS, INSTALLATION, START, Refused, World, b64, trusts
+from control.world import (
+    BOTH,
+    CERTIFICATES,
+    CONFIGURATIONS,
+    INSTALLATION,
+    START,
+    FakeCluster,
+    World,
+    b64,
+    trusts,
+)
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.certificates import KEYS, InvalidSecret
 from gatekeeper_py.control.reconcile import Passes
 from gatekeeper_py.control.replicas import ProbeResult
@@ -34,10 +45,11 @@ from gatekeeper_py.issuing import issue
 FOREIGN = issue(("elsewhere",), START, timedelta(days=3650)).ca
 
 
-class Controller:
+class Controller(FakeCluster):
     """A controller that waits for its turn before each request. It is also the API of the controller."""
 
     def __init__(self, world: World) -> None:
+        super().__init__()
         self.world = world
         self.passes = Passes(self, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
         self.task: asyncio.Task[Any] | None = None
@@ -238,7 +250,7 @@ class Rotation(RuleBasedStateMachine):
             for path, edit in controller.tampered_at_start.items():
                 if self.tampered.get(path) == edit:
                     del self.tampered[path]
-        elif not isinstance(task.exception(), Refused):
+        elif not isinstance(task.exception(), ApiError):
             task.result()
 
     async def _kill(self, which: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.certificates import (
     CertificateSettings,
     CertificateStore,
@@ -72,15 +73,17 @@ CERTIFICATES: Final = CertificateSettings(
 )
 
 
-class Refused(Exception):
-    """A request that the API server refused."""
-
-
 class FakeCluster:
-    """The ``Cluster`` protocol over a dictionary, with resource versions and conflicts."""
+    """A ``KubernetesApi`` over a dictionary, with resource versions and conflicts.
+
+    A request fails if ``fail`` returns true for it, or raises an error. ``texts`` holds what Pods answer, by
+    path. ``posted`` holds the objects that were added to collections.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Any]] = {}
+        self.texts: dict[str, str] = {}
+        self.posted: list[tuple[str, dict[str, Any]]] = []
         self.requests: list[tuple[str, str]] = []
         self.fail: Callable[[str, str], bool] = lambda _verb, _path: False
         self._version = 0
@@ -89,17 +92,27 @@ class FakeCluster:
         self._record_request("get", path)
         return copy.deepcopy(self.objects.get(path))
 
+    async def text(self, path: str) -> str:
+        self._record_request("text", path)
+        if path not in self.texts:
+            raise ApiError("text", path, 503, "no endpoints")
+        return self.texts[path]
+
+    async def post(self, path: str, document: dict[str, Any]) -> None:
+        self._record_request("post", path)
+        self.posted.append((path, document))
+
     async def create(self, path: str, document: dict[str, Any]) -> None:
         self._record_request("create", path)
         if path in self.objects:
-            raise Refused(f"409 {path}")
+            raise ApiError("create", path, 409, "")
         self.put(path, document)
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
         self._record_request("replace", path)
         live = self.objects.get(path, {"metadata": {}})
         if live["metadata"].get("resourceVersion") != document["metadata"]["resourceVersion"]:
-            raise Refused(f"409 {path}")
+            raise ApiError("replace", path, 409, "")
         self.put(path, document)
 
     async def delete(self, path: str) -> None:
@@ -125,7 +138,7 @@ class FakeCluster:
     def _record_request(self, verb: str, path: str) -> None:
         self.requests.append((verb, path))
         if self.fail(verb, path):
-            raise Refused(f"500 {path}")
+            raise ApiError(verb, path, 500, "")
 
 
 @dataclass

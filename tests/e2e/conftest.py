@@ -1,6 +1,10 @@
-"""Make the fixtures of the end-to-end tests available to all of them."""
+"""Make the fixtures of the end-to-end tests available to all of them, and state the order of the modules."""
 
 from __future__ import annotations
+
+from typing import Final
+
+import pytest
 
 from e2e.faultcheck import extra_replica, fault_check
 from e2e.fixtures import control_plane, namespace, oldest, product, site, static_policies, wide
@@ -16,3 +20,14 @@ __all__ = [
     "static_policies",
     "wide",
 ]
+
+LAST: Final = (
+    "test_removal.py",  # removes the installation that all modules before it share
+    "test_helm.py",  # needs a cluster without an installation, because each cluster has one
+    "test_manifests.py",  # sends images that the webhook of an installation would refuse
+)
+"""The modules that run after all others, in this order."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LAST.index(item.path.name) + 1 if item.path.name in LAST else 0)

@@ -11,14 +11,12 @@ from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from e2e.extrareplica import ApiProxy, ExtraReplica
 from e2e.replicas import Replica, ReviewLoop, size
 from gatekeeper_py.core import parse_policy
-from tools.controlplane.plane import ControlPlane
 from tools.installation.product import APPROVED, NAMESPACE, POLICY, VALIDATING, Installed
 from tools.polling import wait_until
 
@@ -144,9 +142,3 @@ def wait_until_logged(replicas: list[Replica], problem: str, *, times: int = 1) 
         seconds=NOTICE_SECONDS,
         what=f"every replica logging {problem!r}",
     )
-
-
-def recreate(plane: ControlPlane, path: str, document: dict[str, Any]) -> None:
-    """Create a deleted object again, with the metadata that its owner wrote."""
-    kept = {key: document["metadata"].get(key) for key in ("name", "labels", "annotations")}
-    plane.api("POST", path.rpartition("/")[0], {**document, "metadata": kept})

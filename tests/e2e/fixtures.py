@@ -14,11 +14,11 @@ from uuid import uuid4
 
 import pytest
 
-from tools.controlplane.build import cached
 from tools.controlplane.components import admission_flags
 from tools.controlplane.plane import ControlPlane
 from tools.installation.fastpath import WIDE, Site, fast_path
 from tools.installation.product import Installed, installed
+from tools.programs import CONTROL_PLANE, OLDEST
 
 CALLER: Final = "api-server"
 """The name in the client certificate of the API server."""
@@ -52,7 +52,8 @@ def control_plane(
     users = directory.with_name(f"{directory.name}-webhook-users")
     # The oldest Kubernetes accepts the flag for static policies and ignores them.
     flags = admission_flags(static_policies, static_policies / "admission.json", users)
-    plane = ControlPlane(cached(oldest=oldest), directory=directory, audit="Metadata", flags=flags)
+    binaries = (OLDEST if oldest else CONTROL_PLANE).cached()
+    plane = ControlPlane(binaries, directory=directory, audit="Metadata", flags=flags)
     users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
     with plane:
         yield plane

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from e2e.acting import apply
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import APPROVED, NAMESPACE, UNLISTED, Installed, deployment, pod
+from tools.installation.product import APPROVED, NAMESPACE, POLICY, UNLISTED, Installed, deployment, pod
 from tools.polling import wait_until
 
 
@@ -16,12 +17,6 @@ from tools.polling import wait_until
 def enforce(product: Installed) -> None:
     """Set enforce mode before each test."""
     product.set_mode("enforce")
-
-
-def apply(plane: ControlPlane, namespace: str, document: dict[str, Any], *arguments: str) -> Any:
-    return plane.kubectl(
-        "apply", "-n", namespace, "-f", "-", *arguments, input=json.dumps(document), check=False
-    )
 
 
 def stored(plane: ControlPlane, namespace: str, kind: str, name: str) -> dict[str, Any]:
@@ -162,38 +157,29 @@ def test_an_update_that_changes_no_image_is_not_even_sent(product: Installed, na
     assert after == before
 
 
-def test_server_side_dry_run_is_judged_and_stores_nothing(product: Installed, namespace: str) -> None:
-    assert apply(product.plane, namespace, pod("dry"), "--dry-run=server").returncode == 0
-    assert apply(product.plane, namespace, pod("dry", UNLISTED), "--dry-run=server").returncode == 1
-    assert product.plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"] == []
+@pytest.mark.parametrize("option", ["--dry-run=server", "--server-side"])
+def test_every_way_to_apply_is_judged(product: Installed, namespace: str, option: str) -> None:
+    assert apply(product.plane, namespace, pod("good"), option).returncode == 0
+    assert apply(product.plane, namespace, pod("bad", UNLISTED), option).returncode == 1
+    found = product.plane.api("GET", f"/api/v1/namespaces/{namespace}/pods")["items"]
+    assert [each["metadata"]["name"] for each in found] == (["good"] if option == "--server-side" else [])
 
 
-def test_server_side_apply_is_judged(product: Installed, namespace: str) -> None:
-    assert apply(product.plane, namespace, pod("ssa"), "--server-side").returncode == 0
-    assert apply(product.plane, namespace, pod("ssa2", UNLISTED), "--server-side").returncode == 1
-
-
-def test_a_bad_policy_is_refused_at_kubectl_apply(product: Installed) -> None:
-    patch = json.dumps({"data": {"policy.yaml": "mode: enfroce\n"}})
-    done = product.plane.kubectl(
-        "patch",
-        "configmap",
-        "gatekeeper-py-policy",
-        "-n",
-        NAMESPACE,
-        "--type=merge",
-        "-p",
-        patch,
-        check=False,
-    )
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        ({"policy.yaml": "mode: enfroce\n"}, "must be enforce, warn or mutate, not 'enfroce'"),
+        ({"mode": "off"}, "mode"),
+    ],
+)
+def test_a_bad_policy_is_refused_at_kubectl_apply(
+    product: Installed, data: dict[str, str], reason: str
+) -> None:
+    patch = ("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", json.dumps({"data": data}))
+    done = product.plane.kubectl(*patch, check=False)
     assert done.returncode == 1
     assert 'webhook "policy.image-validation-webhook.gatekeeper-py" denied' in done.stderr
-    assert "must be enforce, warn or mutate, not 'enfroce'" in done.stderr
-    mode = product.plane.kubectl(
-        "patch", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE, "--type=merge",
-        "-p", json.dumps({"data": {"mode": "off"}}), check=False,
-    )  # fmt: skip
-    assert mode.returncode == 1
+    assert reason in done.stderr
 
 
 def test_a_thousand_pods_roll_out(product: Installed, namespace: str) -> None:

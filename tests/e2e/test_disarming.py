@@ -2,74 +2,45 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from tools.controlplane.exchange import ApiError
-from tools.installation.product import (
-    NAMESPACE,
-    SECRET,
-    UNLISTED,
-    VALIDATING,
-    Installed,
-    pod,
+from e2e.acting import (
+    PAUSED_UNTIL,
+    SERVICE,
+    alarm,
+    annotate,
+    control,
+    edit,
+    pause,
+    recreate,
+    refused,
+    wait_another_pass,
 )
+from tools.controlplane.exchange import ApiError
+from tools.installation.product import NAMESPACE, SECRET, VALIDATING, Installed
 from tools.polling import wait_until
 
-SERVICE = f"/api/v1/namespaces/{NAMESPACE}/services/gatekeeper-py"
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py"
-ANNOTATION = "gatekeeper-py/paused-until"
 
 
 @pytest.fixture
 def enforcing(product: Installed) -> Iterator[Installed]:
     product.set_mode("enforce")
     yield product
-    product.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}-")
+    annotate(product, f"{PAUSED_UNTIL}-")
     product.wait_armed()
-
-
-def refused(product: Installed, namespace: str) -> bool:
-    done = product.plane.kubectl(
-        "create",
-        "-n",
-        namespace,
-        "--dry-run=server",
-        "-f",
-        "-",
-        input=json.dumps(pod("a", UNLISTED)),
-        check=False,
-    )
-    return done.returncode != 0
-
-
-def alarm(product: Installed, what: str) -> float:
-    (controller,) = product.controllers()
-    return product.metric(controller.address, f'gatekeeper_py_control_alarm{{what="{what}"}}')
 
 
 def events(product: Installed, reason: str) -> list[dict[str, Any]]:
     found = product.plane.api("GET", f"/api/v1/namespaces/{NAMESPACE}/events?fieldSelector=reason%3D{reason}")
     items: list[dict[str, Any]] = found["items"]
     return items
-
-
-def rfc3339(instant: datetime) -> str:
-    return instant.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def again(product: Installed, document: dict[str, Any], collection: str) -> None:
-    """Create a deleted object again."""
-    metadata = {key: document["metadata"].get(key) for key in ("name", "namespace", "labels", "annotations")}
-    spec = {key: value for key, value in document["spec"].items() if key not in {"clusterIP", "clusterIPs"}}
-    body = {**{key: document[key] for key in ("apiVersion", "kind")}, "metadata": metadata, "spec": spec}
-    product.plane.api("POST", collection, body)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +58,7 @@ def test_a_deleted_part_alarms_and_the_cluster_stays_closed(
         assert enforcing.get(VALIDATING) is not None
         assert refused(enforcing, namespace)
     finally:
-        again(enforcing, document, path.rpartition("/")[0])
+        recreate(enforcing.plane, path, document)
     wait_until(lambda: alarm(enforcing, what) == 0, seconds=30, what=f"the end of the alarm {what}")
     wait_until(lambda: alarm(enforcing, "endpoints") == 0, seconds=60, what="the end of the alarm endpoints")
     enforcing.wait_armed()
@@ -101,48 +72,40 @@ def test_a_deleted_secret_disarms_nothing(enforcing: Installed, namespace: str) 
 
 
 def test_a_pause_opens_the_cluster_and_ends_by_itself(enforcing: Installed, namespace: str) -> None:
-    (controller,) = enforcing.controllers()
     assert refused(enforcing, namespace)
-    until = datetime.now(UTC) + timedelta(seconds=20)
-    enforcing.plane.kubectl(
-        "annotate", "namespace", NAMESPACE, f"{ANNOTATION}={rfc3339(until)}", "--overwrite"
-    )
+    until = pause(enforcing, timedelta(seconds=20))
     wait_until(lambda: enforcing.get(VALIDATING) is None, seconds=10, what="the configurations removed")
     wait_until(lambda: not refused(enforcing, namespace), seconds=5, what="Pods admitted")
-    paused = "gatekeeper_py_control_paused_until_timestamp_seconds"
-    assert enforcing.metric(controller.address, paused) == pytest.approx(until.timestamp(), abs=1)
-    assert enforcing.metric(controller.address, "gatekeeper_py_control_armed") == 0
+    paused = "paused_until_timestamp_seconds"
+    assert control(enforcing, paused) == pytest.approx(until.timestamp(), abs=1)
+    assert control(enforcing, "armed") == 0
     assert events(enforcing, "Paused")
     wait_until(lambda: enforcing.get(VALIDATING) is not None, seconds=40, what="armed again")
     assert datetime.now(UTC) >= until - timedelta(seconds=1)
     wait_until(lambda: refused(enforcing, namespace), seconds=10, what="Pods reviewed again")
-    assert enforcing.metric(controller.address, paused) == 0
+    assert control(enforcing, paused) == 0
     wait_until(lambda: events(enforcing, "Armed"), seconds=10, what="the Event")
 
 
 @pytest.mark.oldest
 def test_removing_the_annotation_ends_a_pause(enforcing: Installed) -> None:
-    until = rfc3339(datetime.now(UTC) + timedelta(hours=1))
-    enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}={until}", "--overwrite")
+    pause(enforcing, timedelta(hours=1))
     wait_until(lambda: enforcing.get(VALIDATING) is None, seconds=10, what="the configurations removed")
-    enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}-")
+    annotate(enforcing, f"{PAUSED_UNTIL}-")
     wait_until(lambda: enforcing.get(VALIDATING) is not None, seconds=20, what="armed again")
 
 
-@pytest.mark.parametrize("value", ["forever", "2020-01-01", "2999-01-01T00:00:00Z"])
-def test_a_bad_pause_is_ignored_with_an_alarm_and_an_event(
-    enforcing: Installed, namespace: str, value: str
-) -> None:
-    enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}={value}", "--overwrite")
+def test_a_bad_pause_is_ignored_with_an_alarm_and_an_event(enforcing: Installed, namespace: str) -> None:
+    annotate(enforcing, f"{PAUSED_UNTIL}=forever")
     wait_until(lambda: alarm(enforcing, "pause") == 1, seconds=15, what="the alarm")
     assert enforcing.get(VALIDATING) is not None
     assert refused(enforcing, namespace)
     wait_until(
-        lambda: any(value in event["message"] for event in events(enforcing, "PauseIgnored")),
+        lambda: any("forever" in event["message"] for event in events(enforcing, "PauseIgnored")),
         seconds=10,
         what="the Event",
     )
-    enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, f"{ANNOTATION}-")
+    annotate(enforcing, f"{PAUSED_UNTIL}-")
     wait_until(lambda: alarm(enforcing, "pause") == 0, seconds=15, what="the end of the alarm")
 
 
@@ -185,52 +148,67 @@ def actor(product: Installed) -> Iterator[list[int]]:
 
 
 def test_terms_of_a_managed_platform_are_tolerated(enforcing: Installed, namespace: str) -> None:
-    (controller,) = enforcing.controllers()
-    repairs = enforcing.metric(controller.address, "gatekeeper_py_control_repairs_total")
-    passes = 'gatekeeper_py_control_reconciles_total{result="completed"}'
+    repairs = control(enforcing, "repairs_total")
     with actor(enforcing) as writes:
         wait_until(lambda: writes, seconds=10, what="the actor's first write")
-        seen = enforcing.metric(controller.address, passes)
-        enforcing.plane.kubectl("annotate", "namespace", NAMESPACE, "example.com/touched=1", "--overwrite")
-        wait_until(
-            lambda: enforcing.metric(controller.address, passes) > seen + 1,
-            seconds=60,
-            what="two more passes",
-        )
+        wait_another_pass(enforcing)
         assert len(writes) == 1
-    assert enforcing.metric(controller.address, "gatekeeper_py_control_repairs_total") == repairs
-    assert enforcing.metric(controller.address, "gatekeeper_py_control_tolerated_selector_terms") == 6
+    assert control(enforcing, "repairs_total") == repairs
+    assert control(enforcing, "tolerated_selector_terms") == 6
     assert refused(enforcing, namespace)
-    live = enforcing.plane.api("GET", VALIDATING)
-    for webhook in live["webhooks"]:
-        webhook["namespaceSelector"]["matchExpressions"] = webhook["namespaceSelector"]["matchExpressions"][
-            :1
-        ]
-    enforcing.plane.api("PUT", VALIDATING, live)
+
+    def without_terms(live: dict[str, Any]) -> None:
+        for webhook in live["webhooks"]:
+            del webhook["namespaceSelector"]["matchExpressions"][1:]
+
+    edit(enforcing, without_terms)
+
+
+def pods(live: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = live["webhooks"][0]
+    return found
 
 
 @pytest.mark.parametrize(
-    "edit",
+    ("change", "what"),
     [
         pytest.param(
-            lambda it: it["namespaceSelector"]["matchExpressions"].append(
+            lambda live: pods(live)["namespaceSelector"]["matchExpressions"].append(
                 {"key": "control-plane", "operator": "Exists"}
             ),
+            "selector",
             id="a-term-that-switches-it-off",
         ),
-        pytest.param(lambda it: it["clientConfig"]["service"].update(name="elsewhere"), id="another-service"),
-        pytest.param(lambda it: it.update(failurePolicy="Ignore"), id="failure-policy"),
+        pytest.param(
+            lambda live: pods(live)["clientConfig"]["service"].update(name="elsewhere"),
+            "client-config",
+            id="another-service",
+        ),
+        pytest.param(lambda live: live["webhooks"].pop(0), "webhooks", id="a-webhook-removed"),
     ],
 )
-def test_drift_is_repaired_with_an_event(enforcing: Installed, namespace: str, edit: Any) -> None:
+def test_an_edit_is_repaired_counted_and_recorded(
+    enforcing: Installed, namespace: str, change: Callable[[dict[str, Any]], object], what: str
+) -> None:
+    """control/webhooks/test_drift.py and test_tampering.py have all other edits."""
     good = enforcing.plane.api("GET", VALIDATING)["webhooks"]
-    live = enforcing.plane.api("GET", VALIDATING)
-    edit(live["webhooks"][0])
-    enforcing.plane.api("PUT", VALIDATING, live)
+    counted = f'tampering_total{{what="{what}"}}'
+    total, before = control(enforcing, "tampering_total"), control(enforcing, counted)
+    edit(enforcing, change)
     wait_until(
         lambda: enforcing.plane.api("GET", VALIDATING)["webhooks"] == good,
-        seconds=20,
-        what="the drift repaired",
+        seconds=30,
+        what="the edit repaired",
     )
+    wait_until(lambda: control(enforcing, counted) == before + 1, seconds=30, what="the edit counted")
+    assert control(enforcing, "tampering_total") == total + 1
     assert events(enforcing, "Repaired")
     wait_until(lambda: refused(enforcing, namespace), seconds=10, what="Pods reviewed again")
+
+
+def test_a_deletion_is_repaired_and_counted(enforcing: Installed) -> None:
+    counted = 'tampering_total{what="deleted"}'
+    before = control(enforcing, counted)
+    enforcing.plane.api("DELETE", VALIDATING)
+    wait_until(lambda: control(enforcing, counted) == before + 1, seconds=30, what="the deletion counted")
+    enforcing.wait_armed()

@@ -1,17 +1,17 @@
-"""The controller proves that the policy is enforced, counts what others change, and alerts see both."""
+"""The controller proves that the policy is enforced, and alerts see it."""
 
 from __future__ import annotations
 
 import json
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from e2e.acting import CONTROLLER, SETTINGS, control, scale
 from monitoring_files import groups, panel_queries
 from prometheus.running import start_prometheus
 from tools.controlplane.components import API_ADDRESS
@@ -21,8 +21,6 @@ from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installe
 from tools.polling import wait_until
 
 PROVEN = "gatekeeper_py_control_last_enforced_timestamp_seconds"
-CONTROLLER = "gatekeeper-py-controller"
-SETTINGS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webhooks"
 RECORDED = Path(__file__).parents[1] / "data/monitoring/apiserver-metrics.txt"
 
 
@@ -33,16 +31,6 @@ def enforcing(product: Installed) -> Iterator[Installed]:
     yield product
     product.set_mode("enforce")
     product.wait_armed()
-
-
-def control(product: Installed, name: str) -> float:
-    """Return a metric of the controller, 0 while it starts."""
-    for controller in product.controllers():
-        try:
-            return product.metric(controller.address, f"gatekeeper_py_control_{name}")
-        except OSError:
-            continue
-    return 0.0
 
 
 def restart(product: Installed) -> float:
@@ -93,43 +81,6 @@ def test_a_refusal_in_an_exempt_namespace_does_not_prove_enforcement(enforcing: 
     wait_until(lambda: control(enforcing, "enforced") == 1, seconds=90, what="the proof again")
 
 
-def pods(document: dict[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = document["webhooks"][0]
-    return found
-
-
-EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
-    "failure-policy": lambda d: pods(d).update(failurePolicy="Ignore"),
-    "timeout": lambda d: pods(d).update(timeoutSeconds=1),
-    "selector": lambda d: pods(d)["objectSelector"].update(matchLabels={"never": "there"}),
-    "rules": lambda d: pods(d)["rules"][0].update(operations=["UPDATE"]),
-    "conditions": lambda d: pods(d)["matchConditions"].append({"name": "never", "expression": "false"}),
-    "client-config": lambda d: pods(d)["clientConfig"]["service"].update(path="/other"),
-    "webhooks": lambda d: d["webhooks"].pop(0),
-    "metadata": lambda d: d["metadata"].pop("labels"),
-}
-
-
-@pytest.mark.parametrize("what", EDITS)
-def test_an_edit_is_counted_under_what_was_changed(enforcing: Installed, what: str) -> None:
-    name = f'tampering_total{{what="{what}"}}'
-    others = control(enforcing, "tampering_total") - control(enforcing, name)
-    before = control(enforcing, name)
-    live = enforcing.plane.api("GET", VALIDATING)
-    EDITS[what](live)
-    enforcing.plane.api("PUT", VALIDATING, live)
-    wait_until(lambda: control(enforcing, name) == before + 1, seconds=30, what=f"the edit counted as {what}")
-    assert control(enforcing, "tampering_total") - control(enforcing, name) == others
-
-
-def test_a_deletion_is_counted(enforcing: Installed) -> None:
-    name = 'tampering_total{what="deleted"}'
-    before = control(enforcing, name)
-    enforcing.plane.api("DELETE", VALIDATING)
-    wait_until(lambda: control(enforcing, name) == before + 1, seconds=30, what="the deletion counted")
-    enforcing.wait_armed()
-
-
 def test_an_alert_fires_while_enforcement_is_not_proven(
     enforcing: Installed, namespace: str, tmp_path: Path
 ) -> None:
@@ -148,9 +99,8 @@ def test_an_alert_fires_while_enforcement_is_not_proven(
     with start_prometheus(tmp_path, jobs, groups=quick) as prometheus:
         prometheus.wait(lambda: prometheus.query(f"count_over_time({PROVEN}[1m]) > 5") != [], "scrapes")
         assert alert not in prometheus.firing()
-        scale(enforcing, 0)
+        scale(enforcing, CONTROLLER, 0)
         try:
-            wait_until(lambda: not enforcing.controllers(), seconds=60, what="no controller")
             enforcing.plane.api("DELETE", VALIDATING)
             created = enforcing.plane.api(
                 "POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod("a", UNLISTED)
@@ -158,12 +108,8 @@ def test_an_alert_fires_while_enforcement_is_not_proven(
             assert created["spec"]["containers"][0]["image"] == UNLISTED
             prometheus.wait(lambda: alert in prometheus.firing(), "the alert")
         finally:
-            scale(enforcing, 1)
+            scale(enforcing, CONTROLLER, 1)
         enforcing.wait_armed()
-
-
-def scale(product: Installed, replicas: int) -> None:
-    product.plane.kubectl("scale", "-n", NAMESPACE, f"deployment/{CONTROLLER}", f"--replicas={replicas}")
 
 
 @pytest.fixture

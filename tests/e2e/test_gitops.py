@@ -7,26 +7,24 @@ as docs/install.md describes it: an overlay as shipped, a policy, and usually th
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
+from e2e.acting import PAUSED_UNTIL, annotate, kustomization, pause
 from tools.installation.fastpath import CONDITION, CONFIGMAP, Site
 from tools.installation.product import (
     APPROVED,
     MUTATING,
     NAMESPACE,
-    OVERLAYS,
     POLICY,
     SECRET,
     SETTLE_SECONDS,
@@ -38,7 +36,6 @@ from tools.polling import wait_until
 
 INSTALL_PAGE: Final = Path(__file__).parents[2] / "docs/install.md"
 APPLY_SECONDS = 2.0
-PAUSED_UNTIL = "gatekeeper-py/paused-until"
 
 
 @dataclass
@@ -82,13 +79,7 @@ def applying(site: Site, folder: Path, **fields: Any) -> Iterator[Tool]:
     """Apply the overlay ``fast-path`` with the live policy; ``fields`` are more of the kustomization."""
     (folder / "policy.yaml").write_text(site.product.policy_text(), encoding="utf-8")
     generated = {"name": POLICY, "namespace": NAMESPACE, "behavior": "merge", "files": ["policy.yaml"]}
-    kustomization = {
-        "resources": [os.path.relpath(OVERLAYS / "fast-path", folder.resolve())],
-        "configMapGenerator": [generated],
-        "generatorOptions": {"disableNameSuffixHash": True},
-        **fields,
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(kustomization), encoding="utf-8")  # JSON is YAML
+    kustomization(folder, "fast-path", configMapGenerator=[generated], **fields)
     tool = Tool(site, site.plane.kubectl("kustomize", str(folder)).stdout)
     thread = threading.Thread(target=tool.run)
     thread.start()
@@ -149,14 +140,13 @@ def test_the_mode_of_an_overlay_as_shipped_is_restored(wide: Site, tmp_path: Pat
 
 def test_a_pause_stays_and_ends(tool: Tool, namespace: str) -> None:
     site = tool.site
-    until = (datetime.now(UTC) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
-    site.plane.kubectl("annotate", "namespace", NAMESPACE, f"{PAUSED_UNTIL}={until}", "--overwrite")
+    pause(site.product, timedelta(hours=1))
     try:
         held(tool, lambda: site.product.get(VALIDATING) is None, "the configurations removed")
         assert site.product.get(MUTATING) is None
         assert site.create(namespace, pod("unlisted", UNLISTED)).status == 201
     finally:
-        site.plane.kubectl("annotate", "namespace", NAMESPACE, f"{PAUSED_UNTIL}-")
+        annotate(site.product, f"{PAUSED_UNTIL}-")
     held(tool, lambda: site.product.get(VALIDATING) is not None, "the configurations created again")
     wait_until(
         lambda: site.create(namespace, pod("unlisted", UNLISTED)).status == 403,

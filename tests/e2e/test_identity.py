@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 from gatekeeper_py.control.configurations import EVERYTHING
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
-from gatekeeper_py.control.webhooks.desired import Desired, Owner
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings, parse_settings
 from gatekeeper_py.control.webhooks.templates import (
     POD_MUTATION,
@@ -25,6 +24,7 @@ from gatekeeper_py.control.webhooks.templates import (
     mutating,
     validating,
 )
+from tools.installation.fastpath import PROBE_NAMESPACE
 from tools.installation.product import (
     MUTATING,
     NAMESPACE,
@@ -186,13 +186,21 @@ def test_the_identity_of_the_controller_cannot_write_another_webhook(
     assert message in refusal
 
 
-def test_the_controller_creates_pods_only_in_dry_run(product: Installed, controller: Path) -> None:
-    document = _of_kind("Pod", "real")
-    document["metadata"]["namespace"] = "gatekeeper-py-probe"
-    done = product.plane.kubectl(
-        "create", "-f", "-", input=json.dumps(document), kubeconfig=controller, check=False
-    )
-    assert "only in dry run" in done.stderr
+def test_pods_are_created_in_the_probe_namespace_only_in_dry_run(
+    product: Installed, controller: Path, namespace: str
+) -> None:
+    for where, identity, reason in (
+        (PROBE_NAMESPACE, controller, "only in dry run"),
+        (PROBE_NAMESPACE, None, "exceeded quota"),  # another identity with the right
+        (namespace, controller, "forbidden"),
+    ):
+        document = _of_kind("Pod", "real")
+        document["metadata"]["namespace"] = where
+        done = product.plane.kubectl(
+            "create", "-f", "-", input=json.dumps(document), kubeconfig=identity, check=False
+        )
+        assert done.returncode != 0
+        assert reason in done.stderr
 
 
 def test_the_controller_cannot_make_a_secret_that_holds_a_token(product: Installed, controller: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tools.installation.product import MUTATING, NAMESPACE, POLICY, VALIDATING, Installed, pod
+from e2e.acting import try_pod
+from tools.installation.product import MUTATING, NAMESPACE, POLICY, VALIDATING, Installed
 from tools.polling import wait_until
 
 MIRRORED = "docker.io/library/nginx:1.25"
@@ -25,10 +26,7 @@ def enforcing(product: Installed) -> Iterator[Installed]:
 
 def created(product: Installed, namespace: str) -> tuple[int, str]:
     """Create a Pod with a mirrored image in dry run; return kubectl's exit code and the image stored."""
-    done = product.plane.kubectl(
-        "create", "-n", namespace, "--dry-run=server", "-o", "json", "-f", "-",
-        input=json.dumps(pod("mirrored", MIRRORED)), check=False,
-    )  # fmt: skip
+    done = try_pod(product.plane, namespace, MIRRORED)
     stored: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
     return done.returncode, stored["spec"]["containers"][0]["image"] if stored else done.stderr
 
@@ -75,9 +73,3 @@ def test_pods_are_judged_as_written_until_the_webhook_is_registered(
         enforcing.kubelet.release_all()
     enforcing.wait_mutating()
     assert created(enforcing, namespace) == (0, REWRITTEN)
-
-
-def test_a_mutating_configuration_that_somebody_deletes_comes_back(enforcing: Installed) -> None:
-    enforcing.set_mode("mutate")
-    enforcing.plane.api("DELETE", MUTATING)
-    wait_until(lambda: enforcing.get(MUTATING) is not None, seconds=20, what="the webhook registered again")

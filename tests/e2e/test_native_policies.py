@@ -5,15 +5,11 @@ The webhook is paused, so the tests see the answers of the native policies.
 
 from __future__ import annotations
 
-import http.client
-import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
@@ -22,23 +18,18 @@ import pytest
 
 from builders import review
 from e2e import adversary
+from e2e.acting import Document, Reply, decoded, images_of, no_webhooks, send_all
 from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.reporting.manifest import as_yaml
-from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import MUTATING, NAMESPACE, VALIDATING, deployment, pod
+from tools.installation.product import NAMESPACE, VALIDATING, deployment, pod
 from tools.polling import wait_until
 
-Document = dict[str, Any]
-
 ROOT: Final = Path(__file__).parents[2]
-CLIENTS: Final = 8
 EVIL: Final = "evil.example/x:1"
 API: Final = "/apis/admissionregistration.k8s.io/v1"
 KINDS: Final = (
@@ -69,61 +60,15 @@ mirrors: [{{from: quay.io, to: docker.io/org}}]
 }
 
 
-USUAL: Final = (
-    "docker.io/library/postgres:16",
-    "nginx",
-    "grafana/grafana:11",
-    *(
-        f"{registry}/{repository}{end}"
-        for registry in ("registry.corp.example", "eu.registry.corp.example", "ghcr.io/corp-example")
-        for repository in ("team-a/api", "platform/ingress", "shop/cart", "tools/kubectl", "base")
-        for end in ("", ":1.34", ":v2", ":latest", adversary.DIGEST)
-    ),
-)
-"""Realistic images for the example policies."""
-
-
-class Answer(NamedTuple):
-    status: int
-    body: Document
-    warnings: str
-
-    @property
-    def verdict(self) -> str:
-        """Return ``allowed``, ``denied``, ``warned``, or ``no object`` when the object itself is invalid."""
-        if self.status in {400, 422} and "ValidatingAdmissionPolicy" not in self.body.get("message", ""):
-            return "no object"
-        if self.status == 403:
-            assert "ValidatingAdmissionPolicy 'gatekeeper-py-images" in self.body["message"], self.body
-            return "denied"
-        assert self.status in {200, 201}, self.body
-        return "warned" if "ValidatingAdmissionPolicy 'gatekeeper-py-images" in self.warnings else "allowed"
-
-
-def send(
-    plane: ControlPlane, method: str, path: str, documents: Iterable[Document], *, kind: str = "json"
-) -> list[Answer]:
-    """Send each document in dry run; return the answers in the same order."""
-    connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
-    for _ in range(CLIENTS):
-        connections.put(http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=60))
-
-    def one(document: Document) -> Answer:
-        connection = connections.get()
-        headers = {"Content-Type": f"application/{kind}"}
-        connection.request(method, f"{path}?dryRun=All", json.dumps(document), headers)
-        response = connection.getresponse()
-        answer = Answer(
-            response.status, json.loads(response.read()), "\n".join(response.headers.get_all("Warning") or ())
-        )
-        connections.put(connection)
-        return answer
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        answers = list(pool.map(one, documents))
-    for _ in range(CLIENTS):
-        connections.get().close()
-    return answers
+def verdict_of(reply: Reply) -> str:
+    """Return ``allowed``, ``denied``, ``warned``, or ``no object`` when the object itself is invalid."""
+    if reply.status in {400, 422} and "ValidatingAdmissionPolicy" not in reply.body.get("message", ""):
+        return "no object"
+    if reply.status == 403:
+        assert "ValidatingAdmissionPolicy 'gatekeeper-py-images" in reply.body["message"], reply.body
+        return "denied"
+    assert reply.status in {200, 201}, reply.body
+    return "warned" if "ValidatingAdmissionPolicy 'gatekeeper-py-images" in reply.warnings else "allowed"
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +80,7 @@ def plane(control_plane: ControlPlane) -> Iterator[ControlPlane]:
         until = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
         annotate(control_plane, namespace, until)
         wait_until(
-            lambda: control_plane.find(VALIDATING) is None and control_plane.find(MUTATING) is None,
+            lambda: no_webhooks(control_plane),
             seconds=60,
             what="no webhooks",
         )
@@ -213,17 +158,17 @@ def in_use(
     plane: ControlPlane, policy: CompiledPolicy, marker: str, namespace: str, *, rewriting: bool
 ) -> bool:
     path = f"/api/v1/namespaces/{namespace}/pods"
-    (evil,) = send(plane, "POST", path, [pod("probe", EVIL)])
+    (evil,) = send_all(plane, "POST", path, [pod("probe", EVIL)])
     if marker not in evil.body.get("message", "") + evil.warnings:
         return False
     moved = next(iter(policy.mirrors), None)
     if moved is None or not rewriting:
         return True
     image = f"{moved.source.text}/probe-of-mirrors:v1"
-    (created,) = send(plane, "POST", path, [pod("probe", image)])
+    (created,) = send_all(plane, "POST", path, [pod("probe", image)])
     expected = expectation(policy, pod("probe", image), namespace)
-    return created.verdict == expected.verdict and (
-        created.verdict == "denied" or found_images(created.body) == found_images(expected.stored)
+    return verdict_of(created) == expected.verdict and (
+        verdict_of(created) == "denied" or images_of(created.body) == images_of(expected.stored)
     )
 
 
@@ -246,23 +191,12 @@ def expectation(policy: CompiledPolicy, sent: Document, namespace: str, *, oldes
     return Expected(outcome.verdict, stored)
 
 
-def decoded(value: Any) -> Any:
-    """Return an object as an API server decodes it, which drops nulls."""
-    if isinstance(value, dict):
-        return {key: decoded(each) for key, each in value.items() if each is not None}
-    return [decoded(each) for each in value] if isinstance(value, list) else value
-
-
 def without_image_volumes(spec: Document) -> Document:
     """Return a pod spec as Kubernetes 1.30 decodes it, without image volumes."""
     if not isinstance(spec.get("volumes"), list):
         return spec
     volumes = [{key: value for key, value in each.items() if key != "image"} for each in spec["volumes"]]
     return {**spec, "volumes": volumes}
-
-
-def found_images(obj: Document) -> list[Any]:
-    return [slot.value for slot in slots(POD, obj, {})]
 
 
 def original_images(obj: Document) -> Any:
@@ -280,31 +214,30 @@ def test_pods_and_workloads_are_answered_as_by_the_webhook(
     policy = put(plane, POLICIES[name], places, backstop=backstop).at(datetime.now(UTC))
     turn = list(POLICIES).index(name)
     pods = list(adversary.pods(name, turn, "mirror.example/app:1"))
-    pods += [pod(f"usual-{number}", image) for number, image in enumerate(USUAL)]
     if oldest:
         pods = pods[::4]  # the newest Kubernetes gets all of them
     counts: Counter[str] = Counter()
     for place, documents in zip(places, (pods, pods[turn % 5 :: 5]), strict=True):
-        answers = send(plane, "POST", f"/api/v1/namespaces/{place}/pods", documents)
+        answers = send_all(plane, "POST", f"/api/v1/namespaces/{place}/pods", documents)
         for sent, answer in zip(documents, answers, strict=True):
-            counts[f"Pod {answer.verdict}"] += 1
-            if answer.verdict == "no object":
+            counts[f"Pod {verdict_of(answer)}"] += 1
+            if verdict_of(answer) == "no object":
                 continue
             expected = expectation(policy, sent, place, oldest=oldest)
-            assert answer.verdict == expected.verdict, (sent, answer)
-            if answer.verdict != "denied":
-                assert found_images(answer.body) == found_images(expected.stored), (sent, answer)
+            assert verdict_of(answer) == expected.verdict, (sent, answer)
+            if verdict_of(answer) != "denied":
+                assert images_of(answer.body) == images_of(expected.stored), (sent, answer)
                 assert original_images(answer.body) == original_images(expected.stored)
                 assert answer.body["spec"].get("imagePullSecrets") == expected.stored["spec"].get(
                     "imagePullSecrets"
                 )
-    images = (*adversary.images()[turn::7], *USUAL)
+    images = (*adversary.images()[turn::7], *adversary.USUAL)
     templates = [deployment(f"d{number}", image) for number, image in enumerate(images)]
-    answers = send(plane, "POST", f"/apis/apps/v1/namespaces/{places[0]}/deployments", templates)
+    answers = send_all(plane, "POST", f"/apis/apps/v1/namespaces/{places[0]}/deployments", templates)
     for sent, answer in zip(templates, answers, strict=True):
-        counts[f"Deployment {answer.verdict}"] += 1
-        if answer.verdict != "no object":
-            assert answer.verdict == expectation(policy, sent, places[0]).verdict, (sent, answer)
+        counts[f"Deployment {verdict_of(answer)}"] += 1
+        if verdict_of(answer) != "no object":
+            assert verdict_of(answer) == expectation(policy, sent, places[0]).verdict, (sent, answer)
     counted.update(counts)
     assert counts["Pod denied"] + counts["Pod warned"] > (75 if oldest else 300)
     assert counts["Pod allowed"] > 10
@@ -328,7 +261,9 @@ def test_no_expression_has_a_type_warning(plane: ControlPlane, namespace: str) -
 def test_updates_are_judged_by_new_images_only(plane: ControlPlane, namespace: str) -> None:
     remove(plane)
     path = f"/api/v1/namespaces/{namespace}/pods"
-    wait_until(lambda: send(plane, "POST", path, [pod("p", EVIL)])[0].status == 201, seconds=30, what="none")
+    wait_until(
+        lambda: send_all(plane, "POST", path, [pod("p", EVIL)])[0].status == 201, seconds=30, what="none"
+    )
     plane.api("POST", path, pod("older", EVIL))
     plane.api(
         "POST", f"/apis/apps/v1/namespaces/{namespace}/deployments", deployment("older", EVIL, replicas=0)
@@ -342,18 +277,18 @@ def test_updates_are_judged_by_new_images_only(plane: ControlPlane, namespace: s
         for where, patch in zip(
             (f"{path}/older", f"/apis/apps/v1/namespaces/{namespace}/deployments/older"), patches, strict=True
         ):
-            (answer,) = send(plane, "PATCH", where, [patch], kind=merge)
-            assert answer.verdict == expected, answer
+            (answer,) = send_all(plane, "PATCH", where, [patch], kind=merge)
+            assert verdict_of(answer) == expected, answer
     debugs: list[Document] = [
         {"spec": {"ephemeralContainers": [{"name": "debug", "image": image}]}}
         for image in adversary.images()[::3]
     ]
-    answers = send(plane, "PATCH", f"{path}/older/ephemeralcontainers", debugs, kind=merge)
-    verdicts = Counter(answer.verdict for answer in answers)
+    answers = send_all(plane, "PATCH", f"{path}/older/ephemeralcontainers", debugs, kind=merge)
+    verdicts = Counter(verdict_of(answer) for answer in answers)
     for sent, answer in zip(debugs, answers, strict=True):
         image = sent["spec"]["ephemeralContainers"][0]["image"]
-        if answer.verdict != "no object":
-            assert (answer.verdict == "allowed") is policy.decide(namespace, image).approved, sent
+        if verdict_of(answer) != "no object":
+            assert (verdict_of(answer) == "allowed") is policy.decide(namespace, image).approved, sent
     assert min(verdicts["allowed"], verdicts["denied"]) > 10
 
 
@@ -377,18 +312,18 @@ deny: [{{image: quay.io/x-y/**, until: 2099-01-01}}, quay.io/org/bad]
     documents = [pod(f"p{number}", image) for number, image in enumerate(adversary.images())]
     wider = 0
     for sent, answer in zip(
-        documents, send(plane, "POST", f"/api/v1/namespaces/{namespace}/pods", documents), strict=True
+        documents, send_all(plane, "POST", f"/api/v1/namespaces/{namespace}/pods", documents), strict=True
     ):
         image = sent["spec"]["containers"][0]["image"]
         decision = policy.decide(namespace, image)
-        if answer.verdict == "no object":
+        if verdict_of(answer) == "no object":
             continue
         if decision.approved:
-            assert answer.verdict == "allowed", sent
+            assert verdict_of(answer) == "allowed", sent
         elif decision.reason in {"unlisted", "invalid"}:
-            assert answer.verdict == "denied", sent
+            assert verdict_of(answer) == "denied", sent
         else:
-            wider += answer.verdict == "allowed"
+            wider += verdict_of(answer) == "allowed"
     assert wider > 5
 
 
@@ -412,11 +347,9 @@ namespaces: [{{names: [{namespace}], mode: mutate}}]
     path = f"/api/v1/namespaces/{namespace}/pods"
 
     def answers() -> tuple[str, list[Any]]:
-        evil, moved = send(plane, "POST", path, [pod("evil", EVIL), pod("moved", "quay.io/org/app:1")])
+        evil, moved = send_all(plane, "POST", path, [pod("evil", EVIL), pod("moved", "quay.io/org/app:1")])
         refused = "images.static.k8s.io' denied" in evil.body.get("message", "")
-        return "denied" if refused else str(evil.status), found_images(
-            moved.body
-        ) if moved.status == 201 else []
+        return "denied" if refused else str(evil.status), images_of(moved.body) if moved.status == 201 else []
 
     try:
         for file, content in files.items():

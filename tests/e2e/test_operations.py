@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from tools.installation.product import MUTATING, NAMESPACE, UNLISTED, VALIDATING, Installed, deployment
+from e2e.acting import CONTROLLER, apply, scale
+from tools.installation.product import (
+    MUTATING,
+    NAMESPACE,
+    POLICY,
+    UNLISTED,
+    VALIDATING,
+    Installed,
+    deployment,
+)
 from tools.polling import wait_until
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -82,9 +91,7 @@ def test_without_a_controller_an_administrator_deletes_the_configurations(produc
     probe = section("Verify")[1]
     deletions = [command for command in section("When nobody can create Pods") if command[0] == "delete"]
     assert len(deletions) == 2
-    scale = ("scale", "deployment/gatekeeper-py-controller", "-n", NAMESPACE)
-    product.plane.kubectl(*scale, "--replicas=0")
-    wait_until(lambda: not product.controllers(), seconds=30, what="no controller")
+    scale(product, CONTROLLER, 0)
     try:
         for command in deletions:
             product.plane.kubectl(*command)
@@ -96,28 +103,8 @@ def test_without_a_controller_an_administrator_deletes_the_configurations(produc
             what="Pods admitted",
         )
     finally:
-        product.plane.kubectl(*scale, "--replicas=1")
+        scale(product, CONTROLLER, 1)
     product.wait_armed()
-
-
-def test_the_controller_reports_expiry_and_repairs(product: Installed) -> None:
-    (controller,) = product.controllers()
-    before = product.metric(controller.address, "gatekeeper_py_control_repairs_total")
-    live = product.plane.api("GET", VALIDATING)
-    live["webhooks"][0]["timeoutSeconds"] = 30
-    product.plane.api("PUT", VALIDATING, live)
-    wait_until(
-        lambda: product.plane.api("GET", VALIDATING)["webhooks"][0]["timeoutSeconds"] == 5,
-        seconds=30,
-        what="the drift repaired",
-    )
-    wait_until(
-        lambda: product.metric(controller.address, "gatekeeper_py_control_repairs_total") == before + 1,
-        seconds=5,
-        what="the repair counted",
-    )
-    assert product.metric(controller.address, "gatekeeper_py_certificate_not_after_timestamp_seconds") > 0
-    assert product.metric(controller.address, "gatekeeper_py_control_armed") == 1
 
 
 @pytest.mark.parametrize("source", [pytest.param("--configmap", marks=pytest.mark.oldest), "--policy"])
@@ -126,26 +113,13 @@ def test_audit_finds_what_runs_from_elsewhere(
 ) -> None:
     product.set_mode("warn")
     plane = product.plane
-    plane.kubectl(
-        "apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("old", UNLISTED, replicas=3))
-    )
+    apply(plane, namespace, deployment("old", UNLISTED, replicas=3))
     plane.kubectl("rollout", "status", "deployment/old", "-n", namespace, "--timeout=60s")
     policy = tmp_path / "policy.yaml"
     policy.write_text(product.policy_text())
-    value = "gatekeeper-py/gatekeeper-py-policy" if source == "--configmap" else str(policy)
-    audit = [
-        sys.executable,
-        "-m",
-        "gatekeeper_py",
-        "audit",
-        source,
-        value,
-        "-n",
-        namespace,
-        "--format",
-        "json",
-    ]
-    done = plane.exec(audit)
+    value = f"{NAMESPACE}/{POLICY}" if source == "--configmap" else str(policy)
+    audit = (sys.executable, "-m", "gatekeeper_py", "audit", source, value, "-n", namespace)
+    done = plane.exec([*audit, "--format", "json"])
     assert done.returncode == 1, done.stderr
     (found,) = json.loads(done.stdout)["images"]
     assert (found["image"], found["reason"]) == (UNLISTED, "unlisted")

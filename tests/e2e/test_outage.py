@@ -2,22 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
-from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installed, deployment, pod
+from e2e.acting import apply
+from tools.installation.product import NAMESPACE, UNLISTED, Installed, deployment, pod
 from tools.polling import wait_until
-
-
-def _apply(product: Installed, namespace: str, document: dict[str, Any]) -> Any:
-    return product.plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(document), check=False)
-
-
-def _failure_policy(product: Installed, policy: str) -> None:
-    live = product.plane.api("GET", VALIDATING)
-    for webhook in live["webhooks"]:
-        webhook["failurePolicy"] = policy
-    product.plane.api("PUT", VALIDATING, live)
 
 
 def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_itself(
@@ -28,17 +15,17 @@ def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_
     for each in product.servers():
         product.kubelet.crash(each)
     wait_until(lambda: not product.servers(), seconds=10, what="no server runs")
-    refused = _apply(product, namespace, pod("waits"))
+    refused = apply(product.plane, namespace, pod("waits"))
     assert refused.returncode == 1
     assert "failed calling webhook" in refused.stderr
     # Workload kinds fail open, because their Pods are reviewed later.
-    assert _apply(product, namespace, deployment("later", UNLISTED)).returncode == 0
+    assert apply(product.plane, namespace, deployment("later", UNLISTED)).returncode == 0
     # The installation's own Pods and the policy can be changed without the webhook.
     product.plane.kubectl("delete", "pods", "-n", NAMESPACE, "-l", "app.kubernetes.io/name=gatekeeper-py")
     product.plane.kubectl("annotate", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE, "touched=yes")
     product.kubelet.release("gatekeeper-py-")
     product.wait_armed()
-    assert _apply(product, namespace, pod("waits")).returncode == 0
+    assert apply(product.plane, namespace, pod("waits")).returncode == 0
     wait_until(
         lambda: (
             "is not approved" in product.plane.kubectl("get", "events", "-n", namespace, "-o", "json").stdout
@@ -48,34 +35,11 @@ def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_
     )
 
 
-def test_a_failure_policy_of_ignore_admits_while_down_and_drift_is_repaired(
-    product: Installed, namespace: str
-) -> None:
-    product.set_mode("enforce")
-    product.kubelet.hold("gatekeeper-py-")
-    for each in (*product.servers(), *product.controllers()):
-        product.kubelet.crash(each)
-    wait_until(lambda: not product.servers(), seconds=10, what="no server runs")
-    _failure_policy(product, "Ignore")
-    wait_until(
-        lambda: _apply(product, namespace, pod("admitted", UNLISTED)).returncode == 0,
-        seconds=10,
-        what="the API server on the changed configuration",
-    )
-    product.kubelet.release("gatekeeper-py-")
-    wait_until(
-        lambda: product.plane.api("GET", VALIDATING)["webhooks"][0]["failurePolicy"] == "Fail",
-        seconds=60,
-        what="the controller back, and the drift repaired",
-    )
-    product.wait_armed()
-
-
 def test_one_crashed_replica_refuses_no_pod_for_long(product: Installed, namespace: str) -> None:
     product.set_mode("enforce")
     product.kubelet.crash(product.servers()[0])
     wait_until(
-        lambda: all(_apply(product, namespace, pod(f"after-{n}")).returncode == 0 for n in range(5)),
+        lambda: all(apply(product.plane, namespace, pod(f"after-{n}")).returncode == 0 for n in range(5)),
         seconds=30,
         what="Pods created while one replica restarts",
     )

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from e2e.acting import SETTINGS, alarm, apply, edit, refused, wait_another_pass
 from tools.installation.product import (
     K8S,
     NAMESPACE,
-    OVERLAYS,
     POLICY,
     UNLISTED,
     VALIDATING,
@@ -25,7 +23,6 @@ from tools.installation.product import (
 )
 from tools.polling import wait_until
 
-SETTINGS = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webhooks"
 AUDIT = (
     *(sys.executable, "-m", "gatekeeper_py", "audit", "--format", "json"),
     *("--configmap", f"{NAMESPACE}/{POLICY}"),
@@ -64,45 +61,6 @@ def exempt(product: Installed) -> list[str]:
     return selector(product)[0]
 
 
-def alarm(product: Installed, what: str) -> float:
-    (controller,) = product.controllers()
-    return product.metric(controller.address, f'gatekeeper_py_control_alarm{{what="{what}"}}')
-
-
-def after_another_pass(product: Installed) -> list[dict[str, Any]]:
-    """Return the webhooks once the controller completed a pass that began after this call."""
-
-    def passes() -> float:
-        (controller,) = product.controllers()
-        return product.metric(
-            controller.address, 'gatekeeper_py_control_reconciles_total{result="completed"}'
-        )
-
-    started = passes()
-    # Each change of the namespace starts a pass. One may be in progress already.
-    for done in (1, 2):
-        product.plane.kubectl(
-            "annotate", "namespace", NAMESPACE, "--overwrite", f"example.com/pass={time.monotonic()}"
-        )
-        wait_until(lambda least=started + done: passes() >= least, seconds=15, what="another pass")  # type: ignore[misc]
-    webhooks: list[dict[str, Any]] = product.plane.api("GET", VALIDATING)["webhooks"]
-    return webhooks
-
-
-def refused(product: Installed, namespace: str) -> bool:
-    done = product.plane.kubectl(
-        "create",
-        "-n",
-        namespace,
-        "--dry-run=server",
-        "-f",
-        "-",
-        input=json.dumps(pod("a", UNLISTED)),
-        check=False,
-    )
-    return done.returncode != 0
-
-
 def test_a_namespace_is_exempted_by_name_within_seconds(enforcing: Installed, namespace: str) -> None:
     assert refused(enforcing, namespace)
     put(enforcing, f"exemptNamespaces: [{namespace}]")
@@ -114,24 +72,14 @@ def test_a_namespace_is_exempted_by_name_within_seconds(enforcing: Installed, na
     wait_until(lambda: refused(enforcing, namespace), seconds=15, what="the namespace reviewed again")
 
 
-def test_a_namespace_is_exempted_by_label(enforcing: Installed, namespace: str) -> None:
-    put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")
-    wait_until(
-        lambda: len(webhooks(enforcing)["pods"]["namespaceSelector"]["matchExpressions"]) == 2,
-        seconds=15,
-        what="the label in the selector",
-    )
-    assert refused(enforcing, namespace)
-    enforcing.plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
-    wait_until(lambda: not refused(enforcing, namespace), seconds=5, what="the labelled namespace exempt")
-
-
 def test_an_audit_leaves_out_what_the_webhook_does_not_review(enforcing: Installed, namespace: str) -> None:
     """The audit uses the settings in the cluster and the labels of the namespace, as the selector does."""
     plane = enforcing.plane
+    assert refused(enforcing, namespace)
     put(enforcing, "exemptNamespaceLabels: {example.com/tier: platform}")
     plane.kubectl("label", "namespace", namespace, "example.com/tier=platform")
     wait_until(lambda: not refused(enforcing, namespace), seconds=15, what="the labelled namespace exempt")
+    assert len(selector(enforcing)) == 2
     plane.api("POST", f"/api/v1/namespaces/{namespace}/pods", pod("a", UNLISTED))
 
     def counts() -> dict[str, int]:
@@ -154,7 +102,7 @@ def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, n
         enforcing.kubelet.crash(server)
     try:
         plane = enforcing.plane
-        plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(deployment("cni", UNLISTED)))
+        apply(plane, namespace, deployment("cni", UNLISTED))
         plane.kubectl("rollout", "status", "deployment/cni", "-n", namespace, "--timeout=60s")
     finally:
         enforcing.kubelet.release_all()
@@ -184,26 +132,17 @@ def test_failure_policies_timeouts_and_webhooks_follow_the_settings(enforcing: I
     )
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        pytest.param("exemptNamespaces: ['*']", id="wildcard"),
-        pytest.param("colour: red", id="unknown-field"),
-        pytest.param(
-            "extraRules: [{apiGroups: ['*'], apiVersions: ['*'], resources: ['*']}]", id="everything"
-        ),
-        pytest.param("{", id="not-yaml"),
-    ],
-)
-def test_bad_settings_leave_the_last_good_ones_with_an_alarm(
-    enforcing: Installed, namespace: str, text: str
-) -> None:
+def test_bad_settings_leave_the_last_good_ones_with_an_alarm(enforcing: Installed, namespace: str) -> None:
+    """control/webhooks/test_settings.py and test_file.py have all other bad settings."""
     put(enforcing, f"exemptNamespaces: [{namespace}]")
     wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
     before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
-    put(enforcing, text)
+    # Manifests in the ConfigMap change nothing: only webhooks.yaml is read, and strictly.
+    manifest = (K8S / "base/webhooks/validating.yaml").read_text(encoding="utf-8")
+    put(enforcing, manifest.replace("name: gatekeeper-py\n", "name: elsewhere\n"))
     wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
-    assert after_another_pass(enforcing) == before
+    wait_another_pass(enforcing)
+    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
 
 
 def test_a_start_on_bad_settings_leaves_what_exists(enforcing: Installed, namespace: str) -> None:
@@ -221,10 +160,9 @@ def test_a_start_on_bad_settings_leaves_what_exists(enforcing: Installed, namesp
         what="the controller restarted",
     )
     wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
-    assert after_another_pass(enforcing) == before
-    live = enforcing.plane.api("GET", VALIDATING)
-    live["webhooks"][0]["failurePolicy"] = "Ignore"
-    enforcing.plane.api("PUT", VALIDATING, live)
+    wait_another_pass(enforcing)
+    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
+    edit(enforcing, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
     wait_until(
         lambda: enforcing.plane.api("GET", VALIDATING)["webhooks"] == before,
         seconds=15,
@@ -234,52 +172,3 @@ def test_a_start_on_bad_settings_leaves_what_exists(enforcing: Installed, namesp
 
 def _ready(product: Installed) -> bool:
     return all(each.ready for each in product.controllers())
-
-
-def test_the_configmap_grants_nothing_beyond_the_settings(enforcing: Installed) -> None:
-    """Manifests in it change nothing: only ``webhooks.yaml`` is read, and strictly."""
-    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
-    static = (K8S / "base/webhooks/validating.yaml").read_text(encoding="utf-8")
-    evil = static.replace("name: gatekeeper-py\n", "name: elsewhere\n")
-    put(enforcing, evil)
-    wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
-    assert after_another_pass(enforcing) == before
-
-
-def test_settings_under_another_key_raise_the_alarm(enforcing: Installed, namespace: str) -> None:
-    """A ``configMapGenerator`` that merges a file of another name has this effect."""
-    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
-    misnamed = {"my-webhooks.yaml": f"exemptNamespaces: [{namespace}]\n"}
-    enforcing.plane.api("PATCH", SETTINGS, {"data": misnamed})
-    try:
-        wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
-        assert after_another_pass(enforcing) == before
-    finally:
-        enforcing.plane.api("PATCH", SETTINGS, {"data": dict.fromkeys(misnamed)})
-    wait_until(lambda: alarm(enforcing, "settings") == 0, seconds=15, what="the end of the alarm")
-
-
-def test_the_settings_can_be_changed_by_a_kustomization(enforcing: Installed, tmp_path: Path) -> None:
-    (tmp_path / "webhooks.yaml").write_text("exemptNamespaces: [calico-system]\n")
-    (tmp_path / "kustomization.yaml").write_text(
-        json.dumps(
-            {
-                "resources": [os.path.relpath(OVERLAYS / "enforce", tmp_path)],
-                "configMapGenerator": [
-                    {
-                        "name": "gatekeeper-py-webhooks",
-                        "namespace": NAMESPACE,
-                        "behavior": "merge",
-                        "files": ["webhooks.yaml"],
-                    }
-                ],
-                "generatorOptions": {"disableNameSuffixHash": True},
-            }
-        )
-    )
-    rendered = enforcing.plane.kubectl(
-        "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)
-    ).stdout
-    assert "exemptNamespaces: [calico-system]" in rendered
-    enforcing.plane.kubectl("apply", "-f", "-", input=rendered)
-    wait_until(lambda: "calico-system" in exempt(enforcing), seconds=15, what="the namespace exempt")

@@ -5,17 +5,13 @@ As during faults of the API server, every review is answered, and a later change
 
 from __future__ import annotations
 
-import http.client
-import json
-import sys
-import time
 from contextlib import closing
 
+from e2e.acting import recreate
 from e2e.extrareplica import ExtraReplica
-from e2e.faultcheck import CONFIGMAP, PRESENT, FaultCheck, recreate, wait_until_logged
+from e2e.faultcheck import FaultCheck, wait_until_logged
 from e2e.replicas import ask, connected
 from gatekeeper_py.core import parse_policy
-from tools.controlplane.components import API_ADDRESS
 from tools.installation.product import APPROVED, NAMESPACE, POLICY
 from tools.polling import wait_until
 
@@ -91,27 +87,6 @@ def test_a_token_that_is_refused(fault_check: FaultCheck, extra_replica: ExtraRe
             fault_check.check_recovery(everybody, what="a token that was refused")
 
 
-def test_a_configmap_that_is_deleted(fault_check: FaultCheck) -> None:
-    replicas = fault_check.replicas()
-    with fault_check.reviewing(replicas) as reviews:
-        document = fault_check.plane.api("GET", CONFIGMAP)
-        fault_check.plane.api("DELETE", CONFIGMAP)
-        try:
-            wait_until(
-                lambda: all(fault_check.product.metric(each.address, PRESENT) == 0 for each in replicas),
-                seconds=20,
-                what="the policy known to be absent",
-            )
-            fault_check.wait_for_verdicts(reviews, replicas)
-            for replica in replicas:
-                (finding,) = replica.shown()["refused"]["findings"]
-                assert finding["message"] == f"ConfigMap {NAMESPACE}/{POLICY} was deleted"
-                assert replica.ready()
-        finally:
-            recreate(fault_check.plane, CONFIGMAP, document)
-        fault_check.check_recovery(replicas, what="a ConfigMap that was deleted")
-
-
 def test_a_configmap_of_the_same_name_elsewhere(fault_check: FaultCheck, namespace: str) -> None:
     """A user who can write other ConfigMaps cannot change the policy."""
     replicas = fault_check.replicas()
@@ -133,33 +108,3 @@ def test_a_configmap_of_the_same_name_elsewhere(fault_check: FaultCheck, namespa
         assert len(replica.logged("policy_loaded")) == 1
     assert serving.isdisjoint(fault_check.product.revisions())
     assert foreign not in {revision for *_, revision in reviews.verdicts}
-
-
-def test_a_configmap_that_flaps(fault_check: FaultCheck) -> None:
-    """Fifty changes a second between good and bad policies; the last one must be served."""
-    replicas = fault_check.replicas()
-    changes = 150
-    writer = http.client.HTTPSConnection(*API_ADDRESS, timeout=30, context=fault_check.plane.tls)
-    headers = {"Content-Type": "application/merge-patch+json"}
-    with fault_check.reviewing(replicas) as reviews, closing(writer):
-        texts = [fault_check.next_text() for _ in range(changes)]
-        start = time.monotonic()
-        for number, text in enumerate(texts):
-            time.sleep(max(start + number / 50 - time.monotonic(), 0))
-            writer.request("PATCH", CONFIGMAP, json.dumps({"data": {"policy.yaml": text}}), headers)
-            response = writer.getresponse()
-            response.read()
-            assert response.status == http.client.OK
-        took = time.monotonic() - start
-        seconds = fault_check.seconds_until_served(
-            texts[-1], replicas, what="flapping", since=time.monotonic()
-        )
-        known = {parse_policy(text, "enforce").revision for text in [fault_check.text, *texts]}
-        assert {revision for *_, revision in reviews.verdicts} <= known
-    loaded = [len(replica.logged("policy_loaded")) for replica in replicas]
-    assert all(count <= changes for count in loaded)
-    assert not any(replica.failures() for replica in replicas)
-    sys.stderr.write(
-        f"\n{changes} changes in {took:.1f} s: the last felt after {seconds:.2f} s, {loaded} loaded, "
-        f"slowest answer {reviews.slowest * 1000:.0f} ms\n"
-    )

@@ -16,8 +16,6 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-import pytest
-
 from builders import pod, review
 from exhaustion.making import body, items, named, pod_with
 from exhaustion.target import Attack, Target
@@ -54,11 +52,6 @@ class Crowd:
     answers: frozenset[int] = frozenset()
     seconds: float = 3.0
     addresses: int = 1
-    quick: bool = False
-
-    @property
-    def marks(self) -> tuple[pytest.MarkDecorator, ...]:
-        return () if self.quick else (pytest.mark.long,)
 
     def attack(self) -> Attack:
         async def attack(target: Target) -> None:
@@ -251,7 +244,7 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("silent-at-the-health-port", 300, "health"),
         Crowd("half-a-header-at-the-health-port", 300, "health", GET_METRICS[:20], answers=frozenset({408})),
         Crowd("metrics", 100, "health", GET_METRICS, "again", answers=OK),
-        Crowd("metrics-pipelined", 20, "health", GET_METRICS * 500, "again", answers=OK, quick=True),
+        Crowd("metrics-pipelined", 20, "health", GET_METRICS * 500, "again", answers=OK),
         Crowd("metrics-never-read", 100, "health", GET_METRICS * 500, "never-read"),
         Crowd("policy", 100, "health", GET_POLICY, "again", answers=OK),
         Crowd("policy-never-read", 100, "health", GET_POLICY * 500, "never-read"),
@@ -260,8 +253,6 @@ def crowds(most: int) -> dict[str, Crowd]:
     for crowd in found:
         both.append(crowd)
         if crowd.count > most:
-            spread = replace(
-                crowd, name=f"{crowd.name}-from-many-addresses", addresses=ADDRESSES, quick=False
-            )
+            spread = replace(crowd, name=f"{crowd.name}-from-many-addresses", addresses=ADDRESSES)
             both.append(spread)
     return {crowd.name: crowd for crowd in both}

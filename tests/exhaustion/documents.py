@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-import pytest
-
 from builders import policy_text
 
 CONFIGMAP_BYTES: Final = 2**20
@@ -27,12 +25,7 @@ class Row:
     name: str
     make: Callable[[int], str]
     message: str = ""
-    quick: bool = False
     growth: int = 100
-
-    @property
-    def marks(self) -> tuple[pytest.MarkDecorator, ...]:
-        return () if self.quick else (pytest.mark.long,)
 
 
 HEAD: Final = policy_text()
@@ -78,7 +71,7 @@ IN_A_MIRROR: Final = HEAD + "mirrors: [{from: b.io, to: a.io, except: ["
 MIRROR: Final = "{{from: h{n}.io/a, to: registry.corp.io/m/{n}}}"
 
 TEXTS: Final = (
-    Row("a-message-of-spaces-and-a-line-break", _filled('message: "x', " ", '\\n"\n'), "", quick=True),
+    Row("a-message-of-spaces-and-a-line-break", _filled('message: "x', " ", '\\n"\n'), ""),
     Row("a-message", _filled("message: ", "x"), "message"),
     Row("a-message-of-escapes", _filled('message: "', r"\u00e9", '"\n'), "message"),
     Row("a-message-of-folded-lines", _filled("message: >\n", "  x\n\n", "  y\n"), "message"),
@@ -107,7 +100,7 @@ TEXTS: Final = (
 """Documents with one value that is too long."""
 
 LISTS: Final = (
-    Row("bad-rules", _more("  - {{a: 1}}\n", BARE), "more", quick=True),
+    Row("bad-rules", _more("  - {{a: 1}}\n", BARE), "more"),
     Row("bad-patterns", _more("  - nginx\n", BARE), "the host is missing"),
     Row("bad-patterns-of-different-kinds", _more("  - 'A {n}'\n", BARE), "more"),
     Row("rules-of-null", _more("~,", FLOW, "~]\n"), "more"),

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-import pytest
-
 from builders import container, pod
 from exhaustion.target import Attack, Target
 from wire import Answer, request
@@ -36,8 +34,7 @@ class Row:
     """A request and its answer. ``make`` returns the whole request, which may be megabytes.
 
     ``allowed`` is the verdict of a 200. ``message`` is part of its message, warnings or error. A 503
-    with Retry-After is also a documented answer when several requests are sent at once. ``quick`` rows are
-    part of every test run.
+    with Retry-After is also a documented answer when several requests are sent at once.
     """
 
     name: str
@@ -45,11 +42,6 @@ class Row:
     status: int = 200
     allowed: bool | None = None
     message: str = ""
-    quick: bool = False
-
-    @property
-    def marks(self) -> tuple[pytest.MarkDecorator, ...]:
-        return () if self.quick else (pytest.mark.long,)
 
     def check(self, answer: Answer) -> None:
         assert answer.status == self.status, (answer.status, answer.body[:300])

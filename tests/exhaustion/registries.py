@@ -120,7 +120,7 @@ def _bomb(bits: int) -> bytes:
 GZIP_BOMB: Final = _bomb(31)
 
 STREAMS: Final = (
-    row("answers-after-an-answer", EITHER, GOOD, pour(GOOD), quick=True),
+    row("answers-after-an-answer", EITHER, GOOD, pour(GOOD)),
     row("bytes-after-an-answer", EITHER, GOOD, pour(b"\0")),
     row("empty-lines-after-an-answer", EITHER, GOOD, pour(b"\r\n")),
     row("100s-after-an-answer", EITHER, GOOD, pour(CONTINUE)),
@@ -128,7 +128,7 @@ STREAMS: Final = (
     row("a-byte-a-second-after-an-answer", EITHER, GOOD, drip(b"HTTP/1.1 ", 0.3)),
     row("answers-before-the-request", EITHER, first=(pour(GOOD),)),
     row("a-hundred-answers-at-once", EITHER, GOOD * 100),
-    row("endless-100", UNVERIFIED, pour(CONTINUE), quick=True),
+    row("endless-100", UNVERIFIED, pour(CONTINUE)),
     row("endless-102", UNVERIFIED, pour(b"HTTP/1.1 102 Processing\r\n\r\n")),
     row("endless-103", UNVERIFIED, pour(HINTS)),
     row("endless-103-with-large-headers", UNVERIFIED, pour(HINTS[:-2] + b"X: " + b"x" * 7000 + b"\r\n\r\n")),

@@ -33,7 +33,7 @@ from wire import request
 GOOD: Final = "registry.corp.io/team/app:{n}"
 BAD: Final = "evil.io/team/app:{n}"
 ONE: Final = pod_spec("registry.corp.io/web:1")
-EMPTY: Final = '""'
+SMALL_SPEC: Final = '{"containers":[{"image":"a"}]}'
 
 
 def _pods(image: str, count: int, path: str = VALIDATE, **options: Any) -> bytes:
@@ -96,15 +96,15 @@ def _wide(count: int, fields: int) -> str:
 
 
 ALLOWED: Final = (
-    allowed("1000-images", lambda: _pods(GOOD, 1000), quick=True),
+    allowed("1000-images", lambda: _pods(GOOD, 1000)),
     allowed("1000-images-of-4-kb", lambda: _pods(f"registry.corp.io/{'a/' * 100}" + "{n}", 1000)),
     allowed("3-mb-nobody-reads", lambda: _padded(items('{"k":"vvvvvvvvvvvvvvvv"}', API_BODY))),
-    allowed("1000-images-near-500-wildcards", lambda: _new_pods(f"likely-{ascii_lowercase}"), quick=True),
+    allowed("1000-images-near-500-wildcards", lambda: _new_pods(f"likely-{ascii_lowercase}")),
     allowed("1000-images-on-500-mirrors", lambda: _new_pods("mirror/x")),
     allowed("7-mib-of-one-text", lambda: _padded(text_of("x", ROOM))),
     allowed("7-mib-of-escapes", lambda: _padded(text_of(r"\u00e9", ROOM))),
     allowed("7-mib-of-non-ascii", lambda: _padded(text_of("é", ROOM))),
-    allowed("7-mib-of-exponents-in-text", lambda: _padded(text_of("xe000", ROOM)), quick=True),
+    allowed("7-mib-of-exponents-in-text", lambda: _padded(text_of("xe000", ROOM))),
     allowed("7-mib-of-digits-in-text", lambda: _padded(text_of("0" * 150 + "x", ROOM))),
     allowed("7-mib-of-long-numbers", lambda: _padded(items("0." + "3" * 150, ROOM))),
     allowed("7-mib-of-small-exponents", lambda: _padded(items("1e-300", ROOM))),
@@ -120,6 +120,10 @@ ALLOWED: Final = (
     allowed("an-operation-of-7-mib", lambda: _request("operation", text_of("o", ROOM))),
     allowed("a-large-old-object", lambda: _request("oldObject", items('{"k":"v"}', 260_000 * 10))),
     allowed("an-update-of-1000-images", lambda: _update("containers", *[json.dumps(named(BAD, 1000))] * 2)),
+    allowed(
+        "an-update-of-a-million-old-items",
+        lambda: _update("containers", json.dumps(ONE["containers"]), items("1", 2_000_000)),
+    ),
     allowed("an-update-of-nothing-else", lambda: _update("tolerations", *[items("[]", 399_000)] * 2)),
     allowed("a-thing-of-zeros", lambda: _thing(items("0", 2_000_000)), "Thing.example.com"),
     allowed("a-thing-of-390000-lists", lambda: _thing(items("[]", 390_000 * 3)), "Thing.example.com"),
@@ -128,7 +132,7 @@ ALLOWED: Final = (
     allowed("a-thing-900-deep", lambda: _thing(deep(900, 1000)), "Thing"),
     allowed("a-thing-of-empty-templates", lambda: _thing(items('{"containers":[]}', 190_000 * 18))),
     allowed("a-wide-of-empty-steps", lambda: _thing(f'{{"steps":{items("{}", 3000)}}}', "Wide")),
-    allowed("originals-of-garbage", lambda: _annotated("[" * 300_000), quick=True),
+    allowed("originals-of-garbage", lambda: _annotated("[" * 300_000)),
     allowed("originals-of-brackets", lambda: _annotated("[" + "[]," * 190_000 + "0]")),
     allowed("originals-of-a-million-zeros", lambda: _annotated("[" + "0," * 1_000_000 + "0]")),
     allowed("originals-of-different-keys", lambda: _annotated(keys('""', API_BODY))),
@@ -136,7 +140,7 @@ ALLOWED: Final = (
 """Rows for the validating endpoint; the last ones are for the mutating endpoint."""
 
 DENIED: Final = (
-    denied("1000-images", lambda: _pods(BAD, 1000), "and 995 more", quick=True),
+    denied("1000-images", lambda: _pods(BAD, 1000), "and 995 more"),
     denied("1000-images-with-mirrors", lambda: _pods("user/app:{n}", 1000, namespace="mirrored"), "995 more"),
     denied("1000-long-images", lambda: _pods("evil.io/" + "a/" * 2000 + "{n}", 1000), "99"),
     denied("1000-images-of-non-ascii", lambda: _pods("é" * 1000 + "{n}", 1000), "99"),
@@ -153,6 +157,7 @@ DENIED: Final = (
     denied("300000-volumes", lambda: _pod("volumes", items("{}", 900_000)), "too many"),
     denied("a-deployment-of-1001", lambda: body(review(workload("Deployment", *[BAD] * 1001))), "1001"),
     denied("a-thing-of-1001-templates", lambda: _thing(_specs(1001, 1)), "too many images (1001;"),
+    denied("a-thing-of-100000-templates", lambda: _thing(items(SMALL_SPEC, 100_000 * 30)), "too many images"),
     denied("a-thing-of-1001-images", lambda: _thing(_specs(1, 1001)), "too many images (1001;"),
     denied("a-wide-of-wide-steps", lambda: _thing(_wide(500, 300), "Wide"), "steps to find them"),
     denied("a-tool-of-steps", lambda: _thing('{"steps":[0]}', "Tool"), "steps"),
@@ -163,7 +168,7 @@ DENIED: Final = (
 )  # fmt: skip
 
 REFUSED: Final = (
-    refused("7-mib-of-empty-lists", 413, lambda: request(b"[" + b"[]," * (ROOM // 3) + b"0]"), quick=True),
+    refused("7-mib-of-empty-lists", 413, lambda: request(b"[" + b"[]," * (ROOM // 3) + b"0]")),
     refused("3-million-brackets", 413, lambda: request(b"[" * 3_000_000)),
     refused("399999-brackets", 400, lambda: request(b"[" * 399_999)),
     refused("a-byte-too-many", 413, lambda: request(b" " * (MAX_BODY + 1))),

@@ -16,8 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-import pytest
-
 BLOCK_BYTES: Final = 256 * 1024
 
 Kind = Literal["plain", "tls"]
@@ -192,11 +190,6 @@ class Row:
     """Pause after each accepted connection; infinite: none is accepted."""
     seconds: float = 1.2
     """Minimum duration."""
-    quick: bool = False
-
-    @property
-    def marks(self) -> tuple[pytest.MarkDecorator, ...]:
-        return () if self.quick else (pytest.mark.long,)
 
     @property
     def is_accepting(self) -> bool:

@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ from typing import Final
 from builders import pod, review
 from exhaustion.memory import MIB, Limited, Resident, Rlimit, children, limited, pod_limit
 from exhaustion.probe import Sample
-from server import Server
+from server import Server, start_server
 from wire import Answer, Connection, request
 
 KINDS: Final = {"established": 0.25, "new": 1.0, "look-up": 1.0}
@@ -171,9 +171,9 @@ class Target:
         finally:
             await connection.close()
 
-    async def connect(self, listener: str = "webhook") -> Connection:
+    async def connect(self, listener: str = "webhook", source: str | None = None) -> Connection:
         trust = self.trust if listener == "webhook" else None
-        return await Connection.open(*self.server.address(listener), trust)
+        return await Connection.open(*self.server.address(listener), trust, source=source)
 
     async def attacked(
         self,
@@ -311,11 +311,7 @@ class Arena:
 
     def _start(self) -> Target:
         memory = self._running.enter_context(limited(pod_limit()))
-        server = Server(
-            "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0", "--tls-self-signed",
-            "--tls-ca-out", str(self._ca), "--drain-seconds", "0", *self._arguments, ca=self._ca,
-            prefix=memory.command,
-        )  # fmt: skip
+        server = start_server(self._ca.parent, *self._arguments, prefix=memory.command)
         self._running.callback(server.end)
         if isinstance(memory, Rlimit):
             memory.pid = server.process.pid
@@ -332,3 +328,13 @@ class Arena:
         return Target(
             server, trust, memory, probe, self._attempts, own, idle=memory.used(), own_idle=own.used()
         )
+
+
+def policy_arena(
+    directory: Path, attempts: dict[str, Attempt], policy: str, *arguments: str
+) -> Iterator[Arena]:
+    """Run a server with this policy, for a fixture."""
+    (directory / "policy.yaml").write_text(policy)
+    arena = Arena(directory / "ca.crt", attempts, "--policy", str(directory / "policy.yaml"), *arguments)
+    yield arena
+    arena.close()

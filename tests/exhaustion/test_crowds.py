@@ -9,8 +9,8 @@ import pytest
 
 from builders import policy_text
 from exhaustion.crowds import crowds
-from exhaustion.target import Arena, Attempt
-from gatekeeper_py.runtime.descriptors import allow_descriptors
+from exhaustion.target import Arena, Attempt, policy_arena
+from gatekeeper_py.runtime.process import allow_descriptors
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """An attack ends without a close_notify on any connection, as a real attacker would end it."""
@@ -46,7 +46,8 @@ as many handshakes."""
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
-    yield from _arena(tmp_path_factory, attempts, MOST)
+    options = ("--max-connections", str(MOST))
+    yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, policy_text(), *options)
 
 
 @pytest.fixture(scope="module")
@@ -54,26 +55,15 @@ def large_arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, At
     needed = LARGE + LARGE // 5 + SPARE_FILES
     if allow_descriptors(needed) < needed:
         pytest.skip("this process may not open as many files")
-    yield from _arena(tmp_path_factory, attempts, LARGE)
+    options = ("--max-connections", str(LARGE))
+    yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, policy_text(), *options)
 
 
-def _arena(
-    tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt], most: int
-) -> Iterator[Arena]:
-    directory = tmp_path_factory.mktemp("server")
-    policy = directory / "policy.yaml"
-    policy.write_text(policy_text())
-    arguments = ["--policy", str(policy), "--max-connections", str(most)]
-    it = Arena(directory / "ca.crt", attempts, *arguments)
-    yield it
-    it.close()
-
-
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_crowd_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in LARGE_ROWS.items()])
+@pytest.mark.parametrize("name", LARGE_ROWS)
 async def test_a_crowd_does_not_delay_reviews_at_5000_connections(large_arena: Arena, name: str) -> None:
     await large_arena.target.attacked(f"{name}-at-{LARGE}", LARGE_ROWS[name].attack(), LARGE_GROWTH)

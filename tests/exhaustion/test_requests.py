@@ -11,7 +11,7 @@ import pytest
 
 from builders import policy_text
 from exhaustion.requests import ROWS
-from exhaustion.target import Arena, Attempt
+from exhaustion.target import Arena, Attempt, policy_arena
 
 PATHS: Final = ", ".join(f'"spec.steps[*].f{number}"' for number in range(1000))
 MIRRORS: Final = "".join(
@@ -39,14 +39,9 @@ resources:
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
-    directory = tmp_path_factory.mktemp("server")
-    policy = directory / "policy.yaml"
-    policy.write_text(POLICY)
-    it = Arena(directory / "ca.crt", attempts, "--policy", str(policy))
-    yield it
-    it.close()
+    yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, POLICY)
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=row.marks) for name, row in ROWS.items()])
+@pytest.mark.parametrize("name", ROWS)
 async def test_a_costly_request_does_not_delay_reviews(arena: Arena, name: str) -> None:
     await arena.target.attacked(name, ROWS[name].attack())

@@ -11,18 +11,18 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import pytest
 import pytest_asyncio
 
 from builders import pod, policy_text, review
 from exhaustion import probe
-from exhaustion.target import Arena, Attempt, Target
+from exhaustion.target import Arena, Attempt, Target, policy_arena
+from fakeapi import NAME, NAMESPACE, FakeApi
 from gatekeeper_py.serving.reviewlog import MAX_LINES
 from httpserving import serving
-from sources.fakeapi import NAME, NAMESPACE, FakeApi
-from wire import eventually, request
+from wire import Answer, Connection, eventually, request
 
 pytestmark = [
     pytest.mark.long,
@@ -48,49 +48,13 @@ def content(image: str = "registry.corp.io/web:1", *, padding: int = 0, namespac
 LARGE: Final = request(content(padding=322_000))
 
 
-class Caller:
-    """A TLS connection to the webhook from one of the loopback addresses."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    @classmethod
-    async def open(cls, target: Target, address: str) -> Caller:
-        host, port = target.server.address("webhook")
-        return cls(
-            *await asyncio.open_connection(
-                host, port, local_addr=(address, 0), ssl=target.trust, server_hostname="localhost"
-            )
-        )
-
-    async def ask(self, data: bytes) -> tuple[int, Any]:
-        self.writer.write(data)
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, Any]:
-        """Return the status and the document of the next answer."""
-        head = (await self.reader.readuntil(b"\r\n\r\n")).decode().lower()
-        length = int(head.partition("content-length: ")[2].partition("\r\n")[0])
-        return int(head.split()[1]), json.loads(await self.reader.readexactly(length))
-
-    def abort(self) -> None:
-        self.writer.transport.abort()
-
-
-def allowed(answer: tuple[int, Any]) -> bool:
-    status, document = answer
-    return status == 200 and document["response"]["allowed"]
+def allowed(answer: Answer) -> bool:
+    return answer.status == 200 and answer.json()["response"]["allowed"]
 
 
 @pytest.fixture(scope="module")
 def arena(tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]) -> Iterator[Arena]:
-    directory = tmp_path_factory.mktemp("server")
-    policy = directory / "policy.yaml"
-    policy.write_text(policy_text())
-    arena = Arena(directory / "ca.crt", attempts, "--policy", str(policy))
-    yield arena
-    arena.close()
+    yield from policy_arena(tmp_path_factory.mktemp("server"), attempts, policy_text())
 
 
 class Known:
@@ -138,18 +102,18 @@ class SlowBodies:
     async def _attack(self) -> None:
         while not self._over.is_set():
             with contextlib.suppress(OSError, EOFError):
-                await self._send(await Caller.open(self._target, "127.0.0.2"))
+                await self._send(await self._target.connect(source="127.0.0.2"))
             await asyncio.sleep(REDIAL_SECONDS)
 
-    async def _send(self, caller: Caller) -> None:
+    async def _send(self, caller: Connection) -> None:
         caller.writer.write(LARGE[:SLOW_BYTES])
-        answer = asyncio.create_task(caller.answer())
+        answer = asyncio.create_task(caller.receive())
         try:
             while not self._over.is_set() and not answer.done():
                 caller.writer.write(b"x")
                 await asyncio.wait([answer], timeout=0.3)
             if answer.done():
-                self.statuses[answer.result()[0]] += 1
+                self.statuses[answer.result().status] += 1
         finally:
             answer.cancel()
             caller.abort()
@@ -182,7 +146,7 @@ async def test_a_storm_of_denials_of_one_address_is_counted(arena: Arena) -> Non
 
     async def storm(target: Target, end: float) -> None:
         nonlocal sent
-        caller = await Caller.open(target, "127.0.0.2")
+        caller = await target.connect(source="127.0.0.2")
         while time.monotonic() < end:
             assert not allowed(await caller.ask(denied))
             sent += 1
@@ -191,7 +155,7 @@ async def test_a_storm_of_denials_of_one_address_is_counted(arena: Arena) -> Non
     async def attack(target: Target) -> None:
         end = time.monotonic() + STORM_SECONDS
         storms = [asyncio.create_task(storm(target, end)) for _ in range(8)]
-        other = await Caller.open(target, "127.0.0.9")
+        other = await target.connect(source="127.0.0.9")
         await asyncio.sleep(STORM_SECONDS / 2)
         assert not allowed(await other.ask(request(content("quay.io/other:1"))))
         other.abort()
@@ -244,24 +208,24 @@ class TestOneNamespace:
         arena.close()
 
     async def test_it_does_not_use_up_the_rate_of_the_others(self, looking: Arena, registry: str) -> None:
-        modest: list[tuple[int, Any]] = []
+        modest: list[Answer] = []
 
         async def greedy(target: Target, number: int, end: float) -> None:
-            caller = await Caller.open(target, "127.0.0.2")
+            caller = await target.connect(source="127.0.0.2")
             while time.monotonic() < end:
                 number += 1000
                 images = [{"name": f"c{n}", "image": f"{registry}/greedy-{number}-{n}:1"} for n in range(200)]
                 obj = {**pod("x"), "spec": {"containers": images}}
                 data = json.dumps(review(obj, namespace="greedy")).encode()
-                status, _ = await caller.ask(request(data, path="/validate-image?timeout=10s"))
-                assert status == 200
+                answer = await caller.ask(request(data, path="/validate-image?timeout=10s"))
+                assert answer.status == 200
             caller.abort()
 
         async def attack(target: Target) -> None:
             end = time.monotonic() + 6.0
             floods = [asyncio.create_task(greedy(target, number, end)) for number in range(4)]
             await asyncio.sleep(2.0)  # the burst of the rate is used up, and its turns for seconds
-            caller = await Caller.open(target, "127.0.0.9")
+            caller = await target.connect(source="127.0.0.9")
             for number in range(12):
                 data = content(f"{registry}/modest-{number}:1", namespace="modest")
                 modest.append(await caller.ask(request(data, path="/validate-image?timeout=10s")))
@@ -302,7 +266,7 @@ class TestOneCheck:
 
         async def attack(target: Target) -> None:
             loaded = len(target.server.events("policy_loaded"))
-            caller = await Caller.open(target, "127.0.0.2")
+            caller = await target.connect(source="127.0.0.2")
             checking = asyncio.create_task(caller.ask(request(data, path="/validate-policy?timeout=10s")))
             await eventually(lambda: _checks(target) == 1)
             start = time.monotonic()
@@ -310,8 +274,7 @@ class TestOneCheck:
             await eventually(lambda: len(target.server.events("policy_loaded")) > loaded)
             live.append(time.monotonic() - start)
             assert not checking.done(), "the check was over before the change was live"
-            status, _ = await checking
-            assert status in {200, 503}
+            assert (await checking).status in {200, 503}
             caller.abort()
 
         target = await asyncio.to_thread(lambda: arena.target)

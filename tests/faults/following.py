@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from server import Server
-from sources.fakeapi import NAME, NAMESPACE, FakeApi
+from fakeapi import NAME, NAMESPACE, FakeApi
+from server import Server, start_server
 from wire import Connection, eventually
 
 
@@ -42,31 +42,18 @@ class Source:
         pid = self.server.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
-    def metric(self, name: str) -> float:
-        """Return the value of a sample, by its exposed name with labels."""
-        for line in self.server.get("/metrics")[1].decode().splitlines():
-            sample, _, value = line.rpartition(" ")
-            if sample == f"gatekeeper_py_{name}":
-                return float(value)
-        raise LookupError(name)
-
 
 @contextlib.asynccontextmanager
 async def following(folder: Path, text: str) -> AsyncIterator[Source]:
     """Run a server until it is ready with this policy."""
-    api, ca = FakeApi(), folder / "ca.crt"
+    api = FakeApi()
     await api.start()
     api.apply(text)
     kubeconfig = api.write_kubeconfig(folder / "kubeconfig")
-    server = Server(
-        "--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig), "--drain-seconds", "0",
-        "--tls-self-signed", "--tls-ca-out", str(ca), "--listen", "127.0.0.1:0",
-        "--health-listen", "127.0.0.1:0",
-        ca=ca,
-    )  # fmt: skip
+    server = start_server(folder, "--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig))
     try:
         await eventually(lambda: len(server.events("policy_loaded")) == 1)
-        yield Source(api, server, ca)
+        yield Source(api, server, folder / "ca.crt")
     finally:
         server.end()
         await api.stop()

@@ -15,7 +15,7 @@ from typing import Final
 
 from builders import pod, policy_text, review
 from contract import check_response
-from server import Server
+from server import Server, ready_server
 from wire import Connection, eventually, request
 
 REVIEW: Final = review(pod("registry.corp.io/web:1"))
@@ -86,16 +86,8 @@ class MonitoredServer:
 
     async def wait_until_idle(self) -> None:
         """Wait until no connection is open and no request is in progress."""
-        await eventually(lambda: self.metric("connections") == self.metric("inflight_reviews") == 0)
-
-    def metric(self, name: str) -> float:
-        """Return the value of a metric without labels."""
-        status, body = self.server.get("/metrics")
-        assert status == 200
-        return next(
-            float(line.split()[1])
-            for line in body.decode().splitlines()
-            if line.startswith(f"gatekeeper_py_{name} ")
+        await eventually(
+            lambda: self.server.metric("connections") == self.server.metric("inflight_reviews") == 0
         )
 
     def fds(self) -> int:
@@ -128,18 +120,8 @@ class MonitoredServer:
 @contextlib.contextmanager
 def monitored_server(directory: Path, *arguments: str) -> Iterator[MonitoredServer]:
     """Run ``serve`` with a policy in ``directory`` until the block ends."""
-    policy, ca = directory / "policy.yaml", directory / "ca.crt"
-    policy.write_text(policy_text())
-    server = Server(
-        "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-        "--tls-ca-out", str(ca), "--drain-seconds", "0", *arguments, ca=ca,
-    )  # fmt: skip
-    try:
-        server.address("webhook")
-        server.wait(server.is_ready)
-        yield MonitoredServer(server, ca)
-    finally:
-        server.end()
+    with ready_server(directory, policy_text(), *arguments) as server:
+        yield MonitoredServer(server, directory / "ca.crt")
 
 
 def warmed_up(directory: Path, contents: list[bytes], *arguments: str) -> Iterator[MonitoredServer]:

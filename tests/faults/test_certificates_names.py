@@ -12,6 +12,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from faults.mounted import MountedSecret, Pair, make_own_pair, make_pair
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.tls import MAX_READS, CertificateFiles
 from recording import RecordingLog
 
@@ -21,11 +23,6 @@ CLIENTS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 SERVERS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH])
 ANY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE])
 MAIL = x509.SubjectAlternativeName([x509.RFC822Name("admin@corp.example")])
-
-
-class Observer:
-    def certificate(self, not_after: float) -> None:
-        """Do nothing."""
 
 
 class Watched:
@@ -38,8 +35,9 @@ class Watched:
 
     def watch(self, cert: Path, *hostnames: str) -> CertificateFiles:
         key = self.secret / "tls.key"
+        metrics = Metrics(LivePolicy(), CacheCounts())
         return CertificateFiles(
-            cert, key, client_ca=None, hostnames=hostnames, observer=Observer(), log=self.log
+            cert, key, client_ca=None, hostnames=hostnames, observer=metrics, log=self.log
         )
 
     async def load(self, pair: Pair) -> str:

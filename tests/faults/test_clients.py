@@ -116,7 +116,7 @@ async def test_a_slow_body_gets_408(server: MonitoredServer) -> None:
 async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: MonitoredServer) -> None:
     async with server.connected() as connection:
         await connection.send(chunked([b"{"]))
-        await eventually(lambda: server.metric("inflight_reviews") == 1)
+        await eventually(lambda: server.server.metric("inflight_reviews") == 1)
         start = time.monotonic()
         answer = await connection.ask(b"zz\r\n")
         assert answer.status == 400
@@ -206,7 +206,7 @@ async def test_5_000_silent_connections_lock_out_no_client(server: MonitoredServ
         going = group.create_task(_goes_on(server, stop, established))
         await established.wait()
         dialled = await _dialled(server.server.address("webhook"), 5000)
-        assert server.metric("connections") <= MOST
+        assert server.server.metric("connections") <= MOST
         deadline = time.monotonic() + 4.0  # before the first handshake times out
         while True:
             with contextlib.suppress(OSError):
@@ -247,11 +247,11 @@ async def test_clients_that_never_read_are_disconnected_and_hold_no_memory(serve
             connection.writer.transport.pause_reading()  # type: ignore[attr-defined]
             connection.writer.write(denied * 2000)
         start = time.monotonic()
-        await eventually(lambda: server.metric("connections") == 50)
+        await eventually(lambda: server.server.metric("connections") == 50)
         await server.check_answers()
         # The server parses one read of 256 KiB, and reads no more.
         assert server.mib() < before + 50 * 1.5
-        await eventually(lambda: server.metric("connections") == 0)
+        await eventually(lambda: server.server.metric("connections") == 0)
         assert time.monotonic() - start < 10 + SLACK_SECONDS
 
 

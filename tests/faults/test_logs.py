@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +20,7 @@ import pytest
 from builders import pod, policy_text, review
 from contract import check_response
 from gatekeeper_py.runtime.logs import QUEUE_LINES, LogWriter
-from server import Server
+from server import Server, start_server
 from wire import request
 
 APPROVED: Final = review(pod("registry.corp.io/web:1"))
@@ -33,12 +32,7 @@ EXIT_SECONDS: Final = 15.0
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Run a server until it is ready, and read its log only up to that point."""
-    policy, ca = tmp_path / "policy.yaml", tmp_path / "ca.crt"
-    policy.write_text(policy_text())
-    server = Server(
-        "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-        "--tls-ca-out", str(ca), "--drain-seconds", "0", "--log-level", "debug", ca=ca, read=False,
-    )  # fmt: skip
+    server = start_server(tmp_path, "--log-level", "debug", policy=policy_text(), read=False)
     try:
         while len(server.events("listening")) < 2 or not server.events("policy_loaded"):
             server.lines.append(read_line(server))
@@ -77,13 +71,9 @@ def _receive(answers: Any) -> tuple[int, bytes]:
     return status, answers.read(length)
 
 
-def dropped(server: Server) -> int:
-    """Return the number of lost lines from the metric."""
-    found = re.search(
-        rb"^gatekeeper_py_log_lines_dropped_total (\S+)$", server.get("/metrics")[1], re.MULTILINE
-    )
-    assert found is not None
-    return int(float(found[1]))
+def dropped(server: Server) -> float:
+    """Return the number of lost lines."""
+    return server.metric("log_lines_dropped_total")
 
 
 def ends_in_time(server: Server) -> None:
@@ -114,7 +104,7 @@ def test_every_line_is_read_or_counted_after_the_reader_resumes(server: Server) 
         send(connection, sent)
     lost = dropped(server)
     assert 0 < lost < sent
-    lines = [read_line(server) for _ in range(sent - lost)]
+    lines = [read_line(server) for _ in range(sent - int(lost))]
     assert {line["event"] for line in lines} == {"review"}
     server.post(APPROVED)
     assert read_line(server)["event"] == "review"

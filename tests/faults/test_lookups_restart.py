@@ -14,7 +14,7 @@ from typing import Any, Final
 import pytest
 
 from benchmarks import bodies
-from benchmarks.load import certificates
+from benchmarks.load.certificates import Certificate
 from benchmarks.load.processes import Place
 from benchmarks.load.registry import FAST, ScriptedRegistry
 from benchmarks.policies import policy_text
@@ -35,7 +35,7 @@ CA: Final = "registry.crt"
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[ScriptedRegistry]:
-    certificate = certificates.make(tmp_path, "p256")
+    certificate = Certificate(tmp_path)
     config = tmp_path / "registry-config"
     config.mkdir()
     (config / CA).write_bytes(certificate.ca.read_bytes())

@@ -8,7 +8,6 @@ the process. A 503 is for the other case: the loop answers, and its timers have 
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 import time
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,15 +18,14 @@ import pytest
 import uvloop
 import yaml
 
-from builders import pod, review
+from builders import pod, policy_text, review
 from contract import check_response
-from faults.monitored import monitored_server
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import Address
-from server import Server, ask
+from server import Server, ask, ready_server
 from wire import Answer, Connection, eventually, request
 
 DEPLOYMENT: Final = Path(__file__).parents[2] / "k8s" / "base" / "deployment.yaml"
@@ -152,8 +150,8 @@ def test_the_shipped_probe_tolerates_a_stall_of_30_seconds() -> None:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    with monitored_server(tmp_path) as it:
-        yield it.server
+    with ready_server(tmp_path, policy_text()) as it:
+        yield it
 
 
 def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
@@ -161,11 +159,7 @@ def test_a_frozen_process_continues_after_it_resumes(server: Server) -> None:
     document = review(pod("registry.corp.io/web:1"))
 
     def lag() -> float:
-        found = re.search(
-            rb"^gatekeeper_py_event_loop_lag_seconds (\S+)$", server.get("/metrics")[1], re.MULTILINE
-        )
-        assert found is not None
-        return float(found[1])
+        return server.metric("event_loop_lag_seconds")
 
     connection = server.connect()
     try:

@@ -17,10 +17,10 @@ from typing import Any, Final, Self
 import pytest
 
 from builders import pod, policy_text, review
+from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
 from gatekeeper_py.serving.app import QUIET_SECONDS
 from server import ask as post
-from sources.fakeapi import NAME, NAMESPACE
 from wire import Answer, eventually, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
@@ -81,10 +81,10 @@ async def parser_of(source: Source) -> int:
 
 async def apply(source: Source, text: str) -> None:
     """Change the policy, and wait until the server has begun to load it."""
-    before = source.metric(SYNCED)
+    before = source.server.metric(SYNCED)
     source.api.apply(text)
-    await eventually(lambda: source.metric(SYNCED) > before)
-    source.metric(SYNCED)  # one more turn of its loop, after which the parser has the document
+    await eventually(lambda: source.server.metric(SYNCED) > before)
+    source.server.metric(SYNCED)  # one more turn of its loop, after which the parser has the document
 
 
 async def judged(source: Source, content: bytes) -> dict[str, Any]:
@@ -133,8 +133,8 @@ async def test_changes_are_judged_by_a_child_process(source: Source) -> None:
     refused = await judged(source, check(policy_text("colour: red\n")))
     assert "colour" in refused["status"]["message"]
     assert len(source.children()) == 1
-    assert source.metric('policy_checks_total{result="accepted"}') == 2
-    assert source.metric('policy_checks_total{result="refused"}') == 1
+    assert source.server.metric('policy_checks_total{result="accepted"}') == 2
+    assert source.server.metric('policy_checks_total{result="refused"}') == 1
 
 
 async def test_a_refused_check_does_not_affect_the_next(source: Source) -> None:
@@ -147,12 +147,12 @@ async def test_a_parser_that_is_killed_during_a_check_is_a_denial_and_replaced(s
     parser = await parser_of(source)
     os.kill(parser, signal.SIGSTOP)
     checking = asyncio.create_task(ask(source, check(GOOD)))
-    await eventually(lambda: source.metric("inflight_reviews") == 1)
+    await eventually(lambda: source.server.metric("inflight_reviews") == 1)
     os.kill(parser, signal.SIGKILL)
     denial = response(await checking)
     assert not denial["allowed"]
     assert "the parser process was ended by SIGKILL" in denial["status"]["message"]
-    assert source.metric('policy_checks_total{result="failed"}') == 1
+    assert source.server.metric('policy_checks_total{result="failed"}') == 1
     assert (await judged(source, check(GOOD)))["allowed"]
     assert await parser_of(source) != parser
 
@@ -213,7 +213,7 @@ async def test_a_hundred_concurrent_checks_are_all_answered_and_reviews_continue
     assert {answer.headers.get("retry-after") for answer in answers if answer.status == 503} == {"1"}
     assert probe.verdicts == {True}
     assert probe.worst < STALL_SECONDS
-    assert source.metric('policy_checks_total{result="busy"}') >= 90
+    assert source.server.metric('policy_checks_total{result="busy"}') >= 90
 
 
 async def test_a_check_during_a_load_waits_or_gets_503(source: Source) -> None:
@@ -232,7 +232,7 @@ async def test_a_change_does_not_wait_for_a_check_and_the_check_is_repeated(sour
     parser = await parser_of(source)
     os.kill(parser, signal.SIGSTOP)  # the check would take its whole time, and then be a denial
     checking = asyncio.create_task(judged(source, check(GOOD, "?timeout=10s")))
-    await eventually(lambda: source.metric("inflight_reviews") == 1)
+    await eventually(lambda: source.server.metric("inflight_reviews") == 1)
     source.api.apply(OTHER)
     await eventually(lambda: len(source.server.events("policy_loaded")) == 2)
     # If the change had waited for the check, the check would have run out of time.
@@ -245,7 +245,7 @@ async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
     os.kill(parser, signal.SIGSTOP)
     async with source.connected() as connection:
         await connection.send(check(GOOD, "?timeout=20s"))
-        await eventually(lambda: source.metric("inflight_reviews") == 1)
+        await eventually(lambda: source.server.metric("inflight_reviews") == 1)
         source.server.signal(signal.SIGTERM)
         await eventually(lambda: source.server.events("draining") != [])
         await asyncio.sleep(QUIET_SECONDS + 1)  # no event marks a drain that has not ended
@@ -268,4 +268,4 @@ async def test_reviews_continue_while_the_worst_document_is_checked(source: Sour
             assert (await judged(source, check(text)))["allowed"] is (text is good)
     assert probe.verdicts == {True}
     assert probe.worst < STALL_SECONDS
-    assert source.metric("inflight_reviews") == 0
+    assert source.server.metric("inflight_reviews") == 0

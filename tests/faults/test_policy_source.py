@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from builders import pod, policy_text, review
+from fakeapi import FakeApi
 from faults.following import Source, following
 from gatekeeper_py.core import parse_policy
-from sources.fakeapi import FakeApi
 from wire import Connection, eventually, request
 
 CORP, QUAY = "registry.corp.io", "quay.io"

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from copy import deepcopy
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from builders import pod, policy_text, review
 from contract import check_response
-from server import Server
+from server import Server, ready_server
 
 POLICY: Final = policy_text(
     "namespaces: [{names: [dev-*], mode: warn}]\n",
@@ -26,19 +25,8 @@ REFUSED: Final = review(pod(IMAGE))
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Run a server that approves the image in namespace ``bank`` and only warns about it in ``dev-…``."""
-    directory: Path = tmp_path_factory.mktemp("widening")
-    (directory / "policy.yaml").write_text(POLICY)
-    ca = directory / "ca.crt"
-    server = Server(
-        "--policy", str(directory / "policy.yaml"), "--tls-ca-out", str(ca), "--drain-seconds", "0",
-        "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-        ca=ca,
-    )  # fmt: skip
-    try:
-        server.wait(server.is_ready)
+    with ready_server(tmp_path_factory.mktemp("widening"), POLICY) as server:
         yield server
-    finally:
-        server.end()
 
 
 def _allowed(server: Server, document: dict[str, Any], path: str = "/validate-image") -> bool:

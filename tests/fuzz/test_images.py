@@ -37,6 +37,7 @@ POLICIES: Final = (
     policy(HUB_TO_CORP + "deny: [docker.io/library/nginx, '*/**:latest']\n", mode="mutate"),
     policy(allow="['*.io', docker.io, 'localhost:5000/', 'a.io/**:v*', {image: b.io, namespaces: [team-*]}]"),
 )
+PARTS: Final = ("registry", "repository", "tag", "digest")
 any_image: Final = st.one_of(mutated_text(ORIGINALS, TOKENS), images, varied_images, any_text)
 
 
@@ -58,8 +59,11 @@ def check_image(image: str, namespace: str | None) -> None:
     reference = parsed(image)
     if reference is not None:
         assert reference.raw == image
+        assert reference.canonical.isascii()
+        assert reference.repository == reference.repository.lower()
         again = parse_reference(reference.canonical)
         assert again.canonical == reference.canonical
+        assert [getattr(again, part) for part in PARTS] == [getattr(reference, part) for part in PARTS]
         # A local image ID looks like a name when printed, but is not one.
         assert located(reference) in {None, located(again)}
     for compiled in POLICIES:

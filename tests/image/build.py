@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from tools import debian
-from tools.debian import BuildError, run
+from tools.debian import run
+from tools.gobuild import BuildError
 
 PROJECT: Final = Path(__file__).resolve().parents[2]
 DEBIAN_PACKAGES: Final = ("python3", "python3-venv", "ca-certificates")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from image.build import Builder, Image, builder
-from tools.debian import BuildError
+from tools.gobuild import BuildError
 
 DEBIAN_RELEASES = ("bookworm", "forky")
 """Bases with the oldest supported version of Python and with the newest, 3.11 and 3.14."""

@@ -12,8 +12,7 @@ import pytest
 
 from image.build import PROJECT, Builder
 from tools.release.__main__ import os_release
-from tools.release.image import built_image
-from tools.release.python import locked_components
+from tools.release.building import built_image, locked_components
 from tools.release.sbom import of_image
 from tools.release.source import Source
 

@@ -12,7 +12,7 @@ import pytest
 from builders import pod, policy_text, review
 from contract import check_response
 from package.outside import PROJECT, ROOT, UV, run
-from server import Server
+from server import start_server
 from tools import pythons
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
@@ -70,14 +70,8 @@ def test_pip_installs_it_for_each_python(environment: Path, tmp_path: Path) -> N
 
 
 def test_the_installed_server_answers(environment: Path, tmp_path: Path) -> None:
-    policy, ca = tmp_path / "policy.yaml", tmp_path / "ca.crt"
-    policy.write_text(policy_text())
-    server = Server(
-        *("--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0"),
-        *("--tls-ca-out", str(ca), "--drain-seconds", "0"),
-        ca=ca,
-        command=(str(environment / "gatekeeper-py"),),
-    )
+    command = (str(environment / "gatekeeper-py"),)
+    server = start_server(tmp_path, policy=policy_text(), command=command)
     try:
         server.wait(server.is_ready)
         for image, approved in (("registry.corp.io/web:1", True), ("nginx:1.25", False)):

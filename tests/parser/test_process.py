@@ -20,18 +20,19 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.children.process import INHERITED
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.parser import process
 from gatekeeper_py.parser.process import (
     COMMAND,
     Fetch,
     Interrupted,
+    Judged,
     Limits,
     Parser,
     ParserError,
-    Report,
     limits_for,
 )
-from recording import RecordingLog
+from recording import Counted, RecordingLog
 from wire import eventually
 
 GOOD = policy_text()
@@ -101,14 +102,14 @@ class World:
 
     def __init__(self, **options: Any) -> None:
         self.log = RecordingLog()
-        self.parser = Parser(log=self.log, **options)
+        self.parser = Parser(log=self.log, observer=Counted(), **options)
         self.documents: list[PolicyDocument] = []
 
-    async def judge(self, text: str, mode: str | None = None, **options: Any) -> Report:
+    async def judge(self, text: str, mode: str | None = None, **options: Any) -> Judged:
         async with self.parser.turn():
             return await self.parser.judge(text, mode, INSTANT, **options)
 
-    async def load(self, text: str) -> Report:
+    async def load(self, text: str) -> Judged:
         async def keep(fetch: Fetch) -> None:
             self.documents.append(await fetch())
 
@@ -156,10 +157,13 @@ async def scripted(make: Make) -> World:
 SERVER = """
 import asyncio, os, sys
 from datetime import UTC, datetime
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
+from gatekeeper_py.serving.metrics import Metrics
 
 async def main():
-    parser = Parser(log=None, command=(sys.executable, "-c", sys.argv[1], str(os.getpid())))
+    command = (sys.executable, "-c", sys.argv[1], str(os.getpid()))
+    parser = Parser(log=None, observer=Metrics(LivePolicy(), CacheCounts()), command=command)
     async with parser.turn():
         judging = asyncio.create_task(parser.judge(sys.argv[2], None, datetime.now(UTC)))
         while parser.pid is None:
@@ -183,7 +187,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 async def test_a_good_document_is_accepted_with_its_findings(world: World) -> None:
     report = await world.judge(GOOD)
     assert report.accepted
-    assert report.findings == parse_policy(GOOD).lint(INSTANT)
+    assert report.findings == lint(parse_policy(GOOD), INSTANT)
 
 
 async def test_a_bad_document_is_refused_with_its_findings(world: World) -> None:
@@ -223,7 +227,7 @@ async def test_waiting_for_a_turn_can_be_bounded(world: World) -> None:
 
 
 async def test_a_turn_that_gives_way_ends_when_another_turn_is_needed(scripted: World) -> None:
-    async def check(text: str) -> Report:
+    async def check(text: str) -> Judged:
         async with scripted.parser.turn(gives_way=True):
             return await scripted.parser.judge(text, None, INSTANT)
 
@@ -280,45 +284,59 @@ async def test_close_ends_the_process(world: World) -> None:
     assert children(os.getpid()) == []
 
 
+IGNORES_SIGNALS = script(
+    """
+    import signal
+    for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number, signal.SIG_IGN)
+    while True:
+        pass
+    """
+)
+FILLS_MEMORY = script("held = [bytearray(1 << 20) for _ in range(1000)]")
+
+
 class TestLimits:
-    async def test_a_killed_process_is_an_error_and_is_replaced(self, scripted: World) -> None:
-        task = asyncio.create_task(scripted.failure(SLEEP))
-        await eventually(lambda: scripted.parser.pid is not None)
-        os.kill(scripted.pid, signal.SIGKILL)
-        problem = await task
-        assert (problem.cause, problem.permanent) == ("died", False)
-        assert str(problem) == "the parser process was ended by SIGKILL"
-        assert (await scripted.judge(GOOD)).accepted
-
-    async def test_a_hanging_process_is_killed(self, scripted: World) -> None:
-        task = asyncio.create_task(scripted.failure(SLEEP, seconds=1.0))
-        await eventually(lambda: scripted.parser.pid is not None)
-        pid = scripted.pid
-        problem = await task
-        assert (problem.cause, problem.permanent) == ("time", False)
-        assert str(problem) == "it was stopped after 1 s"
-        assert not runs(pid)
-        assert (await scripted.judge(GOOD)).accepted
-
-    async def test_a_process_that_ignores_signals_is_killed(self, scripted: World) -> None:
-        text = script(
-            """
-            import signal
-            for number in set(signal.Signals) - {signal.SIGKILL, signal.SIGSTOP}:
-                signal.signal(number, signal.SIG_IGN)
-            while True:
-                pass
-            """
-        )
-        assert (await scripted.failure(text, seconds=1.0)).cause == "time"
+    @pytest.mark.parametrize(
+        ("text", "cause", "message", "stderr"),
+        [
+            pytest.param(
+                script("import os; os.kill(os.getpid(), 9)"), "died",
+                "the parser process was ended by SIGKILL", "", id="killed",
+            ),
+            pytest.param(SLEEP, "time", "it was stopped after 2 s", "", id="hangs"),
+            pytest.param(
+                IGNORES_SIGNALS, "time", "it was stopped after 2 s", "", id="ignores-signals"
+            ),
+            pytest.param(
+                FILLS_MEMORY, "memory", "it needs more than 47 MiB of memory to parse", "", id="memory"
+            ),
+            pytest.param(
+                script("while True: pass"), "cpu", "it needs more than 1 s of processor time", "",
+                id="processor-time",
+            ),
+            pytest.param(
+                script("raise LookupError('here')"), "bug", "internal error in the parser process",
+                "LookupError: here", id="a-bug",
+            ),
+        ],
+    )  # fmt: skip
+    async def test_a_process_that_fails_is_ended_reported_and_replaced(
+        self,
+        make: Make,
+        text: str,
+        cause: str,
+        message: str,
+        stderr: str,
+    ) -> None:
+        tight = limits(memory_bytes=50_000_000, cpu_seconds=1 if cause == "cpu" else 60)
+        world = make(command=command(SCRIPTED), limits=tight)
+        problem = await world.failure(text, seconds=2.0 if cause == "time" else 30.0)
+        assert (problem.cause, str(problem)) == (cause, message)
+        assert problem.permanent is (cause in {"memory", "cpu", "bug"})
         assert children(os.getpid()) == []
-
-    async def test_a_document_over_the_memory_limit_is_an_error(self, make: Make) -> None:
-        world = make(command=command(SCRIPTED), limits=limits(memory_bytes=50_000_000))
-        problem = await world.failure(script("held = [bytearray(1 << 20) for _ in range(1000)]"))
-        assert (problem.cause, problem.permanent) == ("memory", True)
-        assert str(problem) == "it needs more than 47 MiB of memory to parse"
-        assert world.parser.pid is None
+        (line,) = world.log.named("child_failed")
+        assert (line["cause"], stderr in line["stderr"]) == (cause, True)
         assert (await world.judge(GOOD)).accepted
 
     async def test_a_real_document_over_the_memory_limit_is_an_error(self, make: Make) -> None:
@@ -326,12 +344,6 @@ class TestLimits:
         # An allocation that fails inside a library can also end the process.
         assert (await world.failure(rules(100_000))).cause in {"memory", "died"}
         assert (await world.judge(GOOD)).accepted
-
-    async def test_a_document_over_the_processor_time_limit_is_an_error(self, make: Make) -> None:
-        world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
-        problem = await world.failure(script("while True: pass"))
-        assert (problem.cause, problem.permanent) == ("cpu", True)
-        assert str(problem) == "it needs more than 1 s of processor time"
 
     async def test_the_processor_time_limit_applies_to_each_document(self, make: Make) -> None:
         world = make(command=command(SCRIPTED), limits=limits(cpu_seconds=1))
@@ -345,13 +357,6 @@ class TestLimits:
         )
         for _ in range(3):
             assert (await world.judge(text)).accepted
-
-    async def test_a_bug_is_logged_with_its_traceback(self, scripted: World) -> None:
-        problem = await scripted.failure(script("raise LookupError('here')"))
-        assert (problem.cause, problem.permanent) == ("bug", True)
-        assert str(problem) == "internal error in the parser process"
-        (line,) = scripted.log.named("child_failed")
-        assert "LookupError: here" in line["stderr"]
 
     async def test_output_of_the_process_goes_to_the_log(self, scripted: World) -> None:
         code = "import os; print('printed', flush=True); os.system('echo echoed')"

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.compile.fastpath import FastPath
-from gatekeeper_py.core.compile.imageset import ImageSet
+from gatekeeper_py.core.images.pattern import Pattern
 from property.strategies import DIGESTS, Document, any_text, document, images, text_of, varied_images
 
 HOSTS: Final = (
@@ -111,7 +111,7 @@ def images_near(fast_path: FastPath, data: st.DataObject) -> list[str]:
     return data.draw(st.lists(st.one_of(*[near] * 8, other_images), min_size=1, max_size=3), label="images")
 
 
-def _near(images_of: ImageSet) -> st.SearchStrategy[str]:
+def _near(images_of: Pattern) -> st.SearchStrategy[str]:
     host = _filled(images_of.host) if images_of.host != "*" else st.sampled_from(HOSTS)
     below = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=2) if images_of.subtree else st.just([])
     path = st.tuples(*map(_filled, images_of.segments))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,15 +11,13 @@ from hypothesis import strategies as st
 
 from budget import budget
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
-from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
-    UNTIL,
     Document,
     allow_rules,
-    any_text,
     deny_rules,
     document,
     documents,
@@ -65,18 +62,6 @@ def accepted(a_document: Document) -> Policy:
     return policy
 
 
-@QUICK
-@given(documents, namespaces, any_text | images)
-def test_decide_and_explain_are_total(a_document: Document, namespace: str | None, text: str) -> None:
-    """Any text gets an answer whose detail is one line of printable ASCII."""
-    compiled = accepted(a_document).at(NOON)
-    decision = compiled.decide(namespace, text)
-    assert decision.approved == (decision.reason == "allowed")
-    assert decision.detail.isascii()
-    assert decision.detail.isprintable()
-    assert explain(compiled, namespace, text).decision == decision
-
-
 def with_more(a_document: Document, kind: str, rule: Any, place: int) -> Document:
     """Return the document with one more rule in one of its lists."""
     rules = list(a_document[kind])
@@ -84,26 +69,23 @@ def with_more(a_document: Document, kind: str, rule: Any, place: int) -> Documen
     return {**a_document, kind: rules}
 
 
-@QUICK
-@given(documents, allow_rules, st.integers(0, 6), namespaces, some_images)
-def test_one_more_allow_rule_rejects_nothing_that_was_approved(
-    a_document: Document, rule: Any, place: int, namespace: str | None, judged: list[str]
+@settings(max_examples=budget(120))
+@given(documents, allow_rules, deny_rules, st.integers(0, 6), namespaces, some_images)
+def test_one_more_allow_rule_rejects_nothing_and_one_more_deny_rule_approves_nothing(
+    a_document: Document, allow: Any, deny: Any, place: int, namespace: str | None, judged: list[str]
 ) -> None:
-    before = accepted(a_document).at(NOON)
-    after = accepted(with_more(a_document, "allow", rule, place)).at(NOON)
+    before, wider, narrower = (
+        accepted(each).at(NOON)
+        for each in (
+            a_document,
+            with_more(a_document, "allow", allow, place),
+            with_more(a_document, "deny", deny, place),
+        )
+    )
     for image in judged:
-        assert after.decide(namespace, image).approved or not before.decide(namespace, image).approved
-
-
-@QUICK
-@given(documents, deny_rules, st.integers(0, 4), namespaces, some_images)
-def test_one_more_deny_rule_approves_nothing_that_was_rejected(
-    a_document: Document, rule: Any, place: int, namespace: str | None, judged: list[str]
-) -> None:
-    before = accepted(a_document).at(NOON)
-    after = accepted(with_more(a_document, "deny", rule, place)).at(NOON)
-    for image in judged:
-        assert before.decide(namespace, image).approved or not after.decide(namespace, image).approved
+        approved = before.decide(namespace, image).approved
+        assert wider.decide(namespace, image).approved >= approved
+        assert narrower.decide(namespace, image).approved <= approved
 
 
 @QUICK
@@ -154,23 +136,13 @@ def test_removing_dead_rules_changes_no_decision(
     """This holds for all of them and for some, now and later."""
     mirrored = [] if contradictory(mirrored) else mirrored
     policy = accepted({**a_document, "allow": a_document["allow"] + wide, "mirrors": mirrored})
-    dead = sorted(finding.path for finding in policy.lint(NOON) if finding.code == "dead-rule")
+    dead = sorted(finding.path for finding in lint(policy, NOON) if finding.code == "dead-rule")
     for instant in INSTANTS:
         compiled = policy.at(instant)
         for removed in (set(dead), set(dead[::2]), set(dead[1::2])):
             smaller = without(compiled, removed)
             for image in judged:
                 assert smaller.decide(namespace, image).reason == compiled.decide(namespace, image).reason
-
-
-@QUICK
-@given(documents)
-def test_lint_is_total_and_its_places_exist(a_document: Document) -> None:
-    text = text_of(a_document)
-    for finding in accepted(a_document).lint(NOON):
-        assert finding.severity == "warning"
-        assert finding.message
-        assert 1 <= finding.line <= text.count("\n") + 1
 
 
 @QUICK
@@ -205,64 +177,3 @@ def test_mirrors_are_refused_exactly_when_they_contradict_each_other(listed: lis
     _, findings = parsed(text_of(document(["a.io"], [], listed)))
     assert {finding.code for finding in findings} <= CONTRADICTIONS
     assert bool(findings) == contradictory(listed)
-
-
-def check_total(text: str, mode: str | None = None) -> None:
-    """Check that a text gives a working policy or printable findings, and no other exception."""
-    policy, findings = parsed(text, mode)
-    for finding in findings:
-        assert finding.severity == "error"
-        assert finding.code
-        assert finding.message
-        assert finding.path.isascii()
-        assert finding.path.isprintable()
-        assert finding.line >= 1
-        assert json.dumps(finding.as_json())
-    if policy is None:
-        assert findings
-    else:
-        assert len(policy.revision) == 12
-        policy.lint(NOON)
-        policy.at(NOON).decide(None, "nginx")
-
-
-@settings(max_examples=budget(200))
-@given(any_text | st.text("ab:-[]{},&*!|>'\"#% \n?1~", max_size=40), st.none() | any_text)
-def test_parsing_any_text_is_total(text: str, mode: str | None) -> None:
-    check_total(text, mode)
-
-
-FIELDS: Final = (
-    *("apiVersion", "kind", "mode", "allow", "deny", "namespaces", "mirrors", "resources", "message"),
-    *("image", "until", "owner", "reason", "names", "from", "to", "except", "group", "images", "1", "\n"),
-)
-values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers(-5, 5)
-    | st.floats()
-    | st.sampled_from(
-        ["gatekeeper-py/v1", "ImagePolicy", "warn", "a.io", "b.io/x", "*", "shop", "nginx", *UNTIL]
-    )
-    | any_text,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=6),
-    max_leaves=12,
-)
-
-
-@settings(max_examples=budget(120))
-@given(documents, st.dictionaries(st.sampled_from(FIELDS), values, min_size=1, max_size=3))
-def test_parsing_any_shape_is_total(a_document: Document, changes: dict[str, Any]) -> None:
-    check_total(json.dumps({**a_document, **changes}))
-
-
-@settings(max_examples=budget(120))
-@given(
-    plain_documents,
-    st.lists(st.tuples(st.integers(0, 400), st.characters() | st.sampled_from("&*!:{[-\n'\"%")), max_size=4),
-)
-def test_parsing_a_misspelt_policy_is_total(a_document: Document, edits: list[tuple[int, str]]) -> None:
-    text = text_of(a_document)
-    for position, character in edits:
-        text = text[:position] + character + text[position + 1 :]
-    check_total(text)

@@ -21,36 +21,12 @@ any_image = images | varied_images
 
 @QUICK
 @given(any_image)
-def test_a_printed_reference_parses_to_the_same_reference(image: str) -> None:
-    reference = parse_reference(image)
-    again = parse_reference(reference.canonical)
-    assert again.canonical == reference.canonical
-    assert (again.registry, again.repository, again.tag, again.digest) == (
-        reference.registry,
-        reference.repository,
-        reference.tag,
-        reference.digest,
-    )
-
-
-@QUICK
-@given(any_image)
 def test_normalisation_is_idempotent(image: str) -> None:
     """The exception is ``foo:443``: without its port, ``foo`` is not a registry but part of another name."""
     with suppress(InvalidReference):
         location = locate(parse_reference(image))
         is_registry = location.host == "localhost" or bool({".", ":"} & set(location.host))
         assert (locate(parse_reference(location.name)) == location) is is_registry
-
-
-@QUICK
-@given(any_text)
-def test_parsing_is_total(text: str) -> None:
-    with suppress(InvalidReference):
-        reference = parse_reference(text)
-        assert reference.raw == text
-        assert reference.canonical.isascii()
-        assert reference.repository == reference.repository.lower()
 
 
 @QUICK

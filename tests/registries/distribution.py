@@ -18,7 +18,7 @@ from typing import Any, Final, Literal
 import trustme
 
 from registries.pushing import Pusher
-from tools.distribution.build import PROGRAMS
+from tools.programs import REGISTRY
 
 Version = Literal["2.8", "3"]
 
@@ -86,7 +86,7 @@ class Registry(Pusher):
 
 
 def _program(version: Version) -> str:
-    return "docker-registry" if version == "2.8" else str(PROGRAMS.cached() / "registry3")
+    return "docker-registry" if version == "2.8" else str(REGISTRY.cached() / "registry3")
 
 
 def free_port() -> int:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import trustme
 
 from gatekeeper_py.core.policy.registries import Registry as Settings
-from gatekeeper_py.registry.client import MEDIA_TYPES
 from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.kinds import MEDIA_TYPES
 from registries.client import client_of
 from registries.distribution import PASSWORD, USER, Registry, Version, start_registry
 from registries.pushing import DOCKER, OCI, Format
@@ -138,30 +137,6 @@ async def test_a_wrong_password_is_an_error(
     assert registry.reads("team/app") == [f"HEAD {reference} 401"] * requests
 
 
-async def test_the_right_password_is_found_after_a_wrong_one_and_remembered(
-    world: World, registry: Registry
-) -> None:
-    registry.push("team/app", "v1")
-    world.logins = (Credential(USER, "wrong"), Credential(USER, PASSWORD))
-    for _ in range(2):
-        assert (await world.query(registry.host)).answer.status == "found"
-    assert registry.reads("team/app") == [*["HEAD v1 401"] * 2, *["HEAD v1 200"] * 2]
-
-
-async def test_only_the_private_ca_is_trusted(registry: Registry) -> None:
-    registry.push("team/app", "v1")
-    for stranger in (ssl.create_default_context(), trusting(trustme.CA())):
-        world = World(stranger)
-        world.settings[registry.host] = Settings(host=registry.host)
-        world.logins = (Credential(USER, PASSWORD),)
-        reply = await world.query(registry.host)
-        await world.close()
-        assert reply.answer.status == "error"
-        assert reply.answer.cause.startswith("certificate: ")
-        assert reply.trouble
-    assert registry.reads("team/app") == []
-
-
 async def test_the_certificate_must_name_the_host(world: World, registry: Registry) -> None:
     host = registry.host.replace("localhost", "127.0.0.1")
     world.settings[host] = Settings(host=host)
@@ -173,20 +148,3 @@ async def test_http_to_an_https_registry_is_an_error(world: World, registry: Reg
     world.settings[registry.host] = Settings(host=registry.host, plain_http=True)
     # Go answers HEAD with a body, which HTTP does not allow.
     assert (await world.query(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
-
-
-async def test_a_restarted_registry_is_queried_again_without_a_failure(
-    world: World, registry: Registry
-) -> None:
-    """The client's connection is closed, and the client opens a new one."""
-    digest = registry.push("team/app", "v1")
-    assert (await world.query(registry.host)).answer.digest == digest
-    registry.stop()
-    registry.start()
-    assert (await world.query(registry.host)).answer.digest == digest
-
-
-def trusting(ca: trustme.CA) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    ca.configure_trust(context)
-    return context

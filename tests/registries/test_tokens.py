@@ -120,19 +120,6 @@ async def test_wrong_credentials_are_an_error_and_no_anonymous_request_follows(
     assert guarded.tokens.token_requests() == [("alice", PULL)]
 
 
-async def test_a_token_is_renewed_before_it_expires(world: World, guarded: Guarded) -> None:
-    guarded.tokens.use(users={"alice": TEAM}, seconds=120)
-    await world.query(guarded.registry.host)
-    world.now = 107.9
-    await world.query(guarded.registry.host)
-    assert len(guarded.tokens.token_requests()) == 1
-    world.now = 108  # nine tenths of its lifetime
-    assert (await world.query(guarded.registry.host)).answer.status == "found"
-    assert len(guarded.tokens.token_requests()) == 2
-    # The registry has refused only the first request, which had no token.
-    assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
-
-
 async def test_a_token_that_expires_early_is_replaced_within_the_same_look_up(
     world: World, guarded: Guarded
 ) -> None:
@@ -174,16 +161,6 @@ async def test_a_token_server_that_fails_is_an_error_and_never_missing(
     reply = await world.query(guarded.registry.host, "does-not-exist")
     assert (reply.answer.status, reply.answer.cause) == ("error", cause)
     assert (reply.trouble, reply.pause) == (trouble, pause)
-
-
-async def test_a_server_that_tokenhosts_does_not_list_gets_no_request(world: World, guarded: Guarded) -> None:
-    host = guarded.registry.host
-    world.settings[host] = Settings(host=host)
-    reply = await world.query(host)
-    assert reply.answer.status == "error"
-    assert "is on a host that tokenHosts does not list" in reply.answer.cause
-    assert world.refused == [(host, reply.answer.cause)]
-    assert guarded.tokens.token_requests() == []
 
 
 async def test_each_repository_has_a_token_of_its_own(world: World, guarded: Guarded) -> None:

@@ -1,10 +1,10 @@
-"""Facts are bounded in number and in time."""
+"""FactCache are bounded in number and in time."""
 
 from __future__ import annotations
 
 from gatekeeper_py.core.images.manifest import MISSING, Manifest, found
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.facts import Facts
+from gatekeeper_py.registry.facts import FactCache
 
 SETTINGS = Registry(host="a.io")
 FOUND = found("sha256:" + "a" * 64)
@@ -15,7 +15,7 @@ def image(number: int) -> Manifest:
 
 
 def test_the_fact_that_was_unused_for_longest_is_dropped_first() -> None:
-    facts = Facts(size=2)
+    facts = FactCache(size=2)
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.store(image(2), FOUND, SETTINGS, 0)
     facts.get(image(1), 0)
@@ -26,7 +26,7 @@ def test_the_fact_that_was_unused_for_longest_is_dropped_first() -> None:
 
 
 def test_lifetimes_come_from_the_registry_settings() -> None:
-    facts = Facts()
+    facts = FactCache()
     settings = Registry(host="a.io", ttl_found=5, ttl_missing=2)
     fact = facts.store(image(1), FOUND, settings, 100)
     assert (fact.fresh_until, fact.usable_until) == (105, 705)
@@ -35,7 +35,7 @@ def test_lifetimes_come_from_the_registry_settings() -> None:
 
 
 def test_an_expired_fact_is_dropped() -> None:
-    facts = Facts()
+    facts = FactCache()
     facts.store(image(1), FOUND, SETTINGS, 0)
     assert facts.get(image(1), 659) is not None
     assert facts.get(image(1), 660) is None
@@ -43,7 +43,7 @@ def test_an_expired_fact_is_dropped() -> None:
 
 
 def test_renewal_does_not_count_as_use() -> None:
-    facts = Facts()
+    facts = FactCache()
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.get(image(1), 10)
     facts.store(image(1), FOUND, SETTINGS, 50)
@@ -53,7 +53,7 @@ def test_renewal_does_not_count_as_use() -> None:
 
 
 def test_a_fact_answers_the_hot_path_while_it_is_fresh_and_its_use_is_recorded() -> None:
-    facts = Facts()
+    facts = FactCache()
     facts.store(image(1), FOUND, SETTINGS, 0)
     facts.store(image(2), MISSING, SETTINGS, 0)
     fact = facts.find(image(1))
@@ -71,7 +71,7 @@ def test_a_fact_answers_the_hot_path_while_it_is_fresh_and_its_use_is_recorded()
 
 
 def test_peeking_sees_fresh_facts_only() -> None:
-    facts = Facts()
+    facts = FactCache()
     facts.store(image(1), FOUND, SETTINGS, 0)
     assert facts.peek(image(1), 59) is not None
     assert facts.peek(image(1), 60) is None

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from gatekeeper_py.registry.files import FilesWatch, Summary
+from recording import RecordingLog
 
 
 class Watched:
     """A watch of a directory, with its events, problems and changes."""
 
     def __init__(self, directory: Path) -> None:
-        self.events: list[str] = []
+        self.log = RecordingLog()
         self.problems: list[str] = []
         self.changes: list[Summary] = []
         self.watch = FilesWatch(
-            directory, log=self, on_change=self._on_change, on_problem=self.problems.append
+            directory, log=self.log, on_change=self._on_change, on_problem=self.problems.append
         )
 
     def _on_change(self) -> None:
         self.changes.append(self.watch.files)
-
-    def info(self, event: str, **_keys: Any) -> None:
-        self.events.append(event)
-
-    def error(self, event: str, **_keys: Any) -> None:
-        self.events.append(event)
 
 
 TOO_LONG = "a" * 300
@@ -38,7 +32,7 @@ async def test_a_directory_that_cannot_be_examined_is_a_problem_and_no_crash(tmp
     watched = Watched(tmp_path / TOO_LONG)
     for _ in range(2):
         await watched.watch.poll()
-    assert watched.events == ["registry_config_refused"], "logged once"
+    assert watched.log.events == ["registry_config_refused"], "logged once"
     assert watched.watch.problem.endswith(": File name too long")
     assert watched.problems == [watched.watch.problem] * 2
     assert watched.changes == []
@@ -67,7 +61,7 @@ async def test_the_last_good_files_stay_in_use_while_the_directory_cannot_be_exa
 async def test_an_absent_directory_is_an_empty_one(tmp_path: Path) -> None:
     watched = Watched(tmp_path / "absent")
     await watched.watch.poll()
-    assert (watched.events, watched.problems, watched.changes) == ([], [], [])
+    assert (watched.log.events, watched.problems, watched.changes) == ([], [], [])
 
 
 async def test_a_file_whose_name_is_not_utf_8_is_refused_as_any_other(tmp_path: Path) -> None:

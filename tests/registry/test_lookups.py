@@ -4,254 +4,153 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed, found
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
-from gatekeeper_py.registry.client import Reply, Turn
+from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
-from gatekeeper_py.registry.lookups import Lookups
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT
+from registry.lookingup import DOWN, FOUND, OTHER, World, until
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
-FOUND, OTHER = found("sha256:" + "a" * 64), found("sha256:" + "b" * 64)
+ELSEWHERE = Manifest("169.254.169.254", "latest/meta-data", "v1")
 
 
-class FakeClient:
-    """A client with the answers that a test sets. An ``asyncio.Event`` delays an answer until it is set."""
-
-    def __init__(self) -> None:
-        self.answers: dict[Manifest, Answer | Reply | asyncio.Event] = {}
-        self.reply = Reply(FOUND)
-        """The reply after the event of a manifest is set."""
-        self.sends: dict[Manifest, tuple[str, ...]] = {}
-        """The hosts that get the requests of a look-up; by default one request to the manifest's host."""
-        self.queried: list[Manifest] = []
-        self.cancelled: list[Manifest] = []
-
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
-        for host in self.sends.get(manifest, (manifest.host,)):
-            await turn(host)
-        self.queried.append(manifest)
-        answer = self.answers.get(manifest, MISSING)
-        if isinstance(answer, asyncio.Event):
-            try:
-                await answer.wait()
-            except asyncio.CancelledError:
-                self.cancelled.append(manifest)
-                raise
-            return self.reply
-        return answer if isinstance(answer, Reply) else Reply(answer)
+PAUSE = Reply(failed("slower"), pause=60.0)
 
 
-class World:
-    def __init__(self) -> None:
-        self.client = FakeClient()
-        self.counted: list[tuple[str, str]] = []
-        self.breakers: list[tuple[str, bool]] = []
-        self.over_shares: list[str] = []
-        self.skipped = 0.0
-        self.settings = {
-            "a.io": Registry(host="a.io", timeout=2.0),
-            "b.io": Registry(host="b.io", timeout=2.0),
-        }
-        self.lookups = Lookups(
-            self.client,
-            registry=lambda host: self.settings.get(host) or Registry(host=host),
-            observer=self,
-            clock=lambda: time.monotonic() + self.skipped,
-        )
-        self.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=())
-
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
-        assert seconds is None or seconds >= 0
-        assert bool(cause) == (result == "error")
-        self.counted.append((host, result))
-
-    def breaker(self, host: str, *, is_open: bool) -> None:
-        self.breakers.append((host, is_open))
-
-    def over_share(self, limit: str) -> None:
-        self.over_shares.append(limit)
-
-    async def resolve(self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "") -> Resolution:
-        lookup = Lookup(candidates)
-        return (await self.lookups.resolve([lookup], seconds, namespace))[lookup]
+def apps(number: int, name: str = "app") -> list[Manifest]:
+    return [Manifest("a.io", f"{name}-{each}", "v1") for each in range(number)]
 
 
 @pytest.fixture
 async def world() -> AsyncIterator[World]:
-    made = World()
+    made = World(Registry(host="a.io", timeout=2.0), Registry(host="b.io", timeout=2.0))
     yield made
     await made.lookups.close()
 
 
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is not an event
-            await asyncio.sleep(0)
+@pytest.mark.parametrize(
+    ("manifest", "first", "seconds", "second", "queries"),
+    [
+        pytest.param(A, FOUND, 59, FOUND, 1, id="found"),
+        pytest.param(A, FOUND, 60 + 599, FOUND, 2, id="stale"),
+        pytest.param(A, FOUND, 60 + 601, OTHER, 2, id="too-old"),
+        pytest.param(BY_DIGEST, FOUND, 3599, FOUND, 1, id="by-digest"),
+        pytest.param(BY_DIGEST, FOUND, 3601, FOUND, 2, id="by-digest-stale"),
+        pytest.param(A, MISSING, 9, MISSING, 1, id="missing"),
+        pytest.param(A, MISSING, 10, OTHER, 2, id="missing-is-never-stale"),
+        pytest.param(A, failed("x"), 0, OTHER, 2, id="errors-are-not-kept"),
+    ],
+)
+async def test_an_answer_is_used_for_its_time(
+    world: World, manifest: Manifest, first: Answer, seconds: float, second: Answer, queries: int
+) -> None:
+    assert world.cached(manifest) is None
+    world.client.answers[manifest] = first
+    assert (await world.resolve(manifest)).answer == first
+    world.skipped += seconds
+    world.client.answers[manifest] = OTHER
+    assert (await world.resolve(manifest)).answer == second
+    await until(lambda: len(world.client.queried) == queries)
+    await until(lambda: world.counted.timed == queries)
+    is_stale = second == FOUND and queries > 1
+    assert (("a.io", "stale") in world.counted.results) is is_stale
+    if is_stale:
+        assert (await world.resolve(manifest)).answer == OTHER, "it was renewed meanwhile"
 
 
-async def test_a_fact_is_queried_once(world: World) -> None:
-    world.client.answers[A] = FOUND
-    assert world.lookups.resolve_cached(Lookup((A,))) is None
-    for _ in range(3):
-        assert await world.resolve(A) == Resolution(FOUND, 0)
-    assert world.lookups.resolve_cached(Lookup((A,))) == Resolution(FOUND, 0)
-    assert world.client.queried == [A]
-    assert world.counted == [("a.io", "found")]
-
-
-async def test_a_thousand_reviews_make_one_request(world: World) -> None:
+async def test_a_hundred_reviews_make_one_request_and_further_ones_are_refused(world: World) -> None:
     gate = world.client.answers[A] = asyncio.Event()
     waiting = [asyncio.ensure_future(world.resolve(A)) for _ in range(module.MAX_WAITING)]
     await until(lambda: world.client.queried)
-    late = await world.resolve(A)
-    assert "reviews wait for registries" in late.answer.cause
+    assert (await world.resolve(A)).answer == failed("more than 100 reviews wait for registries")
     gate.set()
     assert all(resolution.answer == FOUND for resolution in await asyncio.gather(*waiting))
     assert world.client.queried == [A]
 
 
-async def test_a_stale_fact_answers_while_it_is_renewed(world: World) -> None:
-    world.client.answers[A] = FOUND
-    await world.resolve(A)
-    world.skipped += 61
-    world.client.answers[A] = OTHER
-    assert (await world.resolve(A)).answer == FOUND
-    assert ("a.io", "stale") in world.counted
-    await until(lambda: len(world.client.queried) == 2)
-    await until(lambda: world.counted.count(("a.io", "found")) == 2)
-    assert (await world.resolve(A)).answer == OTHER
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        pytest.param(MISSING, FOUND, Resolution(FOUND, 1), id="the-second-has-it"),
+        pytest.param(FOUND, OTHER, Resolution(FOUND, 0), id="the-first-wins"),
+        pytest.param(MISSING, MISSING, Resolution(MISSING), id="missing-everywhere"),
+        pytest.param(MISSING, failed("down"), Resolution(failed("down")), id="one-error"),
+        pytest.param(failed("down"), MISSING, Resolution(failed("down")), id="the-first-is-an-error"),
+        pytest.param(failed("one"), failed("two"), Resolution(failed("one")), id="the-first-error"),
+    ],
+)
+async def test_the_first_candidate_that_is_found_wins_and_only_missing_everywhere_is_missing(
+    world: World, first: Answer, second: Answer, expected: Resolution
+) -> None:
+    world.client.answers = {A: first, B: second}
+    assert await world.resolve(A, B) == expected
 
 
-async def test_a_stale_fact_ends_after_ten_minutes(world: World) -> None:
-    world.client.answers[A] = FOUND
-    await world.resolve(A)
-    world.skipped += 60 + 599
-    world.client.answers[A] = failed("down")
-    assert (await world.resolve(A)).answer == FOUND
-    world.skipped += 2
-    assert (await world.resolve(A)).answer == failed("down")
-
-
-async def test_by_digest_a_fact_is_fresh_for_an_hour(world: World) -> None:
-    world.client.answers[BY_DIGEST] = FOUND
-    await world.resolve(BY_DIGEST)
-    world.skipped += 3599
-    await world.resolve(BY_DIGEST)
-    assert world.client.queried == [BY_DIGEST]
-
-
-async def test_a_miss_is_used_for_its_time_and_never_stale(world: World) -> None:
-    await world.resolve(A)
-    assert await world.resolve(A) == Resolution(MISSING, -1)
-    assert world.client.queried == [A]
-    world.skipped += 10
-    world.client.answers[A] = FOUND
-    assert (await world.resolve(A)).answer == FOUND
-
-
-async def test_errors_are_not_kept(world: World) -> None:
-    world.client.answers[A] = failed("x")
-    assert (await world.resolve(A)).answer == failed("x")
-    world.client.answers[A] = FOUND
-    assert (await world.resolve(A)).answer == FOUND
-
-
-async def test_the_first_candidate_that_is_found_wins(world: World) -> None:
-    world.client.answers = {A: MISSING, B: FOUND}
-    assert await world.resolve(A, B) == Resolution(FOUND, 1)
-    world.client.answers = {A: FOUND, B: OTHER}
-    assert await world.resolve(B, A) == Resolution(FOUND, 0)  # the fact about B is still fresh
-
-
-async def test_a_slow_candidate_does_not_hold_up_the_next(world: World) -> None:
+async def test_a_slow_candidate_does_not_hold_up_the_next_and_can_still_win(world: World) -> None:
     gate = world.client.answers[A] = asyncio.Event()
     world.client.answers[B] = FOUND
     assert await world.resolve(A, B) == Resolution(FOUND, 1)
     gate.set()  # the request continues and fills the cache
-    await until(lambda: world.lookups.resolve_cached(Lookup((A,))) is not None)
-
-
-async def test_a_slow_candidate_can_still_win(world: World) -> None:
-    gate = world.client.answers[A] = asyncio.Event()
+    await until(lambda: world.cached(A) is not None)
+    world.use()
+    gate.clear()
+    world.client.answers[B] = MISSING
     task = asyncio.ensure_future(world.resolve(A, B))
-    await until(lambda: B in world.client.queried)
+    await until(lambda: world.client.queried.count(B) == 2)
     gate.set()
     assert await task == Resolution(FOUND, 0)
-
-
-@pytest.mark.parametrize(
-    ("first", "second", "expected"),
-    [
-        pytest.param(MISSING, MISSING, MISSING, id="missing-everywhere"),
-        pytest.param(MISSING, failed("down"), failed("down"), id="one-error"),
-        pytest.param(failed("down"), MISSING, failed("down"), id="the-first-is-an-error"),
-        pytest.param(failed("one"), failed("two"), failed("one"), id="the-first-error"),
-    ],
-)
-async def test_only_missing_everywhere_is_missing(
-    world: World, first: Answer, second: Answer, expected: Answer
-) -> None:
-    world.client.answers = {A: first, B: second}
-    assert await world.resolve(A, B) == Resolution(expected, -1)
 
 
 async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", timeout=0.3)
     world.client.answers = {A: asyncio.Event(), B: FOUND}
     start = time.monotonic()
-    answers = await world.lookups.resolve([Lookup((A,)), Lookup((B,))], 5.0)
-    assert answers[Lookup((A,))].answer == failed("no answer in 0.3 s")
-    assert answers[Lookup((B,))].answer == FOUND
+    assert await world.resolve_all([A, B]) == [failed("no answer in 0.3 s"), FOUND]
     assert time.monotonic() - start < 3
-
-
-async def test_the_reviews_budget_ends_the_waiting(world: World) -> None:
-    world.client.answers = {A: asyncio.Event()}
-    assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s")
+    assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s"), "the review's budget"
 
 
 async def test_a_host_outside_the_policy_is_never_queried(world: World) -> None:
-    other = Manifest("169.254.169.254", "latest/meta-data", "v1")
-    resolution = await world.resolve(other)
+    resolution = await world.resolve(ELSEWHERE)
     assert resolution.answer == failed("the policy does not name this registry")
-    assert world.client.queried == []
-
-
-async def test_the_breaker_answers_at_once(world: World) -> None:
-    world.client.answers[A] = Reply(failed("down"), trouble=True)
-    for _ in range(5):
-        await world.resolve(A)
-    assert world.breakers == [("a.io", True)]
-    assert world.lookups.open_breakers() == ("a.io",)
-    cached = world.lookups.resolve_cached(Lookup((A,)))
-    assert cached is not None
-    assert cached.answer.cause == "its last 5 requests failed"
-    assert len(world.client.queried) == 5
+    world.lookups.answered({Lookup((ELSEWHERE,)): resolution})
+    assert (world.client.queried, world.counted.results, world.log.lines) == ([], [], [])
 
 
 @pytest.mark.parametrize("changed", [["a.io"], None])
-async def test_an_open_breaker_is_reported_closed_when_its_hosts_settings_change(
+async def test_the_breaker_answers_at_once_until_its_hosts_settings_change(
     world: World, changed: list[str] | None
 ) -> None:
-    world.client.answers[A] = Reply(failed("down"), trouble=True)
+    world.client.answers[A] = DOWN
     for _ in range(5):
         await world.resolve(A)
-    world.lookups.configure(hosts=["a.io", "b.io"], changed=changed, pinned=())
-    assert world.breakers == [("a.io", True), ("a.io", False)]
+    assert world.counted.breakers == [("a.io", True)]
+    assert world.lookups.open_breakers() == ("a.io",)
+    assert world.cached(A) == Resolution(failed("its last 5 requests failed"), unanswered="a.io")
+    assert len(world.client.queried) == 5
+    world.use(changed=changed)
+    assert world.counted.breakers == [("a.io", True), ("a.io", False)]
     assert world.lookups.open_breakers() == ()
+    levels = [(level, event) for level, event, _ in world.log.lines]
+    assert levels == [
+        ("warning", "lookup_failed"),
+        ("warning", "lookup_breaker_opened"),
+        ("info", "lookup_breaker_closed"),
+    ]
 
 
 async def test_the_rate_applies_to_each_host(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", rate=1, timeout=0.1)
-    answers = [await world.resolve(Manifest("a.io", "app", f"v{n}")) for n in range(2)]
-    assert answers[1].answer.cause == "more than 1 requests a second"
+    answers = [(await world.resolve(each)).answer for each in apps(2)]
+    assert answers[1].cause == "more than 1 requests a second"
     assert (await world.resolve(B)).answer == MISSING
 
 
@@ -260,7 +159,7 @@ async def test_a_look_up_without_a_turn_at_a_token_server_does_not_count_for_its
 ) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 0.1)
     world.settings["b.io"] = Registry(host="b.io", rate=4)
-    world.client.answers[A] = Reply(failed("down"), trouble=True)
+    world.client.answers[A] = DOWN
     for _ in range(5):
         await world.resolve(A)
     world.skipped += 5
@@ -278,28 +177,29 @@ async def test_facts_of_a_changed_host_are_dropped_and_others_kept(world: World)
     world.client.answers = {A: FOUND, B: FOUND}
     await world.resolve(A)
     await world.resolve(B)
-    world.lookups.configure(hosts=["a.io", "b.io"], changed={"a.io"}, pinned=())
-    assert world.lookups.resolve_cached(Lookup((A,))) is None
-    assert world.lookups.resolve_cached(Lookup((B,))) is not None
-    world.lookups.configure(hosts=["a.io", "b.io"], changed=None, pinned=())
-    assert world.lookups.resolve_cached(Lookup((B,))) is None
+    world.use(changed=["a.io"])
+    assert world.cached(A) is None
+    assert world.cached(B) is not None
+    world.use(changed=None)
+    assert world.cached(B) is None
 
 
 async def test_an_answer_to_an_older_request_is_not_stored(world: World) -> None:
     gate = world.client.answers[A] = asyncio.Event()
     task = asyncio.ensure_future(world.resolve(A))
     await until(lambda: world.client.queried)
-    world.lookups.configure(hosts=["a.io"], changed=None, pinned=())
+    world.use()
     gate.set()
     assert (await task).answer == FOUND  # the review uses its own answer
-    assert world.lookups.resolve_cached(Lookup((A,))) is None
+    assert world.cached(A) is None
 
 
 async def test_manifests_in_rules_are_fetched_when_the_policy_loads(world: World) -> None:
     world.client.answers[A] = FOUND
     world.lookups.start()
-    world.lookups.configure(hosts=["a.io"], changed=(), pinned=[A, B])
-    await until(lambda: world.lookups.resolve_cached(Lookup((A,))) is not None)
+    del world.settings["b.io"]
+    world.use(A, B)
+    await until(lambda: world.cached(A) is not None)
     assert world.client.queried == [A]  # the new rules do not name b.io
 
 
@@ -311,7 +211,7 @@ async def test_facts_in_use_are_renewed_before_they_expire(
     await world.resolve(A)
     world.lookups.start()
     await until(lambda: len(world.client.queried) > 1)
-    assert ("a.io", "stale") not in world.counted
+    assert ("a.io", "stale") not in world.counted.results
 
 
 async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -319,7 +219,7 @@ async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytes
     monkeypatch.setattr(module, "RENEW_AT", 0.001)
     world.client.answers = {A: FOUND, B: FOUND}
     await world.resolve(A)
-    world.lookups.configure(hosts=["a.io", "b.io"], changed=(), pinned=[B])
+    world.use(B, changed=[])
     world.lookups.start()
     await until(lambda: world.client.queried.count(B) > 1)
     assert world.client.queried.count(A) == 1
@@ -332,7 +232,7 @@ async def test_a_stale_fact_is_not_queried_at_every_use_when_its_registry_refuse
     world.client.answers[A] = failed("refused")
     for failures in range(1, 4):
         assert world.lookups.is_found(A)
-        await until(lambda: world.counted.count(("a.io", "error")) == failures)  # noqa: B023 - awaited here
+        await until(lambda: world.counted.results.count(("a.io", "error")) == failures)  # noqa: B023 - awaited here
         for _ in range(5):
             assert world.lookups.is_found(A)
         await world.resolve(
@@ -342,7 +242,7 @@ async def test_a_stale_fact_is_not_queried_at_every_use_when_its_registry_refuse
         world.skipped += module.RETRY_SECONDS
     world.client.answers[A] = FOUND
     assert world.lookups.is_found(A)
-    await until(lambda: world.counted[-1] == ("a.io", "found"))
+    await until(lambda: world.counted.results[-1] == ("a.io", "found"))
 
 
 @pytest.mark.parametrize(
@@ -363,9 +263,9 @@ async def test_the_hot_path_and_reviews_read_the_same_facts(
     for seconds in (0.0, 0.5, 9.0):
         world.skipped += seconds
         assert world.lookups.is_found(A) is expected
-        cached = world.lookups.resolve_cached(Lookup((A,)))
+        cached = world.cached(A)
         assert (cached is not None and cached.answer.status == "found") is expected
-    world.lookups.configure(hosts=["a.io", "b.io"], changed=["a.io"], pinned=())
+    world.use(changed=["a.io"])
     assert not world.lookups.is_found(A)
 
 
@@ -383,55 +283,42 @@ async def test_facts_that_the_hot_path_uses_are_renewed(
     assert world.client.queried == [A]
     world.skipped += 1.5
     await until(lambda: len(world.client.queried) > 1)
-    assert ("a.io", "stale") not in world.counted
+    assert ("a.io", "stale") not in world.counted.results
 
 
 async def test_requests_waiting_for_a_failing_registry_are_never_sent(world: World) -> None:
     """The breaker also holds for requests that were admitted before it opened."""
-    sent = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT)]
-    waits = [Manifest("a.io", f"app-{MAX_CONCURRENT + number}", "v1") for number in range(30)]
+    sent, waits = apps(MAX_CONCURRENT), apps(30, "late")
     world.settings["a.io"] = Registry(host="a.io", rate=1000)
     gates = [asyncio.Event() for _ in sent]
     world.client.answers = dict(zip(sent, gates, strict=True))
-    world.client.reply = Reply(failed("down"), trouble=True)
-    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in sent + waits], 5.0))
+    world.client.reply = DOWN
+    task = asyncio.ensure_future(world.resolve_all(sent + waits))
     await until(lambda: len(world.client.queried) == len(sent))
     for gate in gates:
         gate.set()
-    answers = await task
+    causes = [answer.cause for answer in await task]
     assert world.client.queried == sent
-    assert {answers[Lookup((each,))].answer.cause for each in sent} == {"down"}
-    assert all(answers[Lookup((each,))].answer.cause.endswith("requests failed") for each in waits)
+    assert set(causes[: len(sent)]) == {"down"}
+    assert all(cause.endswith("requests failed") for cause in causes[len(sent) :])
 
 
-async def test_a_request_waiting_for_a_slow_registry_is_sent_when_another_ends(world: World) -> None:
-    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT + 1)]
-    world.settings["a.io"] = Registry(host="a.io", rate=1000)
-    gate = asyncio.Event()
-    world.client.answers = dict.fromkeys(manifests, gate)
-    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
-    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
-    world.client.answers[manifests[-1]] = FOUND
-    gate.set()
-    answers = await task
-    assert {resolution.answer for resolution in answers.values()} == {FOUND}
-
-
-async def test_a_request_that_waited_too_long_is_an_error(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("seconds", [0, 101], ids=["in-time", "too-late"])
+async def test_a_request_waiting_for_a_slow_registry_is_sent_when_another_ends_if_it_is_in_time(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 100.0)
-    manifests = [Manifest("a.io", f"app-{number}", "v1") for number in range(MAX_CONCURRENT + 1)]
+    *sent, waits = manifests = apps(MAX_CONCURRENT + 1)
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
-    gate = asyncio.Event()
-    world.client.answers = dict.fromkeys(manifests, gate)
-    task = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in manifests], 5.0))
-    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
-    world.skipped += 101
+    gate = world.client.other_answers = asyncio.Event()
+    task = asyncio.ensure_future(world.resolve_all(manifests))
+    await until(lambda: len(world.client.queried) == len(sent))
+    world.skipped += seconds
     gate.set()
     await task
-    await until(lambda: ("a.io", "error") in world.counted)
-    assert manifests[-1] not in world.client.queried
+    await until(lambda: len(world.counted.results) == len(manifests))
+    assert (waits in world.client.queried) is (not seconds)
+    assert (("a.io", "error") in world.counted.results) is bool(seconds)
 
 
 async def test_close_cancels_running_requests(world: World) -> None:
@@ -449,40 +336,34 @@ async def test_too_many_requests_under_way_are_an_error(
 ) -> None:
     monkeypatch.setattr(module, "MAX_REQUESTS", 1)
     gate = world.client.answers[A] = asyncio.Event()
-    task: Awaitable[Resolution] = asyncio.ensure_future(world.resolve(A))
+    task = asyncio.ensure_future(world.resolve(A))
     await until(lambda: world.client.queried)
     assert "requests under way" in (await world.resolve(B)).answer.cause
     gate.set()
     await task
 
 
-def apps(number: int, name: str = "app") -> list[Manifest]:
-    return [Manifest("a.io", f"{name}-{each}", "v1") for each in range(number)]
-
-
 async def test_a_namespace_that_uses_up_a_rate_delays_another_by_a_few_turns(world: World) -> None:
     world.settings["a.io"] = Registry(host="a.io", rate=20, timeout=2.0)
-    wanted, mine = apps(1000), apps(12, "mine")
-    world.client.answers = dict.fromkeys([*wanted, *mine], FOUND)
-    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    world.client.other_answers = FOUND
+    flood = asyncio.ensure_future(world.resolve_all(apps(1000), "greedy"))
     await until(lambda: len(world.client.queried) >= 20)
-    answers = await asyncio.gather(*(world.resolve(each, namespace="modest") for each in mine))
+    answers = await asyncio.gather(*(world.resolve(each, namespace="modest") for each in apps(12, "mine")))
     assert {resolution.answer for resolution in answers} == {FOUND}
-    found = [resolution.answer for resolution in (await flood).values()].count(FOUND)
-    assert found < 20 + 2 * 20
-    assert "rate" in world.over_shares
+    assert (await flood).count(FOUND) < 20 + 2 * 20
+    assert "rate" in world.counted.over_shares
 
 
 async def test_a_namespace_that_uses_up_the_connections_delays_another_by_one_request(
     world: World,
 ) -> None:
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
-    wanted, mine = apps(200), apps(1, "mine")
+    wanted, (mine,) = apps(200), apps(1, "mine")
     gates = {each: asyncio.Event() for each in wanted}
-    world.client.answers = {**gates, mine[0]: FOUND}
-    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    world.client.answers = {**gates, mine: FOUND}
+    flood = asyncio.ensure_future(world.resolve_all(wanted, "greedy"))
     await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
-    asking = asyncio.ensure_future(world.resolve(mine[0], namespace="modest"))
+    asking = asyncio.ensure_future(world.resolve(mine, namespace="modest"))
     for _ in range(10):
         await asyncio.sleep(0)
     for manifest in world.client.queried[:2]:
@@ -496,18 +377,15 @@ async def test_a_namespace_that_uses_up_the_requests_leaves_some_to_each_other(
 ) -> None:
     monkeypatch.setattr(module, "MAX_REQUESTS", 200)
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
-    gate = asyncio.Event()
-    wanted, mine = apps(200), apps(3, "mine")
-    world.client.answers = dict.fromkeys([*wanted, *mine], gate)
-    flood = asyncio.ensure_future(world.lookups.resolve([Lookup((each,)) for each in wanted], 5.0, "greedy"))
+    gate = world.client.other_answers = asyncio.Event()
+    flood = asyncio.ensure_future(world.resolve_all(apps(200), "greedy"))
     await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
-    lookups = [Lookup((each,)) for each in mine]
-    asking = asyncio.ensure_future(world.lookups.resolve(lookups, 5.0, "modest"))
-    await until(lambda: world.over_shares)
+    asking = asyncio.ensure_future(world.resolve_all(apps(3, "mine"), "modest"))
+    await until(lambda: world.counted.over_shares)
     gate.set()
-    causes = [resolution.answer.cause for resolution in (await asking).values()]
+    causes = [answer.cause for answer in await asking]
     assert causes.count("more than 200 requests under way") == 1
-    assert world.over_shares == ["requests"]
+    assert world.counted.over_shares == ["requests"]
     await flood
 
 
@@ -528,7 +406,7 @@ class TestWaitingReviews:
         gate.set()
         kept = await asyncio.gather(*waiting[:-25], *modest)
         assert {each.answer for each in kept} == {FOUND}
-        assert world.over_shares == ["waiting"] * 26
+        assert world.counted.over_shares == ["waiting"] * 26
 
     async def test_places_are_given_back(self, world: World) -> None:
         world.client.answers[A] = FOUND
@@ -547,4 +425,75 @@ class TestWaitingReviews:
         assert late.answer == failed("more than 100 reviews wait for registries")
         gate.set()
         assert {each.answer for each in await asyncio.gather(*waiting)} == {FOUND}
-        assert world.over_shares == []
+        assert world.counted.over_shares == []
+
+
+class TestCounting:
+    """Every error that decides a review is counted, and its cause is logged."""
+
+    @pytest.fixture
+    async def world(self) -> AsyncIterator[World]:
+        made = World(Registry(host="a.io", timeout=0.1, rate=1000), Registry(host="b.io", timeout=0.1))
+        made.client.other_answers = FOUND
+        yield made
+        await made.lookups.close()
+
+    @staticmethod
+    async def review(world: World, *manifests: Manifest) -> str:
+        """Answer a review as the webhook does, and return the cause of the first error."""
+        lookups = [Lookup((manifest,)) for manifest in manifests]
+        cached = {lookup: known for lookup in lookups if (known := world.lookups.resolve_cached(lookup))}
+        resolved = await world.lookups.resolve([each for each in lookups if each not in cached], 5.0)
+        used = {**cached, **resolved}
+        world.lookups.answered(used)
+        return next((each.answer.cause for each in used.values() if each.answer.cause), "")
+
+    @pytest.mark.parametrize(
+        ("answer", "most", "causes", "errors", "timed"),
+        [
+            pytest.param(FOUND, 100, [""] * 2, 0, 1, id="a-cached-answer-is-no-error"),
+            pytest.param(DOWN, 100, ["down"] * 5 + ["its last 5 requests failed"], 6, 5, id="a-breaker"),
+            pytest.param(
+                PAUSE, 100, ["slower", "it requested a pause of another 60 s"], 2, 1, id="a-pause"
+            ),
+            pytest.param(FOUND, 0, ["more than 0 reviews wait for registries"], 1, 0, id="too-many-wait"),
+            pytest.param(asyncio.Event(), 100, ["no answer in 0.1 s"], 1, 0, id="no-answer-yet"),
+        ],
+    )  # fmt: skip
+    async def test_an_error_is_counted_once_for_each_review_or_request(
+        self,
+        world: World,
+        monkeypatch: pytest.MonkeyPatch,
+        answer: Answer | Reply | asyncio.Event,
+        most: int,
+        causes: list[str],
+        errors: int,
+        timed: int,
+    ) -> None:
+        monkeypatch.setattr(module, "MAX_WAITING", most)
+        world.client.answers[A] = answer
+        assert [await self.review(world, A) for _ in causes] == causes
+        assert Counter(world.counted.results)["a.io", "error"] == errors
+        assert world.counted.timed == timed
+        lines = world.log.named("lookup_failed")
+        assert lines == ([{"host": "a.io", "cause": causes[0], "suppressed": 0}] if errors else [])
+
+    async def test_reviews_that_share_a_request_count_it_once(self, world: World) -> None:
+        world.client.answers[A] = DOWN
+        await asyncio.gather(*(self.review(world, A) for _ in range(3)))
+        assert world.counted.results == [("a.io", "error")]
+
+    async def test_one_line_in_ten_seconds_for_each_registry(self, world: World) -> None:
+        def fail(manifest: Manifest, cause: str) -> None:
+            world.lookups.answered({Lookup((manifest,)): Resolution(failed(cause), unanswered=manifest.host)})
+
+        for _ in range(20):
+            fail(A, "down")
+        fail(B, "down")
+        world.skipped += 10
+        fail(A, "certificate: expired")
+        assert world.log.named("lookup_failed") == [
+            {"host": "a.io", "cause": "down", "suppressed": 0},
+            {"host": "b.io", "cause": "down", "suppressed": 0},
+            {"host": "a.io", "cause": "certificate: expired", "suppressed": 19},
+        ]

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
 import pytest
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, failed, found
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, Resolution, failed
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import refresh as module
-from gatekeeper_py.registry.client import Reply, Turn
-from gatekeeper_py.registry.lookups import Lookups
+from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.refresh import MAX_IN_ALL, MAX_OF_HOST, Refresh
+from registry.lookingup import DOWN, FOUND, started, until
 
 HOST = "r.io"
 A = Manifest(HOST, "app", "v1")
-FOUND = found("sha256:" + "a" * 64)
-DOWN = Reply(failed("down"), trouble=True)
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110 - the condition is not an event
-            await asyncio.sleep(0.001)
 
 
 class Fetches:
@@ -177,74 +167,15 @@ async def test_a_blocked_registry_is_tried_again(fetches: Fetches) -> None:
     await until(lambda: fetches.started == [A])
 
 
-class World:
-    """Look-ups in registries that answer as ``reply`` says."""
-
-    def __init__(self, settings: Registry, clock: Callable[[], float]) -> None:
-        self.reply = Reply(FOUND)
-        self.gate: asyncio.Event | None = None
-        """The answers wait until this event is set."""
-        self.queried: list[Manifest] = []
-        self.under_way = 0
-        self.most_under_way = 0
-        self.counted: Counter[str] = Counter()
-        self.skipped = 0.0
-        self.lookups = Lookups(
-            self,
-            registry=lambda _host: settings,
-            observer=self,
-            clock=lambda: clock() + self.skipped,
-        )
-
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
-        await turn(manifest.host)
-        self.queried.append(manifest)
-        self.under_way += 1
-        self.most_under_way = max(self.most_under_way, self.under_way)
-        try:
-            if self.gate is not None:
-                await self.gate.wait()
-        finally:
-            self.under_way -= 1
-        return self.reply
-
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None:
-        assert host == HOST
-        assert bool(cause) == (result == "error")
-        assert (seconds is None) == (result == "stale")
-        self.counted[result] += 1
-
-    def breaker(self, host: str, *, is_open: bool) -> None: ...
-
-    def over_share(self, limit: str) -> None: ...
-
-    def name(self, *manifests: Manifest) -> None:
-        self.lookups.configure(hosts=[HOST], changed=None, pinned=manifests)
-
-    def is_fresh(self, manifest: Manifest) -> bool:
-        resolution = self.lookups.resolve_cached(Lookup((manifest,)))
-        return resolution is not None and resolution.answer.status == "found"
-
-
-@asynccontextmanager
-async def started(settings: Registry, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[World]:
-    world = World(settings, clock)
-    world.lookups.start()
-    try:
-        yield world
-    finally:
-        await world.lookups.close()
-
-
 async def test_all_manifests_in_rules_are_fetched_even_at_a_low_rate() -> None:
     """The rules name more manifests than the rate allows within the timeout of the registry."""
     named = manifests(150)
     async with started(Registry(host=HOST, rate=100, timeout=0.1)) as world:
-        world.name(*named)
-        await until(lambda: len(world.queried) == len(named))
-        await until(lambda: world.counted.total() == len(named))
-        assert world.counted == {"found": len(named)}
-        assert world.most_under_way <= MAX_OF_HOST
+        world.use(*named)
+        await until(lambda: len(world.client.queried) == len(named))
+        await until(lambda: world.counted.timed == len(named))
+        assert world.counted.results == [(HOST, "found")] * len(named)
+        assert world.client.most_under_way <= MAX_OF_HOST
 
 
 def stopped_clock() -> float:
@@ -255,23 +186,21 @@ def stopped_clock() -> float:
 async def test_a_review_does_not_wait_for_background_look_ups() -> None:
     named, new = manifests(150), [Manifest(HOST, "new", f"v{number}") for number in range(50)]
     async with started(Registry(host=HOST, rate=100), stopped_clock) as world:
-        world.name(*named)
-        await until(lambda: len(world.queried) == 50)
+        world.use(*named)
+        await until(lambda: len(world.client.queried) == 50)
         for manifest in new:
-            lookup = Lookup((manifest,))
-            assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.queried == [*named[:50], *new]
+            assert (await world.resolve(manifest)).answer == FOUND
+        assert world.client.queried == [*named[:50], *new]
 
 
 async def test_a_review_makes_the_background_look_up_that_it_needs_urgent() -> None:
     named = manifests(6)
     async with started(Registry(host=HOST, rate=10, timeout=5), stopped_clock) as world:
-        world.name(*named)
-        await until(lambda: len(world.queried) == 5)
+        world.use(*named)
+        await until(lambda: len(world.client.queried) == 5)
         await settled()
-        lookup = Lookup((named[5],))
-        assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.queried == named
+        assert (await world.resolve(named[5])).answer == FOUND
+        assert world.client.queried == named
 
 
 async def test_manifests_in_rules_are_fetched_once_their_registry_works_again(
@@ -279,76 +208,75 @@ async def test_manifests_in_rules_are_fetched_once_their_registry_works_again(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.01)
     async with started(Registry(host=HOST)) as world:
-        world.reply = DOWN
-        world.name(A)
-        await until(lambda: len(world.queried) == 3)
-        world.reply = Reply(FOUND)
-        await until(lambda: world.is_fresh(A))
+        world.client.other_answers = DOWN
+        world.use(A)
+        await until(lambda: len(world.client.queried) == 3)
+        world.client.other_answers = FOUND
+        await until(lambda: world.cached(A) == Resolution(FOUND, 0))
 
 
 @pytest.mark.parametrize("is_named", [True, False], ids=["named-in-a-rule", "used-by-reviews"])
 async def test_a_failed_renewal_is_tried_again(monkeypatch: pytest.MonkeyPatch, *, is_named: bool) -> None:
     monkeypatch.setattr(module, "FIRST_RETRY_SECONDS", 0.01)
     async with started(Registry(host=HOST, ttl_found=600)) as world:
-        world.name(*([A] if is_named else []))
-        await world.lookups.resolve([Lookup((A,))], 5.0)
-        world.reply = Reply(failed("forbidden"))
+        world.use(*([A] if is_named else []))
+        await world.resolve(A)
+        world.client.other_answers = Reply(failed("forbidden"))
         world.skipped += 490
-        await until(lambda: world.counted["error"] >= 2)
-        world.reply = Reply(FOUND)
-        await until(lambda: world.counted["found"] == 2)
-        assert world.counted["stale"] == 0
+        await until(lambda: world.counted.results.count((HOST, "error")) >= 2)
+        world.client.other_answers = FOUND
+        await until(lambda: world.counted.results.count((HOST, "found")) == 2)
+        assert (HOST, "stale") not in world.counted.results
 
 
 async def test_a_renewal_that_is_due_during_a_pause_starts_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LONGEST_SLEEP_SECONDS", 0.001)  # the clock moves without a timer
     async with started(Registry(host=HOST, ttl_found=600)) as world:
-        world.name(A)
-        await until(lambda: world.is_fresh(A))
+        world.use(A)
+        await until(lambda: world.cached(A) == Resolution(FOUND, 0))
         world.skipped += 470
-        world.reply = Reply(failed("too many requests"), pause=120.0)
-        await world.lookups.resolve([Lookup((Manifest(HOST, "other", "v1"),))], 5.0)
-        world.reply = Reply(FOUND)
-        before = len(world.queried)
+        world.client.other_answers = Reply(failed("too many requests"), pause=120.0)
+        await world.resolve(Manifest(HOST, "other", "v1"))
+        world.client.other_answers = FOUND
+        before = len(world.client.queried)
         world.skipped += 11  # it is due
         await asyncio.sleep(0.05)
-        assert len(world.queried) == before
+        assert len(world.client.queried) == before
         world.skipped += 110
-        await until(lambda: world.counted["found"] == 2)
-        assert world.queried[before:] == [A]
-        assert world.counted["stale"] == 0
+        await until(lambda: world.counted.results.count((HOST, "found")) == 2)
+        assert world.client.queried[before:] == [A]
+        assert (HOST, "stale") not in world.counted.results
 
 
 async def test_a_review_that_needs_a_cancelled_look_up_makes_another() -> None:
     async with started(Registry(host=HOST, timeout=5)) as world:
-        world.gate = asyncio.Event()
-        world.name(A)
-        await until(lambda: world.under_way == 1)
+        gate = world.client.other_answers = asyncio.Event()
+        world.use(A)
+        await until(lambda: world.client.under_way == 1)
         world.lookups.stop_refreshing()
-        world.gate.set()
-        lookup = Lookup((A,))
-        assert (await world.lookups.resolve([lookup], 5.0))[lookup].answer == FOUND
-        assert world.queried == [A, A]
+        gate.set()
+        assert (await world.resolve(A)).answer == FOUND
+        assert world.client.queried == [A, A]
 
 
 async def test_look_ups_of_waiting_reviews_continue_after_refreshing_has_stopped() -> None:
     named = manifests(3)
     new = Manifest(HOST, "new", "v1")
     async with started(Registry(host=HOST, ttl_found=600, timeout=5)) as world:
-        world.name()
-        await world.lookups.resolve([Lookup((A,))], 5.0)
-        world.gate = asyncio.Event()
-        world.lookups.configure(hosts=[HOST], changed=(), pinned=named)
-        await until(lambda: world.under_way == 3)
-        resolving = asyncio.create_task(world.lookups.resolve([Lookup((new,)), Lookup((named[0],))], 5.0))
-        await until(lambda: world.under_way == 4)
+        world.use()
+        await world.resolve(A)
+        gate = world.client.other_answers = asyncio.Event()
+        world.use(*named, changed=[])
+        await until(lambda: world.client.under_way == 3)
+        resolving = asyncio.create_task(world.resolve_all([new, named[0]]))
+        await until(lambda: world.client.under_way == 4)
         world.lookups.stop_refreshing()
-        await until(lambda: world.under_way == 2)
-        world.gate.set()
-        assert {resolution.answer for resolution in (await resolving).values()} == {FOUND}
-        before = len(world.queried)
+        await until(lambda: world.client.under_way == 2)
+        gate.set()
+        assert await resolving == [FOUND] * 2
+        before = len(world.client.queried)
         world.skipped += 601
-        assert world.is_fresh(A), "an earlier result is still used, but not renewed"
-        world.name(*named)
+        assert world.cached(A) == Resolution(FOUND, 0), "an earlier result is still used, but not renewed"
+        world.use(*named)
         await settled()
-        assert len(world.queried) == before
+        assert len(world.client.queried) == before

@@ -20,9 +20,9 @@ from gatekeeper_py.core.images.manifest import Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import remote
 from gatekeeper_py.registry.client import Reply
-from gatekeeper_py.registry.messages import MAX_BYTES, Answered, Event, Pong, TurnWanted, encode
+from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
 from gatekeeper_py.registry.remote import LEFT_OUT_SECONDS, SUSPECT_SECONDS, RemoteClient, Suspects
-from recording import RecordingLog
+from recording import Counted, RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, scripted
 from registry.scripted import found as found_answer
 from wire import eventually
@@ -71,9 +71,9 @@ INSISTENT = """
 from gatekeeper_py.children import frames, program
 from gatekeeper_py.registry.messages import *
 
-pipes = program.begin(longest=MAX_BYTES, niceness=0)
+pipes = program.begin(longest=MAX_EVENT_BYTES, niceness=0)
 while True:
-    match parse_order(frames.read(pipes.messages, MAX_BYTES)):
+    match parse_order(frames.read(pipes.messages, MAX_ORDER_BYTES)):
         case Ping():
             pipes.send(encode(Pong()))
         case Stop(number):
@@ -87,6 +87,10 @@ def program(code: str) -> tuple[str, ...]:
     return (sys.executable, "-c", code, str(os.getpid()))
 
 
+def framed(event: Event) -> bytes:
+    return frame(encode(event), MAX_EVENT_BYTES)
+
+
 def children() -> str:
     return Path(f"/proc/self/task/{os.getpid()}/children").read_text()
 
@@ -95,15 +99,14 @@ class World:
     """A client with its observer. ``skipped`` moves its clock."""
 
     def __init__(self, code: str = "", directory: Path | None = None) -> None:
-        self.log = RecordingLog()
-        self.deaths: list[Cause] = []
+        self.log, self.counted = RecordingLog(), Counted()
         self.turns: list[str] = []
         self.refused: dict[str, str] = {}
         self.now = 0.0
         self.client = RemoteClient(
             directory,
             log=self.log,
-            observer=self,
+            observer=self.counted,
             clock=lambda: self.now,
             on_refused_realm=self.refused.__setitem__,
             program=program(code) if code else None,
@@ -113,12 +116,6 @@ class World:
     def use(self, *hosts: str, **settings: Any) -> None:
         registries = {host: Registry(host=host, plain_http=True, **settings) for host in hosts}
         self.client.use_policy(registries, looks_up=bool(hosts))
-
-    def child_runs(self, child: str, *, runs: bool) -> None:
-        assert child == "registry"
-
-    def child_died(self, child: str, cause: Cause) -> None:
-        self.deaths.append(cause)
 
     async def turn(self, host: str) -> None:
         self.turns.append(host)
@@ -169,7 +166,7 @@ class TestStart:
         assert world.client.pid is not None
         world.use()
         await eventually(lambda: world.client.pid is None)
-        assert (world.deaths, world.log.lines) == ([], [])
+        assert (world.counted.deaths, world.log.lines) == ([], [])
 
     async def test_look_ups_under_way_end_before_the_process(self, make: Make, registry: Scripted) -> None:
         arrived, answer = asyncio.Event(), asyncio.Event()
@@ -227,7 +224,7 @@ class TestMessages:
         with pytest.raises(LookupError):
             await world.client.query(Manifest(registry.host, "team/app", "v1"), turn)
         assert registry.request_lines == ["HEAD /v2/team/app/manifests/v1"]
-        assert world.deaths == []
+        assert world.counted.deaths == []
 
     async def test_a_refused_token_realm_is_reported(self, make: Make, registry: Scripted) -> None:
         registry.on("HEAD /v2/team/app/manifests/v1", challenge('Bearer realm="https://evil.example/"'))
@@ -245,17 +242,17 @@ class TestMessages:
         "sent",
         [
             pytest.param(b"\0\1\0\1", id="a-frame-over-64-KiB"),
-            pytest.param(frame(b"\xc1", MAX_BYTES), id="not-msgpack"),
-            pytest.param(frame(encode(Pong()), MAX_BYTES) * 2, id="two-pongs"),
-            pytest.param(frame(encode(Answered(5, Reply(found(DIGEST)), "")), MAX_BYTES), id="nobody-asked"),
-            pytest.param(frame(encode(TurnWanted(5, "r.io")), MAX_BYTES), id="a-turn-for-nobody"),
+            pytest.param(frame(b"\xc1", MAX_EVENT_BYTES), id="not-msgpack"),
+            pytest.param(framed(Pong()) * 2, id="two-pongs"),
+            pytest.param(framed(Answered(5, Reply(found(DIGEST)), "")), id="nobody-asked"),
+            pytest.param(framed(TurnWanted(5, "r.io")), id="a-turn-for-nobody"),
         ],
     )
     async def test_a_process_that_breaks_the_rules_is_killed(self, make: Make, sent: bytes) -> None:
         world = make(f"import os, time; os.read(0, 1); os.write(1, {sent!r}); time.sleep(600)")
         world.use("r.io")
-        await eventually(lambda: bool(world.deaths))
-        assert world.deaths[0] == "bug"
+        await eventually(lambda: bool(world.counted.deaths))
+        assert world.counted.deaths[0] == "bug"
 
     @pytest.mark.parametrize(
         ("reply", "reference"),
@@ -274,8 +271,8 @@ class TestMessages:
 
     async def test_a_turn_for_a_host_that_the_policy_does_not_name_ends_the_look_up(self, make: Make) -> None:
         event: Event = TurnWanted(1, "evil.example")
-        code = f"import os, time; os.write(1, {frame(encode(Pong()), MAX_BYTES)!r}); time.sleep(1);"
-        world = make(f"{code} os.write(1, {frame(encode(event), MAX_BYTES)!r}); time.sleep(600)")
+        code = f"import os, time; os.write(1, {framed(Pong())!r}); time.sleep(1);"
+        world = make(f"{code} os.write(1, {framed(event)!r}); time.sleep(600)")
         world.use("r.io")
         reply = await world.query("r.io")
         assert reply.answer == failed("the policy does not name the host of the next request")
@@ -287,7 +284,7 @@ class TestMessages:
         waiting = asyncio.create_task(world.query("r.io"))
         await eventually(lambda: len(world.client._running) == 1)
         waiting.cancel()
-        await eventually(lambda: world.deaths == ["bug"])
+        await eventually(lambda: world.counted.deaths == ["bug"])
         assert world.turns == ["r.io"]
 
 
@@ -305,7 +302,7 @@ class TestDeaths:
         for reply in await asyncio.gather(*waiting):
             assert reply == Reply(failed("the registry process was ended by SIGKILL"))
         assert (await world.queried(registry.host)).answer == found(DIGEST)
-        assert world.deaths == ["died"]
+        assert world.counted.deaths == ["died"]
         (line,) = world.log.named("child_failed")
         assert (line["child"], line["pid"], line["cause"]) == ("registry", pid, "died")
 
@@ -325,7 +322,7 @@ class TestDeaths:
         world.use(registry.host)
         reply = await world.query(registry.host, repository)
         assert reply.answer.cause == f"the registry process {reason}"
-        assert world.deaths == [cause]
+        assert world.counted.deaths == [cause]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
 
     async def test_an_exception_in_a_look_up_costs_only_this_look_up(
@@ -337,7 +334,7 @@ class TestDeaths:
         reply = await world.query(registry.host, "error")
         assert reply == Reply(failed("internal error: LookupError"), trouble=True)
         assert (await world.query(registry.host)).answer == found(DIGEST)
-        assert (world.deaths, waiting.done()) == ([], False)
+        assert (world.counted.deaths, waiting.done()) == ([], False)
         waiting.cancel()
 
     async def test_a_stopped_process_is_killed(self, make: Make, registry: Scripted) -> None:
@@ -348,7 +345,7 @@ class TestDeaths:
         assert pid is not None
         os.kill(pid, signal.SIGSTOP)
         assert (await world.query(registry.host)).answer.status == "error"
-        assert world.deaths == ["time"]
+        assert world.counted.deaths == ["time"]
         assert (await world.queried(registry.host)).answer == found(DIGEST)
 
     async def test_a_registry_that_killed_the_process_twice_is_left_out(
@@ -363,10 +360,10 @@ class TestDeaths:
             f"it ended the registry process 2 times; left out for another {LEFT_OUT_SECONDS:.0f} s"
         )
         assert (await world.queried(registry.host)).answer == found(DIGEST)
-        assert len(world.deaths) == 2
+        assert len(world.counted.deaths) == 2
         world.now += LEFT_OUT_SECONDS
         await world.queried("killer.io", "die")
-        assert len(world.deaths) == 3
+        assert len(world.counted.deaths) == 3
 
     async def test_only_the_registry_that_kills_the_process_is_left_out(
         self, make: Make, registry: Scripted

@@ -13,30 +13,20 @@ import pytest
 import trustme
 from aiohttp import web
 
-from gatekeeper_py.children.process import Unobserved
+from builders import policy
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
-from recording import RecordingLog
+from recording import Counted, RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
 
 V1 = "/v2/team/app/manifests/v1"
 
 
-class Silent:
-    """An observer that records nothing."""
-
-    def lookup(self, host: str, result: str, seconds: float | None, cause: str = "") -> None: ...
-
-    def breaker(self, host: str, *, is_open: bool) -> None: ...
-
-    def over_share(self, limit: str) -> None: ...
-
-
 @pytest.fixture
 async def service(tmp_path: Path) -> AsyncIterator[RegistryService]:
-    made = RegistryService(Silent(), tmp_path, log=RecordingLog(), children=Unobserved())
+    made = RegistryService(Counted(), tmp_path, log=RecordingLog())
     yield made
     await made.close()
 
@@ -61,6 +51,12 @@ def write(folder: Path, ca: trustme.CA, host: str, user: str) -> None:
     )
 
 
+def looked_up(registry: Scripted, settings: str) -> CompiledPolicy:
+    """Return a policy that looks images up in a registry with these settings."""
+    rule = f'[{{image: "{registry.host}/**", verify: true}}]'
+    return policy(f'registries: [{{host: "{registry.host}", {settings}}}]\n', allow=rule)
+
+
 @pytest.mark.parametrize("new_ca", [False, True], ids=["new-credentials", "new-ca"])
 async def test_a_running_request_survives_new_files(
     service: RegistryService,
@@ -80,20 +76,19 @@ async def test_a_running_request_survives_new_files(
 
     registry.on(f"HEAD {V1}", slow)
     write(tmp_path, ca, registry.host, "alice")
-    settings = Registry(host=registry.host, ca="ca.crt", timeout=5)
-    service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+    service.use_policy(looked_up(registry, "ca: ca.crt, timeout: 5s"))
     lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
-    waiting = asyncio.create_task(service.resolve([lookup], 5))
+    waiting = asyncio.create_task(service.lookups.resolve([lookup], 5))
     await arrived.wait()
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     service.use_files()
     answer.set()
     assert (await waiting)[lookup].answer == ("found", DIGEST, "")
     # The answer was obtained with the old files, so later reviews must not use it.
-    assert service.resolve_cached(lookup) is None
+    assert service.lookups.resolve_cached(lookup) is None
     if not new_ca:
         before = len(registry.requests)
-        assert (await service.resolve([lookup], 5))[lookup].answer.status == "found"
+        assert (await service.lookups.resolve([lookup], 5))[lookup].answer.status == "found"
         new = read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
         assert [sent for _, _, sent in registry.requests[before:]] == ["", new]
 
@@ -101,15 +96,14 @@ async def test_a_running_request_survives_new_files(
 async def test_new_credentials_are_used_for_the_next_request(
     service: RegistryService, registry: Scripted, ca: trustme.CA, tmp_path: Path
 ) -> None:
-    settings = Registry(host=registry.host, ca="ca.crt", timeout=5)
-    service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+    service.use_policy(looked_up(registry, "ca: ca.crt, timeout: 5s"))
     lookup = Lookup((Manifest(registry.host, "team/app", "v1"),))
     used: list[str] = []
     for user in ("alice", "bob"):
         registry.on(f"HEAD {V1}", challenge('Basic realm="r"'), found())
         write(tmp_path, ca, registry.host, user)
         service.use_files()
-        resolution: Resolution = (await service.resolve([lookup], 5))[lookup]
+        resolution: Resolution = (await service.lookups.resolve([lookup], 5))[lookup]
         assert resolution.answer.status == "found"
         used.append(registry.requests[-1][2])
         assert used[-1] == read_files(tmp_path).keyring.find(f"{registry.host}/team/app")[0].basic
@@ -127,15 +121,14 @@ async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryServi
             known = "Authorization" in request.headers
             return web.Response(status=404) if known else challenge('Basic realm="r"')
 
-        settings = Registry(host=registry.host, plain_http=True, rate=rate, timeout=3)
         config = json.dumps({"auths": {registry.host: {"username": "u", "password": "p"}}})
         (tmp_path / "config.json").write_text(config)
-        service.use_policy(registries={registry.host: settings}, hosts=[registry.host], pinned=())
+        service.use_policy(looked_up(registry, f"plainHTTP: true, rate: {rate}, timeout: 3s"))
         await service.started()
         lookups = [Lookup((Manifest(registry.host, f"app-{number}", "v1"),)) for number in range(5)]
         for lookup in lookups:
             registry.on(f"HEAD /v2/{lookup.candidates[0].repository}/manifests/v1", answer)
-        answers = await service.resolve(lookups, 5.0)
+        answers = await service.lookups.resolve(lookups, 5.0)
     assert {resolution.answer.status for resolution in answers.values()} == {"missing"}
     assert len(times) == 3 * len(lookups)
     beyond_the_burst = len(times) - rate

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import http_parser
 
 from gatekeeper_py.serving import aiohttp_internals
-from gatekeeper_py.serving.aiohttp_internals import Parser, check
+from gatekeeper_py.serving.aiohttp_internals import RequestParser, check
 
 
 async def test_the_installed_aiohttp_can_be_used() -> None:
@@ -92,11 +92,11 @@ HEAD = b"POST /path HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
     ],
 )
 async def test_data_that_is_not_exactly_one_simple_request_takes_the_slow_path(data: bytes) -> None:
-    assert Parser(asyncio.get_running_loop()).begin(data) is None
+    assert RequestParser(asyncio.get_running_loop()).begin(data) is None
 
 
 async def test_one_simple_request_is_parsed() -> None:
-    parser = Parser(asyncio.get_running_loop())
+    parser = RequestParser(asyncio.get_running_loop())
     for body in (b"body", b"bo", b""):
         parsed = parser.begin(HEAD + body)
         assert parsed is not None

@@ -13,6 +13,7 @@ from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
+from gatekeeper_py.runtime.slices import Steps
 from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.body import (
     KEY_WEIGHT,
@@ -47,7 +48,15 @@ async def read(
     content: bytes, memory: BodyMemory, use: Callable[[Any], Any], decode: Callable[[bytes], Any] = parse_json
 ) -> Any:
     whole = await read_body(posted(content), max_bytes=2**22, seconds=10, memory=memory)
-    return await with_document(whole, memory, decode=decode, use=use)
+    return await with_document(whole, memory, decode=decode, use=in_one_step(use))
+
+
+def in_one_step(use: Callable[[Any], Any]) -> Callable[[Any], Steps[Any]]:
+    def steps(document: Any) -> Steps[Any]:
+        yield from ()
+        return use(document)
+
+    return steps
 
 
 class TestTurns:
@@ -209,7 +218,7 @@ class TestWeight:
             decoded.append(True)
             return parse_json(body)
 
-        await with_document(body, BodyMemory(2**26), decode=decode, use=len)
+        await with_document(body, BodyMemory(2**26), decode=decode, use=in_one_step(len))
         assert bool(decoded) is typed
 
 

@@ -3,63 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 import ssl
 from typing import Any
 
 import pytest
 
-from builders import pod, review
 from contract import check_response
 from gatekeeper_py.serving.listener import SPARE_RATIO
-from served import Start
+from served import ASKED, CONTENT, GOOD, Start
 from wire import Connection, eventually, request
 
-GOOD = review(pod("registry.corp.io/web:1"))
-CONTENT = json.dumps(GOOD).encode()
 
-
-async def test_a_new_connection_replaces_one_that_never_carried_a_review(start: Start) -> None:
-    served = start(max_connections=3)
-    async with served.connected() as used, served.connected() as unused, served.connected() as other:
-        for connection in (used, other):
-            assert (await connection.ask(request(CONTENT))).status == 200
-        async with served.connected() as newcomer:
-            assert (await newcomer.ask(request(CONTENT))).status == 200
-            assert await unused.ended()
-            for connection in (used, other):
-                answer = await connection.ask(request(CONTENT))
-                assert check_response(answer.body, GOOD, "validate").allowed
-            assert served.listener.connections == 3
-    assert served.evicted == ["unused"]
-    await eventually(lambda: served.listener.connections == 0)
-
-
-async def test_a_new_connection_replaces_the_one_that_has_been_idle_for_longest(start: Start) -> None:
+@pytest.mark.parametrize(
+    ("asked", "evicted", "why"),
+    [
+        pytest.param([0, 2], 1, "unused", id="one-that-never-carried-a-review"),
+        pytest.param([0, 1, 2, 0], 1, "idle", id="the-one-that-has-been-idle-for-longest"),
+        # A stranger behind the same address sends one review on each connection; an API server sends many.
+        pytest.param([0, 0, 1, 2, 2], 1, "idle", id="the-one-with-the-fewest-reviews"),
+    ],
+)
+async def test_a_new_connection_replaces_the_least_valuable_one(
+    start: Start, asked: list[int], evicted: int, why: str
+) -> None:
     served = start(max_connections=3)
     async with served.connected() as first, served.connected() as second, served.connected() as third:
-        for connection in (first, second, third, first):
-            assert (await connection.ask(request(CONTENT))).status == 200
+        connections = [first, second, third]
+        for number in asked:
+            assert (await connections[number].ask(ASKED)).status == 200
         async with served.connected() as newcomer:
-            assert (await newcomer.ask(request(CONTENT))).status == 200
-        assert await second.ended()
-        for connection in (first, third):
-            assert (await connection.ask(request(CONTENT))).status == 200
-    assert served.evicted == ["idle"]
-
-
-async def test_the_idle_connection_with_the_fewest_reviews_is_evicted(start: Start) -> None:
-    """A stranger behind the same address sends one review on each connection; an API server sends many."""
-    served = start(max_connections=2)
-    async with served.connected() as used, served.connected() as stranger:
-        for connection in (used, used, stranger):
-            assert (await connection.ask(request(CONTENT))).status == 200
-        async with served.connected() as newcomer:
-            assert (await newcomer.ask(request(CONTENT))).status == 200
-        assert await stranger.ended()
-        assert (await used.ask(request(CONTENT))).status == 200
-    assert served.evicted == ["idle"]
+            assert (await newcomer.ask(ASKED)).status == 200
+            assert await connections.pop(evicted).ended()
+            for connection in connections:
+                assert check_response((await connection.ask(ASKED)).body, GOOD, "validate").allowed
+            assert served.listener.connections == 3
+    assert served.evicted == [why]
+    await eventually(lambda: served.listener.connections == 0)
 
 
 async def test_a_client_that_pauses_is_not_evicted_for_strangers_who_never_pause(start: Start) -> None:
@@ -67,12 +47,12 @@ async def test_a_client_that_pauses_is_not_evicted_for_strangers_who_never_pause
     served = start(max_connections=2)
     async with served.connected() as client, served.connected() as stranger:
         for connection in (stranger, *[client] * (SPARE_RATIO + 1)):
-            assert (await connection.ask(request(CONTENT))).status == 200
+            assert (await connection.ask(ASKED)).status == 200
         with socket.create_connection(("127.0.0.1", served.address.port)):
-            stranger.writer.write(request(CONTENT))
+            stranger.writer.write(ASKED)
             served.listener._accept()
             assert await stranger.ended()
-            assert (await client.ask(request(CONTENT))).status == 200
+            assert (await client.ask(ASKED)).status == 200
     assert served.evicted == ["idle"]
 
 
@@ -80,10 +60,10 @@ async def test_the_most_recent_connection_is_evicted_while_reviews_arrive_on_all
     served = start(max_connections=2)
     async with served.connected() as first, served.connected() as second:
         for connection in (first, second):
-            assert (await connection.ask(request(CONTENT))).status == 200
+            assert (await connection.ask(ASKED)).status == 200
         with socket.create_connection(("127.0.0.1", served.address.port)):
             for connection in (first, second):
-                connection.writer.write(request(CONTENT))
+                connection.writer.write(ASKED)
             served.listener._accept()
             assert (await first.receive()).status == 200
             assert await second.ended()
@@ -95,12 +75,12 @@ async def test_a_connection_with_an_arriving_review_is_not_evicted(start: Start)
     served = start(max_connections=2)
     async with served.connected() as first, served.connected() as second:
         for connection in (first, second):
-            assert (await connection.ask(request(CONTENT))).status == 200
+            assert (await connection.ask(ASKED)).status == 200
         # The new connection and the review on the oldest one arrive in the same turn of the loop.
         with socket.create_connection(("127.0.0.1", served.address.port)):
             tls = first.writer.get_extra_info("ssl_object")
             assert tls is not None
-            first.writer.write(request(CONTENT))
+            first.writer.write(ASKED)
             served.listener._accept()
             assert (await first.receive()).status == 200
             assert await second.ended()
@@ -137,7 +117,7 @@ async def test_a_connection_in_its_handshake_is_evicted(start: Start) -> None:
     silent = [await Connection.open("127.0.0.1", served.address.port) for _ in range(2)]
     await eventually(lambda: served.listener.connections == 2)
     async with served.connected() as newcomer:
-        assert (await newcomer.ask(request(CONTENT))).status == 200
+        assert (await newcomer.ask(ASKED)).status == 200
         assert await silent[0].ended()
         assert served.listener.connections == 2
     for connection in silent:

@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import weakref
 from datetime import datetime
 from typing import Any, Final
 
 import pytest
 
 from builders import UID, pod, policy_text, review
-from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import Writer
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.parser.process import Interrupted, ParserError, Report
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
+from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
-from gatekeeper_py.serving.guard import (
-    LEAST_SHARE,
-    LONGEST_CHECK_SECONDS,
-    MAX_CHECKS,
-    CheckResult,
-    PolicyGuard,
-)
+from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
+from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
 from parsing import InProcessParser
 from recording import RecordingLog
-from served import GUARDED, Served, Start
+from served import GUARDED, Served, Start, sample
 from wire import Answer, eventually, request
 
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
@@ -45,9 +42,7 @@ def change(obj: dict[str, Any] | None, operation: str = "CREATE", **more: Any) -
 
 
 async def ask(served: Served, document: dict[str, Any], query: str = "") -> Answer:
-    async with served.connected() as connection:
-        content = json.dumps(document).encode()
-        return await connection.ask(request(content, path=f"/validate-policy{query}"))
+    return await served.ask(request(json.dumps(document).encode(), path=f"/validate-policy{query}"))
 
 
 def verdict(answer: Answer) -> dict[str, Any]:
@@ -71,22 +66,9 @@ class TestAnswers:
         ("obj", "message"),
         [
             pytest.param(configmap("x: y"), "allow is required", id="bad-document"),
-            pytest.param(configmap(""), "empty", id="empty-document"),
             pytest.param(configmap(mode="audit"), "enforce, warn or mutate", id="bad-mode"),
-            pytest.param(configmap(mode=3), "enforce, warn or mutate", id="mode-is-a-number"),
-            pytest.param(configmap({"a": "b"}), "must be text, not a mapping", id="document-is-a-mapping"),
-            pytest.param(configmap(None), "must be text, not null", id="document-is-null"),
-            pytest.param(configmap(**{"policy.yml": CLEAN}), "data.policy.yml", id="another-key"),
-            pytest.param({**configmap(), "data": {"policy.yml": CLEAN}}, "no text under", id="renamed"),
-            pytest.param({**configmap(), "data": {"mode": "warn"}}, "no text under", id="dropped"),
-            pytest.param({**configmap(), "data": {}}, "no text under", id="no-keys"),
-            pytest.param({**configmap(), "data": None}, "no text under", id="data-is-null"),
             pytest.param({**configmap(), "data": [1]}, "data: must be a mapping", id="data-is-a-list"),
             pytest.param({**configmap(), "binaryData": {"x": "AA=="}}, "binaryData", id="binary-data"),
-            pytest.param(configmap("#" * (MAX_CONFIGMAP_BYTES + 1)), "longer than 1 MiB", id="too-long"),
-            pytest.param(
-                configmap("é" * (MAX_CONFIGMAP_BYTES // 2 + 1)), "longer than 1 MiB", id="too-many-bytes"
-            ),
         ],
     )
     async def test_a_bad_policy_is_denied_with_its_findings(
@@ -106,22 +88,11 @@ class TestAnswers:
         for place in ("colour", "deny", "mode", "allow[0]", "data.other"):
             assert place in message
 
-    async def test_findings_that_do_not_fit_are_counted(self, served: Served) -> None:
-        text = policy_text(allow=f"[{', '.join(['nginx'] * 100)}]")
-        response = verdict(await ask(served, change(configmap(text))))
-        lines = response["status"]["message"].splitlines()
-        assert "100 problems" in lines[0]
-        assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
-
     @pytest.mark.parametrize(
         "document",
         [
             pytest.param(change(configmap()), id="create"),
             pytest.param(change(configmap(mode="enforce"), "UPDATE"), id="update-with-mode"),
-            pytest.param(change({**configmap(), "binaryData": {}}), id="empty-binary-data"),
-            pytest.param(
-                change({**configmap(), "metadata": {"name": GUARDED.name, "labels": {"a": "b"}}}), id="labels"
-            ),
         ],
     )
     async def test_an_acceptable_policy_is_allowed(self, served: Served, document: dict[str, Any]) -> None:
@@ -142,33 +113,17 @@ class TestAnswers:
         (warning,) = response["warnings"]
         assert warning.startswith("line 4, allow[0]: registry.corp.io approves :latest")
 
-    async def test_warnings_are_at_most_ten_short_lines(self, served: Served) -> None:
-        rules = ", ".join(f"registry.corp.io/{'x' * 200}{number}" for number in range(30))
-        response = verdict(
-            await ask(served, change(configmap(policy_text(allow=f"[registry.corp.io, {rules}]"))))
-        )
-        assert response["allowed"]
-        warnings = response["warnings"]
-        assert len(warnings) == MAX_WARNINGS
-        assert all(len(text) <= MAX_WARNING_LENGTH and text.isprintable() for text in warnings)
-        assert warnings[-1] == "22 more findings"
-
     @pytest.mark.parametrize(
         "document",
         [
             pytest.param(change(configmap("bad", name="other")), id="another-name"),
             pytest.param(
-                review(configmap("bad"), kind=("", "ConfigMap"), namespace="other"), id="another-namespace"
-            ),
-            pytest.param(
                 review(configmap("bad"), kind=("", "ConfigMap"), namespace=None), id="without-a-namespace"
             ),
             pytest.param(change(configmap("bad"), "DELETE"), id="delete"),
-            pytest.param(change(None, "DELETE"), id="delete-without-an-object"),
             pytest.param(change(configmap("bad"), "CONNECT"), id="connect"),
             pytest.param(review(pod("nginx")), id="pod"),
             pytest.param(review(configmap("bad"), kind=("x.io", "ConfigMap")), id="another-group"),
-            pytest.param(change(None), id="no-object"),
         ],
     )
     async def test_anything_else_is_allowed_without_a_check(
@@ -177,11 +132,6 @@ class TestAnswers:
         assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
         assert served.metric("policy_checks_total", result="skipped") == 1
         assert served.parser.parsed == []
-
-    async def test_the_name_in_the_request_counts_too(self, served: Served) -> None:
-        document = change(configmap("bad", name="other"))
-        document["request"]["name"] = GUARDED.name
-        assert not verdict(await ask(served, document))["allowed"]
 
     async def test_a_server_with_a_policy_file_allows_every_configmap(self, start: Start) -> None:
         served = start(guarded=None)
@@ -247,22 +197,26 @@ class SlowParser(InProcessParser):
         self,
         text: str,
         mode: str | None,
-        instant: datetime,
+        instant: datetime | None,
         *,
         seconds: float | None = None,
         on_accepted: Any = None,
-    ) -> Report:
+    ) -> Judged:
         self.budgets.append(seconds)
         self._clock.now += self.seconds
         return await super().judge(text, mode, instant, seconds=seconds)
 
 
-class Observer:
-    def __init__(self) -> None:
-        self.results: list[CheckResult] = []
+class Text(str):
+    """A text that a weak reference can refer to."""
 
-    def policy_check(self, result: CheckResult) -> None:
-        self.results.append(result)
+    __slots__ = ("__weakref__",)
+
+
+def results(metrics: Metrics) -> dict[str, float]:
+    """Return how many checks had each result; a result without checks is left out."""
+    counts = {result: sample(metrics, "policy_checks_total", result=result) for result in CHECK_RESULTS}
+    return {result: count for result, count in counts.items() if count}
 
 
 class TestCost:
@@ -277,13 +231,13 @@ class TestCost:
         return SlowParser(clock, 0.5)
 
     @pytest.fixture
-    def observer(self) -> Observer:
-        return Observer()
+    def metrics(self) -> Metrics:
+        return Metrics(LivePolicy(), CacheCounts())
 
     @pytest.fixture
-    def guard(self, clock: Clock, parser: SlowParser, observer: Observer) -> PolicyGuard:
+    def guard(self, clock: Clock, parser: SlowParser, metrics: Metrics) -> PolicyGuard:
         return PolicyGuard(
-            GUARDED, parser, observer=observer, log=RecordingLog(), monotonic=clock, sleep=clock.sleep
+            GUARDED, parser, observer=metrics, log=RecordingLog(), monotonic=clock, sleep=clock.sleep
         )
 
     @staticmethod
@@ -309,7 +263,7 @@ class TestCost:
         assert clock.slept == pytest.approx([0.0, 2.0])
 
     async def test_a_check_that_would_wait_too_long_gets_503_at_once(
-        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.seconds = 2.0
         await self.judge(guard)
@@ -317,7 +271,7 @@ class TestCost:
             await self.judge(guard)
         assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
         assert clock.slept == [0.0]
-        assert observer.results == ["accepted", "busy"]
+        assert results(metrics) == {"accepted": 1, "busy": 1}
         clock.now += 8.0
         assert (await self.judge(guard)).response.allowed
 
@@ -337,15 +291,15 @@ class TestCost:
         assert parser.budgets == pytest.approx([LONGEST_CHECK_SECONDS])
 
     async def test_an_interrupted_check_is_repeated_after_the_pause(
-        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.failures.append(Interrupted())
         assert (await self.judge(guard, 6.0)).response.allowed
         assert clock.slept == pytest.approx([0.0, 2.0])
-        assert observer.results == ["accepted"]
+        assert results(metrics) == {"accepted": 1}
 
     async def test_an_interrupted_check_without_time_to_repeat_it_gets_503(
-        self, guard: PolicyGuard, parser: SlowParser, observer: Observer
+        self, guard: PolicyGuard, parser: SlowParser, metrics: Metrics
     ) -> None:
         parser.seconds = 1.0
         parser.failures.append(Interrupted())
@@ -353,17 +307,33 @@ class TestCost:
             await self.judge(guard)
         assert (refusal.value.status, refusal.value.headers) == (503, {"Retry-After": "1"})
         assert refusal.value.reason == "the policy changed during the check"
-        assert observer.results == ["busy"]
+        assert results(metrics) == {"busy": 1}
         assert guard.checking == 0
 
+    async def test_a_check_that_gets_503_leaves_no_text_to_the_garbage_collector(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        parser.seconds = 2.0
+        await self.judge(guard)
+        parsed = parse(change(configmap()))
+        policy = guard.read(parsed, Writer())
+        assert policy is not None
+        text = Text(policy.text)
+        watched = weakref.ref(text)
+        with collector_off():
+            with pytest.raises(Refusal):
+                await guard.judge(parsed, dataclasses.replace(policy, text=text), 4.5)
+            del text
+            assert watched() is None
+
     async def test_a_few_of_a_hundred_concurrent_checks_wait_and_the_others_get_503(
-        self, observer: Observer
+        self, metrics: Metrics
     ) -> None:
         parser = InProcessParser()
-        guard = PolicyGuard(GUARDED, parser, observer=observer, log=RecordingLog())
+        guard = PolicyGuard(GUARDED, parser, observer=metrics, log=RecordingLog())
         async with parser.turn():
             tasks = [asyncio.create_task(self.judge(guard)) for _ in range(100)]
-            await eventually(lambda: observer.results.count("busy") == 100 - MAX_CHECKS)
+            await eventually(lambda: results(metrics).get("busy") == 100 - MAX_CHECKS)
             assert guard.checking == MAX_CHECKS
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert sum(isinstance(outcome, Outcome) for outcome in outcomes) == MAX_CHECKS

@@ -10,7 +10,6 @@ import orjson
 import pytest
 
 from builders import pod, policy, review
-from contract import Answer, check_response
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.serving import webhook
 from gatekeeper_py.serving.body import LARGE_BODY_BYTES, MAX_TYPED_WEIGHT
@@ -31,19 +30,10 @@ def large(*images: str, padding: Any, **spec: Any) -> dict[str, Any]:
     return review(pod(*images, metadata={"annotations": {}, "padding": padding}, **spec))
 
 
-async def ask(served: Served, document: dict[str, Any]) -> Answer:
-    body = json.dumps(document).encode()
-    assert len(body) > LARGE_BODY_BYTES
-    async with served.connected() as connection:
-        answer = await connection.ask(request(body))
-    assert answer.status == 200
-    return check_response(answer.body, document, "validate")
-
-
 @pytest.mark.parametrize("padding", PADDING)
 async def test_the_verdict_is_that_of_any_other_review(served: Served, padding: Any) -> None:
-    assert (await ask(served, large(GOOD, GOOD, padding=padding))).allowed
-    answer = await ask(served, large(GOOD, BAD, padding=padding))
+    assert (await served.review(large(GOOD, GOOD, padding=padding))).allowed
+    answer = await served.review(large(GOOD, BAD, padding=padding))
     assert not answer.allowed
     assert "spec.containers[1].image" in answer.message
 
@@ -51,7 +41,7 @@ async def test_the_verdict_is_that_of_any_other_review(served: Served, padding: 
 @pytest.mark.parametrize("padding", PADDING)
 async def test_an_image_at_a_declared_path_of_a_pod_is_seen(start: Start, padding: Any) -> None:
     served = start(policy(PODS_DECLARED))
-    assert not (await ask(served, large(GOOD, padding=padding, extra=BAD))).allowed
+    assert not (await served.review(large(GOOD, padding=padding, extra=BAD))).allowed
 
 
 @pytest.mark.parametrize("padding", PADDING)
@@ -68,7 +58,7 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
         return document
 
     monkeypatch.setattr(webhook, "parse_pod_review", parse_and_change)
-    answer = await ask(served, large(GOOD, padding=padding, extra=BAD))
+    answer = await served.review(large(GOOD, padding=padding, extra=BAD))
     assert answer.allowed is not bool(delayed)
     assert bool(delayed) is isinstance(padding, str)
 
@@ -76,7 +66,7 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
 async def test_many_at_once_are_all_answered(served: Served) -> None:
     """The server answers them one after the other, and small reviews in between."""
     documents = [large(GOOD if number % 2 else BAD, padding="x" * 400_000) for number in range(10)]
-    answers = await asyncio.gather(*(ask(served, document) for document in documents))
+    answers = await asyncio.gather(*(served.review(document) for document in documents))
     assert [answer.allowed for answer in answers] == [bool(number % 2) for number in range(10)]
 
 
@@ -91,5 +81,4 @@ async def test_a_large_body_that_is_not_a_review_gets_400(served: Served, docume
 async def test_before_the_first_policy_it_gets_503(start: Start) -> None:
     served = start(None)
     body = json.dumps(large(GOOD, padding="x" * LARGE_BODY_BYTES)).encode()
-    async with served.connected() as connection:
-        assert (await connection.ask(request(body))).status == 503
+    assert (await served.ask(request(body))).status == 503

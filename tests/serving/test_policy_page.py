@@ -13,7 +13,7 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.reload import Refusal, Reloader
+from gatekeeper_py.reload import RefusedDelivery, Reloader
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.policypage import describe_policy
 from parsing import InProcessParser
@@ -43,7 +43,9 @@ async def test_it_stays_under_256_kib(character: str) -> None:
     finding = Finding(severity="warning", code="x", path=long, line=1, message=long, proposal=character * 300)
     findings = (finding,) * (MAX_FINDINGS + 1)
     reloader.loaded = dataclasses.replace(reloader.loaded, findings=findings)
-    reloader.refused = Refusal(at=INSTANT + timedelta(days=1), findings=findings, delivery=Delivery(text=""))
+    reloader.refused = RefusedDelivery(
+        at=INSTANT + timedelta(days=1), findings=findings, delivery=Delivery(text="")
+    )
     shown = describe_policy(reloader, live, dict)
     assert 80_000 < len(orjson.dumps(shown)) < MAX_BYTES
     for entries in (shown["findings"], shown["refused"]["findings"]):

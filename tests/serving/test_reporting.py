@@ -8,18 +8,11 @@ from typing import Any
 import pytest
 
 from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
-from contract import check_response
 from served import GUARDED, Served, Start
 from wire import request
 
 GOOD, BAD = review(pod("registry.corp.io/a")), review(pod("nginx"))
 MUTATE = policy(HUB_TO_CORP, mode="mutate")
-
-
-async def ask(served: Served, document: dict[str, Any], endpoint: Any = "validate") -> None:
-    async with served.connected() as connection:
-        answer = await connection.ask(request(json.dumps(document).encode(), path=f"/{endpoint}-image"))
-    check_response(answer.body, document, endpoint)
 
 
 @pytest.mark.parametrize(
@@ -33,11 +26,11 @@ async def ask(served: Served, document: dict[str, Any], endpoint: Any = "validat
     ],
 )  # fmt: skip
 async def test_each_review_is_logged_and_counted_once(
-    start: Start, mode: Any, endpoint: str, document: Any, verdict: str, level: str
+    start: Start, mode: Any, endpoint: Any, document: Any, verdict: str, level: str
 ) -> None:
     compiled = policy(HUB_TO_CORP, mode=mode)
     served = start(compiled, log_allowed=True)
-    await ask(served, document, endpoint)
+    await served.review(document, endpoint)
     ((logged_level, event, keys),) = served.log.lines
     assert (logged_level, event, keys["verdict"]) == (level, "review", verdict)
     assert {
@@ -57,7 +50,7 @@ async def test_each_review_is_logged_and_counted_once(
 
 async def test_an_allowed_review_is_logged_only_at_debug_level(start: Start) -> None:
     served = start(policy(HUB_TO_CORP))
-    await ask(served, GOOD)
+    await served.review(GOOD)
     assert served.log.lines == []
     labels = {"endpoint": "validate", "operation": "CREATE", "verdict": "allowed", "mode": "enforce"}
     assert served.metric("reviews_total", **labels) == 1
@@ -66,8 +59,8 @@ async def test_an_allowed_review_is_logged_only_at_debug_level(start: Start) -> 
 async def test_images_and_rewrites_are_counted_once(start: Start) -> None:
     served = start(MUTATE)
     document = review(pod("nginx", "nginx:1.25", "registry.corp.io/a", "quay.io/a"))
-    await ask(served, document, "mutate")
-    await ask(served, document)
+    await served.review(document, "mutate")
+    await served.review(document)
     assert served.metric("rewrites_total", mirror="0") == 2
     assert served.metric("images_total", verdict="approved", reason="allowed") == 1
     assert served.metric("images_total", verdict="rejected", reason="unlisted") == 3
@@ -87,19 +80,19 @@ async def test_images_and_rewrites_are_counted_once(start: Start) -> None:
     ],
 )  # fmt: skip
 async def test_exempt_reviews_are_counted_by_reason(served: Served, document: Any, reason: str) -> None:
-    await ask(served, document)
+    await served.review(document)
     assert served.metric("exemptions_total", reason=reason) == 1
 
 
 async def test_a_pod_without_a_name_yet_is_named_by_its_prefix(served: Served) -> None:
     document = review(pod("nginx", metadata={"generateName": "web-7d9-"}))
     document["request"]["name"] = ""
-    await ask(served, document)
+    await served.review(document)
     assert served.log.named("review")[0]["name"] == "web-7d9-"
 
 
 async def test_many_images_make_a_bounded_line(served: Served) -> None:
-    await ask(served, review(pod(*(f"nginx:{number}" for number in range(1000)))))
+    await served.review(review(pod(*(f"nginx:{number}" for number in range(1000)))))
     (line,) = served.log.named("review")
     assert (len(line["images"]), line["more_images"]) == (10, 990)
 
@@ -109,7 +102,7 @@ async def test_text_of_users_is_escaped_and_truncated(served: Served) -> None:
     document = review(pod(hostile, metadata={"name": hostile}), namespace=hostile, username=hostile)
     document["request"]["name"] = hostile
     document["request"]["kind"]["kind"] = hostile
-    await ask(served, document)
+    await served.review(document)
     (line,) = served.log.named("review")
     text = json.dumps(line, ensure_ascii=False)
     assert text.isprintable()
@@ -124,8 +117,7 @@ async def test_a_review_of_a_policy_is_counted_and_logged(served: Served) -> Non
         "data": {"policy.yaml": policy_text("x: y\n")},
     }
     document = review(configmap, namespace=GUARDED.namespace)
-    async with served.connected() as connection:
-        await connection.ask(request(json.dumps(document).encode(), path="/validate-policy"))
+    await served.ask(request(json.dumps(document).encode(), path="/validate-policy"))
     assert served.metric("review_duration_seconds_count", endpoint="policy") == 1
     (line,) = served.log.named("review")
     assert (line["endpoint"], line["verdict"], line["kind"]) == ("policy", "denied", "ConfigMap")
@@ -133,7 +125,6 @@ async def test_a_review_of_a_policy_is_counted_and_logged(served: Served) -> Non
 
 @pytest.mark.parametrize("content", [b"{", b"[]"])
 async def test_an_invalid_review_counts_only_as_an_error(served: Served, content: bytes) -> None:
-    async with served.connected() as connection:
-        await connection.ask(request(content))
+    await served.ask(request(content))
     assert served.metric("http_errors_total", code="400") == 1
     assert served.metric("review_duration_seconds_count", endpoint="validate") == 0

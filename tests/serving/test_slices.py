@@ -11,10 +11,10 @@ import pytest
 
 from builders import HUB_TO_CORP, pod, policy, review
 from contract import check_response
-from gatekeeper_py.core.admission.steps import MANY_IMAGES
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.serving.body import LARGE_BODY_BYTES
+from gatekeeper_py.serving.webhook import MANY_IMAGES
 from served import Served
 from wire import Connection, eventually, request
 
@@ -122,17 +122,11 @@ async def test_large_ones_are_judged_one_at_a_time(served: Served) -> None:
     """The documents of the waiting reviews are therefore not in memory."""
     snapshot = slow(served)
     documents = [many(f"registry.corp.io/{name}:{{n}}", 200) for name in "abc"]
-    answers = await asyncio.gather(*(ask(served, document) for document in documents))
-    assert all(answers)
+    answers = await asyncio.gather(*(served.review(document) for document in documents))
+    assert all(answer.allowed for answer in answers)
     names = [image[len("registry.corp.io/")] for image in snapshot.decided if image.endswith(LATE)]
     assert len(names) == 300
     assert names == sorted(names, key=names.index)
 
 
 LATE: Final = tuple(f":{number}" for number in range(100, 200))
-
-
-async def ask(served: Served, document: dict[str, Any]) -> bool:
-    async with served.connected() as connection:
-        answer = await connection.ask(request(json.dumps(document).encode()))
-    return check_response(answer.json(), document, "validate").allowed

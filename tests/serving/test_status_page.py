@@ -16,7 +16,7 @@ from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.reload import Refusal, Reloader
+from gatekeeper_py.reload import RefusedDelivery, Reloader
 from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
 from gatekeeper_py.serving.health import PAGE_SECONDS, Health
 from gatekeeper_py.serving.listener import Listener
@@ -169,7 +169,7 @@ async def test_the_page_stays_small_after_long_problems_and_denials(character: s
     findings = (finding,) * (MAX_FINDINGS + 1)
     assert world.reloader.loaded is not None
     world.reloader.loaded = dataclasses.replace(world.reloader.loaded, findings=findings)
-    world.reloader.refused = Refusal(at=INSTANT, findings=findings, delivery=Delivery(text=""))
+    world.reloader.refused = RefusedDelivery(at=INSTANT, findings=findings, delivery=Delivery(text=""))
     for _ in range(MAX_DENIALS):
         world.deny(character * 1000, kind=character * 1000)
     page = world.page.render()

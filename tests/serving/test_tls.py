@@ -15,25 +15,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.answers import json_response
 from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.tls import (
-    POLL_SECONDS,
-    CertificateFiles,
-)
+from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.serving.tls import POLL_SECONDS, CertificateFiles
 from gatekeeper_py.settings import Address
 from recording import RecordingLog
+from served import sample
 from wire import Connection, request
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # certificates have whole seconds
-
-
-class Observer:
-    def __init__(self) -> None:
-        self.ends: list[float] = []
-
-    def certificate(self, not_after: float) -> None:
-        self.ends.append(not_after)
 
 
 class Pair:
@@ -42,7 +34,7 @@ class Pair:
     def __init__(self, directory: Path) -> None:
         self.cert, self.key = directory / "tls.crt", directory / "tls.key"
         self.authority = trustme.CA()
-        self.log, self.observer = RecordingLog(), Observer()
+        self.log, self.metrics = RecordingLog(), Metrics(LivePolicy(), CacheCounts())
         self.now = NOW
         self.files = self.watcher()
 
@@ -51,7 +43,7 @@ class Pair:
             self.cert,
             self.key,
             client_ca=client_ca,
-            observer=self.observer,
+            observer=self.metrics,
             log=self.log,
             now=lambda: self.now,
             **more,
@@ -90,6 +82,10 @@ def _number(leaf: trustme.LeafCert) -> int:
     return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).serial_number
 
 
+def _end(leaf: trustme.LeafCert) -> float:
+    return x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).not_valid_after_utc.timestamp()
+
+
 async def test_a_good_pair_is_served(pair: Pair) -> None:
     leaf = pair.write()
     assert pair.files.context() is None
@@ -98,8 +94,7 @@ async def test_a_good_pair_is_served(pair: Pair) -> None:
     assert pair.files.problem == ""
     assert _serial(pair.files.context(), pair.authority) == _number(leaf)
     assert pair.log.events == ["certificate_loaded"]
-    end = x509.load_pem_x509_certificate(leaf.cert_chain_pems[0].bytes()).not_valid_after_utc
-    assert pair.observer.ends == [end.timestamp()]
+    assert sample(pair.metrics, "certificate_not_after_timestamp_seconds") == _end(leaf)
 
 
 async def test_the_same_bytes_are_loaded_once(pair: Pair) -> None:
@@ -184,7 +179,7 @@ def _of_version_nine(pem: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(("spoil", "reason"), BAD)
-async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
+async def test_a_bad_pair_is_reported_and_only_the_old_one_is_served(
     pair: Pair, spoil: Callable[[Pair], Any], reason: str
 ) -> None:
     good = pair.write()
@@ -192,6 +187,11 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     old = pair.files.context()
     chain, key = pair.cert.read_bytes(), pair.key.read_bytes()
     spoil(pair)
+    at_start = pair.watcher()
+    await at_start.load()
+    assert reason in at_start.problem
+    assert at_start.context() is None
+    pair.log.lines.clear()
     for _ in range(3):
         await pair.files.load()
     assert reason in pair.files.problem
@@ -200,7 +200,7 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     refusals = pair.log.named("certificate_refused")
     assert [refusal["serving_previous"] for refusal in refusals] == [True]
     assert reason in refusals[0]["problem"]
-    assert len(pair.observer.ends) == 1
+    assert sample(pair.metrics, "certificate_not_after_timestamp_seconds") == _end(good)
     # The old files are back, so there is no problem any more.
     if pair.key.is_dir():
         pair.key.rmdir()
@@ -209,23 +209,9 @@ async def test_a_bad_pair_is_reported_and_the_old_one_stays_served(
     await pair.files.load()
     assert pair.files.problem == ""
     assert pair.files.context() is old
-
-
-@pytest.mark.parametrize(("spoil", "reason"), BAD)
-async def test_a_bad_pair_at_start_serves_nothing_until_it_is_good(
-    pair: Pair, spoil: Callable[[Pair], Any], reason: str
-) -> None:
-    pair.write()
-    spoil(pair)
-    await pair.files.load()
-    assert reason in pair.files.problem
-    assert pair.files.context() is None
-    if pair.key.is_dir():
-        pair.key.rmdir()
-    pair.write()
-    await pair.files.load()
-    assert pair.files.problem == ""
-    assert pair.files.context() is not None
+    await at_start.load()
+    assert at_start.problem == ""
+    assert at_start.context() is not None
 
 
 async def test_a_certificate_that_is_not_valid_yet_takes_effect_once_it_is(pair: Pair) -> None:

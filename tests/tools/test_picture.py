@@ -9,7 +9,7 @@ from tools import picture
 
 def test_the_committed_picture_is_what_the_demo_prints() -> None:
     drawn = picture.picture(picture.chosen(picture.recorded()))
-    assert picture.PICTURE.read_text(encoding="utf-8") == drawn, "run make picture"
+    assert picture.PICTURE.read_text(encoding="utf-8") == drawn, "run make manifests"
 
 
 def test_a_step_that_the_demo_does_not_have_is_an_error() -> None:

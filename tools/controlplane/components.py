@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
-from tools.controlplane.authority import Authority, KeyPair, write_private_key
+from tools.controlplane.authority import Authority, KeyPair
 from tools.controlplane.network import POD_RANGE
 
 ETCD, APISERVER = "etcd", "kube-apiserver"
@@ -52,7 +52,7 @@ class Credentials:
             serving=authority.server(_API_NAMES, file=APISERVER),
             front_proxy=front_proxy,
             front_proxy_client=front_proxy.client(_FRONT_PROXY, file=_FRONT_PROXY),
-            service_account_key=write_private_key(directory / "service-account.key"),
+            service_account_key=authority.server(["service-accounts"], file="service-account").key,
         )
 
 

@@ -1,6 +1,6 @@
 """The network namespace in which the control plane and all its clients run.
 
-``python3 -m tools.controlplane isolate COMMAND…`` runs a command in a new namespace in which
+``python3 -m tools.controlplane.network COMMAND…`` runs a command in a new namespace in which
 
 * only the loopback device is up and no route leads out, so ports cannot collide with other processes of the
   machine and no test reaches another host;
@@ -44,7 +44,7 @@ def require_isolation() -> None:
     if not isolated():
         raise IsolationError(
             "the control plane and its clients need a network namespace of their own; "
-            "start the run with: python -m tools.controlplane isolate COMMAND"
+            "start the run with: python -m tools.controlplane.network COMMAND"
         )
 
 
@@ -122,6 +122,9 @@ def _become(command: Sequence[str]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run a command isolated. Return an exit status only if that fails."""
+    if not arguments:
+        sys.stderr.write("error: COMMAND is missing\n")
+        return 2
     try:
         if arguments[0] == _PREPARE:
             _prepare()

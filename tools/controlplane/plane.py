@@ -104,12 +104,12 @@ class ControlPlane:
         if audit is not None and self._audit_log is not None:
             self._flags += audit_flags(audit, self._audit_log, self.directory / "audit-policy.json")
 
-        administrator = self.authority.client("admin", ["system:masters"], file="admin")
+        administrator = self.authority.client("admin", "system:masters", file="admin")
         self.kubeconfig = self._write_kubeconfig("admin", _certificate_user(administrator))
         self.tls = self._tls(administrator)
-        # The second group stands for the Node authorizer, which this API server does not use.
-        groups = ["system:nodes", "system:masters"]
-        self._kubelet_tls = self._tls(self.authority.client("system:node:node-0", groups, file="kubelet"))
+        # The group stands for the Node authorizer, which this API server does not use.
+        kubelet = self.authority.client("system:node:node-0", "system:masters", file="kubelet")
+        self._kubelet_tls = self._tls(kubelet)
 
         self._processes = Processes(self._logs, self._environment())
         # Also runs at interpreter exit, in case the test run ends before it calls stop().
@@ -147,7 +147,7 @@ class ControlPlane:
         kubeconfig = self.kubeconfig_for(f"system:{CONTROLLER_MANAGER}")
         self._start_component(CONTROLLER_MANAGER, controller_manager_flags(self._credentials, kubeconfig))
         self._start_component(SCHEDULER, scheduler_flags(self.kubeconfig_for(f"system:{SCHEDULER}")))
-        self._start_component(KWOK, kwok_flags(self.kubeconfig_for("kwok", ["system:masters"])))
+        self._start_component(KWOK, kwok_flags(self.kubeconfig_for("kwok", "system:masters")))
         self._wait(self._nodes_ready, "every node ready and untainted")
         self._wait(lambda: self._has_service_account("default"), "the default service account")
         self._assign_first_address()
@@ -240,10 +240,10 @@ class ControlPlane:
         token: str = answer["status"]["token"]
         return token
 
-    def kubeconfig_for(self, user: str, groups: Sequence[str] = ()) -> Path:
+    def kubeconfig_for(self, user: str, group: str | None = None) -> Path:
         """Return a kubeconfig file with a client certificate of this user, whose rights come from RBAC."""
-        file = _file_name("user", user, *groups)
-        return self._write_kubeconfig(file, _certificate_user(self.authority.client(user, groups, file=file)))
+        file = _file_name("user", user, group or "")
+        return self._write_kubeconfig(file, _certificate_user(self.authority.client(user, group, file=file)))
 
     def kubeconfig_for_service_account(self, namespace: str, service_account: str, pod: str = "") -> Path:
         """Return a kubeconfig file with a token of a service account that is valid for an hour.

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatekeeper_py.control.enforcement.prover import PERIOD_SECONDS
+from gatekeeper_py.control.enforcement import PERIOD_SECONDS
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane

@@ -16,6 +16,8 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -63,6 +65,7 @@ class Kubelet:
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
+        self._turning = threading.Lock()
         self._folder = tempfile.TemporaryDirectory(prefix="kubelet-")
         self._thread = threading.Thread(target=self._run, name="kubelet", daemon=True)
         self._paused: set[str] = set()
@@ -101,10 +104,17 @@ class Kubelet:
         """Start processes for all Pods again."""
         self._paused.clear()
 
+    @contextmanager
+    def looking_away(self) -> Iterator[None]:
+        """Request, start and probe nothing inside the ``with`` block. Running processes keep running."""
+        with self._turning:
+            yield
+
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
             try:
-                self._turn()
+                with self._turning:
+                    self._turn()
             except (ApiError, OSError) as problem:
                 self.failures.append(str(problem))
 

@@ -11,11 +11,8 @@ from pathlib import Path
 
 from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
 from tools.release import provenance, sbom
-from tools.release.archives import gzipped, tar_of
-from tools.release.image import built_image
-from tools.release.python import build_distributions, locked_components
-from tools.release.repository import public_address
-from tools.release.source import CHART, ROOT, ReleaseError, Source, origin
+from tools.release.building import build_distributions, built_image, gzipped, locked_components, tar_of
+from tools.release.source import CHART, ROOT, ReleaseError, Source, origin, public_address
 
 DIGEST = re.compile(r"@sha256:[0-9a-f]{64}$")
 

@@ -28,11 +28,9 @@ class Look:
     """Every URL that the page loaded."""
     errors: list[str]
     """Exceptions of scripts, and failed requests."""
-    picture: bytes
-    """PNG of the whole page; empty unless it was requested."""
 
 
-async def look(browser: Browser, url: str, *, width: int, scheme: Scheme, picture: bool = False) -> Look:
+async def look(browser: Browser, url: str, *, width: int, scheme: Scheme) -> Look:
     """Open a page in a window of its own and look at it.
 
     ``width`` is in CSS pixels. Raises TimeoutError when the page does not load.
@@ -47,5 +45,4 @@ async def look(browser: Browser, url: str, *, width: int, scheme: Scheme, pictur
             scheme=seen["scheme"],
             requests=page.requests,
             errors=page.errors,
-            picture=await page.picture(whole=True) if picture else b"",
         )

@@ -12,11 +12,10 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final
 
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions
 from gatekeeper_py.control.webhooks.templates import POD_MUTATION, POD_VALIDATION
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.compile.preapproved import NOTHING
-from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import Policy
 
 WEBHOOKS: Final = MappingProxyType(
@@ -64,11 +63,6 @@ class PolicyView:
 def unknown(problem: str) -> PolicyView:
     """Return the view of a policy that is not known for certain."""
     return PolicyView(fast_path=NOTHING_SKIPPED, problem=problem)
-
-
-def refused(problem: PolicyError) -> PolicyView:
-    """Return the view of a refused document; its policy counts as not known for certain."""
-    return unknown(f"the document is refused: {problem.findings[0]}")
 
 
 def renewed(old: PolicyView, now: datetime) -> PolicyView:

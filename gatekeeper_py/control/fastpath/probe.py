@@ -8,11 +8,13 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
+from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.fastpath import probe_image
-from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
-from gatekeeper_py.core.compile.fastpath import FastPath
+from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer
+from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
@@ -24,15 +26,53 @@ SUSPICIOUS_SECONDS: Final = 5.0
 """An API server that does not use the new expression after this long is logged as an error."""
 
 
+MUTATING: Final = (" was rewritten", " is left as written")
+"""Each warning of the mutating webhook about an image contains one of these, and no other warning does.
+
+The second text appears if a mirror looks up its images, because no registry has the probe's image.
+"""
+
+_MAX_PROBLEM: Final = 300
+
+
+async def dry_run(
+    connect: Callable[[], Awaitable[HttpSession]], namespace: str, probe: ProbeImage, webhook: str
+) -> str:
+    """Create one Pod in dry run, to see whether the API server calls the webhook for it.
+
+    Return an empty text if it does, else its answer. Never raises for a failure of the API server.
+    """
+    answer = await probe_pod.send(connect, namespace, probe.image)
+    return answer.problem[:_MAX_PROBLEM] or why_not_called(answer, probe.endpoint, webhook)
+
+
+def why_not_called(answer: ProbeAnswer, endpoint: Endpoint, webhook: str) -> str:
+    """Return an empty text if the API server called the webhook, else its answer.
+
+    It did if the answer names the webhook, which refused the Pod or was unreachable, or if the answer has a
+    warning of this endpoint about the image.
+    """
+    from_endpoint = [
+        warning
+        for warning in answer.warnings
+        if f"{IMAGE_PATH}: " in warning
+        and any(each in warning for each in MUTATING) is (endpoint == "mutating")
+    ]
+    if f'"{webhook}"' in answer.message or from_endpoint:
+        return ""
+    return f"{answer.status} {answer.message}"[:_MAX_PROBLEM].strip()
+
+
 class RemovalProbe:
     """Verifies a removal: call ``begin`` after a write, then ``attempt`` until it returns ``None``.
 
-    ``run`` makes one dry run in ``namespace``. If it is ``None``, nothing is verified.
+    ``run`` makes one dry run in ``namespace``, and returns an empty text if the webhook was called. If it is
+    ``None``, nothing is verified.
     """
 
     def __init__(
         self,
-        run: Callable[[ProbeImage], Awaitable[DryRun]] | None,
+        run: Callable[[ProbeImage], Awaitable[str]] | None,
         namespace: str,
         *,
         log: Log,
@@ -70,13 +110,13 @@ class RemovalProbe:
         """Run the pending probes. Return the seconds until the next attempt; ``None`` when none is needed."""
         while self._waiting and self._run is not None:
             probe, *others = self._waiting
-            answer = await self._run(probe)
-            if not answer.called:
-                return await self._retry(probe, answer)
+            problem = await self._run(probe)
+            if problem:
+                return await self._retry(probe, problem)
             self._waiting, self.verified = tuple(others), (*self.verified, probe)
         return None
 
-    async def _retry(self, probe: ProbeImage, answer: DryRun) -> float:
+    async def _retry(self, probe: ProbeImage, problem: str) -> float:
         pause = backed_off(FIRST_PAUSE_SECONDS, self._attempts, LONGEST_PAUSE_SECONDS)
         self._attempts += 1
         if self._monotonic() - self._since > SUSPICIOUS_SECONDS:
@@ -84,7 +124,7 @@ class RemovalProbe:
                 "fastpath_not_verified",
                 endpoint=probe.endpoint,
                 image=probe.image,
-                problem=answer.problem,
+                problem=problem,
                 retry_seconds=round(pause, 2),
             )
             # A deny rule that refused the image may have expired meanwhile.

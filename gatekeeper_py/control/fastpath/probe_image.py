@@ -13,11 +13,10 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
-from gatekeeper_py.core.compile.imageset import ImageSet
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.pattern import ANY
+from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import Policy
@@ -100,7 +99,7 @@ def _refused(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[
     included = previous.approved["validating"].included[:MAX_ENTRIES]
     for rule in islice(policy.deny, MAX_ENTRIES):
         for entry in included:
-            yield ProbeImage("validating", _in_both(ImageSet.of(rule.pattern), entry.images))
+            yield ProbeImage("validating", _in_both(rule.pattern.unwritten(), entry.images))
 
 
 def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterator[ProbeImage]:
@@ -125,7 +124,7 @@ def _first(entries: set[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (not entry.images.subtree, str(entry)))[:MAX_ENTRIES]
 
 
-def _in_both(excluded: ImageSet, included: ImageSet) -> str:
+def _in_both(excluded: Pattern, included: Pattern) -> str:
     """Return an image that is in both sets, if one is easy to find; the caller must check it."""
     narrower = included if is_glob(excluded.host) else excluded
     digests = (excluded.digest, included.digest)

@@ -19,24 +19,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Literal, Protocol
+from typing import Final
 
-from gatekeeper_py.control.fastpath.conditions import ConditionStore, KubernetesApi, LiveConditions
-from gatekeeper_py.control.fastpath.policy_view import PolicyView, refused, renewed, unknown, view
+from gatekeeper_py.cluster.api import KubernetesApi
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control.fastpath.conditions import (
+    WRITE_ERRORS,
+    ConditionStore,
+    LiveConditions,
+    NotStored,
+    WriteRetries,
+)
+from gatekeeper_py.control.fastpath.policy_view import PolicyView, renewed, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
-from gatekeeper_py.control.fastpath.retries import WriteRetries
-from gatekeeper_py.control.fastpath.shutdown import remove_conditions
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, Conditions
-from gatekeeper_py.control.webhooks.desired import Desired
+from gatekeeper_py.control.metrics import Change, FastPathMetrics
+from gatekeeper_py.control.policy import KnownPolicy
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired
 from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.core.policy.configmap import read_configmap
-from gatekeeper_py.core.policy.document import PolicyError
-from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.runtime.logs import Log
 
 QUIET_SECONDS: Final = 1.0
@@ -61,28 +65,6 @@ CHECK_SECONDS: Final = 60.0
 IDLE_SECONDS: Final = 3600.0
 """Pause when nothing is due."""
 
-Change = Literal["tightened", "loosened"]
-
-
-class Parser(Protocol):
-    """Parses a policy; raises ``PolicyError``."""
-
-    async def parse(self, text: str, mode: str | None) -> Policy: ...
-
-
-class Observer(Protocol):
-    """Receives the measurements."""
-
-    def fastpath_known(self, revision: str) -> None: ...
-
-    def fastpath_step(self, *, in_step: bool, rules: dict[Endpoint, int]) -> None: ...
-
-    def fastpath_synced(self, change: Change, seconds: float) -> None: ...
-
-    def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None: ...
-
-    def policy_synced(self) -> None: ...
-
 
 @dataclass(frozen=True, slots=True)
 class _OnHold:
@@ -94,11 +76,10 @@ class _OnHold:
 
 
 class FastPathController:
-    """Follows the policy in one task, ``run``.
+    """Keeps the conditions in step with the delivered policies, in one task, ``run``.
 
-    ``policy_path`` is the ConfigMap's path. ``errors`` are the exceptions that the client raises; ``status``
-    returns the HTTP status of such an exception, 0 when there was no answer. ``expected`` returns whether a
-    configuration should exist at that moment.
+    ``policy_path`` is the ConfigMap's path. ``expected`` returns whether a configuration should exist
+    at that moment.
     """
 
     def __init__(
@@ -108,12 +89,9 @@ class FastPathController:
         policy_path: str,
         probe: RemovalProbe,
         *,
-        parser: Parser,
         expected: Callable[[Desired], bool] = lambda _desired: True,
-        observer: Observer,
+        metrics: FastPathMetrics,
         log: Log,
-        errors: tuple[type[Exception], ...],
-        status: Callable[[Exception], int],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -122,18 +100,17 @@ class FastPathController:
         """The conditions that the configurations should carry at this moment."""
         self._api = api
         self._policy_path = policy_path
-        self._store = ConditionStore(api, desired, expected=expected, errors=errors, on_written=self._written)
-        self._parser = parser
+        self._store = ConditionStore(api, desired, expected=expected, on_written=self._written)
         self._probe = probe
-        self._observer = observer
+        self._metrics = metrics
         self._log = log
-        self._errors = errors
-        self._status = status
         self._now = now
         self._monotonic = monotonic
         self._sleep = sleep
         self._wake = asyncio.Event()
-        self._latest: Delivery | None = None
+        self._latest: KnownPolicy | None = None
+        self._expected_policy = False
+        """Whether a delivery arrived whose policy is not parsed yet."""
         self._view = unknown("the policy is not known yet")
         self._done: PolicyView | None = None
         """The view whose conditions all configurations carry; ``None`` when that is not known."""
@@ -149,29 +126,27 @@ class FastPathController:
         self._out_of_step_since: float | None = start
         self._change: Change = "loosened"
         self._reported = ""
-        observer.fastpath_step(in_step=False, rules=self._rules())
+        metrics.fastpath_step(in_step=False, rules=self._rules())
 
-    async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
-        """Follow a source until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._step_forever())
-            async for delivery in deliveries:
-                self.deliver(delivery)
-
-    def deliver(self, delivery: Delivery) -> None:
-        """Take a delivery of the policy; it replaces an earlier one that no step has processed yet."""
-        self._latest = delivery
+    def expect(self) -> None:
+        """Note that the policy changes. Until it is delivered, the fast path counts as out of step."""
+        self._expected_policy = True
         self._changed_at = self._monotonic()
         if self._out_of_step_since is None or self._view.policy is None:
             self._out_of_step_since = self._changed_at
         self._report(self._view)
+
+    def deliver(self, known: KnownPolicy) -> None:
+        """Take the policy of a delivery; it replaces an earlier one that no step has processed yet."""
+        self._expected_policy = False
+        self._latest = known
         self._wake.set()
 
     def seen(self) -> None:
         """Note that the source is in step with the API server at this moment."""
         was_blind = self._blind()
         self._seen_at = self._monotonic()
-        self._observer.policy_synced()
+        self._metrics.policy_synced()
         if was_blind:
             self._out_of_step_since = self._seen_at
             self._wake.set()
@@ -184,7 +159,7 @@ class FastPathController:
     async def shut_down(self) -> None:
         """Remove every condition, because nothing keeps them in step afterwards."""
         self.conditions = NO_CONDITIONS
-        problem = await remove_conditions(self._store, self._writing, status=self._status, sleep=self._sleep)
+        problem = await self._store.remove_all(self._writing, self._sleep)
         if problem:
             self._log.error("fastpath_cleanup_failed", problem=problem)
 
@@ -203,7 +178,8 @@ class FastPathController:
             return 0.0
         return max(min(pause, self._next_check(), self._next_deadline(desired_view)), 0.0)
 
-    async def _step_forever(self) -> None:
+    async def run(self) -> None:
+        """Take steps until cancelled."""
         while True:
             self._wake.clear()
             pause = await self.step()
@@ -212,28 +188,26 @@ class FastPathController:
                     await self._wake.wait()
 
     async def _compile(self) -> None:
-        """Compile the last delivery, or the same policy again when a rule expires."""
+        """Compile the last policy, or the same one again when a rule expires."""
         latest, self._latest = self._latest, None
         now = self._now()
         again = self._view.compile_again
         if latest is None and (again is None or now < again):
             return
-        if latest is not None and (latest.text is None or latest.problem):
+        if latest is not None and latest.policy is None:
             self._view = unknown(latest.problem)
         else:
             try:
-                if latest is None or latest.text is None:
+                if latest is None or latest.policy is None:
                     self._view = await asyncio.to_thread(renewed, self._view, now)
                 else:
-                    policy = await self._parser.parse(latest.text, latest.mode)
-                    self._view = await asyncio.to_thread(view, policy, latest.text, latest.mode, now)
-            except PolicyError as problem:
-                self._view = refused(problem)
+                    text, mode = latest.delivery.text, latest.delivery.mode
+                    self._view = await asyncio.to_thread(view, latest.policy, text, mode, now)
             except Exception:  # noqa: BLE001 - a bug of ours must cost the fast path, not the webhook
                 self._log.error("fastpath_not_compiled", exc_info=True)
                 self._view = unknown("internal error")
         known = self._view.policy
-        self._observer.fastpath_known("" if known is None else known.revision)
+        self._metrics.fastpath_known("" if known is None else known.revision)
 
     def _desired_view(self) -> PolicyView:
         if self._on_hold is not None and self._monotonic() >= self._on_hold.until:
@@ -304,7 +278,7 @@ class FastPathController:
             # Shielded, because a request that was sent may take effect even if nobody waits for its answer.
             self._writing = asyncio.create_task(self._store.write(found, desired_view))
             complete = await asyncio.shield(self._writing)
-        except self._store.errors as problem:
+        except WRITE_ERRORS as problem:
             return self._failed(desired_view, problem)
         self._retries.written()
         if not complete:
@@ -351,17 +325,17 @@ class FastPathController:
             return True
         try:
             found = await self._api.get(self._policy_path)
-        except self._errors:
+        except ApiError:
             return False
         current = read_configmap((found or {}).get("data"), (found or {}).get("binaryData"))
         return not current.findings and (current.text, current.mode) == (desired_view.text, desired_view.mode)
 
-    def _failed(self, desired_view: PolicyView, problem: Exception) -> float:
+    def _failed(self, desired_view: PolicyView, problem: ApiError | NotStored) -> float:
         """Log and count a failed write; return the seconds until the next step."""
         text = str(problem)[:500]
         has_expressions = bool(desired_view.conditions.expressions)
-        retry = self._retries.failed(self._status(problem), has_expressions=has_expressions)
-        self._observer.fastpath_write(retry.result)
+        retry = self._retries.failed(problem.status, has_expressions=has_expressions)
+        self._metrics.fastpath_write(retry.result)
         if retry.result == "refused":
             self._log.error("fastpath_expression_refused", problem=text, retry_seconds=retry.seconds)
         else:
@@ -394,14 +368,14 @@ class FastPathController:
 
     def _written(self) -> None:
         self._written_at = self._monotonic()
-        self._observer.fastpath_write("written")
+        self._metrics.fastpath_write("written")
 
     def _in_step(self, desired_view: PolicyView) -> None:
-        if desired_view.policy is None or self._out_of_step_since is None:
+        if desired_view.policy is None or self._out_of_step_since is None or self._expected_policy:
             return
         seconds, self._out_of_step_since = self._monotonic() - self._out_of_step_since, None
         change, self._change = self._change, "loosened"
-        self._observer.fastpath_synced(change, seconds)
+        self._metrics.fastpath_synced(change, seconds)
         self._log.info(
             "fastpath_in_step",
             revision=desired_view.policy.revision,
@@ -416,7 +390,7 @@ class FastPathController:
         in_step = (
             desired_view.policy is not None and self._done is desired_view and self._out_of_step_since is None
         )
-        self._observer.fastpath_step(in_step=in_step, rules=self._rules())
+        self._metrics.fastpath_step(in_step=in_step, rules=self._rules())
         if self._done is desired_view and desired_view.problem != self._reported:
             self._reported = desired_view.problem
             if desired_view.problem:

@@ -9,23 +9,26 @@ from typing import Any, Final
 
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
-from gatekeeper_py.control.configurations import EVERYTHING
+from gatekeeper_py.control.configurations import DesiredState, as_found, complete, planned
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
-from gatekeeper_py.control.policy import rewrites
-from gatekeeper_py.control.status.arguments import as_deployed, policy_configmap, renew_before
-from gatekeeper_py.control.status.facts import Facts, PodFacts
+from gatekeeper_py.control.status.reading import (
+    Facts,
+    PodFacts,
+    as_deployed,
+    policy_configmap,
+    renew_before,
+)
 from gatekeeper_py.control.webhooks import drift
-from gatekeeper_py.control.webhooks.conditions import found_conditions
 from gatekeeper_py.control.webhooks.configmap import read_configmap
-from gatekeeper_py.control.webhooks.desired import MUTATING, Desired, Owner
+from gatekeeper_py.control.webhooks.desired import Desired, found_conditions
 from gatekeeper_py.control.webhooks.settings import (
     SETTINGS_KEY,
     InvalidWebhookSettings,
     WebhookSettings,
     parse_settings,
 )
-from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions, mutating, validating
+from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import PolicyError
@@ -153,24 +156,23 @@ class _Assessment:
         # An installation without a controller and an owner uses the static manifests, for instance with
         # cert-manager.
         self._has_controller = facts.controller is not None or facts.owner is not None
+        if facts.namespace is None:
+            self._report(f"the namespace {installation.namespace} does not exist: nothing is installed there")
+        self._paused_until = self._paused()
+        self._policy = self._parsed_policy()
+        self._settings = self._parsed_settings()
+        self._store = self._parsed_secret()
 
     def status(self) -> Status:
-        facts = self._facts
-        if facts.namespace is None:
-            name = self._installation.namespace
-            self._problems.append(f"the namespace {name} does not exist: nothing is installed there")
-        paused = self._paused()
-        policy = self._policy()
-        settings = self._settings()
-        store = self._store()
-        replicas = tuple(map(self._replica, facts.replicas))
-        if facts.namespace is not None:
+        policy = self._policy
+        replicas = tuple(map(self._replica, self._facts.replicas))
+        if self._facts.namespace is not None:
             self._check_parts(replicas)
-            self._check_replicas(replicas, policy)
-        webhooks = self._webhooks(policy, settings, store, paused=paused is not None)
-        in_step = self._controllers(policy, paused=paused is not None)
-        enforcement = self._enforcement(paused=paused is not None)
-        exempt_namespaces, exempt_labels = self._exemptions(settings)
+            self._check_replicas(replicas)
+        webhooks = self._webhooks()
+        in_step = self._controllers()
+        enforcement = self._enforcement()
+        exempt_namespaces, exempt_labels = self._exemptions()
         return Status(
             namespace=self._installation.namespace,
             problems=tuple(dict.fromkeys(self._problems)),
@@ -178,45 +180,48 @@ class _Assessment:
             revision=None if policy is None else policy.revision,
             replicas=replicas,
             webhooks=webhooks,
-            paused=paused,
+            paused=self._paused_until,
             in_step=in_step,
             enforcement=enforcement,
             exempt_namespaces=exempt_namespaces,
             exempt_labels=exempt_labels,
         )
 
+    def _report(self, problem: str) -> None:
+        self._problems.append(problem)
+
     def _paused(self) -> datetime | None:
         pause = read_pause(self._facts.namespace or {}, self._now)
         if pause.problem:
-            self._problems.append(pause.problem)
+            self._report(pause.problem)
         if pause.until is not None:
             until = format_instant(pause.until)
-            self._problems.append(f"paused until {until}: the webhook is not called, every image is admitted")
+            self._report(f"paused until {until}: the webhook is not called, every image is admitted")
         return pause.until
 
-    def _policy(self) -> Policy | None:
+    def _parsed_policy(self) -> Policy | None:
         """Return the policy in the ConfigMap."""
         if self._facts.namespace is None:
             return None
         name = self._installation.policy.name
         if self._facts.policy is None:
-            self._problems.append(f"the ConfigMap {name} does not exist")
+            self._report(f"the ConfigMap {name} does not exist")
             return None
         data = self._facts.policy.get("data") or {}
         unknown = sorted({*data, *(self._facts.policy.get("binaryData") or {})} - {POLICY_KEY, MODE_KEY})
         if unknown:
-            self._problems.append(f"the ConfigMap {name} has unknown keys: {', '.join(unknown)}"[:300])
+            self._report(f"the ConfigMap {name} has unknown keys: {', '.join(unknown)}"[:300])
         text, mode = data.get(POLICY_KEY), data.get(MODE_KEY)
         if not isinstance(text, str):
-            self._problems.append(f"the ConfigMap {name} has no key {POLICY_KEY}")
+            self._report(f"the ConfigMap {name} has no key {POLICY_KEY}")
             return None
         try:
             return parse_policy(text, mode, max_bytes=MAX_CONFIGMAP_BYTES)
         except PolicyError as problem:
-            self._problems.append(f"the policy in the ConfigMap {name} is refused: {problem.findings[0]}")
+            self._report(f"the policy in the ConfigMap {name} is refused: {problem.findings[0]}")
             return None
 
-    def _settings(self) -> WebhookSettings | None:
+    def _parsed_settings(self) -> WebhookSettings | None:
         """Return the settings of the webhook configurations, ``None`` when they are refused."""
         if self._facts.settings is None:
             return WebhookSettings()
@@ -224,40 +229,40 @@ class _Assessment:
         if found.findings:
             name = self._installation.settings
             problems = "; ".join(f"{each.path}: {each.message}" for each in found.findings)
-            self._problems.append(f"the ConfigMap {name} is refused: {problems}"[:300])
+            self._report(f"the ConfigMap {name} is refused: {problems}"[:300])
             return None
         try:
             return parse_settings(found.text or "")
         except InvalidWebhookSettings as problem:
-            self._problems.append(f"{SETTINGS_KEY} is refused: {problem.findings[0]}")
+            self._report(f"{SETTINGS_KEY} is refused: {problem.findings[0]}")
             return None
 
-    def _exemptions(self, settings: WebhookSettings | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def _exemptions(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """Return the exempt namespaces, by name and by label."""
-        if settings is None or not self._has_controller:
+        if self._settings is None or not self._has_controller:
             # The live configuration has the last good settings, or those of the static manifests.
             found = exemptions(self._facts.webhooks.get(VALIDATING_PATH) or {})
             if found is not None:
                 return found
-        known = settings or WebhookSettings()
+        known = self._settings or WebhookSettings()
         names = (*always_exempt(self._installation.namespace), *known.exempt_namespaces)
         labels = (f"{key}={value}" for key, value in known.exempt_namespace_labels)
         return tuple(dict.fromkeys(names)), tuple(labels)
 
-    def _store(self) -> CertificateStore | None:
+    def _parsed_secret(self) -> CertificateStore | None:
         """Return the certificates in the Secret; ``None`` if they are not known."""
         facts, name = self._facts, self._installation.secret
         if not facts.secret_readable or facts.namespace is None:
             return None
         if facts.secret is None:
-            self._problems.append(f"the Secret {name} does not exist")
+            self._report(f"the Secret {name} does not exist")
             return None
         if not self._has_controller:
             return None  # another issuer wrote the Secret, in another form
         try:
             return certificates.parse_secret(facts.secret.get("data") or {})
         except InvalidSecret as problem:
-            self._problems.append(f"the Secret {name} holds no usable certificate: {problem}")
+            self._report(f"the Secret {name} holds no usable certificate: {problem}")
             return None
 
     def _replica(self, pod: PodFacts) -> Replica:
@@ -274,90 +279,59 @@ class _Assessment:
     def _check_parts(self, replicas: tuple[Replica, ...]) -> None:
         facts, installation = self._facts, self._installation
         if facts.service is None:
-            self._problems.append(f"the Service {installation.service} does not exist")
+            self._report(f"the Service {installation.service} does not exist")
         if facts.deployment is None:
-            self._problems.append(f"the Deployment {installation.deployment} does not exist")
+            self._report(f"the Deployment {installation.deployment} does not exist")
             return
         expected = (facts.deployment.get("spec") or {}).get("replicas", 1)
         ready = sum(each.ready for each in replicas)
         if ready < expected:
-            self._problems.append(f"{ready} of {expected} replicas are ready")
+            self._report(f"{ready} of {expected} replicas are ready")
         if not expected:
-            self._problems.append(f"the Deployment {installation.deployment} is scaled to no replicas")
+            self._report(f"the Deployment {installation.deployment} is scaled to no replicas")
 
-    def _check_replicas(self, replicas: tuple[Replica, ...], policy: Policy | None) -> None:
+    def _check_replicas(self, replicas: tuple[Replica, ...]) -> None:
         for pod, each in zip(self._facts.replicas, replicas, strict=True):
             name = f"the replica {pod.name}"
             if not each.ready:
-                self._problems.append(f"{name} is not ready")
+                self._report(f"{name} is not ready")
             if pod.problem:
-                self._problems.append(f"{name} cannot be reached: {pod.problem}")
+                self._report(f"{name} cannot be reached: {pod.problem}")
                 continue
-            self._problems += _policy_problems(name, pod, each, policy)
+            self._problems += _policy_problems(name, pod, each, self._policy)
             self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
 
-    def _webhooks(
-        self,
-        policy: Policy | None,
-        settings: WebhookSettings | None,
-        store: CertificateStore | None,
-        *,
-        paused: bool,
-    ) -> tuple[Webhook, ...]:
-        target = self._installation.target
-        templates = (validating(target, EVERYTHING), mutating(target, EVERYTHING))
-        found = []
-        for template, build in zip(templates, (validating, mutating), strict=True):
-            live = self._facts.webhooks.get(template.path)
-            should_exist = self._should_exist(template, policy, live, paused=paused)
+    def _webhooks(self) -> tuple[Webhook, ...]:
+        """Compare the configurations with what a pass of the controller plans."""
+        target, live = self._installation.target, self._facts.webhooks
+        state = DesiredState(settings=None, mutates=True)
+        if self._has_controller:
+            state = DesiredState(settings=self._settings, mutates=self._rewrites())
+        nothing = self._paused_until is not None or self._facts.namespace is None
+        plan = [] if nothing else planned(target, live, state, as_found(target, live))
+        planned_by_path = {each.path: each for each in plan}
+        webhooks = []
+        for each in complete(target):
+            current, desired = live.get(each.path), planned_by_path.get(each.path)
             problem = ""
-            if live is None:
-                problem = "does not exist" if should_exist else ""
-            elif not should_exist:
+            if current is None:
+                problem = "does not exist" if desired is not None else ""
+            elif desired is None:
                 problem = "exists, although it should not"
             else:
-                desired = None if settings is None else build(target, settings)
-                problem = self._difference(live, template, desired, store)
+                problem = self._difference(current, desired)
             if problem:
-                self._problems.append(f"the webhook configuration {template.name} {problem}")
-            found.append(Webhook(name=template.name, present=live is not None, as_desired=not problem))
-        return tuple(found)
+                self._report(f"the webhook configuration {each.name} {problem}")
+            webhooks.append(Webhook(name=each.name, present=current is not None, as_desired=not problem))
+        return tuple(webhooks)
 
-    def _should_exist(
-        self, template: Desired, policy: Policy | None, live: dict[str, Any] | None, *, paused: bool
-    ) -> bool:
-        """Return whether a configuration should exist."""
-        if paused or self._facts.namespace is None:
-            return False
-        if template.kind != MUTATING or not self._has_controller:
-            return True
-        if policy is None:
-            return live is not None  # the controller leaves it as it is
-        return rewrites(policy, self._now).possible
-
-    def _difference(
-        self,
-        live: dict[str, Any],
-        template: Desired,
-        desired: Desired | None,
-        store: CertificateStore | None,
-    ) -> str:
-        if desired is None or not self._has_controller:
-            # The settings are not known, or they come from the static manifests.
-            desired = drift.keeping_settings(live, template)
-            if desired is None:
-                return "has none of our webhooks"
-        uid = ((self._facts.owner or {}).get("metadata") or {}).get("uid", "")
-        owner = Owner(
-            api_version="rbac.authorization.k8s.io/v1",
-            kind="ClusterRole",
-            name=self._installation.owner,
-            uid=uid,
-        )
+    def _difference(self, live: dict[str, Any], desired: Desired) -> str:
         bundles = drift.bundles(live, desired)
+        if not bundles:
+            return "has none of our webhooks"
+        owner = self._installation.owner_of(((self._facts.owner or {}).get("metadata") or {}).get("uid", ""))
         # During a rotation a configuration trusts the old CA and the new one.
-        bundle = bundles[0] if bundles else b""
-        document = desired.document(bundle, owner, found_conditions(live, desired.names))
+        document = desired.document(bundles[0], owner, found_conditions(live, desired.names))
         different = [
             path
             for path in drift.differences(live, document)
@@ -365,34 +339,34 @@ class _Assessment:
         ]
         if different:
             return f"differs in {', '.join(different[:5])}"
-        if not bundle:
+        if not bundles[0]:
             return "has no CA bundle"
-        if store is not None and not certificates.trusts(bundle, store):
+        if self._store is not None and not certificates.trusts(bundles[0], self._store):
             return "does not trust the certificate in the Secret"
         return ""
 
-    def _controllers(self, policy: Policy | None, *, paused: bool) -> bool | None:
+    def _controllers(self) -> bool | None:
         """Check the controllers; return whether the fast path is in step, ``None`` without one."""
         facts = self._facts
         if not self._has_controller or facts.namespace is None:
             return None
         if facts.controller is None:
-            self._problems.append(f"the Deployment {self._installation.controller} does not exist")
+            self._report(f"the Deployment {self._installation.controller} does not exist")
         self._check_configmaps()
         if not any(each.ready for each in facts.controllers):
-            self._problems.append("no controller is ready")
+            self._report("no controller is ready")
         in_step: bool | None = None
         for each in facts.controllers:
             if each.problem:
-                self._problems.append(f"the controller {each.name} cannot be reached: {each.problem}")
+                self._report(f"the controller {each.name} cannot be reached: {each.problem}")
                 continue
             for what in _alarms(each):
-                self._problems.append(f"the controller raises the alarm {what}: see its log")
+                self._report(f"the controller raises the alarm {what}: see its log")
             if IN_STEP in each.metrics:
                 in_step = (in_step is not False) and each.metrics[IN_STEP] == 1
-        if in_step is False and not paused:
-            self._problems.append("the fast path is not in step with the policy")
-        self._check_mutation(policy, paused=paused)
+        if in_step is False and self._paused_until is None:
+            self._report("the fast path is not in step with the policy")
+        self._check_mutation()
         return in_step
 
     def _check_configmaps(self) -> None:
@@ -401,11 +375,11 @@ class _Assessment:
         served = policy_configmap(self._facts.deployment, "serve", namespace)
         read = policy_configmap(self._facts.controller, "control", namespace)
         if served is not None and read is not None and served != read:
-            self._problems.append(
+            self._report(
                 f"the servers read the policy from the ConfigMap {served}, but the controller from {read}"
             )
 
-    def _enforcement(self, *, paused: bool) -> Enforcement | None:
+    def _enforcement(self) -> Enforcement | None:
         """Return the newest proof of a controller."""
         answering = [each.metrics for each in self._facts.controllers if ENFORCED in each.metrics]
         if not answering:
@@ -414,21 +388,25 @@ class _Assessment:
         timestamp = metrics.get(LAST_ENFORCED, 0.0)
         last = datetime.fromtimestamp(timestamp, UTC) if timestamp else None
         found = Enforcement(enforced=metrics[ENFORCED] == 1, last=last)
-        if paused:
+        if self._paused_until is not None:
             return found
         since = "never" if last is None else f"last at {format_instant(last)}"
         if not found.enforced:
-            self._problems.append(f"API servers do not prove that they enforce the policy ({since})")
+            self._report(f"API servers do not prove that they enforce the policy ({since})")
         elif last is None or self._now - last > ENFORCED_RECENTLY:
-            self._problems.append(f"the controller stopped probing whether the policy is enforced ({since})")
+            self._report(f"the controller stopped probing whether the policy is enforced ({since})")
         return found
 
-    def _check_mutation(self, policy: Policy | None, *, paused: bool) -> None:
+    def _rewrites(self) -> bool | None:
+        """Return whether the policy can rewrite images; ``None`` if the policy is not known."""
+        return None if self._policy is None else self._policy.rewriting(self._now).possible
+
+    def _check_mutation(self) -> None:
         answering = [each for each in self._facts.controllers if not each.problem]
-        if policy is None or paused or not answering or not rewrites(policy, self._now).possible:
+        if self._paused_until is not None or not answering or not self._rewrites():
             return
         if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
-            self._problems.append("the mutating webhook is not active yet")
+            self._report("the mutating webhook is not active yet")
 
 
 def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | None) -> Iterator[str]:

@@ -1,22 +1,33 @@
-"""Read an installation: its objects, and the health port of its Pods through ``pods/proxy``."""
+"""Read an installation: its objects, the options of its Deployments, and the health port of its Pods."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import orjson
 
+from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.installation import Installation
-from gatekeeper_py.control.status.arguments import as_deployed
-from gatekeeper_py.control.status.facts import Facts, PodFacts
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
+from gatekeeper_py.settings import ConfigMapName, SettingsError, parse_configmap
 
 HEALTH_PORT: Final = 8080
+
+RENEW_BEFORE_DAYS: Final = 30.0
+"""Default of the controller, and of the certificate that the manifests request from cert-manager."""
+
+MAX_DAYS: Final = 3650.0
+
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+_REFERENCE: Final = re.compile(r"\$(?:\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
+"""``$(NAME)`` is the value of an environment variable, ``$$`` a dollar sign, as in the Pod API."""
 
 _SAMPLE: Final = re.compile(r"([a-z_]+(?:\{[^}]{0,1000}\})?) ([^ ]{1,40})")
 
@@ -27,12 +38,41 @@ _WANTED_METRICS: Final = (
 )
 
 
-class KubernetesApi(Protocol):
-    """The requests that reading needs; both raise ``ApiError``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PodFacts:
+    """One Pod: whether it is ready, and what its health listener answers.
 
-    async def get(self, path: str) -> dict[str, Any] | None: ...
+    ``policy`` is the JSON object at a replica's ``/policy``. ``metrics`` holds samples by name and labels, as
+    written in the text format. ``problem`` is why the Pod could not be read.
+    """
 
-    async def text(self, path: str) -> str: ...
+    name: str
+    ready: bool
+    policy: dict[str, Any] | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The objects of an installation, ``None`` for one that does not exist.
+
+    ``secret_readable`` is false if the caller may not read the Secret. ``webhooks`` holds the
+    configurations that exist, by path.
+    """
+
+    namespace: dict[str, Any] | None
+    owner: dict[str, Any] | None = None
+    service: dict[str, Any] | None = None
+    deployment: dict[str, Any] | None = None
+    controller: dict[str, Any] | None = None
+    policy: dict[str, Any] | None = None
+    settings: dict[str, Any] | None = None
+    secret: dict[str, Any] | None = None
+    secret_readable: bool = True
+    webhooks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    replicas: tuple[PodFacts, ...] = ()
+    controllers: tuple[PodFacts, ...] = ()
 
 
 async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Installation) -> Facts:
@@ -43,16 +83,7 @@ async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Ins
     """
     namespace = await api.get(installation.namespace_path)
     if namespace is None:
-        return Facts(
-            namespace=None,
-            owner=None,
-            service=None,
-            deployment=None,
-            controller=None,
-            policy=None,
-            settings=None,
-            secret=None,
-        )
+        return Facts(namespace=None)
     owner, service, deployment, controller, settings, validating, mutating = await asyncio.gather(
         api.get(installation.owner_path),
         api.get(installation.service_path),
@@ -133,3 +164,87 @@ def _samples(text: str) -> Iterator[tuple[str, float]]:
                 yield match[1], float(match[2])
             except ValueError:
                 continue
+
+
+def renew_before(controller: dict[str, Any] | None, namespace: str) -> timedelta:
+    """Return how long before its expiry the controller renews a certificate.
+
+    This is the value of ``--renew-before-days``, or the default if the option is missing or invalid.
+    """
+    text = option(controller, "control", "renew-before-days", namespace)
+    try:
+        days = RENEW_BEFORE_DAYS if text is None else float(text)
+    except ValueError:
+        days = RENEW_BEFORE_DAYS
+    # NaN also fails this comparison.
+    return timedelta(days=days if 0 < days <= MAX_DAYS else RENEW_BEFORE_DAYS)
+
+
+def as_deployed(
+    installation: Installation, deployment: dict[str, Any] | None, controller: dict[str, Any] | None
+) -> Installation:
+    """Return the installation with the ConfigMap from which its servers read the policy.
+
+    The ConfigMap is that in the arguments of the servers, else that in the arguments of the controller, else
+    that in ``installation``.
+    """
+    namespace = installation.namespace
+    policy = policy_configmap(deployment, "serve", namespace) or policy_configmap(
+        controller, "control", namespace
+    )
+    return installation if policy is None else replace(installation, policy=policy)
+
+
+def policy_configmap(deployment: dict[str, Any] | None, command: str, namespace: str) -> ConfigMapName | None:
+    """Return the ConfigMap that ``--configmap`` names; ``None`` if the option is missing or invalid."""
+    text = option(deployment, command, "configmap", namespace)
+    try:
+        found = None if text is None else parse_configmap(text)
+    except SettingsError:
+        return None
+    if found is None or not (_NAME.fullmatch(found.namespace) and _NAME.fullmatch(found.name)):
+        return None
+    return found
+
+
+def option(deployment: dict[str, Any] | None, command: str, name: str, namespace: str) -> str | None:
+    """Return the value of an option of ``gatekeeper-py COMMAND``, ``None`` if the option is not given.
+
+    ``name`` is the option without the leading dashes, ``namespace`` is that of the Deployment. The last value
+    wins, as on the command line. Variables are replaced as by the kubelet, if the Deployment alone determines
+    their values.
+    """
+    spec = (((deployment or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
+    found = None
+    for container in spec.get("containers") or ():
+        arguments = [*(container.get("command") or ()), *(container.get("args") or ())]
+        if command not in arguments:
+            continue
+        following = [*arguments[1:], None]
+        for argument, value in zip(arguments, following, strict=True):
+            if argument == f"--{name}" and value is not None:
+                found = _expanded(value, container, namespace)
+            elif argument.startswith(f"--{name}="):
+                found = _expanded(argument.partition("=")[2], container, namespace)
+    return found
+
+
+def _expanded(text: str, container: dict[str, Any], namespace: str) -> str:
+    """Replace references to variables; leave a reference unchanged if the value is not known."""
+    known = {each["name"]: _value(each, namespace) for each in container.get("env") or ()}
+
+    def replaced(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "$"
+        value = known.get(match[1])
+        return match[0] if value is None else value
+
+    return _REFERENCE.sub(replaced, text)
+
+
+def _value(variable: dict[str, Any], namespace: str) -> str | None:
+    source = variable.get("valueFrom")
+    if not source:
+        return str(variable.get("value") or "")
+    field = (source.get("fieldRef") or {}).get("fieldPath")
+    return namespace if field == "metadata.namespace" else None

@@ -1,4 +1,4 @@
-"""How a live webhook configuration differs from what it should be, and how to repair it.
+"""How a live webhook configuration differs from what it should be, how to repair it, and what was changed.
 
 Only the fields that the templates write are compared. A field that a newer API server adds with a default is
 not drift, and neither are labels, annotations and owners of others.
@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
-from typing import Any, Final
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Literal, get_args
 
-from gatekeeper_py.control.webhooks.conditions import without_conditions
-from gatekeeper_py.control.webhooks.desired import Desired
+from gatekeeper_py.control.webhooks.desired import Desired, without_conditions
 from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 TOLERATED_LABELS: Final = frozenset({"control-plane", "kubernetes.azure.com/managedby"})
@@ -21,6 +21,40 @@ TOLERATED_OPERATORS: Final = frozenset({"NotIn", "DoesNotExist"})
 to exempt its own namespaces. With other operators such a term would switch the webhook off."""
 
 MAX_TOLERATED_TERMS: Final = 10
+
+Tampering = Literal[
+    "deleted",
+    "webhooks",
+    "client-config",
+    "rules",
+    "selector",
+    "conditions",
+    "failure-policy",
+    "timeout",
+    "metadata",
+    "other",
+]
+TAMPERINGS: Final[tuple[Tampering, ...]] = get_args(Tampering)
+"""The kinds of changes by others, as label values of a metric."""
+
+DELETED: Final = " (deleted)"
+"""Suffix in the details after the name of a configuration that somebody deleted."""
+
+_BY_FIELD: Final[dict[str, Tampering]] = {
+    "webhooks": "webhooks",
+    "clientConfig": "client-config",
+    "rules": "rules",
+    "matchPolicy": "rules",
+    "namespaceSelector": "selector",
+    "objectSelector": "selector",
+    "matchConditions": "conditions",
+    "failurePolicy": "failure-policy",
+    "timeoutSeconds": "timeout",
+    "labels": "metadata",
+    "ownerReferences": "metadata",
+}
+
+_FIELD: Final = re.compile(r"(?:.*\.)?([a-zA-Z]+)")
 
 
 def differences(live: Mapping[str, Any], document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -68,6 +102,22 @@ def tolerated_terms(live: Mapping[str, Any], document: Mapping[str, Any]) -> int
         for webhook in live.get("webhooks") or ()
         if webhook.get("name") in ours
     )
+
+
+def tampering_in(details: Iterable[str]) -> tuple[Tampering, ...]:
+    """Return the kinds of change, each once, from the paths that ``differences`` returns."""
+    return tuple(dict.fromkeys(map(_kind, details)))
+
+
+def causes(kinds: Iterable[Tampering]) -> tuple[Tampering, ...]:
+    """Return the kinds of change to one configuration, each once, without those that follow from another.
+
+    Removing or renaming a webhook also removes its fast-path condition, so ``conditions`` is then left out.
+    """
+    found = dict.fromkeys(kinds)
+    if "webhooks" in found:
+        found.pop("conditions", None)
+    return tuple(found)
 
 
 def keeping_settings(live: Mapping[str, Any], template: Desired) -> Desired | None:
@@ -191,3 +241,12 @@ def _repaired_webhook(live: Mapping[str, Any], desired: Mapping[str, Any]) -> di
             "matchExpressions": [*(ours.get("matchExpressions") or ()), *terms],
         }
     return repaired
+
+
+def _kind(detail: str) -> Tampering:
+    if detail.endswith(DELETED):
+        return "deleted"
+    if detail.startswith("metadata.annotations["):
+        return "conditions"  # the fast path's revision, which belongs to its match conditions
+    found = _FIELD.fullmatch(detail)
+    return _BY_FIELD.get(found[1], "other") if found else "other"

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final, Literal
 
-from gatekeeper_py.control.webhooks.fields import Boolean, Choice, Field, Integer, Items, Pairs, Record, Text
 from gatekeeper_py.core.names import NAMESPACE_LABEL
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.core.policy.parse.events import Reader, Unreadable
+from gatekeeper_py.core.policy.parse.fields import (
+    Boolean,
+    Choice,
+    Field,
+    Integer,
+    Invalid,
+    Items,
+    Pairs,
+    Record,
+    Scalar,
+    read_document,
+)
 from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.parse.text import check_text
 
 FailurePolicy = Literal["Fail", "Ignore"]
 
@@ -87,33 +98,10 @@ def parse_settings(text: str) -> WebhookSettings:
     Raises ``InvalidWebhookSettings``.
     """
     remarks = Remarks()
-    settings: WebhookSettings | None = None
-    if check_text(text, MAX_CONFIGMAP_BYTES, remarks):
-        try:
-            settings = _read(Reader(text, remarks), remarks)
-        except Unreadable as end:
-            # Report only this problem, because the rest of the document was not read.
-            remarks = Remarks()
-            remarks.add(end.remark)
-    if settings is None or remarks:
-        raise InvalidWebhookSettings(tuple(map(_worded, as_findings(text, remarks))))
-    return settings
-
-
-def _read(reader: Reader, remarks: Remarks) -> WebhookSettings | None:
-    root = reader.root()
-    settings: WebhookSettings | None = WebhookSettings()
-    if root is not None and (root.kind != "scalar" or root.value is not None):
-        settings = _DOCUMENT.read(reader, root, remarks)
-    reader.finish()
-    return settings
-
-
-def _worded(finding: Finding) -> Finding:
-    """Return the finding with a proposal for settings: the YAML reader words one proposal for policies."""
-    if finding.code != "second-document":
-        return finding
-    return replace(finding, proposal="keep one document in the file")
+    settings: WebhookSettings | None = read_document(text, _DOCUMENT, MAX_CONFIGMAP_BYTES, remarks)
+    if remarks:
+        raise InvalidWebhookSettings(as_findings(text, remarks))
+    return settings or WebhookSettings()
 
 
 def settings_schema() -> dict[str, Any]:
@@ -125,111 +113,110 @@ def settings_schema() -> dict[str, Any]:
     }
 
 
-_NAME = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
-_DOMAIN = rf"{_NAME}(?:\.{_NAME})*"
-_LABEL = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
-
-_NAMESPACE_RE: Final = re.compile(_NAME)
-_LABEL_KEY_RE: Final = re.compile(rf"(?:{_DOMAIN}/)?{_LABEL}")
-_LABEL_VALUE_RE: Final = re.compile(rf"(?:{_LABEL})?")
-_GROUP_RE: Final = re.compile(rf"{_NAME}(?:\.{_NAME})+")
-_VERSION_RE: Final = re.compile(r"\*|v[1-9][0-9]{0,3}(?:(?:alpha|beta)[1-9][0-9]{0,3})?")
-_RESOURCE_RE: Final = re.compile(rf"{_NAME}(?:/{_NAME})?")
+_NAME: Final = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+_DOMAIN: Final = rf"{_NAME}(?:\.{_NAME})*"
+_LABEL: Final = r"[A-Za-z0-9](?:[-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?"
 
 
-def _namespace_problem(text: str) -> tuple[str, str]:
-    if _NAMESPACE_RE.fullmatch(text):
-        return "", ""
-    if "*" in text:
-        return "wildcards are not allowed here", "name each namespace, or use exemptNamespaceLabels"
-    return "not a valid namespace name", "lower-case letters, digits and -, at most 63 characters"
+def _text(
+    pattern: str,
+    max_length: int,
+    wrong: tuple[str, str],
+    *,
+    wildcards: str = "",
+    refuse: Callable[[str], tuple[str, str] | None] = lambda _text: None,
+    unless: str = "",
+) -> Scalar:
+    """Return a field for text that a regular expression matches in full, in linear time.
+
+    ``wrong`` is the message and the proposal for any other text, ``wildcards`` the proposal for one with a
+    wildcard. ``refuse`` returns a message and a proposal for text that is not acceptable even if it matches.
+    In the JSON Schema, such text matches ``unless``.
+    """
+    whole = re.compile(pattern)
+
+    def parse(text: str) -> str:
+        if len(text) > max_length:
+            raise Invalid(f"at most {max_length} characters, here {len(text)}", code="too-long")
+        refused = ("wildcards are not allowed here", wildcards) if wildcards and "*" in text else refuse(text)
+        if refused is None and not whole.fullmatch(text):
+            refused = wrong
+        if refused is not None:
+            raise Invalid(*refused)
+        return text
+
+    json = {"type": "string", "pattern": f"^(?:{pattern})$", "maxLength": max_length}
+    return Scalar(parse=parse, json={**json, "not": {"pattern": f"^(?:{unless})$"}} if unless else json)
 
 
-def _label_problem(text: str) -> tuple[str, str]:
+def _refuse_label(text: str) -> tuple[str, str] | None:
     if text == NAMESPACE_LABEL:
         return "this label holds the namespace's name", "use exemptNamespaces"
-    return (
-        ("", "")
-        if _LABEL_KEY_RE.fullmatch(text)
-        else ("not a valid label", "for example team or example.com/team")
-    )
+    return None
 
 
-def _value_problem(text: str) -> tuple[str, str]:
-    if _LABEL_VALUE_RE.fullmatch(text):
-        return "", ""
-    if "*" in text:
-        return "wildcards are not allowed here", "write the label's exact value"
-    return "not a valid label value", "letters, digits, -, _ and ., at most 63 characters"
-
-
-def _group_problem(text: str) -> tuple[str, str]:
-    if "*" in text:
-        return "wildcards are not allowed here", "name each API group"
+def _refuse_group(text: str) -> tuple[str, str] | None:
     if text.endswith(".k8s.io") or "." not in text:
         return "extra rules are for custom resources, not for the API groups of Kubernetes", ""
-    return ("", "") if _GROUP_RE.fullmatch(text) else ("not a valid API group", "for example argoproj.io")
+    return None
 
 
-def _version_problem(text: str) -> tuple[str, str]:
-    return (
-        ("", "")
-        if _VERSION_RE.fullmatch(text)
-        else ("not a valid version", 'for example v1, v1alpha1 or "*"')
-    )
+_NAMESPACE: Final = _text(
+    _NAME,
+    63,
+    ("not a valid namespace name", "lower-case letters, digits and -, at most 63 characters"),
+    wildcards="name each namespace, or use exemptNamespaceLabels",
+)
+_LABEL_KEY: Final = _text(
+    rf"(?:{_DOMAIN}/)?{_LABEL}",
+    317,
+    ("not a valid label", "for example team or example.com/team"),
+    refuse=_refuse_label,
+    unless=re.escape(NAMESPACE_LABEL),
+)
+_LABEL_VALUE: Final = _text(
+    rf"(?:{_LABEL})?",
+    63,
+    ("not a valid label value", "letters, digits, -, _ and ., at most 63 characters"),
+    wildcards="write the label's exact value",
+)
+_GROUP: Final = _text(
+    rf"{_NAME}(?:\.{_NAME})+",
+    253,
+    ("not a valid API group", "for example argoproj.io"),
+    wildcards="name each API group",
+    refuse=_refuse_group,
+    unless=r".*\.k8s\.io",
+)
+_VERSION: Final = _text(
+    r"\*|v[1-9][0-9]{0,3}(?:(?:alpha|beta)[1-9][0-9]{0,3})?",
+    63,
+    ("not a valid version", 'for example v1, v1alpha1 or "*"'),
+)
+_RESOURCE: Final = _text(
+    rf"{_NAME}(?:/{_NAME})?",
+    127,
+    ("not a valid resource", "the plural in lower case, for example workflows or workflows/status"),
+    wildcards="name each resource",
+)
 
 
-def _resource_problem(text: str) -> tuple[str, str]:
-    if _RESOURCE_RE.fullmatch(text):
-        return "", ""
-    if "*" in text:
-        return "wildcards are not allowed here", "name each resource"
-    return "not a valid resource", "the plural in lower case, for example workflows or workflows/status"
-
-
-_FAILURE_POLICY: Final = Choice(("Fail", "Ignore"))
-_TIMEOUT: Final = Integer(1, MAX_TIMEOUT_SECONDS)
-
-
-def _calls(defaults: Calls, *, can_be_disabled: bool = False) -> Record:
-    def build(
-        failure_policy: FailurePolicy = defaults.failure_policy,
-        timeout_seconds: int = defaults.timeout_seconds,
-        enabled: bool = defaults.enabled,  # noqa: FBT001 - called with names
-    ) -> Calls:
-        return Calls(failure_policy=failure_policy, timeout_seconds=timeout_seconds, enabled=enabled)
-
-    fields: dict[str, tuple[str, Field]] = {
-        "failurePolicy": ("failure_policy", _FAILURE_POLICY),
-        "timeoutSeconds": ("timeout_seconds", _TIMEOUT),
+def _calls(defaults: Calls, **more: Field) -> Record:
+    fields: dict[str, Field] = {
+        "failurePolicy": Choice(("Fail", "Ignore")),
+        "timeoutSeconds": Integer(1, MAX_TIMEOUT_SECONDS),
+        **more,
     }
-    if can_be_disabled:
-        fields["enabled"] = ("enabled", Boolean())
-    return Record(build=build, fields=fields)
+    return Record(partial(replace, defaults), fields)
 
 
-def _entries(text: Text, description: str = "") -> Items:
-    return Items(item=text, at_most=MAX_RULE_ENTRIES, at_least=1, description=description)
+def _entries(text: Scalar) -> Items:
+    return Items(item=text, at_most=MAX_RULE_ENTRIES, at_least=1)
 
 
 _EXTRA_RULE: Final = Record(
-    build=ExtraRule,
-    fields={
-        "apiGroups": (
-            "api_groups",
-            _entries(
-                Text(pattern=_GROUP_RE.pattern, max_length=253, problem=_group_problem, unless=r".*\.k8s\.io")
-            ),
-        ),
-        "apiVersions": (
-            "api_versions",
-            _entries(Text(pattern=_VERSION_RE.pattern, max_length=63, problem=_version_problem)),
-        ),
-        "resources": (
-            "resources",
-            _entries(Text(pattern=_RESOURCE_RE.pattern, max_length=127, problem=_resource_problem)),
-        ),
-    },
+    ExtraRule,
+    {"apiGroups": _entries(_GROUP), "apiVersions": _entries(_VERSION), "resources": _entries(_RESOURCE)},
     required=("apiGroups", "apiVersions", "resources"),
 )
 
@@ -239,37 +226,25 @@ def _guard(*, enabled: bool = True) -> bool:
 
 
 _DOCUMENT: Final = Record(
-    build=WebhookSettings,
-    fields={
-        "exemptNamespaces": (
-            "exempt_namespaces",
-            Items(
-                item=Text(pattern=_NAMESPACE_RE.pattern, max_length=63, problem=_namespace_problem),
-                at_most=MAX_NAMESPACES,
-                description="Namespaces whose Pods and workloads are not reviewed.",
-            ),
+    WebhookSettings,
+    {
+        "exemptNamespaces": Items(
+            item=_NAMESPACE,
+            at_most=MAX_NAMESPACES,
+            more={"description": "Namespaces whose Pods and workloads are not reviewed."},
         ),
-        "exemptNamespaceLabels": (
-            "exempt_namespace_labels",
-            Pairs(
-                name=Text(
-                    pattern=_LABEL_KEY_RE.pattern,
-                    max_length=317,
-                    problem=_label_problem,
-                    unless=re.escape(NAMESPACE_LABEL),
-                ),
-                value=Text(pattern=_LABEL_VALUE_RE.pattern, max_length=63, problem=_value_problem),
-                at_most=MAX_LABELS,
-                description="Labels; a namespace that has one of them with this value is not reviewed.",
-            ),
+        "exemptNamespaceLabels": Pairs(
+            name=_LABEL_KEY,
+            value=_LABEL_VALUE,
+            at_most=MAX_LABELS,
+            more={"description": "Labels; a namespace that has one of them with this value is not reviewed."},
         ),
-        "pods": ("pods", _calls(PODS)),
-        "workloads": ("workloads", _calls(WORKLOADS, can_be_disabled=True)),
-        "mutation": ("mutation", _calls(MUTATION)),
-        "policyGuard": ("policy_guard", Record(build=_guard, fields={"enabled": ("enabled", Boolean())})),
-        "extraRules": (
-            "extra_rules",
-            Items(item=_EXTRA_RULE, at_most=MAX_RULES, description="Custom resources to validate."),
+        "pods": _calls(PODS),
+        "workloads": _calls(WORKLOADS, enabled=Boolean()),
+        "mutation": _calls(MUTATION),
+        "policyGuard": Record(_guard, {"enabled": Boolean()}),
+        "extraRules": Items(
+            item=_EXTRA_RULE, at_most=MAX_RULES, more={"description": "Custom resources to validate."}
         ),
     },
 )

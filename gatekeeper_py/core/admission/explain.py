@@ -22,21 +22,6 @@ MAX_NEAREST: Final = 3
 _STAGES: Final = ("host", "path", "tag", "digest", "namespace", "until")
 
 
-RULE_FIELDS: Final = {
-    "list": "shown; near misses are allow rules",
-    "index": "shown",
-    "pattern": "shown as written; near misses say whether host, path, tag or digest differs",
-    "namespaces": "shown when present; a near miss says that the rule is for other namespaces",
-    "until": "shown when present; a near miss says that the rule expired",
-    "owner": "shown when present",
-    "reason": "shown when present",
-    "verify": "shown when set",
-    "on_error": "shown when verify is set",
-    "pin": "shown when set",
-}
-"""How each field of a rule is explained. A test fails until a new field is here."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearMiss:
     """A rule that did not match, and the reason in words."""

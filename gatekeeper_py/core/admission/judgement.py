@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from gatekeeper_py.core.admission.fields import POD, GroupKind
@@ -102,6 +102,22 @@ class Outcome(NamedTuple):
     @property
     def rejected(self) -> tuple[Judgement, ...]:
         return tuple(judgement for judgement in self.judgements if not judgement.approved)
+
+
+class Judging(NamedTuple):
+    """One request at one endpoint, judged image by image, so that a caller can do other work in between.
+
+    ``judge`` returns ``None`` if the image in a slot does not matter to the endpoint. ``conclude`` takes the
+    other judgements, in the order of ``slots``.
+    """
+
+    slots: Sequence[Slot]
+    judge: Callable[[Slot], Judgement | None]
+    conclude: Callable[[tuple[Judgement, ...]], Outcome]
+
+    def outcome(self) -> Outcome:
+        """Judge all images, and return the outcome."""
+        return self.conclude(tuple(filter(None, map(self.judge, self.slots))))
 
 
 def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting", "mirror-pod"]:

@@ -1,7 +1,8 @@
 """The look-ups in registries that a review needs, and how their answers change the decision on an image.
 
-A decision has two phases with one snapshot of the policy. ``lookups`` lists the look-ups that are needed, and
-``validate`` and ``mutate`` decide with the facts. All functions are pure: the answers are arguments.
+A decision with look-ups is made twice, with one snapshot of the policy. The first decision lists the look-ups
+that are needed (``Facts.missing``), and the second one has their answers. All functions are pure: the answers
+are arguments.
 
 The rule (docs/registries.md): the webhook always judges the name of an image, and a look-up never approves an
 image whose name the policy rejects.
@@ -11,10 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, NewImage, approved_candidates
-from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, manifest_of
 from gatekeeper_py.core.images.reference import locate, parse_reference
@@ -26,12 +26,6 @@ ResolveCached = Callable[[Lookup], Resolution | None]
 
 IsFound = Callable[[Manifest], bool]
 """Returns whether earlier answers show that a manifest exists: ``ResolveCached`` for the hot path."""
-
-
-class Endpoint(Protocol):
-    """``validate`` or ``mutate``."""
-
-    def __call__(self, request: AdmissionRequest, policy: ActivePolicy, facts: Facts, /) -> object: ...
 
 
 NOT_LOOKED_UP: Final = Resolution(failed("no registry was queried"))
@@ -190,13 +184,6 @@ class PodLookups(NamedTuple):
         # A rule for a tag never matches a digest. If the policy would reject the pinned image, do not pin it.
         pinned = f"{image}@{digest}"
         return pinned if self.policy.decide(self.namespace, pinned).approved else ""
-
-
-def lookups(request: AdmissionRequest, policy: ActivePolicy, endpoint: Endpoint) -> tuple[Lookup, ...]:
-    """Return the look-ups that an endpoint needs to answer a request."""
-    facts = Facts(lambda _lookup: None)
-    endpoint(request, policy, facts)
-    return tuple(dict.fromkeys(facts.missing))
 
 
 def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:

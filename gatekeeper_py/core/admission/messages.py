@@ -16,6 +16,13 @@ from gatekeeper_py.core.policy.rules import RuleSet
 
 Subject = TypeVar("Subject")
 
+NOT_APPROVED: Final = " is not approved"
+REJECTIONS: Final = {"denied": " is denied", "invalid": " is invalid"}
+"""What a warning says about an image, by the reason for its rejection; ``NOT_APPROVED`` for other reasons."""
+
+PROBLEM: Final = "not approved: "
+"""What a denial says about a value that is not an image. Its problem follows."""
+
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
 MAX_WARNING_LENGTH: Final = 120
@@ -56,12 +63,12 @@ def image_line(judgement: Judgement) -> str:
     name = f' "{escape(slot.name, 63)}"' if slot.name else ""
     subject = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
     if slot.problem:
-        return f"{subject}: not approved: {slot.problem}"
+        return f"{subject}: {PROBLEM}{slot.problem}"
     if decision.reason in {"absent", "unverified"}:
         return f"{subject}: {escape(slot.value)} {decision.detail}"
     mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
-    return f"{subject}: {escape(slot.value)} is not approved: {mirrored}{decision.detail}{use}"
+    return f"{subject}: {escape(slot.value)}{NOT_APPROVED}: {mirrored}{decision.detail}{use}"
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
@@ -116,10 +123,7 @@ def _rejected_warning(judgement: Judgement) -> str:
         return _fitted(path, "", slot.problem)
     if judgement.decision.reason in {"absent", "unverified"}:
         return _fitted(path, escape(slot.value), f" {judgement.decision.detail}")
-    reason = {"denied": " is denied", "invalid": " is invalid"}.get(
-        judgement.decision.reason, " is not approved"
-    )
-    return _fitted(path, escape(slot.value), reason)
+    return _fitted(path, escape(slot.value), REJECTIONS.get(judgement.decision.reason, NOT_APPROVED))
 
 
 def _rewrite_warning(judgement: Judgement) -> str:

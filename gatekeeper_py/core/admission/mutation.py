@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +13,9 @@ from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, is_in_pod_list
 from gatekeeper_py.core.admission.judgement import (
     ActivePolicy,
+    Exemption,
     Judgement,
+    Judging,
     Outcome,
     by_name,
     exemption,
@@ -23,9 +25,8 @@ from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings, unverified_list
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
-from gatekeeper_py.core.admission.steps import Steps, at_once, for_each
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
-from gatekeeper_py.core.policy.document import rewrites
+from gatekeeper_py.core.policy.document import Mode, rewrites
 
 MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
 """An API server refuses an object whose annotations are larger, keys and values together (apimachinery,
@@ -41,24 +42,39 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
     mirrors. ``facts`` are answers of registries. Without them, images are rewritten by their names alone, and
     no image is pinned.
     """
-    return at_once(mutating(request, policy, facts))
+    return mutating(request, policy, facts).outcome()
 
 
-def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
-    """Do the same as ``mutate`` in steps: one step for each image, if the Pod has many images."""
+def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
+    """Return the parts of ``mutate``."""
     mode = policy.mode(request.namespace)
-    audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
+    conclude = partial(_conclude, request, policy, mode, exempt)
     if (
         exempt
         or not rewrites(mode)
         or (request.group, request.kind) != POD
         or not _is_patchable(request.object)
     ):
-        unpatched = review.allowed(request.uid, audit_annotations=audit)
-        return Outcome(response=unpatched, verdict="allowed", mode=mode, exemption=exempt)
+        return Judging((), lambda _: None, conclude)
+    registries = None
+    if facts is not None and policy.looks_up:
+        registries = PodLookups(request.object, policy, request.namespace, facts)
     found, _ = slots_to_judge(request, policy)
-    planned = yield from for_each(partial(_plans, request, policy, facts), found)
+    if POD in policy.resources:
+        # A policy may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
+        found = [slot for slot in found if is_in_pod_list(slot.parts)]
+    return Judging(found, partial(_plan, request, policy, registries), conclude)
+
+
+def _conclude(
+    request: AdmissionRequest,
+    policy: ActivePolicy,
+    mode: Mode,
+    exempt: Exemption,
+    planned: tuple[Judgement, ...],
+) -> Outcome:
+    audit = {"mode": mode, "policy": policy.revision}
     if any(judgement.unverified for judgement in planned):
         audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
@@ -69,7 +85,7 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
         # webhook judges the images as they are.
         stay = tuple(_left_alone(judgement) for judgement in planned)
         response = review.allowed(request.uid, warnings=rewrite_warnings(stay), audit_annotations=audit)
-        return Outcome(response=response, verdict="allowed", mode=mode, kept=stay)
+        return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt, kept=stay)
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
     response = review.patched(
         request.uid,
@@ -79,6 +95,36 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     )
     kept = tuple(judgement for judgement in planned if judgement.problem)
     return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten, kept=kept)
+
+
+def _plan(
+    request: AdmissionRequest, policy: ActivePolicy, registries: PodLookups | None, slot: Slot
+) -> Judgement | None:
+    """Return a judgement if an image is rewritten or pinned, or if no mirror can replace it.
+
+    If no mirror can replace the image, ``problem`` of the judgement is the reason.
+    """
+    if slot.problem:
+        return None
+    plan = policy.plan(request.namespace, slot.value)
+    if registries is not None:
+        new = registries.new_image(slot, plan)
+    elif plan is None:
+        return None
+    else:
+        never_pulled = policy.looks_up and is_never_pulled(request.object, slot)
+        new = by_name(policy, request.namespace, plan, never_pulled=never_pulled)
+    if new.image is None and not new.problem:
+        return None
+    moved = new.image is None or not new.image.startswith(f"{slot.value}@")
+    return Judgement(
+        slot,
+        policy.decide(request.namespace, slot.value),
+        rewritten=new.image,
+        mirror=plan.mirror.index if plan is not None and moved else None,
+        problem=new.problem,
+        unverified=new.unverified,
+    )
 
 
 def _is_patchable(obj: Any) -> bool:
@@ -92,41 +138,6 @@ def _is_patchable(obj: Any) -> bool:
         return False
     annotations = metadata.get("annotations")
     return annotations is None or isinstance(annotations, dict)
-
-
-def _plans(
-    request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None, slots: Sequence[Slot]
-) -> Iterator[Judgement]:
-    """Yield a judgement for each image that is rewritten or pinned, or that no mirror can replace.
-
-    If no mirror can replace an image, ``problem`` of its judgement is the reason.
-    """
-    registries = None
-    if facts is not None and policy.looks_up:
-        registries = PodLookups(request.object, policy, request.namespace, facts)
-    declares = POD in policy.resources
-    for slot in slots:
-        # A policy may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
-        if slot.problem or (declares and not is_in_pod_list(slot.parts)):
-            continue
-        plan = policy.plan(request.namespace, slot.value)
-        if registries is not None:
-            new = registries.new_image(slot, plan)
-        elif plan is None:
-            continue
-        else:
-            never_pulled = policy.looks_up and is_never_pulled(request.object, slot)
-            new = by_name(policy, request.namespace, plan, never_pulled=never_pulled)
-        if new.image is not None or new.problem:
-            moved = new.image is None or not new.image.startswith(f"{slot.value}@")
-            yield Judgement(
-                slot,
-                policy.decide(request.namespace, slot.value),
-                rewritten=new.image,
-                mirror=plan.mirror.index if plan is not None and moved else None,
-                problem=new.problem,
-                unverified=new.unverified,
-            )
 
 
 def _pull_secrets(

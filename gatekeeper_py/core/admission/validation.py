@@ -8,7 +8,9 @@ from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.judgement import (
     ActivePolicy,
+    Exemption,
     Judgement,
+    Judging,
     Outcome,
     exemption,
     judge,
@@ -29,8 +31,7 @@ from gatekeeper_py.core.admission.messages import (
     warnings_for,
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.slot import PLACEHOLDERS
-from gatekeeper_py.core.admission.steps import MANY_IMAGES, Steps, at_once, for_each
+from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
@@ -41,60 +42,73 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     ``facts`` are answers of registries. Without them, images are judged by their names alone. Pass ``Facts``
     without answers to treat every look-up as failed.
     """
-    return at_once(validating(request, policy, facts))
+    return validating(request, policy, facts).outcome()
 
 
-def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Steps[Outcome]:
-    """Do the same as ``validate`` in steps: one step for each image, if the object has many images."""
+def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
+    """Return the parts of ``validate``."""
     mode = policy.mode(request.namespace)
-    audit = {"mode": mode, "policy": policy.revision}
     exempt = exemption(request)
-    if exempt:
-        response = review.allowed(request.uid, audit_annotations=audit)
-        return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt)
-    kind = (request.group, request.kind)
-    found, any_slot = slots_to_judge(request, policy)
-    after_mirror = rewrites(mode) and kind != POD
-    judging = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
-    judgements = yield from for_each(partial(map, judging), found)
-    if facts is not None and policy.looks_up and kind == POD:
-        registries = PodLookups(request.object, policy, request.namespace, facts)
-        judgements = yield from for_each(partial(map, registries.verified), judgements)
+    found, any_slot = ([], False) if exempt else slots_to_judge(request, policy)
+    is_pod = (request.group, request.kind) == POD
+    after_mirror = not is_pod and rewrites(mode)
+    by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
+    conclude = partial(_conclude, request, policy, mode, exempt, any_slot)
+    if facts is None or not is_pod or not policy.looks_up:
+        return Judging(found, by_name, conclude)
+    registries = PodLookups(request.object, policy, request.namespace, facts)
+    return Judging(found, lambda slot: registries.verified(by_name(slot)), conclude)
+
+
+def _conclude(
+    request: AdmissionRequest,
+    policy: ActivePolicy,
+    mode: Mode,
+    exempt: Exemption,
+    any_slot: bool,  # noqa: FBT001 - partial passes it by position
+    judgements: tuple[Judgement, ...],
+) -> Outcome:
+    audit = {"mode": mode, "policy": policy.revision}
+    if policy.looks_up:
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
     rejected = [judgement for judgement in judgements if not judgement.approved]
     if rejected:
-        return _refused(request, policy, mode, judgements, audit)
-    if not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
-        warning = undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind)
-        response = review.allowed(request.uid, warnings=(warning,), audit_annotations=audit)
-        return Outcome(response=response, verdict="allowed", mode=mode, exemption="unknown-kind")
-    response = review.allowed(request.uid, audit_annotations=audit)
+        return _refused(request, policy, mode, judgements, rejected, audit)
+    kind = (request.group, request.kind)
+    warnings: tuple[str, ...] = ()
+    if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
+        exempt = "unknown-kind"
+        warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
+    response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(
         response=response,
         verdict="allowed",
         mode=mode,
         judgements=judgements,
-        exemption="" if found else "no-images",
+        exemption=exempt or ("" if judgements else "no-images"),
     )
 
 
 def approved_images(
-    request: AdmissionRequest, policy: ActivePolicy, is_found: IsFound = never_found
+    request: AdmissionRequest,
+    policy: ActivePolicy,
+    is_found: IsFound = never_found,
+    most: int = MAX_IMAGES,
 ) -> int | None:
     """Return the number of images to judge if it is certain that ``validate`` approves all of them.
 
     Otherwise return ``None``, and the caller uses ``validating``. The number is 0 for an update without new
-    images. An object without images and an object with many images return ``None``; ``validating`` judges
-    many images in steps. This is the check of the hot path, which builds no ``Outcome``. ``is_found`` returns
-    whether earlier answers show that a manifest exists.
+    images. An object without images and an object with more images than ``most`` return ``None``. This is the
+    check of the hot path, which builds no ``Outcome``. ``is_found`` returns whether earlier answers show that
+    a manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
-        return _approved_otherwise(request, policy)
+        return _approved_otherwise(request, policy, most)
     if POD in policy.resources:
         return None
-    images = pod_images(request.object, MANY_IMAGES)
+    images = pod_images(request.object, most)
     if not images or exemption(request):
         return None
     namespace = request.namespace
@@ -113,7 +127,7 @@ def approved_images(
     return len(images)
 
 
-def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int | None:
+def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> int | None:
     """Do the same for workloads and for updates. Of an update, only new images count."""
     kind = (request.group, request.kind)
     place = POD_SPECS.get(kind)
@@ -122,7 +136,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy) -> int 
         return None
     if kind != POD and policy.rewrites_in(namespace):
         return None  # templates are judged by the names that mirrors will give
-    images = known_images(request.object, place, MANY_IMAGES)
+    images = known_images(request.object, place, most)
     if not images or exemption(request) or (kind != POD and not PLACEHOLDERS.isdisjoint(images)):
         return None
     if request.operation == "UPDATE":
@@ -142,9 +156,9 @@ def _refused(
     policy: ActivePolicy,
     mode: Mode,
     judgements: tuple[Judgement, ...],
+    rejected: list[Judgement],
     audit: dict[str, str],
 ) -> Outcome:
-    rejected = [judgement for judgement in judgements if not judgement.approved]
     audit["rejected"] = audit_list(
         rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
     )

@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from gatekeeper_py.core.admission.declared import OutOfSteps, StepBudget, images_at
+from gatekeeper_py.core.admission.customresources import (
+    OutOfSteps,
+    StepBudget,
+    count_images,
+    images_at,
+    pod_specs_in,
+    too_many_in,
+)
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, POD_SPECS, GroupKind, ImageList
-from gatekeeper_py.core.admission.search import count_images, pod_specs_in, too_many_in
 from gatekeeper_py.core.admission.slot import (
     MAX_IMAGES,
     PLACEHOLDERS,

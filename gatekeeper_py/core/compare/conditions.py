@@ -33,8 +33,8 @@ class NamespaceClass(NamedTuple):
 
 def qualifiers(entries: Sequence[Entry], effort: Effort) -> list[Qualifier]:
     """Return a member of every class of tags and digests, tags first. Raises ``TooComplex``."""
-    tags = _sets(entries, lambda entry: [entry.condition.tag], effort)
-    digests = _sets(entries, lambda entry: [entry.condition.digest], effort)
+    tags = _sets(entries, lambda entry: [entry.images.tag], effort)
+    digests = _sets(entries, lambda entry: [entry.images.digest], effort)
     untagged, undigested = tags.pop(None, 0), digests.pop(None, 0)
     if not tags and not digests:
         return [Qualifier("", untagged)]
@@ -53,7 +53,7 @@ def namespaces(entries: Sequence[Entry], names: Iterable[str], effort: Effort) -
 
     The class of requests without a namespace comes last. Raises ``TooComplex``.
     """
-    sets = _sets(entries, lambda entry: entry.condition.namespaces or (None,), effort)
+    sets = _sets(entries, lambda entry: entry.namespaces or (None,), effort)
     everywhere = sets.pop(None, 0)
     globs = sorted({*filter(None, sets), *names})
     if not globs:

@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
+from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
-from gatekeeper_py.core.compare.entries import NO_LIMIT, Condition, Entry, entries_of
+from gatekeeper_py.core.compare.entries import Entry, entries_of
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
+from gatekeeper_py.core.images.entry import NO_LIMIT
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import (
@@ -111,19 +113,14 @@ class _Shared:
         return chain(self._wild, *(self._by_first.get(first, ()) for first in sorted(firsts)))
 
 
-def _unconditional(entry: Entry) -> bool:
-    """Return whether an entry holds for all tags, digests and namespaces."""
-    return entry.condition == Condition()
-
-
 def _matches_all(entry: Entry) -> bool:
     """Return whether an entry matches all images of its hosts."""
-    return entry.item == Item((), subtree=True) and entry.longest >= NO_LIMIT and _unconditional(entry)
+    return entry.unconditional and not entry.images.segments and entry.longest >= NO_LIMIT
 
 
 def _first(entry: Entry) -> str:
     """Return the glob for the first segment of the repositories that an entry matches."""
-    return entry.item.parts[0] if entry.item.parts else ANY
+    return entry.images.segments[0] if entry.images.segments else ANY
 
 
 class _HostClass(NamedTuple):
@@ -207,11 +204,11 @@ class _Comparison:
 
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""
-        everywhere = [entry for entry in self._entries if entry.host == ANY]
+        everywhere = [entry for entry in self._entries if entry.images.host == ANY]
         by_host: dict[str, list[Entry]] = {}
         for entry in self._entries:
-            if entry.host != ANY:
-                by_host.setdefault(entry.host, []).append(entry)
+            if entry.images.host != ANY:
+                by_host.setdefault(entry.images.host, []).append(entry)
         by_port: dict[str, list[str]] = {"": []}
         for host, found in by_host.items():
             name, port = split_port(host)
@@ -297,7 +294,7 @@ class _Comparison:
                     for entry in by_item[items[index]]
                     if len(repository) <= entry.longest or entry.role == "source"
                 ]
-                if self._may_differ(matching) and not self._settled(matching, _unconditional):
+                if self._may_differ(matching) and not self._settled(matching, attrgetter("unconditional")):
                     self._qualified(host, repository, matching)
 
     def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:

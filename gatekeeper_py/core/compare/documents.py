@@ -15,28 +15,15 @@ from itertools import zip_longest
 from typing import Any, Final, Literal
 
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.policy.document import MirrorEntry, OverrideEntry, ResourceEntry
+from gatekeeper_py.core.policy.document import OverrideEntry, ResourceEntry
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.rules import Rule
 
 Entry = dict[str, object]
 """An entry as JSON shows it. ``list`` is the field of the document that holds it."""
-
-RULE_FIELDS: Final = {
-    "list": "rules of one list are compared with each other",
-    "index": "a change only if it decides which rule's look-up applies",
-    "pattern": "names the rule: another pattern is another rule",
-    "namespaces": "a change",
-    "until": "a change",
-    "owner": "a change",
-    "reason": "a change",
-    "verify": "a change",
-    "on_error": "a change",
-    "pin": "a change",
-}
-"""How the comparison treats each field of a rule. A test fails until a new field is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +72,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
         if kind == "allow":
             _moved_lookups(found, old.allow, new.allow, same)
     _overrides(found, old.document.namespaces, new.document.namespaces)
-    for name, key in (
-        ("mirrors", _mirror_name),
-        ("resources", _resource_name),
-        ("registries", _registry_name),
+    for name, key, meaning in (
+        ("mirrors", _mirror_name, _mirror_meaning),
+        ("resources", _resource_name, _itself),
+        ("registries", _registry_name, _itself),
     ):
         _pair(
             found,
@@ -96,7 +83,7 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             getattr(old.document, name),
             getattr(new.document, name),
             key,
-            _itself,
+            meaning,
             _entry_of(name),
         )
     return found
@@ -189,8 +176,12 @@ def _rule(rule: Rule) -> Entry:
     return rule_as_json(rule) or {}
 
 
-def _mirror_name(entry: MirrorEntry) -> Hashable:
+def _mirror_name(entry: Mirror) -> Hashable:
     return entry.source.host, entry.source.segments
+
+
+def _mirror_meaning(entry: Mirror) -> Hashable:
+    return dataclasses.replace(entry, index=0)
 
 
 def _resource_name(entry: ResourceEntry) -> Hashable:
@@ -217,7 +208,7 @@ def _fields(entry: Any) -> Iterator[tuple[str, object]]:
     """Yield the fields of an entry that differ from their defaults, under their names in the document."""
     for each in dataclasses.fields(entry):
         value = getattr(entry, each.name)
-        if value != each.default:
+        if value != each.default and each.name != "index":
             yield _NAMES.get(each.name, each.name), _plain(value)
 
 
@@ -232,7 +223,7 @@ def _plain(value: Any) -> object:
 _NAMES: Final = {
     "source": "from",
     "targets": "to",
-    "except_": "except",
+    "exceptions": "except",
     "on_missing": "onMissing",
     "on_error": "onError",
     "image_pull_secret": "imagePullSecret",

@@ -6,7 +6,6 @@ import dataclasses
 from datetime import datetime
 
 from gatekeeper_py.core.compare.difference import Witness, compare
-from gatekeeper_py.core.policy.document import RuleEntry
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -29,5 +28,6 @@ def shortest_by(policy: Policy, rule: Rule, instant: datetime) -> Witness | None
     return next((witness for witness in found if witness.change == change), None)
 
 
-def _without(entries: tuple[RuleEntry, ...], index: int) -> tuple[RuleEntry, ...]:
-    return entries[:index] + entries[index + 1 :]
+def _without(rules: tuple[Rule, ...], index: int) -> tuple[Rule, ...]:
+    after = (dataclasses.replace(rule, index=rule.index - 1) for rule in rules[index + 1 :])
+    return (*rules[:index], *after)

@@ -6,14 +6,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
-from typing import Final, NamedTuple
+from typing import Final
 
-from gatekeeper_py.core.compile.entry import Entry, EntryIndex, TooManyComparisonsError
-from gatekeeper_py.core.compile.imageset import ImageSet
-from gatekeeper_py.core.compile.mirroring import on_mirror
-from gatekeeper_py.core.images.pattern import ANY
-from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES, MAX_REPOSITORY_LENGTH
-from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.images.entry import NO_LIMIT, Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
+from gatekeeper_py.core.policy.mirror import Mirror, copies
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -23,34 +21,21 @@ Exclusion = Callable[[Policy, datetime], Iterable[Entry]]
 
 def entry_of(rule: Rule) -> Entry:
     """Return the images and the namespaces that a rule matches."""
-    return Entry(images=ImageSet.of(rule.pattern), namespaces=rule.namespaces, because=str(rule))
+    return Entry(images=rule.pattern.unwritten(), namespaces=rule.namespaces, because=str(rule))
 
 
-class Bounded(NamedTuple):
-    """An entry, limited to names of at most ``longest`` characters; ``None`` means no limit."""
-
-    entry: Entry
-    longest: int | None = None
-
-
-def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> list[Bounded]:
-    """Return the images on a mirror that are denied because a deny rule matches their origin.
+def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> Iterator[Entry]:
+    """Yield the images on a mirror that are denied because a deny rule matches their origin.
 
     Raises ``TooManyComparisonsError``.
     """
-    ends = [Entry(images=end) for end in ImageSet.below(mirror.source)]
+    ends = [mirror.source.here, mirror.source.below]
     if mirror.source.host == DOCKER_HUB:
         # On a mirror, the name of an official image may lack its "library".
-        ends.append(Entry(images=ImageSet(host=DOCKER_HUB, subtree=True)))
-    origins = dict.fromkeys(entry for end in ends for entry in denied.overlapping(end))
-    found = []
-    for entry in origins:
+        ends.append(Pattern(host=DOCKER_HUB, subtree=True))
+    for entry in dict.fromkeys(entry for end in ends for entry in denied.overlapping(Entry(images=end))):
         because = f"{entry.because}, by way of mirrors[{mirror.index}]"
-        for to in mirror.targets:
-            for images, longest in on_mirror(entry.images, mirror.source, to):
-                bound = None if longest >= MAX_REPOSITORY_LENGTH else len(images.host) + 1 + longest
-                found.append(Bounded(replace(entry, images=images, because=because), bound))
-    return found
+        yield from copies(mirror, replace(entry, because=because))
 
 
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
@@ -63,11 +48,11 @@ def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
     denied.extend(_denied(policy, instant))
     for mirror in policy.mirrors:
         try:
-            yield from (each.entry for each in denied_on_mirror(denied, mirror))
+            yield from [replace(each, longest=NO_LIMIT) for each in denied_on_mirror(denied, mirror)]
         except TooManyComparisonsError:
             because = f"mirrors[{mirror.index}], with too many deny rules to compare"
             for to in mirror.targets:
-                yield from (Entry(images=end, because=because) for end in ImageSet.below(to))
+                yield from (Entry(images=end, because=because) for end in (to.here, to.below))
 
 
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
@@ -77,8 +62,7 @@ def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
             yield replace(entry_of(rule), because=f"{rule}, which looks images up")
     for mirror in policy.mirrors:
         if "deny" in {mirror.on_missing, mirror.on_error}:
-            because = f"mirrors[{mirror.index}], which looks images up"
-            yield from (Entry(images=end, because=because) for end in ImageSet.below(mirror.source))
+            yield from _source(mirror, f"mirrors[{mirror.index}], which looks images up")
 
 
 def _pinned(policy: Policy, instant: datetime) -> Iterator[Entry]:
@@ -90,19 +74,22 @@ def _pinned(policy: Policy, instant: datetime) -> Iterator[Entry]:
 def _aliases(_: Policy, __: datetime) -> Iterator[Entry]:
     """Yield other names of Docker Hub, which are folded to ``docker.io`` before a rule is looked up."""
     for host in sorted(HUB_ALIASES):
-        yield Entry(images=ImageSet(host=host, subtree=True), because=f"{host} stands for {DOCKER_HUB}")
+        yield Entry(images=Pattern(host=host, subtree=True), because=f"{host} stands for {DOCKER_HUB}")
 
 
 def _short_names(_: Policy, __: datetime) -> Iterator[Entry]:
     """Yield short names on Docker Hub: ``docker.io/nginx`` stands for ``docker.io/library/nginx``."""
     because = f"an official image is written in full with {DOCKER_HUB}/library"
-    yield Entry(images=ImageSet(host=DOCKER_HUB, segments=(ANY,)), because=because)
+    yield Entry(images=Pattern(host=DOCKER_HUB, segments=(ANY,)), because=because)
 
 
 def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
     for mirror in policy.mirrors:
-        for end in ImageSet.below(mirror.source):
-            yield Entry(images=end, because=f"mirrors[{mirror.index}]")
+        yield from _source(mirror, f"mirrors[{mirror.index}]")
+
+
+def _source(mirror: Mirror, because: str) -> Iterator[Entry]:
+    return (Entry(images=end, because=because) for end in (mirror.source.here, mirror.source.below))
 
 
 SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(

@@ -14,13 +14,12 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile import exclusions, expression
 from gatekeeper_py.core.compile.choice import Candidate, Choice, choose
-from gatekeeper_py.core.compile.entry import Entry
 from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -81,11 +80,6 @@ class FastPath:
         """Return whether an image is pre-approved, or the endpoint is never called."""
         return self.approved[endpoint].has(namespace, image)
 
-    def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
-        """Return whether an API server with the expression admits a request without calling the webhook."""
-        approved = self.approved[endpoint]
-        return bool(approved) and expression.skips(approved, request)
-
     def tightens(self, previous: FastPath | None) -> bool:
         """Return whether an image that was pre-approved may no longer be.
 
@@ -123,20 +117,6 @@ class Moment:
     now: datetime
     until: datetime
 
-
-RULE_FIELDS: Final = {
-    "list": "allow rules are pre-approved, what deny rules match is excluded",
-    "index": "only names the rule",
-    "pattern": "an entry's images",
-    "namespaces": "an entry's namespaces, compared with the request's",
-    "until": "an allow rule must live until the expression is replaced; a deny rule counts while it lives",
-    "owner": "only shown",
-    "reason": "only shown",
-    "verify": "a rule that looks up its images is not pre-approved, and they are excluded from other rules",
-    "on_error": "matters with verify only",
-    "pin": "implies verify; its images are excluded on the mutating endpoint",
-}
-"""How the fast path handles each field of a rule. A test fails until a new field is here."""
 
 Guard = Callable[[Rule, Policy, Moment], str]
 """Returns why no image of a rule can be pre-approved, an empty text if there is no reason."""
@@ -202,7 +182,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
     """
     entry = _included(rule)
     name = parse_full(entry.images.example("x"))
-    return "" if name is not None and entry.images.has(name) else "no image of it can be written in full"
+    return "" if name is not None and entry.images.matches(*name) else "no image of it can be written in full"
 
 
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
@@ -238,7 +218,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.mirrors and not any(rule.pin for rule in policy.allow):
+    elif not policy.rewriters:
         # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(

@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of
-from gatekeeper_py.core.compile.entry import Entry
-from gatekeeper_py.core.compile.imageset import ImageSet
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import compiled, is_glob
-from gatekeeper_py.core.images.pattern import ANY, split_port
+from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 
 NAMESPACE: Final = Text("request.namespace", longest=63)
 
@@ -48,14 +47,14 @@ class Image(NamedTuple):
     text: Text
     suffixed: bool = False
 
-    def untagged(self, sets: Iterable[ImageSet]) -> bool:
+    def untagged(self, sets: Iterable[Pattern]) -> bool:
         """Return whether some of the sets may contain the image because it has no tag."""
         return not self.suffixed and any(map(pulls_latest, sets))
 
 
-def in_some(sets: Iterable[ImageSet], image: Image) -> Part:
+def in_some(sets: Iterable[Pattern], image: Image) -> Part:
     """Return the condition that an image is in one of the sets. There must be at least one set."""
-    groups: dict[_Form, list[ImageSet]] = {}
+    groups: dict[_Form, list[Pattern]] = {}
     for each in sets:
         groups.setdefault(_form(each), []).append(each)
     return any_of(form(groups[form], image) for form in _FORMS if form in groups)
@@ -66,7 +65,7 @@ def in_entries(entries: Iterable[Entry], image: Image) -> Part:
 
     There must be at least one entry.
     """
-    groups: dict[tuple[str, ...] | None, list[ImageSet]] = {}
+    groups: dict[tuple[str, ...] | None, list[Pattern]] = {}
     for entry in entries:
         names = entry.namespaces
         groups.setdefault(None if names is None else tuple(sorted(set(names))), []).append(entry.images)
@@ -89,12 +88,12 @@ def in_namespaces(names: tuple[str, ...]) -> Part:
     return any_of(parts)
 
 
-def pulls_latest(one: ImageSet) -> bool:
+def pulls_latest(one: Pattern) -> bool:
     """Return whether a set contains images without tag and digest, for which a runtime pulls ``latest``."""
     return one.digest is None and (one.tag is None or compiled(one.tag).matches("latest"))
 
 
-def regex(one: ImageSet) -> str:
+def regex(one: Pattern) -> str:
     """Return a regular expression, without its ``^``, that an image in full matches if a set has it."""
     text = _host_regex(one.host)
     text += "".join(f"/{_glob_regex(segment, _SEGMENT_CHARACTERS)}" for segment in one.segments)
@@ -109,10 +108,10 @@ def regex(one: ImageSet) -> str:
     return text + ("/" if one.subtree else "(?:[:@]|$)")
 
 
-_Form = Callable[[list[ImageSet], Image], Part]
+_Form = Callable[[list[Pattern], Image], Part]
 
 
-def _form(one: ImageSet) -> _Form:
+def _form(one: Pattern) -> _Form:
     """Return the cheapest way to compare an image with a set."""
     if one.literal and (one.digest is None or not one.subtree or one.digest == ANY):
         if one.tag is None:
@@ -128,16 +127,16 @@ def _form(one: ImageSet) -> _Form:
     return _wildcards
 
 
-def _names(sets: list[ImageSet], image: Image) -> Part:
+def _names(sets: list[Pattern], image: Image) -> Part:
     """Compare with registries, subtrees and repositories, whatever the tag or the digest."""
     return any_of(_names_by_depth(sets, image.text))
 
 
-def _pinned(sets: list[ImageSet], image: Image) -> Part:
+def _pinned(sets: list[Pattern], image: Image) -> Part:
     return all_of([image.text.contains("@"), any_of(_names_by_depth(sets, image.text))])
 
 
-def _names_by_depth(sets: list[ImageSet], image: Text) -> Iterator[Part]:
+def _names_by_depth(sets: list[Pattern], image: Text) -> Iterator[Part]:
     subtrees = sorted(each.start for each in sets if each.subtree)
     if len(subtrees) <= MAX_COMPARED:
         yield from map(image.starts_with, subtrees)
@@ -152,7 +151,7 @@ def _names_by_depth(sets: list[ImageSet], image: Text) -> Iterator[Part]:
         yield image.find(NAME).is_one_of(names)
 
 
-def _tagged(sets: list[ImageSet], image: Image) -> Part:
+def _tagged(sets: list[Pattern], image: Image) -> Part:
     """Compare with sets of one tag of one repository each."""
     texts = {f"{each.start}:{each.tag}" for each in sets}
     if not image.suffixed:
@@ -160,13 +159,13 @@ def _tagged(sets: list[ImageSet], image: Image) -> Part:
     return image.text.is_one_of(sorted(texts))
 
 
-def _digests(sets: list[ImageSet], image: Image) -> Part:
+def _digests(sets: list[Pattern], image: Image) -> Part:
     """Compare with sets of one digest of one repository each. The image may have a tag before the digest."""
     texts = sorted({f"{each.start}@{each.digest}" for each in sets})
     return image.text.find(NAME).followed_by(image.text.find(_DIGEST)).is_one_of(texts)
 
 
-def _tags(sets: list[ImageSet], image: Image) -> Part:
+def _tags(sets: list[Pattern], image: Image) -> Part:
     """Compare with sets of one tag each, of every repository in every registry."""
     parts = [image.text.ends_with(f":{tag}") for tag in sorted({each.tag for each in sets if each.tag})]
     if image.untagged(sets):
@@ -174,7 +173,7 @@ def _tags(sets: list[ImageSet], image: Image) -> Part:
     return any_of(parts)
 
 
-def _wildcards(sets: list[ImageSet], image: Image) -> Part:
+def _wildcards(sets: list[Pattern], image: Image) -> Part:
     alternatives = sorted(set(map(regex, sets)))
     if len(alternatives) == 1:
         return image.text.matches(f"^{alternatives[0]}")

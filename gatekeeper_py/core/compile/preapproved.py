@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from gatekeeper_py.core.compile.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.compile.written import FullName, parse_full
+from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +88,7 @@ EVERYTHING: Final = PreApproved(everything=True)
 
 
 def _having(entries: tuple[Entry, ...], namespace: str | None, name: FullName) -> Iterator[Entry]:
-    return (each for each in entries if each.images.has(name) and each.applies_to(namespace))
+    return (each for each in entries if each.images.matches(*name) and each.applies_to(namespace))
 
 
 def _covered(entries: tuple[Entry, ...], by: tuple[Entry, ...]) -> bool:

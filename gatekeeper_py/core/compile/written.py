@@ -4,9 +4,9 @@ Such a text is its own canonical form, so a pattern can be compared with the tex
 is compiled for the API server relies on this, because an API server has regular expressions but no parser for
 references. An image that is not written in full is left to the webhook.
 
-The atoms below are used in Python with ``fullmatch`` and in CEL between ``^`` and ``$``. RE2's ``$`` matches
-only at the end of the text. Python's also matches before a final line break, so Python code does not use it.
-No atom contains a quote or a backslash, so each can be part of a CEL string as it is.
+The atoms below are those of ``images/reference`` in the syntax of RE2. In CEL, they stand between ``^`` and
+``$``. RE2's ``$`` matches only at the end of the text. No atom contains a quote or a backslash, so each can
+be part of a CEL string as it is.
 """
 
 from __future__ import annotations
@@ -14,21 +14,35 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
-from gatekeeper_py.core.images.reference import DEFAULT_PORT, DOCKER_HUB, HUB_ALIASES, Location
+from gatekeeper_py.core.images import reference as grammar
+from gatekeeper_py.core.images.reference import (
+    InvalidReference,
+    Location,
+    effective_tag,
+    locate,
+    parse_reference,
+)
 
 MAX_LENGTH: Final = 255
 """Maximum length of a whole image in characters. The grammar allows 255 for the repository alone, and CRI-O
 for the name with its registry; an image of at most 255 characters meets both limits."""
 
-LABEL: Final = "[a-z0-9]+(?:-+[a-z0-9]+)*"
-COMPONENT: Final = "[a-z0-9]+(?:(?:[.]|__?|-+)[a-z0-9]+)*"
-PATH: Final = f"{COMPONENT}(?:/{COMPONENT})*"
-TAG: Final = "[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+
+def as_re2(expression: str) -> str:
+    r"""Return an expression of the grammar for RE2, which never backtracks, so it has no possessive ``++``.
+
+    A class instead of a backslash escapes a character.
+    """
+    greedy = re.sub(r"([+*?}])\+", r"\1", expression)
+    return greedy.replace(r"\.", "[.]").replace(r"\[", "[[]").replace(r"\]", "[]]")
+
+
+LABEL: Final = as_re2(grammar.LABEL).replace("A-Za-z", "a-z")
+COMPONENT: Final = as_re2(grammar.COMPONENT)
+PATH: Final = as_re2(grammar.PATH)
+TAG: Final = as_re2(grammar.TAG)
 DIGEST: Final = "sha256:[0-9a-f]{64}"
 HOST: Final = f"{LABEL}(?:[.]{LABEL})*(?::[1-9][0-9]{{0,4}})?"
-
-_FORM: Final = re.compile(f"(?P<host>{HOST})/(?P<path>{PATH})(?P<tag>:{TAG})?(?P<digest>@{DIGEST})?")
-_MAX_PORT: Final = 65535
 
 
 class FullName(NamedTuple):
@@ -44,24 +58,16 @@ class FullName(NamedTuple):
 
 def parse_full(image: str) -> FullName | None:
     """Return the parts of an image that is written in full, ``None`` for any other text."""
-    match = _FORM.fullmatch(image) if len(image) <= MAX_LENGTH else None
-    if match is None:
+    if len(image) > MAX_LENGTH:
         return None
-    host, segments = match["host"], tuple(match["path"].split("/"))
-    if not is_full_host(host) or (host == DOCKER_HUB and len(segments) == 1):
+    try:
+        reference = parse_reference(image)
+        location = locate(reference)
+    except InvalidReference:
         return None
-    if match["digest"] is not None:
-        return FullName(Location(host, segments), None, match["digest"][1:])
-    return FullName(Location(host, segments), "latest" if match["tag"] is None else match["tag"][1:], None)
-
-
-def is_full_host(host: str) -> bool:
-    """Return whether a lower-case registry is written the way it is compared.
-
-    ``foo`` is not, because ``foo/app`` is an image of Docker Hub. Neither are the aliases of Docker Hub and
-    hosts with the default port, which are folded before a rule is looked up.
-    """
-    name, _, port = host.partition(":")
-    if port and (int(port) == DEFAULT_PORT or int(port) > _MAX_PORT):
-        return False
-    return host not in HUB_ALIASES and (bool(port) or "." in name or name == "localhost")
+    digest = reference.digest
+    if f"{location.name}{reference.suffix}" != image or location.host.startswith("["):
+        return None
+    if digest is not None and not digest.startswith("sha256:"):
+        return None
+    return FullName(location, effective_tag(reference), digest)

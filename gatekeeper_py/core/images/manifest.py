@@ -10,16 +10,22 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
 
+Kind = Literal["manifest"]
+"""What a look-up finds out. ``manifest``: whether the manifest exists, and its digest. ``registry.kinds`` has
+a row for each kind."""
+
 
 class Manifest(NamedTuple):
     """One manifest in one registry: the tag or the digest that a runtime would pull.
 
-    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``).
+    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is what a
+    look-up finds out about it. Requests, answers and facts of different kinds are kept apart.
     """
 
     host: str
     repository: str
     reference: str
+    kind: Kind = "manifest"
 
     @property
     def by_digest(self) -> bool:
@@ -64,7 +70,10 @@ def manifest_of(reference: Reference, location: Location) -> Manifest:
 
 
 class Lookup(NamedTuple):
-    """One look-up for one image: which of these manifests exists? The first one found is used."""
+    """One look-up for one image: which of these manifests exists? The first one found is used.
+
+    All candidates have the same kind.
+    """
 
     candidates: tuple[Manifest, ...]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Final
 
-from gatekeeper_py.core.images.glob import compiled, is_glob
+from gatekeeper_py.core.images.glob import compiled, globs_overlap, is_glob
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     MAX_REPOSITORY_LENGTH,
@@ -85,25 +85,36 @@ class InvalidPattern(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """A parsed pattern, folded like the references it is compared with.
+    """A set of images: everything that one pattern matches. Folded like the references it is compared with.
 
     ``host`` may hold ``*`` and is ``*`` alone for any registry with any port. ``subtree`` means
     every repository below ``segments``; otherwise ``segments`` is exactly the repository. ``tag``
-    is a glob, ``digest`` is ``*`` (pinned, whatever the digest) or exact. ``ignored_tag`` is a
-    tag written beside a digest.
+    is a glob, ``digest`` is ``*`` (pinned, whatever the digest) or exact, and not both are set.
+
+    ``text`` is the pattern as written, and ``ignored_tag`` a tag written beside a digest. They are empty in a
+    set that was computed.
     """
 
-    text: str
+    text: str = ""
     host: str
-    segments: tuple[str, ...]
-    subtree: bool
+    segments: tuple[str, ...] = ()
+    subtree: bool = False
     tag: str | None = None
     digest: str | None = None
     ignored_tag: str | None = None
 
+    def __str__(self) -> str:
+        path = "/".join((self.host, *self.segments, *(("**",) if self.subtree else ())))
+        return path + (self.qualifier or "")
+
     @property
     def any_host(self) -> bool:
         return self.host == ANY
+
+    @property
+    def literal(self) -> bool:
+        """Whether host and path contain no wildcard, except for the final ``**``."""
+        return not is_glob(self.host) and not any(map(is_glob, self.segments))
 
     @property
     def qualifier(self) -> str | None:
@@ -111,6 +122,39 @@ class Pattern:
         if self.digest is not None:
             return f"@{self.digest}"
         return None if self.tag is None else f":{self.tag}"
+
+    @property
+    def start(self) -> str:
+        """The text that each name in a literal set begins with; ends with a slash for a subtree."""
+        return "/".join((self.host, *self.segments, *(("",) if self.subtree else ())))
+
+    def example(self, below: str = "app") -> str:
+        """Return an example of an image in the set, written in full if any image in the set can be.
+
+        ``below`` is the last segment of its name in a subtree.
+        """
+        name = "/".join((self.host, *self.segments, *((below,) if self.subtree else ())))
+        qualifier = f"@sha256:{'0' * 64}" if self.digest == ANY else self.qualifier or ""
+        return (name + qualifier).replace(ANY, "x")
+
+    def unwritten(self) -> Pattern:
+        """Return the same set without the text that it was parsed from."""
+        return replace(self, text="", ignored_tag=None)
+
+    def unqualified(self) -> Pattern:
+        """Return the set with every tag and digest."""
+        return replace(self, tag=None, digest=None)
+
+    def after(self, start: tuple[str, ...]) -> Pattern | None:
+        """Return the set whose paths are those of this set after ``start``, or ``None`` if there are none.
+
+        If this set is a subtree with no more segments than ``start``, the result has every path.
+        """
+        if len(self.segments) < len(start) and not self.subtree:
+            return None
+        if not all(compiled(want).matches(have) for want, have in zip(self.segments, start, strict=False)):
+            return None
+        return replace(self, segments=self.segments[len(start) :])
 
     def matches(self, location: Location, tag: str | None, digest: str | None) -> bool:
         """Return whether a folded reference with this effective tag and digest matches."""
@@ -127,6 +171,57 @@ class Pattern:
         if self.tag is not None:
             return None if tag is not None and compiled(self.tag).matches(tag) else "tag"
         return None
+
+    def has_repository(self, location: Location) -> bool:
+        """Return whether some tag or digest of a repository is in the set."""
+        return self.missed(location, None, None) not in {"host", "path"}
+
+    def covers(self, other: Pattern) -> bool:
+        """Return whether every image of ``other`` is in this set; only ``True`` is certain."""
+        # Match the globs of ``other`` as if they were plain texts: only a star matches a star.
+        path = (*other.segments, ANY) if other.subtree else other.segments
+        return (
+            (self.subtree or not other.subtree)
+            and (self.any_host or not other.any_host)
+            and self.matches(Location(other.host, path), other.tag, other.digest)
+        )
+
+    def overlaps(self, other: Pattern) -> bool:
+        """Return whether some image may be in both sets; only ``False`` is certain."""
+        return (
+            _hosts_overlap(self.host, other.host)
+            and self._paths_overlap(other)
+            and self._versions_overlap(other)
+        )
+
+    def _paths_overlap(self, other: Pattern) -> bool:
+        mine, others = len(self.segments), len(other.segments)
+        if self.subtree and other.subtree:
+            long_enough = True
+        elif self.subtree:
+            long_enough = others > mine
+        elif other.subtree:
+            long_enough = mine > others
+        else:
+            long_enough = mine == others
+        return long_enough and all(map(globs_overlap, self.segments, other.segments))
+
+    def _versions_overlap(self, other: Pattern) -> bool:
+        if self.digest is not None and other.digest is not None:
+            return ANY in {self.digest, other.digest} or self.digest == other.digest
+        if self.tag is not None and other.tag is not None:
+            return globs_overlap(self.tag, other.tag)
+        # If an image has a digest, its tag does not count.
+        return self.qualifier is None or other.qualifier is None
+
+
+def _hosts_overlap(one: str, other: str) -> bool:
+    if ANY in {one, other}:
+        return True
+    name, port = split_port(one)
+    other_name, other_port = split_port(other)
+    labels, others = name.split("."), other_name.split(".")
+    return port == other_port and len(labels) == len(others) and all(map(globs_overlap, labels, others))
 
 
 def host_matches(pattern: str, host: str) -> bool:
@@ -206,6 +301,21 @@ class Prefix:
     text: str
     host: str
     segments: tuple[str, ...]
+
+    @property
+    def here(self) -> Pattern:
+        """The repository that the prefix names."""
+        return Pattern(host=self.host, segments=self.segments)
+
+    @property
+    def below(self) -> Pattern:
+        """All repositories below the prefix."""
+        return Pattern(host=self.host, segments=self.segments, subtree=True)
+
+    @property
+    def path_length(self) -> int:
+        """The length of the path with the slash after it."""
+        return sum(len(segment) + 1 for segment in self.segments)
 
     def holds(self, location: Location) -> bool:
         """Return whether a reference lies at or below this prefix, on segment boundaries."""

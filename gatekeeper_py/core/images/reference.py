@@ -40,23 +40,23 @@ HUB_ALIASES: Final = frozenset({"index.docker.io", "registry-1.docker.io", "regi
 
 DEFAULT_PORT: Final = 443
 
-_LABEL: Final = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
+LABEL: Final = r"[A-Za-z0-9]++(?:-++[A-Za-z0-9]++)*+"
 _IPV6: Final = r"\[[A-Fa-f0-9:]++\]"
-_DOMAIN: Final = rf"(?:{_LABEL}(?:\.{_LABEL})*+|{_IPV6})(?::[0-9]++)?+"
-_COMPONENT: Final = r"[a-z0-9]++(?:(?:\.|__?+|-++)[a-z0-9]++)*+"
-_PATH: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*+"
-_TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}+"
+DOMAIN: Final = rf"(?:{LABEL}(?:\.{LABEL})*+|{_IPV6})(?::[0-9]++)?+"
+COMPONENT: Final = r"[a-z0-9]++(?:(?:\.|__?+|-++)[a-z0-9]++)*+"
+PATH: Final = rf"{COMPONENT}(?:/{COMPONENT})*+"
+TAG: Final = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}+"
 _DIGEST: Final = r"[A-Za-z][A-Za-z0-9]*+(?:[-_+.][A-Za-z][A-Za-z0-9]*+)*+:[0-9a-fA-F]{32,}+"
 
 _REFERENCE: Final = re.compile(
-    rf"(?:(?P<domain>{_DOMAIN})/)?(?P<path>{_PATH})(?::(?P<tag>{_TAG}))?+(?:@(?P<digest>{_DIGEST}))?+"
+    rf"(?:(?P<domain>{DOMAIN})/)?(?P<path>{PATH})(?::(?P<tag>{TAG}))?+(?:@(?P<digest>{_DIGEST}))?+"
 )
 _DIGITS: Final = re.compile(r"[0-9]+")
 _IMAGE_ID: Final = re.compile(r"[a-f0-9]{64}")
 _LOCAL_IMAGE_ID: Final = re.compile(r"sha(?:256|384|512):[0-9a-fA-F]+")
 _DIGEST_LENGTHS: Final = {"sha256": 64, "sha512": 128}
 _LOWER_HEX: Final = re.compile(r"[0-9a-f]*")
-_TAG_ALONE: Final = re.compile(_TAG)
+_TAG_ALONE: Final = re.compile(TAG)
 _DIGEST_ALONE: Final = re.compile(_DIGEST)
 _MAX_SUFFIX_LENGTH: Final = 1024
 """Maximum length of tag and digest together. It is far above the maximum that follows from the grammar, and

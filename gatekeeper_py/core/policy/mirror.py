@@ -1,18 +1,23 @@
 """Mirrors: the new name of an image, and the images that an image on a mirror may be a copy of.
 
-Both directions are pure functions of the reference (docs/policy.md, "Modes").
+Both directions are pure functions of the reference (docs/policy.md, "Modes"). The second one exists for one
+image (``Mirrors.origins``) and for a whole set of images (``copies``).
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Final, Literal, TypeVar
 
+from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
 from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
-from gatekeeper_py.core.images.pattern import Pattern, Prefix
+from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, host_matches
 from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
     InvalidReference,
     Location,
     Reference,
@@ -20,10 +25,14 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
-from gatekeeper_py.core.policy.document import OnMissing
+
+E = TypeVar("E", bound=Entry)
 
 MAX_NAME_LENGTH: Final = 255
 """Maximum length of a rewritten name including the registry, because CRI-O counts it that way."""
+
+OnMissing = Literal["keep", "deny", "rewrite"]
+"""What happens to an image if no target of its mirror has it, or if that is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +40,9 @@ class Mirror:
     """A mirror: images below ``source`` can be pulled from below each of ``targets``, best first.
 
     ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
-    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, the digest
-    that was verified is added. ``image_pull_secret`` is added to a Pod whose image was rewritten.
+    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, which
+    implies ``verify``, the digest that was verified is added. ``image_pull_secret`` is added to a Pod whose
+    image was rewritten.
     """
 
     index: int
@@ -148,6 +158,55 @@ class Mirrors:
             if mirror is not None:
                 return mirror
         return None
+
+
+def copies(mirror: Mirror, originals: E) -> Iterator[E]:
+    """Yield the images below the targets of a mirror whose origin is in an entry.
+
+    If a repository is longer than ``longest``, its origin would be longer than a repository can be.
+    """
+    if not host_matches(originals.images.host, mirror.source.host):
+        return
+    whole = mirror.origin(())
+    below = tuple(_paths_below(mirror.source, originals.images))
+    for to in mirror.targets:
+        here = replace(originals.images, host=to.host, segments=to.segments, subtree=False)
+        if to.segments and whole is not None and originals.images.has_repository(whole):
+            yield replace(originals, images=here)
+        for path, added in below:
+            images = replace(here, segments=to.segments + path.segments, subtree=path.subtree)
+            longest = min(MAX_REPOSITORY_LENGTH - added + to.path_length, NO_LIMIT)
+            yield replace(originals, images=images, longest=longest)
+
+
+def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
+    """Yield the paths below a target of the copies of some images.
+
+    Each comes with the number of characters by which the repository of the origin is longer.
+    """
+    if (source.host, source.segments) != (DOCKER_HUB, ()):
+        rest = originals.after(source.segments)
+        if rest is not None and (rest.segments or rest.subtree):
+            yield rest, source.path_length
+        return
+    # The source is the whole of Docker Hub. There, one segment is an official image: library/ precedes it.
+    official = originals.after((OFFICIAL_NAMESPACE,))
+    if official is not None and official.subtree and not official.segments:
+        official = replace(official, segments=(ANY,), subtree=False)
+    if official is not None and len(official.segments) == 1 and not official.subtree:
+        yield official, _official_length(source)
+    if not originals.segments:
+        yield replace(originals, segments=(ANY,)), 0
+    elif originals.subtree or len(originals.segments) > 1:
+        yield originals, 0
+
+
+def _official_length(source: Prefix) -> int:
+    """Return how many characters the grammar adds to the name of an official image below ``source``.
+
+    It adds ``library/`` below some of the names of Docker Hub, and nothing below the others.
+    """
+    return len(parse_reference(f"{source.text}/x").repository) - 1
 
 
 def _index(patterns: Iterable[Pattern]) -> PatternIndex:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Generator, Iterable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import Scan
@@ -34,8 +34,8 @@ MAX_COMPARED: Final = 10_000
 """Maximum number of wildcards that are compared with the source of one mirror: about 10 ms. Only thousands of
 wildcards that match the same names exceed it; then every deny rule counts as matching that mirror."""
 
-_STEP_WORK: Final = 200
-"""Work of one step of compiling; a pattern counts as 10 and each of its namespaces as 4."""
+STEP_WORK: Final = 200
+"""Work of one step of compiling; a rule or a pattern counts as 10, and each of its namespaces as 4."""
 
 _LEVEL_WORK: Final = 20
 """Work of one search below a target, without the entries, in the unit of ``globmap``."""
@@ -47,6 +47,18 @@ _HERE: Final = ("",)
 """The path that stands for a mirror's end itself. A pattern needs a segment, and no real segment is empty."""
 
 _Path = tuple[str, ...]
+
+Result = TypeVar("Result")
+
+
+def at_once(steps: Generator[None, None, Result]) -> Result:
+    """Do all steps of compiling without a break, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
 
 
 class _Sources:
@@ -81,7 +93,7 @@ class _Sources:
         key = (host, segments, subtree)
         if key not in self._numbers:
             self._numbers[key] = len(self._masks)
-            pattern = Pattern(text="", host=host, segments=_HERE + segments, subtree=subtree)
+            pattern = Pattern(host=host, segments=_HERE + segments, subtree=subtree)
             self._index.add(len(self._masks), pattern, None)
             self._masks.append(0)
 
@@ -130,7 +142,6 @@ class _Below:
                 number = self._numbers[key] = len(self._masks)
                 self._masks.append(0)
                 pattern = Pattern(
-                    text="",
                     host=ANY,
                     segments=segments,
                     subtree=subtree,
@@ -147,7 +158,7 @@ class _Below:
         for number, mask in enumerate(self._masks):
             self._masks[number] = kept.setdefault(mask, mask)
             union |= mask
-            if number % _STEP_WORK == 0:
+            if number % STEP_WORK == 0:
                 yield
         self._numbers = {}
         return union
@@ -265,7 +276,7 @@ class DeniedOrigins:
                 sources.add(pattern.host, pattern.segments, subtree=True)
             ends.add(pattern.host, pattern.segments, subtree=pattern.subtree)
             work += 20
-            if work > _STEP_WORK:
+            if work > STEP_WORK:
                 work = 0
                 yield
         yield from sources.settle()
@@ -275,7 +286,7 @@ class DeniedOrigins:
             for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
                 entries.add(path, rule, mirrors, subtree=subtree)
                 work += 10 + 4 * len(rule.namespaces or ())
-                if work > _STEP_WORK:
+                if work > STEP_WORK:
                     work = 0
                     yield
             work += 10

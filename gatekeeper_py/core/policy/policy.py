@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from typing import Final, Literal, cast
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
@@ -18,13 +18,11 @@ from gatekeeper_py.core.policy.document import (
     OverrideEntry,
     PolicyDocument,
     ResourceEntry,
-    RuleEntry,
     rewrites,
 )
-from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.core.policy.mirror import Mirror, Mirrors, Rewrite
-from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
+from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import PathTree
@@ -32,9 +30,6 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
-
-STEP_WORK: Final = 200
-"""Work of one step of compiling; a rule counts as 10 and each of its namespaces as 4."""
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -54,6 +49,13 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
     return policy
 
 
+class Rewriting(NamedTuple):
+    """Whether a policy can rewrite images at an instant, and the next instant at which that may change."""
+
+    possible: bool
+    until: datetime | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Policy:
     """An accepted policy document with its effective top-level mode.
@@ -71,40 +73,22 @@ class Policy:
         digest = hashlib.sha256(f"{self.text}\n{self.mode}".encode())
         return digest.hexdigest()[:REVISION_LENGTH]
 
-    @cached_property
+    @property
     def allow(self) -> tuple[Rule, ...]:
         """Every rule of ``allow``, expired ones included."""
-        return tuple(_rule("allow", i, entry) for i, entry in enumerate(self.document.allow))
+        return self.document.allow
 
-    @cached_property
+    @property
     def deny(self) -> tuple[Rule, ...]:
-        return tuple(_rule("deny", i, entry) for i, entry in enumerate(self.document.deny))
+        return self.document.deny
 
     @cached_property
     def mirrors(self) -> Mirrors:
-        return Mirrors(
-            Mirror(
-                index=i,
-                source=entry.source,
-                targets=entry.targets,
-                exceptions=entry.except_,
-                verify=entry.verify,
-                on_missing=entry.on_missing,
-                on_error=entry.on_error,
-                pin=entry.pin,
-                image_pull_secret=entry.image_pull_secret,
-            )
-            for i, entry in enumerate(self.document.mirrors)
-        )
+        return Mirrors(self.document.mirrors)
 
     def at(self, instant: datetime) -> CompiledPolicy:
         """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
-        steps = self.compiling(instant)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as end:
-                return cast(CompiledPolicy, end.value)
+        return at_once(self.compiling(instant))
 
     def compiling(self, instant: datetime) -> Generator[None, None, CompiledPolicy]:
         """Compile as ``at`` does, in steps of about 0.1 ms, between which an event loop can do other work.
@@ -114,8 +98,8 @@ class Policy:
         if instant.tzinfo is None:
             message = "the instant needs an offset"
             raise ValueError(message)
-        allow, allow_end = yield from _rules_at("allow", self.document.allow, instant)
-        deny, deny_end = yield from _rules_at("deny", self.document.deny, instant)
+        allow, allow_end = yield from _rules_at(self.allow, instant)
+        deny, deny_end = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
@@ -140,12 +124,27 @@ class Policy:
             resources=resources,
         )
 
-    def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Return the warnings about a policy as of an instant: at most 100, and one that counts the rest."""
-        # Imported here for the same reason as the parser: lint reads the text again to find lines.
-        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
+    @cached_property
+    def rewriters(self) -> tuple[datetime | None, ...]:
+        """The expiry of each part that rewrites images in mutate mode: mirrors, and rules with ``pin``.
 
-        return lint(self, instant)
+        If rules or mirrors get a new field that makes them rewrite images, add the field here.
+        """
+        return (*(None for _ in self.mirrors), *(rule.until for rule in self.allow if rule.pin))
+
+    def rewriting(self, now: datetime) -> Rewriting:
+        """Return whether the policy can rewrite images: a part of it does, in the mode of some namespace."""
+        modes: list[datetime | None] = [None] if rewrites(self.mode) else []
+        modes += [each.until for each in self.document.namespaces if rewrites(each.mode)]
+        ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
+        if any(end is not None and end <= now for end in ends):
+            return Rewriting(possible=False)
+        return Rewriting(possible=True, until=min((end for end in ends if end is not None), default=None))
+
+
+def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
+    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if there is none."""
+    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,7 +219,7 @@ class CompiledPolicy:
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
-        return decide(self, namespace, image)
+        return decide(self.allow, self.deny, self.denied_origins, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""
@@ -266,40 +265,23 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 
 def _rules_at(
-    kind: Literal["allow", "deny"], entries: tuple[RuleEntry, ...], instant: datetime
+    listed: tuple[Rule, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
     """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
     rules, end = RuleSet(), None
     work, begin = 0, 0
-    for index, entry in enumerate(entries):
-        if entry.until is None or instant < entry.until:
-            rules.add(_rule(kind, index, entry))
-        work += 10 + 4 * len(entry.namespaces or ())
-        if work > STEP_WORK or index == len(entries) - 1:
-            ends = (end, _next_end(entries[begin : index + 1], instant))
+    for index, rule in enumerate(listed):
+        if rule.lives_at(instant):
+            rules.add(rule)
+        work += 10 + 4 * len(rule.namespaces or ())
+        if work > STEP_WORK or index == len(listed) - 1:
+            ends = (end, _next_end(listed[begin : index + 1], instant))
             end = min((each for each in ends if each is not None), default=None)
             work, begin = 0, index + 1
             yield
     return rules, end
 
 
-def _next_end(entries: Iterable[RuleEntry | OverrideEntry], instant: datetime) -> datetime | None:
+def _next_end(entries: Iterable[Rule | OverrideEntry], instant: datetime) -> datetime | None:
     """Return the instant when the first live entry expires, ``None`` if no live entry expires."""
     return min((e.until for e in entries if e.until is not None and e.until > instant), default=None)
-
-
-def _rule(kind: Literal["allow", "deny"], index: int, entry: RuleEntry) -> Rule:
-    names = entry.namespaces
-    return Rule(
-        list=kind,
-        index=index,
-        pattern=entry.image,
-        # "*" matches every namespace, and no other name matches a request without a namespace.
-        namespaces=None if names is None or "*" in names else names,
-        until=entry.until,
-        owner=entry.owner,
-        reason=entry.reason,
-        verify=entry.verify,
-        on_error=entry.on_error,
-        pin=entry.pin,
-    )

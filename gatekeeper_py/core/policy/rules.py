@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
-from gatekeeper_py.core.policy.document import OnError
+
+OnError = Literal["keep", "deny"]
+"""What happens to an approved image that could not be verified."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,8 +22,9 @@ class Rule:
     """One entry of ``allow`` or ``deny``.
 
     If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
-    ``until`` is in UTC. An image that a rule with ``verify`` approves must exist in its registry;
-    ``on_error`` applies if that is not known. With ``pin``, mutate mode adds the digest that was verified.
+    ``until`` is in UTC. Only entries of ``allow`` set the last three fields. An image that a rule with
+    ``verify`` approves must exist in its registry; ``on_error`` applies if that is not known. With ``pin``,
+    which implies ``verify``, mutate mode adds the digest that was verified.
     """
 
     list: Literal["allow", "deny"]
@@ -50,21 +53,6 @@ class Rule:
         if self.namespaces is None:
             return True
         return namespace is not None and any_matches(map(Glob, self.namespaces), namespace)
-
-
-RULE_FIELDS: Final = {
-    "list": "each list has an index of its own",
-    "index": "rules are added in document order, so the first match is the first in the document",
-    "pattern": "indexed by host and path; tag and digest are compared",
-    "namespaces": "compared by the index",
-    "until": "expired rules are left out when the policy is compiled as of an instant",
-    "owner": "does not decide",
-    "reason": "does not decide",
-    "verify": "read from the rule that is found, which is the first in document order",
-    "on_error": "as verify",
-    "pin": "as verify",
-}
-"""How the index handles each field of a rule. A test fails until a new field is here."""
 
 
 class RuleSet:

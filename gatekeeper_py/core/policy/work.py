@@ -15,7 +15,7 @@ from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.mirror import Mirrors
-from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.origins import DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -98,10 +98,4 @@ def _origin_work(mirrors: Mirrors, deny: tuple[Rule, ...], indexed: RuleSet, lef
 
 
 def _origins(mirrors: Mirrors, deny: RuleSet) -> DeniedOrigins:
-    steps = DeniedOrigins.compiling(mirrors, deny)
-    while True:
-        try:
-            next(steps)
-        except StopIteration as end:
-            origins: DeniedOrigins = end.value
-            return origins
+    return at_once(DeniedOrigins.compiling(mirrors, deny))

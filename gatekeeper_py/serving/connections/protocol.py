@@ -10,12 +10,13 @@ import asyncio
 import socket
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal
 
 from aiohttp import hdrs
 
-from gatekeeper_py.serving.aiohttp_internals import Message, Parsed, Parser
+from gatekeeper_py.serving.aiohttp_internals import Message, Parsed, RequestParser
 from gatekeeper_py.serving.answers import encode_ok, encode_refusal
 from gatekeeper_py.serving.connections.peers import Activity, Peer
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Exchange, State
@@ -34,7 +35,7 @@ from gatekeeper_py.serving.limits import (
     STALLED_SECONDS,
 )
 
-Answer = Callable[[Message, bytes, str], bytes | None]
+HotPath = Callable[[Message, bytes, str], bytes | None]
 """(request, body, key of the peer) -> the body of a 200, or ``None`` to have aiohttp handle it."""
 
 Eviction = Literal["handshake", "unused", "late", "idle", "closing"]
@@ -45,34 +46,24 @@ activity of the connection."""
 HEADER_LATE: Final = f"the header was not complete within {HEADER_SECONDS:g} s"
 
 
+@dataclass(slots=True, kw_only=True)
 class Service:
     """The state that the connections of one listener share.
 
     ``answer`` is ``None`` if there is no hot path; the connections then need no parser of their own.
     """
 
-    def __init__(
-        self,
-        table: Table,
-        server: AiohttpServer,
-        turns: Turns,
-        *,
-        answer: Answer | None,
-        on_error: Callable[[int], None],
-        on_evicted: Callable[[Eviction, Peer], None],
-        handshake_seconds: float,
-    ) -> None:
-        self.table = table
-        self.server = server
-        self.answer = answer
-        self.on_error = on_error
-        self.on_evicted = on_evicted
-        self.handshake_seconds = handshake_seconds
-        self.turns = turns
-        self.held_bytes = 0
-        self.unread: OrderedDict[HttpConnection, None] = OrderedDict()
-        """Connections whose peers do not read their answers, the oldest first."""
-        self.loop = asyncio.get_running_loop()
+    table: Table
+    server: AiohttpServer
+    turns: Turns
+    answer: HotPath | None
+    on_error: Callable[[int], None]
+    on_evicted: Callable[[Eviction, Peer], None]
+    handshake_seconds: float
+    held_bytes: int = 0
+    unread: OrderedDict[HttpConnection, None] = field(default_factory=OrderedDict)
+    """Connections whose peers do not read their answers, the oldest first."""
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
 
 
 class HttpConnection(asyncio.Protocol):
@@ -118,7 +109,7 @@ class HttpConnection(asyncio.Protocol):
         self._service = service
         self._socket: socket.socket | None = accepted
         self._exchange: Exchange | None = None
-        self._parser = Parser(service.loop) if service.answer is not None else None
+        self._parser = RequestParser(service.loop) if service.answer is not None else None
         self._ready = self._parser is not None  # a whole request may be answered here
         self._parsed: Parsed | None = None  # a request whose body is incomplete
         self._held = bytearray()
@@ -238,14 +229,14 @@ class HttpConnection(asyncio.Protocol):
         if self._paused or self.transport is None or self.activity is Activity.CLOSING:
             return
         data, self._rest = self._rest, b""
-        parser = self._parser = Parser(self._service.loop)
+        parser = self._parser = RequestParser(self._service.loop)
         parsed = parser.begin_header(data)
         if parsed is None:
-            self._parser = Parser(self._service.loop)
+            self._parser = RequestParser(self._service.loop)
             self._pass_on(data)
         elif len(data) < parsed[2]:
             if not self._hold(parsed, data):
-                self._parser = Parser(self._service.loop)
+                self._parser = RequestParser(self._service.loop)
                 self._pass_on(data)
         else:
             message, end, size = parsed
@@ -307,7 +298,7 @@ class HttpConnection(asyncio.Protocol):
             self._answer_first()
             return
         # The parser has not received the whole body, and would copy the rest. A new parser costs less.
-        self._parser = Parser(self._service.loop)
+        self._parser = RequestParser(self._service.loop)
         self._ready = not self._paused
         with memoryview(held) as whole:
             head, body = bytes(whole[:end]), bytes(whole[end:])
@@ -318,7 +309,7 @@ class HttpConnection(asyncio.Protocol):
         """Pass an incomplete request on to aiohttp, because the rest did not arrive in time."""
         data = bytes(self._held)
         self._forget_held()
-        self._parser = Parser(self._service.loop)
+        self._parser = RequestParser(self._service.loop)
         self._pass_on(data)
 
     def _forget_held(self) -> None:

@@ -204,14 +204,19 @@ class Turns:
             self.run(handshake, handshake.begin)
 
     def _end_oldest(self, peer: Peer, now: float) -> bool:
-        """End the oldest handshake if a new one of ``peer`` may replace it; return whether it was ended."""
-        oldest = next(iter(self._started))
-        is_worse = oldest.peer is not peer and oldest.peer.burden() >= peer.burden()
-        if not is_worse or now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
-            return False
-        del self._started[oldest]
-        self.run(oldest, oldest.give_up)
-        return True
+        """End the oldest handshake that a new one of ``peer`` may replace; return whether there was one.
+
+        Those of ``peer`` itself and of better peers stay. They must not protect younger ones of worse peers.
+        """
+        burden = peer.burden()
+        for oldest in self._started:
+            if now - oldest.started <= HANDSHAKE_PATIENCE_SECONDS:
+                return False
+            if oldest.peer is not peer and oldest.peer.burden() >= burden:
+                del self._started[oldest]
+                self.run(oldest, oldest.give_up)
+                return True
+        return False
 
 
 _Deferred = tuple[Connection, Callable[[], None]]

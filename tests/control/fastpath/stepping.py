@@ -8,19 +8,20 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Final
 
-from control.world import START, FakeCluster, Refused, desired
-from documented import check_event
-from gatekeeper_py.control.fastpath.dry_run import DryRun
-from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView, refused, view
+from prometheus_client import CollectorRegistry
+
+from control.world import START, FakeCluster, desired
+from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS, PolicyView, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import FastPathController
-from gatekeeper_py.control.policy import PolicyParser
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS, carries
-from gatekeeper_py.control.webhooks.desired import Desired, Owner
+from gatekeeper_py.control.metrics import FastPathMetrics
+from gatekeeper_py.control.policy import KnownPolicy
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Desired, Owner, carries
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.delivery import Delivery
+from recording import RecordingLog
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
 MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])
@@ -45,29 +46,32 @@ REMOVED: Final = "b.io/gatekeeper-py-probe"
 
 def view_of(text: str, mode: str | None = None) -> PolicyView:
     """Return the controller's view of a document at its start."""
+    found = known(text, mode)
+    return unknown(found.problem) if found.policy is None else view(found.policy, text, mode, START)
+
+
+def known(text: str, mode: str | None = None) -> KnownPolicy:
+    """Return a policy as the controller's follower passes it on; ``GONE`` means no ConfigMap."""
+    if text == GONE:
+        problem = "ConfigMap was deleted"
+        return KnownPolicy(delivery=Delivery(text=None, problem=problem), problem=problem)
+    delivery = Delivery(text=text, mode=mode)
     try:
-        policy = parse_policy(text, mode)
+        return KnownPolicy(delivery=delivery, policy=parse_policy(text, mode))
     except PolicyError as problem:
-        return refused(problem)
-    return view(policy, text, mode, START)
+        return KnownPolicy(delivery=delivery, problem=f"the document is refused: {problem.findings[0]}")
 
 
-def status(problem: Exception) -> int:
-    """Return the HTTP status at the beginning of a refusal's text."""
-    first = str(problem).partition(" ")[0]
-    return int(first) if first.isdecimal() else 0
-
-
-class Recorder:
-    """An observer and a log that record everything."""
+class Recorder(FastPathMetrics):
+    """Metrics of the fast path that keep what they are told."""
 
     def __init__(self) -> None:
+        super().__init__(CollectorRegistry())
         self.in_step = False
         self.rules: dict[Any, int] = {}
         self.revision = ""
         self.synced: list[tuple[str, float]] = []
         self.writes: list[str] = []
-        self.events: list[tuple[str, dict[str, Any]]] = []
 
     def fastpath_known(self, revision: str) -> None:
         self.revision = revision
@@ -81,18 +85,6 @@ class Recorder:
     def fastpath_write(self, result: str) -> None:
         self.writes.append(result)
 
-    def policy_synced(self) -> None:
-        pass
-
-    def info(self, event: str, **keys: Any) -> None:
-        check_event(event)
-        self.events.append((event, keys))
-
-    warning = error = info
-
-    def named(self, event: str) -> list[dict[str, Any]]:
-        return [keys for name, keys in self.events if name == event]
-
 
 class Setup:
     """A fast path controller with its cluster and clock.
@@ -103,13 +95,13 @@ class Setup:
     def __init__(self, *, armed: bool = True, probing: bool = True) -> None:
         self.cluster = FakeCluster()
         self.recorder = Recorder()
+        self.log = RecordingLog()
         self.clock = 1000.0
         self.probed: list[str] = []
         self.slept: list[float] = []
         self.at_sleep: Callable[[], Awaitable[object]] = partial(asyncio.sleep, 0)
-        self.probe_result: Callable[[ProbeImage], DryRun] = lambda _image: DryRun(called=True)
+        self.probe_result: Callable[[ProbeImage], str] = lambda _image: ""
         self.probing = probing
-        self.parser = PolicyParser(keep=False)
         self.expected: tuple[Desired, ...] = (VALIDATE, MUTATE)
         if armed:
             self.arm()
@@ -128,16 +120,13 @@ class Setup:
             RemovalProbe(
                 self.probe if self.probing else None,
                 "probe",
-                log=self.recorder,
+                log=self.log,
                 now=lambda: START + timedelta(seconds=self.clock),
                 monotonic=lambda: self.clock,
             ),
-            parser=self.parser,
             expected=lambda each: each in self.expected,
-            observer=self.recorder,
-            log=self.recorder,
-            errors=(Refused,),
-            status=status,
+            metrics=self.recorder,
+            log=self.log,
             now=lambda: START + timedelta(seconds=self.clock),
             monotonic=lambda: self.clock,
             sleep=self.sleep,
@@ -148,7 +137,7 @@ class Setup:
         self.slept.append(seconds)
         await self.at_sleep()
 
-    async def probe(self, candidate: ProbeImage) -> DryRun:
+    async def probe(self, candidate: ProbeImage) -> str:
         self.probed.append(candidate.image)
         return self.probe_result(candidate)
 
@@ -163,8 +152,8 @@ class Setup:
         """Change the ConfigMap, deliver the change, and run one step; return its pause."""
         if stored:
             self.store(text, mode)
-        gone = Delivery(text=None, problem="ConfigMap was deleted")
-        self.controller.deliver(gone if text == GONE else Delivery(text=text, mode=mode))
+        self.controller.expect()
+        self.controller.deliver(known(text, mode))
         self.controller.seen()
         return await self.controller.step()
 
@@ -185,7 +174,7 @@ class Setup:
         assert self.recorder.in_step
         self.clock += 60
         self.controller.seen()
-        for notes in (self.cluster.requests, self.recorder.synced, self.recorder.events, self.probed):
+        for notes in (self.cluster.requests, self.recorder.synced, self.log.lines, self.probed):
             notes.clear()
 
     def conditions(self) -> list[str]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from control.fastpath.stepping import BAD, HEAD, MUTATE, WIDE, view_of
 from control.world import START
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, WEBHOOKS, renewed
-from gatekeeper_py.control.webhooks.conditions import NO_CONDITIONS
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy.policy import parse_policy
 

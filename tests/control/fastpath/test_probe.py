@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from aiohttp import web
 
+from apisession import PlainSession
 from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view_of
 from control.world import START
-from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown
 from gatekeeper_py.control.fastpath.probe import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
+    MUTATING,
     SUSPICIOUS_SECONDS,
     RemovalProbe,
+    dry_run,
+    why_not_called,
 )
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
+from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer, pod
+from gatekeeper_py.core.admission import mutate
+from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.settings import SettingsError
 from recording import RecordingLog
 
 FROM_WIDE = view_of(WIDE, None).fast_path
@@ -39,9 +50,9 @@ class Site:
             monotonic=lambda: self.clock,
         )
 
-    async def probe(self, candidate: ProbeImage) -> DryRun:
+    async def probe(self, candidate: ProbeImage) -> str:
         self.probed.append(candidate.image)
-        return DryRun(called=self.calls_webhook, problem="403 exceeded quota")
+        return "" if self.calls_webhook else "403 exceeded quota"
 
     @property
     def alarms(self) -> list[dict[str, Any]]:
@@ -149,3 +160,118 @@ async def test_nothing_is_probed_without_a_probe_namespace() -> None:
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
     assert await site.removal_probe.attempt() is None
     assert site.removal_probe.verified == ()
+
+
+WEBHOOK = "pods.hook.gk"
+PROBE_IMAGE = ProbeImage("validating", "a.io/x")
+
+
+REFUSED = '299 - "spec.containers[0].image: a.io/x is not approved"'
+
+
+def answered(code: int, message: str = "", *warnings: str) -> ProbeAnswer:
+    return ProbeAnswer(status=code, body=json.dumps({"message": message}).encode(), warnings=warnings)
+
+
+@pytest.mark.parametrize(
+    ("answer", "seen"),
+    [
+        pytest.param(answered(403, f'admission webhook "{WEBHOOK}" denied it: no'), "", id="refused"),
+        pytest.param(answered(500, f'failed calling webhook "{WEBHOOK}": refused'), "", id="called-in-vain"),
+        pytest.param(answered(403, "exceeded quota: no-pods", REFUSED), "", id="warned"),
+        pytest.param(answered(403, "exceeded quota"), "403 exceeded quota", id="let-through"),
+        pytest.param(answered(201, "", '299 - "something else"'), "201", id="let-through-without-a-quota"),
+        pytest.param(
+            answered(403, 'admission webhook "other" denied it'),
+            '403 admission webhook "other" denied it',
+            id="another-webhook",
+        ),
+        pytest.param(ProbeAnswer(status=502, body=b"<html>"), "502", id="not-json"),
+        pytest.param(ProbeAnswer(status=500, body=b"[]"), "500", id="no-object"),
+        pytest.param(ProbeAnswer(status=500, body=b'{"message": 1}'), "500", id="no-text"),
+    ],
+)
+def test_answers_show_whether_the_webhook_was_called(answer: ProbeAnswer, seen: str) -> None:
+    assert why_not_called(answer, "validating", WEBHOOK) == seen
+
+
+@pytest.mark.parametrize(
+    "warning",
+    [
+        pytest.param("was rewritten to b.io/x", id="rewritten"),
+        pytest.param("is left as written: no mirror has it", id="on-no-mirror"),
+        pytest.param("is left as written: no mirror could be queried: 401", id="no-answer-of-a-mirror"),
+    ],
+)
+def test_some_warnings_are_of_the_mutating_webhook_only(warning: str) -> None:
+    rewritten = f'299 - "spec.containers[0].image: a.io/x {warning}"'
+    assert not why_not_called(answered(403, "", rewritten), "mutating", WEBHOOK)
+    assert why_not_called(answered(403, "", REFUSED), "mutating", WEBHOOK)
+    assert why_not_called(answered(403, "", rewritten), "validating", WEBHOOK)
+    assert not why_not_called(answered(403, "", rewritten, REFUSED), "validating", WEBHOOK)
+
+
+def test_the_warnings_are_those_that_users_get() -> None:
+    """``MUTATING`` and ``IMAGE_PATH`` match the webhook's messages."""
+    policy = parse_policy(
+        "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\nallow: [a.io]\n"
+        "mirrors: [{from: b.io, to: a.io}]\n"
+    )
+    raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
+    request = parse({**review, "request": {**raw, "object": pod(f"b.io/{'x' * 200}")}})
+    [warning] = mutate(request, policy.at(START)).response.warnings
+    assert f"{IMAGE_PATH}: " in warning
+    assert MUTATING[0] in warning
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[tuple[str, list[tuple[str, Any]]]]:
+    """Run an API server that refuses on behalf of the webhook; yield its address and its requests."""
+    requests: list[tuple[str, Any]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        requests.append((request.path_qs, await request.json()))
+        message = f'admission webhook "{WEBHOOK}" denied the request'
+        return web.json_response({"message": message}, status=403)
+
+    app = web.Application()
+    app.router.add_post("/{path:.*}", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    yield f"http://127.0.0.1:{runner.addresses[0][1]}", requests
+    await runner.cleanup()
+
+
+async def test_a_probe_is_a_dry_run_on_its_own_connection(
+    server: tuple[str, list[tuple[str, Any]]],
+) -> None:
+    url, requests = server
+    made: list[PlainSession] = []
+
+    async def connect() -> PlainSession:
+        made.append(PlainSession(url))
+        return made[-1]
+
+    for _ in range(2):
+        assert await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK) == ""
+    assert requests == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
+    assert len(made) == 2
+    assert all(each.closed for each in made)
+
+
+async def test_an_api_server_that_is_not_there() -> None:
+    async def connect() -> PlainSession:
+        return PlainSession("http://127.0.0.1:9")
+
+    seen = await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)
+    assert "cannot connect" in seen
+
+
+async def test_a_configuration_that_cannot_be_used() -> None:
+    async def connect() -> PlainSession:
+        raise SettingsError("the token is gone")
+
+    seen = await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)
+    assert seen == "the token is gone"

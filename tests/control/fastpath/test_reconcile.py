@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -22,18 +21,17 @@ from control.fastpath.stepping import (
     VALIDATE,
     WIDE,
     Setup,
+    known,
 )
-from control.world import Refused
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.control.fastpath import conditions
 from gatekeeper_py.control.fastpath import reconcile as fastpath
-from gatekeeper_py.control.fastpath import retries, shutdown
-from gatekeeper_py.control.fastpath.dry_run import DryRun
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
-from gatekeeper_py.control.webhooks.conditions import CONDITION_NAME, NO_CONDITIONS
-from gatekeeper_py.core.names import FAST_PATH_REVISION
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
-from gatekeeper_py.delivery import Delivery
 
 
 @pytest.fixture
@@ -56,7 +54,7 @@ async def test_an_armed_webhook_gets_its_conditions(setup: Setup) -> None:
     assert setup.conditions() == ["wide", "wide"]
     live = setup.cluster.objects[VALIDATE.path]
     assert live["metadata"]["annotations"] == {FAST_PATH_REVISION: parse_policy(WIDE).revision}
-    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [CONDITION_NAME]
+    assert [each["name"] for each in live["webhooks"][0]["matchConditions"]] == [FAST_PATH_CONDITION]
     assert "matchConditions" not in live["webhooks"][1]
     assert setup.recorder.in_step
     assert setup.recorder.rules == {"validating": 2, "mutating": 2}
@@ -69,7 +67,7 @@ async def test_a_tightening_is_written_at_once_and_probed(wide: Setup) -> None:
     assert wide.conditions() == ["tight", "tight"]
     assert wide.probed == [REMOVED]
     assert wide.recorder.synced == [("tightened", 0.0)]
-    assert wide.recorder.named("fastpath_in_step")[0]["verified_with"] == [REMOVED]
+    assert wide.log.named("fastpath_in_step")[0]["verified_with"] == [REMOVED]
 
 
 async def test_the_validating_configuration_is_written_first(wide: Setup) -> None:
@@ -79,7 +77,7 @@ async def test_the_validating_configuration_is_written_first(wide: Setup) -> Non
 
 async def test_the_fast_path_is_out_of_step_from_the_moment_a_change_arrives(wide: Setup) -> None:
     """A large policy takes a while to compile."""
-    wide.controller.deliver(Delivery(text=TIGHT))
+    wide.controller.expect()
     assert not wide.recorder.in_step
 
 
@@ -87,7 +85,7 @@ async def test_a_failed_write_of_one_configuration_does_not_prevent_the_other(wi
     wide.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
     pause = await wide.deliver(TIGHT)
     assert wide.conditions() == ["wide", "tight"]
-    assert pause == retries.FIRST_PAUSE_SECONDS
+    assert pause == conditions.FIRST_PAUSE_SECONDS
     assert not wide.recorder.in_step
     wide.cluster.fail = lambda _verb, _path: False
     wide.clock += pause
@@ -104,14 +102,14 @@ async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
     pauses = [await wide.deliver(TIGHT)] + [await wide.controller.step() for _ in range(2000)]
     # After the second failure the controller writes the removal of all conditions at once.
     assert pauses[:8] == [0.1, 0.0, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert pauses[-1] == retries.LONGEST_PAUSE_SECONDS
+    assert pauses[-1] == conditions.LONGEST_PAUSE_SECONDS
 
 
 async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wide: Setup) -> None:
-    wide.probe_result = lambda _image: DryRun(called=False)
+    wide.probe_result = lambda _image: "403 exceeded quota"
     pause = await wide.deliver(TIGHT)
     assert not wide.recorder.in_step
-    wide.probe_result = lambda _image: DryRun(called=True)
+    wide.probe_result = lambda _image: ""
     wide.clock += pause
     await wide.controller.step()
     assert wide.recorder.in_step
@@ -122,8 +120,8 @@ async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wid
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """The API server may take fifteen seconds for the probe."""
 
-    async def hangs(_image: ProbeImage) -> DryRun:
-        wide.controller.deliver(Delivery(text=OTHER))
+    async def hangs(_image: ProbeImage) -> str:
+        wide.controller.deliver(known(OTHER))
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -318,7 +316,7 @@ async def test_a_shutdown_waits_for_a_running_write(setup: Setup) -> None:
 
     setup.cluster.replace = slow  # type: ignore[method-assign]
     setup.store(WIDE)
-    setup.controller.deliver(Delivery(text=WIDE))
+    setup.controller.deliver(known(WIDE))
     setup.clock += WRITE_INTERVAL_SECONDS
     step = asyncio.create_task(setup.controller.step())
     async with asyncio.timeout(30):
@@ -339,7 +337,7 @@ async def test_a_shutdown_waits_for_a_running_write(setup: Setup) -> None:
 async def test_a_shutdown_waits_a_bounded_time_for_a_write(
     wide: Setup, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shutdown, "WRITE_SECONDS", 0.01)
+    monkeypatch.setattr(conditions, "LAST_WRITE_SECONDS", 0.01)
     wide.controller._writing = asyncio.create_task(asyncio.Event().wait())
     await wide.controller.shut_down()
     wide.controller._writing.cancel()
@@ -351,7 +349,7 @@ async def test_a_shutdown_retries_at_once_after_a_conflict(wide: Setup) -> None:
 
     async def overtaken(path: str, document: dict[str, Any]) -> None:
         wide.cluster.replace = replace  # type: ignore[method-assign]
-        raise Refused(f"409 {path} {document['metadata']['name']}")
+        raise ApiError("replace", path, 409, document["metadata"]["name"])
 
     wide.cluster.replace = overtaken  # type: ignore[method-assign]
     await wide.controller.shut_down()
@@ -368,27 +366,25 @@ async def test_a_shutdown_waits_for_an_unreachable_api_server(wide: Setup) -> No
     await wide.controller.shut_down()
     assert wide.conditions() == ["none", "none"]
     assert wide.slept == [0.1, 0.2, 0.4, 0.8, 1.0, 1.0, 1.0]
-    assert not wide.recorder.named("fastpath_cleanup_failed")
+    assert not wide.log.named("fastpath_cleanup_failed")
 
 
 async def test_a_failed_cleanup_is_logged(wide: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shutdown, "SHUTDOWN_SECONDS", 0.01)
+    monkeypatch.setattr(conditions, "SHUTDOWN_SECONDS", 0.01)
     wide.cluster.fail = lambda verb, _path: verb == "replace"
     wide.at_sleep = asyncio.Event().wait
     await wide.controller.shut_down()
-    assert wide.recorder.named("fastpath_cleanup_failed") == [{"problem": f"500 {VALIDATE.path}"}]
+    assert wide.log.named("fastpath_cleanup_failed") == [
+        {"problem": f"replace {VALIDATE.path}: 500 Internal Server Error"}
+    ]
 
 
-async def test_run_follows_what_arrives(setup: Setup) -> None:
-    """If several deliveries arrive at once, the controller uses the last one."""
-
-    async def deliveries() -> AsyncIterator[Delivery]:
-        for text in (BAD, OTHER, TIGHT, WIDE):
-            setup.store(text)
-            yield Delivery(text=text)
-        await asyncio.Event().wait()
-
-    task = asyncio.create_task(setup.controller.run(deliveries()))
+async def test_run_takes_steps_when_something_arrives(setup: Setup) -> None:
+    """If several policies arrive at once, the controller uses the last one."""
+    setup.store(WIDE)
+    for text in (BAD, OTHER, TIGHT, WIDE):
+        setup.controller.deliver(known(text))
+    task = asyncio.create_task(setup.controller.run())
     async with asyncio.timeout(30):
         while not setup.recorder.in_step:
             await asyncio.sleep(0)
@@ -400,7 +396,15 @@ async def test_run_follows_what_arrives(setup: Setup) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert setup.conditions() == ["wide", "wide"]
-    assert not setup.recorder.named("fastpath_disabled")
+    assert not setup.log.named("fastpath_disabled")
+
+
+async def test_a_step_before_a_new_policy_is_parsed_does_not_end_the_doubt(wide: Setup) -> None:
+    wide.controller.expect()
+    await wide.controller.step()
+    assert not wide.recorder.in_step
+    await wide.deliver(WIDE)
+    assert wide.recorder.in_step
 
 
 async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> None:

@@ -14,9 +14,8 @@ from control.world import CERTIFICATES, INSTALLATION, START
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import Observed
 from gatekeeper_py.control.status.assess import Status, assess
-from gatekeeper_py.control.status.facts import Facts, PodFacts
-from gatekeeper_py.control.webhooks.conditions import Conditions
-from gatekeeper_py.control.webhooks.desired import Owner
+from gatekeeper_py.control.status.reading import Facts, PodFacts
+from gatekeeper_py.control.webhooks.desired import Conditions, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
     MUTATING_NAME,
@@ -184,6 +183,10 @@ def annotated(value: str) -> Callable[[Facts], Facts]:
     return lambda facts: replace(facts, namespace={"metadata": {"annotations": {PAUSED_UNTIL: value}}})
 
 
+def having(**objects: Any) -> Callable[[Facts], Facts]:
+    return lambda facts: replace(facts, **objects)
+
+
 def first_replica(**changes: Any) -> Callable[[Facts], Facts]:
     return lambda facts: replace(facts, replicas=(replace(facts.replicas[0], **changes), *facts.replicas[1:]))
 
@@ -199,74 +202,60 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
     ("change", "problem"),
     [
         pytest.param(
-            lambda it: replace(it, namespace=None, replicas=(), webhooks={}),
-            "ns does not exist",
-            id="not-installed",
+            having(namespace=None, replicas=(), webhooks={}), "ns does not exist", id="not-installed"
         ),
         pytest.param(annotated("2026-01-01T01:00:00Z"), "paused until 2026-01-01T01:00:00Z", id="paused"),
         pytest.param(annotated("soon"), "is ignored: 'soon'", id="bad-pause"),
+        pytest.param(having(policy=None), "the ConfigMap policy does not exist", id="no-policy"),
+        pytest.param(having(policy={"data": {}}), "has no key policy.yaml", id="no-key"),
         pytest.param(
-            lambda it: replace(it, policy=None), "the ConfigMap policy does not exist", id="no-policy"
-        ),
-        pytest.param(lambda it: replace(it, policy={"data": {}}), "has no key policy.yaml", id="no-key"),
-        pytest.param(
-            lambda it: replace(it, policy={"data": {"policy.yaml": "allow: [nginx]\n"}}),
-            "is refused",
-            id="bad-policy",
+            having(policy={"data": {"policy.yaml": "allow: [nginx]\n"}}), "is refused", id="bad-policy"
         ),
         pytest.param(
-            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "mode": "off"}}),
+            having(policy={"data": {"policy.yaml": POLICY, "mode": "off"}}),
             "is refused: line 1, mode",
             id="bad-mode",
         ),
         pytest.param(
-            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "policy.yml": "x"}}),
+            having(policy={"data": {"policy.yaml": POLICY, "policy.yml": "x"}}),
             "unknown keys: policy.yml",
             id="unknown-key",
         ),
         pytest.param(
-            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY, "mode": "warn"}}),
+            having(policy={"data": {"policy.yaml": POLICY, "mode": "warn"}}),
             "gk-1 serves the mode enforce, but the ConfigMap has warn",
             id="another-mode",
         ),
         pytest.param(
-            lambda it: replace(it, policy={"data": {"policy.yaml": POLICY + "# changed\n"}}),
+            having(policy={"data": {"policy.yaml": POLICY + "# changed\n"}}),
             "gk-2 serves the revision",
             id="another-revision",
         ),
         pytest.param(
-            lambda it: replace(it, settings={"data": {"webhooks.yaml": "colour: red"}}),
+            having(settings={"data": {"webhooks.yaml": "colour: red"}}),
             "webhooks.yaml is refused: line 1, colour",
             id="bad-settings",
         ),
         pytest.param(
-            lambda it: replace(it, settings={"data": {"webhooks.yaml": "", "my-webhooks.yaml": ""}}),
+            having(settings={"data": {"webhooks.yaml": "", "my-webhooks.yaml": ""}}),
             "the ConfigMap gatekeeper-py-webhooks is refused: data.my-webhooks.yaml: this key is not read",
             id="misnamed-settings-beside-others",
         ),
         pytest.param(
-            lambda it: replace(it, settings={"data": {"webhook.yaml": ""}}),
+            having(settings={"data": {"webhook.yaml": ""}}),
             "no key webhooks.yaml; data.webhook.yaml: this key is not read",
             id="misnamed-settings",
         ),
         pytest.param(
-            lambda it: replace(it, settings={"data": {"webhooks.yaml": ""}, "binaryData": {"a": "AA=="}}),
+            having(settings={"data": {"webhooks.yaml": ""}, "binaryData": {"a": "AA=="}}),
             "is refused: binaryData: must be absent",
             id="binary-settings",
         ),
-        pytest.param(lambda it: replace(it, service=None), "the Service gk does not exist", id="no-service"),
+        pytest.param(having(service=None), "the Service gk does not exist", id="no-service"),
+        pytest.param(having(deployment=None), "the Deployment gk does not", id="no-deployment"),
+        pytest.param(having(deployment={"spec": {"replicas": 3}}), "2 of 3 replicas are ready", id="too-few"),
         pytest.param(
-            lambda it: replace(it, deployment=None), "the Deployment gk does not", id="no-deployment"
-        ),
-        pytest.param(
-            lambda it: replace(it, deployment={"spec": {"replicas": 3}}),
-            "2 of 3 replicas are ready",
-            id="too-few",
-        ),
-        pytest.param(
-            lambda it: replace(it, deployment={"spec": {"replicas": 0}}, replicas=()),
-            "scaled to no",
-            id="scaled-to-0",
+            having(deployment={"spec": {"replicas": 0}}, replicas=()), "scaled to no", id="scaled-to-0"
         ),
         pytest.param(first_replica(ready=False), "the replica gk-1 is not ready", id="not-ready"),
         pytest.param(
@@ -287,15 +276,9 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
             id="refused-a-document",
         ),
         pytest.param(first_replica(metrics={}), "gk-1 shows no certificate", id="no-certificate"),
-        pytest.param(lambda it: replace(it, secret=None), "the Secret gk-tls does not exist", id="no-secret"),
-        pytest.param(
-            lambda it: replace(it, secret={"data": {"ca.crt": "!"}}),
-            "gk-tls holds no usable",
-            id="bad-secret",
-        ),
-        pytest.param(
-            lambda it: replace(it, webhooks={}), f"{VALIDATING_NAME} does not exist", id="not-armed"
-        ),
+        pytest.param(having(secret=None), "the Secret gk-tls does not exist", id="no-secret"),
+        pytest.param(having(secret={"data": {"ca.crt": "!"}}), "gk-tls holds no usable", id="bad-secret"),
+        pytest.param(having(webhooks={}), f"{VALIDATING_NAME} does not exist", id="not-armed"),
         pytest.param(
             edited(VALIDATING_PATH, lambda it: it["webhooks"][0].update(failurePolicy="Ignore")),
             f"{VALIDATING_NAME} differs in webhooks[{POD_VALIDATION}].failurePolicy",
@@ -326,14 +309,10 @@ OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
             "has no CA bundle",
             id="no-ca",
         ),
+        pytest.param(having(controller=None), "gatekeeper-py-controller does not exist", id="no-controller"),
+        pytest.param(having(controllers=()), "no controller is ready", id="controller-away"),
         pytest.param(
-            lambda it: replace(it, controller=None),
-            "gatekeeper-py-controller does not exist",
-            id="no-controller",
-        ),
-        pytest.param(lambda it: replace(it, controllers=()), "no controller is ready", id="controller-away"),
-        pytest.param(
-            lambda it: replace(it, controllers=(replace(it.controllers[0], problem="timeout"),)),
+            having(controllers=(replace(healthy().controllers[0], problem="timeout"),)),
             "gk-controller-1 cannot be reached: timeout",
             id="controller-silent",
         ),

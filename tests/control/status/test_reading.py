@@ -1,17 +1,26 @@
-"""Objects and Pods of an installation are read. A Pod that does not answer is reported."""
+"""Objects, Pods and options of an installation are read. A Pod that does not answer is reported."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from control.world import INSTALLATION
+from control.world import INSTALLATION, FakeCluster
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.control.status.facts import PodFacts
-from gatekeeper_py.control.status.reading import read_facts
+from gatekeeper_py.control.status.reading import (
+    PodFacts,
+    as_deployed,
+    option,
+    policy_configmap,
+    read_facts,
+    renew_before,
+)
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
+from gatekeeper_py.settings import ConfigMapName
 
 METRICS = """# HELP gatekeeper_py_control_armed 1 while the webhook configurations exist.
 gatekeeper_py_control_armed 1.0
@@ -22,24 +31,20 @@ process_open_fds 10.0
 """
 
 
-class Api:
-    """An API server with objects and texts of Pods by path. It raises a value that is an exception."""
+class Api(FakeCluster):
+    """An API server with a namespace and its Pods."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, Any] = {INSTALLATION.namespace_path: {"metadata": {}}}
-        self.texts: dict[str, Any] = {}
+        super().__init__()
+        self.objects[INSTALLATION.namespace_path] = {"metadata": {}}
 
-    async def get(self, path: str) -> dict[str, Any] | None:
-        found = self.objects.get(path)
-        if isinstance(found, Exception):
-            raise found
-        return found
+    def forbid(self, path: str) -> None:
+        def fail(_verb: str, requested: str) -> bool:
+            if requested == path:
+                raise ApiError("GET", path, 403, "forbidden", reason="Forbidden")
+            return False
 
-    async def text(self, path: str) -> str:
-        found = self.texts.get(path)
-        if found is None:
-            raise ApiError("GET", path, 503, "no endpoints")
-        return str(found)
+        self.fail = fail
 
     def add_pod(self, app: str, name: str, *, ready: bool = True, deleted: bool = False) -> None:
         metadata = {"name": name, **({"deletionTimestamp": "now"} if deleted else {})}
@@ -115,14 +120,14 @@ async def test_an_unreadable_pod_is_reported(api: Api, policy: str | None, probl
 
 
 async def test_a_forbidden_secret_is_reported(api: Api) -> None:
-    api.objects[INSTALLATION.secret_path] = ApiError("GET", "/", 403, "forbidden", reason="Forbidden")
+    api.forbid(INSTALLATION.secret_path)
     facts = await read_facts(api, api, INSTALLATION)
     assert (facts.secret, facts.secret_readable) == (None, False)
 
 
 @pytest.mark.parametrize("path", [INSTALLATION.policy_path, INSTALLATION.namespace_path])
 async def test_anything_else_that_cannot_be_read_is_an_error(api: Api, path: str) -> None:
-    api.objects[path] = ApiError("GET", path, 403, "forbidden", reason="Forbidden")
+    api.forbid(path)
     with pytest.raises(ApiError, match="403"):
         await read_facts(api, api, INSTALLATION)
 
@@ -134,3 +139,80 @@ async def test_the_policy_is_read_from_the_configmap_that_the_servers_use(api: A
     api.objects["/api/v1/namespaces/ns/configmaps/mine"] = mine
     facts = await read_facts(api, api, INSTALLATION)
     assert facts.policy == mine
+
+
+NAMESPACE_VARIABLE = {"name": "HOME_NS", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}}
+MINE = ConfigMapName("ns", "mine")
+
+
+def deployment(*arguments: str, **container: Any) -> dict[str, Any]:
+    containers = [{"args": ["sidecar", "--configmap=no/no"]}, {"args": list(arguments), **container}]
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        pytest.param(deployment("serve", "--configmap=ns/mine"), MINE, id="with-an-equals-sign"),
+        pytest.param(deployment("serve", "--configmap", "ns/mine"), MINE, id="as-the-next-argument"),
+        pytest.param(
+            deployment("serve", "--configmap=ns/a", "--configmap=ns/mine"), MINE, id="the-last-one-wins"
+        ),
+        pytest.param(
+            deployment("--configmap=ns/mine", command=["gatekeeper-py", "serve"]), MINE, id="command-and-args"
+        ),
+        pytest.param(
+            deployment("serve", "--configmap=$(HOME_NS)/mine", env=[NAMESPACE_VARIABLE]),
+            MINE,
+            id="the-namespace-in-a-variable",
+        ),
+        pytest.param(
+            deployment("serve", "--configmap=ns/$(NAME)", env=[{"name": "NAME", "value": "mine"}]),
+            MINE,
+            id="a-literal-variable",
+        ),
+        pytest.param(
+            deployment(
+                "serve",
+                "--configmap=ns/$(NAME)",
+                env=[{"name": "NAME", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
+            ),
+            None,
+            id="a-variable-that-is-not-known",
+        ),
+        pytest.param(deployment("serve", "--configmap=ns/$$(NAME)"), None, id="an-escaped-reference"),
+        pytest.param(deployment("serve", "--configmap=ns"), None, id="without-a-name"),
+        pytest.param(deployment("serve", "--configmap=ns/..%2fsecrets"), None, id="not-a-name"),
+        pytest.param(deployment("serve", "--configmap"), None, id="without-a-value"),
+        pytest.param(deployment("serve", "--policy=/policy.yaml"), None, id="another-source"),
+        pytest.param(deployment("control", "--configmap=ns/mine"), None, id="another-command"),
+        pytest.param({"spec": {"replicas": 2}}, None, id="without-a-template"),
+        pytest.param(None, None, id="no-deployment"),
+    ],
+)
+def test_the_configmap_of_a_deployment(found: dict[str, Any] | None, expected: ConfigMapName | None) -> None:
+    assert policy_configmap(found, "serve", "ns") == expected
+
+
+def test_two_dollar_signs_are_one() -> None:
+    assert option(deployment("serve", "--log=$$(A)$"), "serve", "log", "ns") == "$(A)$"
+
+
+def test_the_controller_names_the_configmap_if_the_servers_do_not() -> None:
+    servers, controller = deployment("serve"), deployment("control", "--configmap=ns/mine")
+    assert as_deployed(INSTALLATION, servers, controller) == replace(INSTALLATION, policy=MINE)
+    assert as_deployed(INSTALLATION, None, None) == INSTALLATION
+
+
+@pytest.mark.parametrize(
+    ("arguments", "days"),
+    [
+        pytest.param((), 30, id="default"),
+        pytest.param(("--renew-before-days=0.5",), 0.5, id="half-a-day"),
+        pytest.param(("--renew-before-days=$(DAYS)",), 30, id="a-variable-that-is-not-known"),
+        pytest.param(("--renew-before-days=nan",), 30, id="not-a-number"),
+        pytest.param(("--renew-before-days=1e300",), 30, id="too-many"),
+    ],
+)
+def test_the_time_of_renewal(arguments: tuple[str, ...], days: float) -> None:
+    assert renew_before(deployment("control", *arguments), "ns") == timedelta(days=days)

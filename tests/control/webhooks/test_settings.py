@@ -74,7 +74,9 @@ def test_a_field_that_is_left_out_keeps_its_default() -> None:
             "pods: {enabled: false}", 1, "pods.enabled", "unknown-field", "'enabled'", id="pods-off"
         ),
         pytest.param("pods:", 1, "pods", "wrong-type", "leave the field out", id="null-mapping"),
-        pytest.param("exemptNamespaces:", 1, "exemptNamespaces", "wrong-type", "not null", id="null-list"),
+        pytest.param(
+            "exemptNamespaces:", 1, "exemptNamespaces", "wrong-type", "nothing below", id="null-list"
+        ),
         pytest.param(
             "exemptNamespaces: all",
             1,

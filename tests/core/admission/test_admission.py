@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, NAMESPACE, WORKLOADS, container, pod, pod_spec, policy, review, workload
+import naive
+from builders import (
+    HUB_TO_CORP,
+    NAMESPACE,
+    WORKLOADS,
+    container,
+    pod,
+    pod_spec,
+    policy,
+    review,
+    variants,
+    workload,
+)
 from calling import mutate, mutated, validate, validated
 from contract import ORIGINAL_IMAGES
 from gatekeeper_py.core.admission import approved_images
@@ -73,22 +86,6 @@ class TestModes:
         assert (answer.patch, answer.warnings) == ((), ())
         assert answer.audit == {"mode": mode, "policy": policy(HUB_TO_CORP, mode=mode).revision}
 
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize(
-        "obj",
-        [
-            pytest.param(pod(BAD), id="rejected-image"),
-            pytest.param(pod(7), id="image-is-a-number"),
-            pytest.param({**pod(), "spec": None}, id="null-spec"),
-            pytest.param({**pod(), "spec": {"containers": "nginx"}}, id="containers-are-text"),
-            pytest.param(pod("", None), id="no-image"),
-            pytest.param(workload("Deployment", BAD), id="deployment"),
-        ],
-    )
-    def test_the_mutating_endpoint_allows_everything(self, obj: Any, mode: Mode) -> None:
-        outcome = mutated(review(obj), policy(HUB_TO_CORP, mode=mode))
-        assert (outcome.verdict, outcome.response.patch) == ("allowed", ())
-
     def test_the_namespace_decides_the_mode_and_the_audit_names_it(self) -> None:
         more = "namespaces: [{names: [dev-*], mode: warn}]\n"
         for namespace, mode in (("dev-1", "warn"), ("shop", "enforce"), (None, "enforce")):
@@ -108,116 +105,54 @@ class TestModes:
         assert not validate(review(obj), policy(allow=allow)).allowed
 
 
-class TestExemptions:
-    """Requests that both endpoints allow without reading their images."""
+METADATA: Final[list[Any]] = [
+    ["x"],
+    {},
+    DELETING,
+    {"deletionTimestamp": None},
+    {"deletionTimestamp": True},
+    MIRROR_POD,
+    {"annotations": ["kubernetes.io/config.mirror"]},
+    {"labels": MIRROR_POD["annotations"]},
+    {**DELETING, **MIRROR_POD},
+]
+GROUPS: Final = [(), ("system:nodes",), ("x", "system:nodes"), ("system:nodes2",)]
 
-    @pytest.mark.parametrize("mode", MODES)
-    @pytest.mark.parametrize(
-        ("request_", "exemption"),
-        [
-            pytest.param({"operation": "DELETE"}, "operation", id="delete"),
-            pytest.param({"operation": "CONNECT", "sub_resource": "exec"}, "operation", id="connect"),
-            pytest.param(
-                {"operation": "UPDATE", "obj": pod("nginx", metadata=DELETING)}, "deleting", id="deleting"
-            ),
-            pytest.param(
-                {"operation": "UPDATE", "obj": {**WIDGET, "metadata": DELETING, "spec": pod_spec(BAD)}},
-                "deleting",
-                id="deleting-another-kind",
-            ),
-            pytest.param(
-                {"obj": pod("nginx", metadata=MIRROR_POD), "groups": ("x", "system:nodes")},
-                "mirror-pod",
-                id="mirror-pod",
-            ),
-            pytest.param(
-                {"obj": pod(7, metadata=MIRROR_POD), "groups": ("system:nodes",), "operation": "UPDATE"},
-                "mirror-pod",
-                id="mirror-pod-update",
-            ),
-        ],
-    )
-    def test_exempt(self, request_: dict[str, Any], exemption: str, mode: Mode) -> None:
-        document = review(
-            request_.get("obj", pod("nginx")), **{k: v for k, v in request_.items() if k != "obj"}
-        )
-        for outcome in (
-            validated(document, policy(HUB_TO_CORP, mode=mode)),
-            mutated(document, policy(HUB_TO_CORP, mode=mode)),
+
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE", "DELETE", "CONNECT", "create"])
+@pytest.mark.parametrize("obj", [pod(BAD, 7), workload("Job", BAD), {**WIDGET, "spec": pod_spec(BAD)}])
+def test_a_request_is_exempt_for_one_of_three_reasons(obj: dict[str, Any], operation: str) -> None:
+    """Both endpoints allow such requests without reading their images; other requests are judged.
+
+    A user can forge a time of deletion on CREATE, and an annotation at any time, but not the node's groups.
+    """
+    for metadata, groups in itertools.product(METADATA, GROUPS):
+        if operation in {"DELETE", "CONNECT"}:
+            expected = "operation"
+        elif operation == "UPDATE" and metadata in (DELETING, {**DELETING, **MIRROR_POD}):
+            expected = "deleting"
+        elif (
+            obj["kind"] == "Pod"
+            and metadata in (MIRROR_POD, {**DELETING, **MIRROR_POD})
+            and ("system:nodes" in groups)
         ):
-            assert (outcome.verdict, outcome.exemption) == ("allowed", exemption)
-            assert outcome.judgements == ()
-            assert (outcome.response.warnings, outcome.response.patch) == ((), ())
-            assert outcome.response.audit_annotations["mode"] == mode
-
-    @pytest.mark.parametrize(
-        ("obj", "request_"),
-        [
-            pytest.param(pod(BAD, metadata=DELETING), {}, id="deletion-time-forged-on-create"),
-            pytest.param(
-                pod(BAD, metadata={"deletionTimestamp": None}),
-                {"operation": "UPDATE"},
-                id="null-deletion-time",
-            ),
-            pytest.param(
-                pod(BAD, metadata={"deletionTimestamp": True}), {"operation": "UPDATE"}, id="deletion-flag"
-            ),
-            pytest.param(pod(BAD, metadata=["x"]), {"operation": "UPDATE"}, id="metadata-is-a-list"),
-            pytest.param(pod(BAD, metadata=MIRROR_POD), {}, id="mirror-pod-not-sent-by-a-node"),
-            pytest.param(
-                pod(BAD, metadata=MIRROR_POD),
-                {"groups": ("system:nodes2",), "username": "system:nodes"},
-                id="mirror-pod-sent-by-a-name-alike",
-            ),
-            pytest.param(pod(BAD), {"groups": ("system:nodes",)}, id="any-pod-of-a-node"),
-            pytest.param(
-                pod(BAD, metadata={"annotations": ["kubernetes.io/config.mirror"]}),
-                {"groups": ("system:nodes",)},
-                id="annotations-are-a-list",
-            ),
-            pytest.param(
-                pod(BAD, metadata={"labels": MIRROR_POD["annotations"]}),
-                {"groups": ("system:nodes",)},
-                id="mirror-label",
-            ),
-            pytest.param(
-                {**workload("Deployment", BAD), "metadata": MIRROR_POD},
-                {"groups": ("system:nodes",)},
-                id="mirror-deployment",
-            ),
-            pytest.param(pod(BAD), {"operation": "create"}, id="unknown-operation"),
-            pytest.param(
-                pod(BAD),
-                {"operation": "UPDATE", "old": pod(GOOD, metadata=DELETING)},
-                id="old-object-deleting",
-            ),
-        ],
-    )
-    def test_an_object_that_is_not_exempt_is_rejected(self, obj: Any, request_: dict[str, Any]) -> None:
-        assert not validate(review(obj, **request_), policy()).allowed
+            expected = "mirror-pod"
+        else:
+            expected = ""
+        new, old = {**obj, "metadata": metadata}, pod(GOOD, metadata=DELETING)
+        document = review(
+            new, operation=operation, old=old, groups=groups, username="system:nodes", sub_resource="exec"
+        )
+        for mode in MODES:
+            judged, patched = (each(document, policy(mode=mode)) for each in (validated, mutated))
+            assert (judged.exemption, patched.exemption) == (expected, expected)
+            assert (judged.judgements == ()) is bool(expected)
+            assert judged.response.allowed is (bool(expected) or mode == "warn")
+            assert patched.response.audit_annotations["mode"] == mode
 
 
 class TestUpdate:
     """UPDATE: only images that are not already in the old object."""
-
-    @pytest.mark.parametrize(
-        ("kind", "sub_resource"),
-        [
-            pytest.param("Pod", None, id="pod"),
-            pytest.param("Pod", "status", id="pod-status"),
-            pytest.param("Pod", "resize", id="pod-resize"),
-            *(pytest.param(kind, None, id=kind) for kind in sorted(WORKLOADS)),
-        ],
-    )
-    def test_a_change_of_something_else_is_never_blocked(self, kind: str, sub_resource: str | None) -> None:
-        """The change is to a finalizer, label or status of an object admitted under an older policy."""
-        old = pod(BAD, 7, "") if kind == "Pod" else workload(kind, BAD, 7, "")
-        new = {**old, "metadata": {"labels": {"a": "b"}}, "status": {"phase": "Running"}}
-        for mode in MODES:
-            document = review(new, operation="UPDATE", old=old, sub_resource=sub_resource)
-            answer = validate(document, policy(mode=mode))
-            assert (answer.allowed, answer.warnings) == (True, ())
-            assert mutate(document, policy(HUB_TO_CORP, mode=mode)).patch == ()
 
     def test_only_new_images_are_judged(self) -> None:
         document = review(pod(BAD, "quay.io/other"), operation="UPDATE", old=pod(BAD))
@@ -227,14 +162,6 @@ class TestUpdate:
 
     def test_all_images_are_judged_without_an_old_object(self) -> None:
         assert not validate(review(pod(BAD), operation="UPDATE"), policy()).allowed
-
-    def test_an_ephemeral_container_is_a_new_image(self) -> None:
-        """``pods/ephemeralcontainers``: the whole Pod is in ``object``."""
-        old = pod(BAD)
-        for image, allowed in ((GOOD, True), ("quay.io/debug", False), (BAD, True), ("", False)):
-            new = {**old, "spec": {**old["spec"], "ephemeralContainers": [container(image)]}}
-            document = review(new, operation="UPDATE", old=old, sub_resource="ephemeralcontainers")
-            assert validate(document, policy()).allowed is allowed
 
     def test_only_new_images_are_rewritten(self) -> None:
         old = pod("nginx")
@@ -246,77 +173,51 @@ class TestUpdate:
         }
 
 
-class TestWrongTypes:
-    """A value that is not an image is rejected by its path, and the other images are judged as usual."""
+SPEC: Final = pod_spec(
+    GOOD,
+    initContainers=[container(GOOD, "init")],
+    ephemeralContainers=[container(GOOD, "debug")],
+    volumes=[{"name": "model", "image": {"reference": GOOD}}],
+)
 
-    @pytest.mark.parametrize(
-        ("spec", "path"),
-        [
-            pytest.param(None, "spec", id="null-spec"),
-            pytest.param("text", "spec", id="spec-is-text"),
-            pytest.param([], "spec", id="spec-is-a-list"),
-            pytest.param({}, "spec.containers", id="no-containers"),
-            pytest.param({"containers": None}, "spec.containers", id="null-containers"),
-            pytest.param({"containers": {}}, "spec.containers", id="containers-are-a-mapping"),
-            pytest.param({"containers": [{}, None]}, "spec.containers[1]", id="null-container"),
-            pytest.param({"containers": [{}]}, "spec.containers[0].image", id="missing-image"),
-            pytest.param({"containers": [container(None)]}, "spec.containers[0].image", id="null-image"),
-            pytest.param({"containers": [container("")]}, "spec.containers[0].image", id="empty-image"),
-            pytest.param(
-                {"containers": [container(["a"])]}, "spec.containers[0].image", id="image-is-a-list"
-            ),
-            pytest.param(pod_spec(GOOD, initContainers=0), "spec.initContainers", id="init-containers"),
-            pytest.param(pod_spec(GOOD, ephemeralContainers=""), "spec.ephemeralContainers", id="ephemeral"),
-            pytest.param(pod_spec(GOOD, volumes={}), "spec.volumes", id="volumes-are-a-mapping"),
-            pytest.param(pod_spec(GOOD, volumes=[[]]), "spec.volumes[0]", id="volume-is-a-list"),
-            pytest.param(
-                pod_spec(GOOD, volumes=[{"image": "a"}]), "spec.volumes[0].image", id="image-volume"
-            ),
-            pytest.param(
-                pod_spec(GOOD, volumes=[{"image": {}}]), "spec.volumes[0].image.reference", id="no-reference"
-            ),
-            pytest.param(pod_spec("auto"), "spec.containers[0].image", id="placeholder"),
-            pytest.param(pod_spec(" "), "spec.containers[0].image", id="other-placeholder"),
-        ],
-    )
-    def test_a_wrong_type_in_a_pod_is_rejected_with_its_path(self, spec: Any, path: str) -> None:
-        """The message names the path, and so does the warning in ``warn`` mode."""
-        document = review({**pod(), "spec": spec})
-        assert f"({path}): " in validate(document, policy()).message
-        warned = validate(document, policy(mode="warn"))
-        assert any(warning.startswith(f"{path}: ") for warning in warned.warnings)
-        assert mutate(document, policy(HUB_TO_CORP, mode="enforce")).patch == ()
 
-    @pytest.mark.parametrize("obj", [None, 7, "Pod", [], True])
-    @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
-    def test_a_pod_that_is_not_an_object_is_rejected(self, obj: Any, operation: str) -> None:
-        document = review(obj, kind=("", "Pod"), operation=operation, old=obj)
-        assert not validate(document, policy()).allowed
-        assert mutate(document, policy(HUB_TO_CORP, mode="mutate")).patch == ()
-
-    @pytest.mark.parametrize("image", [None, "", "auto", " "])
-    def test_an_image_may_be_missing_in_a_template(self, image: Any) -> None:
-        assert validate(review(workload("Deployment", image)), policy()).allowed
-
-    @pytest.mark.parametrize("image", [7, {}, [], False, "Auto", "  "])
-    def test_a_wrong_image_in_a_template_is_rejected(self, image: Any) -> None:
-        assert not validate(review(workload("Deployment", image)), policy()).allowed
-
-    def test_the_other_images_are_judged(self) -> None:
-        outcome = validated(review(pod(7, GOOD, BAD)), policy())
-        assert [judgement.decision.reason for judgement in outcome.judgements] == [
-            "invalid",
-            "allowed",
-            "unlisted",
-        ]
-
-    def test_the_other_images_are_rewritten(self) -> None:
-        obj = pod(7, "nginx", "", volumes=[None, {"name": "m", "image": {"reference": "model"}}])
-        obj["spec"]["containers"].append("text")
-        assert rewrites(obj) == {
-            "spec.containers[1].image": "nginx",
-            "spec.volumes[1].image.reference": "model",
+@pytest.mark.parametrize(
+    ("head", "path"),
+    [
+        pytest.param({"apiVersion": "v1", "kind": "Pod"}, ("spec",), id="pod"),
+        pytest.param(
+            {"apiVersion": "apps/v1", "kind": "Deployment"}, WORKLOADS["Deployment"][1], id="template"
+        ),
+        pytest.param(WIDGET, None, id="custom-resource"),
+    ],
+)
+def test_each_problem_and_each_unlisted_image_is_rejected_by_its_path(
+    head: dict[str, Any], path: tuple[str, ...] | None
+) -> None:
+    """The other images are judged and rewritten as usual, whatever an object holds in some place."""
+    for spec in variants(SPEC):
+        holder = spec
+        for key in reversed(path or ("spec",)):
+            holder = {key: holder}
+        document = review({**head, **holder})
+        fields = naive.fields({**head, **holder}, path)
+        bad = [field for field in fields if field.problem or field.value != GOOD]
+        answer, warned = (validate(document, policy(mode=mode)) for mode in ("enforce", "warn"))
+        assert answer.allowed is (not bad), spec
+        assert all(f"({field.path}): " in answer.message for field in bad[:5]), spec
+        assert [text.partition(": ")[0] for text in warned.warnings if fields] == [each.path for each in bad]
+        on_hub = {
+            each.path: each.value for each in bad if not each.problem and each.value in {"auto", "nginx"}
         }
+        assert rewrites({**head, **holder}) == (on_hub if path == ("spec",) else {}), spec
+
+
+@pytest.mark.parametrize("obj", [None, 7, "Pod", [], True])
+@pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
+def test_a_pod_that_is_not_an_object_is_rejected(obj: Any, operation: str) -> None:
+    document = review(obj, kind=("", "Pod"), operation=operation, old=obj)
+    assert not validate(document, policy()).allowed
+    assert mutate(document, policy(HUB_TO_CORP, mode="mutate")).patch == ()
 
 
 class TestUnknownKinds:
@@ -397,20 +298,11 @@ class TestMutation:
     @pytest.mark.parametrize(
         ("image", "expected"),
         [
-            pytest.param("nginx", "registry.corp.io/dockerhub/library/nginx", id="official"),
-            pytest.param("bitnami/redis:7", "registry.corp.io/dockerhub/bitnami/redis:7", id="tag-stays"),
-            pytest.param(
-                f"docker.io/x/y@{DIGEST}", f"registry.corp.io/dockerhub/x/y@{DIGEST}", id="digest-stays"
-            ),
-            pytest.param(f"x/y:1@{DIGEST}", f"registry.corp.io/dockerhub/x/y:1@{DIGEST}", id="both-stay"),
-            pytest.param("index.docker.io/nginx", "registry.corp.io/dockerhub/library/nginx", id="alias"),
-            pytest.param("registry-1.docker.io:443/x/y", "registry.corp.io/dockerhub/x/y", id="alias-port"),
+            pytest.param(f"x/y:1@{DIGEST}", f"registry.corp.io/dockerhub/x/y:1@{DIGEST}", id="rewritten"),
             pytest.param("quay.io/team/app", "registry.corp.io/team/app", id="longest-from-wins"),
-            pytest.param("quay.io/team2/app", "registry.corp.io/quay/team2/app", id="segment-boundary"),
             pytest.param("quay.io/team/keep", None, id="except-of-the-longest"),
             pytest.param("quay.io/team/denied", None, id="denied"),
             pytest.param("ghcr.io/x", None, id="no-mirror"),
-            pytest.param("registry.corp.io/dockerhub/library/nginx", None, id="already-there"),
             pytest.param("Nginx", None, id="invalid"),
             pytest.param("sha256:abc", None, id="never-approved"),
         ],
@@ -480,12 +372,6 @@ class TestMutation:
         assert rewrites(obj) == {"spec.containers[1].image": "nginx"}
         assert len(mutate(review(obj), policy(HUB_TO_CORP, mode="mutate")).warnings) == 2
 
-    @pytest.mark.parametrize("length", [255, 256])
-    def test_a_result_has_at_most_255_characters_of_name(self, length: int) -> None:
-        """The length includes the host; tag and digest do not count."""
-        path = "x/" + "a" * (length - len("registry.corp.io/dockerhub/x/"))
-        assert bool(rewrites(pod(f"{path}:v1@{DIGEST}"))) is (length == 255)
-
     @pytest.mark.parametrize(
         ("metadata", "kept"),
         [
@@ -526,10 +412,6 @@ class TestMutation:
         others = {**((metadata or {}).get("annotations") or {}), ORIGINAL_IMAGES: ...}
         assert answer.object["metadata"]["annotations"].keys() == others.keys()
 
-    def test_a_pod_without_metadata_gets_it(self) -> None:
-        obj = {"apiVersion": "v1", "kind": "Pod", "spec": pod_spec("nginx")}
-        assert rewrites(obj) == {"spec.containers[0].image": "nginx"}
-
     @pytest.mark.parametrize("metadata", ["text", 7, [], False, {"annotations": []}, {"annotations": "x"}])
     def test_a_pod_with_metadata_of_the_wrong_type_is_not_patched(self, metadata: Any) -> None:
         assert rewrites({**pod("nginx"), "metadata": metadata}) == {}
@@ -537,10 +419,6 @@ class TestMutation:
     def test_nothing_is_recorded_when_nothing_was_rewritten(self) -> None:
         obj = pod(GOOD, metadata={"annotations": {ORIGINAL_IMAGES: "garbage"}})
         assert mutate(review(obj), policy(HUB_TO_CORP, mode="mutate")).object == obj
-
-    def test_mutation_is_idempotent(self) -> None:
-        once = mutate(review(pod("nginx", GOOD)), policy(HUB_TO_CORP, mode="mutate"))
-        assert mutate(review(once.object), policy(HUB_TO_CORP, mode="mutate")).patch == ()
 
     def test_only_pods_are_rewritten(self) -> None:
         for kind in WORKLOADS:
@@ -582,31 +460,6 @@ class TestMutateModeValidates:
 
     def test_a_pod_that_was_not_rewritten_is_denied(self) -> None:
         assert not validate(review(pod("nginx")), policy(HUB_TO_CORP, mode="mutate")).allowed
-
-    @pytest.mark.parametrize(
-        ("image", "allowed"),
-        [
-            pytest.param("nginx", True, id="approved-on-its-mirror"),
-            pytest.param(GOOD, True, id="approved-without-a-mirror"),
-            pytest.param(BAD, False, id="unlisted"),
-            pytest.param("evil/x", False, id="denied-is-not-rewritten"),
-            pytest.param("keep/x", False, id="except-is-not-rewritten"),
-            pytest.param("bad name", False, id="invalid"),
-            pytest.param("corp/old", False, id="denied-on-its-mirror"),
-        ],
-    )
-    @pytest.mark.parametrize(
-        "kind", [pytest.param("Deployment", id="template"), pytest.param("Widget", id="by-shape")]
-    )
-    def test_another_object_is_judged_as_its_pods_will_be(self, kind: str, image: str, allowed: bool) -> None:  # noqa: FBT001
-        more = (
-            "deny: [docker.io/evil/*, registry.corp.io/dockerhub/corp/old]\n"
-            f"{HUB_TO_CORP}    except: [docker.io/keep/*]\n"
-        )
-        obj = workload(kind, image) if kind in WORKLOADS else {**WIDGET, "spec": pod_spec(image)}
-        assert validate(review(obj), policy(more, mode="mutate")).allowed is allowed
-        created = mutate(review(pod(image)), policy(more, mode="mutate")).object
-        assert validate(review(created), policy(more, mode="mutate")).allowed is allowed
 
     def test_an_approved_image_must_be_approved_on_its_mirror(self) -> None:
         """The Pod will run that one."""
@@ -681,27 +534,16 @@ class TestHostileObjects:
                 assert validate(document, policy(RESOURCES, mode=mode)).allowed is (mode == "warn")
             assert validate(documents[-1], policy(mode=mode)).allowed
 
-    @pytest.mark.parametrize("name", ["a\nb", "\x1b[2J", "\u2028", "\U0001f433", "\ud800", '"', "\\"])
-    def test_odd_text_everywhere(self, name: str) -> None:
-        """``check_response`` checks the answer."""
-        documents = [
-            review({**pod(), "spec": {"containers": [container(name, name)]}}),
-            review({"apiVersion": "example.com/v1", "kind": name, name: pod_spec(name), "spec": {}}),
-            review({**WIDGET, "spec": {"steps": {name: {"image": name}}}}),
-            review(pod(f"nginx{name}", metadata={"annotations": {name: name}})),
-            review({**WIDGET, "kind": name}),
-        ]
-        for document in documents:
-            for mode in MODES:
-                validate(document, policy(RESOURCES, mode=mode))
-                mutate(document, policy(HUB_TO_CORP, mode=mode))
-
 
 class TestApprovedImages:
     """The short cut accepts only objects whose images are all approved."""
 
-    def test_a_new_pod_with_approved_images_is_counted(self) -> None:
-        assert approved_images(parse(review(pod(GOOD, GOOD))), policy()) == 2
+    @pytest.mark.parametrize("obj", [pod(GOOD, GOOD), workload("Deployment", GOOD, GOOD)])
+    @pytest.mark.parametrize(("most", "count"), [(2, 2), (1, None)])
+    def test_at_most_so_many_images_are_counted(
+        self, obj: dict[str, Any], most: int, count: int | None
+    ) -> None:
+        assert approved_images(parse(review(obj)), policy(), most=most) == count
 
     @pytest.mark.parametrize(
         ("document", "count"),

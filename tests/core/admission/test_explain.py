@@ -181,6 +181,10 @@ def test_rules_as_json() -> None:
     }
     assert rule_as_json(unqualified) == {"list": "deny", "index": 1, "image": "b.io"}
     assert rule_as_json(None) is None
+    (looked_up,) = parse_policy(policy_text(allow="[{image: a.io, pin: true}]")).allow
+    assert rule_as_json(looked_up) == {
+        "list": "allow", "index": 0, "image": "a.io", "verify": True, "onError": "keep", "pin": True,
+    }  # fmt: skip
 
 
 def test_near_misses_as_json() -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from builders import UID, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.guard import accepted, guarded, refused, untouched
+from gatekeeper_py.core.admission.guard import Writer, accepted, guarded, read_writer, refused, untouched
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.admission.undone import read_writer
 from gatekeeper_py.core.policy.finding import Finding
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
@@ -74,18 +73,8 @@ def test_the_policy_is_read_with_its_findings(operation: str) -> None:
 
 
 def test_binary_data_and_undone_edits_are_findings_too() -> None:
-    document = change({"policy.yaml": policy_text()}, operation="UPDATE")
+    document = upgrade({"policy.yaml": "edited"}, {"policy.yaml": policy_text()})
     document["request"]["object"]["binaryData"] = {"policy.bin": "eA=="}
-    manager = {
-        "manager": "kubectl-edit",
-        "operation": "Update",
-        "fieldsV1": {"f:data": {"f:policy.yaml": {}}},
-    }
-    document["request"]["oldObject"] = {
-        "metadata": {"name": NAME, "managedFields": [manager]},
-        "data": {"policy.yaml": "edited"},
-    }
-    document["request"]["options"] = {"fieldManager": "helm"}
     read = guarded(parse(document), NAMESPACE, NAME, read_writer(document))
     assert read is not None
     assert {each.path for each in read.findings} == {"binaryData", "data.policy.yaml"}
@@ -125,3 +114,113 @@ def test_a_long_denial_counts_the_problems_that_do_not_fit() -> None:
         assert len(message.encode()) <= MAX_MESSAGE_BYTES
         assert lines[0] == "the policy is not acceptable: 100 problems"
         assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
+
+
+HELM = {"fieldManager": "helm"}
+
+
+def managed(manager: Any, *keys: str) -> dict[str, Any]:
+    fields: dict[str, Any] = {f"f:{key}": {} for key in keys}
+    return {"manager": manager, "operation": "Update", "fieldsV1": {"f:data": {".": {}, **fields}}}
+
+
+DEEP: Any = []
+for _ in range(1010):  # orjson accepts 1,024 levels
+    DEEP = [DEEP]
+
+BY_HELM = [managed("helm", "policy.yaml", "mode")]
+BY_HAND = [managed("helm", "mode"), managed("kubectl-edit", "policy.yaml")]
+
+
+def upgrade(
+    old: dict[str, Any] | None, new: dict[str, Any], *, managers: Any = BY_HAND, options: Any = HELM
+) -> dict[str, Any]:
+    """Return a review of a change of the policy's data."""
+    document = change(new, operation="CREATE" if old is None else "UPDATE")
+    document["request"]["options"] = options
+    if old is not None:
+        metadata = {"name": NAME, "managedFields": managers}
+        document["request"]["oldObject"] = {"metadata": metadata, "data": old}
+    return document
+
+
+def problems(document: dict[str, Any]) -> list[str]:
+    policy = guarded(parse(document), NAMESPACE, NAME, read_writer(document))
+    assert policy is not None
+    return [f"{each.code} {each.path}: {each.message}; {each.proposal}" for each in policy.findings]
+
+
+def test_an_edited_policy_is_not_overwritten() -> None:
+    (problem,) = problems(upgrade({"policy.yaml": "edited"}, {"policy.yaml": "of the chart"}))
+    assert problem == (
+        "undone-edit data.policy.yaml: kubectl-edit changed this in the cluster, and Helm would undo it;"
+        " take it into the value policy.document, or delete the ConfigMap to discard it, and upgrade again"
+    )
+
+
+def test_a_toggled_mode_is_not_overwritten_and_not_removed() -> None:
+    managers = [managed("helm", "policy.yaml"), managed("kubectl-patch", "mode")]
+    old = {"policy.yaml": "a", "mode": "warn"}
+    for new in ({"policy.yaml": "a", "mode": "enforce"}, {"policy.yaml": "a"}):
+        (problem,) = problems(upgrade(old, new, managers=managers))
+        assert problem.startswith("undone-edit data.mode: kubectl-patch changed this")
+        assert "policy.mode" in problem
+
+
+NEW_TEXT: Final = ({"policy.yaml": "a"}, {"policy.yaml": "b"})
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(upgrade(*NEW_TEXT, managers=BY_HELM), id="helm-wrote-it"),
+        pytest.param(upgrade({"policy.yaml": "a"}, {"policy.yaml": "a"}), id="the-same-text"),
+        pytest.param(upgrade({"policy.yaml": "a"}, {"policy.yaml": "a", "mode": "warn"}), id="a-new-key"),
+        pytest.param(upgrade(None, {"policy.yaml": "a"}), id="creation"),
+        pytest.param(upgrade(*NEW_TEXT, options={"fieldManager": "kubectl-edit"}), id="another-writer"),
+        pytest.param(upgrade(*NEW_TEXT, options={**HELM, "force": True}), id="by-force"),
+        pytest.param(upgrade(*NEW_TEXT, options=None), id="no-options"),
+        pytest.param(upgrade(*NEW_TEXT, options={"fieldManager": 1}), id="odd-options"),
+        pytest.param(upgrade(*NEW_TEXT, managers=None), id="nobody"),
+        pytest.param(
+            upgrade(
+                *NEW_TEXT, managers=[managed("kubectl-edit", "policy.yaml"), managed("helm3", "policy.yaml")]
+            ),
+            id="helm-has-the-same-text",
+        ),
+        pytest.param(
+            upgrade(
+                *NEW_TEXT,
+                managers=[1, {}, {"fieldsV1": []}, {"fieldsV1": {"f:data": 1}}, managed("x", "other")],
+            ),
+            id="odd-managers",
+        ),
+        pytest.param(upgrade(*NEW_TEXT, managers=[managed(DEEP, "policy.yaml")]), id="a-deep-manager"),
+    ],
+)
+def test_other_changes_are_left_to_the_other_checks(document: dict[str, Any]) -> None:
+    assert problems(document) == []
+
+
+@pytest.mark.parametrize("document", [None, [], {}, {"request": 1}, {"request": {"options": []}}])
+def test_no_writer_is_read_from_other_documents(document: Any) -> None:
+    assert read_writer(document) == Writer()
+
+
+def test_the_name_of_a_manager_is_shortened_and_escaped() -> None:
+    managers = [managed("\n" + "x" * 500, "policy.yaml")]
+    (problem,) = problems(upgrade({"policy.yaml": "a"}, {"policy.yaml": "b"}, managers=managers))
+    assert "\n" not in problem
+    assert len(problem) < 300
+
+
+def test_values_that_are_too_deep_to_compare_cause_no_error() -> None:
+    document = upgrade({"policy.yaml": "a", "mode": DEEP}, {"policy.yaml": "a", "mode": [DEEP]})
+    assert [problem.split(" ")[0] for problem in problems(document)] == ["bad-value"]
+
+
+def test_a_wrong_type_of_object_causes_no_error() -> None:
+    document = upgrade({"policy.yaml": "a"}, {"policy.yaml": "b"})
+    document["request"] |= {"name": NAME, "object": []}
+    document["request"]["oldObject"]["metadata"] = []
+    assert [problem.split(" ")[0] for problem in problems(document)] == ["missing-field"]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any, Final
 
+import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
@@ -177,6 +179,29 @@ def reason(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
     return "allowed", answer.status == "error"
 
 
+def check(document: Document, policy: CompiledPolicy, image: str, truth: Truth) -> str:
+    """Compare both endpoints with the model for a Pod with one image, when registries answer ``truth``.
+
+    Return the reason of the verdict.
+    """
+
+    def known(lookup: Lookup) -> Resolution:
+        return resolve(tuple(truth(str(manifest)) for manifest in lookup.candidates))
+
+    review_request = wire.parse(review(pod(image)))
+    new, kept = written(document, image, truth)
+    mutated = admission.mutate(review_request, policy, Facts(known))
+    assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
+    assert ("unverified" in mutated.response.audit_annotations) is kept
+    assert [each.unverified for each in mutated.kept if each.unverified] == ["connection refused"] * kept
+
+    expected, kept = reason(document, new, truth)
+    outcome = admission.validate(wire.parse(review(pod(new))), policy, Facts(known))
+    assert outcome.judgements[0].decision.reason == expected
+    assert ("unverified" in outcome.response.audit_annotations) is kept
+    return expected
+
+
 @settings(max_examples=budget(600))
 @given(documents, st.sampled_from(IMAGES), st.data())
 def test_look_ups_change_an_image_and_its_verdict_as_documented(
@@ -189,22 +214,49 @@ def test_look_ups_change_an_image_and_its_verdict_as_documented(
         key = f"{repository.partition(':')[0]}@{digest}" if digest else name
         return answers.setdefault(key, data.draw(st.sampled_from(ANSWERS)))
 
-    def known(lookup: Lookup) -> Resolution:
-        return resolve(tuple(truth(str(manifest)) for manifest in lookup.candidates))
+    event(check(document, compiled(document), image, truth))
 
-    policy = compiled(document)
-    review_request = wire.parse(review(pod(image)))
-    new, kept = written(document, image, truth)
-    mutated = admission.mutate(review_request, policy, Facts(known))
-    assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
-    assert ("unverified" in mutated.response.audit_annotations) is kept
-    assert [each.unverified for each in mutated.kept if each.unverified] == ["connection refused"] * kept
 
-    expected, kept = reason(document, new, truth)
-    event(expected)
-    outcome = admission.validate(wire.parse(review(pod(new))), policy, Facts(known))
-    assert outcome.judgements[0].decision.reason == expected
-    assert ("unverified" in outcome.response.audit_annotations) is kept
+OFFICIAL: Final = "docker.io/library/**"
+ALLOWED: Final[dict[str, list[Any]]] = {
+    "no-look-up": [OFFICIAL, "r.io", "dr.io"],
+    "no-target": [OFFICIAL],
+    "second-target": ["dr.io"],
+    "verify": [{"image": OFFICIAL, "verify": True}, "r.io", "dr.io"],
+    "verify-or-deny": [{"image": OFFICIAL, "verify": True, "onError": "deny"}, "dr.io"],
+    "pin": [{"image": OFFICIAL, "pin": True}, {"image": "r.io", "pin": True}, "dr.io"],
+    "pin-by-tag": [{"image": "docker.io/library/*:1", "pin": True}, {"image": "dr.io", "pin": True}],
+}
+OUTCOMES: Final = ("keep", "deny", "rewrite")
+MIRRORS: Final[list[Document]] = [
+    {},
+    *(
+        {"verify": True, "onMissing": on_missing, "onError": on_error, "pin": pin}
+        for on_missing, on_error, pin in itertools.product(OUTCOMES, OUTCOMES, (False, True))
+    ),
+]
+
+
+@pytest.mark.parametrize("allow", ALLOWED.values(), ids=ALLOWED)
+def test_the_documented_result_holds_for_every_answer_and_every_option(allow: list[Any]) -> None:
+    """The registries of the image and of both targets each have, lack or do not return the image."""
+    mirror = {"from": HUB, "to": ["r.io/hub", "dr.io/hub"]}
+    for options in MIRRORS:
+        document = {
+            "apiVersion": "gatekeeper-py/v1",
+            "kind": "ImagePolicy",
+            "mode": "mutate",
+            "allow": allow,
+            "mirrors": [{**mirror, **options}],
+        }
+        policy = compiled(document)
+        for answers in itertools.product(ANSWERS[:3], repeat=3):
+            check(document, policy, IMAGES[0], by_host(*answers))
+
+
+def by_host(hub: Answer, first: Answer, second: Answer) -> Truth:
+    answers = {HUB: hub, "r.io": first, "dr.io": second}
+    return lambda name: answers[name.partition("/")[0]]
 
 
 pull_policies = st.sampled_from([{}, {"imagePullPolicy": "Always"}, {"imagePullPolicy": "Never"}])

@@ -8,11 +8,8 @@ import pytest
 
 from gatekeeper_py.core.images.pattern import (
     InvalidPattern,
-    host_matches,
     parse_pattern,
     parse_prefix,
-    path_matches,
-    split_port,
 )
 from gatekeeper_py.core.images.reference import Location, effective_tag, locate, parse_reference
 
@@ -176,18 +173,6 @@ def test_a_tag_beside_a_digest_is_kept_for_its_finding() -> None:
     assert parse_pattern("a.io/x:v1").ignored_tag is None
 
 
-@pytest.mark.parametrize(
-    ("text", "qualifier"),
-    [
-        pytest.param("a.io/x", None, id="any"),
-        pytest.param("a.io/x:v*", ":v*", id="tag"),
-        pytest.param("a.io/x@*", "@*", id="digest"),
-    ],
-)
-def test_the_qualifier_is_what_is_matched(text: str, qualifier: str | None) -> None:
-    assert parse_pattern(text).qualifier == qualifier
-
-
 REFUSED: Final = [
     pytest.param("", "blank", "", id="empty"),
     pytest.param("  ", "blank", "", id="only-spaces"),
@@ -339,6 +324,9 @@ def test_a_prefix_of_a_mirror_is_parsed(text: str, host: str, segments: tuple[st
     prefix = parse_prefix(text)
     assert (prefix.host, prefix.segments) == (host, segments)
     assert prefix.text == text.rstrip("/")
+    name = "/".join((host, *segments))
+    assert (str(prefix.here), str(prefix.below)) == (name, f"{name}/**")
+    assert prefix.path_length == len("".join(f"{segment}/" for segment in segments))
 
 
 @pytest.mark.parametrize(
@@ -380,19 +368,95 @@ def test_prefixes_hold_on_segment_boundaries(prefix: str, place: Location, *, ex
 
 
 @pytest.mark.parametrize(
-    ("host", "parts"),
+    ("one", "other", "covers", "overlaps"),
     [
-        pytest.param("a.io", ("a.io", ""), id="none"),
-        pytest.param("a.io:5000", ("a.io", "5000"), id="port"),
-        pytest.param("[::1]", ("[::1]", ""), id="ipv6"),
-        pytest.param("[::1]:5000", ("[::1]", "5000"), id="ipv6-with-port"),
+        pytest.param("a.io", "a.io/x/y", True, True, id="below"),
+        pytest.param("a.io/x/y", "a.io", False, True, id="above"),
+        pytest.param("a.io/x/**", "a.io/x", False, False, id="subtree-wants-one-more"),
+        pytest.param("a.io/x", "a.io/x/**", False, False, id="root-of-a-subtree"),
+        pytest.param("a.io/x", "a.io/y", False, False, id="beside"),
+        pytest.param("a.io/x/**", "a.io/y/**", False, False, id="subtrees-beside-each-other"),
+        pytest.param("a.io/x/**", "a.io/x/y/**", True, True, id="subtree-below"),
+        pytest.param("a.io/*/app", "a.io/team/*", False, True, id="crossing-wildcards"),
+        pytest.param("a.io/team-*/**", "a.io/team-a/x", True, True, id="segment-wildcard"),
+        pytest.param("a.io/team-*/**", "a.io/*-team/x", False, True, id="wildcards-at-both-ends"),
+        pytest.param("a.io/team-*/**", "a.io/x*/y", False, False, id="wildcards-apart"),
+        pytest.param("a.io/*-a", "a.io/*-b", False, False, id="endings-apart"),
+        pytest.param("*.corp.io", "eu.corp.io/x", True, True, id="host-wildcard"),
+        pytest.param("*.corp.io", "a.b.corp.io/x", False, False, id="more-labels"),
+        pytest.param("*.corp.io", "eu.corp.io:5000/x", False, False, id="another-port"),
+        pytest.param("*", "eu.corp.io:5000/x", True, True, id="any-host"),
+        pytest.param("eu.corp.io", "*", False, True, id="of-any-host"),
+        pytest.param("*", "*/x", True, True, id="any-host-twice"),
+        pytest.param("a.io/x:v*", "a.io/x:v1", True, True, id="tag-glob"),
+        pytest.param("a.io/x:v1", "a.io/x:v2", False, False, id="tags-apart"),
+        pytest.param("a.io/x:v1", "a.io/x", False, True, id="one-tag-of-all"),
+        pytest.param("a.io/x", "a.io/x:v1", True, True, id="all-tags"),
+        pytest.param(f"a.io/x@{SHA256}", "a.io/x:v1", False, False, id="a-digest-has-no-tag"),
+        pytest.param("a.io/x@*", f"a.io/x@{SHA256}", True, True, id="any-digest"),
+        pytest.param(f"a.io/x@{SHA256}", "a.io/x@*", False, True, id="of-any-digest"),
+        pytest.param(f"a.io/x@{SHA256}", f"a.io/x@{OTHER}", False, False, id="digests-apart"),
+        pytest.param("a.io/x@*", "a.io/x", False, True, id="pinned-of-all"),
+        pytest.param("a.io/x:v1", "a.io/x@*", False, False, id="tag-and-pinned"),
     ],
 )
-def test_split_port(host: str, parts: tuple[str, str]) -> None:
-    assert split_port(host) == parts
+def test_two_sets_cover_or_overlap(one: str, other: str, covers: bool, overlaps: bool) -> None:  # noqa: FBT001
+    one_set, other_set = parse_pattern(one), parse_pattern(other)
+    assert one_set.covers(other_set) is covers
+    assert one_set.overlaps(other_set) is overlaps
+    assert other_set.overlaps(one_set) is overlaps
 
 
-def test_host_and_path_can_be_matched_separately() -> None:
-    assert host_matches("*.io", "a.io")
-    assert path_matches(("x", "*"), ("x", "y"), subtree=False)
-    assert not path_matches(("x", "*"), ("x", "y"), subtree=True)
+@pytest.mark.parametrize(
+    ("pattern", "example"),
+    [
+        ("a.io", "a.io/app"),
+        ("a.io/x", "a.io/x"),
+        ("*.corp.io/team-*/**:v*", "x.corp.io/team-x/app:vx"),
+        ("a.io@*", f"a.io/app@sha256:{'0' * 64}"),
+        (f"a.io/x@{SHA256}", f"a.io/x@{SHA256}"),
+    ],
+)
+def test_an_example(pattern: str, example: str) -> None:
+    assert parse_pattern(pattern).example() == example
+
+
+@pytest.mark.parametrize("pattern", ["a.io/**", "*/x/**:v1", f"a.io/x@{SHA256}", "*.io/a*/b:v*", "a.io/**@*"])
+def test_a_set_is_written_as_its_pattern(pattern: str) -> None:
+    assert str(parse_pattern(pattern)) == pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "literal", "start"),
+    [
+        ("a.io", True, "a.io/"),
+        ("a.io/x:v1", True, "a.io/x"),
+        ("a.io/x/**@*", True, "a.io/x/"),
+        ("*.io/x", False, "*.io/x"),
+        ("a.io/x*", False, "a.io/x*"),
+    ],
+)
+def test_a_literal_set_has_names_with_one_beginning(pattern: str, start: str, *, literal: bool) -> None:
+    assert (parse_pattern(pattern).literal, parse_pattern(pattern).start) == (literal, start)
+
+
+def test_equal_sets_are_equal_however_they_are_written() -> None:
+    one, other = parse_pattern("a.io/x/**"), parse_pattern("a.io:443/x/**:v1@*")
+    assert one != parse_pattern("a.io/x/")
+    assert one.unwritten() == parse_pattern("a.io/x/").unwritten() == other.unqualified().unwritten()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "start", "after"),
+    [
+        pytest.param("a.io/x/y", ("x",), "a.io/y", id="below"),
+        pytest.param("a.io/x", ("x",), "a.io", id="nothing-is-left"),
+        pytest.param("a.io/*/y:v1", ("x",), "a.io/y:v1", id="wildcard"),
+        pytest.param("a.io/x/**", ("x", "y"), "a.io/**", id="a-subtree-goes-on"),
+        pytest.param("a.io/x", ("x", "y"), None, id="a-repository-ends"),
+        pytest.param("a.io/x/**", ("y",), None, id="elsewhere"),
+    ],
+)
+def test_the_paths_after_a_beginning(pattern: str, start: tuple[str, ...], after: str | None) -> None:
+    found = parse_pattern(pattern).after(start)
+    assert (None if found is None else str(found)) == after

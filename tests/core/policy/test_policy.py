@@ -10,6 +10,8 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.policy import Rewriting
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TICK: Final = timedelta(microseconds=1)
@@ -130,7 +132,7 @@ def test_an_instant_of_another_offset_is_the_same_instant() -> None:
     policy = parse_policy(policy_text(EXPIRING, allow="[a.io]"))
     assert policy.at(east).decide(None, "a.io/x").reason == "allowed"
     assert policy.at(east - TICK).decide(None, "a.io/x").reason == "denied"
-    assert policy.lint(east)
+    assert lint(policy, east)
 
 
 def test_an_instant_needs_an_offset() -> None:
@@ -233,4 +235,49 @@ def test_the_overrides_of_namespaces_can_be_counted_and_listed() -> None:
 
 
 def test_a_policy_lints_itself() -> None:
-    assert parse_policy(policy_text(allow="['*.io@*']")).lint(NOON)[0].code == "broad-host"
+    assert lint(parse_policy(policy_text(allow="['*.io@*']")), NOON)[0].code == "broad-host"
+
+
+MIRRORS: Final = "mirrors: [{from: docker.io, to: a.io/hub}]\n"
+NEVER: Final = Rewriting(possible=False)
+ALWAYS: Final = Rewriting(possible=True)
+UNTIL_MAY_3: Final = Rewriting(possible=True, until=datetime(2026, 5, 3, tzinfo=UTC))
+
+
+@pytest.mark.parametrize(
+    ("rule", "mirrors", "mode", "overrides", "expected"),
+    [
+        pytest.param("", MIRRORS, "mutate", "", ALWAYS, id="mirrors"),
+        pytest.param("", MIRRORS, "enforce", "", NEVER, id="not-in-this-mode"),
+        pytest.param("", "", "mutate", "", NEVER, id="no-mirrors"),
+        pytest.param("pin: true", "", "mutate", "", ALWAYS, id="pins"),
+        pytest.param("pin: true", "", "enforce", "", NEVER, id="pins-not-in-this-mode"),
+        pytest.param("pin: true, until: 2026-05-03", "", "mutate", "", UNTIL_MAY_3, id="a-pin-that-expires"),
+        pytest.param("pin: true, until: 2026-04-30", "", "mutate", "", NEVER, id="an-expired-pin"),
+        pytest.param("", MIRRORS, "enforce", "mode: mutate", ALWAYS, id="override"),
+        pytest.param("", MIRRORS, "enforce", "mode: warn", NEVER, id="another-override"),
+        pytest.param("", MIRRORS, "enforce", "mode: mutate, until: 2026-04-30", NEVER, id="expired-override"),
+        pytest.param(
+            "",
+            MIRRORS,
+            "enforce",
+            "mode: mutate, until: 2026-05-02}, {names: [y], mode: mutate, until: 2026-05-03",
+            UNTIL_MAY_3,
+            id="overrides-that-expire",
+        ),
+        pytest.param(
+            "",
+            MIRRORS,
+            "enforce",
+            "mode: mutate, until: 2026-05-02}, {names: [y], mode: mutate",
+            ALWAYS,
+            id="one-that-stays",
+        ),
+    ],
+)
+def test_a_policy_rewrites_with_mirrors_or_pins_and_mutate_mode(
+    rule: str, mirrors: str, mode: str, overrides: str, expected: Rewriting
+) -> None:
+    namespaces = f"namespaces: [{{names: [x], {overrides}}}]\n" if overrides else ""
+    text = policy_text(mirrors + namespaces, allow=f"[{{image: a.io/app, {rule}}}]", mode=mode)
+    assert parse_policy(text).rewriting(datetime(2026, 5, 1, tzinfo=UTC)) == expected

@@ -1,94 +1,185 @@
-"""A new field of a rule fails these tests until every part that reads rules has taken a position on it."""
+"""The effect of each optional field of a rule and of a mirror on every part of the product that reads it.
+
+A new field fails these tests until it has a row here, and until every part treats it as its row says.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Final, get_args
+from pathlib import Path
+from typing import Final, Literal, NamedTuple, get_args
 
 import pytest
 
 from builders import policy_text
-from gatekeeper_py import live
-from gatekeeper_py.core import parse_policy
-from gatekeeper_py.core.admission import explain
-from gatekeeper_py.core.compare import documents, entries
-from gatekeeper_py.core.compile import fastpath
+from gatekeeper_py.cli import run
+from gatekeeper_py.core import Policy, parse_policy
+from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.compare.difference import compare
+from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
-from gatekeeper_py.core.policy import lint, rules
-from gatekeeper_py.core.policy.document import MODES, Mode, RuleEntry, refuses, rewrites
-from gatekeeper_py.core.policy.parse.schema import AllowModel, fields_of
+from gatekeeper_py.core.compile.native.mutating import mutating_policy
+from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.selection import EXPIRES, LOOKS_UP, CannotExpress
+from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.policy.document import MODES, Mode, refuses, rewrites
+from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live import CacheCounts, Snapshot
 
-FIELDS: Final = {field.name for field in dataclasses.fields(Rule)}
-PLACE: Final = {"list", "index"}
-"""Fields with the position of a rule, not its content."""
+PLACE: Final = {"list", "index", "pattern"}
+"""The fields that every rule has."""
 
+IMAGE: Final = "a.example/x:1"
 NOW: Final = datetime(2026, 1, 1, tzinfo=UTC)
-VALUES: Final[Mapping[str, tuple[str, bool]]] = {
-    "namespaces": ("[team-a]", True),
-    "until": ("2026-06-01", True),
-    "owner": ("somebody", False),
-    "reason": ("because", False),
-    "verify": ("true", True),
-    "pin": ("true", True),
-}
-"""A value of each optional field as YAML, and whether the field can change the answer of a call.
-
-``on_error`` needs ``verify``, and has no effect alone.
-"""
-
-LOOKED_UP: Final = {"verify", "pin"}
-"""Fields with look-ups, which are left to the webhook."""
-
-ELSEWHERE: Final = "team-b"
 LATER: Final = datetime(2026, 7, 1, tzinfo=UTC)
+HERE: Final = "team-a"
+ELSEWHERE: Final = "team-b"
 
 
-@pytest.mark.parametrize(
-    "reader", [fastpath, live, lint, explain, rules, entries, documents], ids=lambda reader: reader.__name__
-)
-def test_every_reader_of_rules_has_a_position_on_every_field(reader: Any) -> None:
-    assert set(reader.RULE_FIELDS) == FIELDS
+class Field(NamedTuple):
+    """A field of a rule: its YAML, what the field does, and why a native policy cannot have it.
+
+    A field for the ``scope`` makes the rule approve less. A field for a ``look-up`` leaves the rule to the
+    webhook. A field that is ``only shown`` changes nothing but the output of commands.
+    """
+
+    yaml: str
+    does: Literal["scope", "look-up", "only shown"]
+    not_native: str = ""
 
 
-def test_the_document_and_its_schema_have_the_fields_of_a_rule() -> None:
-    written = (FIELDS - PLACE - {"pattern"}) | {"image"}
-    assert {field.name for field in dataclasses.fields(RuleEntry)} == written
-    assert {name.replace("onError", "on_error") for name in fields_of(AllowModel)} == written
-    assert set(VALUES) | {"on_error"} == written - {"image"}
+FIELDS: Final[Mapping[str, Field]] = {
+    "namespaces": Field("namespaces: [team-a]", "scope"),
+    "until": Field("until: 2026-06-01", "scope", EXPIRES),
+    "owner": Field("owner: somebody", "only shown"),
+    "reason": Field("reason: because", "only shown"),
+    "verify": Field("verify: true", "look-up", LOOKS_UP),
+    "on_error": Field("verify: true, onError: deny", "look-up", LOOKS_UP),
+    "pin": Field("pin: true", "look-up", LOOKS_UP),
+}
+WRITTEN: Final = {"on_error": "onError"}
+"""How the document and JSON name a field, if they use another name."""
+
+every_field = pytest.mark.parametrize("name", FIELDS)
 
 
-@pytest.mark.parametrize("field", VALUES)
-def test_a_rule_is_pre_approved_only_where_and_when_it_applies(field: str) -> None:
-    value, narrows = VALUES[field]
-    policy = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {value}}}]"))
+def with_field(name: str, after: str = "") -> Policy:
+    """Return a policy with one rule that has a field, and more rules after it."""
+    return parse_policy(policy_text(allow=f"[{{image: a.example, {FIELDS[name].yaml}}}{after}]"))
+
+
+def names(kind: type) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def native(policy: Policy) -> list[Document]:
+    return [each["spec"] for each in validating_policy(policy, NOW, Options(exempt=()))]
+
+
+PLAIN: Final = parse_policy(policy_text(allow="[a.example]"))
+
+
+def test_the_table_and_the_schema_have_the_fields_of_a_rule() -> None:
+    assert names(Rule) == set(FIELDS) | PLACE
+    _text, mapping = json_schema()["$defs"]["AllowModel"]["anyOf"]
+    assert set(mapping["properties"]) == {WRITTEN.get(name, name) for name in FIELDS} | {"image"}
+
+
+@every_field
+def test_only_a_scope_changes_decisions(name: str) -> None:
+    policy, is_scope = with_field(name), FIELDS[name].does == "scope"
+    assert policy.at(NOW).decide(HERE, IMAGE).approved
+    assert policy.at(LATER).decide(ELSEWHERE, IMAGE).approved is not is_scope
+    assert compare(PLAIN.at(LATER), policy.at(LATER)).changes == ({"rejected"} if is_scope else set())
+
+
+@every_field
+def test_a_rule_is_pre_approved_only_where_and_when_it_applies(name: str) -> None:
+    policy, does = with_field(name), FIELDS[name].does
     fast_path = compile_fastpath(policy, NOW)
-    assert fast_path.approves("team-a", "a.example/x:1", "validating") is (field not in LOOKED_UP)
+    assert fast_path.approves(HERE, IMAGE, "validating") is (does != "look-up")
     later = compile_fastpath(policy, LATER)
-    assert later.approves(ELSEWHERE, "a.example/x:1", "validating") is not narrows
-    assert (fast_path.valid_until is None) is (field != "until")
+    assert later.approves(ELSEWHERE, IMAGE, "validating") is (does == "only shown")
+    assert (fast_path.valid_until is None) is (name != "until")
 
 
-@pytest.mark.parametrize("field", VALUES)
-@pytest.mark.parametrize("namespaces", [("team-a", "team-b"), ("team-b", "team-a"), (None, "team-a")])
+@every_field
+@pytest.mark.parametrize("namespaces", [(HERE, ELSEWHERE), (ELSEWHERE, HERE), (None, HERE)])
 def test_a_cached_decision_is_the_one_that_would_be_made(
-    field: str, namespaces: tuple[str | None, ...]
+    name: str, namespaces: tuple[str | None, ...]
 ) -> None:
-    compiled = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {VALUES[field][0]}}}]")).at(NOW)
+    compiled = with_field(name).at(NOW)
     snapshot = Snapshot(compiled, 16, CacheCounts())
     for namespace in (*namespaces, *namespaces):
-        assert snapshot.decide(namespace, "a.example/x:1") == compiled.decide(namespace, "a.example/x:1")
+        assert snapshot.decide(namespace, IMAGE) == compiled.decide(namespace, IMAGE)
 
 
-@pytest.mark.parametrize("field", VALUES)
-def test_explain_shows_every_field(field: str) -> None:
-    compiled = parse_policy(policy_text(allow=f"[{{image: a.example, {field}: {VALUES[field][0]}}}]")).at(NOW)
-    shown = explain.rule_as_json(compiled.decide("team-a", "a.example/x:1").rule)
+@every_field
+def test_a_native_policy_has_the_field_or_is_refused(name: str) -> None:
+    field = FIELDS[name]
+    if field.not_native:
+        with pytest.raises(CannotExpress, match=field.not_native):
+            native(with_field(name))
+    else:
+        assert (native(with_field(name)) == native(PLAIN)) is (field.does == "only shown")
+
+
+@every_field
+def test_a_rule_makes_another_useless_unless_the_other_applies_elsewhere(name: str) -> None:
+    found = lint(with_field(name, ", a.example"), NOW)
+    useless = "allow[0]" if FIELDS[name].does == "scope" else "allow[1]"
+    assert [finding.path for finding in found if finding.code == "dead-rule"] == [useless]
+
+
+@every_field
+def test_every_field_is_shown_and_a_change_of_it_is_reported(
+    name: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    policy = with_field(name)
+    shown = rule_as_json(policy.at(NOW).decide(HERE, IMAGE).rule)
     assert shown is not None
-    assert field in shown
+    assert WRITTEN.get(name, name) in shown
+    (change,) = compare_documents(PLAIN, policy).changed
+    assert change.new == shown
+    if FIELDS[name].does == "only shown":
+        file = tmp_path / "policy.yaml"
+        file.write_text(policy.text, encoding="utf-8")
+        assert run(["explain", str(file), IMAGE]) == 0
+        assert f"  {name:<11}{FIELDS[name].yaml.partition(': ')[2]}\n" in capsys.readouterr().out
+
+
+MIRROR: Final[Mapping[str, str]] = {
+    "exceptions": "except: [b.io/x]",
+    "image_pull_secret": "imagePullSecret: corp",
+    "verify": "verify: true",
+    "on_missing": "verify: true, onMissing: deny",
+    "on_error": "verify: true, onError: deny",
+    "pin": "pin: true",
+}
+"""Each optional field of a mirror as YAML. A native policy can only have the first two."""
+
+
+def test_the_table_has_the_optional_fields_of_a_mirror() -> None:
+    assert names(Mirror) == set(MIRROR) | {"index", "source", "targets"}
+
+
+@pytest.mark.parametrize("name", MIRROR)
+def test_a_native_policy_has_the_field_of_a_mirror_or_is_refused(name: str) -> None:
+    def rewriting(field: str) -> list[Document]:
+        mirrors = f"mirrors: [{{from: b.io, to: a.io/b{field}}}]\n"
+        policy = parse_policy(policy_text(mirrors, allow="[a.io]", mode="mutate"))
+        return [each["spec"] for each in mutating_policy(policy, NOW, Options(exempt=()))]
+
+    if name in {"exceptions", "image_pull_secret"}:
+        assert rewriting(f", {MIRROR[name]}") != rewriting("")
+    else:
+        with pytest.raises(CannotExpress, match=LOOKS_UP):
+            rewriting(f", {MIRROR[name]}")
 
 
 def test_every_mode_has_a_position_on_refusing_and_rewriting() -> None:

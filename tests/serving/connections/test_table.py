@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -58,12 +58,59 @@ class World:
         ]
 
 
-def test_a_connection_without_a_good_request_is_evicted_first() -> None:
-    world = World(capacity=4)
-    world.open(SERVER, IDLE, age=60)
-    silent = world.open(SERVER, age=10)
-    world.open(SERVER, IDLE, age=120)
-    assert world.victim() is silent
+class Opened(NamedTuple):
+    """Connections of one peer, or one connection of each of several strangers (``hosts``)."""
+
+    host: str
+    activity: Activity
+    age: float
+    number: int = 1
+    hosts: int = 0
+    reviews: int = 0
+
+
+@pytest.mark.parametrize(
+    ("capacity", "opened", "victim"),
+    [
+        pytest.param(
+            4, [Opened(SERVER, IDLE, 60), Opened(SERVER, SILENT, 10), Opened(SERVER, IDLE, 120)], 1,
+            id="one-without-a-good-request-first",
+        ),
+        pytest.param(
+            6, [Opened("10.0.0.2", IDLE, 90), Opened("10.0.0.3", IDLE, 80), Opened(STRANGER, IDLE, 9, 3)], 2,
+            id="then-one-of-the-peer-with-the-most",
+        ),
+        pytest.param(
+            100, [Opened(STRANGER, NEW, 5, 50), Opened(SERVER, CLOSING, 0)], 50, id="a-closing-one-before-all"
+        ),
+        pytest.param(5, [Opened(STRANGER, BUSY, 60, 5)], None, id="never-one-with-a-complete-request"),
+        pytest.param(
+            100, [Opened(STRANGER, WAITING, 0, 100)], 0, id="half-a-request-if-all-have-one-and-none-is-late"
+        ),
+        pytest.param(
+            100, [Opened(SERVER, IDLE, 0, reviews=50), Opened("", NEW, 0.1, 99, hosts=99)], 1,
+            id="newcomers-beyond-their-share-replace-each-other",
+        ),
+        pytest.param(
+            300,
+            [
+                Opened(SERVER, IDLE, 0, reviews=500), Opened(SERVER, SILENT, 1.5, 199),
+                Opened(STRANGER, NEW, 0.1, 100),
+            ],
+            200, id="one-of-a-crowd-and-not-of-a-burst-of-an-api-server",
+        ),
+    ],
+)  # fmt: skip
+def test_the_least_valuable_connection_is_evicted(
+    capacity: int, opened: list[Opened], victim: int | None
+) -> None:
+    world, members = World(capacity), list[Member]()
+    for each in opened:
+        for number in range(each.number):
+            host = f"10.9.0.{number}" if each.hosts else each.host
+            age = each.age + (each.number - number) / 1000
+            members.append(world.open(host, each.activity, age=age, reviews=each.reviews))
+    assert world.victim("10.8.0.1") is (None if victim is None else members[victim])
 
 
 @pytest.mark.parametrize("hosts", [1, 90])
@@ -82,14 +129,6 @@ def test_a_newcomer_is_not_mistaken_for_one_of_a_crowd(crowd: Activity, own: Act
     assert all(member in world.table for member in newcomers)
 
 
-def test_the_peer_with_the_most_connections_is_evicted_next() -> None:
-    world = World(capacity=6)
-    world.open("10.0.0.2", IDLE, age=90)
-    world.open("10.0.0.3", IDLE, age=80)
-    many = [world.open(STRANGER, IDLE, age=age) for age in (30, 20, 10)]
-    assert world.victim() is many[0]
-
-
 def test_the_longest_idle_connection_of_a_peer_is_evicted_next() -> None:
     world = World(capacity=3)
     first, second, third = (world.open(SERVER, IDLE, age=age) for age in (30, 20, 10))
@@ -97,20 +136,6 @@ def test_the_longest_idle_connection_of_a_peer_is_evicted_next() -> None:
     assert world.victim() is second
     world.table.good(second, world.now)
     assert world.victim() is third
-
-
-def test_a_closing_connection_is_evicted_before_all_others() -> None:
-    world = World()
-    world.crowd(50, NEW)
-    closing = world.open(SERVER, CLOSING)
-    assert world.victim() is closing
-
-
-def test_a_request_that_is_complete_is_never_interrupted() -> None:
-    world = World(capacity=5)
-    for _ in range(5):
-        world.open(STRANGER, BUSY, age=60)
-    assert world.victim() is None
 
 
 @pytest.mark.parametrize("hosts", [1, 20, 80])
@@ -149,14 +174,6 @@ def test_newcomers_have_a_share_that_lasts_for_a_handshake_and_a_review(newcomer
         assert member.activity is IDLE
 
 
-def test_newcomers_beyond_their_share_replace_each_other() -> None:
-    world = World()
-    server = world.open(SERVER, IDLE, reviews=50)
-    flood = world.crowd(99, NEW, hosts=99, age=0.1)
-    assert world.victim("10.8.0.1") is flood[0]
-    assert server.activity is IDLE
-
-
 def test_callers_with_one_address_are_distinguished_by_their_good_requests() -> None:
     """Behind address translation, the API servers and all strangers are one peer."""
     world = World()
@@ -183,15 +200,6 @@ def test_a_request_in_progress_is_evicted_only_when_it_is_late() -> None:
     assert world.victim() is waiting
 
 
-def test_a_burst_of_dials_of_an_api_server_is_safe_from_a_crowd_that_has_begun() -> None:
-    world = World(capacity=300)
-    world.open(SERVER, IDLE, reviews=500)
-    burst = [world.open(SERVER, SILENT, age=1.5) for _ in range(199)]
-    crowd = [world.open(STRANGER, NEW, age=0.1) for _ in range(100)]
-    assert world.victim("10.0.0.3") is crowd[0]
-    assert len(burst) > len(crowd)
-
-
 def test_requests_of_strangers_do_not_evict_idle_connections_of_an_api_server() -> None:
     world = World()
     kept = world.open(SERVER, IDLE, age=40, reviews=100)
@@ -202,13 +210,6 @@ def test_requests_of_strangers_do_not_evict_idle_connections_of_an_api_server() 
         assert victim is not kept
         world.table.remove(victim)
         world.open("10.0.0.2", WAITING)
-
-
-def test_strangers_that_never_finish_a_request_do_not_lock_out_a_newcomer() -> None:
-    """Each connection has half a body after one good review, and none is late yet."""
-    world = World()
-    half = world.crowd(100, WAITING, hosts=1, age=0.0)
-    assert world.victim() is half[0]
 
 
 def test_a_peer_with_many_connections_cannot_push_out_a_better_one() -> None:

@@ -111,6 +111,12 @@ class World:
         """Return the bytes that the client has to send."""
         return self._outgoing.read()
 
+    def hello(self) -> bytes:
+        """Return the client's first message."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self.client.do_handshake()
+        return self.sent()
+
     def take(self) -> None:
         """Pass the bytes that the server sent to the client."""
         self._incoming.write(bytes(self.tcp.sent))
@@ -177,9 +183,7 @@ async def test_the_first_request_of_a_new_connection_waits_with_the_backlogs_in_
 
 
 async def test_data_that_comes_with_the_end_of_the_handshake_is_not_lost(world: World) -> None:
-    with contextlib.suppress(ssl.SSLWantReadError):
-        world.client.do_handshake()
-    world.server.data_received(world.sent())
+    world.server.data_received(world.hello())
     await asyncio.sleep(0)
     world.take()
     world.client.do_handshake()
@@ -188,9 +192,7 @@ async def test_data_that_comes_with_the_end_of_the_handshake_is_not_lost(world: 
 
 
 async def test_half_a_client_hello_is_not_queued(world: World) -> None:
-    with contextlib.suppress(ssl.SSLWantReadError):
-        world.client.do_handshake()
-    hello = world.sent()
+    hello = world.hello()
     for byte in hello[:-1]:
         world.server.data_received(bytes([byte]))
     await asyncio.sleep(0)
@@ -303,18 +305,6 @@ async def test_an_application_that_does_not_read_gets_nothing_until_it_does(worl
     assert world.tcp.reading
 
 
-async def test_a_handshake_begins_with_its_turn(world: World) -> None:
-    with contextlib.suppress(ssl.SSLWantReadError):
-        world.client.do_handshake()
-    hello = world.sent()
-    for byte in hello[:40]:
-        world.server.data_received(bytes([byte]))
-    world.server.data_received(hello[40:])
-    assert world.tcp.sent == b""
-    await asyncio.sleep(0)
-    assert world.tcp.sent != b""
-
-
 @pytest.mark.parametrize(
     "content",
     [
@@ -394,9 +384,7 @@ async def test_a_connection_can_end_before_it_is_made(context: ssl.SSLContext, e
 
 
 async def test_a_lost_connection_leaves_no_work(world: World) -> None:
-    with contextlib.suppress(ssl.SSLWantReadError):
-        world.client.do_handshake()
-    world.server.data_received(world.sent())
+    world.server.data_received(world.hello())
     world.server.connection_lost(None)
     await asyncio.sleep(0)
     assert world.application.lost

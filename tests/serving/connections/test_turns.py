@@ -63,13 +63,34 @@ class Clock:
 
 
 @pytest.fixture
-async def turns() -> Turns:
-    return Turns(asyncio.get_running_loop())
+def clock() -> Clock:
+    return Clock()
 
 
-async def test_a_few_handshakes_begin_in_each_turn(turns: Turns) -> None:
-    world = Handshakes()
-    for handshake in world.of(Peer("10.9.9.9", 1), 20):
+Problems = list[dict[str, Any]]
+
+
+@pytest.fixture
+async def turns(clock: Clock) -> Turns:
+    return Turns(asyncio.get_running_loop(), clock=clock)
+
+
+@pytest.fixture
+def world() -> Handshakes:
+    return Handshakes()
+
+
+STRANGER, SERVER = "10.9.9.9", "10.0.0.1"
+
+
+def peer(host: str = STRANGER, connections: int = 0, reviews: int = 0) -> Peer:
+    made = Peer(host, 1)
+    made.connections, made.reviews = connections, reviews
+    return made
+
+
+async def test_a_few_handshakes_begin_in_each_turn(turns: Turns, world: Handshakes) -> None:
+    for handshake in world.of(peer(), 20):
         turns.add(handshake)
     assert world.begun == []
     before = 0
@@ -79,10 +100,10 @@ async def test_a_few_handshakes_begin_in_each_turn(turns: Turns) -> None:
         before = len(world.begun)
 
 
-async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(turns: Turns) -> None:
-    world = Handshakes()
-    peer = Peer("10.9.9.9", 1)
-    handshakes = world.of(peer, MAX_WAITING_HANDSHAKES)
+async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
+    turns: Turns, world: Handshakes
+) -> None:
+    handshakes = world.of(peer(), MAX_WAITING_HANDSHAKES)
     for handshake in handshakes[1:]:
         turns.add(handshake)
     assert not turns.is_behind
@@ -97,10 +118,9 @@ async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
     assert not turns.is_behind
 
 
-async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns) -> None:
+async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns, world: Handshakes) -> None:
     """Only a new connection ends a silent handshake. Otherwise no client could connect until a timeout."""
-    world = Handshakes()
-    for handshake in world.of(Peer("10.9.9.9", 1), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
+    for handshake in world.of(peer(), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
         turns.add(handshake)
     assert turns.is_behind
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
@@ -115,36 +135,29 @@ async def test_input_that_takes_less_than_three_quarters_of_the_mean_is_cheap(tu
     assert not turns.is_costly(0.0007)
 
 
-async def test_peers_take_turns_with_their_handshakes(turns: Turns) -> None:
-    world = Handshakes()
-    crowd, newcomer = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
+async def test_peers_take_turns_with_their_handshakes(turns: Turns, world: Handshakes) -> None:
+    crowd, newcomer = peer(), peer(SERVER)
     for handshake in [*world.of(crowd, 100), *world.of(newcomer)]:
         turns.add(handshake)
     await eventually(lambda: len(world.begun) > 0)
     assert newcomer in [handshake.peer for handshake in world.begun[:HANDSHAKES_A_TURN]]
 
 
-async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns) -> None:
+async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns, world: Handshakes) -> None:
     """It does not wait for a thousand strangers with one address each."""
-    world = Handshakes()
-    server = Peer("10.0.0.1", 1)
-    server.reviews, server.connections = 100, 25
+    server = peer(SERVER, 25, 100)
     for number in range(1000):
-        stranger = Peer(f"10.9.{number}", number + 2)
-        stranger.connections = 1
-        for handshake in world.of(stranger):
-            turns.add(handshake)
+        turns.add(*world.of(peer(f"10.9.{number}", 1)))
     for handshake in world.of(server, 5):
         turns.add(handshake)
     await eventually(lambda: len(world.begun) >= 12)
     assert [handshake.peer for handshake in world.begun[:12]].count(server) == 5
 
 
-async def test_stalled_handshakes_are_ended_for_other_peers() -> None:
-    world, clock = Handshakes(), Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
-    stranger.connections, server.connections = MAX_HANDSHAKES + 1, 1
+async def test_stalled_handshakes_are_ended_for_other_peers(
+    turns: Turns, clock: Clock, world: Handshakes
+) -> None:
+    stranger, server = peer(connections=MAX_HANDSHAKES + 1), peer(SERVER, 1)
     half = world.of(stranger, MAX_HANDSHAKES + 1)
     (newcomer,) = world.of(server)
     for handshake in half:
@@ -165,12 +178,25 @@ async def test_stalled_handshakes_are_ended_for_other_peers() -> None:
     assert world.given_up == [half[0]]
 
 
-async def test_a_worse_peer_waits_until_a_handshake_ends() -> None:
-    world, clock = Handshakes(), Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
-    stranger.connections = server.connections = 1
-    server.reviews = 100
+async def test_a_silent_handshake_of_the_best_peer_does_not_delay_its_next_ones(
+    turns: Turns, clock: Clock, world: Handshakes
+) -> None:
+    """An API server may share its address with strangers; the oldest handshake may be one of theirs."""
+    stranger, server = peer(connections=MAX_HANDSHAKES - 1), peer(SERVER, 2)
+    (silent, newcomer), others = world.of(server, 2), world.of(stranger, MAX_HANDSHAKES - 1)
+    for handshake in (silent, *others):
+        turns.add(handshake)
+    await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
+    clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
+    turns.add(newcomer)
+    await eventually(lambda: newcomer in world.begun)
+    assert world.given_up == others[:1]
+
+
+async def test_a_worse_peer_waits_until_a_handshake_ends(
+    turns: Turns, clock: Clock, world: Handshakes
+) -> None:
+    stranger, server = peer(connections=1), peer(SERVER, 1, 100)
     (newcomer,) = world.of(stranger)
     for handshake in world.of(server, MAX_HANDSHAKES):
         turns.add(handshake)
@@ -184,15 +210,13 @@ async def test_a_worse_peer_waits_until_a_handshake_ends() -> None:
     assert world.given_up == []
 
 
-async def test_complete_and_lost_handshakes_are_removed() -> None:
-    world = Handshakes()
-    turns = Turns(asyncio.get_running_loop(), clock=Clock())
-    peer = Peer("10.9.9.9", 1)
-    complete = world.of(peer, MAX_HANDSHAKES)
+async def test_complete_and_lost_handshakes_are_removed(turns: Turns, world: Handshakes) -> None:
+    shared = peer()
+    complete = world.of(shared, MAX_HANDSHAKES)
     for handshake in complete:
         turns.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    lost, newcomer = world.of(peer, 2)
+    lost, newcomer = world.of(shared, 2)
     for handshake in complete:
         turns.remove(handshake)
     turns.add(lost)
@@ -203,9 +227,7 @@ async def test_complete_and_lost_handshakes_are_removed() -> None:
     assert world.given_up == []
 
 
-async def test_input_waits_after_a_long_turn() -> None:
-    clock = Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
+async def test_input_waits_after_a_long_turn(turns: Turns, clock: Clock) -> None:
     assert turns.has_time()
     clock.now += INPUT_SECONDS / 2
     assert turns.has_time()
@@ -215,10 +237,8 @@ async def test_input_waits_after_a_long_turn() -> None:
     assert turns.has_time(), "the next turn has its own time"
 
 
-async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
-    clock = Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    crowd, server = Client(Peer("10.9.9.9", 1)), Client(Peer("10.0.0.1", 2))
+async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock: Clock) -> None:
+    crowd, server = Client(peer()), Client(peer(SERVER))
     handled: list[tuple[Client, int]] = []
 
     def handle(client: Client, number: int) -> None:
@@ -236,10 +256,8 @@ async def test_input_that_waits_is_handled_by_peer_in_turns() -> None:
     assert [number for client, number in handled if client is crowd] == list(range(20))
 
 
-async def test_fresh_input_does_not_wait_for_a_backlog_of_the_same_peer() -> None:
-    clock = Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    client = Client(Peer("10.9.9.9", 1))
+async def test_fresh_input_does_not_wait_for_a_backlog_of_the_same_peer(turns: Turns, clock: Clock) -> None:
+    client = Client(peer())
     handled: list[str] = []
 
     def handle(what: str) -> None:
@@ -254,10 +272,8 @@ async def test_fresh_input_does_not_wait_for_a_backlog_of_the_same_peer() -> Non
     await eventually(lambda: len(handled) == 101)
 
 
-async def test_answers_wait_for_a_turn_that_has_time() -> None:
-    clock = Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    client = Client(Peer("10.9.9.9", 1))
+async def test_answers_wait_for_a_turn_that_has_time(turns: Turns, clock: Clock) -> None:
+    client = Client(peer())
     turns.crowded = True
     await turns.wait(client)
     clock.now += 2 * INPUT_SECONDS
@@ -272,7 +288,7 @@ async def test_answers_wait_for_a_turn_that_has_time() -> None:
 
 
 @pytest.fixture
-async def problems() -> list[dict[str, Any]]:
+async def problems() -> Problems:
     """Collect the errors that the event loop would log."""
     found: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: found.append(context))
@@ -292,13 +308,12 @@ class Stuck(Handshake):
 
 
 async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
-    turns: Turns, problems: list[dict[str, Any]]
+    turns: Turns, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
-    broken, same_peer, other = (Client(Peer("10.9.9.9", 1)) for _ in range(3))
+    broken, same_peer, other = (Client(peer()) for _ in range(3))
     same_peer.peer = broken.peer
     handled: list[Client] = []
-    world = Handshakes()
-    (handshake,) = world.of(Peer("10.0.0.1", 2))
+    (handshake,) = world.of(peer(SERVER))
 
     def fail() -> None:
         raise RuntimeError("what nobody thought of")
@@ -318,11 +333,11 @@ async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
 
 
 async def test_a_handshake_that_cannot_begin_ends_its_own_connection_only(
-    turns: Turns, problems: list[dict[str, Any]]
+    turns: Turns, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
-    world, peer = Handshakes(), Peer("10.9.9.9", 1)
-    before, after = world.of(peer, 2)
-    broken = Broken(world, peer)
+    shared = peer()
+    before, after = world.of(shared, 2)
+    broken = Broken(world, shared)
     for handshake in (before, broken, after):
         turns.add(handshake)
     await eventually(lambda: world.begun == [before, after])
@@ -331,12 +346,9 @@ async def test_a_handshake_that_cannot_begin_ends_its_own_connection_only(
 
 
 async def test_a_handshake_that_cannot_be_given_up_is_ended_and_makes_room(
-    problems: list[dict[str, Any]],
+    turns: Turns, clock: Clock, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
-    world, clock = Handshakes(), Clock()
-    turns = Turns(asyncio.get_running_loop(), clock=clock)
-    stranger, server = Peer("10.9.9.9", 1), Peer("10.0.0.1", 2)
-    stranger.connections, server.connections = MAX_HANDSHAKES, 1
+    stranger, server = peer(connections=MAX_HANDSHAKES), peer(SERVER, 1)
     stuck = Stuck(world, stranger)
     for handshake in (stuck, *world.of(stranger, MAX_HANDSHAKES - 1)):
         turns.add(handshake)
@@ -361,7 +373,7 @@ async def test_a_connection_that_cannot_even_be_ended_does_not_stop_the_others(
     def fail() -> None:
         raise RuntimeError("cannot handle")
 
-    turns.defer(Endless(Peer("10.9.9.9", 1)), fail, fresh=True)
-    turns.defer(Client(Peer("10.0.0.1", 2)), lambda: handled.append("a"), fresh=True)
+    turns.defer(Endless(peer()), fail, fresh=True)
+    turns.defer(Client(peer(SERVER)), lambda: handled.append("a"), fresh=True)
     await eventually(lambda: handled == ["a"])
     assert [str(problem["exception"]) for problem in problems] == ["cannot handle", "cannot end"]

@@ -17,19 +17,18 @@ from typing import Final
 from gatekeeper_py.core.compile.cost import quoted
 from gatekeeper_py.core.compile.matching import NAME
 from gatekeeper_py.core.compile.native.objects import Variable
-from gatekeeper_py.core.compile.written import PATH, TAG
+from gatekeeper_py.core.compile.written import PATH, TAG, as_re2
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
+    DOMAIN,
     HUB_ALIASES,
     MAX_IMAGE_LENGTH,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
 )
 
-_LABEL: Final = "[A-Za-z0-9]+(?:-+[A-Za-z0-9]+)*"
-_HOST: Final = f"(?:{_LABEL}(?:[.]{_LABEL})*|[[][A-Fa-f0-9:]+[]])(?::[0-9]+)?"
 _DIGEST: Final = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
-_GRAMMAR: Final = f"^{_HOST}/{PATH}(?::{TAG})?(?:@{_DIGEST})?$"
+_GRAMMAR: Final = f"^{as_re2(DOMAIN)}/{PATH}(?::{TAG})?(?:@{_DIGEST})?$"
 
 _HAS_REGISTRY: Final = "^(?:localhost|[^/]*[.:A-Z][^/]*)/"
 """The text before the first slash is a registry when it cannot be a user of Docker Hub."""

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
-from gatekeeper_py.core.compile.entry import Entry, EntryIndex
-from gatekeeper_py.core.compile.exclusions import Bounded, denied_on_mirror, entry_of
+from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
+from gatekeeper_py.core.compile.native.objects import Variable
+from gatekeeper_py.core.images.entry import Entry, EntryIndex
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -38,6 +41,9 @@ MAX_GROWTH: Final = len("docker.io/library/")
 
 NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_IMAGES * MAX_GROWTH)
 """The image that is judged, in canonical form. ``longest`` is the total length of all images of an object."""
+
+APPROVED: Final = "approved"
+REJECTED: Final = "rejected"
 
 Condition = Callable[[Text], Part]
 """An expression about one image."""
@@ -100,13 +106,8 @@ def _count(fits: Callable[[int], bool], most: int) -> int:
     number = 1
     while number < most and fits(number):
         number *= 2
-    if number >= most and fits(most):
-        return most
-    least, beyond = number // 2, min(number, most)  # ``least`` fits, ``beyond`` does not
-    while beyond - least > 1:
-        middle = (least + beyond) // 2
-        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
-    return least
+    least = number // 2
+    return least + bisect_left(range(least + 1, min(number, most) + 1), True, key=lambda each: not fits(each))
 
 
 def approves(allow: Iterable[Entry]) -> Condition:
@@ -115,28 +116,29 @@ def approves(allow: Iterable[Entry]) -> Condition:
     return lambda name: in_entries(allowed, Image(name)) if allowed else Part("false", 0)
 
 
-def denies(deny: Iterable[Bounded]) -> Condition:
-    """Return the condition that an image matches an entry of ``deny``."""
-    denied = tuple(deny)
-    return lambda name: in_bounded(denied, name) if denied else Part("false", 0)
-
-
-def in_bounded(entries: Iterable[Bounded], name: Text) -> Part:
-    """Return the condition that an image matches one of the entries. There must be at least one entry."""
-    groups: dict[int | None, list[Entry]] = {}
-    for entry, longest in entries:
+def denies(deny: Iterable[Entry]) -> Condition:
+    """Return the condition that an image matches an entry of ``deny``, and is not too long for it."""
+    # Maximum length of a name, 0 for no limit -> the entries with this limit.
+    groups: dict[int, list[Entry]] = {}
+    for entry in deny:
+        limited = entry.longest < MAX_REPOSITORY_LENGTH
+        longest = len(entry.images.host) + 1 + entry.longest if limited else 0
         groups.setdefault(longest, []).append(entry)
-    parts = []
-    for longest, group in sorted(groups.items(), key=lambda item: item[0] or 0):
-        part = in_entries(group, Image(name))
-        if longest is not None:
-            short = Part(f"{name_length(name.text)} <= {longest}", name.find("x" * 20).cost)
-            part = all_of([short, part])
-        parts.append(part)
-    return any_of(parts)
+
+    def condition(name: Text) -> Part:
+        parts = []
+        for longest, group in sorted(groups.items()):
+            part = in_entries(group, Image(name))
+            if longest:
+                short = Part(f"{name_length(name.text)} <= {longest}", name.find("x" * 20).cost)
+                part = all_of([short, part])
+            parts.append(part)
+        return any_of(parts) if parts else Part("false", 0)
+
+    return condition
 
 
-def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Bounded]:
+def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
     """Yield the entries that deny rules match, and their copies on mirrors.
 
     Raises ``TooManyComparisonsError``.
@@ -145,7 +147,7 @@ def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[
     for rule in deny:
         entry = entry_of(rule)
         index.add(entry)
-        yield Bounded(entry)
+        yield entry
     for mirror in mirrors:
         yield from denied_on_mirror(index, mirror)
 
@@ -158,4 +160,29 @@ def every_version(allow: Iterable[Entry]) -> tuple[Entry, ...]:
 def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the registries of entries, which is wider still."""
     hosts = dict.fromkeys(entry.images.host for entry in allow)
-    return tuple(Entry(images=ImageSet(host=host, subtree=True)) for host in hosts)
+    return tuple(Entry(images=Pattern(host=host, subtree=True)) for host in hosts)
+
+
+def verdicts(
+    prefix: str, source: str, conditions: Iterable[tuple[str, Part]], *, more: int = 0
+) -> Iterator[Variable]:
+    """Yield verdicts about images, one expression after the other.
+
+    An API server limits the cost of an expression, so the rules are split over several variables of a policy.
+    Each variable decides the images that the earlier ones left undecided. Their names are
+    ``prefix0``, ``prefix1`` and so on.
+
+    ``source`` is a list of ``[image, name, ...]``; each item has ``more`` further texts. The last variable
+    adds the verdict at the end of each item. ``conditions`` holds pairs of a verdict and its condition. The
+    verdict is empty when no condition matched. An image without a name is rejected.
+    """
+    carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
+    verdict = f"p[{2 + more}]"
+    variable = Variable(
+        f"{prefix}0", f"{source}.map(p, [p[0], p[1]{carried}, p[1] == '' ? '{REJECTED}' : ''])"
+    )
+    yield variable
+    for number, (given, part) in enumerate(conditions):
+        mapping = f"[p[0], p[1]{carried}, {verdict} == '' && {part.text} ? '{given}' : {verdict}]"
+        variable = Variable(f"{prefix}{number + 1}", f"{variable.reference}.map(p, {mapping})")
+        yield variable

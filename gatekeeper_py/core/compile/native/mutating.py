@@ -23,7 +23,14 @@ from gatekeeper_py.core.admission.review import pointer
 from gatekeeper_py.core.compile.cost import Part, Text, quoted
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
-from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS, NAME, affordable, fitting
+from gatekeeper_py.core.compile.native.decision import (
+    MAX_EXPRESSIONS,
+    NAME,
+    REJECTED,
+    affordable,
+    fitting,
+    verdicts,
+)
 from gatekeeper_py.core.compile.native.images import bounded, images_before, is_list
 from gatekeeper_py.core.compile.native.objects import (
     Document,
@@ -42,7 +49,6 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.compile.native.verdicts import REJECTED, verdicts
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -120,7 +126,7 @@ def _denials(selection: Selection) -> list[tuple[str, Part]]:
     """Return the conditions under which an image is denied, so that no mirror rewrites it."""
     found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
     if found.remaining:
-        raise CannotExpress([Refusal(part=found.remaining[0].entry.because, why=TOO_LARGE)])
+        raise CannotExpress([Refusal(part=found.remaining[0].because, why=TOO_LARGE)])
     return [(REJECTED, part) for part in found.parts]
 
 

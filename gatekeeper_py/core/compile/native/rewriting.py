@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part, Text, any_of, negated, quoted
-from gatekeeper_py.core.compile.imageset import ImageSet
 from gatekeeper_py.core.compile.matching import Image, in_some
 from gatekeeper_py.core.compile.native.canonical import name_length, with_library
+from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import DOCKER_HUB, Location, Reference
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors
 
@@ -29,9 +29,8 @@ def rewritten(mirrors: Iterable[Mirror], name: Text, result: Result, *, unchange
     longest_first = sorted(mirrors, key=lambda mirror: -len(mirror.source.segments))
     text, cost = "", 1
     for mirror in longest_first:
-        here, below = ImageSet.below(mirror.source)
-        condition = any_of([*_is(here, name), name.starts_with(below.start)])
-        usable = _usable(mirror, below, name)
+        condition = any_of([*_is(mirror.source.here, name), name.starts_with(mirror.source.below.start)])
+        usable = _usable(mirror, name)
         text += f"{condition.text} ? ({usable.text} ? {result(mirror, name)} : {unchanged}) : "
         cost += condition.cost + usable.cost + 8 * name.cost + name.longest
     return Part(f"({text}{unchanged})", cost, closed=True)
@@ -50,24 +49,23 @@ def as_judged(mirror: Mirror, name: Text) -> str:
 
 
 def _moved(mirror: Mirror, name: Text, to: str) -> str:
-    _, below = ImageSet.below(mirror.source)
-    return f"({quoted(to)} + {name.text}.substring({len(below.start) - 1}))"
+    return f"({quoted(to)} + {name.text}.substring({len(mirror.source.here.start)}))"
 
 
-def _usable(mirror: Mirror, below: ImageSet, name: Text) -> Part:
+def _usable(mirror: Mirror, name: Text) -> Part:
     """Return the condition that a matching image is not an exception and that its new name is valid."""
     text = f"{name_length(as_written(mirror, name))} <= {MAX_NAME_LENGTH}"
     cost = name.find("x" * 20).cost + name.longest
     if mirror.source.segments and not _has_image_itself(mirror):
-        inside = name.starts_with(below.start)
+        inside = name.starts_with(mirror.source.below.start)
         text, cost = f"{text} && {inside.text}", cost + inside.cost
     if mirror.exceptions:
-        excepted = negated(in_some(map(ImageSet.of, mirror.exceptions), Image(name)))
+        excepted = negated(in_some(mirror.exceptions, Image(name)))
         text, cost = f"{text} && {excepted.text}", cost + excepted.cost
     return Part(text, cost)
 
 
-def _is(here: ImageSet, name: Text) -> Iterator[Part]:
+def _is(here: Pattern, name: Text) -> Iterator[Part]:
     """Yield the conditions for the repository that a source names. A registry is not a repository."""
     if here.segments:
         yield name.equals(here.start)

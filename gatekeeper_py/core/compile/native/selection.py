@@ -14,11 +14,11 @@ from itertools import groupby
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part
-from gatekeeper_py.core.compile.entry import Entry, TooManyComparisonsError
-from gatekeeper_py.core.compile.exclusions import Bounded, entry_of
+from gatekeeper_py.core.compile.exclusions import entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
 from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH, denied_entries
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry, rewrites
+from gatekeeper_py.core.images.entry import Entry, TooManyComparisonsError
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -74,7 +74,7 @@ class Selection:
     def allowed(self) -> tuple[Entry, ...]:
         return tuple(map(entry_of, self.allow))
 
-    def denied(self) -> tuple[Bounded, ...]:
+    def denied(self) -> tuple[Entry, ...]:
         """Return what deny rules match, on mirrors too. Raises ``CannotExpress`` when it is too much."""
         try:
             return tuple(denied_entries(self.deny, self.mirrors))
@@ -111,34 +111,6 @@ class Selection:
         return part
 
 
-RULE_FIELDS: Final = {
-    "list": "allow rules approve, deny rules refuse",
-    "index": "only names the rule",
-    "pattern": "the images of an entry",
-    "namespaces": "the namespaces of an entry",
-    "until": "a rule that will expire is refused; one that has expired is left out",
-    "owner": "not shown",
-    "reason": "not shown",
-    "verify": "refused",
-    "on_error": "matters with verify only",
-    "pin": "implies verify, which is refused",
-}
-"""How a native policy handles each field of a rule. A test fails until a new field is here."""
-
-MIRROR_FIELDS: Final = {
-    "index": "only names the mirror",
-    "source": "where an image is rewritten, and where a denied image on a mirror comes from",
-    "targets": "the first is where images go; a denied image is refused on all of them",
-    "exceptions": "not rewritten",
-    "verify": "refused where images are rewritten",
-    "on_missing": "matters with verify only",
-    "on_error": "matters with verify only",
-    "pin": "implies verify",
-    "image_pull_secret": "added by a mutating policy; a validating one does not look at it",
-}
-"""The same for each field of a mirror."""
-
-
 def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     """Return the parts of a policy that are live at an instant and can be expressed.
 
@@ -167,7 +139,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
         # differ, because mutate judges them by their names on mirrors; skip_templates leaves them out.
         overrides=kept,
         mirrors=tuple(policy.mirrors),
-        skip_templates=unsure and len(policy.mirrors) > 0 and _may_rewrite(policy, live),
+        skip_templates=unsure and len(policy.mirrors) > 0 and policy.rewriting(now).possible,
     )
 
 
@@ -182,7 +154,7 @@ def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
     for index, override in enumerate(policy.document.namespaces):
         if override.until is not None and now < override.until:
             yield Refusal(part=f"namespaces[{index}]", why=EXPIRES)
-    may_rewrite = _may_rewrite(policy, _live_overrides(policy, now))
+    may_rewrite = policy.rewriting(now).possible
     for mirror in policy.mirrors:
         if mirror.verify and may_rewrite:
             yield Refusal(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
@@ -199,8 +171,3 @@ def _shown(refusals: tuple[Refusal, ...]) -> Iterator[Refusal]:
 
 def _live_overrides(policy: Policy, now: datetime) -> list[OverrideEntry]:
     return [each for each in policy.document.namespaces if each.until is None or now < each.until]
-
-
-def _may_rewrite(policy: Policy, overrides: Iterable[OverrideEntry]) -> bool:
-    """Return whether some namespace is in mutate mode. In every other mode mirrors rewrite nothing."""
-    return any(map(rewrites, (policy.mode, *(override.mode for override in overrides))))

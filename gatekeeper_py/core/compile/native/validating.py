@@ -13,17 +13,18 @@ from typing import Final, NamedTuple
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
-from gatekeeper_py.core.compile.entry import Entry
-from gatekeeper_py.core.compile.exclusions import Bounded
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
 from gatekeeper_py.core.compile.native.decision import (
+    APPROVED,
     MAX_CHARACTERS,
     MAX_EXPRESSIONS,
     MAX_IMAGES,
     NAME,
+    REJECTED,
     affordable,
     fitting,
+    verdicts,
 )
 from gatekeeper_py.core.compile.native.images import changed_images
 from gatekeeper_py.core.compile.native.objects import (
@@ -44,7 +45,7 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.compile.native.verdicts import APPROVED, REJECTED, verdicts
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.policy.policy import Policy
 
 POLICY_NAME: Final = "gatekeeper-py-images"
@@ -112,7 +113,7 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     yield from _judged(judging, mirrored[-1].reference if mirrored else "variables.canonical")
 
 
-def _denied(selection: Selection, options: Options) -> tuple[Bounded, ...]:
+def _denied(selection: Selection, options: Options) -> tuple[Entry, ...]:
     try:
         return selection.denied()
     except CannotExpress:
@@ -128,10 +129,10 @@ class _Conditions(NamedTuple):
     approving: list[Part]
 
 
-def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options, name: Text) -> _Conditions:
+def _judging(selection: Selection, denied: tuple[Entry, ...], options: Options, name: Text) -> _Conditions:
     """Return the conditions on a name. If not every rule fits, a backstop approves more."""
     allowed = selection.allowed
-    choices: list[tuple[tuple[Entry, ...], tuple[Bounded, ...]]] = [(allowed, denied)]
+    choices: list[tuple[tuple[Entry, ...], tuple[Entry, ...]]] = [(allowed, denied)]
     if options.backstop:
         choices += [
             (allowed, ()),
@@ -144,7 +145,7 @@ def _judging(selection: Selection, denied: tuple[Bounded, ...], options: Options
         denying = fitting(deny, decision.denies, name, MAX_EXPRESSIONS - len(approving.parts))
         if not approving.remaining and not denying.remaining:
             return _Conditions(denying.parts, approving.parts)
-        entries = (*approving.remaining, *(each.entry for each in denying.remaining))
+        entries = (*approving.remaining, *denying.remaining)
         left = left or [entry.because for entry in entries]
     parts = list(dict.fromkeys(left))
     refusals = [Refusal(part=part, why=TOO_LARGE) for part in parts[:MAX_SHOWN]]
@@ -172,7 +173,7 @@ def _judged_name(selection: Selection) -> Text:
     return NAME._replace(longest=NAME.longest + MAX_IMAGES * growth)
 
 
-def _mirrored(selection: Selection, denied: tuple[Bounded, ...], options: Options) -> tuple[Variable, ...]:
+def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options) -> tuple[Variable, ...]:
     """Return the variables that judge templates by the names that mirrors will give to their Pods' images.
 
     The first variable is whether the object is such a template. Return nothing when no mirror can apply.

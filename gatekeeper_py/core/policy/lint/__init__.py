@@ -22,9 +22,8 @@ from gatekeeper_py.core.policy.finding import (
     Remarks,
 )
 from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
-from gatekeeper_py.core.policy.lint.dates import expiry
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
-from gatekeeper_py.core.policy.lint.modes import overridden_mode, rewriting_without_mirrors
+from gatekeeper_py.core.policy.lint.modes import expiry, overridden_mode, rewriting_without_mirrors
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
@@ -34,24 +33,9 @@ from gatekeeper_py.core.policy.lint.patterns import (
     mutable_hosts,
     one_segment,
 )
-from gatekeeper_py.core.policy.lint.subject import Linted, Subject
+from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
-
-RULE_FIELDS: Final = MappingProxyType(
-    {
-        "list": "a deny rule can make an allow rule useless",
-        "index": "names the rule in a finding",
-        "pattern": "checked by most of the lints",
-        "namespaces": "a rule is only useless when wider rules apply in all of its namespaces",
-        "until": "expired and soon to expire; a rule is only useless while a wider one lasts",
-        "owner": "only shown",
-        "reason": "only shown",
-        "verify": "a rule is only useless when the rule that decides instead looks up the same",
-        "on_error": "as verify",
-        "pin": "as verify; tags that would lose their approval with a digest",
-    }
-)
-"""How the lints handle each field of a rule. A test fails until a new field is here."""
+from gatekeeper_py.core.policy.policy import Policy
 
 Check = Callable[[Subject], Iterator[Remark]]
 
@@ -78,7 +62,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
 """Each check with the codes of its findings."""
 
 
-def lint(policy: Linted, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
+def lint(policy: Policy, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
     """Return the warnings about a policy as of an instant, in the order of the text.
 
     At most 100 are listed, and one more counts the rest. The checks take turns, so that thousands of findings

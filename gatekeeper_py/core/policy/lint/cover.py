@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
@@ -136,12 +135,7 @@ def _qualifiers(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-class _Dated(Protocol):
-    @property
-    def until(self) -> datetime | None: ...
-
-
-def _outlives(one: _Dated, other: _Dated) -> bool:
+def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
     return one.until is None or (other.until is not None and other.until <= one.until)
 
 

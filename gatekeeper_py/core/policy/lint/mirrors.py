@@ -23,7 +23,7 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
             continue
         # ``to/**`` does not match the repository ``to``, which is all that some mirrors have.
         is_repository = _may_be_repositories(mirror, end)
-        has_repository = is_repository and subject.live_allow.cover(_repository_at(end), scan)
+        has_repository = is_repository and subject.live_allow.cover(end.here, scan)
         if scan.cut:
             continue
         to = end.text
@@ -118,11 +118,7 @@ def _may_be_repositories(mirror: Mirror, to: Prefix) -> bool:
 
 def _everything_at(end: Prefix, mirror: Mirror) -> Pattern:
     """Return what can be at one end of a mirror, as a pattern."""
-    return replace(_repository_at(end), subtree=not _has_one_image(mirror))
-
-
-def _repository_at(end: Prefix) -> Pattern:
-    return Pattern(text=end.text, host=end.host, segments=end.segments, subtree=False)
+    return end.here if _has_one_image(mirror) else end.below
 
 
 def _has_one_image(mirror: Mirror) -> bool:

@@ -1,13 +1,18 @@
-"""Modes without an effect, or with another effect than the document states."""
+"""Modes and dates: settings without an effect, with another effect than the document states, or soon so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
-from gatekeeper_py.core.policy.document import rewrites
-from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, warning
+from gatekeeper_py.core.policy.document import Mode, rewrites
+from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.lint.subject import Subject, path_of, warning
+
+EXPIRES_SOON: Final = timedelta(days=14)
 
 
 def overridden_mode(subject: Subject) -> Iterator[Remark]:
@@ -25,18 +30,27 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each setting of a rewriting mode, when neither mirrors nor pins rewrite images."""
     if subject.mirrors or any(rule.pin for rule in subject.approving()):
         return
-    if rewrites(subject.mode):
-        yield warning(
-            NOTHING_TO_REWRITE,
-            ("mode",),
-            f"mode {subject.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
-            "add mirrors, or write mode: enforce",
-        )
-    for index, entry in enumerate(subject.overrides):
-        if entry.mode is not None and rewrites(entry.mode):
+    modes: list[tuple[Path, Mode]] = [(("mode",), subject.mode)]
+    modes += [(("namespaces", index, "mode"), entry.mode) for index, entry in enumerate(subject.overrides)]
+    for path, mode in modes:
+        if rewrites(mode):
             yield warning(
                 NOTHING_TO_REWRITE,
-                ("namespaces", index, "mode"),
-                f"mode {entry.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
+                path,
+                f"mode {mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
                 "add mirrors, or write mode: enforce",
             )
+
+
+def expiry(subject: Subject) -> Iterator[Remark]:
+    """Yield each entry that has expired or will do so within 14 days."""
+    dated = [
+        (path_of(rule), rule.until) for rules in (subject.allow, subject.deny) for rule in rules if rule.until
+    ]
+    dated += [(("namespaces", i), entry.until) for i, entry in enumerate(subject.overrides) if entry.until]
+    for path, until in dated:
+        at = format_instant(until)
+        if until <= subject.instant:
+            yield warning("expired", (*path, "until"), f"it expired at {at}", "remove or renew it")
+        elif until - subject.instant <= EXPIRES_SOON:
+            yield warning("expires-soon", (*path, "until"), f"it expires at {at}", "renew it in time")

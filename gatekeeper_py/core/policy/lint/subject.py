@@ -5,37 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final, Protocol
+from typing import Final
 
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.finding import Path, Remark
-from gatekeeper_py.core.policy.mirror import Mirror, Mirrors
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 _MAX_SHOWN: Final = 80
 """Characters of a pattern in a message, so that the rest of the message is not cut."""
-
-
-class Linted(Protocol):
-    """The parts of a policy that the lints read."""
-
-    @property
-    def document(self) -> PolicyDocument: ...
-
-    @property
-    def text(self) -> str: ...
-
-    @property
-    def mode(self) -> Mode: ...
-
-    @property
-    def allow(self) -> tuple[Rule, ...]: ...
-
-    @property
-    def deny(self) -> tuple[Rule, ...]: ...
-
-    @property
-    def mirrors(self) -> Mirrors: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +38,7 @@ class Subject:
     comparisons: int
 
     @classmethod
-    def of(cls, policy: Linted, instant: datetime, comparisons: int) -> Subject:
+    def of(cls, policy: Policy, instant: datetime, comparisons: int) -> Subject:
         return cls(
             instant=instant,
             mode=policy.mode,

@@ -1,59 +1,70 @@
-"""Text -> PolicyDocument. Reports every problem at once, with its path and line.
+"""The fields of the policy document: text -> PolicyDocument, and the JSON Schema.
 
-The text is read as a stream. Each entry is validated as soon as it has been read, and only the result is
-kept. So a refused document needs no more memory than an accepted one.
+Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anything reads a text.
 """
 
 from __future__ import annotations
 
-from types import MappingProxyType
-from typing import Any, Final
+import re
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, get_args
 
-from gatekeeper_py.core.images.pattern import InvalidPattern, Prefix, parse_prefix
-from gatekeeper_py.core.policy.document import PolicyDocument, PolicyError
-from gatekeeper_py.core.policy.finding import Mark, Path, Remark, Remarks
-from gatekeeper_py.core.policy.limits import MAX_ENTRIES, MAX_FILE_BYTES, MAX_RULES, MAX_TARGETS
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.pattern import (
+    MAX_PATTERN_LENGTH,
+    InvalidPattern,
+    Pattern,
+    parse_pattern,
+    parse_prefix,
+)
+from gatekeeper_py.core.policy.document import (
+    API_VERSION,
+    KIND,
+    MODES,
+    OverrideEntry,
+    PolicyDocument,
+    PolicyError,
+    ResourceEntry,
+)
+from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
+from gatekeeper_py.core.policy.instant import parse_instant
+from gatekeeper_py.core.policy.limits import (
+    MAX_ENTRIES,
+    MAX_FILE_BYTES,
+    MAX_ITEMS,
+    MAX_RULES,
+    MAX_TARGETS,
+    MAX_TEXT_LENGTH,
+)
+from gatekeeper_py.core.policy.mirror import Mirror, OnMissing
 from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
-from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable
+from gatekeeper_py.core.policy.parse.events import UNKNOWN
+from gatekeeper_py.core.policy.parse.fields import (
+    Boolean,
+    Choice,
+    Field,
+    Invalid,
+    Items,
+    Reading,
+    Record,
+    Scalar,
+    Shorthand,
+    read_document,
+)
 from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.parse.schema import (
-    AllowModel,
-    DocumentModel,
-    EntryModel,
-    HeaderModel,
-    MirrorModel,
-    OverrideModel,
-    RegistryModel,
-    ResourceModel,
-    RuleModel,
-    fields_of,
-)
-from gatekeeper_py.core.policy.parse.text import check_text
-from gatekeeper_py.core.policy.parse.validation import (
-    Fields,
-    Section,
-    missing_field,
-    read_value,
-    unknown_field,
-    validated,
-    value_of,
-    wrong_type,
-)
 from gatekeeper_py.core.policy.problems import mode_problem
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
+from gatekeeper_py.core.policy.rules import OnError, Rule
 
-_MODELS: Final[MappingProxyType[str, type[EntryModel]]] = MappingProxyType(
-    {
-        "allow": AllowModel,
-        "deny": RuleModel,
-        "namespaces": OverrideModel,
-        "mirrors": MirrorModel,
-        "resources": ResourceModel,
-        "registries": RegistryModel,
-    }
-)
-"""The lists of a document, and the models that validate their entries."""
+MAX_RATE: Final = 1000
 
-_FIELDS: Final = fields_of(DocumentModel)
+_NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
+_DURATION: Final = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>ms|s|m)")
+_UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_SECRET_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> PolicyDocument:
@@ -66,9 +77,12 @@ def parse_document(text: str, mode: str | None = None, *, max_bytes: int = MAX_F
     problem = None if mode is None else mode_problem(mode)
     if problem is not None:
         remarks.add(problem)
-    document = None
-    if check_text(text, max_bytes, remarks):
-        document = _Parser(text, remarks).document()
+    document: PolicyDocument | None = read_document(
+        text, _DOCUMENT, max_bytes, remarks, alone="keep one policy a file"
+    )
+    if document is None and not remarks:
+        empty = "the document is empty"
+        remarks.add(Remark(code="empty-document", path=(), message=empty, mark=Mark(1, 1)))
     if document is None or remarks:
         raise PolicyError(as_findings(text, remarks))
     return document
@@ -81,121 +95,369 @@ def refused(text: str, problem: Remark) -> PolicyError:
     return PolicyError(as_findings(text, remarks))
 
 
-class _Parser:
-    """Reads one document. ``remarks`` gets the problems."""
-
-    def __init__(self, text: str, remarks: Remarks) -> None:
-        self._text = text
-        self._remarks = remarks
-        self._problems = Remarks()
-        """Problems of values. They are reported only if the whole text could be read."""
-        self._header: Fields = {}
-        self._entries: dict[str, list[Any]] = {}
-        self._rules = 0
-        self._mirrors: list[MirrorEnds] = []
-        self._registries: dict[str, int] = {}
-
-    def document(self) -> PolicyDocument | None:
-        """Return the document, or ``None`` if there are problems."""
-        header = None
-        try:
-            reader = Reader(self._text, self._remarks)
-            root = reader.root()
-            if root is not None and root.kind == "mapping":
-                header = self._mapping(reader)
-            elif root is not None and (root.kind == "list" or root.value not in (None, UNKNOWN)):
-                self._problems.add(wrong_type((), "a mapping", value_of(root)))
-            reader.finish()
-            if header is None and not self._remarks and not self._problems:
-                empty = "the document is empty"
-                self._remarks.add(Remark(code="empty-document", path=(), message=empty, mark=Mark(1, 1)))
-        except Unreadable as end:
-            # Do not report problems of values if only a part of the document could be read.
-            self._remarks.add(end.remark)
-            return None
-        self._remarks.extend(self._problems)
-        self._remarks.more += self._problems.more
-        if header is None or self._remarks:
-            return None
-        entries = {name: tuple(values) for name, values in self._entries.items()}
-        return PolicyDocument(mode=header.mode, message=header.message, **entries)
-
-    def _mapping(self, reader: Reader) -> HeaderModel | None:
-        """Read and validate the fields of the document."""
-        for name, node in reader.entries():
-            if name in _MODELS:
-                self._entries[name] = []
-                self._list(reader, name, node)
-            elif name in _FIELDS:
-                self._header[name] = read_value(reader, node, self._problems)
-            elif self._problems.full:
-                self._problems.more += 1
-            else:
-                self._problems.add(unknown_field((name,), name, _FIELDS))
-        if "allow" not in self._entries:
-            self._problems.add(missing_field(("allow",)))
-        self._problems.extend(mirror_conflicts(self._mirrors))
-        return validated(HeaderModel, self._header, (), self._problems)
-
-    def _list(self, reader: Reader, name: str, node: Node) -> None:
-        if node.kind != "list":
-            if node.value is not UNKNOWN:
-                self._problems.add(wrong_type((name,), "a list", value_of(node)))
-            return
-        section = Section(_MODELS[name], self._problems)
-        index = -1
-        for index, item in enumerate(reader.items()):
-            if self._too_many(name, index):
-                continue
-            entry, fields = section.read(reader, item)
-            if name == "mirrors":
-                self._mirrors.append(MirrorEnds(index, _end(fields.get("from")), _targets(fields.get("to"))))
-            elif name == "registries" and entry is not None:
-                self._registry(index, entry.host)
-            if not self._problems:  # else there will be no document
-                self._entries[name].append(entry)
-        if name == "allow" and index < 0:
-            self._problems.add(Remark(code="empty-list", path=(name,), message="needs at least one entry"))
-
-    def _registry(self, index: int, host: str) -> None:
-        first = self._registries.setdefault(host, index)
-        if first != index:
-            message = f"registries[{first}] has the same host"
-            remark = Remark(
-                code="registry-duplicate",
-                path=("registries", index, "host"),
-                message=message,
-                proposal="merge the two",
-            )
-            self._problems.add(remark)
-
-    def _too_many(self, name: str, index: int) -> bool:
-        """Count an entry, and return whether it is over the limit of its list, which is reported once."""
-        if name in MAX_ENTRIES:
-            count, most, what = index, MAX_ENTRIES[name], name
-        else:
-            count, most, what = self._rules, MAX_RULES, "rules in allow and deny together"
-            self._rules += 1
-        if count == most:
-            message = f"more than {most:,} {what}, the limit"
-            self._problems.add(Remark(code="too-many", path=(name,), message=message))
-        return count >= most
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of the document."""
+    lists = (each for each in _DOCUMENT.fields.values() if isinstance(each, Items))
+    definitions = {each.definition: each.item.schema() for each in lists}
+    schema: dict[str, Any] = _sorted({"$defs": definitions, **_DOCUMENT.schema()})
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
-def _targets(value: object) -> tuple[tuple[Path, Prefix], ...]:
-    """Return the valid entries of ``to``, which holds a single entry or a list, with their paths."""
-    written: list[tuple[Path, object]]
-    if isinstance(value, list):
-        written = [(("to", index), item) for index, item in enumerate(value[:MAX_TARGETS])]
-    else:
-        written = [(("to",), value)]
-    ends = ((path, _end(text)) for path, text in written)
-    return tuple((path, end) for path, end in ends if end is not None)
+def _sorted(schema: Any, *, names: bool = False) -> Any:
+    """Sort the keywords of a schema, but not the ``names`` of properties."""
+    if not isinstance(schema, dict):
+        return [_sorted(each) for each in schema] if isinstance(schema, list) else schema
+    keys = schema if names else sorted(schema)
+    return {key: _sorted(schema[key], names=key == "properties" and not names) for key in keys}
 
 
-def _end(text: object) -> Prefix | None:
-    """Return one end of a mirror; ``None`` if it is malformed, which ``MirrorModel`` reports."""
+def parse_allowed(text: str) -> Pattern:
+    """Parse a pattern of ``allow``, which must name its registry. Raises ``InvalidPattern``."""
     try:
-        return parse_prefix(text) if isinstance(text, str) else None
-    except InvalidPattern:
-        return None
+        pattern = parse_pattern(text)
+    except InvalidPattern as problem:
+        raise problem.about(text, parse_allowed) from None
+    if pattern.any_host:
+        raise InvalidPattern("* alone as the host would approve every registry")
+    return pattern
+
+
+def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise Invalid(message)
+        return text
+
+    return parse
+
+
+def _parse_line(text: str) -> str:
+    """Join the lines of a text, because it is shown on one line. A YAML block ends with a line break."""
+    line = text
+    if "\n" in text:
+        line = " ".join(filter(None, (part.strip() for part in text.split("\n"))))
+    if len(line) > MAX_TEXT_LENGTH:
+        raise Invalid(f"at most {MAX_TEXT_LENGTH} characters, here {len(line):,}", code="too-long")
+    if not line.isprintable():
+        raise Invalid("printable text is wanted, without control characters")
+    return line
+
+
+def _parse_filled_line(text: str) -> str:
+    line = _parse_line(text)
+    if not line:
+        raise Invalid("must not be empty")
+    return line
+
+
+def _parse_host(text: str) -> str:
+    """Parse the host of a registry, with its port and without wildcard. Raises ``ValueError``."""
+    message = "a registry is a host, with a port if it has one, and without a path, a wildcard or a digest"
+    if not text.strip() or not {"*", "@"}.isdisjoint(text):
+        raise Invalid(message)
+    prefix = parse_prefix(text if "/" in text else f"{text}/")
+    if prefix.segments:
+        raise Invalid(message)
+    return prefix.host
+
+
+def _parse_rate(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RATE:
+        raise Invalid(f"must be a whole number from 1 to {MAX_RATE:,}")
+    return value
+
+
+def _seconds(text: str) -> float | None:
+    match = _DURATION.fullmatch(text)
+    return None if match is None else int(match["number"]) * _UNIT_SECONDS[match["unit"]]
+
+
+def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
+    """Set ``verify``, which ``pin`` implies, and refuse fields that apply only to look-ups without it."""
+    looks_up = found.get("verify") is True or found.get("pin") is True
+    for key, parameter in (("onMissing", "on_missing"), ("onError", "on_error")):
+        if not looks_up and found.get(parameter, UNKNOWN) is not UNKNOWN:
+            reason, proposal = "has no effect without verify or pin", "add verify: true, or leave it out"
+            reading.report("without-verify", reason, proposal, below=(key,))
+    found["verify"] = looks_up
+
+
+def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
+    pattern = found.get("pattern")
+    for key in ("verify", "pin"):
+        if found.get(key) is True and isinstance(pattern, Pattern) and is_glob(pattern.host):
+            reason = "a rule with verify or pin must name its registry without a wildcard"
+            found[key] = reading.report("wildcard-host", reason, below=(key,))
+    _check_lookups(reading, found)
+    _check_rule(reading, found)
+
+
+def _check_rule(_reading: Reading, found: dict[str, Any]) -> None:
+    # "*" matches every namespace, and no other name matches a request without a namespace.
+    names = found.get("namespaces")
+    if isinstance(names, tuple) and "*" in names:
+        found["namespaces"] = None
+
+
+def _check_mirror(reading: Reading, found: dict[str, Any]) -> None:
+    """Keep both ends as far as they are valid, so that conflicts of bad entries are reported, too."""
+    source, to = found.get("source", UNKNOWN), found.get("targets", ())
+    targets = enumerate(() if to is UNKNOWN else to)
+    ends = tuple((("to", index), end) for index, end in targets if end is not UNKNOWN)
+    mirror = MirrorEnds(found["index"], None if source is UNKNOWN else source, ends)
+    reading.seen.setdefault("mirrors", []).append(mirror)
+    _check_lookups(reading, found)
+
+
+def _check_registry(reading: Reading, found: dict[str, Any]) -> None:
+    index, host = reading.reader.path[-1], found.get("host", UNKNOWN)
+    first = reading.seen.setdefault("registries", {}).setdefault(host, index)
+    if host is not UNKNOWN and first != index:
+        message = f"registries[{first}] has the same host"
+        reading.report("registry-duplicate", message, "merge the two", below=("host",))
+
+
+def _check_document(reading: Reading, _found: dict[str, Any]) -> None:
+    reading.problems.extend(mirror_conflicts(reading.seen.get("mirrors", ())))
+
+
+def _document(*, api_version: str, kind: str, **fields: Any) -> PolicyDocument:  # noqa: ARG001 - always the same
+    return PolicyDocument(**fields)
+
+
+def _text(description: str = "", **more: Any) -> dict[str, Any]:
+    return {"type": "string", **({"description": description} if description else {}), **more}
+
+
+def _choice(values: tuple[str, ...], **more: Any) -> Choice:
+    return Choice(values, more={"type": "string", **more})
+
+
+def _duration(shortest: str, longest: str, default: str) -> Scalar:
+    """Return a field for a duration such as ``500ms``, ``1s`` or ``2m``; its value is in seconds."""
+
+    def parse(value: object) -> float:
+        seconds = _seconds(value) if isinstance(value, str) else None
+        low, high = _seconds(shortest), _seconds(longest)
+        if low is None or high is None or seconds is None or not low <= seconds <= high:
+            raise Invalid(f"must be a duration from {shortest} to {longest}, such as 500ms, 1s or 2m")
+        return seconds
+
+    json = _text(f"a duration from {shortest} to {longest}", default=default)
+    return Scalar(parse=parse, code="bad-duration", expected="", json=json)
+
+
+_PATTERN_LENGTH: Final[dict[str, Any]] = {"minLength": 1, "maxLength": MAX_PATTERN_LENGTH}
+_PATTERN_TEXT: Final = _text("HOST[:PORT][/PATH][:TAG][@DIGEST]", **_PATTERN_LENGTH)
+_PATTERN: Final = Scalar(parse=parse_pattern, code="bad-pattern", json=_PATTERN_TEXT)
+_ALLOWED: Final = Scalar(parse=parse_allowed, code="bad-pattern", json=_PATTERN_TEXT)
+_PREFIX: Final = Scalar(
+    parse=parse_prefix,
+    code="bad-mirror",
+    json=_text("a registry, or registry/path, without wildcards", **_PATTERN_LENGTH),
+)
+_HOST: Final = Scalar(
+    parse=_parse_host,
+    code="bad-host",
+    json=_text("a registry's host, with its port, without wildcard", maxLength=MAX_PATTERN_LENGTH),
+)
+_UNTIL: Final = Scalar(
+    parse=parse_instant,
+    code="bad-time",
+    expected="a date or a time",
+    json=_text("a date (00:00 UTC of that day) or an RFC 3339 time; expired from then on"),
+)
+_LINE: Final = Scalar(parse=_parse_line, code="bad-text", json=_text(maxLength=MAX_TEXT_LENGTH))
+_NAMESPACE: Final = Scalar(
+    parse=_matching(
+        _NAMESPACE_GLOB,
+        "no namespace can have this name: lower-case letters, digits and -, with * for any",
+    ),
+    code="bad-namespace",
+)
+_RESOURCE_PATH: Final = Scalar(
+    parse=parse_resource_path,
+    code="bad-resource-path",
+    json=_text(
+        "field names joined by ., [*] for every list item, {*} for every mapping value",
+        maxLength=MAX_PATH_LENGTH,
+    ),
+)
+_MODE: Final = _choice(MODES)
+_FLAG: Final = Boolean(more={"default": False})
+
+
+def _list_in_entry(item: Field, at_least: int = 0) -> Items:
+    more: dict[str, Any] = {} if at_least else {"default": []}
+    return Items(item=item, at_most=MAX_ITEMS, at_least=at_least, noun="entries in one list", more=more)
+
+
+_RULE_FIELDS: Final[dict[str, Field]] = {
+    "namespaces": _list_in_entry(_NAMESPACE, at_least=1),
+    "until": _UNTIL,
+    "owner": _LINE,
+    "reason": _LINE,
+}
+
+_ALLOW: Final = Record(
+    partial(Rule, list="allow"),
+    {
+        "image": _ALLOWED,
+        **_RULE_FIELDS,
+        "verify": _FLAG,
+        "pin": _FLAG,
+        "onError": _choice(get_args(OnError), default="keep"),
+    },
+    required=("image",),
+    names={"image": "pattern"},
+    numbered="index",
+    check=_check_allowed,
+    more={"title": "AllowModel", "description": "One entry of allow, which must name its registry."},
+)
+
+_DENY: Final = Record(
+    partial(Rule, list="deny"),
+    {"image": _PATTERN, **_RULE_FIELDS},
+    required=("image",),
+    names={"image": "pattern"},
+    numbered="index",
+    check=_check_rule,
+    more={
+        "title": "RuleModel",
+        "description": "One entry of deny: a pattern alone, or with its conditions.",
+    },
+)
+
+_OVERRIDE: Final = Record(
+    OverrideEntry,
+    {
+        "names": _list_in_entry(_NAMESPACE, at_least=1),
+        "mode": _MODE,
+        "until": _UNTIL,
+        "reason": _LINE,
+    },
+    required=("names", "mode"),
+    more={"title": "OverrideModel", "description": "Another mode for some namespaces."},
+)
+
+_CONSEQUENCE: Final = _choice(get_args(OnMissing), default="keep")
+
+_MIRROR: Final = Record(
+    Mirror,
+    {
+        "from": _PREFIX,
+        "to": Items(item=_PREFIX, at_most=MAX_TARGETS, at_least=1, single=True),
+        "except": _list_in_entry(_PATTERN),
+        "verify": _FLAG,
+        "pin": _FLAG,
+        "onMissing": _CONSEQUENCE,
+        "onError": _CONSEQUENCE,
+        "imagePullSecret": Scalar(
+            parse=_matching(
+                _SECRET_NAME, "no Secret can have this name: lower-case letters, digits, - and ."
+            ),
+            code="bad-secret",
+        ),
+    },
+    required=("from", "to"),
+    names={"from": "source", "to": "targets", "except": "exceptions"},
+    numbered="index",
+    check=_check_mirror,
+    more={
+        "title": "MirrorModel",
+        "description": "Where mutate mode takes images from, and where it sends them.",
+    },
+)
+
+_RESOURCE: Final = Record(
+    ResourceEntry,
+    {
+        "group": _LINE,
+        "kind": Scalar(
+            parse=_parse_filled_line,
+            code="bad-text",
+            json=_text(minLength=1, maxLength=MAX_TEXT_LENGTH),
+        ),
+        "images": _list_in_entry(_RESOURCE_PATH, at_least=1),
+    },
+    required=("group", "kind", "images"),
+    more={"title": "ResourceModel", "description": "Where a custom resource holds images."},
+)
+
+_REGISTRY: Final = Record(
+    Registry,
+    {
+        "host": _HOST,
+        "plainHTTP": _FLAG,
+        "ca": Scalar(
+            parse=_matching(_FILE_NAME, "the name of a file in --registry-config, without a path"),
+            code="bad-file-name",
+        ),
+        "tokenHosts": _list_in_entry(_HOST),
+        "redirectHosts": _list_in_entry(_HOST),
+        "timeout": _duration("100ms", "5s", default="1s"),
+        "ttlFound": _duration("1s", "60m", default="60s"),
+        "ttlMissing": _duration("1s", "10m", default="10s"),
+        "rate": Scalar(
+            parse=_parse_rate,
+            code="bad-rate",
+            expected="",
+            json={
+                "type": "integer",
+                "minimum": 1,
+                "maximum": MAX_RATE,
+                "description": "requests a second",
+                "default": 20,
+            },
+        ),
+    },
+    required=("host",),
+    check=_check_registry,
+    more={"title": "RegistryModel", "description": "How one registry is reached for look-ups."},
+)
+
+
+def _rules(record: Record, *, at_least: int = 0) -> Items:
+    return Items(
+        item=Shorthand(record, "image", "pattern", "a pattern or a mapping", _text(**_PATTERN_LENGTH)),
+        at_most=MAX_RULES,
+        at_least=at_least,
+        noun="rules in allow and deny together",
+        shared=True,
+        definition="AllowModel" if at_least else "RuleModel",
+        more={} if at_least else {"default": []},
+    )
+
+
+def _entries(name: str, record: Record, definition: str) -> Items:
+    return Items(
+        item=record, at_most=MAX_ENTRIES[name], noun=name, definition=definition, more={"default": []}
+    )
+
+
+_DOCUMENT: Final = Record(
+    _document,
+    {
+        "apiVersion": _choice((API_VERSION,)),
+        "kind": _choice((KIND,)),
+        "mode": _MODE,
+        "message": Scalar(
+            parse=_parse_line, code="bad-text", json=_text(default="", maxLength=MAX_TEXT_LENGTH)
+        ),
+        "allow": _rules(_ALLOW, at_least=1),
+        "deny": _rules(_DENY),
+        "namespaces": _entries("namespaces", _OVERRIDE, "OverrideModel"),
+        "mirrors": _entries("mirrors", _MIRROR, "MirrorModel"),
+        "resources": _entries("resources", _RESOURCE, "ResourceModel"),
+        "registries": _entries("registries", _REGISTRY, "RegistryModel"),
+    },
+    required=("apiVersion", "kind", "mode", "allow"),
+    check=_check_document,
+    examples={
+        "apiVersion": f"apiVersion: {API_VERSION}",
+        "kind": f"kind: {KIND}",
+        "mode": f"mode: {MODES[0]}",
+        "allow": "allow: [registry.example.com]",
+    },
+    more={"title": "gatekeeper-py ImagePolicy", "description": "Which images a cluster may run."},
+)

@@ -30,8 +30,17 @@ from yaml.events import (
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.finding import Mark, Path, Remark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_LEVELS
-from gatekeeper_py.core.policy.parse.scalars import resolve
 from gatekeeper_py.core.policy.parse.syntax import TOO_DEEP, explain
+
+_NULL: Final = re.compile(r"|~|null|Null|NULL")
+_BOOL: Final = re.compile(r"true|True|TRUE|false|False|FALSE")
+_INT: Final = re.compile(r"[-+]?[0-9]{1,18}|0o[0-7]{1,18}|0x[0-9a-fA-F]{1,15}")
+_FLOAT: Final = re.compile(
+    r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
+)
+
+_FIRST: Final = frozenset("~nNtTfF+-.0123456789")
+"""The first characters of scalars that are not text. An empty scalar is not text either: it is null."""
 
 _TAG_DIRECTIVE: Final = re.compile(r"(?:\A\ufeff?|\n)%TAG\b")
 """Directives are refused before libyaml reads them, because libyaml compares each directive with all earlier
@@ -52,7 +61,8 @@ class _Unknown:
 
 
 UNKNOWN: Final = _Unknown()
-"""The value of an alias or of a tagged scalar. Both are already reported, so no other problem is."""
+"""The value of an alias, of a tagged scalar, or of a field with a problem. All are already reported, so no
+other problem is."""
 
 
 class Node:
@@ -74,6 +84,11 @@ class Node:
         mark = _mark(self._event)
         literal = self.kind == "scalar" and getattr(self._event, "style", None) == "|"
         return Mark(mark.line, mark.column, literal=True) if literal else mark
+
+
+def value_of(node: Node) -> Any:
+    """Return a scalar's value, and an empty collection for a collection."""
+    return node.value if node.kind == "scalar" else {} if node.kind == "mapping" else []
 
 
 class Reader:
@@ -108,15 +123,14 @@ class Reader:
         self._ended = isinstance(self._next(), StreamEndEvent)
         return None if self._ended else self._node(self._next())
 
-    def finish(self) -> None:
+    def finish(self, proposal: str = "keep one policy a file") -> None:
         """Read to the end of the document. A second one is a problem."""
         self._skip_to(0)
         while not self._ended:
             event = self._next()
             self._ended = isinstance(event, StreamEndEvent | DocumentStartEvent)
             if isinstance(event, DocumentStartEvent):
-                message = "a second document"
-                self._report("second-document", (), event, message, "keep one policy a file")
+                self._report("second-document", (), event, "a second document", proposal)
 
     def entries(self) -> Iterator[tuple[str, Node]]:
         """Yield each key of the mapping that was read last, with the node of its value."""
@@ -153,9 +167,9 @@ class Reader:
     def _node(self, event: Any) -> Node:
         if isinstance(event, ScalarEvent):
             if event.tag is None and event.anchor is None:
-                return Node("scalar", event, event.value if event.style else resolve(event.value))
+                return Node("scalar", event, event.value if event.style else _resolve(event.value))
             self._refuse_extras(event)
-            known = event.value if event.style else resolve(event.value)
+            known = event.value if event.style else _resolve(event.value)
             return Node("scalar", event, UNKNOWN if event.tag is not None else known)
         self._refuse_extras(event)
         if isinstance(event, AliasEvent):
@@ -165,7 +179,7 @@ class Reader:
     def _key(self, event: Any) -> str | None:
         """Return the text of a key; report a key that is not text, and return ``None``."""
         if isinstance(event, ScalarEvent):
-            key = event.value if event.style or event.tag is not None else resolve(event.value)
+            key = event.value if event.style or event.tag is not None else _resolve(event.value)
             if isinstance(key, str):
                 return key
             self._report("wrong-type", (*self.path, event.value), event, "a key must be text", "quote it")
@@ -236,3 +250,18 @@ class Reader:
 
 def _mark(event: Any) -> Mark:
     return Mark(event.start_mark.line + 1, event.start_mark.column + 1)
+
+
+def _resolve(text: str) -> str | int | float | bool | None:
+    """Return the value of a plain scalar by the core schema: null, a boolean, a number, or else text."""
+    if text and text[0] not in _FIRST:
+        return text
+    if _NULL.fullmatch(text):
+        return None
+    if _BOOL.fullmatch(text):
+        return text.lower() == "true"
+    if _INT.fullmatch(text):
+        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+    if _FLOAT.fullmatch(text):
+        return float(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    return text

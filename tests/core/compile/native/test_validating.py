@@ -9,12 +9,12 @@ import pytest
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
-from gatekeeper_py.core.compile import entry
 from gatekeeper_py.core.compile.native import validating
 from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, TOO_LARGE, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.images import entry
 
 Document = dict[str, Any]
 MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"
@@ -232,7 +232,7 @@ def test_a_backstop_is_refused_when_not_even_its_registries_fit() -> None:
 
 def test_too_many_denials_on_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     more = f"{MIRROR}deny: [b.io/x, 'b.io/y*']\n"
-    monkeypatch.setattr(entry.Budget.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(entry, "MAX_COMPARISONS", 1)
     with pytest.raises(CannotExpress, match="mirrors: there are too many deny rules to compare"):
         compiled(more)
     policy, _ = compiled(more, backstop=True)

@@ -13,8 +13,7 @@ import pytest
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
-from gatekeeper_py.core.policy.parse.document import parse_document
-from gatekeeper_py.core.policy.parse.schema import json_schema
+from gatekeeper_py.core.policy.parse.document import json_schema, parse_document
 from gatekeeper_py.core.policy.problems import mode_problem
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -69,17 +68,17 @@ def in_allow(entry: str) -> list[tuple[str, str, int]]:
 
 def test_every_field() -> None:
     document = parse_document(FULL)
-    assert [entry.image.text for entry in document.allow] == ["a.io", "b.io/x:v*"]
+    assert [rule.pattern.text for rule in document.allow] == ["a.io", "b.io/x:v*"]
     assert document.allow[0].namespaces is None
     assert document.allow[1].namespaces == ("shop", "team-*")
     assert document.allow[1].until == datetime(2026, 12, 31, tzinfo=UTC)
     assert (document.allow[1].owner, document.allow[1].reason) == ("team shop", "while we move")
-    assert document.deny[0].image.text == "*/**:latest"
+    assert document.deny[0].pattern.text == "*/**:latest"
     assert (document.namespaces[0].names, document.namespaces[0].mode) == (("*",), "warn")
     assert document.namespaces[0].until == datetime(2026, 12, 31, 16, tzinfo=UTC)
     (mirror,) = document.mirrors
     assert (mirror.source.text, [to.text for to in mirror.targets]) == ("docker.io", ["a.io/hub"])
-    assert [pattern.text for pattern in document.mirrors[0].except_] == ["docker.io/team/**", "*@*"]
+    assert [pattern.text for pattern in document.mirrors[0].exceptions] == ["docker.io/team/**", "*@*"]
     assert [(r.group, r.kind) for r in document.resources] == [("tekton.dev", "Task"), ("", "Thing")]
     assert document.message == "ask #platform"
 

@@ -1,0 +1,148 @@
+"""Entries: a set of images in some namespaces, and an index over many of them.
+
+Whatever is derived from a policy for every image that can exist, and not for one image, is derived from
+entries: match conditions, native policies and comparisons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice
+from typing import Final, Self
+
+from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap, is_glob
+from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH, OFFICIAL_NAMESPACE
+
+NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
+"""The length of the longest repository that can be matched. The grammar limits the repository as written. For
+an image such as ``registry-1.docker.io/nginx``, ``library/`` is added after that check."""
+
+MAX_COMPARISONS: Final = 500_000
+"""Maximum number of pairs of entries that are compared for one policy: about a second. Without it, the time
+for 100,000 rules with wildcards would grow with the square of their number."""
+
+MAX_SCANNED: Final = 256
+"""Maximum number of entries in one group of the index that are searched for a covering one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """Images in some namespaces.
+
+    ``namespaces`` are globs, or ``None`` for all namespaces. Repositories that are longer than ``longest``
+    characters are not in the entry. ``because`` names the part of the policy that the entry was made from;
+    comparisons of entries ignore it.
+    """
+
+    images: Pattern
+    namespaces: tuple[str, ...] | None = None
+    longest: int = NO_LIMIT
+    because: str = field(default="", compare=False)
+
+    def __str__(self) -> str:
+        where = "" if self.namespaces is None else f" in {', '.join(self.namespaces)}"
+        return f"{self.images}{where}"
+
+    def applies_to(self, namespace: str | None) -> bool:
+        if self.namespaces is None:
+            return True
+        return namespace is not None and any_matches(tuple(map(compiled, self.namespaces)), namespace)
+
+    def covers(self, other: Self) -> bool:
+        """Return whether this entry has all images of ``other`` in the same namespaces.
+
+        Only ``True`` is certain.
+        """
+        return (
+            self.longest >= other.longest
+            and self._covers_namespaces(other)
+            and self.images.covers(other.images)
+        )
+
+    def overlaps(self, other: Self) -> bool:
+        """Return whether some image in some namespace may be in both; only ``False`` is certain."""
+        return self._shares_namespaces(other) and self.images.overlaps(other.images)
+
+    def unqualified(self) -> Self:
+        """Return the entry for every tag, digest and namespace."""
+        return replace(self, images=self.images.unqualified(), namespaces=None)
+
+    def _covers_namespaces(self, other: Self) -> bool:
+        if self.namespaces is None:
+            return True
+        mine = tuple(map(compiled, self.namespaces))
+        return other.namespaces is not None and all(any_matches(mine, name) for name in other.namespaces)
+
+    def _shares_namespaces(self, other: Self) -> bool:
+        if self.namespaces is None or other.namespaces is None:
+            return True
+        return any(globs_overlap(one, two) for one in self.namespaces for two in other.namespaces)
+
+
+class TooManyComparisonsError(Exception):
+    """An index has no comparisons left."""
+
+
+_Key = tuple[str | None, str | None]
+"""Registry and first segment; ``None`` for one with a wildcard and for a missing segment."""
+
+
+@dataclass(slots=True)
+class EntryIndex:
+    """Entries found by their registry and path. ``left`` is the number of comparisons that are left."""
+
+    left: int = field(default_factory=lambda: MAX_COMPARISONS)
+    _by_start: dict[tuple[str, bool], list[Entry]] = field(default_factory=dict)
+    _wildcards: list[Entry] = field(default_factory=list)
+    _by_key: dict[str | None, dict[str | None, list[Entry]]] = field(default_factory=dict)
+
+    def add(self, entry: Entry) -> None:
+        images = entry.images
+        if images.literal:
+            self._by_start.setdefault((images.start, images.subtree), []).append(entry)
+        else:
+            self._wildcards.append(entry)
+        host, first = _key(images)
+        self._by_key.setdefault(host, {}).setdefault(first, []).append(entry)
+
+    def extend(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.add(entry)
+
+    def covering(self, entry: Entry) -> Entry | None:
+        """Return an entry that covers another. ``None`` is not certain, because the search is bounded."""
+        images = entry.images
+        parts = (images.host, *images.segments)
+        starts = ["/".join((*parts[: length + 1], "")) for length in range(len(parts))]
+        keys = [(start, True) for start in starts] + [(images.start, False)]
+        candidates = chain.from_iterable(islice(self._by_start.get(key, ()), MAX_SCANNED) for key in keys)
+        wildcards = islice(self._wildcards, MAX_SCANNED)
+        return next((each for each in chain(candidates, wildcards) if each.covers(entry)), None)
+
+    def overlapping(self, entry: Entry) -> Iterator[Entry]:
+        """Yield every entry that may have an image in common with another.
+
+        Raises ``TooManyComparisonsError``.
+        """
+        host, first = _key(entry.images)
+        hosts = self._by_key.values() if host is None else map(self._by_key.get, (host, None))
+        for by_first in hosts:
+            if by_first is None:
+                continue
+            firsts = by_first.values() if first is None else map(by_first.get, (first, None))
+            for each in chain.from_iterable(found for found in firsts if found is not None):
+                if not self.left:
+                    raise TooManyComparisonsError
+                self.left -= 1
+                if each.overlaps(entry):
+                    yield each
+
+
+def _key(images: Pattern) -> _Key:
+    first = images.segments[0] if images.segments else None
+    return (
+        None if is_glob(images.host) else images.host,
+        None if first is None or is_glob(first) else first,
+    )

@@ -1,0 +1,260 @@
+"""The chart on the real API server, with Helm 3 and 4, each step while the cluster creates Pods.
+
+A cluster has one installation, and the shared one is gone by now (see LAST in conftest.py). The release
+and its namespace have unusual names.
+"""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from e2e.acting import CONTROLLER, scale, try_pod
+from e2e.load import Load, creating
+from e2e.strictly import check_every_field
+from tools.controlplane.exchange import ApiError
+from tools.controlplane.plane import ControlPlane
+from tools.installation.kubelet import Kubelet
+from tools.installation.product import (
+    APPROVED,
+    MUTATING,
+    SETTLE_SECONDS,
+    UNLISTED,
+    VALIDATING,
+    Installed,
+    pod,
+)
+from tools.polling import wait_until
+from tools.programs import HELM
+
+CHART = Path(__file__).parents[2] / "charts/gatekeeper-py"
+RELEASE, NAMESPACE = "shop", "platform"
+HELM_SECONDS = 180.0
+
+DOCUMENT = (
+    "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.corp.example\n"
+)
+EDITED = DOCUMENT + "  - edited.example\n"
+
+# kwok marks a Pod as ready at once, unless this annotation leaves that to the readiness probe.
+PROBED = {"controlplane/ready": "false"}
+VALUES: dict[str, Any] = {"policy": {"document": DOCUMENT}, "server": {"podAnnotations": PROBED}}
+
+OWNER = "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-controller"
+CLUSTER_SCOPED = (
+    VALIDATING,
+    MUTATING,
+    OWNER,
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-controller",
+    "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-uninstall",
+    "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/gatekeeper-py-uninstall",
+    *(
+        f"/apis/admissionregistration.k8s.io/v1/validatingadmissionpolic{kind}/gatekeeper-py-controller-{part}"
+        for kind in ("ies", "ybindings")
+        for part in ("users", "writes")
+    ),
+)
+
+
+class Release:
+    """One release of the chart, and the commands that change it."""
+
+    def __init__(self, product: Installed, program: Path, folder: Path) -> None:
+        self.product = product
+        self.plane = product.plane
+        self._program = program
+        self._values = folder / "values.yaml"
+
+    def helm(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return self.plane.exec(
+            [str(self._program), *arguments, f"--namespace={NAMESPACE}"], seconds=HELM_SECONDS + 30
+        )
+
+    def succeed(self, *arguments: str) -> str:
+        done = self.helm(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def install(self) -> None:
+        self._write(VALUES)
+        self.succeed("install", RELEASE, str(CHART), *self.options())
+        self.product.wait_armed()
+
+    def upgrade(self, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
+        self._write(values)
+        return self.helm("upgrade", RELEASE, str(CHART), *self.options())
+
+    def uninstall(self) -> None:
+        self.succeed("uninstall", RELEASE, "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+
+    def document(self) -> str:
+        return self.product.policy_text()
+
+    def refused(self, namespace: str, image: str = UNLISTED) -> bool:
+        done = try_pod(self.plane, namespace, image)
+        assert done.returncode == 0 or "is not approved" in done.stderr, done.stderr
+        return done.returncode != 0
+
+    def leftovers(self) -> list[str]:
+        """Return the objects that an uninstallation wrongly left behind."""
+        found = [path for path in CLUSTER_SCOPED if self.product.get(path) is not None]
+        listed = self.plane.kubectl(
+            "get", "-n", NAMESPACE, "-o", "name",
+            "deployments,services,configmaps,serviceaccounts,roles,rolebindings,jobs,poddisruptionbudgets,networkpolicies,"
+            "resourcequotas",
+        ).stdout.split()  # fmt: skip
+        own = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
+        return found + [name for name in listed if name not in own]
+
+    def _write(self, values: Mapping[str, Any]) -> None:
+        self._values.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
+
+    def options(self) -> list[str]:
+        return [f"--values={self._values}", "--wait", f"--timeout={HELM_SECONDS:.0f}s"]
+
+
+def delete_if_present(plane: ControlPlane, path: str) -> None:
+    try:
+        plane.api("DELETE", path)
+    except ApiError as problem:
+        # The garbage collector deletes the webhook configurations once their owner is gone.
+        if problem.status != http.client.NOT_FOUND:
+            raise
+
+
+@pytest.fixture(params=["helm3", "helm4"])
+def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_path: Path) -> Iterator[Release]:
+    """Create a namespace for a release; uninstall the release at the end in any case."""
+    restricted = {"pod-security.kubernetes.io/enforce": "restricted"}
+    control_plane.make_namespace(NAMESPACE, restricted)
+    with Kubelet(control_plane, NAMESPACE) as kubelet:
+        found = Release(Installed(control_plane, kubelet), HELM.cached() / request.param, tmp_path)
+        try:
+            yield found
+        finally:
+            for path in (OWNER, VALIDATING, MUTATING):
+                delete_if_present(control_plane, path)
+            found.helm("uninstall", RELEASE, "--no-hooks", "--ignore-not-found")
+            control_plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
+
+
+@contextmanager
+def no_create_fails(release: Release, namespace: str) -> Iterator[Load]:
+    """Create Pods before, during and after the body; none may fail."""
+    with creating(release.plane, namespace, pod("steady", APPROVED)) as load:
+        wait_until(lambda: len(load.answers) > 30, seconds=30, what="creates before")
+        yield load
+        seen = len(load.answers)
+        wait_until(lambda: len(load.answers) > seen + 30, seconds=30, what="creates afterwards")
+    assert load.broken == []
+    assert load.failed() == []
+
+
+def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release, namespace: str) -> None:
+    product = release.product
+    with no_create_fails(release, namespace):
+        release.install()
+    assert release.refused(namespace)
+
+    # A mode that was set by hand survives an upgrade and a rollback.
+    product.set_mode("warn")
+    with no_create_fails(release, namespace):
+        upgraded = release.upgrade({**VALUES, "server": {"podAnnotations": {**PROBED, "example.com/v": "2"}}})
+        assert upgraded.returncode == 0, upgraded.stderr
+    product.wait_armed()
+    assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
+    with no_create_fails(release, namespace):
+        release.succeed("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    product.wait_armed()
+    assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
+    assert not release.refused(namespace)
+    product.set_mode("enforce")
+    assert release.refused(namespace)
+
+    with no_create_fails(release, namespace):
+        release.uninstall()
+    assert not release.refused(namespace)
+    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
+
+
+def test_an_edit_by_hand_stops_an_upgrade(release: Release, namespace: str) -> None:
+    release.install()
+
+    def stopped_by_hand(values: Mapping[str, Any], key: str) -> None:
+        stopped = release.upgrade(values)
+        assert stopped.returncode != 0
+        assert "kubectl-patch" in stopped.stderr
+        assert key in stopped.stderr
+
+    # The policy: both an upgrade that leaves it alone and one that changes it stop.
+    release.product.set_policy(EDITED)
+    for document in (DOCUMENT, DOCUMENT + "  - another.example\n"):
+        stopped_by_hand({**VALUES, "policy": {"document": document}}, "policy.yaml")
+        assert release.document() == EDITED
+    assert not release.refused(namespace, "edited.example/app:1")
+    taken = release.upgrade({**VALUES, "policy": {"document": EDITED}})
+    assert taken.returncode == 0, taken.stderr
+    assert release.document() == EDITED
+
+    # The mode, once it is in the values.
+    values = {**VALUES, "policy": {"document": EDITED, "mode": "enforce"}}
+    upgraded = release.upgrade(values)
+    assert upgraded.returncode == 0, upgraded.stderr
+    release.product.set_mode("warn")
+    stopped_by_hand({**values, "controller": {"logLevel": "debug"}}, "mode")
+    assert {release.product.mode_of(each.address) for each in release.product.servers()} == {"warn"}
+
+    second = release.helm("install", "second", str(CHART), *release.options())
+    assert second.returncode != 0
+    assert "exists and cannot be imported into the current release" in second.stderr
+    release.uninstall()
+
+
+@pytest.mark.parametrize(
+    ("release", "dead"), [("helm3", "everything"), ("helm4", "controller")], indirect=["release"]
+)
+def test_without_a_controller_an_uninstallation_fails_no_create(
+    release: Release, namespace: str, dead: str
+) -> None:
+    release.install()
+    scale(release.product, CONTROLLER, 0)
+    if dead == "controller":
+        with no_create_fails(release, namespace):
+            release.uninstall()
+    else:
+        scale(release.product, "gatekeeper-py", 0)
+        release.uninstall()
+    assert not release.refused(namespace)
+    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
+
+
+EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))
+FULLEST = ("cert-manager-values", "full-values")
+"""Together they render every object of the chart."""
+
+
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(path, marks=[pytest.mark.oldest] * (path.stem in FULLEST), id=path.stem)
+        for path in EXAMPLES
+    ],
+)
+def test_the_api_server_knows_every_field_of_the_examples(
+    control_plane: ControlPlane, namespace: str, example: Path
+) -> None:
+    program = str(HELM.cached() / "helm4")  # other tests show that Helm 3 renders the same
+    done = control_plane.exec(
+        [program, "template", RELEASE, str(CHART), f"--namespace={namespace}", f"--values={example}"]
+    )
+    assert done.returncode == 0, done.stderr
+    check_every_field(
+        control_plane, namespace, [each for each in yaml.safe_load_all(done.stdout) if each is not None]
+    )

@@ -1,0 +1,41 @@
+"""Every kind of look-up has its row, and each part of a row is used."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from gatekeeper_py.core.images.manifest import Answer, Kind, Manifest, failed, found
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry import client, facts, remote
+from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.facts import FactCache
+from gatekeeper_py.registry.kinds import KINDS, LookupKind, Send
+from registry.scripted import DIGEST
+from registry.world import World
+
+
+def test_every_kind_has_a_row() -> None:
+    assert KINDS.keys() == {*get_args(Kind)}
+
+
+async def test_a_look_up_is_queried_checked_and_kept_as_its_kind_says(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def query(manifest: Manifest, _send: Send) -> Answer:
+        return failed(f"the {manifest.kind} of {manifest}")
+
+    kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0)
+    other = Manifest("r.io", "app", "v1", "other")  # type: ignore[arg-type]
+    kinds: dict[Any, LookupKind] = {**KINDS, "other": kind}
+    for module in (client, facts, remote):
+        monkeypatch.setattr(module, "KINDS", kinds)
+    world = World()
+    assert (await world.client.query(other, world.turn)).answer == failed("the other of r.io/app:v1")
+    await world.close()
+    assert remote._is_valid(Reply(found("odd")), other)
+    assert not remote._is_valid(Reply(found(DIGEST)), other)
+    known = FactCache()
+    assert known.store(other, found("odd"), Registry(host="r.io"), 0.0).fresh_until == 7.0
+    assert known.peek(Manifest("r.io", "app", "v1"), 0.0) is None, "another kind"

@@ -1,1 +1,0 @@
-"""distribution's registry, version 3, built from source for the tests of look-ups."""
