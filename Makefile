@@ -16,11 +16,12 @@ CORE_COVERAGE ?= 99.9
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
 	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site --ignore=tests/exhaustion
 QUICK := not long and not browser and not go
-# What `make test-long` adds to them.
+# Markers of the tests that `make test-long` runs.
 LONG ?= long or hypothesis or growth
 # Runs a command in a network namespace of its own.
 ISOLATED = $(BIN)/python -m tools.controlplane.network
-# With versions such as "3.12 3.13", `make test` uses these Pythons. It checks no coverage and runs no properties.
+# With versions such as "3.12 3.13", `make test` uses these versions of Python. It then does not check the coverage and
+# does not run the property tests.
 VERSIONS ?=
 # The releases of Debian that have the oldest and the newest supported Python.
 RELEASES ?= bookworm forky
@@ -57,7 +58,7 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 demo: setup ## run the webhook on an example policy and show what kubectl would print (20 s at first; ARGS=--once exits)
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(if $(VERSIONS),$(UV),setup) ## run the quick tests and check the coverage of the core (three minutes; VERSIONS="3.12 3.13": with these Pythons)
+test: $(if $(VERSIONS),$(UV),setup) ## run the quick tests and check the coverage of the core (three minutes; VERSIONS="3.12 3.13" uses these versions of Python)
 ifneq ($(VERSIONS),)
 	@mkdir -p .build
 	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
@@ -88,7 +89,7 @@ fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldes
 fuzz: setup ## search for inputs that break one of ten properties or are slow (28 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
-registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils; builds one with Go at first)
+registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils; the first run builds a registry with Go)
 	$(PYTHON) -m tools.programs registry
 	$(BIN)/python -m pytest tests/registries -n auto --dist loadscope -q $(ARGS)
 
@@ -100,16 +101,16 @@ monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus 
 page-test: setup docs ## open the pages of the product and of the documentation in a real browser (Debian: chromium)
 	$(BIN)/python -m pytest tests/pages tests/site -n $(WORKERS) -q --require-browser $(ARGS)
 
-chart-test: setup ## lint and render the Helm chart, and compare it with the kustomize manifests (builds Helm with Go at first)
+chart-test: setup ## lint and render the Helm chart, and compare it with the kustomize manifests (the first run builds Helm with Go)
 	$(PYTHON) -m tools.programs controlplane helm
 	$(BIN)/python -m pytest tests/chart -n $(WORKERS) -q $(ARGS)
 
-e2e: setup ## run the end-to-end tests (ARGS=tests/e2e/FILE for one; ARGS=--oldest: the main ones on the oldest Kubernetes)
+e2e: setup ## run the end-to-end tests (ARGS=tests/e2e/FILE: one file; ARGS=--oldest: the main tests on the oldest Kubernetes)
 	$(PYTHON) -m tools.programs controlplane helm $(filter --oldest,$(ARGS))
 	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) \
 		$(if $(filter --oldest,$(ARGS)),-m oldest) --timeout=600 $(ARGS)
 
-controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go; ARGS=--oldest: the oldest one, too)
+controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go; ARGS=--oldest: also the oldest supported Kubernetes)
 	$(PYTHON) -m tools.programs controlplane $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
@@ -134,7 +135,7 @@ image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name
 image-test: setup ## build the image without a daemon and test it (root; buildah, mmdebstrap)
 	$(BIN)/python -m pytest tests/image -q $(ARGS)
 
-check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review (ARGS=--fix formats)
+check: setup ## check the lock, advisories, lint, format, types, import layers and instructions per review (ARGS=--fix: also fix and format the code)
 	$(UV) lock --check --quiet
 	$(BIN)/python -m tools.advisories
 	$(BIN)/ruff check $(ARGS)
@@ -150,7 +151,7 @@ docs: $(UV) ## build the documentation as a site into .build/site and check ever
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-bench: setup ## load one server (12 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; or make bench-peers)
+bench: setup ## load one server (12 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; also: make bench-peers)
 	$(BIN)/python -m benchmarks.$(or $(firstword $(ARGS)),load) $(wordlist 2,$(words $(ARGS)),$(ARGS))
 
 # Builds five other servers, checks their answers, and compares the cost in one run.

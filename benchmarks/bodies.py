@@ -150,7 +150,7 @@ def _review(
 
 
 def _pod(images: tuple[str, ...], variables: int, *, bare: bool) -> Object:
-    """Return a Pod whose first container has environment variables, unless it is ``bare``."""
+    """Return a Pod. Unless it is ``bare``, its first container has environment variables."""
     pod: Object = copy.deepcopy(TEMPLATES["bare" if bare else "pod"])
     spec = pod["spec"]
     (template,) = spec["containers"]

@@ -11,14 +11,14 @@ from typing import Final
 from gatekeeper_py import __version__
 
 PLAIN: Final = "benchmarks.load.plain"
-"""Our server without TLS, to measure the cost of TLS."""
+"""Module that runs our server without TLS, to measure the cost of TLS."""
 
 
 @dataclass(frozen=True)
 class Launch:
     """Where a contestant must serve: TLS on 127.0.0.1:``port`` with a P-256 certificate for localhost.
 
-    Ours also gets a port for metrics and health.
+    gatekeeper-py also serves metrics and health, on ``health_port``.
     """
 
     port: int
@@ -45,9 +45,9 @@ class Contestant:
 def ours(
     *, options: Sequence[str] = (), module: str = "gatekeeper_py", arguments: Sequence[str] = ()
 ) -> Contestant:
-    """Return gatekeeper-py with the defaults that a user gets, and logs at info.
+    """Return gatekeeper-py with its default settings, and logs at info.
 
-    ``options`` are for ``serve``; ``arguments`` are for the module, before ``serve``.
+    ``options`` follow ``serve`` on the command line; ``arguments`` precede it.
     """
 
     def argv(launch: Launch) -> list[str]:

@@ -261,7 +261,7 @@ CHANGES: Final[Mapping[str, Change]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_every_file_knows_everything_that_exists(change: str) -> None:
+def test_no_file_of_a_change_lacks_an_existing_name(change: str) -> None:
     """One test names all files in which something new is missing."""
     names, places = set(CHANGES[change].names()), CHANGES[change].places
     assert names

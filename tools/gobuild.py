@@ -32,7 +32,7 @@ GO_BUILD = ("build", "-trimpath", "-buildvcs=false")
 
 
 class BuildError(RuntimeError):
-    """Something cannot be built; the message says what to do about it, or holds the output of a tool."""
+    """Something cannot be built. The message states what to do, or contains the output of a tool."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ class Product:
 
     @property
     def version(self) -> str:
-        """The released version, read from go.mod, the only place where it is written; empty without one."""
+        """The released version, which only go.mod states; empty without ``released``."""
         return required_version(self.folder / "go.mod", self.released) if self.released else ""
 
     def sources(self) -> list[Path]:
@@ -216,14 +216,14 @@ def program(name: str, folder: Path, package: str = ".") -> Path:
 
 
 def cache() -> Path:
-    """Return the directory in which everything is kept that is built once per user."""
+    """Return the directory for everything that is built once per user."""
     home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(home) / "gatekeeper-py"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Wait for other processes that hold the lock, and hold it."""
+    """Hold a lock inside the ``with`` block. If another process holds it, wait."""
     with path.open("w") as file:  # compilers do not inherit the lock: Python opens files close-on-exec
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

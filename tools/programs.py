@@ -2,8 +2,8 @@
 
 ``python3 -m tools.programs controlplane helm registry`` writes a line with a directory for each name to
 standard output, and the progress to standard error. The first build of the control plane takes ten minutes;
-later runs find it in the cache, see ``gobuild.py``. ``--oldest`` also builds the oldest Kubernetes that the
-product supports, whose etcd, kwok and kubectl are those of the newest.
+later runs find it in the cache (see ``gobuild.py``). ``--oldest`` also builds the oldest Kubernetes that the
+product supports, and uses the etcd, kwok and kubectl of the newest with it.
 
 Standard library only: it runs before there is a virtualenv.
 """

@@ -1,4 +1,4 @@
-"""Load on a real API server: what the webhook costs it, and how soon a change has an effect.
+"""Benchmarks on a real API server: the cost of the webhook, and the time until a change takes effect.
 
 Run it with ``make bench ARGS=cluster``. ``__main__.py`` describes the run, and ``README.md`` explains the
 figures.

@@ -1,12 +1,12 @@
 """``python -m benchmarks.cluster [creates|scaling|delays|gatekeeper] [--cases CASE…] [--quick]``.
 
-Runs on one control plane with our product, in a network namespace of its own. ``creates`` and ``scaling``
-compare cases side by side: on a machine whose speed changes from one minute to the next, rounds of minutes
-hide a difference of a few per cent. So each case has one short turn in each round, and is compared with the
-others of its round. ``creates`` are Pods by sixteen clients in dry run, all of them pre-approved; ``scaling``
-are Deployments scaled up and down. A wrong answer, or another number of reviews than a case must cause, ends
-the run with status 1 and no results. ``delays`` are described in ``delays.py``. ``gatekeeper`` only builds
-Gatekeeper, so that the others can measure it.
+Runs on one control plane with our product, in a separate network namespace. ``creates`` and ``scaling``
+compare cases side by side: each case has one short turn in each round, and is compared with the other cases
+of its round. Turns of minutes would hide a difference of a few per cent, because the speed of a machine
+changes from one minute to the next. With ``creates``, sixteen clients create Pods in dry run. With
+``scaling``, Deployments are scaled up and down. A wrong answer or a wrong number of reviews ends the run with
+status 1 and without results. ``delays.py`` describes ``delays``. ``gatekeeper`` only builds Gatekeeper, so
+that ``creates`` and ``scaling`` can measure it.
 """
 
 from __future__ import annotations
@@ -69,10 +69,10 @@ def _arguments() -> argparse.Namespace:
         "--cases",
         nargs="+",
         choices=[case.name for case in CASES],
-        help=f"{BASE} is always there; default: {' '.join(USUAL)}, and gatekeeper if it was built",
+        help=f"{BASE} is always measured; default: {' '.join(USUAL)}, and gatekeeper if it was built",
     )
-    parser.add_argument("--quick", action="store_true", help="as many rounds as fit into six minutes")
-    parser.add_argument("--rounds", type=int, help=f"another number of rounds than {ROUNDS}")
+    parser.add_argument("--quick", action="store_true", help="measure as many rounds as fit into six minutes")
+    parser.add_argument("--rounds", type=int, help=f"number of rounds; default: {ROUNDS}")
     parser.add_argument("--out", type=Path, default=machine.LATEST, help="folder of the results")
     found = parser.parse_args()
     if found.rounds is not None and found.rounds < LEAST:
@@ -103,7 +103,7 @@ def _measure(arguments: argparse.Namespace) -> int:
 def _compare(
     plane: ControlPlane, name: str, requested: Sequence[str] | None, more: Callable[[int], bool]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Measure rounds of one load while ``more`` is true for their number; return results and a report."""
+    """Measure rounds of a load while ``more(number of rounds)`` is true; return results and a report."""
     release = gatekeeper.cached()
     cases = _chosen(requested, with_gatekeeper=release is not None)
     with site(plane, "enforce") as place, tempfile.TemporaryDirectory() as folder:
@@ -126,7 +126,7 @@ def _compare(
 
 
 def _chosen(names: Sequence[str] | None, *, with_gatekeeper: bool) -> list[Case]:
-    """Return the cases to measure. Raises ``BuildError`` when one of them needs a Gatekeeper."""
+    """Return the cases to measure. Raises ``BuildError`` for Gatekeeper that is not built."""
     if names is not None and "gatekeeper" in names and not with_gatekeeper:
         raise BuildError("Gatekeeper is not built; run: make bench ARGS='cluster gatekeeper'")
     usual = (*USUAL, "gatekeeper") if with_gatekeeper else USUAL
@@ -145,9 +145,9 @@ def _introduction(name: str, rounds: int, left_out: int) -> list[str]:
     text = (
         f"{rounds} rounds ({left_out} more were left out, because a client had to connect again). In each, "
         f"every case has a turn {turn}; {found['cores']} cores of {found['processor']} for all processes; "
-        f"commit {machine.commit(described)}. A turn is compared with the others of its round. Medians; in "
-        "brackets, what holds the true median in 95 of 100 such runs, and for the rates the least and the "
-        "most. CPU is for each create or Pod."
+        f"commit {machine.commit(described)}. A turn is compared with the others of its round. The figures "
+        "are medians. The brackets hold the 95 % confidence interval, or for the rates the lowest and the "
+        "highest one. CPU is for each create or Pod."
     )
     return ["# Side by side through a real API server", "", text, ""]
 

@@ -49,9 +49,10 @@ Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
 class Case:
     """One way to decide about images.
 
-    ``denies`` is whether an unlisted image is refused. A create leads to ``calls`` reviews by our replicas,
-    or to none when all images are pre-approved and the case ``skips`` such Pods. In a load, one image is of
-    the kind ``sidecar``. Every answer contains the text ``holds`` and has ``warnings`` warnings.
+    ``denies`` is whether an unlisted image is refused. Our replicas review each created Pod ``calls`` times.
+    If the case ``skips`` Pods of pre-approved images, they do not review such a Pod. In a load, one image of
+    each Pod is of the kind ``sidecar``. Every answer must contain the text ``holds`` and have ``warnings``
+    warnings.
     """
 
     name: str
@@ -65,7 +66,7 @@ class Case:
 
     @property
     def reviews(self) -> int:
-        """The reviews that a create of the load leads to."""
+        """The number of reviews for each create of the load."""
         return 0 if self.skips else self.calls
 
 

@@ -51,8 +51,8 @@ class Turn:
     ) -> Turn:
         """Return the figures of ``count`` creates or Pods in ``seconds``.
 
-        ``before`` and ``after`` are CPU seconds by group, which were taken ``cpu_seconds`` apart. The default
-        is ``seconds``.
+        ``before`` and ``after`` are CPU seconds by group, measured ``cpu_seconds`` apart (default:
+        ``seconds``).
         """
         used = {group: after[group] - before[group] for group in after}
         others = used["machine"] - used["all_ours"] - clients_cpu
@@ -104,7 +104,7 @@ def added_ms(case: str) -> Callable[[Round], float]:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A bound on the median of ``value``, which needs turns of these cases."""
+    """A bound on the median of ``value``, which is computed from the turns of ``cases``."""
 
     what: str
     bound: float
@@ -142,7 +142,7 @@ TARGETS: Final = (
         lambda turns: ratio("fast-path", BASE)(turns) - ratio("native", BASE)(turns),
     ),
 )
-"""The targets for creates. There are none for Deployments that are scaled."""
+"""The targets for creates. Scaling has no targets."""
 
 
 def is_void(turns: Round) -> bool:

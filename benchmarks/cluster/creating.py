@@ -24,7 +24,7 @@ SECONDS: Final = 1.0
 WARM_UP: Final = 0.25
 
 BODIES: Final = 100
-"""The number of Pods in a load. Each has images of its own."""
+"""The number of different Pods in a load. Each has different images."""
 
 _SPARE_SECONDS: Final = 60.0
 
@@ -40,7 +40,7 @@ class Reconnected(Spoiled):
 
 @dataclass(frozen=True, slots=True)
 class Creators:
-    """The program, its identity for the API server, and a folder for the bodies."""
+    """The program that sends creates, the control plane that it uses, and a folder for the bodies."""
 
     program: Path
     plane: ControlPlane

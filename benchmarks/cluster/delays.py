@@ -1,13 +1,13 @@
 """Measure how soon changes have an effect on a real control plane, and memory.
 
-* mode: from sending the change of the ConfigMap's ``mode`` until a Pod's verdict has changed, for one client
-  that sends requests in a loop;
-* removal: from sending a policy without a registry until an API server with the fast path admits no further
-  Pod with an image of this registry. Until the controller changes the match condition, it admits them without
-  calling the webhook;
-* memory of a replica and of the controller, after all of that.
+* mode: the time from sending a change of the ConfigMap's ``mode`` until the verdict on a Pod changes, for one
+  client that sends requests in a loop;
+* removal: the time from sending a policy without a registry until the API server admits no further Pod with
+  an image of this registry. Until the controller changes the match condition of the fast path, the API server
+  admits such Pods without calling the webhook;
+* memory of a replica and of the controller, after all changes.
 
-Everything runs on one machine, so the API server's own time is in the figures.
+Everything runs on one machine, so the figures include the time that the API server needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tools.installation.product import APPROVED, CONFIGMAP, UNLISTED, pod
 VERDICTS: Final = {"warn": 201, "enforce": 403}
 
 IN_A_ROW: Final = 30
-"""This many answers in a row show that every replica has changed: connections stick to replicas."""
+"""Number of equal answers in a row after which every replica has changed. Connections stay with a replica."""
 
 WITHOUT: Final = (
     "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n  - registry.k8s.io\n"

@@ -79,7 +79,7 @@ class Gatekeeper:
 
     @contextmanager
     def registered(self) -> Iterator[None]:
-        """Register its webhook for Pods."""
+        """Register the webhook of Gatekeeper for Pods."""
         self.plane.api("POST", _WEBHOOKS, self.webhook)
         try:
             yield

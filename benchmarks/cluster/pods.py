@@ -1,8 +1,8 @@
-"""Pods with three images, of which one decides for the Pod.
+"""Pods with three images, of which one decides whether the fast path and the policy approve the Pod.
 
-The policy is the one that the end-to-end tests install. It approves one registry, and an image that starts
-with the registry's name is pre-approved. If the name is followed by the port of HTTPS, the image is the same,
-but the fast path leaves it to the webhook.
+The policy is the one that the end-to-end tests install. It approves one registry, and images that start with
+the registry's name are pre-approved. With the port of HTTPS after the name, an image is still approved, but
+the fast path leaves it to the webhook.
 
 The API server adds defaults, ``managedFields`` and ``userInfo``, so a review of a Pod has 8 KB.
 """

@@ -36,9 +36,9 @@ _SERVERS_OWN: Final = ("creationTimestamp", "generation", "managedFields", "reso
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A case, the objects that it creates on the API server, by path, and the policy's mode.
+    """A case, the objects that it creates on the API server by their path, and the mode of the policy.
 
-    ``processes`` answer its reviews.
+    ``processes`` are the names of the processes that answer its reviews.
     """
 
     case: Case
@@ -71,10 +71,11 @@ def _registration(stage: Stage, case: Case, paths: Sequence[str]) -> Registratio
 def play(
     stage: Stage, registered: Sequence[Registration], load: Load, more: Callable[[int], bool]
 ) -> tuple[list[Round], int]:
-    """Measure rounds while ``more`` is true for their number; return them, and how many were left out.
+    """Measure rounds while ``more(number of rounds)`` is true; return them and the number left out.
 
-    At the first unexpected answer or missed deadline, raises Spoiled with the round and the case. A round in
-    which only a client had to connect again is left out.
+    Raises Spoiled, which names the round and the case, at the first unexpected answer or missed deadline. A
+    round in which a client had to connect again is left out. Raises Reconnected if more than
+    ``MOST_LEFT_OUT`` rounds are left out.
     """
     rounds: list[Round] = []
     left_out = 0
@@ -120,7 +121,7 @@ def _register(place: Site, chosen: Registration, registered: Sequence[Registrati
 
 
 def creates(creators: Creators) -> Load:
-    """Return the load of dry-run creates. Their number of reviews is compared with the expected one."""
+    """Return the load of dry-run creates. It compares the number of reviews with the expected one."""
 
     def load(stage: Stage, registration: Registration) -> Turn:
         reviews = stage.site.reviews()

@@ -12,7 +12,7 @@ from benchmarks.cluster.site import SPACE, Administrator, Spoiled
 from tools.controlplane.plane import ControlPlane
 
 DEPLOYMENTS: Final = 4
-"""The ReplicaSet controller works on five at once."""
+"""The ReplicaSet controller handles five at the same time."""
 
 REPLICAS: Final = 40
 
@@ -30,8 +30,8 @@ def prepare(plane: ControlPlane) -> None:
 def scale(plane: ControlPlane, cpu: Callable[[], Mapping[str, float]]) -> Turn:
     """Scale each Deployment up and back to zero; return the Pods per second until all ran.
 
-    The CPU is that of both directions. Raises Spoiled when a step takes longer than 60 s or when the API
-    server refuses a Pod.
+    The CPU time includes scaling up and down. Raises Spoiled when a step takes longer than 60 s or when the
+    API server refuses a Pod.
     """
     administrator = Administrator(plane)
     try:

@@ -103,8 +103,8 @@ class Site:
     def cpu(self, webhook: Sequence[str]) -> dict[str, float]:
         """Return the CPU seconds so far of the API server, a webhook, and two larger groups.
 
-        ``all_ours`` is every process of the benchmark except the creators, and ``machine`` is every process.
-        Together with the creators' own CPU, the two show how busy other programs were.
+        ``all_ours`` counts every process of the benchmark except the creators, and ``machine`` counts every
+        process. The difference, minus the CPU of the creators, is the CPU that other programs used.
         """
         started = [pod.name for pod in self.kubelet.running.values()]
         groups = {
@@ -120,7 +120,7 @@ class Site:
 @contextmanager
 def site(plane: ControlPlane, overlay: str) -> Iterator[Site]:
     """Install an overlay on a started control plane, yield it armed, and end its processes."""
-    # Without its limit of 50 requests a second, the scheduler does not hide all differences.
+    # With its usual limit of 50 requests a second, the scheduler would hide all differences between cases.
     plane.kill(SCHEDULER)
     flags = scheduler_flags(plane.kubeconfig_for(f"system:{SCHEDULER}"))
     fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
@@ -133,7 +133,7 @@ def site(plane: ControlPlane, overlay: str) -> Iterator[Site]:
 
 
 class Administrator:
-    """Sends requests over one connection; a new one would cost more than a request."""
+    """Sends requests over one connection, because a new connection would cost more than a request."""
 
     def __init__(self, plane: ControlPlane) -> None:
         self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)

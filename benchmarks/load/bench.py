@@ -185,7 +185,7 @@ class Bench:
         return figures
 
     def _counts(self, server: Server) -> dict[str, float]:
-        """Return the uses of the cache, and the requests to registries without answers from old facts."""
+        """Return cache hits and misses, and the look-ups except those answered with stale facts."""
         metrics = server.metrics()
         return {
             "hits": metrics.sum("cache_hits_total"),

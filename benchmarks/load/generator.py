@@ -37,7 +37,7 @@ def plan(
     warmup: float,
     named: Callable[[str], str] = str,
 ) -> Plan:
-    """Return the plan of a load on a server. A ``share`` must have been replaced by a rate.
+    """Return the plan of a load on a server. The caller must have replaced a ``share`` by a rate.
 
     ``named`` replaces placeholders in the format of the images.
     """

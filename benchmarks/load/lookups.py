@@ -36,7 +36,7 @@ UNUSED: Final = ("S14/saturated, no look-ups", "S14/saturated, a rule that never
 FRESH: Final = "S14/saturated, facts fresh"
 ASKING: Final = ("S14/200/s of new images, no look-ups", "S14/200/s of new images, looked up")
 REGISTRY: Final = "S14/2,000/s beside 20/s"
-"""The names of cases; the state of the registry follows ``REGISTRY``."""
+"""Names of cases. The names of four cases begin with ``REGISTRY`` and end with the state of the registry."""
 
 NONE: Final = ServerSpec()
 KEPT: Final = Images(FIRST, count=KNOWN, zipf=0.0)

@@ -95,7 +95,7 @@ class ScriptedRegistry:
 class _Connection(asyncio.Protocol):
     """A connection of one client, which sends each request after the answer to the previous one.
 
-    ``requests`` are the paths that were asked for on all ports.
+    ``requests`` collects the requested paths of all ports.
     """
 
     def __init__(self, service: str, requests: list[bytes]) -> None:

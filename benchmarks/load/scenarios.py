@@ -268,7 +268,7 @@ def _overload_figures(figures: Mapping[str, Figures]) -> dict[str, Any]:
 
 
 def _peers(_quick: bool) -> list[Case]:  # noqa: FBT001
-    # The peers are built only for S11: it takes minutes and needs Go and a second environment.
+    # Build the peers only for S11, because it takes minutes and needs Go and a second Python environment.
     servers = [ServerSpec()] + [ServerSpec(contestant=each, name=each.name) for each in contestants()]
     return [Case(f"S11/{server.name}/{body}", one(body), server) for body in SIZES[:3] for server in servers]
 
@@ -276,7 +276,7 @@ def _peers(_quick: bool) -> list[Case]:  # noqa: FBT001
 def _check_peer(server: Server) -> None:
     """Compare the answers of another server with the corpus of reviews. Raises ``WrongAnswer``."""
     if server.contestant.name == GATEKEEPER_PY:
-        return  # a test compares its core with the corpus, with the policy for it
+        return  # a test compares the answers of its core with the corpus
     with contextlib.closing(server.connect()) as connection:
         wrong = corpus.problems(lambda body: server.ask(connection, body))
     if wrong:

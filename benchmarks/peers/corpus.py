@@ -59,7 +59,7 @@ def policy_text() -> str:
 def problems(ask: Callable[[bytes], tuple[int, bytes]]) -> list[str]:
     """Send the corpus to a server, and return a line for each wrong answer.
 
-    ``ask`` returns the status and body of the answer to a body.
+    ``ask`` sends a body, and returns the status and the body of the answer.
     """
     found = ((case, problem(case, *ask(case.body))) for case in cases())
     return [f"{case.name}: {wrong}" for case, wrong in found if wrong is not None]
@@ -125,7 +125,7 @@ def _review(image: str) -> dict[str, Any]:
 
 
 def _edited_case(row: dict[str, Any]) -> Case:
-    """Return the review of a good Pod with the fields of a row in ``edits``."""
+    """Return the review of a good Pod after the changes in a row of ``edits``."""
     document = _review(GOOD)
     request = document["request"]
     pod = request["object"]

@@ -1,4 +1,4 @@
-"""The decision of the Python peers. They import it by its name, because each is started in this folder."""
+"""The decision of the Python peers, which import ``decision`` because they are started in this folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The peers of ``peers.yaml``: what each one needs, and how it is built and started."""
+"""The peers in ``peers.yaml``: their requirements, and how to build and start them."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ PEERS: Final = tuple(Peer(**row) for row in yaml.safe_load((HERE / "peers.yaml")
 def python_environment() -> Path:
     """Return the ``bin`` directory of an environment of the running Python with exactly ``requirements.txt``.
 
-    It is kept below ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/peers``, named by a hash of what decides its
-    content. It is used only if it holds the file ``complete``, which is written last, under a lock. Raises
-    ``BuildError``.
+    The environment is kept below ``${XDG_CACHE_HOME:-~/.cache}/gatekeeper-py/peers``. Its name is a hash of
+    the Python version, the platform and ``requirements.txt``. It is used only if it contains the file
+    ``complete``, which is written last, under a lock. Raises ``BuildError``.
     """
     python = (sys.version, platform.machine(), sys.platform)
     digest = hashlib.sha256(repr(python).encode() + REQUIREMENTS.read_bytes()).hexdigest()[:16]

@@ -154,7 +154,7 @@ def _faults(world: World, sampler: Sampler, seconds: float) -> Any:
         say(f"{begin:6.0f} s {fault.__name__}{': ' + problem if problem else ''}")
         yield {"name": fault.__name__, "begin": begin, "end": sampler.second, "problem": problem}
         number += 1
-        time.sleep(1.0)  # so that faults can be told apart in the samples
+        time.sleep(1.0)  # so that the samples show which fault had an effect
 
 
 def _left(server: WatchedServer) -> Held:

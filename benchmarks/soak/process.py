@@ -1,4 +1,4 @@
-"""The server under soak: its log and the resources that it holds."""
+"""The server in a soak test: its log and the resources that it uses."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SoakFailure(Exception):
 
 
 class WatchedServer(Server):
-    """``gatekeeper-py serve``, whose log is read unless held, and which counts its tasks."""
+    """``gatekeeper-py serve``, which counts its tasks. A thread reads its log, except inside ``log_held``."""
 
     def __init__(self, folder: Path, policy: Path, certificate: Certificate, *options: str) -> None:
         self.events: Counter[str] = Counter()

@@ -31,7 +31,7 @@ _BROKEN: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
 
 class KubernetesApi(Protocol):
-    """The requests of the product to an API server, as ``ApiClient`` makes them."""
+    """The requests to an API server that the product needs. ``ApiClient`` implements it."""
 
     async def get(self, path: str) -> dict[str, Any] | None: ...
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class HttpSession(Protocol):
-    """A session with an API server; ``Session`` is one."""
+    """A session with an API server. ``Session`` implements it."""
 
     async def request(
         self,

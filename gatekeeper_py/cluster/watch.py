@@ -2,8 +2,8 @@
 
 kubernetes-asyncio's ``Watch`` is not used: it waits for ever for a silent peer, reconnects about a
 thousand times a second on an empty stream, retries a 410 with the same version, and yields HTTP errors
-as strings. Here anything unusual leads to a jittered pause and a new list. The rules are in
-docs/reliability.md.
+as strings. After anything unusual, this module waits for a pause with jitter and lists the objects again. The
+rules are in docs/reliability.md.
 
 https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection-of-changes
 """
@@ -42,13 +42,13 @@ SHORT_WATCH_SECONDS: Final = 1.0
 """A watch that ends sooner counts as a failure, as in client-go's reflector, to avoid a busy loop."""
 
 STEADY_SECONDS: Final = 60.0
-"""After following the objects for this long, the next failure starts with the shortest pause again."""
+"""If the watch has worked for this long, the pause after the next failure is the shortest one again."""
 
 RECONNECT_AFTER: Final = 3
 """After this many failures in a row, each further failure makes the watch read the configuration again. The
 cluster may have moved, and under TLS 1.3 a server that refuses our client certificate just closes the
-connection. The first failures do not, because reading the configuration may start a program that fetches a
-token."""
+connection. The first failures do not do so, because reading the configuration may start a program that
+fetches a token."""
 
 EventKind = Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
 T = TypeVar("T")
@@ -58,8 +58,9 @@ class WatchError(Exception):
     """The objects cannot be followed, and the watch has to start over.
 
     The text gives the reason and never quotes a body. ``status`` is the API server's HTTP status, if it
-    sent one. ``retry_after`` is the pause it asked for, in seconds. ``reconnect`` asks for a new session
-    with a configuration that is read again. ``bug`` is the exception if the reason is a bug of ours.
+    sent one. ``retry_after`` is the pause that the API server requested, in seconds. With ``reconnect``, the
+    watch reads the configuration again and makes a new session. ``bug`` is the exception if the reason is a
+    bug of ours.
     """
 
     def __init__(
@@ -99,7 +100,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """All objects of a list (``LISTED``), or the object of an event; a ``BOOKMARK`` has none."""
+    """All objects of a list (``LISTED``), or the object of an event. A ``BOOKMARK`` has no object."""
 
     kind: Literal["LISTED"] | EventKind
     version: str
@@ -107,7 +108,7 @@ class Seen:
 
 
 class ListWatch(Generic[T]):
-    """Follows the objects at a path that a selector, such as a ``fieldSelector``, leaves.
+    """Follows the objects at a path that match a selector, such as a ``fieldSelector``.
 
     ``connect`` reads the configuration and makes a session; it raises ``SettingsError``. ``read`` is called
     with each list, event and bookmark; it may raise ``WatchError``. ``on_failed`` is called with each failure
@@ -154,7 +155,7 @@ class ListWatch(Generic[T]):
         return self._session
 
     async def close(self) -> None:
-        """Close the session. ``results`` does so at its end, but only if it was started."""
+        """Close the session. ``results`` also does so when it ends."""
         self._close_stream()
         session, self._session = self._session, None
         if session is not None:
@@ -203,7 +204,7 @@ class ListWatch(Generic[T]):
 
     async def _list(self, session: HttpSession) -> bytes:
         """Return the body of a list."""
-        # Without a resourceVersion, the answer is the newest state, not that of a cache that lags behind.
+        # Without a resourceVersion, the answer is the newest state instead of the state of a stale cache.
         limits = self._limits(total=self._timing.list, read=self._timing.read)
         response = await _get(session, self._path, self._selector, limits)
         body = bytearray()

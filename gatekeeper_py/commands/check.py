@@ -100,7 +100,7 @@ def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Find
     """Yield a warning for each image of the webhook, or of the cluster's system, that a policy refuses.
 
     Such images start only as long as their namespaces are exempt. If somebody removes the exemption, or runs
-    the images in another namespace, the webhook refuses them, even the Pods that would replace its own.
+    the images in another namespace, the webhook refuses them. It would even refuse new Pods of its own.
     Skips documents that cannot be read, because ``review`` and the API server report their errors.
     """
     policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]

@@ -48,7 +48,7 @@ _CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """The cluster that the options of a command choose."""
+    """The cluster that the user selected with the options of a command."""
 
     kubeconfig: Path | None
     context: str | None

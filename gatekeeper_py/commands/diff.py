@@ -187,7 +187,7 @@ def diff(
 
 @dataclass(frozen=True, slots=True)
 class _PolicyChange:
-    """The two policies, compared at one instant. Until a live old policy is read, ``old`` is the new one."""
+    """Two policies to compare at one instant. Before a live policy has been read, ``old`` equals ``new``."""
 
     old: Policy
     new: Policy
@@ -209,7 +209,7 @@ class _PolicyChange:
             raise UnreadableError(f"no exact answer, because of a bug in this program: {problem}") from None
 
     def changes(self, exempt: Iterable[str]) -> Changes:
-        """Return a collector of the changes, which holds nothing."""
+        """Return an empty collector of changes."""
         old, new = (
             Snapshot(each.at(self.instant), CACHE_SIZE, CacheCounts()) for each in (self.old, self.new)
         )

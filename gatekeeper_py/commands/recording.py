@@ -29,7 +29,7 @@ MAX_AUDIT: Final = 2**30
 def read_recording(
     option: str, argument: str, changes: Changes, declared: frozenset[GroupKind], namespace: str | None
 ) -> None:
-    """Pass every record in a file to ``changes``; with ``namespace``, only those of this namespace.
+    """Pass the records in a file to ``changes``: all, or with ``namespace`` those of this namespace.
 
     ``option`` is the option that named the file. ``declared`` are the kinds that the policies declare. Raises
     ``UnreadableError``.
@@ -47,8 +47,8 @@ def read_recording(
                 changes.take(record)
     except InvalidRecord as problem:
         raise UnreadableError(f"{shown(argument)}: {problem}") from None
-    # An empty result would look like success, for example if the namespace is misspelled. A whole saved audit
-    # may be empty, because it states its number of images.
+    # An empty result would look like success, for example if the namespace is misspelled. Only a whole saved
+    # audit may be empty, because it states its number of images, so an incomplete one is an error.
     if not taken and (option != "audit" or namespace is not None):
         where = "" if namespace is None else f" in the namespace {namespace}"
         raise UnreadableError(f"{shown(argument)}: there is nothing to judge{where}")

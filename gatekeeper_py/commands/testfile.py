@@ -162,7 +162,7 @@ _MANIFEST_CASE: Final = Record(
 
 
 def _check(reading: Reading, found: dict[str, Any]) -> None:
-    """Check what depends on whether the subject of a case is an image or a manifest."""
+    """Check the fields that differ between a case of an image and a case of a manifest."""
     of_manifest = "manifest" in found and "image" not in found
     fields = (_MANIFEST_CASE if of_manifest else _IMAGE_CASE).fields
     for key in found.keys() - fields.keys() - {"number"}:
@@ -177,7 +177,7 @@ def _check(reading: Reading, found: dict[str, Any]) -> None:
 
 
 class _Case:
-    """A case: it has the fields of a case of an image or those of a case of a manifest."""
+    """A case, which has the fields of a case of an image or the fields of a case of a manifest."""
 
     _either: Final = Record(
         Case,

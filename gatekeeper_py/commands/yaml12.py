@@ -1,7 +1,7 @@
-"""YAML of Kubernetes objects: a loader that reads values as kubectl does, and the lines of the values.
+"""Load the YAML of Kubernetes objects as kubectl does, and find the lines of the values.
 
-Policies and other documents of this project are read by ``core.policy.parse``, which refuses the aliases and
-merge keys that Kubernetes objects may have, and keeps no objects.
+``core.policy.parse`` reads policies and the other documents of this project. It refuses aliases and merge
+keys, which Kubernetes objects may have.
 """
 
 from __future__ import annotations

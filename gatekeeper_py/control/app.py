@@ -47,8 +47,8 @@ FIELD_MANAGER: Final = "gatekeeper-py-controller"
 MAX_HEALTH_CONNECTIONS: Final = 100
 
 KEPT_SECONDS: Final = 30 * 86400.0
-"""How long an idle parser process is kept with the fast path. To start one takes 0.3 s, for which API servers
-would still admit the images that a policy removes."""
+"""With the fast path, an idle parser process ends only after this time. Starting one takes 0.3 s. During this
+time, API servers would still admit images that the new policy removes."""
 
 ONCE_SECONDS: Final = 300.0
 """How long ``--once`` waits for the webhook to be armed."""
@@ -58,8 +58,8 @@ ONCE_RETRY_SECONDS: Final = 1.0
 EXIT_INTERRUPTED: Final = 130
 
 WATCH_TIMING: Final = Timing(first_pause=2.0, longest_pause=3.0)
-"""After a failure, an object is listed again in 2 to 3 s. The pass that runs each minute covers changes
-missed meanwhile."""
+"""After a failure, the controller lists an object again in 2 to 3 s. The pass that runs each minute handles
+changes that it missed in the meantime."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -
 
 
 class _Unobserved:
-    """Receives the starts and ends of the parser process. A death is logged, and raises an alarm."""
+    """Ignores the starts and deaths of the parser process: a log line and an alarm already report a death."""
 
     def child_runs(self, child: str, *, runs: bool) -> None: ...
 

@@ -89,8 +89,8 @@ def planned(
 ) -> list[Desired]:
     """Return the configurations that should exist, before certificates and owner are known.
 
-    ``live`` holds those that exist, and ``found`` those that stay as they were found while the settings are
-    unknown, both by path.
+    ``live`` holds the configurations that exist, by path. While the settings are unknown, the configurations
+    in ``found`` stay as they were found.
     """
     plan = []
     for build in (validating, mutating):
@@ -104,9 +104,9 @@ def planned(
 
 
 def as_found(target: Target, live: Mapping[str, dict[str, Any]]) -> dict[str, Desired]:
-    """Return, by path, each live configuration that has any of our webhooks as the desired one.
+    """Return, by path, each live configuration with one of our webhooks, to keep it as it is.
 
-    Only its Service and paths are ours.
+    Only the Service and the paths of the webhooks are set to the desired values.
     """
     kept = {
         each.path: drift.keeping_settings(live[each.path], each)
@@ -216,7 +216,7 @@ class Configurations:
 
     def _planned(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
         if desired_state.settings is None:
-            # Changes that somebody makes later are repaired.
+            # A configuration found earlier stays the desired one, so later edits of it are repaired.
             self._found = as_found(self._target, live) | self._found
         return planned(self._target, live, desired_state, self._found)
 

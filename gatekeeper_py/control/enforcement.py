@@ -1,7 +1,7 @@
 """Prove each minute that every API server that answers enforces the policy.
 
-An API server proves it when it refuses a probe Pod that only our webhook would refuse. The Pod's image has a
-random part, so an answer that contains it belongs to this probe.
+An API server proves enforcement when it refuses a probe Pod that only our webhook would refuse. The name of
+the Pod's image has a random part. An answer that contains this part belongs to this probe.
 """
 
 from __future__ import annotations

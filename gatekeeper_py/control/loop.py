@@ -32,7 +32,7 @@ STALE_SECONDS: Final = 300.0
 
 
 class Alarms:
-    """Alarms are conditions that need attention, logged when they begin and when they end.
+    """Conditions that need attention. Each is logged when it begins and when it ends.
 
     Call ``update`` after each check of the conditions.
     """
@@ -63,8 +63,8 @@ class Controller:
 
     ``desired_state`` returns the current desired state of the configurations. ``problems`` returns the alarms
     of other parts. ``refused`` returns the name of the policy's ConfigMap, and why its policy is refused;
-    the reason is empty if the policy is accepted. ``check_conditions`` is
-    called when a configuration carries other match conditions than those of the fast path.
+    the reason is empty if the policy is accepted. ``check_conditions`` is called when the match conditions of
+    a configuration differ from those of the fast path.
     """
 
     def __init__(

@@ -38,7 +38,7 @@ LONGEST_RETRY_SECONDS: Final = 300.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownPolicy:
-    """A delivery and its policy. Without a ``policy``, ``problem`` is the reason."""
+    """A delivery and its policy. If ``policy`` is ``None``, ``problem`` gives the reason."""
 
     delivery: Delivery
     policy: Policy | None = None
@@ -99,7 +99,7 @@ class PolicyFollower:
         return self._problem
 
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
-        """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
+        """Follow a source until cancelled. A delivery replaces earlier ones that are not processed yet."""
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._take_forever())

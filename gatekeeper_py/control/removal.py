@@ -38,7 +38,7 @@ async def remove(
 ) -> bool:
     """Remove the owner and the webhook configurations; return whether all are gone. Retries failed requests.
 
-    The owner is deleted first, because a controller does not create configurations without their owner.
+    Deletes the owner first, because a controller that still runs does not create configurations without it.
     """
     end = monotonic() + REMOVAL_SECONDS
     gone_since: float | None = None

@@ -1,6 +1,6 @@
 """Read from the API server, and find the kinds to list.
 
-These are the kinds with images in the core's table, and the kinds that the policy declares.
+The kinds are those in the core's table of image fields, and those that the policy declares.
 """
 
 from __future__ import annotations

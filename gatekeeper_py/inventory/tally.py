@@ -41,9 +41,9 @@ class Usage(NamedTuple):
 
 
 def interned(usage: Usage) -> Usage:
-    """Return a usage that shares its texts, because JSON parsers create each of them anew.
+    """Return an equal usage whose kind, namespace and path are interned, to save memory.
 
-    There are few kinds, namespaces and paths.
+    JSON parsers create a new text for each value, but there are few kinds, namespaces and paths.
     """
     namespace = None if usage.namespace is None else sys.intern(usage.namespace)
     return Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path))

@@ -89,7 +89,7 @@ Turn = Callable[[str], Awaitable[None]]
 
 
 def after_first_turn(host: str, turn: Turn) -> Turn:
-    """Return a turn without a wait for the first request to a host, which is admitted already."""
+    """Return a turn that does not wait for the first request to a host, because it is already admitted."""
     is_admitted = True
 
     async def wait(asked: str) -> None:

@@ -149,7 +149,7 @@ class FairQueue:
 
 
 class FairSlots:
-    """Slots for look-ups under way, each with its own number. Look-ups of different namespaces take turns."""
+    """Limits the look-ups in progress with numbered slots, which namespaces get in turn."""
 
     def __init__(self, count: int) -> None:
         self._free = count

@@ -63,8 +63,8 @@ Send = Callable[[Ask], Awaitable[Response]]
 class LookupKind(NamedTuple):
     """What the client, the server and the facts need to know about one kind of look-up.
 
-    ``query`` asks a registry, and raises ``Unusable``. ``is_valid`` checks an answer of the registry process,
-    which an attacker may control. ``fresh_seconds`` returns how long an answer is fresh.
+    ``query`` asks a registry, and raises ``Unusable``. ``is_valid`` checks an answer of the registry process.
+    An attacker may control this process. ``fresh_seconds`` returns how long an answer is fresh.
     """
 
     query: Callable[[Manifest, Send], Awaitable[Answer]]

@@ -177,7 +177,7 @@ class Lookups:
         return self._request(manifest, urgent=False, patience=inf)
 
     def stop_refreshing(self) -> None:
-        """Cancel the requests that no review waits for, and start no more: the replica stops."""
+        """Cancel the requests that no review waits for, and start no more, because the replica stops."""
         self._started, self._stopped = False, True
         if self._refreshing is not None:
             self._refreshing.cancel()

@@ -43,7 +43,7 @@ def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
 def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
     """Return the cells of an image.
 
-    For unlisted and allowed images the detail only repeats the image, so it is left out.
+    Leave out the detail of unlisted and allowed images, because it only repeats the image.
     """
     return (
         escape(image.image, MAX_CELL) or "(none)",

@@ -76,7 +76,7 @@ def print_table(
     *,
     width: int | None = None,
 ) -> None:
-    """Print a table. The headings are bold; each of the ``styles`` is that of a row's second cell."""
+    """Print a table. The headings are bold. ``styles`` holds the style of the second cell of each row."""
     first, *lines = layout(headings, rows, width, right={"COUNT"})
     out.print(Text(GAP.join(first), "bold"))
     for style, (subject, second, *rest) in zip(styles, lines, strict=True):

@@ -29,9 +29,9 @@ class Unfinished(Exception):
 def run_slice(
     steps: Steps[Result], until: float, monotonic: Callable[[], float] = time.perf_counter
 ) -> Result:
-    """Run a generator to its end and return its result. Raises ``Unfinished`` if it has not ended by then.
+    """Run a generator to its end and return its result. Raises ``Unfinished`` if it runs past ``until``.
 
-    The first step always runs, and without reading the clock, because most work has only one step.
+    The first step always runs. It runs before the clock is read, because most work has only one step.
     """
     try:
         next(steps)
@@ -50,7 +50,7 @@ async def in_slices(
     end: float = float("inf"),
     monotonic: Callable[[], float] = time.perf_counter,
 ) -> Result:
-    """Run a generator to its end and return its result. Let the event loop turn every ``seconds``.
+    """Run a generator to its end and return its result. Let other tasks run every ``seconds``.
 
     A slice takes at most ``seconds`` plus one step. Raises ``TimeoutError`` if the work has not ended by
     ``end``.

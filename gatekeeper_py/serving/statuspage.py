@@ -1,4 +1,4 @@
-"""What this replica runs with, and what it has decided: ``/policy`` as JSON, and ``/`` as a page."""
+"""Show the policy and the decisions of this replica: ``/policy`` as JSON, and ``/`` as a page."""
 
 from __future__ import annotations
 

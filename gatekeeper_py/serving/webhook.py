@@ -100,7 +100,7 @@ class NeededLookups(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """How a review was asked: when its body had been read, on ``time.perf_counter``, and by which peer."""
+    """The origin of a review. ``start`` is when its body had been read, on ``time.perf_counter``."""
 
     endpoint: Endpoint
     start: float
@@ -352,7 +352,7 @@ class Webhook:
         return request._replace(object=None, old_object=None), policy
 
     async def _read(self, request: web.BaseRequest, endpoint: Endpoint) -> tuple[bytes, Sender | None, Asked]:
-        """Return the body of a request, the connection that it came on, and how it was asked."""
+        """Return the body of a request, its connection, and its origin."""
         sender = owner_of(request)
         peer = None if sender is None else sender.peer.key
         body = await read_body(

@@ -1,4 +1,4 @@
-"""A policy in a ConfigMap, followed by name. During a failure, the last good policy serves."""
+"""Follow a ConfigMap with a policy by its name. During a failure, the last good policy stays in use."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatekeeper_py.settings import ConfigMapName
 
 
 class ConfigMapSource:
-    """Delivers one ConfigMap: when it has been listed, and then whenever its content changes.
+    """Delivers the content of a ConfigMap after the first list, and then whenever the content changes.
 
     ``connect`` and ``timing`` are those of ``ListWatch``. ``on_synced`` is called after each list, event and
     bookmark.

@@ -167,7 +167,7 @@ async def test_a_missing_part_alarms_and_the_cluster_stays_closed(armed: World, 
     assert ("delete", VALIDATING) not in armed.cluster.writes()
 
 
-async def test_what_does_not_work_alarms(armed: World) -> None:
+async def test_a_bad_secret_and_failing_replicas_raise_alarms(armed: World) -> None:
     armed.cluster.edit(SECRET, lambda it: it.update(data={"ca.crt": "!"}))
     for replica in armed.replicas:
         replica.judges = False

@@ -20,7 +20,7 @@ def test_every_kind_has_a_row() -> None:
     assert KINDS.keys() == {*get_args(Kind)}
 
 
-async def test_a_look_up_is_queried_checked_and_kept_as_its_kind_says(
+async def test_the_kind_of_a_look_up_determines_query_check_and_lifetime(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def query(manifest: Manifest, _send: Send) -> Answer:

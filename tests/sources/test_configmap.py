@@ -119,7 +119,7 @@ async def test_only_the_named_configmap_is_trusted(api: FakeApi, followed: Follo
     assert followed.texts == ["first"]
 
 
-async def test_a_failure_is_logged_and_is_no_delivery(api: FakeApi, followed: Followed) -> None:
+async def test_a_failure_is_logged_and_not_delivered(api: FakeApi, followed: Followed) -> None:
     forbidden = "the API server answered 403 Forbidden: does the Role allow get, list and watch of this"
     api.lists.extend([answer(403), answer(500)])
     await until(lambda: api.watching)

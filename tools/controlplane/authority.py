@@ -23,8 +23,8 @@ class KeyPair:
 class Authority:
     """A certificate authority with its own P-256 key. It writes certificates below one directory.
 
-    ``certificate`` is the CA certificate to trust, as a PEM file. Signing with an elliptic curve takes a
-    tenth of the time that RSA takes, here and in the API server.
+    ``certificate`` is the path of the CA certificate, a PEM file. Signing with an elliptic curve takes a
+    tenth of the time of RSA, both here and in the API server.
     """
 
     def __init__(self, directory: Path, name: str) -> None:

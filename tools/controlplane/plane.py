@@ -107,7 +107,7 @@ class ControlPlane:
         administrator = self.authority.client("admin", "system:masters", file="admin")
         self.kubeconfig = self._write_kubeconfig("admin", _certificate_user(administrator))
         self.tls = self._tls(administrator)
-        # The group stands for the Node authorizer, which this API server does not use.
+        # The group replaces the permissions of the Node authorizer, which this API server does not use.
         kubelet = self.authority.client("system:node:node-0", "system:masters", file="kubelet")
         self._kubelet_tls = self._tls(kubelet)
 

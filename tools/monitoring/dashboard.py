@@ -25,7 +25,7 @@ def rendered() -> str:
 
 
 def _panels(source: Document) -> list[Document]:
-    """Return the panels of all rows, each placed beside or below the one before. Numbers begin at 1."""
+    """Return the panels of all rows, each beside or below the previous one. Their ids begin at 1."""
     found: list[Document] = []
     y = 0
     for row in source["rows"]:
@@ -49,7 +49,7 @@ def _panels(source: Document) -> list[Document]:
 
 
 def _panel(panel: Document, common: Document, datasource: Document) -> Document:
-    """Return one panel without its place. ``common`` is what all panels of its type have."""
+    """Return one panel without its place. ``common`` holds what all panels of its type share."""
     is_stat = "stat" in panel
     defaults = {"unit": panel.get("unit", "short"), **common["defaults"]}
     options = common["options"]

@@ -1,6 +1,6 @@
 """Build the files of a release: the wheel and the source distribution, the image, and archives.
 
-The bytes of an archive depend only on what is in it and on the time of the commit.
+The bytes of an archive depend only on the files in it and on the time of the commit.
 """
 
 from __future__ import annotations

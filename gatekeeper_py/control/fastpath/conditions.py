@@ -1,4 +1,4 @@
-"""Read and write the match conditions on the webhook configurations, and decide what follows a failure."""
+"""Read and write the match conditions on the webhook configurations, and handle failed writes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class NotStored(Exception):
 
 
 WRITE_ERRORS: Final = (ApiError, NotStored)
-"""The exceptions of a write. ``status`` is the HTTP status, 0 when the API server did not answer."""
+"""The exceptions that a write can raise. ``status`` is the HTTP status, or 0 without an HTTP error."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,8 @@ async def dry_run(
 ) -> str:
     """Create one Pod in dry run, to see whether the API server calls the webhook for it.
 
-    Return an empty text if it does, else its answer. Never raises for a failure of the API server.
+    Return an empty text if the API server calls the webhook, and otherwise the API server's answer. Does not
+    raise an exception if the API server fails.
     """
     answer = await probe_pod.send(connect, namespace, probe.image)
     return answer.problem[:_MAX_PROBLEM] or why_not_called(answer, probe.endpoint, webhook)
@@ -49,8 +50,8 @@ async def dry_run(
 def why_not_called(answer: ProbeAnswer, endpoint: Endpoint, webhook: str) -> str:
     """Return an empty text if the API server called the webhook, else its answer.
 
-    It did if the answer names the webhook, which refused the Pod or was unreachable, or if the answer has a
-    warning of this endpoint about the image.
+    The API server called the webhook if the answer names it (the webhook refused the Pod or was unreachable),
+    or if the answer contains a warning of this endpoint about the image.
     """
     from_endpoint = [
         warning
@@ -66,8 +67,8 @@ def why_not_called(answer: ProbeAnswer, endpoint: Endpoint, webhook: str) -> str
 class RemovalProbe:
     """Verifies a removal: call ``begin`` after a write, then ``attempt`` until it returns ``None``.
 
-    ``run`` makes one dry run in ``namespace``, and returns an empty text if the webhook was called. If it is
-    ``None``, nothing is verified.
+    ``run`` creates a Pod in dry run, and returns an empty text if the API server called the webhook. If
+    ``run`` is ``None``, the probe does not verify anything.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class _OnHold:
 
 
 class FastPathController:
-    """Keeps the conditions in step with the delivered policies, in one task, ``run``.
+    """Keeps the conditions in step with the delivered policies. ``run`` is the only task that does so.
 
     ``policy_path`` is the ConfigMap's path. ``expected`` returns whether a configuration should exist
     at that moment.
@@ -129,7 +129,7 @@ class FastPathController:
         metrics.fastpath_step(in_step=False, rules=self._rules())
 
     def expect(self) -> None:
-        """Note that the policy changes. Until it is delivered, the fast path counts as out of step."""
+        """Record that a policy arrived. The fast path counts as out of step until ``deliver`` is called."""
         self._expected_policy = True
         self._changed_at = self._monotonic()
         if self._out_of_step_since is None or self._view.policy is None:
@@ -137,7 +137,7 @@ class FastPathController:
         self._report(self._view)
 
     def deliver(self, known: KnownPolicy) -> None:
-        """Take the policy of a delivery; it replaces an earlier one that no step has processed yet."""
+        """Accept the policy of a delivery. It replaces an earlier one that no step has processed yet."""
         self._expected_policy = False
         self._latest = known
         self._wake.set()

@@ -129,9 +129,9 @@ def _text(
 ) -> Scalar:
     """Return a field for text that a regular expression matches in full, in linear time.
 
-    ``wrong`` is the message and the proposal for any other text, ``wildcards`` the proposal for one with a
-    wildcard. ``refuse`` returns a message and a proposal for text that is not acceptable even if it matches.
-    In the JSON Schema, such text matches ``unless``.
+    ``wrong`` is the message and the proposal for text that does not match, and ``wildcards`` is the proposal
+    for text with a wildcard. ``refuse`` returns a message and a proposal for text that matches but is still
+    not valid. ``unless`` is a regular expression for such text in the JSON Schema.
     """
     whole = re.compile(pattern)
 

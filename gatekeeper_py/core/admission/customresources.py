@@ -1,8 +1,8 @@
-"""Find images in custom resources: in pod specs, by their shape, and at the paths that a policy declares.
+"""Find images in custom resources: in pod specs, found by their shape, and at paths that a policy declares.
 
 The author of an object chooses how many values it has, and the policy determines how many paths lead to each
-value. So both searches count images or steps before they allocate anything for a value, and the second one
-follows all paths at once.
+value. So the search by shape counts images, and the search along paths counts steps, before they allocate
+memory for a value. The search along paths follows all paths at the same time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Guard the policy: refuse a bad policy when its ConfigMap is applied.
 
-Also refuse edits that Helm would undo. Helm 3 silently overwrites edits in the cluster with the output of the
-chart. Helm 4 stops with a conflict, because server-side apply compares field managers. The guard does the
-same comparison for Helm 3.
+Also refuse upgrades with Helm that would undo edits. Helm 3 silently overwrites edits in the cluster with the
+output of the chart. Helm 4 stops with a conflict, because server-side apply compares field managers. The
+guard does the same comparison for Helm 3.
 """
 
 from __future__ import annotations

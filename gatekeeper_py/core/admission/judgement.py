@@ -105,10 +105,10 @@ class Outcome(NamedTuple):
 
 
 class Judging(NamedTuple):
-    """One request at one endpoint, judged image by image, so that a caller can do other work in between.
+    """The parts of judging one request, so that a caller can do other work between two images.
 
-    ``judge`` returns ``None`` if the image in a slot does not matter to the endpoint. ``conclude`` takes the
-    other judgements, in the order of ``slots``.
+    ``judge`` judges the image in one slot. It returns ``None`` if the endpoint does nothing about this image.
+    ``conclude`` builds the outcome from the other judgements, in the order of ``slots``.
     """
 
     slots: Sequence[Slot]

@@ -1,8 +1,8 @@
 """The look-ups in registries that a review needs, and how their answers change the decision on an image.
 
-A decision with look-ups is made twice, with one snapshot of the policy. The first decision lists the look-ups
-that are needed (``Facts.missing``), and the second one has their answers. All functions are pure: the answers
-are arguments.
+The webhook decides twice about a review that needs look-ups, with the same snapshot of the policy. The first
+decision lists the look-ups that are needed (``Facts.missing``). The second decision uses their answers. All
+functions are pure: the answers are arguments.
 
 The rule (docs/registries.md): the webhook always judges the name of an image, and a look-up never approves an
 image whose name the policy rejects.

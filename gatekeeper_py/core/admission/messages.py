@@ -18,10 +18,10 @@ Subject = TypeVar("Subject")
 
 NOT_APPROVED: Final = " is not approved"
 REJECTIONS: Final = {"denied": " is denied", "invalid": " is invalid"}
-"""What a warning says about an image, by the reason for its rejection; ``NOT_APPROVED`` for other reasons."""
+"""Texts in warnings about images, by the reason for the rejection. Other reasons use ``NOT_APPROVED``."""
 
 PROBLEM: Final = "not approved: "
-"""What a denial says about a value that is not an image. Its problem follows."""
+"""Text in a denial about a value that is not an image. The problem of the value follows it."""
 
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024

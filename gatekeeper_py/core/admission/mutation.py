@@ -46,7 +46,7 @@ def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None 
 
 
 def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
-    """Return the parts of ``mutate``."""
+    """Return the parts of ``mutate``, for a caller that runs them in steps."""
     mode = policy.mode(request.namespace)
     exempt = exemption(request)
     conclude = partial(_conclude, request, policy, mode, exempt)

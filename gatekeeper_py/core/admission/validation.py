@@ -46,7 +46,7 @@ def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
 
 
 def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
-    """Return the parts of ``validate``."""
+    """Return the parts of ``validate``, for a caller that runs them in steps."""
     mode = policy.mode(request.namespace)
     exempt = exemption(request)
     found, any_slot = ([], False) if exempt else slots_to_judge(request, policy)
@@ -100,9 +100,9 @@ def approved_images(
     """Return the number of images to judge if it is certain that ``validate`` approves all of them.
 
     Otherwise return ``None``, and the caller uses ``validating``. The number is 0 for an update without new
-    images. An object without images and an object with more images than ``most`` return ``None``. This is the
-    check of the hot path, which builds no ``Outcome``. ``is_found`` returns whether earlier answers show that
-    a manifest exists.
+    images. For an object without images or with more images than ``most``, return ``None``. The hot path uses
+    this check, because it builds no ``Outcome``. ``is_found`` returns whether earlier answers show that a
+    manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy, most)

@@ -1,8 +1,8 @@
 """Everything in a policy that can distinguish two images, as entries with a role.
 
-These are the rules and the ends of mirrors. A deny rule refuses an image on a mirror if the rule matches the
-original image. So a deny rule that applies below the source of a mirror yields a second entry, moved below
-the mirror's ``to``.
+These parts are the rules, and the sources and exceptions of mirrors. A deny rule refuses an image on a mirror
+if the rule matches the original image. So a deny rule that matches images below the source of a mirror yields
+further entries for their copies below the targets of the mirror.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Entry(images.Entry):
 
     @property
     def unconditional(self) -> bool:
-        """Whether the entry holds for all tags, digests and namespaces."""
+        """Whether the entry applies to all tags, digests and namespaces."""
         return self.namespaces is None and self.images.qualifier is None
 
 

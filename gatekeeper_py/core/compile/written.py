@@ -29,9 +29,10 @@ for the name with its registry; an image of at most 255 characters meets both li
 
 
 def as_re2(expression: str) -> str:
-    r"""Return an expression of the grammar for RE2, which never backtracks, so it has no possessive ``++``.
+    r"""Translate an expression of the grammar to the syntax of RE2.
 
-    A class instead of a backslash escapes a character.
+    RE2 has no possessive ``++`` and does not need it, because it never backtracks. Characters are escaped
+    with a class such as ``[.]`` instead of a backslash.
     """
     greedy = re.sub(r"([+*?}])\+", r"\1", expression)
     return greedy.replace(r"\.", "[.]").replace(r"\[", "[[]").replace(r"\]", "[]]")

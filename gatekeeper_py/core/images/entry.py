@@ -1,7 +1,7 @@
 """Entries: a set of images in some namespaces, and an index over many of them.
 
-Whatever is derived from a policy for every image that can exist, and not for one image, is derived from
-entries: match conditions, native policies and comparisons.
+Match conditions, native policies and comparisons of policies must be right for every image that can exist, so
+they are computed from entries instead of single images.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Entry:
     """Images in some namespaces.
 
     ``namespaces`` are globs, or ``None`` for all namespaces. Repositories that are longer than ``longest``
-    characters are not in the entry. ``because`` names the part of the policy that the entry was made from;
-    comparisons of entries ignore it.
+    characters are not in the entry. ``because`` names the part of the policy from which the entry was made.
+    Comparisons of entries ignore it.
     """
 
     images: Pattern
@@ -82,7 +82,7 @@ class Entry:
 
 
 class TooManyComparisonsError(Exception):
-    """An index has no comparisons left."""
+    """The searches in an index need more than ``MAX_COMPARISONS`` comparisons."""
 
 
 _Key = tuple[str | None, str | None]
@@ -91,7 +91,7 @@ _Key = tuple[str | None, str | None]
 
 @dataclass(slots=True)
 class EntryIndex:
-    """Entries found by their registry and path. ``left`` is the number of comparisons that are left."""
+    """An index of entries by registry and path. ``left`` is the number of comparisons still allowed."""
 
     left: int = field(default_factory=lambda: MAX_COMPARISONS)
     _by_start: dict[tuple[str, bool], list[Entry]] = field(default_factory=dict)

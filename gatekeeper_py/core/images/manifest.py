@@ -11,15 +11,15 @@ from typing import Final, Literal, NamedTuple
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
 
 Kind = Literal["manifest"]
-"""What a look-up finds out. ``manifest``: whether the manifest exists, and its digest. ``registry.kinds`` has
-a row for each kind."""
+"""The kind of a look-up. A look-up of the kind ``manifest`` finds out whether the manifest exists, and its
+digest. ``registry.kinds`` has a row for each kind."""
 
 
 class Manifest(NamedTuple):
     """One manifest in one registry: the tag or the digest that a runtime would pull.
 
-    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is what a
-    look-up finds out about it. Requests, answers and facts of different kinds are kept apart.
+    ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is the
+    kind of look-up. Requests, answers and facts of different kinds are kept apart.
     """
 
     host: str

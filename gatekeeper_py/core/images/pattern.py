@@ -85,11 +85,11 @@ class InvalidPattern(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:
-    """A set of images: everything that one pattern matches. Folded like the references it is compared with.
+    """The set of images that a pattern matches. It is folded like the references with which it is compared.
 
-    ``host`` may hold ``*`` and is ``*`` alone for any registry with any port. ``subtree`` means
-    every repository below ``segments``; otherwise ``segments`` is exactly the repository. ``tag``
-    is a glob, ``digest`` is ``*`` (pinned, whatever the digest) or exact, and not both are set.
+    ``host`` may contain ``*``. The single character ``*`` means any registry with any port. With ``subtree``,
+    the set has every repository below ``segments``; otherwise ``segments`` is the only repository. ``tag`` is
+    a glob. ``digest`` is exact, or ``*`` for any digest. At most one of the two is set.
 
     ``text`` is the pattern as written, and ``ignored_tag`` a tag written beside a digest. They are empty in a
     set that was computed.
@@ -125,13 +125,13 @@ class Pattern:
 
     @property
     def start(self) -> str:
-        """The text that each name in a literal set begins with; ends with a slash for a subtree."""
+        """The text with which every name in a literal set begins. For a subtree, it ends with a slash."""
         return "/".join((self.host, *self.segments, *(("",) if self.subtree else ())))
 
     def example(self, below: str = "app") -> str:
         """Return an example of an image in the set, written in full if any image in the set can be.
 
-        ``below`` is the last segment of its name in a subtree.
+        In a subtree, ``below`` is the last segment of the example's name.
         """
         name = "/".join((self.host, *self.segments, *((below,) if self.subtree else ())))
         qualifier = f"@sha256:{'0' * 64}" if self.digest == ANY else self.qualifier or ""
@@ -146,7 +146,7 @@ class Pattern:
         return replace(self, tag=None, digest=None)
 
     def after(self, start: tuple[str, ...]) -> Pattern | None:
-        """Return the set whose paths are those of this set after ``start``, or ``None`` if there are none.
+        """Remove ``start`` from the beginning of the paths; return ``None`` if no path begins with it.
 
         If this set is a subtree with no more segments than ``start``, the result has every path.
         """

@@ -1,7 +1,7 @@
 """The policy document as plain values, and the error for a text that is not one.
 
-This module does not use YAML, so that a process that only decides can receive a parsed document from
-elsewhere without importing a parser. msgspec can encode and decode every type in this module.
+This module does not use YAML. So the server and the controller can receive a parsed document from the parser
+process without importing a YAML parser. msgspec can encode and decode every type in this module.
 """
 
 from __future__ import annotations

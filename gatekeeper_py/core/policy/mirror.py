@@ -1,7 +1,7 @@
 """Mirrors: the new name of an image, and the images that an image on a mirror may be a copy of.
 
-Both directions are pure functions of the reference (docs/policy.md, "Modes"). The second one exists for one
-image (``Mirrors.origins``) and for a whole set of images (``copies``).
+Both directions are pure functions of the reference (docs/policy.md, "Modes"). ``Mirrors.origins`` returns the
+originals of one image, and ``copies`` the images on a mirror whose originals are in a set.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Mirror:
     """A mirror: images below ``source`` can be pulled from below each of ``targets``, best first.
 
     ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
-    ``on_missing`` applies if no target has it, ``on_error`` if that is not known. With ``pin``, which
+    ``on_missing`` applies if no target has the image, ``on_error`` if that is not known. With ``pin``, which
     implies ``verify``, the digest that was verified is added. ``image_pull_secret`` is added to a Pod whose
     image was rewritten.
     """
@@ -163,7 +163,7 @@ class Mirrors:
 def copies(mirror: Mirror, originals: E) -> Iterator[E]:
     """Yield the images below the targets of a mirror whose origin is in an entry.
 
-    If a repository is longer than ``longest``, its origin would be longer than a repository can be.
+    ``longest`` of an entry excludes repositories whose originals would be longer than the grammar allows.
     """
     if not host_matches(originals.images.host, mirror.source.host):
         return
@@ -180,9 +180,9 @@ def copies(mirror: Mirror, originals: E) -> Iterator[E]:
 
 
 def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
-    """Yield the paths below a target of the copies of some images.
+    """Yield the paths of the copies of some images, relative to the target of a mirror.
 
-    Each comes with the number of characters by which the repository of the origin is longer.
+    With each path, yield the number of characters that the repository of the original has in addition.
     """
     if (source.host, source.segments) != (DOCKER_HUB, ()):
         rest = originals.after(source.segments)

@@ -52,7 +52,7 @@ Result = TypeVar("Result")
 
 
 def at_once(steps: Generator[None, None, Result]) -> Result:
-    """Do all steps of compiling without a break, and return the result."""
+    """Run all steps of compiling without pauses between them, and return the result."""
     while True:
         try:
             next(steps)

@@ -133,7 +133,7 @@ class Policy:
         return (*(None for _ in self.mirrors), *(rule.until for rule in self.allow if rule.pin))
 
     def rewriting(self, now: datetime) -> Rewriting:
-        """Return whether the policy can rewrite images: a part of it does, in the mode of some namespace."""
+        """Return whether a part of the policy rewrites images and some namespace has the mode for it."""
         modes: list[datetime | None] = [None] if rewrites(self.mode) else []
         modes += [each.until for each in self.document.namespaces if rewrites(each.mode)]
         ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
@@ -143,7 +143,7 @@ class Policy:
 
 
 def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one is ``None`` (no expiry), ``now`` if there is none."""
+    """Return the latest expiry; ``None`` if one never expires, and ``now`` if ``untils`` is empty."""
     return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 

@@ -39,9 +39,9 @@ Result = dict[str, Any]
 
 
 class Results:
-    """Creates each result when it is read.
+    """The results of an audit. Each result is created only when it is read, to save memory.
 
-    A cluster may have 100,000 results, each of a kilobyte.
+    A cluster may have 100,000 results of one kilobyte each.
     """
 
     def __init__(self, policy_name: str) -> None:

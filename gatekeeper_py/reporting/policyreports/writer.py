@@ -1,6 +1,6 @@
 """Update the reports in the cluster after an audit, with few write requests, and none if nothing changed.
 
-Reports are in one of two APIs. Those in the other one are removed.
+The reports use one of two APIs. Reports in the other API are removed.
 """
 
 from __future__ import annotations

@@ -206,7 +206,8 @@ class Turns:
     def _end_oldest(self, peer: Peer, now: float) -> bool:
         """End the oldest handshake that a new one of ``peer`` may replace; return whether there was one.
 
-        Those of ``peer`` itself and of better peers stay. They must not protect younger ones of worse peers.
+        Handshakes of ``peer`` itself and of better peers stay. The search continues with younger handshakes,
+        because these may be of worse peers.
         """
         burden = peer.burden()
         for oldest in self._started:

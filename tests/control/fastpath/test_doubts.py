@@ -245,7 +245,7 @@ def refuse_expressions(setup: Setup, status: int) -> Callable[[], None]:
 
 
 @pytest.mark.parametrize("status", [400, 422])
-async def test_a_refused_expression_leaves_nothing_skipped(wide: Setup, status: int) -> None:
+async def test_no_image_skips_the_webhook_after_a_refused_expression(wide: Setup, status: int) -> None:
     end = refuse_expressions(wide, status)
     await wide.deliver(OTHER)
     await wide.controller.step()

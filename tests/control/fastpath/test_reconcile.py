@@ -399,7 +399,7 @@ async def test_run_takes_steps_when_something_arrives(setup: Setup) -> None:
     assert not setup.log.named("fastpath_disabled")
 
 
-async def test_a_step_before_a_new_policy_is_parsed_does_not_end_the_doubt(wide: Setup) -> None:
+async def test_the_fast_path_is_out_of_step_until_a_new_policy_is_parsed(wide: Setup) -> None:
     wide.controller.expect()
     await wide.controller.step()
     assert not wide.recorder.in_step

@@ -540,7 +540,7 @@ class TestApprovedImages:
 
     @pytest.mark.parametrize("obj", [pod(GOOD, GOOD), workload("Deployment", GOOD, GOOD)])
     @pytest.mark.parametrize(("most", "count"), [(2, 2), (1, None)])
-    def test_at_most_so_many_images_are_counted(
+    def test_an_object_with_more_images_than_the_limit_is_not_counted(
         self, obj: dict[str, Any], most: int, count: int | None
     ) -> None:
         assert approved_images(parse(review(obj)), policy(), most=most) == count

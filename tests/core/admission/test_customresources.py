@@ -502,7 +502,7 @@ def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
     return [(slot.path, slot.parts, slot.noun, slot.value, slot.name, slot.problem) for slot in found]
 
 
-def test_it_finds_every_value_at_every_place_as_each_path_alone() -> None:
+def test_all_paths_together_find_the_values_that_each_path_finds_alone() -> None:
     paths = list(map(parse_resource_path, DECLARED))
     for obj in variants(WHOLE):
         found = images_at(obj, PathTree(paths), StepBudget())

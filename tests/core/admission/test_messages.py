@@ -67,7 +67,7 @@ class TestDenial:
             (Slot(("spec",), "container", 7, problem="it is"), "container (spec): not approved: it is"),
         ],
     )
-    def test_the_noun_the_name_and_the_path(self, slot: Slot, line: str) -> None:
+    def test_a_line_has_the_noun_the_name_and_the_path_of_the_image(self, slot: Slot, line: str) -> None:
         decision = Decision(image="a", approved=False, reason="unlisted", detail="no")
         assert image_line(Judgement(slot, decision)) == line
 

@@ -90,7 +90,7 @@ class TestParse:
             ({**changed_review(), "request": [{}]}, "no request"),
         ],
     )
-    def test_a_document_that_is_no_review_is_refused(self, document: Any, reason: str) -> None:
+    def test_a_document_that_is_not_a_review_is_refused(self, document: Any, reason: str) -> None:
         with pytest.raises(InvalidReview, match=reason):
             parse(document)
 

@@ -45,7 +45,7 @@ def test_namespaces(one: tuple[str, ...], other: tuple[str, ...], covers: bool, 
     assert not entry("b.io", *one).covers(right)
 
 
-def test_an_entry_for_short_names_covers_no_longer_ones() -> None:
+def test_an_entry_with_a_length_limit_does_not_cover_longer_names() -> None:
     short = replace(entry("a.io"), longest=100)
     assert entry("a.io").covers(short)
     assert not short.covers(entry("a.io/x"))

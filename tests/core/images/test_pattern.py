@@ -436,7 +436,7 @@ def test_a_set_is_written_as_its_pattern(pattern: str) -> None:
         ("a.io/x*", False, "a.io/x*"),
     ],
 )
-def test_a_literal_set_has_names_with_one_beginning(pattern: str, start: str, *, literal: bool) -> None:
+def test_names_in_a_literal_set_begin_with_the_same_text(pattern: str, start: str, *, literal: bool) -> None:
     assert (parse_pattern(pattern).literal, parse_pattern(pattern).start) == (literal, start)
 
 

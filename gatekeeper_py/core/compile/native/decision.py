@@ -118,7 +118,7 @@ def approves(allow: Iterable[Entry]) -> Condition:
 
 def denies(deny: Iterable[Entry]) -> Condition:
     """Return the condition that an image matches an entry of ``deny``, and is not too long for it."""
-    # Maximum length of a name, 0 for no limit -> the entries with this limit.
+    # The entries by the maximum length of a name; 0 means no limit.
     groups: dict[int, list[Entry]] = {}
     for entry in deny:
         limited = entry.longest < MAX_REPOSITORY_LENGTH
@@ -166,7 +166,7 @@ def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
 def verdicts(
     prefix: str, source: str, conditions: Iterable[tuple[str, Part]], *, more: int = 0
 ) -> Iterator[Variable]:
-    """Yield verdicts about images, one expression after the other.
+    """Yield variables that decide about images one after the other.
 
     An API server limits the cost of an expression, so the rules are split over several variables of a policy.
     Each variable decides the images that the earlier ones left undecided. Their names are

@@ -1,4 +1,4 @@
-"""Modes and dates: settings without an effect, with another effect than the document states, or soon so."""
+"""Warn about modes and dates that have no effect, a different effect than stated, or soon no effect."""
 
 from __future__ import annotations
 

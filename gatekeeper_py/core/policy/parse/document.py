@@ -1,4 +1,4 @@
-"""The fields of the policy document: text -> PolicyDocument, and the JSON Schema.
+"""The fields of the policy document, to parse a text into a PolicyDocument and to build the JSON Schema.
 
 Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anything reads a text.
 """
@@ -191,7 +191,7 @@ def _check_rule(_reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_mirror(reading: Reading, found: dict[str, Any]) -> None:
-    """Keep both ends as far as they are valid, so that conflicts of bad entries are reported, too."""
+    """Record the valid ends of a mirror, so that conflicts with an invalid entry are also reported."""
     source, to = found.get("source", UNKNOWN), found.get("targets", ())
     targets = enumerate(() if to is UNKNOWN else to)
     ends = tuple((("to", index), end) for index, end in targets if end is not UNKNOWN)

@@ -61,8 +61,8 @@ class _Unknown:
 
 
 UNKNOWN: Final = _Unknown()
-"""The value of an alias, of a tagged scalar, or of a field with a problem. All are already reported, so no
-other problem is."""
+"""The value of an alias, of a tagged scalar, or of a field with a problem. The problem is already reported,
+so nothing else about the value is reported."""
 
 
 class Node:

@@ -1,8 +1,8 @@
 """Typed fields of a YAML document: each reads a value strictly, and returns its JSON Schema.
 
-A document is a ``Record``, and ``read_document`` reads a text as one. Fields report every problem with its
-path, and never raise. Each value is checked as soon as it has been read, and parts that no valid document has
-are not kept. So a refused document needs no more memory than an accepted one.
+A ``Record`` describes a document, and ``read_document`` reads a text with it. Fields report every problem
+with its path, and do not raise exceptions. Each value is checked as soon as it has been read, and parts that
+no valid document has are not kept. So a refused document needs no more memory than an accepted one.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from gatekeeper_py.core.policy.problems import did_you_mean, listed, shown, type
 JsonSchema = Mapping[str, Any]
 
 _QUOTABLE: Final = frozenset({"text", "a date or a time", "a pattern or a mapping"})
-"""What a number or a boolean can become if it is quoted."""
+"""Expected values for which a number or a boolean needs only quotes."""
 
 
 class Invalid(ValueError):
-    """A value that a field refuses; ``code`` replaces the field's."""
+    """A field refuses a value. ``code``, if it is not empty, replaces the code of the field."""
 
     def __init__(self, message: str, proposal: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class Invalid(ValueError):
 
 
 class Field(Protocol):
-    """One value of a document."""
+    """The type of one value in a document."""
 
     def read(self, reading: Reading, node: Node) -> Any:
         """Return the value at ``node``, which was read last; ``UNKNOWN`` after a problem was reported."""
@@ -52,8 +52,8 @@ def read_document(
 ) -> Any:
     """Read a text of at most ``max_bytes`` bytes of UTF-8. All problems go to ``remarks``.
 
-    ``alone`` is the proposal if the text holds a second document. Returns ``None`` if there are problems, and
-    if the text has no content.
+    ``alone`` is the proposal if the text contains a second document. Returns ``None`` if there are problems
+    or if the text has no content.
     """
     if not check_text(text, max_bytes, remarks):
         return None
@@ -77,8 +77,8 @@ def read_document(
 class Reading:
     """The state of reading one document.
 
-    ``problems`` are those of values; problems of YAML go to the remarks of the ``reader``. ``seen`` holds
-    what the check of an entry keeps for the entries after it.
+    ``problems`` holds problems of values. Problems of YAML go to the remarks of the ``reader``. In ``seen``,
+    the check of one entry stores data for the checks of later entries.
     """
 
     __slots__ = ("_examples", "_remarks", "problems", "reader", "seen")
@@ -107,7 +107,7 @@ class Reading:
         return UNKNOWN
 
     def refuse(self, problem: ValueError, code: str, *, at_key: bool = False) -> Any:
-        """Report the error of a parser. A proposal can take long to find, so it is not read in vain."""
+        """Report the error of a parser. Compute its proposal, which can be slow, only if it is reported."""
         if self.problems.full:
             self.problems.more += 1
             return UNKNOWN
@@ -150,8 +150,8 @@ class Reading:
 class Scalar:
     """A value that ``parse`` accepts or refuses with a ``ValueError``, in linear time.
 
-    ``parse`` gets only text, unless ``expected`` is empty. A ``code`` and a ``proposal`` of the error are
-    reported. ``json`` is the JSON Schema.
+    Unless ``expected`` is empty, ``parse`` gets only text. If the error has a ``code`` or a ``proposal``,
+    this is reported. ``json`` is the JSON Schema.
     """
 
     parse: Callable[[Any], Any]
@@ -232,9 +232,9 @@ class Boolean:
 class Items:
     """A list of values of one field.
 
-    ``noun`` is the name of the items in the message about too many; items with a noun that is ``shared``
-    are counted in all lists together. With ``single``, one item can stand without a list. ``definition``
-    names the schema of the item.
+    ``noun`` is the name of the items in the message about too many items. With ``shared``, the limit applies
+    to all lists with this noun together. With ``single``, one item may be written without a list.
+    ``definition`` is the name of the item's schema.
     """
 
     item: Field
@@ -313,12 +313,13 @@ _CAPITALS: Final = re.compile("[A-Z]+")
 
 
 class Record:
-    """A mapping with known ``fields``; ``build`` takes those that are present.
+    """A mapping with known ``fields``. ``build`` gets the fields that are present as arguments.
 
-    The parameter of a field has the field's name in the style of Python, or its name in ``names``.
-    ``numbered`` is the parameter for the index of an entry in its list. ``check`` gets the arguments before
-    ``build``: it can report problems that concern several fields, and change the arguments. There, a value
-    with a problem is ``UNKNOWN``. ``examples`` of the fields of a document are proposed if they are missing.
+    ``names`` maps fields to parameters of ``build``. Without an entry there, the parameter is the name of the
+    field in snake case. ``numbered`` is the parameter for the index of an entry in its list. ``check`` gets
+    the arguments before ``build``. It can report problems that concern several fields, and change the
+    arguments. The argument for a value with a problem is ``UNKNOWN``. If a field of a document is missing,
+    its text in ``examples`` is proposed.
     """
 
     def __init__(
@@ -359,7 +360,7 @@ class Record:
         return self.built(reading, arguments)
 
     def built(self, reading: Reading, arguments: dict[str, Any]) -> Any:
-        """Return the value of the arguments of the entry that was read last, after the last checks."""
+        """Check the arguments of the entry that was read last, and build its value."""
         for key in self._required:
             if self._parameters[key] not in arguments:
                 reading.missing(key)
@@ -381,9 +382,9 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Shorthand:
-    """A record of which one field can stand alone, as text.
+    """A record that can be written as the text of its field ``key`` alone.
 
-    ``expected`` describes both, and ``json`` is the JSON Schema of the text.
+    ``expected`` describes both forms, and ``json`` is the JSON Schema of the text.
     """
 
     record: Record
