@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Final
 
 import click
+from click.shell_completion import CompletionItem
 
 from gatekeeper_py import DISTRIBUTION, __version__
 
@@ -21,48 +22,50 @@ EXIT_USAGE: Final = 2
 EXIT_INTERRUPTED: Final = 130
 EXIT_BROKEN_PIPE: Final = 141  # what a shell shows for SIGPIPE
 
-COMMANDS: Final = (
-    "audit",
-    "check",
-    "compile",
-    "control",
-    "diff",
-    "explain",
-    "review",
-    "schema",
-    "serve",
-    "status",
-    "test",
-    "version",
-)
-"""The commands. Each is a module in ``gatekeeper_py.commands`` that defines a command of the same name."""
-
 SECTIONS: Final = {
-    "Write a policy": ("check", "explain", "review", "test", "diff", "schema"),
-    "Look at a cluster": ("audit", "status"),
-    "Run the webhook": ("serve", "control", "compile"),
+    "Write a policy": {
+        "check": "Report every problem of a policy.",
+        "explain": "Show which rule of a policy decides on an image.",
+        "review": "Judge manifests as the webhook would, for CI.",
+        "test": "Run the tests of a policy.",
+        "diff": "Show what a change of the policy would do.",
+        "schema": "Print a JSON Schema, for editors.",
+    },
+    "Look at a cluster": {
+        "audit": "List the running images that a policy would refuse.",
+        "status": "Show whether an installation is healthy.",
+    },
+    "Run the webhook": {
+        "serve": "Run the webhook server.",
+        "control": "Run the controller, which keeps the webhook installed.",
+        "compile": "Compile a policy for the API server to evaluate.",
+    },
+    "Others": {
+        "version": "Print the version.",
+    },
 }
-"""How ``--help`` groups the commands. A command that is not named here is listed last."""
+"""The commands as ``--help`` groups them. Each is a module in ``gatekeeper_py.commands`` that defines a
+command of the same name."""
+
+COMMANDS: Final = {name: summary for group in SECTIONS.values() for name, summary in group.items()}
 
 
 class _Commands(click.Group):
-    """Imports only the command that is run, so that it starts fast."""
+    """Imports only the command that is run. ``--help`` and completion import none."""
 
     def list_commands(self, _ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return sorted(COMMANDS)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        others = [name for name in COMMANDS if not any(name in names for names in SECTIONS.values())]
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         width = max(map(len, COMMANDS))
-        for title, names in (*SECTIONS.items(), ("Others", others)):
-            commands = [(name, self.get_command(ctx, name)) for name in names]
-            rows = [
-                (name.ljust(width), command.get_short_help_str(formatter.width))
-                for name, command in commands
-                if command is not None
-            ]
+        for title, group in SECTIONS.items():
             with formatter.section(title):
-                formatter.write_dl(rows)
+                formatter.write_dl([(name.ljust(width), summary) for name, summary in group.items()])
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
+        options = click.Command.shell_complete(self, ctx, incomplete)
+        return [*(CompletionItem(name, help=COMMANDS[name]) for name in names), *options]
 
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:

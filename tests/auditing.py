@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from builders import INSTANT
-from gatekeeper_py.core import Policy, admission
+from gatekeeper_py.core import Policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.survey import judged_image
-from gatekeeper_py.inventory.tally import Tally, Usage
+from gatekeeper_py.inventory.survey import Survey
+from gatekeeper_py.inventory.tally import Tally
 from gatekeeper_py.reporting.auditpage import AuditPage
 
 Run = tuple[str, str, str, str]
@@ -34,27 +34,21 @@ HOSTILE: Final = (
 
 def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
     """Judge running images as the audit does; the namespace ``kube-system`` is exempt."""
-    compiled = policy.at(INSTANT)
-    tally = Tally(keep_approved=True)
+    survey = Survey(policy.at(INSTANT), frozenset({EXEMPT}), keep_approved=True)
     for namespace, kind, name, image in runs:
         spec: dict[str, Any] = {"containers": [{"name": "main", "image": image}]}
-        request = AdmissionRequest(
-            uid="audit",
-            group="" if kind == "Pod" else "apps",
-            kind=kind,
-            operation="CREATE",
-            namespace=namespace,
-            name=name,
-            object={"metadata": {}, "spec": spec if kind == "Pod" else {"template": {"spec": spec}}},
+        survey.take(
+            AdmissionRequest(
+                uid="audit",
+                group="" if kind == "Pod" else "apps",
+                kind=kind,
+                operation="CREATE",
+                namespace=namespace,
+                name=name,
+                object={"metadata": {}, "spec": spec if kind == "Pod" else {"template": {"spec": spec}}},
+            )
         )
-        tally.objects += 1
-        for judgement in admission.validate(request, compiled).judgements:
-            found = judged_image(judgement, compiled, namespace)
-            if namespace == EXEMPT:
-                found = found._replace(verdict="exempt")
-            usage = Usage(kind, namespace, name, judgement.slot.path)
-            tally.add(found, usage, judgement.decision.rule)
-    return tally
+    return survey.tally
 
 
 def page_of(policy: Policy) -> AuditPage:

@@ -47,3 +47,13 @@ def without_error(judged: Judgement) -> Judgement:
     assert judged.error == "", judged
     assert judged.cost <= BUDGET
     return judged
+
+
+def undated(a_document: Document) -> Document:
+    """Return a policy document without the dates, so that a native policy can express it."""
+
+    def without(entry: Any) -> Any:
+        return {k: v for k, v in entry.items() if k != "until"} if isinstance(entry, dict) else entry
+
+    lists = {key: list(map(without, a_document.get(key, ()))) for key in ("allow", "deny", "namespaces")}
+    return {**a_document, **lists}

@@ -12,9 +12,10 @@ import naive
 from builders import INSTANT
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.fastpath import Endpoint
 from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.images.entry import Entry
@@ -80,6 +81,42 @@ def objection(
         elif not all(naive.approved(document, str(slot.value), namespace, when) for when in instants(until)):
             return f"{slot.value} is not approved in {namespace}"
     return ""
+
+
+def skips(approved: PreApproved, request: wire.AdmissionRequest) -> bool:
+    """Return whether a match condition is false for a request: the rule of the expression in Python."""
+    if approved.everything:
+        return True
+    if (request.group, request.kind) != POD or not isinstance(request.object, dict):
+        return False
+    if approved.by_namespace and request.namespace is None:
+        return False
+    spec = request.object.get("spec")
+    if not isinstance(spec, dict) or not spec.get(CONTAINERS.key):
+        return False
+    if any(field.key in spec and not isinstance(spec[field.key], list) for field in IMAGE_LISTS):
+        return False
+    if any(
+        len(spec.get(field.key, ())) > expression.MAX_VOLUMES for field in IMAGE_LISTS if len(field.path) > 1
+    ):
+        return False
+    images = list(_images(spec))
+    return len(images) <= expression.MAX_IMAGES and all(
+        isinstance(image, str) and approved.has(request.namespace, image) for image in images
+    )
+
+
+def _images(spec: dict[str, Any]) -> Iterator[Any]:
+    """Yield every image of a pod spec, and ``None`` for an item without the image that it should have."""
+    for field in IMAGE_LISTS:
+        *source, last = field.path
+        for item in spec.get(field.key, ()):
+            if source and isinstance(item, dict) and source[0] not in item:
+                continue
+            holder = item
+            for step in source:
+                holder = holder.get(step) if isinstance(holder, dict) else None
+            yield holder.get(last) if isinstance(holder, dict) else None
 
 
 def entry(pattern: str, *namespaces: str) -> Entry:

@@ -110,7 +110,8 @@ class ClusterConfiguration:
 
 def _default_paths(environ: Mapping[str, str]) -> tuple[Path, ...]:
     named = environ.get("KUBECONFIG", "")
-    candidates = [Path(part).expanduser() for part in named.split(os.pathsep) if part]
+    # Unlike Path.expanduser, this leaves ~ as it is for a user without $HOME and account.
+    candidates = [Path(os.path.expanduser(part)) for part in named.split(os.pathsep) if part]  # noqa: PTH111
     if not candidates:
         candidates = [Path(environ.get("HOME", "/")) / ".kube/config"]
     # Like kubectl, skip files of $KUBECONFIG that do not exist.

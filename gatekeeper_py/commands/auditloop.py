@@ -12,20 +12,18 @@ from typing import Any, Final
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, policy_input_in
-from gatekeeper_py.commands.exemptions import exemptions_in
+from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.reading import ClusterError
-from gatekeeper_py.inventory.resources import kind_text
-from gatekeeper_py.inventory.survey import Survey, survey
-from gatekeeper_py.inventory.warned import Warned
+from gatekeeper_py.inventory.listing import collect
+from gatekeeper_py.inventory.resources import ClusterError, kind_text
+from gatekeeper_py.inventory.survey import Survey, Warned
 from gatekeeper_py.live import CacheCounts, Snapshot
-from gatekeeper_py.reporting.policyreports.apis import Choice
+from gatekeeper_py.reporting.policyreports.apis import ApiChoice
 from gatekeeper_py.reporting.policyreports.events import WarningEvents
-from gatekeeper_py.reporting.policyreports.publish import Published, ReportError, publish
 from gatekeeper_py.reporting.policyreports.results import findings_by_namespace
+from gatekeeper_py.reporting.policyreports.writer import Published, ReportError, publish
 from gatekeeper_py.runtime.process import Process
 
 MAX_LOGGED: Final = 5
@@ -46,7 +44,7 @@ class LoopSettings:
     exempt: frozenset[str] | None
     """``None``: read the exempt namespaces from the settings in the namespace of the ConfigMap."""
     every: float
-    report: Choice
+    report: ApiChoice
     events: bool
 
     @property
@@ -110,32 +108,38 @@ class _Loop:
         began = self._monotonic()
         try:
             policy = _usable(await self._policy(api))
-            warned = Warned() if self._events is not None else None
             compiled = policy.at(now())
-            exempt = await self._exempt(api)
-            found = await survey(
-                api,
-                Snapshot(compiled, CACHE_SIZE, CacheCounts()),
-                namespace=self._settings.namespace,
-                exempt=exempt,
-                keep_approved=True,
-                warned=warned,
-            )
+            judge = Snapshot(compiled, CACHE_SIZE, CacheCounts())
+            warned = Warned()
+            found = Survey(judge, await self._exempt(api), keep_approved=True, warned=warned)
+            namespace = self._settings.namespace
+            missing = await collect(api, judge.resources, found, namespace=namespace)
             findings = findings_by_namespace(found.tally, compiled.mode, self._settings.policy_name)
-            published = await publish(
-                api, self._settings.report, findings, namespace=self._settings.namespace
-            )
+            published = await publish(api, self._settings.report, findings, namespace=namespace)
             recorded = await self._record(api, warned)
         except (ClusterError, UnreadableError, UnusablePolicy, ReportError) as problem:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)
             self._log.error("audit_failed", problem=text)
             return
-        self._log_result(policy, found, published, recorded, self._monotonic() - began)
+        self._log_reports(published)
+        self._log.info(
+            "audited",
+            policy=policy.revision,
+            seconds=round(self._monotonic() - began, 3),
+            **found.tally.counts,
+            missing=[kind_text(kind) for kind in missing],
+            report=published.api,
+            created=published.written.created,
+            replaced=published.written.replaced,
+            deleted=published.written.deleted,
+            unchanged=published.written.unchanged,
+            events=recorded,
+        )
 
     async def _policy(self, api: ApiClient) -> PolicyInput:
         """Read the policy again, because it may have changed."""
         if self._settings.configmap is not None:
-            return await policy_input_in(api, self._settings.configmap)
+            return await policy_in(api, self._settings.configmap)
         return await asyncio.to_thread(read_policy, self._settings.policy or "")
 
     async def _exempt(self, api: ApiClient) -> frozenset[str]:
@@ -149,8 +153,8 @@ class _Loop:
         self._unknown_exemptions = found.problem
         return found.namespaces
 
-    async def _record(self, api: ApiClient, warned: Warned | None) -> int:
-        if self._events is None or warned is None:
+    async def _record(self, api: ApiClient, warned: Warned) -> int:
+        if self._events is None:
             return 0
         recorded, problems = await self._events.record(api, warned)
         for problem in problems[:MAX_LOGGED]:
@@ -159,27 +163,12 @@ class _Loop:
             self._log.warning("events_left_out", pods=warned.left_out)
         return recorded
 
-    def _log_result(
-        self, policy: Policy, found: Survey, published: Published, events: int, seconds: float
-    ) -> None:
-        written = published.written
+    def _log_reports(self, published: Published) -> None:
         if published.api is None and self._settings.report != "none":
             self._log.warning("no_report_api", choice=self._settings.report)
-        if written.failed:
+        if published.written.failed:
+            written = published.written
             self._log.error("reports_not_written", failed=written.failed, problems=written.problems)
-        self._log.info(
-            "audited",
-            policy=policy.revision,
-            seconds=round(seconds, 3),
-            **found.tally.counts,
-            missing=[kind_text(kind) for kind in found.missing],
-            report=published.api,
-            created=written.created,
-            replaced=written.replaced,
-            deleted=written.deleted,
-            unchanged=written.unchanged,
-            events=events,
-        )
 
 
 def _usable(given: PolicyInput) -> Policy:

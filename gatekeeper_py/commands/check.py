@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import click
 import yaml
 
-from gatekeeper_py.commands.ownimages import refused_own_images
+from gatekeeper_py.commands.parameters import format_option
 from gatekeeper_py.commands.policyinput import now
 from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, read_stream
+from gatekeeper_py.core.admission.fields import POD, POD_SPECS
+from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
+from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
 from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.findings import concise, github, print_findings
 from gatekeeper_py.reporting.sarif import findings_as_sarif
@@ -22,17 +26,9 @@ from gatekeeper_py.reporting.sarif import findings_as_sarif
 Style = Literal["text", "json", "concise", "github", "sarif"]
 
 
-@click.command(short_help="Report every problem of a policy.")
+@click.command()
 @click.argument("policy")
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["text", "json", "concise", "github", "sarif"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "concise", "github", "sarif")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option(
     "--fast-path",
@@ -91,14 +87,61 @@ def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
     for document in stream.others if policies else ():
         if document.kind not in KINDS:
             continue
-        try:
-            obj = yaml.load(document.text, yaml.CSafeLoader)
-        except (yaml.YAMLError, ValueError, RecursionError):
+        obj = _loaded(document)
+        if obj is None:
             yield _about(document, "unreadable-object", f"the {document.kind} cannot be read", "")
             continue
         proposal = "compile it again: gatekeeper-py compile POLICY --to ..."
         for problem in problems(obj, policies, instant):
             yield _about(document, "compiled-from-another", problem, proposal)
+
+
+def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
+    """Yield a warning for each image of the webhook, or of the cluster's system, that a policy refuses.
+
+    Such images start only as long as their namespaces are exempt. If somebody removes the exemption, or runs
+    the images in another namespace, the webhook refuses them, even the Pods that would replace its own.
+    Skips documents that cannot be read, because ``review`` and the API server report their errors.
+    """
+    policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]
+    kinds = {kind for _, kind in (POD, *POD_SPECS)}
+    for document in stream.others if policies else ():
+        if document.kind not in kinds:
+            continue
+        obj = _loaded(document)
+        if isinstance(obj, dict):
+            yield from _refused(document, obj, policies)
+
+
+def _refused(
+    document: OtherDocument, obj: dict[str, Any], policies: list[CompiledPolicy]
+) -> Iterator[Finding]:
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    labels, namespace = metadata.get("labels"), metadata.get("namespace")
+    is_ours = isinstance(labels, dict) and labels.get(PART_OF_LABEL) == PART_OF
+    if not is_ours and namespace != SYSTEM_NAMESPACE:
+        return
+    version = obj.get("apiVersion")
+    group = version.rpartition("/")[0] if isinstance(version, str) else ""
+    pod_namespace = namespace if isinstance(namespace, str) else None
+    images = {slot.value for slot in slots((group, document.kind), obj, {}) if not slot.problem}
+    for image in sorted(images):
+        if all(policy.decide(pod_namespace, image).approved for policy in policies):
+            continue
+        whose = "the webhook's own image" if is_ours else f"an image of {SYSTEM_NAMESPACE}"
+        message = f"the policy refuses {whose} {image}, which starts only while its namespace is exempt"
+        proposal = "add an allow rule for it; gatekeeper-py explain shows which rules nearly match"
+        yield _about(document, "own-image", message, proposal)
+
+
+def _loaded(document: OtherDocument) -> Any:
+    """Return the object in a document; ``None`` if it cannot be read."""
+    try:
+        return yaml.load(document.text, yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return None
 
 
 def _about(document: OtherDocument, code: str, message: str, proposal: str) -> Finding:

@@ -10,7 +10,7 @@ from typing import Any, Final, Literal
 import click
 from click.core import ParameterSource
 
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES
+from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
@@ -45,18 +45,10 @@ NATIVE: Final[dict[str, Compiler]] = {
 MATCH_CONDITIONS: Final = "match-conditions"
 
 
-@click.command(short_help="Compile a policy for the API server to evaluate.")
+@click.command()
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["yaml", "json"]),
-    default="yaml",
-    show_default=True,
-)
+@format_option("yaml", "json")
 @click.option(
     "--backstop",
     is_flag=True,

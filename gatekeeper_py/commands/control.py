@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import re
-import sys
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Days, Seconds, cluster_options
+from gatekeeper_py.commands.clusterinput import Cluster, cluster_options
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, LOG_FORMAT, Days, Seconds, usable_log_format
+from gatekeeper_py.control.app import ControlSettings
+from gatekeeper_py.control.app import control as run
+from gatekeeper_py.control.certificates import CertificateSettings
+from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP, always_exempt
 from gatekeeper_py.runtime.logs import LEVELS
-
-if TYPE_CHECKING:
-    from gatekeeper_py.control.app import ControlSettings
 
 MAX_DAYS = 3650.0
 
@@ -24,7 +25,6 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 
 
 @click.command(
-    short_help="Run the controller, which keeps the webhook installed.",
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
@@ -103,10 +103,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     help="Address for /livez, /readyz and /metrics over plain HTTP.",
 )
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", help="Lowest level that is logged.")
-@click.option(
-    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
-)
-def control(**options: Any) -> int:
+@LOG_FORMAT
+def control(cluster: Cluster, **options: Any) -> int:
     """Run the controller, which keeps the webhook installed.
 
     The controller creates and renews the certificate. Once a server answers, it creates the webhook
@@ -117,20 +115,14 @@ def control(**options: Any) -> int:
     Exit code: 0 after SIGTERM or SIGINT, 2 on bad settings or when it cannot listen. With --once or
     --remove: 0 when done, 2 when that takes too long, 130 after a signal.
     """
-    from gatekeeper_py.control.app import control as run  # noqa: PLC0415 - other commands start without it
-
     try:
-        return run(_settings(options))
+        return run(_settings(cluster, options))
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
 
 
-def _settings(options: dict[str, Any]) -> ControlSettings:
+def _settings(cluster: Cluster, options: dict[str, Any]) -> ControlSettings:
     """Return the settings that the command's options specify. Raises ``SettingsError``."""
-    from gatekeeper_py.control.app import ControlSettings  # noqa: PLC0415 - see above
-    from gatekeeper_py.control.certificates import CertificateSettings  # noqa: PLC0415
-    from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
-
     if options["renew_before_days"] >= options["certificate_days"]:
         raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
     if options["remove"] and (options["once"] or options["fast_path"]):
@@ -146,33 +138,22 @@ def _settings(options: dict[str, Any]) -> ControlSettings:
         raise checked.SettingsError(f"--configmap: {policy.name!r} is not a valid ConfigMap name")
     if policy.namespace != options["namespace"]:
         raise checked.SettingsError("--configmap must be in the namespace of the installation")
-    installation = Installation(
-        namespace=options["namespace"],
-        service=options["service"],
-        deployment=options["deployment"],
-        secret=options["secret"],
-        owner=options["owner"],
-        policy=policy,
-    )
+    names = ("namespace", "service", "deployment", "secret", "owner")
+    installation = Installation(**{name: options[name] for name in names}, policy=policy)
     certificates = CertificateSettings(
         names=(installation.server_name, f"{installation.service}.{installation.namespace}"),
         lifetime=timedelta(days=options["certificate_days"]),
         renew_before=timedelta(days=options["renew_before_days"]),
         settle=timedelta(seconds=options["settle_seconds"]),
     )
+    same = ("webhooks_config", "health_listen", "log_level", "once", "remove", "fast_path", "probe_namespace")
     return ControlSettings(
         installation=installation,
         certificates=certificates,
-        webhooks_config=options["webhooks_config"],
-        kubeconfig=options["kubeconfig"],
-        context=options["context"],
-        health_listen=options["health_listen"],
-        log_level=options["log_level"],
-        log_format=options["log_format"] or ("console" if sys.stdout.isatty() else "json"),
-        once=options["once"],
-        remove=options["remove"],
-        fast_path=options["fast_path"],
-        probe_namespace=options["probe_namespace"],
+        kubeconfig=cluster.kubeconfig,
+        context=cluster.context,
+        log_format=usable_log_format(options["log_format"]),
+        **{name: options[name] for name in same},
     )
 
 

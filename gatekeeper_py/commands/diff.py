@@ -2,44 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from gatekeeper_py import __version__
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
-    note_missing,
-    note_unknown_exemptions,
+    Cluster,
+    cluster_options,
+    noted_exemptions,
     policy_in,
-    with_cluster,
+    read_cluster,
 )
-from gatekeeper_py.commands.exemptions import exemptions_in
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
+    AT,
     CONFIGMAP,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
-    Instant,
+    WIDE,
     check_exempt_usage,
-    check_namespace,
-    cluster_options,
+    format_option,
     given,
+    namespace_option,
 )
-from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
-from gatekeeper_py.commands.running import Recording, read_cluster
+from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
+from gatekeeper_py.commands.recording import read_recording
 from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.compare.difference import Contradiction, Difference, TooComplex, compare
-from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE
+from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
+from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.changes import CHANGES, Change, Changes
+from gatekeeper_py.inventory.changes import CHANGES, Changes
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.reporting.diff import FORMATS, Style, write_changes, write_difference
+from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
+from gatekeeper_py.reporting.pageparts import write_page
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
@@ -61,7 +63,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
         return names
 
 
-@click.command(short_help="Show what a change of the policy would do.")
+@click.command()
 @click.argument("policies", metavar="OLD NEW", nargs=-1)
 @click.option(
     "--configmap", type=CONFIGMAP, help="Read OLD from this ConfigMap of the cluster, and give only NEW."
@@ -90,8 +92,8 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @click.option(
     "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
 )
-@click.option("-n", "--namespace", metavar="NAMESPACE", help="Look only at this namespace. Default: all.")
-@click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
+@namespace_option("Look only at this namespace. Default: all.")
+@AT
 @click.option(
     "--fail-on",
     metavar="CHANGE",
@@ -101,31 +103,25 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     show_default=True,
     help="Exit with 1 if this happens to an image: rejected, approved or rewritten. Repeatable.",
 )
-@click.option(
-    "--format", "--output", "-o", "style", type=click.Choice(FORMATS), default="table", show_default=True
-)
-@click.option("--wide", is_flag=True, help="Do not shorten the table to the width of the terminal.")
+@format_option(*FORMATS)
+@WIDE
 @cluster_options
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def diff(
     policies: tuple[str, ...],
     configmap: checked.ConfigMapName | None,
-    audit: str | None,
-    images: str | None,
-    audit_log: str | None,
-    reviews: str | None,
     namespace: str | None,
     instant: datetime | None,
     fail_on: tuple[tuple[Change, ...], ...],
     style: Style,
-    kubeconfig: Path | None,
-    context: str | None,
+    cluster: Cluster,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
     all_images: bool,
     wide: bool,
+    **files: str | None,
 ) -> int:
     """Show what a change from policy OLD to policy NEW would do.
 
@@ -140,117 +136,90 @@ def diff(
     Exit code: 0 when no image changes in a way that --fail-on names, 1 when one does, 2 when a policy, a file
     or the cluster cannot be used, or the answer would not be complete.
     """
-    recording = Recording(audit=audit, images=images, audit_log=audit_log, reviews=reviews)
-    _check_usage(policies, configmap, recording, all_images=all_images)
-    check_namespace(namespace)
-    *old, new = map(usable_policy, policies)
+    recordings = {option: name for option, name in files.items() if name is not None}
+    _check_usage(policies, configmap, recordings, all_images=all_images)
+    given_policies = [usable_policy(each) for each in policies]
+    change = _PolicyChange(given_policies[0], given_policies[-1], instant or now())
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    failing = {change for changes in fail_on for change in changes}
-    change = _PolicyChange(old[0] if old else None, new, instant or now())
-    if all_images or recording.names():
-        if configmap is not None:
-            with_cluster(kubeconfig, context, partial(change.read_old, configmap=configmap))
+
+    async def read_old(api: ApiClient) -> _PolicyChange:
+        return change if configmap is None else replace(change, old=usable(await policy_in(api, configmap)))
+
+    async def changes_in(api: ApiClient) -> tuple[_PolicyChange, Changes]:
+        exempt: Iterable[str] = exempt_namespaces
+        read = await read_old(api)
+        if (configmap is not None or settings is not None) and not given("exempt_namespaces"):
+            exempt = await noted_exemptions(api, configmap, namespace, settings)
+        changes = read.changes(exempt)
+        await read_cluster(api, changes, sorted(read.declared), namespace)
+        return read, changes
+
+    found: Changes | Difference
+    if all_images or recordings:
+        change = change if configmap is None else cluster.run(read_old)
         if all_images:
-            difference = change.difference()
-            if style == "html":
-                _write_page(change, difference, policies, configmap)
-            else:
-                write_difference(change.documents, difference, style, wide=wide)
-            return 1 if failing & difference.changes else 0
-        changes = change.changes(exempt_namespaces)
-        recording.read(changes, change.declared, namespace)
+            found = change.difference()
+        else:
+            found = change.changes(exempt_namespaces)
+            read_recording(*recordings.popitem(), found, change.declared, namespace)
     else:
-
-        async def work(api: ApiClient) -> tuple[Changes, tuple[GroupKind, ...]]:
-            if configmap is not None:
-                await change.read_old(api, configmap)
-            exempt: Iterable[str] = exempt_namespaces
-            if (configmap is not None or settings is not None) and not given("exempt_namespaces"):
-                installation = DEFAULT_NAMESPACE if configmap is None else configmap.namespace
-                known = await exemptions_in(api, installation, namespace, settings)
-                note_unknown_exemptions(known)
-                exempt = known.namespaces
-            found = change.changes(exempt)
-            return found, await read_cluster(api, found, change.declared, namespace)
-
-        changes, missing = with_cluster(kubeconfig, context, work)
-        note_missing(missing)
+        change, found = cluster.run(changes_in)
+    documents = compare_documents(change.old, change.new)
     if style == "html":
-        _write_page(change, changes, policies, configmap)
+        page = DiffPage(
+            old_name=shown(policies[0]) if configmap is None else f"ConfigMap {configmap}",
+            new_name=shown(policies[-1]),
+            instant=change.instant,
+            version=__version__,
+        )
+        write_page(
+            changes_page(documents, found, page)
+            if isinstance(found, Changes)
+            else difference_page(documents, found, page)
+        )
+    elif isinstance(found, Changes):
+        write_changes(documents, found, style, wide=wide)
     else:
-        write_changes(change.documents, changes, style, wide=wide)
-    counts = changes.counts
-    return 1 if any(counts[each] for each in failing) else 0
+        write_difference(documents, found, style, wide=wide)
+    counts = found.counts if isinstance(found, Changes) else dict.fromkeys(found.changes, 1)
+    return 1 if any(counts.get(name) for names in fail_on for name in names) else 0
 
 
+@dataclass(frozen=True, slots=True)
 class _PolicyChange:
-    """The two policies, compared at one instant. ``read_old`` reads the old one if it is in the cluster."""
+    """The two policies, compared at one instant. Until a live old policy is read, ``old`` is the new one."""
 
-    def __init__(self, old: Policy | None, new: Policy, instant: datetime) -> None:
-        self._old = old
-        self._new = new
-        self.instant = instant
-
-    async def read_old(self, api: ApiClient, configmap: checked.ConfigMapName) -> None:
-        self._old = await policy_in(api, configmap)
-
-    @property
-    def _policies(self) -> tuple[Policy, Policy]:
-        assert self._old is not None  # noqa: S101 - the usage is checked
-        return self._old, self._new
-
-    @property
-    def documents(self) -> DocumentChanges:
-        return compare_documents(*self._policies)
+    old: Policy
+    new: Policy
+    instant: datetime
 
     @property
     def declared(self) -> frozenset[GroupKind]:
         """The kinds that at least one of the policies declares."""
-        entries = (entry for policy in self._policies for entry in policy.document.resources)
+        entries = (*self.old.document.resources, *self.new.document.resources)
         return frozenset((entry.group, entry.kind) for entry in entries)
 
     def difference(self) -> Difference:
         """Compute the exact difference. Raises ``UnreadableError`` if that would take too long."""
-        old, new = (policy.at(self.instant) for policy in self._policies)
         try:
-            return compare(old, new)
+            return compare(self.old.at(self.instant), self.new.at(self.instant))
         except TooComplex as problem:
             raise UnreadableError(f"no exact answer: {problem}; compare parts of the policies") from None
         except Contradiction as problem:
             raise UnreadableError(f"no exact answer, because of a bug in this program: {problem}") from None
 
     def changes(self, exempt: Iterable[str]) -> Changes:
-        old, new = (Snapshot(policy.at(self.instant), CACHE_SIZE, CacheCounts()) for policy in self._policies)
+        """Return a collector of the changes, which holds nothing."""
+        old, new = (
+            Snapshot(each.at(self.instant), CACHE_SIZE, CacheCounts()) for each in (self.old, self.new)
+        )
         return Changes(old, new, frozenset(exempt))
-
-
-def _write_page(
-    change: _PolicyChange,
-    found: Changes | Difference,
-    policies: Sequence[str],
-    configmap: checked.ConfigMapName | None,
-) -> None:
-    from gatekeeper_py import __version__  # noqa: PLC0415 - keeps other commands fast to start
-    from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page  # noqa: PLC0415
-    from gatekeeper_py.reporting.pageparts import write_page  # noqa: PLC0415
-
-    *old, new = map(shown, policies)
-    page = DiffPage(
-        old_name=old[0] if configmap is None else f"ConfigMap {configmap}",
-        new_name=new,
-        instant=change.instant,
-        version=__version__,
-    )
-    if isinstance(found, Changes):
-        write_page(changes_page(change.documents, found, page))
-    else:
-        write_page(difference_page(change.documents, found, page))
 
 
 def _check_usage(
     policies: Sequence[str],
     configmap: checked.ConfigMapName | None,
-    recording: Recording,
+    recordings: Mapping[str, str],
     *,
     all_images: bool,
 ) -> None:
@@ -259,7 +228,7 @@ def _check_usage(
         raise click.UsageError(
             "give two policies: OLD and NEW" if needed == 2 else "with --configmap, give only the policy NEW"  # noqa: PLR2004
         )
-    names = recording.names()
+    names = recordings.values()
     if len(names) > 1:
         raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
     if all_images and names:

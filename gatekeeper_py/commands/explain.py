@@ -14,13 +14,12 @@ from rich.text import Text
 
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.parameters import Instant, check_namespace
+from gatekeeper_py.commands.parameters import AT, format_option, namespace_option
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, refined, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.admission.lookups import Facts
-from gatekeeper_py.core.compare.difference import TooComplex, Witness
-from gatekeeper_py.core.compare.necessity import shortest_by
+from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape
@@ -36,22 +35,12 @@ _RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 
 
-@click.command(short_help="Show which rule of a policy decides on an image.")
+@click.command()
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
-@click.option(
-    "-n", "--namespace", metavar="NAMESPACE", help="Judge for a Pod in this namespace. Default: no namespace."
-)
-@click.option("--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now.")
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["text", "json"]),
-    default="text",
-    show_default=True,
-)
+@namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
+@AT
+@format_option("text", "json")
 @lookup_options
 @click.option(
     "--rule",
@@ -90,7 +79,6 @@ def explain(
     approved image that does not exist is then rejected.
     """
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
-    check_namespace(namespace)
     if look_up and fast_path:
         raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:

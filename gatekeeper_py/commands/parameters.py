@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -17,6 +17,7 @@ from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
 
 T = TypeVar("T")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class _Setting(click.ParamType[T]):
@@ -82,10 +83,37 @@ def _parse_namespace(text: str) -> str:
     return text
 
 
-def check_namespace(name: str | None) -> None:
-    """Refuse an invalid namespace name in ``--namespace``, before it becomes part of a path."""
+def _checked_namespace(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    """Refuse an invalid name, before it becomes part of a path."""
     if name is not None and not NAMESPACE_NAME.fullmatch(name):
         raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
+    return name
+
+
+def namespace_option(explained: str, default: str | None = None) -> Decorator:
+    """Return the option ``--namespace`` with its help text."""
+    return click.option(
+        "-n",
+        "--namespace",
+        metavar="NAMESPACE",
+        default=default,
+        show_default=default is not None,
+        callback=_checked_namespace,
+        help=explained,
+    )
+
+
+def format_option(*formats: str) -> Decorator:
+    """Return the option that chooses one of the formats of the output. The default is the first."""
+    return click.option(
+        "--format",
+        "--output",
+        "-o",
+        "style",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+    )
 
 
 def given(parameter: str) -> bool:
@@ -108,18 +136,12 @@ class Instant(click.ParamType[datetime]):
             self.fail(str(problem), param, ctx)
 
 
-_KUBECONFIG: Final = click.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+AT: Final = click.option(
+    "--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now."
 )
-_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
-
-
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a cluster."""
-    return _KUBECONFIG(_CONTEXT(command))
-
+WIDE: Final = click.option(
+    "--wide", is_flag=True, help="Do not shorten the table to the width of the terminal."
+)
 
 EXEMPT_NAMESPACES: Final = click.option(
     "--exempt-namespace",
@@ -149,3 +171,12 @@ def check_exempt_usage() -> None:
 
 ADDRESS: Final = _Setting("HOST:PORT", parse_address)
 CONFIGMAP: Final = _Setting("NAMESPACE/NAME", parse_configmap)
+
+LOG_FORMAT: Final = click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
+)
+
+
+def usable_log_format(chosen: Literal["json", "console"] | None) -> Literal["json", "console"]:
+    """Return the format of the log: the one chosen with ``LOG_FORMAT``, or its default."""
+    return chosen or ("console" if sys.stdout.isatty() else "json")

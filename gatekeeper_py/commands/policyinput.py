@@ -36,6 +36,7 @@ from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KE
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable, value_of
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
@@ -67,7 +68,7 @@ class PolicyInput:
         """Return the warnings at an instant; without a policy, there are none."""
         if self.policy is None:
             return ()
-        return tuple(self.shift.moved(finding) for finding in self.policy.lint(instant))
+        return tuple(self.shift.moved(finding) for finding in lint(self.policy, instant))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,14 +10,15 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.exemptions import exempt_by
+from gatekeeper_py.commands.clusterinput import exempt_by
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
 from gatekeeper_py.commands.parameters import (
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     check_exempt_usage,
-    check_namespace,
+    format_option,
+    namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
@@ -50,17 +51,10 @@ class Reviewed:
         return [image for image in images if isinstance(image, str)]
 
 
-@click.command(short_help="Judge manifests as the webhook would, for CI.")
+@click.command()
 @click.argument("policy")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "-n",
-    "--namespace",
-    metavar="NAMESPACE",
-    default="default",
-    show_default=True,
-    help="Namespace for objects that do not name one.",
-)
+@namespace_option("Namespace for objects that do not name one.", default="default")
 @click.option(
     "--mode",
     type=click.Choice(MODES),
@@ -74,15 +68,7 @@ class Reviewed:
 @click.option(
     "--strict", is_flag=True, help="Exit with 1 for unknown kinds too (kinds in which no image is found)."
 )
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["text", "json", "sarif", "junit"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "sarif", "junit")
 @lookup_options
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
@@ -116,7 +102,6 @@ def review(
     holds no object.
     """
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
-    check_namespace(namespace)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     given = usable_policy(policy)
     compiled = (given if mode is None else replace(given, mode=mode)).at(now())

@@ -8,7 +8,7 @@ from typing import Literal
 import click
 
 
-@click.command(short_help="Print a JSON Schema, for editors.")
+@click.command()
 @click.option(
     "--for",
     "document",

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, Seconds
+from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, LOG_FORMAT, Seconds, usable_log_format
 from gatekeeper_py.runtime.logs import LEVELS
+from gatekeeper_py.serving.app import serve as run
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command(
-    short_help="Run the webhook server.",
     context_settings={"auto_envvar_prefix": checked.ENVIRONMENT_PREFIX, "show_default": True},
     epilog=checked.ENVIRONMENT_NOTE,
 )
@@ -68,9 +67,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     default="info",
     help="Lowest level that is logged; debug includes allowed reviews.",
 )
-@click.option(
-    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
-)
+@LOG_FORMAT
 @click.option(
     "--cache-size",
     type=click.IntRange(0),
@@ -106,7 +103,18 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     is_flag=True,
     help="Show images, namespaces, names and users of the last denials on the status page.",
 )
-def serve(**options: Any) -> int:
+def serve(
+    tls_cert: Path | None,
+    tls_key: Path | None,
+    tls_hostname: tuple[str, ...],
+    tls_ca_out: Path | None,
+    client_ca: Path | None,
+    client_name: tuple[str, ...],
+    log_format: Literal["json", "console"] | None,
+    *,
+    tls_self_signed: bool,
+    **options: Any,
+) -> int:
     """Run the webhook server, which answers AdmissionReviews over HTTPS.
 
     Give the policy with --policy or --configmap. SIGTERM or SIGINT drains the server and ends it.
@@ -114,41 +122,19 @@ def serve(**options: Any) -> int:
     Exit code: 0 after the drain, or at once after a second signal; 2 on bad settings or when it
     cannot listen.
     """
-    from gatekeeper_py.serving.app import serve as run  # noqa: PLC0415 - keeps other commands fast to start
-
     try:
-        return run(_settings(options))
+        checked.check_sources(options["policy"], options["configmap"])
+        tls = checked.TlsSettings(
+            cert=tls_cert,
+            key=tls_key,
+            hostnames=tls_hostname,
+            ca_out=tls_ca_out,
+            client_ca=client_ca,
+            client_names=client_name,
+        )
+        tls = checked.check_tls(
+            tls, self_signed=tls_self_signed, policy_is_file=options["policy"] is not None
+        )
+        return run(checked.Settings(**options, tls=tls, log_format=usable_log_format(log_format)))
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
-
-
-def _settings(options: dict[str, Any]) -> checked.Settings:
-    checked.check_sources(options["policy"], options["configmap"])
-    tls = checked.TlsSettings(
-        cert=options["tls_cert"],
-        key=options["tls_key"],
-        hostnames=options["tls_hostname"],
-        ca_out=options["tls_ca_out"],
-        client_ca=options["client_ca"],
-        client_names=options["client_name"],
-    )
-    style = options["log_format"] or ("console" if sys.stdout.isatty() else "json")
-    return checked.Settings(
-        policy=options["policy"],
-        configmap=options["configmap"],
-        kubeconfig=options["kubeconfig"],
-        context=options["context"],
-        listen=options["listen"],
-        health_listen=options["health_listen"],
-        tls=checked.check_tls(
-            tls, self_signed=options["tls_self_signed"], policy_is_file=options["policy"] is not None
-        ),
-        log_level=options["log_level"],
-        log_format=cast(Literal["json", "console"], style),
-        cache_size=options["cache_size"],
-        drain_seconds=options["drain_seconds"],
-        max_connections=options["max_connections"],
-        max_body_bytes=options["max_body_bytes"],
-        registry_config=options["registry_config"],
-        status_details=options["status_details"],
-    )

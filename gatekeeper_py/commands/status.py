@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Literal
 
+import aiohttp
 import click
 
 from gatekeeper_py import settings as checked
+from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.commands.clusterinput import Cluster, cluster_options
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import check_namespace, cluster_options
+from gatekeeper_py.commands.parameters import format_option, namespace_option
 from gatekeeper_py.commands.policyinput import now
+from gatekeeper_py.control.installation import Installation
+from gatekeeper_py.control.status.assess import Status, assess
+from gatekeeper_py.control.status.reading import read_facts
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
 from gatekeeper_py.reporting.console import json_text, note
-
-if TYPE_CHECKING:
-    from gatekeeper_py.cluster.configuration import ClusterConfiguration
-    from gatekeeper_py.control.installation import Installation
-    from gatekeeper_py.control.status.assess import Status
+from gatekeeper_py.reporting.status import print_status
 
 WATCH_SECONDS: Final = 2.0
 
@@ -31,34 +33,12 @@ POD_SECONDS: Final = 5.0
 """Time limit for the answer of a Pod. A Pod that does not answer in time is reported as a problem."""
 
 
-@click.command(short_help="Show whether an installation is healthy.")
-@click.option(
-    "-n",
-    "--namespace",
-    metavar="NAMESPACE",
-    default=DEFAULT_NAMESPACE,
-    show_default=True,
-    help="Namespace of the installation.",
-)
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-)
+@click.command()
+@namespace_option("Namespace of the installation.", default=DEFAULT_NAMESPACE)
+@format_option("table", "json")
 @click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
 @cluster_options
-def status(
-    namespace: str,
-    style: Literal["table", "json"],
-    kubeconfig: Path | None,
-    context: str | None,
-    *,
-    watch: bool,
-) -> int:
+def status(namespace: str, style: Literal["table", "json"], cluster: Cluster, *, watch: bool) -> int:
     """Show whether an installation is healthy, and every problem.
 
     Shows the mode, revision and certificate of every replica, the webhook configurations, the fast
@@ -66,10 +46,6 @@ def status(
 
     Exit code: 0 when healthy, 1 when not, 2 when the cluster cannot be read.
     """
-    check_namespace(namespace)
-    from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415 - keeps others fast
-    from gatekeeper_py.control.installation import Installation  # noqa: PLC0415
-
     installation = Installation(
         namespace=namespace,
         service="gatekeeper-py",
@@ -79,8 +55,7 @@ def status(
         policy=checked.ConfigMapName(namespace, POLICY_CONFIGMAP),
     )
     try:
-        cluster = ClusterConfiguration(kubeconfig=kubeconfig, context=context, environ=os.environ)
-        return asyncio.run(_show(cluster, installation, style, watch=watch))
+        return asyncio.run(_show(cluster.configuration(), installation, style, watch=watch))
     except checked.SettingsError as problem:
         raise UnreadableError(str(problem)) from None
 
@@ -93,13 +68,6 @@ async def _show(
     watch: bool,
 ) -> int:
     """Print the status once, or repeatedly. Raises ``SettingsError`` and ``UnreadableError``."""
-    import aiohttp  # noqa: PLC0415 - see above
-
-    from gatekeeper_py.cluster.api import ApiClient  # noqa: PLC0415
-    from gatekeeper_py.cluster.errors import ApiError  # noqa: PLC0415
-    from gatekeeper_py.control.status.assess import assess  # noqa: PLC0415
-    from gatekeeper_py.control.status.reading import read_facts  # noqa: PLC0415
-
     api = ApiClient(cluster.connect)
     proxy = ApiClient(cluster.connect, timeout=aiohttp.ClientTimeout(total=POD_SECONDS))
     try:
@@ -125,8 +93,6 @@ async def _show(
 
 
 def _print(found: Status, style: Literal["table", "json"], *, watch: bool) -> None:
-    from gatekeeper_py.reporting.status import print_status  # noqa: PLC0415 - see above
-
     if style == "json":
         # Print the time first, so that a reader sees where each status begins.
         click.echo(json_text(found.as_json(), indent=None if watch else 2))

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import click
 
 from gatekeeper_py.commands.files import in_folder, real_folder
-from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG
+from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG, format_option
 from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
-from gatekeeper_py.commands.testfile import CaseFile, read_tests
-from gatekeeper_py.commands.testrun import Runner
+from gatekeeper_py.commands.review import Reviewed, exempt_among, review_manifest
+from gatekeeper_py.commands.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
-from gatekeeper_py.reporting.cases import print_results, results_as_json, results_as_junit
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.judgement import by_name
+from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.reporting.cases import CaseResult, print_results, results_as_json, results_as_junit
 from gatekeeper_py.reporting.console import json_text
 from gatekeeper_py.reporting.findings import print_findings
 
 
-@click.command(short_help="Run the tests of a policy.")
+@click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option(
-    "--format",
-    "--output",
-    "-o",
-    "style",
-    type=click.Choice(["text", "json", "junit"]),
-    default="text",
-    show_default=True,
-)
+@format_option("text", "json", "junit")
 @WEBHOOKS_CONFIG
 def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhooks_config: str | None) -> int:
     """Run the policy tests in each FILE (- for stdin).
@@ -68,3 +68,108 @@ def _runner(argument: str, file: CaseFile, instant: datetime, settings: WebhookS
     within = (real_folder(str(folder)), real_folder("."))
     policy = usable(read_policy(in_folder(folder, file.policy), within))
     return Runner(file.name, folder, within, policy, instant, settings)
+
+
+@dataclass(slots=True)
+class Runner:
+    """Judges cases by one policy.
+
+    Paths in cases are relative to ``folder``, and must be below one of the directories ``within``. Cases
+    without a time are judged at ``now``. ``settings`` add exempt namespaces to those that are always exempt.
+    """
+
+    source: str
+    folder: Path
+    within: tuple[str, ...]
+    policy: Policy
+    now: datetime
+    settings: WebhookSettings = field(default_factory=WebhookSettings)
+    _compiled: dict[tuple[Mode | None, datetime], CompiledPolicy] = field(default_factory=dict)
+
+    def run(self, case: Case) -> CaseResult:
+        """Judge a case. Raises ``UnreadableError`` when its manifest cannot be read."""
+        compiled = self._policy_for(case)
+        actual, failures = (self._image if case.image or not case.manifest else self._manifest)(
+            case, compiled
+        )
+        return CaseResult(
+            source=self.source,
+            line=case.line,
+            number=case.number,
+            name=case.name,
+            expected=case.expect,
+            actual=actual,
+            failures=tuple(failures),
+        )
+
+    def _policy_for(self, case: Case) -> CompiledPolicy:
+        key = (case.mode, case.at or self.now)
+        known = self._compiled.get(key)
+        if known is None:
+            policy = self.policy if case.mode is None else dataclasses.replace(self.policy, mode=case.mode)
+            known = self._compiled[key] = policy.at(key[1])
+        return known
+
+    @staticmethod
+    def _image(case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
+        found = explain(policy, case.namespace, case.image)
+        decision = found.decision
+        failures: list[str] = []
+        if found.verdict != case.expect:
+            failures.append(f"expected {case.expect}, but it is {found.verdict}: {decision.detail}")
+            failures += (f"near miss: {miss.rule}: {miss.missed}" for miss in found.nearest)
+        if case.reason is not None and decision.reason != case.reason:
+            failures.append(
+                f"expected the reason {case.reason}, but it is {decision.reason}: {decision.detail}"
+            )
+        if case.rewritten is not UNSET:
+            failures += _rewrite_problem(case, policy)
+        return found.verdict, failures
+
+    def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
+        path = in_folder(self.folder, case.manifest)
+        manifests = list(read_manifests(path, namespace=case.namespace or "default", within=self.within))
+        exempt = exempt_among(self.settings, manifests)
+        reviewed = [review_manifest(manifest, policy, exempt) for manifest in manifests]
+        actual = _combined(reviewed)
+        failures: list[str] = []
+        if actual != case.expect:
+            failures.append(f"expected {case.expect}, but it is {actual}")
+            failures += _reasons(reviewed)
+        elif all(each.report.verdict == "unknown" for each in reviewed):
+            kinds = ", ".join(sorted({each.report.kind for each in reviewed}))
+            failures.append(f"no image was judged: the policy declares no images of {kinds}")
+        if case.images is not None:
+            stored = sorted(image for each in reviewed for image in each.stored_images)
+            if stored != sorted(case.images):
+                failures.append(f"expected the images {_listed(case.images)}, but they are {_listed(stored)}")
+        return actual, failures
+
+
+def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
+    mode = policy.mode(case.namespace)
+    plan = policy.plan(case.namespace, case.image) if policy.rewrites_in(case.namespace) else None
+    actual, problem, _ = by_name(policy, case.namespace, plan)
+    if actual == case.rewritten:
+        return
+    stays = f"it stays as written in mode {mode}" + (f": {problem}" if problem else "")
+    expected = "no rewrite" if case.rewritten is None else f"the rewrite {case.rewritten}"
+    yield f"expected {expected}, but {stays if actual is None else f'it becomes {actual}'}"
+
+
+def _combined(reviewed: list[Reviewed]) -> str:
+    """Return the most severe verdict: one rejected object makes the whole file rejected."""
+    verdicts = {each.report.verdict for each in reviewed}
+    return next(
+        (verdict for verdict in ("rejected", "warned", "rewritten") if verdict in verdicts), "admitted"
+    )
+
+
+def _reasons(reviewed: list[Reviewed]) -> Iterator[str]:
+    for each in reviewed:
+        lines = [image.message for image in each.report.rejected]
+        yield from (f"{each.report.title}: {line}" for line in lines or [each.report.verdict])
+
+
+def _listed(images: Any) -> str:
+    return ", ".join(images) or "none"

@@ -7,7 +7,7 @@ import click
 from gatekeeper_py import __version__
 
 
-@click.command(short_help="Print the version.")
+@click.command()
 def version() -> None:
     """Print the version."""
     click.echo(__version__)

@@ -5,7 +5,6 @@ The uses of an image are kept only if the image changes, so memory does not grow
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final, Literal, NamedTuple
@@ -21,12 +20,11 @@ from gatekeeper_py.core.admission.judgement import (
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
+from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
-from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.inventory.tally import Usage, interned, usage_order
 
-Change = Literal["rejected", "approved", "rewritten"]
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
-Answer = Literal["approved", "rejected"]
 
 
 class ImageChange(NamedTuple):
@@ -36,8 +34,8 @@ class ImageChange(NamedTuple):
     """
 
     image: str
-    before: Answer
-    after: Answer
+    before: Literal["approved", "rejected"]
+    after: Literal["approved", "rejected"]
     change: Change
     reason: Reason
     detail: str
@@ -71,6 +69,7 @@ class Changes:
 
     def take(self, request: AdmissionRequest) -> None:
         """Compare the policies on every image that the webhook would judge in a request."""
+        self.objects += 1
         if exemption(request):
             return
         before, after = _judgements(request, self._old), _judgements(request, self._new)
@@ -106,7 +105,7 @@ class Changes:
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
         """Yield each change, and the uses of the image to which the change applies; both are sorted."""
         for change in sorted(self._usages, key=_order):
-            yield change, sorted(self._usages[change], key=_usage_order)
+            yield change, sorted(self._usages[change], key=usage_order)
 
     def _compare(
         self,
@@ -123,28 +122,21 @@ class Changes:
                 self._images.add(image)
             return
         self._images.add(image)
-        # JSON parsers create a new string each time, but there are few kinds, namespaces and paths.
-        usage = Usage(
-            sys.intern(usage.kind),
-            None if usage.namespace is None else sys.intern(usage.namespace),
-            usage.name,
-            sys.intern(usage.path),
-        )
-        self._usages.setdefault(change, []).append(usage)
+        self._usages.setdefault(change, []).append(interned(usage))
 
     def _change(
         self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None
     ) -> ImageChange | None:
         was_approved = before is None or before.approved
         decision = _not_judged(image) if after is None else after.decision
-        answers: tuple[Answer, Answer] = (_answer(was_approved), _answer(decision.approved))
+        verdicts = _verdict(was_approved), _verdict(decision.approved)
         if was_approved != decision.approved:
             change: Change = "approved" if decision.approved else "rejected"
-            return ImageChange(image, *answers, change, decision.reason, decision.detail)
+            return ImageChange(image, *verdicts, change, decision.reason, decision.detail)
         names = [_stored(policy, namespace, image) for policy in (self._old, self._new)]
         if names[0] == names[1]:
             return None
-        return ImageChange(image, *answers, "rewritten", decision.reason, names[1])
+        return ImageChange(image, *verdicts, "rewritten", decision.reason, names[1])
 
 
 def _judgements(request: AdmissionRequest, policy: ActivePolicy) -> dict[Parts, Judgement]:
@@ -172,7 +164,7 @@ def _not_judged(image: str) -> Decision:
     )
 
 
-def _answer(approved: bool) -> Answer:  # noqa: FBT001
+def _verdict(approved: bool) -> Literal["approved", "rejected"]:  # noqa: FBT001
     return "approved" if approved else "rejected"
 
 
@@ -185,7 +177,3 @@ def _order(change: ImageChange) -> tuple[int, str, str, str, str, str]:
         change.reason,
         change.detail,
     )
-
-
-def _usage_order(usage: Usage) -> tuple[str, str, str, str]:
-    return usage.kind, usage.namespace or "", usage.name, usage.path

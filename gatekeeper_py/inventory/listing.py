@@ -14,8 +14,15 @@ from urllib.parse import quote
 from gatekeeper_py.cluster.api import ApiClient, continue_token
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound, read
-from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover
+from gatekeeper_py.inventory.resources import (
+    BUILT_IN,
+    ClusterError,
+    Expired,
+    NotFound,
+    Resource,
+    discover,
+    read,
+)
 
 PAGE_SIZE: Final = 500
 """Objects in one page, the same number as in kubectl. A page is some MiB, and the API server reads one page
@@ -33,9 +40,10 @@ C = TypeVar("C", bound="Collector")
 
 
 class Collector(Protocol):
-    """Keeps the parts of the given objects that a command needs. ``objects`` counts the objects."""
+    """Keeps the parts of the given objects that a command needs, and counts the objects."""
 
-    objects: int
+    @property
+    def objects(self) -> int: ...
 
     def take(self, request: AdmissionRequest) -> None:
         """Process an object. ``request`` is the request that would create the object now."""
@@ -144,7 +152,6 @@ class _Listing:
             metadata = item.get("metadata") if isinstance(item, dict) else None
             if not isinstance(metadata, dict):
                 raise ClusterError(f"cannot {self._doing}: an item without metadata")
-            collector.objects += 1
             collector.take(
                 # The request that the webhook would receive if the object were created now.
                 AdmissionRequest(

@@ -21,7 +21,7 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.inventory.tally import Usage, usage_order
 
 By = Literal["registry", "path", "repository"]
 
@@ -115,6 +115,7 @@ class Suggestion:
 
     def take(self, request: AdmissionRequest) -> None:
         """Add the images of an object that the base does not approve."""
+        self.objects += 1
         if request.namespace in self._exempt or exemption(request):
             return
         after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)
@@ -176,6 +177,5 @@ def _pattern_text(location: Location, by: By) -> str:
     return f"{host}/{location.segments[0]}/**"
 
 
-def _order(use: Use) -> tuple[str, str, str, str, str]:
-    usage = use.usage
-    return use.image, usage.kind, usage.namespace or "", usage.name, usage.path
+def _order(use: Use) -> tuple[str, tuple[str, str, str, str]]:
+    return use.image, usage_order(use.usage)

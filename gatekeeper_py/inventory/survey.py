@@ -1,62 +1,38 @@
-"""Judge every image of a live cluster as the webhook would."""
+"""Judge every image of a cluster as the webhook would."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy, Judgement
-from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.listing import OnPage, collect
 from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
-from gatekeeper_py.inventory.warned import Warned
+
+MAX_OWNERS: Final = 1000
+"""Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
+
+MAX_IMAGES: Final = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Survey:
-    """The images that a cluster runs. ``missing`` are the kinds that the cluster does not serve."""
+    """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
-    tally: Tally
-    missing: tuple[GroupKind, ...]
-
-
-async def survey(
-    api: ApiClient,
-    policy: ActivePolicy,
-    *,
-    namespace: str | None,
-    exempt: AbstractSet[str] = frozenset(),
-    keep_approved: bool,
-    on_page: OnPage = lambda _resource, _seen, _left: None,
-    warned: Warned | None = None,
-) -> Survey:
-    """List all objects that hold images, in one namespace or in all, and judge their images.
-
-    Images in the ``exempt`` namespaces have the verdict ``exempt``, since the webhook does not review them.
-    ``warned`` collects the owners whose Pods would get warnings. Raises ``ClusterError`` when a kind cannot
-    be listed, because an incomplete audit must not look complete.
+    ``warned`` collects the owners whose Pods would get warnings.
     """
-    judged = _Judged(policy, exempt, keep_approved=keep_approved, warned=warned)
-    missing = await collect(api, policy.resources, judged, namespace=namespace, on_page=on_page)
-    judged.tally.objects = judged.objects
-    return Survey(tally=judged.tally, missing=missing)
-
-
-class _Judged:
-    """Collects the verdicts about all images."""
 
     def __init__(
         self,
         policy: ActivePolicy,
-        exempt: AbstractSet[str],
+        exempt: AbstractSet[str] = frozenset(),
         *,
         keep_approved: bool,
-        warned: Warned | None,
+        warned: Warned | None = None,
     ) -> None:
-        self.objects = 0
         self.tally = Tally(keep_approved=keep_approved)
         self._policy = policy
         self._exempt = exempt
@@ -64,14 +40,18 @@ class _Judged:
         # Shared by all instances: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
 
-    def empty(self) -> _Judged:
-        return _Judged(self._policy, self._exempt, keep_approved=self._keep_approved, warned=self._warned)
+    @property
+    def objects(self) -> int:
+        return self.tally.objects
 
-    def merge(self, other: _Judged) -> None:
-        self.objects += other.objects
+    def empty(self) -> Survey:
+        return Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=self._warned)
+
+    def merge(self, other: Survey) -> None:
         self.tally.merge(other.tally)
 
     def take(self, request: AdmissionRequest) -> None:
+        self.tally.objects += 1
         outcome = admission.validate(request, self._policy)
         if self._warned is not None and request.namespace not in self._exempt:
             self._warned.take(request, outcome)
@@ -99,3 +79,55 @@ def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | No
         reason=decision.reason,
         detail=decision.detail,
     )
+
+
+class Owner(NamedTuple):
+    """The object whose controller created a Pod, for example a ReplicaSet."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class Warned:
+    """Collects owners with the rejected images of their Pods."""
+
+    def __init__(self) -> None:
+        self._images: dict[Owner, dict[str, None]] = {}
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[tuple[Owner, tuple[str, ...]]]:
+        return ((owner, tuple(images)) for owner, images in self._images.items())
+
+    def take(self, request: AdmissionRequest, outcome: Outcome) -> None:
+        """Note a Pod with rejected images in a namespace in mode ``warn``, if the Pod has an owner."""
+        if outcome.mode != "warn" or (request.group, request.kind) != POD or not outcome.rejected:
+            return
+        owner = _owner(request)
+        if owner is None:
+            return
+        if owner not in self._images and len(self._images) >= MAX_OWNERS:
+            self.left_out += 1
+            return
+        images = self._images.setdefault(owner, {})
+        for judgement in outcome.rejected:
+            if len(images) < MAX_IMAGES:
+                images[judgement.decision.image] = None
+
+
+def _owner(request: AdmissionRequest) -> Owner | None:
+    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
+    references = metadata.get("ownerReferences") if isinstance(metadata, dict) else None
+    for reference in references if isinstance(references, list) else ():
+        if isinstance(reference, dict) and reference.get("controller") is True and request.namespace:
+            fields = [_text(reference, key) for key in ("apiVersion", "kind", "name", "uid")]
+            if all(fields):
+                return Owner(fields[0], fields[1], request.namespace, fields[2], fields[3])
+    return None
+
+
+def _text(reference: dict[str, Any], key: str) -> str:
+    value = reference.get(key)
+    return value if isinstance(value, str) else ""

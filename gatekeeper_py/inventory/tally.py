@@ -40,6 +40,19 @@ class Usage(NamedTuple):
     path: str
 
 
+def interned(usage: Usage) -> Usage:
+    """Return a usage that shares its texts, because JSON parsers create each of them anew.
+
+    There are few kinds, namespaces and paths.
+    """
+    namespace = None if usage.namespace is None else sys.intern(usage.namespace)
+    return Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path))
+
+
+def usage_order(usage: Usage) -> tuple[str, str, str, str]:
+    return usage.kind, usage.namespace or "", usage.name, usage.path
+
+
 RuleKey = tuple[str, int]
 """List and index of a rule."""
 
@@ -78,9 +91,7 @@ class Tally:
             use.images.add(image.image)
             use.places += 1
         if self._keep_approved or image.verdict == "rejected":
-            # JSON parsers create a new string each time, but there are few kinds, namespaces and paths.
-            namespace = None if usage.namespace is None else sys.intern(usage.namespace)
-            usages.append(Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path)))
+            usages.append(interned(usage))
 
     def merge(self, other: Tally) -> None:
         """Take over the contents of another tally, which must not be used afterwards."""
@@ -113,12 +124,8 @@ class Tally:
         """Yield each listed image with its usages, both sorted by their fields."""
         for image in sorted(self._usages, key=_image_order):
             if self._keep_approved or image.verdict == "rejected":
-                yield image, sorted(self._usages[image], key=_usage_order)
+                yield image, sorted(self._usages[image], key=usage_order)
 
 
 def _image_order(image: JudgedImage) -> tuple[str, str, str, str]:
     return image.image, image.verdict, image.reason, image.detail
-
-
-def _usage_order(usage: Usage) -> tuple[str, str, str, str]:
-    return usage.kind, usage.namespace or "", usage.name, usage.path

@@ -14,8 +14,8 @@ from typing import Final
 
 from gatekeeper_py.children import frames
 from gatekeeper_py.children.program import Allowance, begin
-from gatekeeper_py.core.policy import lint
 from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.parser import messages
@@ -26,7 +26,7 @@ NICENESS: Final = 10
 """Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
 overload, and too little to delay reviews."""
 
-_LOADED: Final = (lint, document)
+_LOADED: Final = (document,)
 """Modules that ``parse_policy`` imports when it is called. Here they are imported before limits are set."""
 
 
@@ -54,7 +54,7 @@ def judge(job: messages.Job) -> Iterator[messages.Reply]:
         return
     if job.send_document:
         yield from messages.document_messages(policy.document)
-    yield messages.Linted(() if job.instant is None else policy.lint(job.instant))
+    yield messages.Linted(() if job.instant is None else lint(policy, job.instant))
 
 
 def _answer(job: messages.Job, send: Callable[[bytes], None]) -> bool:

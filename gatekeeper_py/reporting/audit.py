@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal
 from unicodedata import normalize
 
 import click
-from rich.text import Text
 
 from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 from gatekeeper_py.reporting.console import console, counted
 from gatekeeper_py.reporting.images import write_image_lines, write_images
-from gatekeeper_py.reporting.tables import GAP, MAX_CELL, layout, objects_of
+from gatekeeper_py.reporting.tables import MAX_CELL, Row, objects_of, print_table, table_width
 
 Style = Literal["table", "json", "jsonl", "csv", "html"]
 FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
@@ -39,40 +37,34 @@ def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
     elif style == "csv":
         _write_csv(tally)
     else:
-        _print_table(tally, console().width if sys.stdout.isatty() and not wide else None)
+        _print_table(tally, wide=wide)
 
 
-def table(rows: Sequence[tuple[JudgedImage, Sequence[Usage]]], width: int | None) -> list[tuple[str, ...]]:
-    """Return the cells of each line, headings first; with a width, shortened so that lines fit.
+def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
+    """Return the cells of an image.
 
     For unlisted and allowed images the detail only repeats the image, so it is left out.
     """
-    cells = [
-        (
-            escape(image.image, MAX_CELL) or "(none)",
-            "exempt" if image.verdict == "exempt" else image.reason,
-            str(len(usages)),
-            escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
-            objects_of(usages),
-        )
-        for image, usages in rows
-    ]
-    return layout(HEADINGS, cells, width, right={"COUNT"})
+    return (
+        escape(image.image, MAX_CELL) or "(none)",
+        "exempt" if image.verdict == "exempt" else image.reason,
+        str(len(usages)),
+        escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
+        objects_of(usages),
+    )
 
 
 def _rows(tally: Tally) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
     return ((image._asdict(), usages) for image, usages in tally.listed())
 
 
-def _print_table(tally: Tally, width: int | None) -> None:
+def _print_table(tally: Tally, *, wide: bool) -> None:
     out = console()
     rows = list(tally.listed())
     if rows:
-        headings, *lines = table(rows, width)
-        out.print(Text(GAP.join(headings), "bold"))
-        for (image, _), (first, reason, *rest) in zip(rows, lines, strict=True):
-            style = STYLES[image.verdict]
-            out.print(Text.assemble(first, GAP, (reason, style), GAP, GAP.join(rest)))
+        cells = [table_cells(*row) for row in rows]
+        styles = [STYLES[image.verdict] for image, _ in rows]
+        print_table(out, HEADINGS, cells, styles, width=table_width(out, wide=wide))
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""

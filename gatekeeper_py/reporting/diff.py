@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal
@@ -12,15 +11,15 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.compare.difference import Difference, Witness
+from gatekeeper_py.core.compare.difference import Change, Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
+from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.images import write_images
-from gatekeeper_py.reporting.tables import GAP, MAX_CELL, Row, layout, objects_of
+from gatekeeper_py.reporting.tables import MAX_CELL, Row, objects_of, print_table, table_width
 
 Style = Literal["table", "json", "html"]
 FORMATS: Final = ("table", "json", "html")
@@ -65,13 +64,10 @@ def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *,
         )
         for change, usages in listed
     ]
-    _print_table(
-        out,
-        ("IMAGE", "CHANGE", "COUNT", "DETAIL", "WHERE"),
-        cells,
-        [change.change for change, _ in listed],
-        wide=wide,
-    )
+    if cells:
+        styles = [STYLES[change.change] for change, _ in listed]
+        headings = ("IMAGE", "CHANGE", "COUNT", "DETAIL", "WHERE")
+        print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
     counts = changes.counts
     total = ", ".join(f"{counts[name]} {name}" for name in (*CHANGES, "unchanged"))
     objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
@@ -102,13 +98,10 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
         )
         for witness in difference.witnesses
     ]
-    _print_table(
-        out,
-        ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE"),
-        cells,
-        [witness.change for witness in difference.witnesses],
-        wide=wide,
-    )
+    if cells:
+        styles = [STYLES[witness.change] for witness in difference.witnesses]
+        headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
+        print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
     if difference.next_change is not None:
@@ -145,18 +138,6 @@ def _witness(witness: Witness) -> dict[str, Any]:
 
 def decided_by(rule: object) -> str:
     return "no rule" if rule is None else escape(str(rule), MAX_CELL)
-
-
-def _print_table(
-    out: Console, headings: Sequence[str], rows: Sequence[Row], changes: Sequence[str], *, wide: bool
-) -> None:
-    if not rows:
-        return
-    width = out.width if sys.stdout.isatty() and not wide else None
-    first, *lines = layout(headings, rows, width, right={"COUNT"})
-    out.print(Text(GAP.join(first), "bold"))
-    for change, (image, name, *rest) in zip(changes, lines, strict=True):
-        out.print(Text.assemble(image, GAP, (name, STYLES[change]), GAP, GAP.join(rest)))
 
 
 def _print_documents(out: Console, documents: DocumentChanges) -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gatekeeper_py.core.compare.difference import Difference
+from gatekeeper_py.core.compare.difference import Change, Difference
 from gatekeeper_py.core.compare.documents import DocumentChanges
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.changes import CHANGES, Change, Changes, ImageChange
+from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table

@@ -11,6 +11,7 @@ from rich.text import Text
 from gatekeeper_py.control.status.assess import Replica, Status, Webhook
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.reporting.console import console
+from gatekeeper_py.reporting.tables import print_table
 
 MAX_NAMES: Final = 20
 """Maximum number of exempt namespaces that are listed. A count of the others follows."""
@@ -31,10 +32,10 @@ def print_status(status: Status) -> None:
     _row(out, "fast path", {None: "off", True: "in step", False: "not in step"}[status.in_step])
     _row(out, "enforcement", _enforcement(status))
     _row(out, "exempt", _exempt(status))
-    _table(
-        out, ("REPLICA", "READY", "MODE", "REVISION", "CERTIFICATE EXPIRES"), map(_replica, status.replicas)
-    )
-    _table(out, ("WEBHOOK CONFIGURATION", "PRESENT", "AS DESIRED"), map(_webhook, status.webhooks))
+    replicas = [_replica(each) for each in status.replicas]
+    _table(out, ("REPLICA", "READY", "MODE", "REVISION", "CERTIFICATE EXPIRES"), replicas)
+    webhooks = [_webhook(each) for each in status.webhooks]
+    _table(out, ("WEBHOOK CONFIGURATION", "PRESENT", "AS DESIRED"), webhooks)
 
 
 def _row(out: Console, label: str, value: str) -> None:
@@ -75,10 +76,6 @@ def _yes_or_no(value: bool) -> str:  # noqa: FBT001
     return "yes" if value else "no"
 
 
-def _table(out: Console, headings: Sequence[str], rows: map[tuple[str, ...]]) -> None:
-    lines = [tuple(headings), *rows]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+def _table(out: Console, headings: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     out.print()
-    for number, line in enumerate(lines):
-        text = "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        out.print(Text(text, "" if number else "bold"))
+    print_table(out, headings, rows, [""] * len(rows))

@@ -7,8 +7,12 @@ are shortened.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+import sys
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
+
+from rich.console import Console
+from rich.text import Text
 
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.inventory.tally import Usage
@@ -62,6 +66,26 @@ def layout(
         _narrow(widths, available)
     fitted = [[_fit(cell, widths[i], first=not i) for i, cell in enumerate(row)] for row in cells]
     return [_padded(line, names, widths, right) for line in (names, *fitted)]
+
+
+def print_table(
+    out: Console,
+    headings: Sequence[str],
+    rows: Sequence[Row],
+    styles: Iterable[str],
+    *,
+    width: int | None = None,
+) -> None:
+    """Print a table. The headings are bold; each of the ``styles`` is that of a row's second cell."""
+    first, *lines = layout(headings, rows, width, right={"COUNT"})
+    out.print(Text(GAP.join(first), "bold"))
+    for style, (subject, second, *rest) in zip(styles, lines, strict=True):
+        out.print(Text.assemble(subject, GAP, (second, style), GAP, GAP.join(rest)))
+
+
+def table_width(out: Console, *, wide: bool) -> int | None:
+    """Return the width to which tables are shortened: that of the terminal, or ``None``."""
+    return out.width if sys.stdout.isatty() and not wide else None
 
 
 def objects_of(usages: Sequence[Usage]) -> Names:

@@ -26,6 +26,7 @@ from gatekeeper_py.control.webhooks.templates import (
     validating,
 )
 from tools.installation.product import (
+    APPROVED,
     MUTATING,
     NAMESPACE,
     SECRET,
@@ -196,6 +197,7 @@ def test_pods_are_created_in_the_probe_namespace_only_in_dry_run(
     ):
         document = _of_kind("Pod", "real")
         document["metadata"]["namespace"] = where
+        document["spec"]["containers"][0]["image"] = APPROVED
         done = product.plane.kubectl(
             "create", "-f", "-", input=json.dumps(document), kubeconfig=identity, check=False
         )

@@ -20,6 +20,7 @@ from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.parser.messages import Job, Refused
 from gatekeeper_py.parser.program import judge
@@ -115,7 +116,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
     for instant in INSTANTS:
         compiled = policy.at(instant)
         assert compiled.next_change is None or compiled.next_change > instant
-        check_findings(policy.lint(instant), text, severities={"warning", "information"})
+        check_findings(lint(policy, instant), text, severities={"warning", "information"})
         snapshot = Snapshot(compiled, 4, CacheCounts())
         decision = compiled.decide(namespace, image)
         assert decision == compiled.decide(namespace, image) == snapshot.decide(namespace, image)

@@ -1,15 +1,25 @@
-"""The lists that are requested: the core's table, and declared kinds by discovery."""
+"""What is read from an API server: its errors, and the kinds to list."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from fakecluster import FakeCluster, status
+from fakecluster import Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.inventory.reading import ClusterError
-from gatekeeper_py.inventory.resources import BUILT_IN, Resource, discover, kind_text
+from gatekeeper_py.inventory.resources import (
+    BUILT_IN,
+    ClusterError,
+    Expired,
+    Forbidden,
+    NotFound,
+    Resource,
+    discover,
+    kind_text,
+    read,
+)
 
 ARGO = "argoproj.io"
 
@@ -26,9 +36,59 @@ def entry(name: str, kind: str, *, namespaced: bool = True, verbs: Any = ("get",
     return {"name": name, "kind": kind, "namespaced": namespaced, "verbs": verbs}
 
 
-def test_the_path_lists_all_namespaces_or_one() -> None:
-    assert BUILT_IN[0].path(None) == "/api/v1/pods"
-    assert BUILT_IN[4].path(None) == "/apis/apps/v1/deployments"
+@pytest.mark.parametrize(
+    ("answer", "error", "message"),
+    [
+        (status(403, "no"), Forbidden, "403 Forbidden: no"),
+        (status(401, "Unauthorized"), ClusterError, "401 Unauthorized: the credentials are not accepted"),
+        (status(404, "gone"), NotFound, "404 Not Found: gone"),
+        (status(410, "old", token="500"), Expired, "410 Gone: old"),
+        (status(500, "a\nb"), ClusterError, r"500 Internal Server Error: a\nb"),
+        (Answer(200, "[]"), ClusterError, "the answer is not a JSON object; is this an API server?"),
+    ],
+    ids=["forbidden", "unauthorized", "not-found", "expired", "one-line", "a-list"],
+)
+async def test_a_bad_answer_is_an_error_that_names_the_request(
+    api: ApiClient, cluster: FakeCluster, answer: Answer, error: type[ClusterError], message: str
+) -> None:
+    cluster.script["/api/v1/pods"].append(answer)
+    with pytest.raises(ClusterError) as raised:
+        await read(api, "/api/v1/pods", {}, doing="list pods")
+    assert type(raised.value) is error
+    assert str(raised.value) == f"cannot list pods: {message}"
+    assert getattr(raised.value, "token", "500") == "500"
+
+
+@pytest.mark.parametrize(
+    ("answers", "slept", "error"),
+    [
+        pytest.param([(429, "1"), (503, "3600")], [1.0, 30.0], "", id="retried-after-at-most-30-s"),
+        pytest.param([(429, "1")] * 5, [1.0] * 4, "429 Too Many Requests", id="given-up"),
+        *(
+            pytest.param([(503, after)], [], "503", id=f"final-{after}")
+            for after in ("", "soon", "\u0661", "-1")
+        ),
+    ],
+)
+async def test_an_overloaded_server_is_retried_when_it_states_a_time(
+    api: ApiClient,
+    cluster: FakeCluster,
+    pauses: list[float],
+    answers: list[tuple[int, str]],
+    slept: list[float],
+    error: str,
+) -> None:
+    cluster.documents["/api/v1/pods"] = {"kind": "PodList"}
+    headers = [{"Retry-After": after} if after else {} for _, after in answers]
+    cluster.script["/api/v1/pods"] += [
+        Answer(code, "", each) for (code, _), each in zip(answers, headers, strict=True)
+    ]
+    with pytest.raises(ClusterError, match=error) if error else nullcontext():
+        assert await read(api, "/api/v1/pods", {}, doing="list pods") == {"kind": "PodList"}
+    assert pauses == slept
+
+
+def test_one_namespace_is_part_of_the_path() -> None:
     assert BUILT_IN[0].path("shop") == "/api/v1/namespaces/shop/pods"
     assert BUILT_IN[4].path("shop") == "/apis/apps/v1/namespaces/shop/deployments"
 

@@ -10,11 +10,12 @@ from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
 from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
+from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy
-from gatekeeper_py.inventory.reading import ClusterError, Expired, NotFound
-from gatekeeper_py.inventory.resources import Resource
-from gatekeeper_py.inventory.survey import Survey, survey
-from gatekeeper_py.inventory.warned import Warned
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.inventory.listing import collect
+from gatekeeper_py.inventory.resources import ClusterError, Expired, NotFound, Resource
+from gatekeeper_py.inventory.survey import MAX_IMAGES, MAX_OWNERS, Owner, Survey, Warned
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -41,8 +42,13 @@ async def looked(
     *,
     namespace: str | None = None,
     keep_approved: bool = False,
+    warned: Warned | None = None,
+    **more: Any,
 ) -> Survey:
-    return await survey(api, judge or policy(), namespace=namespace, keep_approved=keep_approved)
+    judge = judge or policy()
+    found = Survey(judge, keep_approved=keep_approved, warned=warned)
+    await collect(api, judge.resources, found, namespace=namespace, **more)
+    return found
 
 
 def names(found: Survey) -> list[str]:
@@ -66,7 +72,7 @@ async def test_a_pod_has_no_recorded_warning_only_because_no_registry_was_querie
         cluster.add(PODS, running)
     judge = policy(mode="warn", allow="[{image: registry.corp.io, verify: true, onError: deny}]")
     warned = Warned()
-    found = await survey(api, judge, namespace=None, keep_approved=False, warned=warned)
+    found = await looked(api, judge, warned=warned)
     assert [images for _, images in warned] == [("nginx",)]
     assert names(found) == ["unlisted"]
 
@@ -98,9 +104,7 @@ async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluste
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
     pages: list[tuple[Resource, int, int | None]] = []
-    found = await survey(
-        api, policy(), namespace=None, keep_approved=False, on_page=lambda *page: pages.append(page)
-    )
+    found = await looked(api, on_page=lambda *page: pages.append(page))
     assert names(found) == [f"web-{number}" for number in range(5)]
     assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "4"]
     seen = [(seen, left) for resource, seen, left in pages if str(resource) == "pods"]
@@ -188,11 +192,13 @@ async def test_a_forbidden_list_is_an_error(
         await looked(api, namespace=namespace)
 
 
-async def test_a_kind_that_is_not_served_is_reported(api: ApiClient, cluster: FakeCluster) -> None:
+async def test_kinds_that_are_not_served_are_returned(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, *pods(1))
     del cluster.lists["/apis/batch/v1/cronjobs"]
-    found = await looked(api)
-    assert found.missing == (("batch", "CronJob"),)
+    judge = policy(WORKFLOWS)
+    found = Survey(judge, keep_approved=False)
+    missing = await collect(api, judge.resources, found, namespace=None)
+    assert missing == (("argoproj.io", "Workflow"), ("batch", "CronJob"))
     assert names(found) == ["web-0"]
 
 
@@ -243,10 +249,6 @@ async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster:
     [(image, usages)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
     assert image.image == "nginx"
     assert [tuple(usage) for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
-
-
-async def test_a_declared_kind_that_is_not_served_is_reported(api: ApiClient) -> None:
-    assert (await looked(api, policy(WORKFLOWS))).missing == (("argoproj.io", "Workflow"),)
 
 
 async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster: FakeCluster) -> None:
@@ -334,3 +336,57 @@ async def test_a_mirror_pod_is_judged_because_it_runs(api: ApiClient, cluster: F
     leaving["metadata"]["deletionTimestamp"] = INSTANT.isoformat()
     cluster.add(PODS, static, leaving)
     assert names(await looked(api)) == ["etcd-node-1", "leaving"]
+
+
+CONTROLLER = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "1", "controller": True}
+
+
+def recorded(
+    *images: str,
+    owners: Any = (CONTROLLER,),
+    mode: Any = "warn",
+    kind: str = "Pod",
+    into: Warned | None = None,
+) -> list[tuple[Owner, tuple[str, ...]]]:
+    warned = Warned() if into is None else into
+    references = list(owners) if isinstance(owners, tuple) else owners
+    request = AdmissionRequest(
+        uid="a", group="", kind=kind, operation="CREATE", namespace="shop", name="web-1",
+        object=pod(*images, metadata={"ownerReferences": references}),
+    )  # fmt: skip
+    warned.take(request, admission.validate(request, policy(mode=mode)))
+    return list(warned)
+
+
+def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
+    assert recorded("nginx", "registry.corp.io/a", "quay.io/b", owners=[{"kind": "Node"}, CONTROLLER]) == [
+        (Owner("apps/v1", "ReplicaSet", "shop", "web", "1"), ("nginx", "quay.io/b"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("images", "options"),
+    [
+        pytest.param(("registry.corp.io/a",), {}, id="approved"),
+        pytest.param(("nginx",), {"mode": "enforce"}, id="denied-anyway"),
+        pytest.param(("nginx",), {"owners": []}, id="created-by-a-person"),
+        pytest.param(("nginx",), {"owners": None}, id="null"),
+        pytest.param(("nginx",), {"owners": ["x"]}, id="not-a-mapping"),
+        pytest.param(("nginx",), {"owners": [{**CONTROLLER, "controller": False}]}, id="not-the-controller"),
+        pytest.param(("nginx",), {"owners": [{**CONTROLLER, "uid": 7}]}, id="uid-is-a-number"),
+        pytest.param(("nginx",), {"kind": "PodTemplate"}, id="not-a-pod"),
+    ],
+)
+def test_other_pods_are_not_kept(images: tuple[str, ...], options: dict[str, Any]) -> None:
+    assert recorded(*images, **options) == []
+
+
+def test_memory_is_bounded() -> None:
+    warned = Warned()
+    for number in range(MAX_OWNERS + 3):
+        owner = {**CONTROLLER, "uid": str(number)}
+        recorded(*(f"quay.io/x{i}" for i in range(MAX_IMAGES + 5)), owners=[owner], into=warned)
+    kept = list(warned)
+    assert len(kept) == MAX_OWNERS
+    assert warned.left_out == 3
+    assert all(len(images) == MAX_IMAGES for _, images in kept)

@@ -20,6 +20,7 @@ from builders import INSTANT, policy_text
 from gatekeeper_py.children.process import INHERITED
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.parser import process
 from gatekeeper_py.parser.process import (
     COMMAND,
@@ -186,7 +187,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 async def test_a_good_document_is_accepted_with_its_findings(world: World) -> None:
     report = await world.judge(GOOD)
     assert report.accepted
-    assert report.findings == parse_policy(GOOD).lint(INSTANT)
+    assert report.findings == lint(parse_policy(GOOD), INSTANT)
 
 
 async def test_a_bad_document_is_refused_with_its_findings(world: World) -> None:

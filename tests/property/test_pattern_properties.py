@@ -1,4 +1,4 @@
-"""Properties of patterns and of the index."""
+"""Properties of patterns."""
 
 from __future__ import annotations
 
@@ -10,12 +10,9 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
-from gatekeeper_py.core.policy.rules import Rule
-from property.strategies import any_text, images, name_lists, namespaces, patterns
+from property.strategies import any_text, images, patterns
 
 QUICK: Final = settings(max_examples=budget(200))
 
@@ -70,50 +67,6 @@ def test_matching_is_the_obvious_regular_expression(text: str, image: str) -> No
     tag = effective_tag(reference)
     name = locate(reference).name + (f":{tag}" if tag is not None else f"@{reference.digest}")
     assert matches(parse_pattern(text), image) == bool(re.fullmatch(expression_for(text), name))
-
-
-rules = st.lists(st.tuples(patterns, st.none() | name_lists), max_size=14)
-
-
-@settings(max_examples=budget(200))
-@given(rules, st.lists(images, min_size=1, max_size=6), namespaces)
-def test_the_index_finds_what_a_scan_finds(
-    entries: list[tuple[str, list[str] | None]], some_images: list[str], namespace: str | None
-) -> None:
-    """Both return the first rule in order that matches, for any number of rules."""
-    index = PatternIndex()
-    listed = []
-    for order, (text, names) in enumerate(entries):
-        # The name * stands for every namespace and for none, as in a policy.
-        scope = None if names is None or "*" in names else tuple(names)
-        rule = Rule(list="deny", index=order, pattern=parse_pattern(text), namespaces=scope)
-        index.add(order, rule.pattern, scope)
-        listed.append(rule)
-    for image in some_images:
-        reference = parse_reference(image)
-        location, tag, digest = locate(reference), effective_tag(reference), reference.digest
-        scanned = (
-            rule.index
-            for rule in listed
-            if rule.pattern.matches(location, tag, digest) and rule.applies_to(namespace)
-        )
-        assert index.find(location, qualifiers_of(tag, digest), namespace) == next(scanned, None)
-
-
-@settings(max_examples=budget(200))
-@given(st.lists(patterns, min_size=1, max_size=6), patterns, st.lists(images, max_size=12))
-def test_a_covering_pattern_matches_every_image_of_the_covered_one(
-    texts: list[str], narrow_text: str, some_images: list[str]
-) -> None:
-    index = PatternIndex()
-    wide = [parse_pattern(text) for text in texts]
-    for order, pattern in enumerate(wide):
-        index.add(order, pattern, None)
-    narrow = parse_pattern(narrow_text)
-    pinned = ("@*", None) if narrow.digest == "*" else qualifiers_of(narrow.tag, narrow.digest)
-    for order in index.cover(narrow, Scan()).orders(pinned, None):
-        for image in some_images:
-            assert matches(wide[order], image) or not matches(narrow, image)
 
 
 @settings(max_examples=budget(300))

@@ -13,6 +13,7 @@ from budget import budget
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
     Document,
@@ -135,7 +136,7 @@ def test_removing_dead_rules_changes_no_decision(
     """This holds for all of them and for some, now and later."""
     mirrored = [] if contradictory(mirrored) else mirrored
     policy = accepted({**a_document, "allow": a_document["allow"] + wide, "mirrors": mirrored})
-    dead = sorted(finding.path for finding in policy.lint(NOON) if finding.code == "dead-rule")
+    dead = sorted(finding.path for finding in lint(policy, NOON) if finding.code == "dead-rule")
     for instant in INSTANTS:
         compiled = policy.at(instant)
         for removed in (set(dead), set(dead[::2]), set(dead[1::2])):

@@ -15,8 +15,15 @@ from builders import INSTANT, pod, policy_text, review
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.inventory.changes import Changes
-from gatekeeper_py.inventory.recorded import InvalidRecord, UsedImage, audited_images, listed_images
-from gatekeeper_py.inventory.requests import images_in, logged_requests, reviewed_requests
+from gatekeeper_py.inventory.recorded import (
+    InvalidRecord,
+    UsedImage,
+    audited_images,
+    images_in,
+    listed_images,
+    logged_requests,
+    reviewed_requests,
+)
 
 examples: Final = settings(max_examples=budget(100))
 OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)

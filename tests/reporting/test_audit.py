@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from gatekeeper_py.inventory.tally import JudgedImage, Usage
-from gatekeeper_py.reporting.audit import table
+from gatekeeper_py.reporting.audit import HEADINGS, table_cells
+from gatekeeper_py.reporting.tables import layout
 
 DIGEST = "sha256:" + "ab" * 32
 UNLISTED = JudgedImage("nginx:1", None, "rejected", "unlisted", "docker.io/library/nginx matches no rule")
@@ -21,6 +22,10 @@ MISSING = JudgedImage("", None, "rejected", "invalid", "the image is missing")
 
 def pods(count: int) -> list[Usage]:
     return [Usage("Pod", "shop", f"web-{number}", "spec.containers[0].image") for number in range(count)]
+
+
+def table(rows: list[tuple[JudgedImage, list[Usage]]], width: int | None) -> list[tuple[str, ...]]:
+    return layout(HEADINGS, [table_cells(*row) for row in rows], width, right={"COUNT"})
 
 
 def test_a_table_without_a_width_cuts_nothing() -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.runtime.memory import PIECES_A_STEP, collector_paused, dismantling, give_back
 
@@ -107,12 +108,12 @@ class TestDismantling:
             freed = now
         assert freed == len(watched)
 
-    @pytest.mark.parametrize("lint", [False, True])
-    def test_a_policy_has_no_cycles_and_is_freed_without_the_collector(self, *, lint: bool) -> None:
+    @pytest.mark.parametrize("linted", [False, True])
+    def test_a_policy_has_no_cycles_and_is_freed_without_the_collector(self, *, linted: bool) -> None:
         now = datetime(2026, 1, 1, tzinfo=UTC)
         compiled = parse_policy(POLICY).at(now)
         compiled.decide("shop", "eu.corp.io/team-a/app:v1")
-        findings = compiled.policy.lint(now) if lint else ()
+        findings = lint(compiled.policy, now) if linted else ()
         watched: list[weakref.ref[object]] = [weakref.ref(compiled), weakref.ref(compiled.policy)]
         roots = [compiled, *findings]
         del compiled, findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Final
 
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
-from gatekeeper_py.core.images.entry import Budget, Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import Pattern
 
 MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
@@ -50,7 +51,7 @@ def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str
     ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``refuses``
     in "deny[0] b.io refuses all of it".
     """
-    choosing = _Choosing(EntryIndex(budget=Budget()), verb)
+    choosing = _Choosing(EntryIndex(), verb)
     choosing.excluded.extend(excluded)
     # Permanent rules come first: a rule that expires has no effect if a permanent one covers it.
     for candidate in sorted(candidates, key=lambda each: (each.until is not None, _widest_first(each))):
@@ -99,13 +100,8 @@ class _Choosing:
 
     def result(self) -> Choice:
         self.kept.sort(key=lambda each: _widest_first(each.candidate))
-        fitting, above = 0, len(self.kept) + 1
-        while above - fitting > 1:
-            middle = (fitting + above) // 2
-            if expression.fits(expression.expression(_assembled(self.kept[:middle]))):
-                fitting = middle
-            else:
-                above = middle
+        numbers = range(1, len(self.kept) + 1)
+        fitting = bisect_left(numbers, True, key=lambda number: not _fits(self.kept[:number]))
         for left_out in self.kept[fitting:]:
             self.problems[left_out.candidate.index] = TOO_LARGE
         included = {each.candidate.entry: each.candidate.index for each in self.kept}
@@ -119,6 +115,10 @@ class _Choosing:
             problems=self.problems,
             until=min((end for end in ends if end is not None), default=None),
         )
+
+
+def _fits(kept: Sequence[_Kept]) -> bool:
+    return expression.fits(expression.expression(_assembled(kept)))
 
 
 def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:

@@ -15,9 +15,6 @@ from typing import Final, NamedTuple
 CALL_LIMIT: Final = 1_000_000
 """Cost limit of one expression; beyond it the evaluation is an error (apiserver, pkg/apis/cel/config.go)."""
 
-EXPRESSION_LENGTH_LIMIT: Final = 100_000
-"""Limit of the code points of one expression (cel-go, parser/parser.go, ``expressionSizeCodePointLimit``)."""
-
 _READ: Final = 4
 """Cost of reading a field or an element, and of one operation on it that does not depend on its length."""
 

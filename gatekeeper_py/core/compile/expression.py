@@ -16,17 +16,15 @@ of 1.29 and no newer functions.
 After an error in a match condition, an API server applies the webhook's failure policy. So the expression
 must not cause errors, whatever an API server decodes as a Pod. It checks every field that may be absent or
 null before it uses the field, and the length of every list and text before any step whose cost grows with
-that length. CEL's ``&&`` and ``||`` stop at the first term that decides. :func:`skips` is the same rule in
-Python, for tests and explanations.
+that length. CEL's ``&&`` and ``||`` stop at the first term that decides.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Final
 
-from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, ImageList
-from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, ImageList
 from gatekeeper_py.core.compile.cost import Part, Text, negated
 from gatekeeper_py.core.compile.matching import NAMESPACE, Image, in_entries, pulls_latest
 from gatekeeper_py.core.compile.preapproved import PreApproved
@@ -98,40 +96,6 @@ def expression(approved: PreApproved) -> Part:
 def fits(part: Part) -> bool:
     """Return whether an API server accepts a condition, and can evaluate it for every Pod."""
     return part.cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH
-
-
-def skips(approved: PreApproved, request: AdmissionRequest) -> bool:
-    """Return whether the condition is false for a request: the same rule in Python."""
-    if approved.everything:
-        return True
-    if (request.group, request.kind) != POD or not isinstance(request.object, dict):
-        return False
-    if approved.by_namespace and request.namespace is None:
-        return False
-    spec = request.object.get("spec")
-    if not isinstance(spec, dict) or not spec.get(CONTAINERS.key):
-        return False
-    if any(field.key in spec and not isinstance(spec[field.key], list) for field in IMAGE_LISTS):
-        return False
-    if any(len(spec.get(field.key, ())) > MAX_VOLUMES for field in _SPARSE):
-        return False
-    images = list(_images(spec))
-    return len(images) <= MAX_IMAGES and all(
-        isinstance(image, str) and approved.has(request.namespace, image) for image in images
-    )
-
-
-def _images(spec: dict[str, Any]) -> Iterator[Any]:
-    """Yield every image of a pod spec, and ``None`` for an item without the image that it should have."""
-    for field in IMAGE_LISTS:
-        *source, last = field.path
-        for item in spec.get(field.key, ()):
-            if source and isinstance(item, dict) and source[0] not in item:
-                continue
-            holder = item
-            for step in source:
-                holder = holder.get(step) if isinstance(holder, dict) else None
-            yield holder.get(last) if isinstance(holder, dict) else None
 
 
 def _is_short(key: str, longest: int) -> str:

@@ -14,7 +14,6 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.compile import exclusions, expression
 from gatekeeper_py.core.compile.choice import Candidate, Choice, choose
 from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
@@ -80,11 +79,6 @@ class FastPath:
     def approves(self, namespace: str | None, image: str, endpoint: Endpoint) -> bool:
         """Return whether an image is pre-approved, or the endpoint is never called."""
         return self.approved[endpoint].has(namespace, image)
-
-    def skips(self, request: AdmissionRequest, endpoint: Endpoint) -> bool:
-        """Return whether an API server with the expression admits a request without calling the webhook."""
-        approved = self.approved[endpoint]
-        return bool(approved) and expression.skips(approved, request)
 
     def tightens(self, previous: FastPath | None) -> bool:
         """Return whether an image that was pre-approved may no longer be.

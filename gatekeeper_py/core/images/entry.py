@@ -82,20 +82,7 @@ class Entry:
 
 
 class TooManyComparisonsError(Exception):
-    """The budget of comparisons is used up."""
-
-
-@dataclass(slots=True)
-class Budget:
-    """The number of comparisons that are left for a policy."""
-
-    left: int = MAX_COMPARISONS
-
-    def spend(self) -> None:
-        """Count one comparison. Raises ``TooManyComparisonsError`` when none is left."""
-        if not self.left:
-            raise TooManyComparisonsError
-        self.left -= 1
+    """An index has no comparisons left."""
 
 
 _Key = tuple[str | None, str | None]
@@ -104,9 +91,9 @@ _Key = tuple[str | None, str | None]
 
 @dataclass(slots=True)
 class EntryIndex:
-    """Entries found by their registry and path."""
+    """Entries found by their registry and path. ``left`` is the number of comparisons that are left."""
 
-    budget: Budget = field(default_factory=Budget)
+    left: int = field(default_factory=lambda: MAX_COMPARISONS)
     _by_start: dict[tuple[str, bool], list[Entry]] = field(default_factory=dict)
     _wildcards: list[Entry] = field(default_factory=list)
     _by_key: dict[str | None, dict[str | None, list[Entry]]] = field(default_factory=dict)
@@ -146,7 +133,9 @@ class EntryIndex:
                 continue
             firsts = by_first.values() if first is None else map(by_first.get, (first, None))
             for each in chain.from_iterable(found for found in firsts if found is not None):
-                self.budget.spend()
+                if not self.left:
+                    raise TooManyComparisonsError
+                self.left -= 1
                 if each.overlaps(entry):
                     yield each
 

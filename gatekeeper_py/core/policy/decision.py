@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
@@ -21,19 +21,6 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
 """``decide`` returns the first four. A look-up in a registry can replace them with one of the last two."""
-
-
-class Rules(Protocol):
-    """The parts of a compiled policy that a decision reads."""
-
-    @property
-    def allow(self) -> RuleSet: ...
-
-    @property
-    def deny(self) -> RuleSet: ...
-
-    @property
-    def denied_origins(self) -> DeniedOrigins: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +48,9 @@ class Decision:
         return None if self.reference is None or self.reason == "invalid" else self.reference.canonical
 
 
-def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
+def decide(
+    allow: RuleSet, deny: RuleSet, denied_origins: DeniedOrigins, namespace: str | None, image: str
+) -> Decision:
     """Judge one image, which may be any text. The answer depends on the arguments alone."""
     try:
         reference = parse_reference(image)
@@ -81,15 +70,15 @@ def decide(policy: Rules, namespace: str | None, image: str) -> Decision:
         )
     tag = effective_tag(reference)
     qualifiers = qualifiers_of(tag, reference.digest)
-    rule = policy.deny.find(location, qualifiers, namespace)
+    rule = deny.find(location, qualifiers, namespace)
     if rule is not None:
         return _denied(reference, location, rule, None)
     # A denied image is denied under its name on a mirror too.
-    mirrored = policy.denied_origins.find(location, qualifiers, namespace)
+    mirrored = denied_origins.find(location, qualifiers, namespace)
     if mirrored is not None:
         rule, origin = mirrored
         return _denied(reference, location, rule, origin.name)
-    rule = policy.allow.find(location, qualifiers, namespace)
+    rule = allow.find(location, qualifiers, namespace)
     if rule is not None:
         return Decision(
             image=image,

@@ -20,7 +20,6 @@ from gatekeeper_py.core.policy.document import (
     ResourceEntry,
     rewrites,
 )
-from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
 from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
@@ -125,13 +124,6 @@ class Policy:
             resources=resources,
         )
 
-    def lint(self, instant: datetime) -> tuple[Finding, ...]:
-        """Return the warnings about a policy as of an instant: at most 100, and one that counts the rest."""
-        # Imported here for the same reason as the parser: lint reads the text again to find lines.
-        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
-
-        return lint(self, instant)
-
     @cached_property
     def rewriters(self) -> tuple[datetime | None, ...]:
         """The expiry of each part that rewrites images in mutate mode: mirrors, and rules with ``pin``.
@@ -227,7 +219,7 @@ class CompiledPolicy:
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
-        return decide(self, namespace, image)
+        return decide(self.allow, self.deny, self.denied_origins, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""

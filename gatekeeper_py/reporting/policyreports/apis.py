@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol
+from http import HTTPStatus
+from typing import Any, Final, Literal, Protocol
 from urllib.parse import quote
 
 from gatekeeper_py.cluster.errors import ApiError
 
-Choice = Literal["auto", "openreports", "policyreport", "none"]
-
-NOT_FOUND: Final = 404
+ApiChoice = Literal["auto", "openreports", "policyreport", "none"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,20 +68,26 @@ APIS: Final = (OPENREPORTS, POLICYREPORT)
 """The APIs in the order of preference. If the cluster serves both, viewers show the reports of only one."""
 
 
-class Reads(Protocol):
-    """The request that discovery needs. Raises ``ApiError``."""
+class ReportsClient(Protocol):
+    """The requests that reports and Events need. All raise ``ApiError``."""
 
-    async def read(self, path: str) -> dict[str, object]: ...
+    async def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]: ...
+
+    async def post(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
+
+    async def delete(self, path: str) -> None: ...
 
 
-async def served(api: Reads) -> list[ReportApi]:
+async def served(api: ReportsClient) -> list[ReportApi]:
     """Return the APIs that the cluster serves. Raises ``ApiError``."""
     found = []
     for each in APIS:
         try:
             document = await api.read(each.root)
         except ApiError as problem:
-            if problem.status == NOT_FOUND:
+            if problem.status == HTTPStatus.NOT_FOUND:
                 continue
             raise
         resources = document.get("resources")

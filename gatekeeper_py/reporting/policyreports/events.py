@@ -10,13 +10,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Any, Final
 from urllib.parse import quote
 
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.warned import Owner
+from gatekeeper_py.inventory.survey import Owner
+from gatekeeper_py.reporting.policyreports.apis import ReportsClient
 
 REASON: Final = "ImageNotApproved"
 COMPONENT: Final = "gatekeeper-py-reports"
@@ -43,12 +44,6 @@ MAX_REMEMBERED: Final = 10_000
 """Maximum number of owners remembered. A forgotten owner may get its next Event early."""
 
 
-class Posts(Protocol):
-    """The request that recording an Event needs. Raises ``ApiError``."""
-
-    async def post(self, path: str, document: dict[str, Any]) -> None: ...
-
-
 class WarningEvents:
     """Records an Event about each owner of a Pod with warnings, at a limited rate."""
 
@@ -57,7 +52,7 @@ class WarningEvents:
         self._due: dict[Owner, datetime] = {}
 
     async def record(
-        self, api: Posts, warned: Iterable[tuple[Owner, tuple[str, ...]]]
+        self, api: ReportsClient, warned: Iterable[tuple[Owner, tuple[str, ...]]]
     ) -> tuple[int, list[str]]:
         """Record the Events that are due. Return how many were recorded, and the problems."""
         now = self._now()

@@ -48,7 +48,7 @@ class Live:
 
 
 @dataclass(slots=True, kw_only=True)
-class Report:
+class DesiredReport:
     """The desired state of a report. ``live`` is the report that it replaces; ``None`` for a new report."""
 
     name: str
@@ -81,7 +81,7 @@ class Report:
 class Placement:
     """The changes to the reports of one namespace, and the number of reports that stay as they are."""
 
-    write: tuple[Report, ...]
+    write: tuple[DesiredReport, ...]
     delete: tuple[str, ...]
     unchanged: int
 
@@ -89,7 +89,7 @@ class Placement:
 def place(live: Iterable[Live], findings: Findings) -> Placement:
     """Distribute the results over the existing reports, and over new reports if necessary."""
     existing = sorted(live, key=lambda each: (len(each.name), each.name))
-    entries = [_entry(result) for result in findings.results]
+    entries = [_measured(result) for result in findings.results]
     reports = _distribute(existing, entries)
     fewest = _distribute([], entries)
     if len(reports) > 2 * max(len(fewest), 1):
@@ -101,7 +101,7 @@ def place(live: Iterable[Live], findings: Findings) -> Placement:
             report.live = by_name.get(report.name)
     if not reports and (findings.passed or findings.skipped):
         first = next((each for each in existing if each.name == f"{PREFIX}1"), None)
-        reports = [Report(name=f"{PREFIX}1", live=first)]
+        reports = [DesiredReport(name=f"{PREFIX}1", live=first)]
     for index, report in enumerate(reports):
         results = Counter(result["result"] for result in report.results)
         report.summary = {
@@ -117,17 +117,17 @@ def place(live: Iterable[Live], findings: Findings) -> Placement:
     return Placement(write, delete, len(reports) - len(write))
 
 
-_Entry = tuple[Digest, Result, int]
+_Measured = tuple[Digest, Result, int]
 
 
-def _distribute(existing: Sequence[Live], entries: Sequence[_Entry]) -> list[Report]:
+def _distribute(existing: Sequence[Live], entries: Sequence[_Measured]) -> list[DesiredReport]:
     """Return the reports that are not empty: first the existing ones in their order, then new ones."""
-    waiting: dict[Digest, list[_Entry]] = {}
+    waiting: dict[Digest, list[_Measured]] = {}
     for entry in entries:
         waiting.setdefault(entry[0], []).append(entry)
-    reports: list[Report] = []
+    reports: list[DesiredReport] = []
     for each in existing:
-        report = Report(name=each.name, live=each)
+        report = DesiredReport(name=each.name, live=each)
         for digest in each.digests:
             found = waiting.get(digest)
             if found and report.has_room(found[-1][2]):
@@ -141,12 +141,12 @@ def _distribute(existing: Sequence[Live], entries: Sequence[_Entry]) -> list[Rep
         while position < len(reports) and not reports[position].has_room(size):
             position += 1
         if position == len(reports):
-            reports.append(Report(name=next(names), live=None))
+            reports.append(DesiredReport(name=next(names), live=None))
         reports[position].add(digest, result, size)
     return [report for report in reports if report.results]
 
 
-def _entry(result: Result) -> _Entry:
+def _measured(result: Result) -> _Measured:
     text = orjson.dumps(result, option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(text).digest(), result, len(text)
 

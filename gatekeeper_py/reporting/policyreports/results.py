@@ -7,9 +7,9 @@ because a time would change every report in every audit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.images.reference import escape
@@ -38,40 +38,28 @@ Result = dict[str, Any]
 """One result in the format of the API."""
 
 
-Outcome = Literal["warn", "fail"]
-
-
-class Results(Sequence[Result]):
-    """A sequence that creates each result when it is read.
+class Results:
+    """Creates each result when it is read.
 
     A cluster may have 100,000 results, each of a kilobyte.
     """
 
     def __init__(self, policy_name: str) -> None:
         self._policy_name = policy_name
-        self._places: list[tuple[JudgedImage, Usage, Outcome]] = []
+        self._places: list[tuple[JudgedImage, Usage, str]] = []
 
-    def add(self, image: JudgedImage, usage: Usage, outcome: Outcome) -> None:
-        self._places.append((image, usage, outcome))
-
-    def __len__(self) -> int:
-        return len(self._places)
+    def add(self, image: JudgedImage, usage: Usage, result: str) -> None:
+        self._places.append((image, usage, result))
 
     def __iter__(self) -> Iterator[Result]:
         return (_result(*place, self._policy_name) for place in self._places)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [_result(*place, self._policy_name) for place in self._places[index]]
-        image, usage, outcome = self._places[index]
-        return _result(image, usage, outcome, self._policy_name)
 
 
 @dataclass(slots=True)
 class Findings:
     """What the audit found in one namespace, or in cluster-scoped objects."""
 
-    results: Sequence[Result] = ()
+    results: Iterable[Result] = ()
     passed: int = 0
     skipped: int = 0
 
@@ -97,12 +85,12 @@ def findings_by_namespace(
             elif image.verdict == "exempt":
                 findings.skipped += 1
             else:
-                outcome: Outcome = "warn" if mode_in(usage.namespace) == "warn" else "fail"
-                rejected[usage.namespace].add(image, usage, outcome)
+                result = "warn" if mode_in(usage.namespace) == "warn" else "fail"
+                rejected[usage.namespace].add(image, usage, result)
     return found
 
 
-def _result(image: JudgedImage, usage: Usage, outcome: Outcome, policy: str) -> Result:
+def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Result:
     shown = escape(image.image, MAX_IMAGE)
     path = escape(usage.path, MAX_PATH)
     message = f"{path}: {shown or '(none)'} is not approved: {escape(image.detail, MAX_MESSAGE)}"
@@ -117,7 +105,7 @@ def _result(image: JudgedImage, usage: Usage, outcome: Outcome, policy: str) -> 
         "rule": image.reason,
         "category": CATEGORY,
         "severity": SEVERITIES.get(image.reason, "medium"),
-        "result": outcome,
+        "result": result,
         "scored": True,
         "message": message[:MAX_MESSAGE],
         "resources": [resource],

@@ -1,16 +1,19 @@
-"""Update the reports in the cluster after an audit, with few write requests, and none if nothing changed."""
+"""Update the reports in the cluster after an audit, with few write requests, and none if nothing changed.
+
+Reports are in one of two APIs. Those in the other one are removed.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.cluster.api import continue_token
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.reporting.policyreports.apis import ReportApi
-from gatekeeper_py.reporting.policyreports.placement import Live, Report, digest_of, place
+from gatekeeper_py.reporting.policyreports.apis import APIS, ApiChoice, ReportApi, ReportsClient, served
+from gatekeeper_py.reporting.policyreports.placement import DesiredReport, Live, digest_of, place
 from gatekeeper_py.reporting.policyreports.results import SOURCE, Findings
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -25,16 +28,8 @@ MAX_PROBLEMS: Final = 5
 SUMMARY_KEYS: Final = ("pass", "fail", "warn", "error", "skip")
 
 
-class Writes(Protocol):
-    """The requests that writing needs. All raise ``ApiError``."""
-
-    async def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]: ...
-
-    async def post(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def delete(self, path: str) -> None: ...
+class ReportError(Exception):
+    """The reports cannot be written at all."""
 
 
 @dataclass(slots=True)
@@ -48,18 +43,69 @@ class Written:
     failed: int = 0
     problems: list[str] = field(default_factory=list)
 
-    @property
-    def writes(self) -> int:
-        return self.created + self.replaced + self.deleted
-
     def fail(self, problem: ApiError) -> None:
         self.failed += 1
         if len(self.problems) < MAX_PROBLEMS:
             self.problems.append(str(problem))
 
 
-async def write_reports(
-    api: Writes, kind: ReportApi, findings: Mapping[str | None, Findings], *, namespace: str | None
+class Published(NamedTuple):
+    """The API of the reports, and the changes that were written.
+
+    ``api`` is ``None`` with the choice ``none``, and if the cluster serves neither API.
+    """
+
+    api: Literal["openreports", "policyreport"] | None
+    written: Written
+
+
+async def publish(
+    api: ReportsClient, choice: ApiChoice, findings: Mapping[str | None, Findings], *, namespace: str | None
+) -> Published:
+    """Write the reports; with ``namespace``, only those of this namespace. Raises ``ReportError``.
+
+    ``auto`` uses the first API that the cluster serves. ``none`` writes nothing and deletes nothing.
+    """
+    if choice == "none":
+        return Published(None, Written())
+    try:
+        available = await served(api)
+        target = _target(choice, available)
+        written = Written()
+        if target is not None:
+            written = await _write_reports(api, target, findings, namespace=namespace)
+        for other in available:
+            if other is not target:
+                await _remove(api, other, namespace, written)
+    except ApiError as problem:
+        raise ReportError(str(problem)) from None
+    return Published(None if target is None else target.name, written)
+
+
+def _target(choice: ApiChoice, available: list[ReportApi]) -> ReportApi | None:
+    if choice == "auto":
+        return available[0] if available else None
+    target = next(each for each in APIS if each.name == choice)
+    if target not in available:
+        raise ReportError(f"the cluster does not serve {target.plural} of {target.api_version}")
+    return target
+
+
+async def _remove(api: ReportsClient, other: ReportApi, namespace: str | None, written: Written) -> None:
+    """Remove our reports from an API that is no longer used, if RBAC allows it."""
+    try:
+        removed = await _write_reports(api, other, {}, namespace=namespace)
+    except ApiError as problem:
+        if problem.status == HTTPStatus.FORBIDDEN:
+            return
+        raise
+    written.deleted += removed.deleted
+    written.failed += removed.failed
+    written.problems += removed.problems
+
+
+async def _write_reports(
+    api: ReportsClient, kind: ReportApi, findings: Mapping[str | None, Findings], *, namespace: str | None
 ) -> Written:
     """Write the reports that changed and delete stale ones; with ``namespace``, only in this namespace.
 
@@ -73,7 +119,7 @@ async def write_reports(
 
 
 async def _write(
-    api: Writes,
+    api: ReportsClient,
     kind: ReportApi,
     namespace: str | None,
     live: Iterable[Live],
@@ -111,7 +157,7 @@ def _namespace_is_gone(problem: ApiError) -> bool:
     return gone or (problem.status == HTTPStatus.FORBIDDEN and "being terminated" in problem.explanation)
 
 
-async def _live(api: Writes, kind: ReportApi, namespace: str | None) -> dict[str | None, list[Live]]:
+async def _live(api: ReportsClient, kind: ReportApi, namespace: str | None) -> dict[str | None, list[Live]]:
     """Return our reports by namespace, with digests instead of their results."""
     found: dict[str | None, list[Live]] = {}
     paths = (kind.path(None), kind.all_path) if namespace is None else (kind.path(namespace),)
@@ -122,7 +168,7 @@ async def _live(api: Writes, kind: ReportApi, namespace: str | None) -> dict[str
     return found
 
 
-async def _listed(api: Writes, path: str) -> AsyncIterator[dict[str, Any]]:
+async def _listed(api: ReportsClient, path: str) -> AsyncIterator[dict[str, Any]]:
     token = ""
     while True:
         query = {"labelSelector": SELECTOR, "limit": str(PAGE_SIZE)}
@@ -148,7 +194,7 @@ def _read(kind: ReportApi, namespace: str | None, item: Mapping[str, Any]) -> Li
     )
 
 
-def _document(kind: ReportApi, namespace: str | None, report: Report) -> dict[str, Any]:
+def _document(kind: ReportApi, namespace: str | None, report: DesiredReport) -> dict[str, Any]:
     metadata: dict[str, Any] = {"name": report.name, "labels": LABELS}
     if namespace is not None:
         metadata["namespace"] = namespace

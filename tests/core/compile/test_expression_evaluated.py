@@ -25,7 +25,7 @@ from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, TAG
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document
-from skipping import entry, objection, pre_approved
+from skipping import entry, objection, pre_approved, skips
 
 pytestmark = pytest.mark.timeout(
     900
@@ -117,7 +117,7 @@ def test_the_api_server_and_the_model_agree_on_images(
             return
         assert answer.error == ""
         assert answer.cost <= cel.MAX_COST
-        assert answer.matches is not fast_path.skips(wire.parse(review_document), endpoint)
+        assert answer.matches is not skips(fast_path.approved[endpoint], wire.parse(review_document))
         if not answer.matches:
             event(f"{endpoint} skipped")
             assert objection(a_document, review_document, endpoint, fast_path.valid_until) == ""
@@ -201,13 +201,39 @@ def test_no_pod_is_an_error(
         return
     assert answer.error == ""
     sent = of_pod(answer.sent, operation=operation, namespace=namespace)
-    assert answer.matches is not cel.skips(APPROVED[form], wire.parse(sent))
+    assert answer.matches is not skips(APPROVED[form], wire.parse(sent))
     # API servers before 1.37 make a mapping of the Pod that they decoded.
     older = evaluator.evaluate(expression(form), sent, typed=False)
     assert (older.error, older.matches) == ("", answer.matches)
     if not answer.matches:
         event("skipped")
         assert objection(document(form), sent, "validating") == ""
+
+
+@pytest.mark.parametrize(
+    ("lists", "skipped"),
+    [
+        pytest.param({"containers": 32}, True, id="32-containers"),
+        pytest.param({"containers": 33}, False, id="33-containers"),
+        pytest.param({"containers": 16, "initContainers": 16}, True, id="32-in-two-lists"),
+        pytest.param({"containers": 16, "initContainers": 17}, False, id="33-in-two-lists"),
+        pytest.param({"containers": 1, "volumes": 31}, True, id="31-image-volumes"),
+        pytest.param({"containers": 1, "volumes": 32}, False, id="32-image-volumes-and-a-container"),
+        pytest.param({"containers": 1, "others": 64}, True, id="64-volumes"),
+        pytest.param({"containers": 1, "others": 65}, False, id="65-volumes"),
+        pytest.param({"containers": 1, "volumes": 31, "others": 33}, True, id="both-kinds-of-volumes"),
+    ],
+)
+def test_a_pod_with_few_images_and_volumes_is_skipped(
+    evaluator: Evaluator, lists: dict[str, int], *, skipped: bool
+) -> None:
+    items = {key: [container(GOOD)] * count for key, count in lists.items() if key.endswith("ontainers")}
+    image_volume = {"name": "i", "image": {"reference": GOOD}}
+    volumes = [image_volume] * lists.get("volumes", 0) + [{"name": "e"}] * lists.get("others", 0)
+    review_document = of_pod(spec(volumes=volumes, **items))
+    answer = evaluator.evaluate(expression(), review_document)
+    assert (answer.matches, answer.error) == (not skipped, "")
+    assert skips(APPROVED["listed"], wire.parse(review_document)) is skipped
 
 
 def test_a_request_without_a_namespace_calls_the_webhook(evaluator: Evaluator) -> None:
@@ -242,15 +268,18 @@ def test_the_golden_reviews(evaluator: Evaluator, name: str) -> None:
         assert condition is not None
         answer = evaluator.evaluate(condition, review_document, typed=request["kind"]["kind"] == "Pod")
         assert answer.error == ""
-        assert answer.matches is not fast_path.skips(wire.parse(review_document), endpoint)
+        assert answer.matches is not skips(fast_path.approved[endpoint], wire.parse(review_document))
         if not answer.matches:
             assert objection(a_document, review_document, endpoint) == ""
 
 
 def test_some_golden_reviews_are_skipped() -> None:
-    fast_path = compile_fastpath(parse_policy(BROAD), INSTANT)
+    approved = compile_fastpath(parse_policy(BROAD), INSTANT).approved["validating"]
     requests = (json.loads((path / "request.json").read_text()) for path in REVIEWS.iterdir())
-    assert {fast_path.skips(wire.parse(request), "validating") for request in requests} == {True, False}
+    assert {skips(approved, wire.parse(request)) for request in requests} == {
+        True,
+        False,
+    }
 
 
 def full(reference: str) -> dict[str, Any]:

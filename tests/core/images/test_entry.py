@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.entry import (
     MAX_SCANNED,
-    Budget,
     Entry,
     EntryIndex,
     TooManyComparisonsError,
@@ -42,6 +43,13 @@ def test_namespaces(one: tuple[str, ...], other: tuple[str, ...], covers: bool, 
     assert left.overlaps(right) is overlaps
     assert not entry("b.io", *one).overlaps(right)
     assert not entry("b.io", *one).covers(right)
+
+
+def test_an_entry_for_short_names_covers_no_longer_ones() -> None:
+    short = replace(entry("a.io"), longest=100)
+    assert entry("a.io").covers(short)
+    assert not short.covers(entry("a.io/x"))
+    assert short.overlaps(entry("a.io/x"))
 
 
 @pytest.mark.parametrize(
@@ -80,7 +88,7 @@ def test_the_index_looks_through_a_bounded_number_of_entries_side_by_side() -> N
 
 
 def test_comparisons_are_bounded() -> None:
-    index = EntryIndex(budget=Budget(left=10))
+    index = EntryIndex(left=10)
     index.extend(entry(f"a.io/x{number}") for number in range(8))
     assert len(list(index.overlapping(entry("a.io")))) == 8
     assert list(index.overlapping(entry("a.io/x1"))) == [

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatekeeper_py.core.images.glob import Glob, any_matches, compiled, globs_overlap, is_glob
+from gatekeeper_py.core.images.glob import Glob, globs_overlap
 
 
 @pytest.mark.parametrize(
@@ -40,19 +40,6 @@ def test_matches(glob: str, text: str, *, expected: bool) -> None:
 
 def test_many_stars_end() -> None:
     assert not Glob("*a" * 200 + "b").matches("a" * 100_000)
-
-
-def test_any_of_several() -> None:
-    globs = (Glob("a*"), Glob("b"))
-    assert any_matches(globs, "b")
-    assert not any_matches(globs, "c")
-    assert not any_matches((), "a")
-
-
-def test_compiled_is_the_glob() -> None:
-    assert compiled("a*") == Glob("a*")
-    assert is_glob("a*")
-    assert not is_glob("a")
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,8 @@ import pytest
 
 from gatekeeper_py.core.images.pattern import (
     InvalidPattern,
-    host_matches,
     parse_pattern,
     parse_prefix,
-    path_matches,
-    split_port,
 )
 from gatekeeper_py.core.images.reference import Location, effective_tag, locate, parse_reference
 
@@ -174,18 +171,6 @@ def test_a_tag_beside_a_digest_is_kept_for_its_finding() -> None:
     pattern = parse_pattern("a.io/x:v1@*")
     assert (pattern.tag, pattern.digest, pattern.ignored_tag) == (None, "*", "v1")
     assert parse_pattern("a.io/x:v1").ignored_tag is None
-
-
-@pytest.mark.parametrize(
-    ("text", "qualifier"),
-    [
-        pytest.param("a.io/x", None, id="any"),
-        pytest.param("a.io/x:v*", ":v*", id="tag"),
-        pytest.param("a.io/x@*", "@*", id="digest"),
-    ],
-)
-def test_the_qualifier_is_what_is_matched(text: str, qualifier: str | None) -> None:
-    assert parse_pattern(text).qualifier == qualifier
 
 
 REFUSED: Final = [
@@ -380,25 +365,6 @@ def test_an_invalid_prefix_of_a_mirror_is_refused_with_a_proposal(
 )
 def test_prefixes_hold_on_segment_boundaries(prefix: str, place: Location, *, expected: bool) -> None:
     assert parse_prefix(prefix).holds(place) is expected
-
-
-@pytest.mark.parametrize(
-    ("host", "parts"),
-    [
-        pytest.param("a.io", ("a.io", ""), id="none"),
-        pytest.param("a.io:5000", ("a.io", "5000"), id="port"),
-        pytest.param("[::1]", ("[::1]", ""), id="ipv6"),
-        pytest.param("[::1]:5000", ("[::1]", "5000"), id="ipv6-with-port"),
-    ],
-)
-def test_split_port(host: str, parts: tuple[str, str]) -> None:
-    assert split_port(host) == parts
-
-
-def test_host_and_path_can_be_matched_separately() -> None:
-    assert host_matches("*.io", "a.io")
-    assert path_matches(("x", "*"), ("x", "y"), subtree=False)
-    assert not path_matches(("x", "*"), ("x", "y"), subtree=True)
 
 
 @pytest.mark.parametrize(

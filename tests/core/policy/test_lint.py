@@ -20,7 +20,7 @@ NO_LATEST: Final = "deny: ['*/**:latest']\n"
 
 
 def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
-    return parse_policy(policy_text(more, allow=allow)).lint(NOON)
+    return lint_policy(parse_policy(policy_text(more, allow=allow)), NOON)
 
 
 def many(item: str) -> str:
@@ -478,7 +478,7 @@ def test_the_number_of_other_rules_does_not_affect_cover(more: str, allow: str, 
 def test_a_finding_that_needs_too_many_comparisons_is_not_reported(more: str, allow: str) -> None:
     """Lint of any policy does a bounded amount of work. Beyond it, a finding would be a guess."""
     policy = parse_policy(policy_text(more, allow=allow))
-    assert len(policy.lint(NOON)) == 1
+    assert len(lint_policy(policy, NOON)) == 1
     assert lint_policy(policy, NOON, comparisons=100) == ()
 
 
@@ -518,7 +518,7 @@ def test_overrides_are_compared_within_bounds() -> None:
         names = [f"{{names: [a, '*x{i}*', z{i}], mode: warn}}" for i in range(number)]
         return parse_policy(policy_text(f"namespaces: [{', '.join(names)}]"))
 
-    check_linear(lambda policy: policy.lint(NOON), policy, start=150, limit=600)
+    check_linear(lambda policy: lint_policy(policy, NOON), policy, start=150, limit=600)
     many = ", ".join(f"n{i}" for i in range(900))
     overrides = ", ".join(f"{{names: [a, '*x{i}*', '*', {many}], mode: warn}}" for i in range(20))
     assert len(paths("dead-rule", f"namespaces: [{overrides}]")) == 19
@@ -654,8 +654,8 @@ def test_a_rule_for_one_segment_is_reported_with_the_wider_one(pattern: str, pro
 
 def test_a_mode_that_the_configmap_replaces_is_reported_at_the_documents_mode() -> None:
     text = policy_text()
-    assert "mode-overridden" not in [f.code for f in parse_policy(text, "enforce").lint(NOON)]
-    (finding,) = [f for f in parse_policy(text, "warn").lint(NOON) if f.code == "mode-overridden"]
+    assert "mode-overridden" not in [f.code for f in lint_policy(parse_policy(text, "enforce"), NOON)]
+    (finding,) = [f for f in lint_policy(parse_policy(text, "warn"), NOON) if f.code == "mode-overridden"]
     assert finding.path == "mode"
     assert finding.line == text.splitlines().index("mode: enforce") + 1
     assert "warn" in finding.message
@@ -676,7 +676,7 @@ def test_a_mode_that_the_configmap_replaces_is_reported_at_the_documents_mode() 
 def test_a_mode_that_rewrites_is_reported_when_there_are_no_mirrors(
     mode: str, more: str, found: list[str]
 ) -> None:
-    findings = parse_policy(policy_text(more, allow="[a.io@*]"), mode).lint(NOON)
+    findings = lint_policy(parse_policy(policy_text(more, allow="[a.io@*]"), mode), NOON)
     assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found
 
 
@@ -689,5 +689,5 @@ def test_a_mode_that_rewrites_is_reported_when_there_are_no_mirrors(
 )
 def test_a_rule_that_pins_rewrites_too(until: str, found: list[str]) -> None:
     allow = f"[a.io@*, {{image: b.io, pin: true, until: {until}}}]"
-    findings = parse_policy(policy_text(allow=allow), "mutate").lint(NOON)
+    findings = lint_policy(parse_policy(policy_text(allow=allow), "mutate"), NOON)
     assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found

@@ -25,6 +25,7 @@ from gatekeeper_py.core.compile.native.objects import Document, Options
 from gatekeeper_py.core.compile.native.selection import EXPIRES, LOOKS_UP, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.policy.document import MODES, Mode, refuses, rewrites
+from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.rules import Rule
@@ -130,7 +131,7 @@ def test_a_native_policy_has_the_field_or_is_refused(name: str) -> None:
 
 @every_field
 def test_a_rule_makes_another_useless_unless_the_other_applies_elsewhere(name: str) -> None:
-    found = with_field(name, ", a.example").lint(NOW)
+    found = lint(with_field(name, ", a.example"), NOW)
     useless = "allow[0]" if FIELDS[name].does == "scope" else "allow[1]"
     assert [finding.path for finding in found if finding.code == "dead-rule"] == [useless]
 

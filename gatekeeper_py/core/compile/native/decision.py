@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
+from gatekeeper_py.core.compile.native.objects import Variable
 from gatekeeper_py.core.images.entry import Entry, EntryIndex
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
@@ -39,6 +41,9 @@ MAX_GROWTH: Final = len("docker.io/library/")
 
 NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_IMAGES * MAX_GROWTH)
 """The image that is judged, in canonical form. ``longest`` is the total length of all images of an object."""
+
+APPROVED: Final = "approved"
+REJECTED: Final = "rejected"
 
 Condition = Callable[[Text], Part]
 """An expression about one image."""
@@ -101,13 +106,8 @@ def _count(fits: Callable[[int], bool], most: int) -> int:
     number = 1
     while number < most and fits(number):
         number *= 2
-    if number >= most and fits(most):
-        return most
-    least, beyond = number // 2, min(number, most)  # ``least`` fits, ``beyond`` does not
-    while beyond - least > 1:
-        middle = (least + beyond) // 2
-        least, beyond = (middle, beyond) if fits(middle) else (least, middle)
-    return least
+    least = number // 2
+    return least + bisect_left(range(least + 1, min(number, most) + 1), True, key=lambda each: not fits(each))
 
 
 def approves(allow: Iterable[Entry]) -> Condition:
@@ -161,3 +161,28 @@ def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
     """Return the registries of entries, which is wider still."""
     hosts = dict.fromkeys(entry.images.host for entry in allow)
     return tuple(Entry(images=Pattern(host=host, subtree=True)) for host in hosts)
+
+
+def verdicts(
+    prefix: str, source: str, conditions: Iterable[tuple[str, Part]], *, more: int = 0
+) -> Iterator[Variable]:
+    """Yield verdicts about images, one expression after the other.
+
+    An API server limits the cost of an expression, so the rules are split over several variables of a policy.
+    Each variable decides the images that the earlier ones left undecided. Their names are
+    ``prefix0``, ``prefix1`` and so on.
+
+    ``source`` is a list of ``[image, name, ...]``; each item has ``more`` further texts. The last variable
+    adds the verdict at the end of each item. ``conditions`` holds pairs of a verdict and its condition. The
+    verdict is empty when no condition matched. An image without a name is rejected.
+    """
+    carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
+    verdict = f"p[{2 + more}]"
+    variable = Variable(
+        f"{prefix}0", f"{source}.map(p, [p[0], p[1]{carried}, p[1] == '' ? '{REJECTED}' : ''])"
+    )
+    yield variable
+    for number, (given, part) in enumerate(conditions):
+        mapping = f"[p[0], p[1]{carried}, {verdict} == '' && {part.text} ? '{given}' : {verdict}]"
+        variable = Variable(f"{prefix}{number + 1}", f"{variable.reference}.map(p, {mapping})")
+        yield variable

@@ -23,7 +23,14 @@ from gatekeeper_py.core.admission.review import pointer
 from gatekeeper_py.core.compile.cost import Part, Text, quoted
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
-from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS, NAME, affordable, fitting
+from gatekeeper_py.core.compile.native.decision import (
+    MAX_EXPRESSIONS,
+    NAME,
+    REJECTED,
+    affordable,
+    fitting,
+    verdicts,
+)
 from gatekeeper_py.core.compile.native.images import bounded, images_before, is_list
 from gatekeeper_py.core.compile.native.objects import (
     Document,
@@ -42,7 +49,6 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.compile.native.verdicts import REJECTED, verdicts
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy

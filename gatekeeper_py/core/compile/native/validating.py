@@ -16,12 +16,15 @@ from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
 from gatekeeper_py.core.compile.native.decision import (
+    APPROVED,
     MAX_CHARACTERS,
     MAX_EXPRESSIONS,
     MAX_IMAGES,
     NAME,
+    REJECTED,
     affordable,
     fitting,
+    verdicts,
 )
 from gatekeeper_py.core.compile.native.images import changed_images
 from gatekeeper_py.core.compile.native.objects import (
@@ -42,7 +45,6 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.compile.native.verdicts import APPROVED, REJECTED, verdicts
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.policy.policy import Policy
 

@@ -22,9 +22,8 @@ from gatekeeper_py.core.policy.finding import (
     Remarks,
 )
 from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
-from gatekeeper_py.core.policy.lint.dates import expiry
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
-from gatekeeper_py.core.policy.lint.modes import overridden_mode, rewriting_without_mirrors
+from gatekeeper_py.core.policy.lint.modes import expiry, overridden_mode, rewriting_without_mirrors
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
@@ -34,8 +33,9 @@ from gatekeeper_py.core.policy.lint.patterns import (
     mutable_hosts,
     one_segment,
 )
-from gatekeeper_py.core.policy.lint.subject import Linted, Subject
+from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
+from gatekeeper_py.core.policy.policy import Policy
 
 Check = Callable[[Subject], Iterator[Remark]]
 
@@ -62,7 +62,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
 """Each check with the codes of its findings."""
 
 
-def lint(policy: Linted, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
+def lint(policy: Policy, instant: datetime, *, comparisons: int = MAX_COMPARISONS) -> tuple[Finding, ...]:
     """Return the warnings about a policy as of an instant, in the order of the text.
 
     At most 100 are listed, and one more counts the rest. The checks take turns, so that thousands of findings

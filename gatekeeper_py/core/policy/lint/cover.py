@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from datetime import datetime
-from typing import Final, Protocol
+from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
@@ -61,7 +60,7 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
     """
     scan = Scan(total=subject.comparisons)
     dead: set[int] = set()
-    for rules in (subject.deny, subject.allow):
+    for rules in (subject.policy.deny, subject.policy.allow):
         for rule in reversed(rules):
             if not subject.is_live(rule):
                 continue
@@ -115,7 +114,7 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
     if other.list != "allow" or not verified:
         return True
     # Without ``other``, a rule between the two could decide before ``one`` does.
-    between = subject.allow[other.index + 1 : one.index] if other.verify else verified
+    between = subject.policy.allow[other.index + 1 : one.index] if other.verify else verified
     return scan.spend(len(between)) and not any(
         other.index < each.index < one.index
         and each.lookup != other.lookup
@@ -136,12 +135,7 @@ def _qualifiers(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-class _Dated(Protocol):
-    @property
-    def until(self) -> datetime | None: ...
-
-
-def _outlives(one: _Dated, other: _Dated) -> bool:
+def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
     return one.until is None or (other.until is not None and other.until <= one.until)
 
 
@@ -150,7 +144,7 @@ def dead_overrides(subject: Subject) -> Iterator[Remark]:
     left = subject.comparisons
     by_name: dict[str, list[int]] = {}
     with_globs: list[int] = []
-    for index, entry in enumerate(subject.overrides):
+    for index, entry in enumerate(subject.policy.document.namespaces):
         # Compare only overrides that may match the first name, so that thousands of names stay cheap.
         candidates = sorted({*by_name.get(entry.names[0], ()), *with_globs})
         for name in dict.fromkeys(entry.names):
@@ -160,7 +154,7 @@ def dead_overrides(subject: Subject) -> Iterator[Remark]:
         if any(map(is_glob, entry.names)) and len(with_globs) < MAX_CANDIDATES:
             with_globs.append(index)
         for earlier in candidates:
-            wider = subject.overrides[earlier]
+            wider = subject.policy.document.namespaces[earlier]
             if not _outlives(wider, entry):
                 continue
             taken, left = _takes_all(wider, entry, left)

@@ -1,42 +1,57 @@
-"""Modes without an effect, or with another effect than the document states."""
+"""Modes and dates: settings without an effect, with another effect than the document states, or soon so."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
-from gatekeeper_py.core.policy.document import rewrites
-from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, warning
+from gatekeeper_py.core.policy.document import Mode, rewrites
+from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.lint.subject import Subject, path_of, warning
+
+EXPIRES_SOON: Final = timedelta(days=14)
 
 
 def overridden_mode(subject: Subject) -> Iterator[Remark]:
     """Yield one remark when the ConfigMap's key ``mode`` differs from the document's mode."""
-    if subject.mode != subject.document_mode:
+    if subject.policy.mode != subject.policy.document.mode:
         yield warning(
             MODE_OVERRIDDEN,
             ("mode",),
-            f"the ConfigMap's key {MODE_KEY} replaces this mode with {subject.mode}",
-            f"write mode: {subject.mode} here, or remove the key {MODE_KEY} from the ConfigMap",
+            f"the ConfigMap's key {MODE_KEY} replaces this mode with {subject.policy.mode}",
+            f"write mode: {subject.policy.mode} here, or remove the key {MODE_KEY} from the ConfigMap",
         )
 
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each setting of a rewriting mode, when neither mirrors nor pins rewrite images."""
-    if subject.mirrors or any(rule.pin for rule in subject.approving()):
+    if any(until is None or subject.instant < until for until in subject.policy.rewriters):
         return
-    if rewrites(subject.mode):
-        yield warning(
-            NOTHING_TO_REWRITE,
-            ("mode",),
-            f"mode {subject.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
-            "add mirrors, or write mode: enforce",
-        )
-    for index, entry in enumerate(subject.overrides):
-        if entry.mode is not None and rewrites(entry.mode):
+    policy = subject.policy
+    modes: list[tuple[Path, Mode]] = [(("mode",), policy.mode)]
+    modes += [(("namespaces", i, "mode"), entry.mode) for i, entry in enumerate(policy.document.namespaces)]
+    for path, mode in modes:
+        if rewrites(mode):
             yield warning(
                 NOTHING_TO_REWRITE,
-                ("namespaces", index, "mode"),
-                f"mode {entry.mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
+                path,
+                f"mode {mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
                 "add mirrors, or write mode: enforce",
             )
+
+
+def expiry(subject: Subject) -> Iterator[Remark]:
+    """Yield each entry that has expired or will do so within 14 days."""
+    policy = subject.policy
+    dated = [(path_of(rule), rule.until) for rule in (*policy.allow, *policy.deny) if rule.until]
+    overrides = enumerate(policy.document.namespaces)
+    dated += [(("namespaces", index), entry.until) for index, entry in overrides if entry.until]
+    for path, until in dated:
+        at = format_instant(until)
+        if until <= subject.instant:
+            yield warning("expired", (*path, "until"), f"it expired at {at}", "remove or renew it")
+        elif until - subject.instant <= EXPIRES_SOON:
+            yield warning("expires-soon", (*path, "until"), f"it expires at {at}", "renew it in time")

@@ -27,7 +27,7 @@ from gatekeeper_py.core.compile.native.mutating import MAX_RECORD_LENGTH, mutati
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
-from natively import specs, without_error
+from natively import specs, undated, without_error
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document, images
 
@@ -187,16 +187,12 @@ def test_a_policy_that_approves_nothing_is_compiled_without_the_fast_path() -> N
 def test_the_native_policy_rewrites_a_pod_as_the_webhook_does(
     evaluator: Evaluator, a_document: Document, namespace: str, mode: str, data: st.DataObject
 ) -> None:
-    def undated(entry: Any) -> Any:
-        return {k: v for k, v in entry.items() if k != "until"} if isinstance(entry, dict) else entry
-
-    lists = {key: list(map(undated, a_document[key])) for key in ("allow", "deny")}
     mirrors = [
         {**mirror, **data.draw(st.sampled_from([{}, {"imagePullSecret": "s1"}, {"except": ["*/**:v1"]}]))}
         for mirror in a_document["mirrors"]
     ]
     overridden = [{"names": ["team-*"], "mode": "mutate"}]
-    policy = accepted({**a_document, **lists, "mirrors": mirrors, "mode": mode, "namespaces": overridden})
+    policy = accepted({**undated(a_document), "mirrors": mirrors, "mode": mode, "namespaces": overridden})
     near = images_near(compile_fastpath(policy, INSTANT), data) + data.draw(st.lists(images, max_size=2))
     origins = data.draw(st.lists(st.sampled_from([mirror["from"] for mirror in mirrors]), max_size=2))
     ends = st.sampled_from(["/app", "/a/b:v1", "/library/nginx", ":v2", "/x@sha256:" + "7c" * 32])

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import pytest
 
 from builders import INSTANT, policy_text
@@ -17,7 +15,6 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.policy.document import PolicyDocument
 
 
 def selected(
@@ -27,61 +24,39 @@ def selected(
 
 
 @pytest.mark.parametrize(
-    ("allow", "more", "mode", "parts"),
+    ("allow", "more", "parts"),
     [
+        pytest.param("a.io, {image: b.io, until: 2027-01-01}", "", [("allow[1] b.io", EXPIRES)], id="until"),
         pytest.param(
-            "[a.io, {image: b.io, until: 2027-01-01}]",
+            "{image: a.io, verify: true}, {image: b.io, pin: true}",
             "",
-            "enforce",
-            [("allow[1] b.io", EXPIRES)],
-            id="until",
-        ),
-        pytest.param(
-            "[{image: a.io, verify: true}, {image: b.io, pin: true}]",
-            "",
-            "enforce",
             [("allow[0] a.io", LOOKS_UP), ("allow[1] b.io", LOOKS_UP)],
             id="verify-and-pin",
         ),
         pytest.param(
-            "[{image: a.io, verify: true, until: 2027-01-01}]",
+            "{image: a.io, verify: true, until: 2027-01-01}",
             "",
-            "enforce",
             [("allow[0] a.io", EXPIRES), ("allow[0] a.io", LOOKS_UP)],
             id="both",
         ),
         pytest.param(
-            "[a.io]",
-            "deny: [{image: a.io/x, until: 2027-01-01}]\n",
-            "enforce",
-            [("deny[0] a.io/x", EXPIRES)],
-            id="deny",
+            "a.io", "deny: [{image: a.io/x, until: 2027-01-01}]", [("deny[0] a.io/x", EXPIRES)], id="deny"
         ),
         pytest.param(
-            "[a.io]",
-            "namespaces: [{names: [x], mode: warn}, {names: [y], mode: warn, until: 2027-01-01}]\n",
-            "enforce",
+            "a.io",
+            "namespaces: [{names: [x], mode: warn}, {names: [y], mode: warn, until: 2027-01-01}]",
             [("namespaces[1]", EXPIRES)],
             id="override",
         ),
         pytest.param(
-            "[a.io]",
-            "mirrors: [{from: b.io, to: a.io/b, verify: true}]\n",
-            "mutate",
-            [("mirrors[0]", LOOKS_UP)],
-            id="mirror",
-        ),
-        pytest.param(
-            "[a.io]",
-            "mirrors: [{from: b.io, to: a.io/b, pin: true}]\nnamespaces: [{names: [x], mode: mutate}]\n",
-            "enforce",
+            "a.io",
+            "mirrors: [{from: b.io, to: a.io/b, pin: true}]\nnamespaces: [{names: [x], mode: mutate}]",
             [("mirrors[0]", LOOKS_UP)],
             id="mirror-in-some-namespace",
         ),
         pytest.param(
-            "[a.io]",
-            "resources: [{group: '', kind: Pod, images: [spec.x]}, {group: g.io, kind: K, images: [x]}]\n",
-            "enforce",
+            "a.io",
+            "resources: [{group: '', kind: Pod, images: [spec.x]}, {group: g.io, kind: K, images: [x]}]",
             [
                 ("resources[0]", "a native policy cannot read the declared image paths of Pod"),
                 ("resources[1]", "a native policy cannot read the declared image paths of K.g.io"),
@@ -91,13 +66,13 @@ def selected(
     ],
 )
 def test_a_part_that_cannot_be_expressed_is_refused_by_name(
-    allow: str, more: str, mode: str, parts: list[tuple[str, str]]
+    allow: str, more: str, parts: list[tuple[str, str]]
 ) -> None:
     with pytest.raises(CannotExpress) as refused:
-        selected(more, allow=allow, mode=mode)
+        selected(f"{more}\n", allow=f"[{allow}]")
     assert [(refusal.part, refusal.why) for refusal in refused.value.refusals] == parts
     assert str(refused.value) == "; ".join(f"{part}: {why}" for part, why in parts)
-    selected(more, allow=allow, mode=mode, backstop=True)
+    selected(f"{more}\n", allow=f"[{allow}]", backstop=True)
 
 
 def test_expired_rules_and_overrides_are_left_out() -> None:
@@ -222,16 +197,3 @@ def test_overrides_without_room_are_refused() -> None:
     )
     with pytest.raises(CannotExpress, match="namespaces: the expression for all of them would become"):
         found.mode_condition("warn")
-
-
-def test_every_field_of_the_document_has_a_position() -> None:
-    assert {field.name for field in dataclasses.fields(PolicyDocument)} == {
-        "mode",
-        "allow",
-        "deny",
-        "namespaces",
-        "mirrors",
-        "resources",
-        "registries",  # only configures look-ups
-        "message",
-    }

@@ -232,7 +232,7 @@ def test_a_backstop_is_refused_when_not_even_its_registries_fit() -> None:
 
 def test_too_many_denials_on_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     more = f"{MIRROR}deny: [b.io/x, 'b.io/y*']\n"
-    monkeypatch.setattr(entry.Budget.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(entry, "MAX_COMPARISONS", 1)
     with pytest.raises(CannotExpress, match="mirrors: there are too many deny rules to compare"):
         compiled(more)
     policy, _ = compiled(more, backstop=True)

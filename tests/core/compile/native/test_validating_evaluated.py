@@ -31,7 +31,7 @@ from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.images.manifest import Lookup, Resolution, found
 from gatekeeper_py.core.policy.document import MODES
-from natively import Document, Verdict, validated
+from natively import Document, Verdict, undated, validated
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import any_text, images, varied_images
 
@@ -72,16 +72,6 @@ def compiled(policy: Policy, *, backstop: bool = False, now: datetime = INSTANT)
 
 def of(text: str, *, backstop: bool = False) -> tuple[Document, ...]:
     return compiled(parse_policy(text), backstop=backstop)
-
-
-def undated(a_document: Document) -> Document:
-    """Return the document without the dates, so that it can be expressed."""
-
-    def without(entry: Any) -> Any:
-        return {k: v for k, v in entry.items() if k != "until"} if isinstance(entry, dict) else entry
-
-    lists = {key: list(map(without, a_document[key])) for key in ("allow", "deny", "namespaces")}
-    return {**a_document, **lists}
 
 
 def drawn_review(data: st.DataObject, policy: Policy, namespace: str) -> Document:

@@ -17,6 +17,7 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
+from gatekeeper_py.core.policy.lint import lint
 
 pytestmark = pytest.mark.long  # tracing of memory takes minutes
 
@@ -159,6 +160,6 @@ def test_the_memory_that_a_refused_document_keeps_is_bounded(text: str) -> None:
     ],
 )
 def test_a_document_of_thousands_of_warnings_has_a_hundred(text: str) -> None:
-    findings = parse_policy(text).lint(NOON)
+    findings = lint(parse_policy(text), NOON)
     assert len(findings) == 101
     assert len(orjson.dumps([finding.as_json() for finding in findings])) < 125 * 1024
