@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import yaml
 
 from builders import policy_text
@@ -129,15 +128,6 @@ def test_a_backstop_without_room_does_not_propose_itself(command: Command, write
     assert "--backstop" not in done.err
 
 
-@pytest.mark.parametrize("option", [("--backstop",), ("--static",), ("--exempt-namespace", "x")])
-def test_match_conditions_take_no_option_of_native_policies(
-    command: Command, write: Write, option: tuple[str, ...]
-) -> None:
-    done = command("compile", write(TEXT), "--to", "match-conditions", *option)
-    assert (done.code, done.out) == (2, "")
-    assert f"{option[0]} has no meaning for --to match-conditions" in done.err
-
-
 def test_an_unusable_policy_has_no_native_policy(command: Command, write: Write) -> None:
     done = command("compile", write(policy_text(allow="[nginx]")), *NATIVE)
     assert (done.code, done.out) == (2, "")
@@ -171,9 +161,3 @@ def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Wri
     assert (
         done.err == f"{path}: mirrors[0]: it needs a look-up in a registry, which a native policy cannot do\n"
     )
-
-
-def test_a_rewrite_has_no_backstop(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text()), *MUTATING, "--backstop")
-    assert (done.code, done.out) == (2, "")
-    assert "--backstop has no meaning for --to mutating-admission-policy" in done.err
