@@ -19,8 +19,7 @@ from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, refined, rule_as_json
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.admission.lookups import Facts
-from gatekeeper_py.core.compare.difference import TooComplex, Witness
-from gatekeeper_py.core.compare.necessity import shortest_by
+from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape

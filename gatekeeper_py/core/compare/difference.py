@@ -8,7 +8,7 @@ could differ. So "no difference" is a proof. Each difference is checked with the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
 from operator import attrgetter
@@ -30,7 +30,7 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
-from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_WITNESSES: Final = 100
@@ -93,6 +93,29 @@ def compare(old: CompiledPolicy, new: CompiledPolicy) -> Difference:
     if old.instant != new.instant:
         raise ValueError("both policies must be compiled as of the same instant")
     return _Comparison(old, new).run()
+
+
+def shortest_by(policy: Policy, rule: Rule, instant: datetime) -> Witness | None:
+    """Return the shortest image that an allow rule alone approves, or a deny rule alone refuses.
+
+    ``old`` and ``before`` of the result are the answer without the rule. A deny rule is needed only for
+    images that would be approved without it. If the result is ``None``, this proves that there is no such
+    image: the rule decides nothing. Raises ``TooComplex``.
+    """
+    document = policy.document
+    if rule.list == "allow":
+        others = replace(document, allow=_without(document.allow, rule.index))
+    else:
+        others = replace(document, deny=_without(document.deny, rule.index))
+    without = replace(policy, document=others)
+    change = "approved" if rule.list == "allow" else "rejected"
+    found = compare(without.at(instant), policy.at(instant)).witnesses
+    return next((witness for witness in found if witness.change == change), None)
+
+
+def _without(rules: tuple[Rule, ...], index: int) -> tuple[Rule, ...]:
+    after = (replace(rule, index=rule.index - 1) for rule in rules[index + 1 :])
+    return (*rules[:index], *after)
 
 
 class _Shared:
@@ -410,4 +433,4 @@ def _written(host: str, repository: str) -> str:
     return f"{host}/{repository}" if plain else f"{host}:443/{repository}"
 
 
-__all__ = ["Contradiction", "Difference", "TooComplex", "Witness", "compare"]
+__all__ = ["Contradiction", "Difference", "TooComplex", "Witness", "compare", "shortest_by"]

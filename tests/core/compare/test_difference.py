@@ -11,9 +11,16 @@ from typing import Any
 import pytest
 import yaml
 
+from builders import policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare import difference
-from gatekeeper_py.core.compare.difference import MAX_COMBINATIONS, Contradiction, TooComplex, compare
+from gatekeeper_py.core.compare.difference import (
+    MAX_COMBINATIONS,
+    Contradiction,
+    TooComplex,
+    compare,
+    shortest_by,
+)
 from gatekeeper_py.core.compare.parts import MAX_EFFORT
 from gatekeeper_py.core.policy.decision import Decision
 
@@ -305,3 +312,32 @@ def test_hundreds_of_rules_for_one_repository_are_compared() -> None:
     old, new = (policy(f"allow: [{', '.join(chosen)}]") for chosen in (rules, rules[:-1]))
     (witness,) = compare(old, new).witnesses
     assert (witness.image, witness.namespace, witness.change) == ("a.io/x:v599", "team-599", "rejected")
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "rule", "image"),
+    [
+        pytest.param("[a.io, b.io]", "[]", ("allow", 1), "b.io/x", id="needed"),
+        pytest.param("[a.io]", "[]", ("allow", 0), "a.io/x", id="the-only-one"),
+        pytest.param("[a.io, a.io/team]", "[]", ("allow", 1), None, id="shadowed"),
+        pytest.param("[a.io/x*, a.io/*x, a.io/*]", "[]", ("allow", 0), None, id="shadowed-by-a-wildcard"),
+        pytest.param("['a.io/a*', 'a.io/*a']", "[]", ("allow", 1), "a.io/xa", id="partly-shadowed"),
+        pytest.param(
+            f"[a.io, docker.io/{'x' * 250}]",
+            "[]",
+            ("allow", 1),
+            f"registry-1.docker.io/{'x' * 250}",
+            id="long-name",
+        ),
+        pytest.param("[a.io, b.io]", "[b.io]", ("allow", 1), None, id="denied"),
+        pytest.param("[a.io]", "[b.io]", ("deny", 0), None, id="denies-what-nothing-approves"),
+        pytest.param("[a.io]", "[a.io/x]", ("deny", 0), "a.io/x", id="deny"),
+        pytest.param("[a.io]", "[a.io/x/**, 'a.io/**']", ("deny", 0), None, id="deny-shadowed"),
+    ],
+)
+def test_the_shortest_image_of_a_rule(
+    allow: str, deny: str, rule: tuple[str, int], image: str | None
+) -> None:
+    given = parse_policy(policy_text(f"deny: {deny}\n", allow=allow))
+    found = shortest_by(given, getattr(given, rule[0])[rule[1]], NOW)
+    assert (None if found is None else found.image) == image

@@ -60,7 +60,7 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
     """
     scan = Scan(total=subject.comparisons)
     dead: set[int] = set()
-    for rules in (subject.deny, subject.allow):
+    for rules in (subject.policy.deny, subject.policy.allow):
         for rule in reversed(rules):
             if not subject.is_live(rule):
                 continue
@@ -114,7 +114,7 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
     if other.list != "allow" or not verified:
         return True
     # Without ``other``, a rule between the two could decide before ``one`` does.
-    between = subject.allow[other.index + 1 : one.index] if other.verify else verified
+    between = subject.policy.allow[other.index + 1 : one.index] if other.verify else verified
     return scan.spend(len(between)) and not any(
         other.index < each.index < one.index
         and each.lookup != other.lookup
@@ -144,7 +144,7 @@ def dead_overrides(subject: Subject) -> Iterator[Remark]:
     left = subject.comparisons
     by_name: dict[str, list[int]] = {}
     with_globs: list[int] = []
-    for index, entry in enumerate(subject.overrides):
+    for index, entry in enumerate(subject.policy.document.namespaces):
         # Compare only overrides that may match the first name, so that thousands of names stay cheap.
         candidates = sorted({*by_name.get(entry.names[0], ()), *with_globs})
         for name in dict.fromkeys(entry.names):
@@ -154,7 +154,7 @@ def dead_overrides(subject: Subject) -> Iterator[Remark]:
         if any(map(is_glob, entry.names)) and len(with_globs) < MAX_CANDIDATES:
             with_globs.append(index)
         for earlier in candidates:
-            wider = subject.overrides[earlier]
+            wider = subject.policy.document.namespaces[earlier]
             if not _outlives(wider, entry):
                 continue
             taken, left = _takes_all(wider, entry, left)

@@ -18,7 +18,7 @@ from gatekeeper_py.core.policy.rules import Rule
 def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each target of a mirror that no allow rule covers, whatever the rule's conditions."""
     scan = Scan(each=None, total=subject.comparisons)
-    for mirror, end in ((m, to) for m in subject.mirrors for to in m.targets):
+    for mirror, end in ((m, to) for m in subject.policy.mirrors for to in m.targets):
         if subject.live_allow.cover(_everything_at(end, mirror), scan):
             continue
         # ``to/**`` does not match the repository ``to``, which is all that some mirrors have.
@@ -53,7 +53,7 @@ def unapproved_pins(subject: Subject) -> Iterator[Remark]:
                 f"{short(rule.pattern.text)} never matches a digest, so its images are left unpinned",
                 f"allow {without}@* as well",
             )
-    for mirror in subject.mirrors:
+    for mirror in subject.policy.mirrors:
         for to in mirror.targets if mirror.pin else ():
             if not _digests_covered(subject, _everything_at(to, mirror), scan):
                 below = "" if _has_one_image(mirror) else "/**"
@@ -76,7 +76,7 @@ def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each mirror of which a deny rule refuses everything."""
     scan = Scan(each=None, total=subject.comparisons)
-    for mirror in subject.mirrors:
+    for mirror in subject.policy.mirrors:
         ends = (*(mirror.targets if len(mirror.targets) == 1 else ()), mirror.source)
         rule = next((rule for end in ends for rule in _denying_all(subject, end, mirror, scan)), None)
         if rule is not None:

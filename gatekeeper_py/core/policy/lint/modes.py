@@ -17,21 +17,22 @@ EXPIRES_SOON: Final = timedelta(days=14)
 
 def overridden_mode(subject: Subject) -> Iterator[Remark]:
     """Yield one remark when the ConfigMap's key ``mode`` differs from the document's mode."""
-    if subject.mode != subject.document_mode:
+    if subject.policy.mode != subject.policy.document.mode:
         yield warning(
             MODE_OVERRIDDEN,
             ("mode",),
-            f"the ConfigMap's key {MODE_KEY} replaces this mode with {subject.mode}",
-            f"write mode: {subject.mode} here, or remove the key {MODE_KEY} from the ConfigMap",
+            f"the ConfigMap's key {MODE_KEY} replaces this mode with {subject.policy.mode}",
+            f"write mode: {subject.policy.mode} here, or remove the key {MODE_KEY} from the ConfigMap",
         )
 
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each setting of a rewriting mode, when neither mirrors nor pins rewrite images."""
-    if subject.mirrors or any(rule.pin for rule in subject.approving()):
+    if any(until is None or subject.instant < until for until in subject.policy.rewriters):
         return
-    modes: list[tuple[Path, Mode]] = [(("mode",), subject.mode)]
-    modes += [(("namespaces", index, "mode"), entry.mode) for index, entry in enumerate(subject.overrides)]
+    policy = subject.policy
+    modes: list[tuple[Path, Mode]] = [(("mode",), policy.mode)]
+    modes += [(("namespaces", i, "mode"), entry.mode) for i, entry in enumerate(policy.document.namespaces)]
     for path, mode in modes:
         if rewrites(mode):
             yield warning(
@@ -44,10 +45,10 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
 
 def expiry(subject: Subject) -> Iterator[Remark]:
     """Yield each entry that has expired or will do so within 14 days."""
-    dated = [
-        (path_of(rule), rule.until) for rules in (subject.allow, subject.deny) for rule in rules if rule.until
-    ]
-    dated += [(("namespaces", i), entry.until) for i, entry in enumerate(subject.overrides) if entry.until]
+    policy = subject.policy
+    dated = [(path_of(rule), rule.until) for rule in (*policy.allow, *policy.deny) if rule.until]
+    overrides = enumerate(policy.document.namespaces)
+    dated += [(("namespaces", index), entry.until) for index, entry in overrides if entry.until]
     for path, until in dated:
         at = format_instant(until)
         if until <= subject.instant:

@@ -184,6 +184,6 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
 def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
     for rule in subject.live():
         yield image_path(rule), rule.pattern
-    for mirror in subject.mirrors:
+    for mirror in subject.policy.mirrors:
         for index, pattern in enumerate(mirror.exceptions):
             yield ("mirrors", mirror.index, "except", index), pattern

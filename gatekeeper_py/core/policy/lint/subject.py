@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.finding import Path, Remark
-from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -17,52 +15,36 @@ _MAX_SHOWN: Final = 80
 """Characters of a pattern in a message, so that the rest of the message is not cut."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Subject:
     """The policy as of an instant, as the checks read it.
 
-    ``mode`` is the effective mode, which the ConfigMap may set. ``allow`` and ``deny`` contain expired rules
-    too; ``live_allow`` and ``live_deny`` do not, and find the rules that cover a pattern. ``comparisons`` is
-    the maximum number of comparisons that a check may make.
+    ``live_allow`` and ``live_deny`` contain the rules that have not expired, and find those that cover a
+    pattern. ``comparisons`` is the maximum number of comparisons that a check may make.
     """
 
+    policy: Policy
     instant: datetime
-    mode: Mode
-    document_mode: Mode
-    allow: tuple[Rule, ...]
-    deny: tuple[Rule, ...]
+    comparisons: int
     live_allow: RuleSet
     live_deny: RuleSet
-    overrides: tuple[OverrideEntry, ...]
-    mirrors: tuple[Mirror, ...]
-    comparisons: int
 
     @classmethod
     def of(cls, policy: Policy, instant: datetime, comparisons: int) -> Subject:
-        return cls(
-            instant=instant,
-            mode=policy.mode,
-            document_mode=policy.document.mode,
-            allow=policy.allow,
-            deny=policy.deny,
-            live_allow=_longest_living_first(policy.allow, instant),
-            live_deny=_longest_living_first(policy.deny, instant),
-            overrides=policy.document.namespaces,
-            mirrors=tuple(policy.mirrors),
-            comparisons=comparisons,
-        )
+        live = (_longest_living_first(rules, instant) for rules in (policy.allow, policy.deny))
+        return cls(policy, instant, comparisons, *live)
 
     def is_live(self, rule: Rule) -> bool:
         return rule.lives_at(self.instant)
 
     def approving(self) -> Iterator[Rule]:
         """Yield the live allow rules in the order of the document."""
-        return filter(self.is_live, self.allow)
+        return filter(self.is_live, self.policy.allow)
 
     def live(self) -> Iterator[Rule]:
         """Yield all live rules, those of ``allow`` first."""
         yield from self.approving()
-        yield from filter(self.is_live, self.deny)
+        yield from filter(self.is_live, self.policy.deny)
 
 
 def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet:
