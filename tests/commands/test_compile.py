@@ -62,12 +62,6 @@ def test_a_policy_that_pre_approves_nothing_has_no_condition(command: Command, w
     assert "Nothing is pre-approved" in done.out
 
 
-def test_an_unusable_policy_exits_with_2(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text(allow="[nginx]")), "--to", "match-conditions")
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
-
-
 NATIVE = ("--to", "validating-admission-policy")
 
 
@@ -126,12 +120,6 @@ def test_a_backstop_without_room_does_not_propose_itself(command: Command, write
     assert (done.code, done.out) == (1, "")
     assert "the expression would become too long or too expensive" in done.err
     assert "--backstop" not in done.err
-
-
-def test_an_unusable_policy_has_no_native_policy(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text(allow="[nginx]")), *NATIVE)
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
 
 
 MUTATING = ("--to", "mutating-admission-policy")

@@ -358,12 +358,6 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
         assert (done.code, done.out, done.err) == (2, "", "Error: /nowhere: No such file or directory\n")
 
 
-def test_a_bad_policy_is_exit_2_with_its_findings(command: Command, write: Write) -> None:
-    done = command("diff", write(OLD), write(policy_text(allow="[nginx]"), "new.yaml"), "--all-images")
-    assert (done.code, done.out) == (2, "")
-    assert "new.yaml:4:" in done.err
-
-
 @pytest.mark.parametrize(
     ("fail_on", "code"),
     [

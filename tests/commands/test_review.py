@@ -189,12 +189,6 @@ def test_a_file_that_is_not_there_exits_with_2(command: Command, write: Write) -
     assert (done.code, done.out) == (2, "")
 
 
-def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(command: Command, write: Write) -> None:
-    done = command("review", write("a: b"), write(json.dumps(GOOD), "a"))
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
-
-
 @pytest.mark.parametrize(
     "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\n", "kind: List\nitems: null\n"]
 )
