@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 
 @dataclass(frozen=True)
@@ -18,3 +19,23 @@ class Done:
 
 Command = Callable[..., Done]
 Write = Callable[..., Path]
+Reading = Callable[..., Done]
+
+READERS: Final[dict[str, tuple[str, ...]]] = {
+    "check": ("check", "FILE"),
+    "explain": ("explain", "FILE", "nginx"),
+    "compile": ("compile", "FILE", "--to", "match-conditions"),
+    "review-policy": ("review", "FILE", "POD"),
+    "review": ("review", "POLICY", "FILE"),
+    "review-settings": ("review", "POLICY", "POD", "--webhooks-config", "FILE"),
+    "test": ("test", "FILE"),
+    "diff-old": ("diff", "FILE", "POLICY", "--all-images"),
+    "diff-new": ("diff", "POLICY", "FILE", "--all-images"),
+    "diff-audit": ("diff", "POLICY", "POLICY", "--audit", "FILE"),
+    "diff-images": ("diff", "POLICY", "POLICY", "--images", "FILE"),
+    "diff-audit-log": ("diff", "POLICY", "POLICY", "--audit-log", "FILE"),
+    "diff-reviews": ("diff", "POLICY", "POLICY", "--reviews", "FILE"),
+    "audit": ("audit", "--policy", "FILE"),
+    "audit-base": ("audit", "--suggest", "--base", "FILE"),
+}
+"""The arguments of every command that reads a file: FILE. POLICY is a policy, and POD a Pod."""

@@ -4,7 +4,7 @@
   that sends requests in a loop;
 * removal: from sending a policy without a registry until an API server with the fast path admits no further
   Pod with an image of this registry. Until the controller changes the match condition, it admits them without
-  calling the webhook. The figures also have the time that the controller's own probe took;
+  calling the webhook;
 * memory of a replica and of the controller, after all of that.
 
 Everything runs on one machine, so the API server's own time is in the figures.
@@ -18,8 +18,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from benchmarks.cluster.site import Administrator, Site
-from tools.installation import fastpath
-from tools.installation.product import APPROVED, UNLISTED, pod
+from tools.installation.product import APPROVED, CONFIGMAP, UNLISTED, pod
 
 VERDICTS: Final = {"warn": 201, "enforce": 403}
 
@@ -34,23 +33,17 @@ WITH: Final = WITHOUT + f"  - {APPROVED.partition('/')[0]}\n"
 
 def delays(place: Site, *, turns: int) -> dict[str, Any]:
     """Return the figures of ``turns`` changes of each kind, on an installation with the fast path."""
-    fast = fastpath.Site(place.product)
     administrator = Administrator(place.plane)
     try:
         modes = [_toggle(place, administrator, ("warn", "enforce")[turn % 2]) for turn in range(turns)]
         place.set_mode("enforce")
-        removals = [_removal(fast, administrator) for _ in range(turns)]
+        removals = [_removal(place, administrator) for _ in range(turns)]
     finally:
         administrator.close()
-    probe = {
-        part: fast.metric(f'gatekeeper_py_fastpath_sync_seconds_{part}{{change="tightened"}}')
-        for part in ("sum", "count")
-    }
     mebibyte = 1024 * 1024
     return {
         "mode_seconds": _summary(modes),
         "removal_seconds": _summary(removals),
-        "removal_seconds_by_the_controller": round(probe["sum"] / probe["count"], 3),
         "memory_mib": {
             name: [round(place.plane.rss_bytes(each.name) / mebibyte) for each in pods]
             for name, pods in (
@@ -67,12 +60,13 @@ def _toggle(place: Site, administrator: Administrator, mode: str) -> float:
     return _changed(administrator, UNLISTED, VERDICTS[mode]) - start
 
 
-def _removal(fast: fastpath.Site, administrator: Administrator) -> float:
-    fast.put_policy(WITH)
+def _removal(place: Site, administrator: Administrator) -> float:
+    place.product.set_policy(WITH)
+    place.product.wait_in_step()
     start = time.monotonic()
-    fast.patch_policy(WITHOUT)
+    place.plane.api("PATCH", CONFIGMAP, {"data": {"policy.yaml": WITHOUT}})
     taken = _changed(administrator, APPROVED, 403) - start
-    fast.wait_in_step()
+    place.product.wait_in_step()
     return taken
 
 

@@ -22,10 +22,10 @@ from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
+    CONFIGMAP,
     MUTATING,
     NAMESPACE,
     OVERLAYS,
-    POLICY,
     SETTLE_SECONDS,
     VALIDATING,
     Installed,
@@ -34,8 +34,6 @@ from tools.polling import wait_until
 
 SPACE: Final = "benchmark"
 """The namespace of the Pods that are created."""
-
-CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 
 _CONTROLLER: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-controller"
 

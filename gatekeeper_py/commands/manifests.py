@@ -14,8 +14,7 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
-from gatekeeper_py.commands.sourcetext import SourceText
-from gatekeeper_py.commands.yaml12 import MAX_NODES, Yaml12Loader, described, finite
+from gatekeeper_py.commands.yaml12 import MAX_NODES, SourceText, Yaml12Loader, described, finite
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts

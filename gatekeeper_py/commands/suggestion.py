@@ -13,7 +13,6 @@ import yaml
 from gatekeeper_py.commands.clusterinput import CACHE_SIZE, Cluster, read_cluster
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.commands.yaml12 import Yaml12Loader
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
@@ -119,7 +118,7 @@ def extended(base: Policy, suggestion: Suggestion) -> str:
 
 
 def _allow_of(text: str) -> yaml.SequenceNode:
-    root = yaml.compose(text, Loader=Yaml12Loader)
+    root = yaml.compose(text, Loader=yaml.CSafeLoader)
     fields = root.value if isinstance(root, yaml.MappingNode) else ()
     allow = next((value for key, value in fields if key.value == "allow"), None)
     if not isinstance(allow, yaml.SequenceNode):

@@ -31,8 +31,7 @@ from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.health import Health, LoopWatch
 from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions
 from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.policypage import describe_policy
-from gatekeeper_py.serving.statuspage import StatusPage
+from gatekeeper_py.serving.statuspage import StatusPage, describe_policy
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings

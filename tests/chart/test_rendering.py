@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -92,109 +92,101 @@ def types_of(value: Any) -> Any:
     return type(value)
 
 
-@pytest.mark.parametrize(
-    ("values", "sentences"),
-    [
-        pytest.param({}, ["There is no policy", "--set-file policy.document=policy.yaml"], id="no-policy"),
-        pytest.param(
-            {"policy": {"document": POLICY, "existingConfigMap": "mine"}},
-            ["policy.document and policy.existingConfigMap exclude each other"],
-            id="two-policies",
-        ),
-        pytest.param(
-            {"policy": {"document": "allow: [unclosed"}}, ["policy.document is not YAML"], id="not-yaml"
-        ),
-        pytest.param(
-            {"policy": {"document": "kind: ConfigMap"}},
-            ["policy.document is not a policy: its kind is ConfigMap, not ImagePolicy"],
-            id="another-kind",
-        ),
-        pytest.param(
-            {"policy": {"document": "allow: [a.example]"}}, ["its kind is missing"], id="without-a-kind"
-        ),
-        pytest.param(
-            {"policy": {"existingConfigMap": "mine", "mode": "warn"}},
-            ["policy.mode has no effect with policy.existingConfigMap"],
-            id="a-mode-for-nothing",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"certManager": {"enabled": True}, "fastPath": {"enabled": True}}),
-            ["fastPath.enabled needs the controller"],
-            id="fast-path-without-controller",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"certificates": {"days": 10}}),
-            ["certificates.renewBeforeDays must be less than certificates.days"],
-            id="renewed-as-soon-as-made",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"certificates": {"renewBeforeDays": 0.04}}),
-            ["certificates.renewBeforeDays must be at least an hour"],
-            id="renewed-too-late-for-an-alert",
-        ),
-        pytest.param(
-            merged(
-                WITH_POLICY, {"certManager": {"enabled": True, "duration": "48h", "renewBefore": "2880m"}}
-            ),
-            ["certManager.renewBefore must be less than certManager.duration"],
-            id="cert-manager-renews-as-soon-as-made",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"certManager": {"enabled": True, "renewBefore": "59m59s"}}),
-            ["certManager.renewBefore must be at least 1h"],
-            id="cert-manager-renews-too-late-for-an-alert",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"reports": {"enabled": True, "every": "9s"}}),
-            ["reports.every must be between 10s and 24h, and is 9s"],
-            id="audits-too-often",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"reports": {"enabled": True, "every": "1441m"}}),
-            ["reports.every must be between 10s and 24h, and is 1441m"],
-            id="audits-too-seldom",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"monitoring": {"podMonitor": {"interval": "0s"}}}),
-            ["monitoring.podMonitor.interval must be between 1s and 2m, and is 0s"],
-            id="scrapes-without-an-interval",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"monitoring": {"podMonitor": {"interval": "2m1s"}}}),
-            ["monitoring.podMonitor.interval must be between 1s and 2m, and is 2m1s"],
-            id="scrapes-too-seldom-for-the-alerts",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"autoscaling": {"minReplicas": 11}}),
-            ["autoscaling.minReplicas must not be greater"],
-            id="least-over-most",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"enforcement": {"probeNamespace": "gatekeeper-py"}}),
-            ["enforcement.probeNamespace must be another namespace"],
-            id="probes-at-home",
-        ),
-        pytest.param(
-            merged(
-                WITH_POLICY,
-                {
-                    "enforcement": {"probeNamespace": "probes"},
-                    "webhooks": {"exemptNamespaces": ["calico-system", "probes"]},
-                },
-            ),
-            ["enforcement.probeNamespace must not be exempt", "Pods in probes are not reviewed"],
-            id="probes-in-an-exempt-namespace",
-        ),
-        pytest.param(
-            merged(WITH_POLICY, {"enforcement": {"probeNamespace": "kube-system"}}),
-            ["enforcement.probeNamespace must not be exempt"],
-            id="probes-in-kube-system",
-        ),
-    ],
-)
-def test_values_that_cannot_work_are_refused_with_a_remedy(
-    helm: Helm, values: dict[str, Any], sentences: list[str]
-) -> None:
+BESIDE_A_POLICY: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
+    "fast-path-without-controller": (
+        {"certManager": {"enabled": True}, "fastPath": {"enabled": True}},
+        ["fastPath.enabled needs the controller"],
+    ),
+    "renewed-as-soon-as-made": (
+        {"certificates": {"days": 10}},
+        ["certificates.renewBeforeDays must be less than certificates.days"],
+    ),
+    "renewed-too-late-for-an-alert": (
+        {"certificates": {"renewBeforeDays": 0.04}},
+        ["certificates.renewBeforeDays must be at least an hour"],
+    ),
+    "cert-manager-renews-as-soon-as-made": (
+        {"certManager": {"enabled": True, "duration": "48h", "renewBefore": "2880m"}},
+        ["certManager.renewBefore must be less than certManager.duration"],
+    ),
+    "cert-manager-renews-too-late-for-an-alert": (
+        {"certManager": {"enabled": True, "renewBefore": "59m59s"}},
+        ["certManager.renewBefore must be at least 1h"],
+    ),
+    "audits-too-often": (
+        {"reports": {"enabled": True, "every": "9s"}},
+        ["reports.every must be between 10s and 24h, and is 9s"],
+    ),
+    "audits-too-seldom": (
+        {"reports": {"enabled": True, "every": "1441m"}},
+        ["reports.every must be between 10s and 24h, and is 1441m"],
+    ),
+    "scrapes-without-an-interval": (
+        {"monitoring": {"podMonitor": {"interval": "0s"}}},
+        ["monitoring.podMonitor.interval must be between 1s and 2m, and is 0s"],
+    ),
+    "scrapes-too-seldom-for-the-alerts": (
+        {"monitoring": {"podMonitor": {"interval": "2m1s"}}},
+        ["monitoring.podMonitor.interval must be between 1s and 2m, and is 2m1s"],
+    ),
+    "least-over-most": (
+        {"autoscaling": {"minReplicas": 11}},
+        ["autoscaling.minReplicas must not be greater"],
+    ),
+    "probes-at-home": (
+        {"enforcement": {"probeNamespace": "gatekeeper-py"}},
+        ["enforcement.probeNamespace must be another namespace"],
+    ),
+    "probes-in-an-exempt-namespace": (
+        {
+            "enforcement": {"probeNamespace": "probes"},
+            "webhooks": {"exemptNamespaces": ["calico-system", "probes"]},
+        },
+        ["enforcement.probeNamespace must not be exempt", "Pods in probes are not reviewed"],
+    ),
+    "probes-in-kube-system": (
+        {"enforcement": {"probeNamespace": "kube-system"}},
+        ["enforcement.probeNamespace must not be exempt"],
+    ),
+    "probes-in-default": (
+        {"enforcement": {"probeNamespace": "default"}},
+        ["must be a namespace of its own, not default"],
+    ),
+    "probes-in-kube-public": (
+        {"enforcement": {"probeNamespace": "kube-public"}},
+        ["must be a namespace of its own, not kube-public"],
+    ),
+    "probes-in-kube-node-lease": (
+        {"enforcement": {"probeNamespace": "kube-node-lease"}},
+        ["must be a namespace of its own, not kube-node-lease"],
+    ),
+}
+POLICIES: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
+    "no-policy": ({}, ["There is no policy", "--set-file policy.document=policy.yaml"]),
+    "two-policies": (
+        {"policy": {"document": POLICY, "existingConfigMap": "mine"}},
+        ["policy.document and policy.existingConfigMap exclude each other"],
+    ),
+    "not-yaml": ({"policy": {"document": "allow: [unclosed"}}, ["policy.document is not YAML"]),
+    "another-kind": (
+        {"policy": {"document": "kind: ConfigMap"}},
+        ["policy.document is not a policy: its kind is ConfigMap, not ImagePolicy"],
+    ),
+    "without-a-kind": ({"policy": {"document": "allow: [a.example]"}}, ["its kind is missing"]),
+    "a-mode-for-nothing": (
+        {"policy": {"existingConfigMap": "mine", "mode": "warn"}},
+        ["policy.mode has no effect with policy.existingConfigMap"],
+    ),
+}
+IMPOSSIBLE: Final = POLICIES | {
+    name: (merged(WITH_POLICY, values), sentences) for name, (values, sentences) in BESIDE_A_POLICY.items()
+}
+"""Values that cannot work, with sentences of the refusal, one of which is a remedy."""
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_values_that_cannot_work_are_refused_with_a_remedy(helm: Helm, name: str) -> None:
+    values, sentences = IMPOSSIBLE[name]
     refusal = helm.refusal(values)
     for sentence in sentences:
         assert sentence in refusal
@@ -308,13 +300,6 @@ def test_the_audit_exempts_the_namespaces_that_the_webhook_does_not_review(
     pod = objects["Deployment", "platform", "gatekeeper-py-reports"]["spec"]["template"]["spec"]
     arguments = pod["containers"][0]["args"]
     assert [each for each in arguments if each.startswith("--exempt-namespace")] == expected
-
-
-@pytest.mark.parametrize("probes", ["default", "kube-public", "kube-node-lease"])
-def test_a_probe_namespace_that_others_use_is_refused(helm: Helm, probes: str) -> None:
-    """The chart would create it, and its quota would refuse every Pod in it."""
-    refusal = helm.refusal(merged(WITH_POLICY, {"enforcement": {"probeNamespace": probes}}))
-    assert f"enforcement.probeNamespace must be a namespace of its own, not {probes}" in refusal
 
 
 @pytest.mark.parametrize("namespace", ["default", "kube-system"])

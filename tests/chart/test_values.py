@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -186,70 +186,56 @@ def test_an_unknown_value_is_refused_by_its_path(path: str) -> None:
     assert "'surprise'" in refusal
 
 
-@pytest.mark.parametrize(
-    ("path", "value", "place"),
-    [
-        pytest.param("policy.mode", "enforced", "/policy/mode", id="a-mode-that-does-not-exist"),
-        pytest.param("policy.document", {"kind": "ImagePolicy"}, "/policy/document", id="a-policy-as-yaml"),
-        pytest.param("policy.existingConfigMap", "Mine!", "/policy/existingConfigMap", id="no-name"),
-        pytest.param("replicas", 0, "/replicas", id="no-replica"),
-        pytest.param("replicas", 2.5, "/replicas", id="half-a-replica"),
-        pytest.param("image.digest", "sha256:abc", "/image/digest", id="half-a-digest"),
-        pytest.param("image.tag", "v1 --evil", "/image/tag", id="a-tag-with-a-space"),
-        pytest.param("imagePullSecrets", ["regcred"], "/imagePullSecrets/0", id="a-secret-without-name"),
-        pytest.param(
-            "webhooks.exemptNamespaces", ["team-*"], "/webhooks/exemptNamespaces/0", id="a-wildcard"
-        ),
-        pytest.param(
-            "webhooks.exemptNamespaceLabels",
-            {"no label": "x"},
-            "/webhooks/exemptNamespaceLabels",
-            id="not-a-label",
-        ),
-        pytest.param(
-            "webhooks.exemptNamespaceLabels",
-            {"kubernetes.io/metadata.name": "shop"},
-            "/webhooks/exemptNamespaceLabels/kubernetes.io~1metadata.name",
-            id="the-label-with-the-name",
-        ),
-        pytest.param(
-            "webhooks.extraRules",
-            [{"apiGroups": ["storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumeattachments"]}],
-            "/webhooks/extraRules/0/apiGroups/0",
-            id="a-group-of-kubernetes",
-        ),
-        pytest.param(
-            "webhooks.pods.timeoutSeconds", 31, "/webhooks/pods/timeoutSeconds", id="too-long-a-wait"
-        ),
-        pytest.param(
-            "webhooks.extraRules",
-            [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"]}],
-            "/webhooks/extraRules/0/apiGroups/0",
-            id="every-group",
-        ),
-        pytest.param("server.logLevel", "loud", "/server/logLevel", id="no-level"),
-        pytest.param("server.extraArgs", ["x"], "/server/extraArgs/0", id="not-an-option"),
-        pytest.param(
-            "server.extraArgs", ["--cache-size 0"], "/server/extraArgs/0", id="a-value-after-a-space"
-        ),
-        pytest.param(
-            "controller.extraArgs", ["--log-format json"], "/controller/extraArgs/0", id="the-controller-too"
-        ),
-        pytest.param("server.podLabels", {"a": 1}, "/server/podLabels/a", id="a-label-that-is-a-number"),
-        pytest.param(
-            "server.podLabels",
-            {"app.kubernetes.io/name": "x"},
-            "/server/podLabels/app.kubernetes.io~1name",
-            id="a-label-that-the-service-selects",
-        ),
-        pytest.param("enforcement.probeNamespace", "", "/enforcement/probeNamespace", id="no-namespace"),
-        pytest.param("networkPolicy.egressPorts", [0], "/networkPolicy/egressPorts/0", id="port-0"),
-        pytest.param("priorityClass.name", "Not a name", "/priorityClass/name", id="no-class"),
-        pytest.param("certManager.issuerRef", {"nam": "x"}, "/certManager/issuerRef", id="misspelt-issuer"),
-    ],
-)
-def test_a_wrong_value_names_its_path(helm: Helm, path: str, value: Any, place: str) -> None:
-    assert f"at '{place}'" in helm.refusal(merged(WITH_POLICY, nested(path, value)))
+WRONG: Final[dict[str, tuple[str, Any, str]]] = {
+    "a-mode-that-does-not-exist": ("policy.mode", "enforced", ""),
+    "a-policy-as-yaml": ("policy.document", {"kind": "ImagePolicy"}, ""),
+    "no-name": ("policy.existingConfigMap", "Mine!", ""),
+    "no-replica": ("replicas", 0, ""),
+    "half-a-replica": ("replicas", 2.5, ""),
+    "half-a-digest": ("image.digest", "sha256:abc", ""),
+    "a-tag-with-a-space": ("image.tag", "v1 --evil", ""),
+    "a-secret-without-name": ("imagePullSecrets", ["regcred"], "/0"),
+    "a-wildcard": ("webhooks.exemptNamespaces", ["team-*"], "/0"),
+    "not-a-label": ("webhooks.exemptNamespaceLabels", {"no label": "x"}, ""),
+    "the-label-with-the-name": (
+        "webhooks.exemptNamespaceLabels",
+        {"kubernetes.io/metadata.name": "shop"},
+        "/kubernetes.io~1metadata.name",
+    ),
+    "a-group-of-kubernetes": (
+        "webhooks.extraRules",
+        [{"apiGroups": ["storage.k8s.io"], "apiVersions": ["v1"], "resources": ["volumeattachments"]}],
+        "/0/apiGroups/0",
+    ),
+    "too-long-a-wait": ("webhooks.pods.timeoutSeconds", 31, ""),
+    "every-group": (
+        "webhooks.extraRules",
+        [{"apiGroups": ["*"], "apiVersions": ["v1"], "resources": ["pods"]}],
+        "/0/apiGroups/0",
+    ),
+    "no-level": ("server.logLevel", "loud", ""),
+    "not-an-option": ("server.extraArgs", ["x"], "/0"),
+    "a-value-after-a-space": ("server.extraArgs", ["--cache-size 0"], "/0"),
+    "the-controller-too": ("controller.extraArgs", ["--log-format json"], "/0"),
+    "a-label-that-is-a-number": ("server.podLabels", {"a": 1}, "/a"),
+    "a-label-that-the-service-selects": (
+        "server.podLabels",
+        {"app.kubernetes.io/name": "x"},
+        "/app.kubernetes.io~1name",
+    ),
+    "no-namespace": ("enforcement.probeNamespace", "", ""),
+    "port-0": ("networkPolicy.egressPorts", [0], "/0"),
+    "no-class": ("priorityClass.name", "Not a name", ""),
+    "misspelt-issuer": ("certManager.issuerRef", {"nam": "x"}, ""),
+}
+"""For each mistake: the path of a value, a wrong value, and the place of the mistake below the path."""
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_value_names_its_path(helm: Helm, name: str) -> None:
+    path, value, below = WRONG[name]
+    refusal = helm.refusal(merged(WITH_POLICY, nested(path, value)))
+    assert f"at '/{path.replace('.', '/')}{below}'" in refusal
 
 
 def test_the_schema_describes_these_values_and_no_others() -> None:

@@ -203,78 +203,54 @@ class TestFollowing:
         assert (api.requests[0].path, api.requests[0].query) == ("/all", {})
 
 
-def script_row(where: str, script: Script, problem: str, id: str) -> Any:  # noqa: A002 - pytest's own word
-    return pytest.param(where, script, problem, id=id)
+SILENT = "no answer in time: the peer is silent"
+ANSWERED = "the API server answered"
+NO_LIST = b'{"metadata":{"resourceVersion":"1"},"items":{"a":1}}'
+NO_VERSION = event("MODIFIED", {"metadata": {"name": NAME}})
+MOVED = event("MOVED", configmap({}, 105))
+ENDLESS = b" " * (MAX_BYTES + 1)
 
-
-ODD = [
-    script_row("list", hang, "no answer in time: the peer is silent", "silent-list"),
-    script_row("list", stream(b"{", then="hang"), "no answer in time: the peer is silent", "list-stalls"),
-    script_row("list", drip(0.02), "no answer in time: the peer is silent", "list-drips"),
-    script_row("list", close, "connection lost: ServerDisconnectedError", "list-closed-at-once"),
-    script_row("list", stream(b"{", then="abort"), "connection lost: ClientPayloadError", "list-cut"),
-    script_row("list", answer(200, b"<html>"), "a list that is not JSON", "list-not-json"),
-    script_row("list", answer(200, b"[]"), "a list that is not an object", "list-no-object"),
-    script_row("list", answer(200, b"{}"), "a list without a resourceVersion", "list-without-version"),
-    script_row(
-        "list",
-        answer(200, b'{"metadata":{"resourceVersion":"1"},"items":{"a":1}}'),
-        "a list whose items are not a list",
-        "list-items-object",
-    ),
-    script_row(
-        "list", answer(200, b" " * (MAX_BYTES + 1)), f"a list of more than {MAX_BYTES} bytes", "list-endless"
-    ),
-    script_row("list", answer(403), "the API server answered 403 Forbidden", "list-403"),
-    script_row("list", answer(404), "the API server answered 404 Not Found", "list-404"),
-    script_row("list", answer(599), "the API server answered 599", "list-unknown-status"),
-    script_row(
-        "list",
-        answer(302, Location="http://127.0.0.1:1/"),
-        "the API server answered 302 Found",
-        "list-redirect",
-    ),
-    script_row("watch", hang, "no answer in time: the peer is silent", "silent-watch"),
-    script_row("watch", stream(then="hang"), "no answer in time: the peer is silent", "silent-after-headers"),
-    script_row(
-        "watch",
-        stream(bookmark(101), then="hang"),
-        "no answer in time: the peer is silent",
-        "silent-after-an-event",
-    ),
-    script_row("watch", drip(0.02), "no answer in time: the peer is silent", "watch-drips"),
-    script_row("watch", close, "connection lost: ServerDisconnectedError", "watch-closed-at-once"),
-    script_row("watch", stream(), "a watch ended without an event", "empty-stream"),
-    script_row("watch", stream(bookmark(101)), "a watch ended at once", "watch-ends-at-once"),
-    script_row("watch", stream(bookmark(101), then="abort"), "connection lost: ", "watch-reset"),
-    script_row("watch", stream(bookmark(101)[:-9]), "a watch ended within an event", "watch-cut-in-a-line"),
-    script_row("watch", stream(b"garbage\n", then="hang"), "a watch event that is not JSON", "garbage-line"),
-    script_row("watch", stream(b"{}\n", then="hang"), "a watch event without an object", "empty-event"),
-    script_row(
-        "watch",
-        stream(event("MODIFIED", {"metadata": {"name": NAME}}), then="hang"),
-        "a watch event without a resourceVersion",
-        "event-without-version",
-    ),
-    script_row(
-        "watch",
-        stream(event("MOVED", configmap({}, 105)), then="hang"),
-        "a watch event of an unknown type",
-        "unknown-event",
-    ),
-    script_row(
-        "watch",
-        stream(b" " * (MAX_BYTES + 1), then="hang"),
-        f"a watch event of more than {MAX_BYTES} bytes",
-        "endless-line",
-    ),
-    script_row("watch", stream(error(410, "Expired")), "the watch reported the error 410", "error-event-410"),
-    script_row("watch", stream(error(500, "Oops")), "the watch reported the error 500", "error-event-500"),
-    script_row(
-        "watch", stream(event("ERROR", {"code": TOKEN})), "the watch reported the error None", "error-no-code"
-    ),
-    script_row("watch", answer(403), "the API server answered 403 Forbidden", "watch-403"),
-    script_row("watch", answer(500, TOKEN.encode()), "the API server answered 500", "watch-500"),
+LIST_FAULTS: list[tuple[Script, str]] = [
+    (hang, SILENT),
+    (stream(b"{", then="hang"), SILENT),
+    (drip(0.02), SILENT),
+    (close, "connection lost: ServerDisconnectedError"),
+    (stream(b"{", then="abort"), "connection lost: ClientPayloadError"),
+    (answer(200, b"<html>"), "a list that is not JSON"),
+    (answer(200, b"[]"), "a list that is not an object"),
+    (answer(200, b"{}"), "a list without a resourceVersion"),
+    (answer(200, NO_LIST), "a list whose items are not a list"),
+    (answer(200, ENDLESS), f"a list of more than {MAX_BYTES} bytes"),
+    (answer(403), f"{ANSWERED} 403 Forbidden"),
+    (answer(404), f"{ANSWERED} 404 Not Found"),
+    (answer(599), f"{ANSWERED} 599"),
+    (answer(302, Location="http://127.0.0.1:1/"), f"{ANSWERED} 302 Found"),
+]
+WATCH_FAULTS: list[tuple[Script, str]] = [
+    (hang, SILENT),
+    (stream(then="hang"), SILENT),
+    (stream(bookmark(101), then="hang"), SILENT),
+    (drip(0.02), SILENT),
+    (close, "connection lost: ServerDisconnectedError"),
+    (stream(), "a watch ended without an event"),
+    (stream(bookmark(101)), "a watch ended at once"),
+    (stream(bookmark(101), then="abort"), "connection lost: "),
+    (stream(bookmark(101)[:-9]), "a watch ended within an event"),
+    (stream(b"garbage\n", then="hang"), "a watch event that is not JSON"),
+    (stream(b"[]\n", then="hang"), "a watch event that is not an object"),
+    (stream(b"{}\n", then="hang"), "a watch event without an object"),
+    (stream(NO_VERSION, then="hang"), "a watch event without a resourceVersion"),
+    (stream(MOVED, then="hang"), "a watch event of an unknown type"),
+    (stream(ENDLESS, then="hang"), f"a watch event of more than {MAX_BYTES} bytes"),
+    (stream(error(410, "Expired")), "the watch reported the error 410"),
+    (stream(error(500, "Oops")), "the watch reported the error 500"),
+    (stream(event("ERROR", {"code": TOKEN})), "the watch reported the error None"),
+    (answer(403), f"{ANSWERED} 403 Forbidden"),
+    (answer(500, TOKEN.encode()), f"{ANSWERED} 500"),
+]
+FAULTS = [
+    *(("list", script, problem) for script, problem in LIST_FAULTS),
+    *(("watch", script, problem) for script, problem in WATCH_FAULTS),
 ]
 
 
@@ -285,7 +261,9 @@ def open_files() -> int:
 class TestFailures:
     """Every unusable event causes a pause and a new list, and a change made meanwhile is delivered."""
 
-    @pytest.mark.parametrize(("where", "script", "problem"), ODD)
+    @pytest.mark.parametrize(
+        ("where", "script", "problem"), FAULTS, ids=lambda each: each if isinstance(each, str) else ""
+    )
     async def test_pauses_and_lists_again(
         self, api: FakeApi, follow: Follow, where: str, script: Script, problem: str
     ) -> None:
@@ -392,7 +370,7 @@ class TestFailures:
     ) -> None:
         """The test draws forty of the faults above, with changes between them. No connection stays open."""
         chosen = random.Random(seed)
-        quick = [row.values for row in ODD if "silent" not in str(row.id) and "endless" not in str(row.id)]
+        quick = [fault for fault in FAULTS if fault[2] != SILENT and "more than" not in fault[2]]
         followed = follow(HASTY)
         await until(lambda: api.watching)
         before = open_files()

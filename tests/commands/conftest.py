@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 from pathlib import Path
 
 import pytest
 
-from commanding import Command, Done, Write
+from builders import pod, policy_text
+from commanding import Command, Done, Reading, Write
 from gatekeeper_py.cli import run
 
 
@@ -48,3 +50,17 @@ def write(tmp_path: Path) -> Write:
         return path
 
     return write
+
+
+@pytest.fixture
+def reading(command: Command, write: Write) -> Reading:
+    """Return a function that runs a command of ``READERS``; ``more`` are files with other names."""
+    names = {
+        "POLICY": write(policy_text()),
+        "POD": write(json.dumps(pod("registry.corp.io/a:1")), "pod.yaml"),
+    }
+
+    def reading(arguments: tuple[str, ...], file: object, **more: Path) -> Done:
+        return command(*({**names, **more, "FILE": file}.get(each, each) for each in arguments))
+
+    return reading

@@ -53,69 +53,6 @@ def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(each["image"], each["change"], each["count"]) for each in found["images"]]
 
 
-def test_both_policies_decide_on_the_images_that_run_in_the_cluster(
-    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
-) -> None:
-    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "--format", "json")
-    found = answer(done, 1)
-    assert list(found) == ["rules", "images", "counts"]
-    assert found["rules"] == {
-        "added": [{"list": "allow", "index": 1, "image": "quay.io/team/**"}],
-        "removed": [{"list": "allow", "index": 1, "image": "docker.io/library/**"}],
-        "changed": [],
-    }
-    assert found["images"] == [
-        {
-            "image": "nginx:1",
-            "before": "approved",
-            "after": "rejected",
-            "change": "rejected",
-            "reason": "unlisted",
-            "detail": "docker.io/library/nginx matches no rule",
-            "count": 3,
-            "objects": [
-                {
-                    "kind": "Deployment",
-                    "namespace": "shop",
-                    "name": "web",
-                    "path": "spec.template.spec.containers[0].image",
-                },
-                {"kind": "Pod", "namespace": "shop", "name": "web-1", "path": "spec.containers[0].image"},
-                {"kind": "Pod", "namespace": "shop", "name": "web-2", "path": "spec.containers[0].image"},
-            ],
-        },
-        {
-            "image": "quay.io/team/tool:2",
-            "before": "rejected",
-            "after": "approved",
-            "change": "approved",
-            "reason": "allowed",
-            "detail": "quay.io/team/tool matches allow[1] quay.io/team/**",
-            "count": 1,
-            "objects": [
-                {"kind": "Pod", "namespace": "bank", "name": "tool", "path": "spec.containers[0].image"}
-            ],
-        },
-    ]
-    assert found["counts"] == {"rejected": 1, "approved": 1, "rewritten": 0, "unchanged": 1}
-
-
-def test_the_table(
-    command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
-) -> None:
-    done = command("diff", *policies, "--kubeconfig", cluster.kubeconfig(tmp_path), "-n", "shop")
-    assert (done.code, done.err) == (1, "")
-    where = "Deployment shop/web, Pod shop/web-1, Pod shop/web-2"
-    assert done.out.splitlines() == [
-        "+ allow[1] quay.io/team/**",
-        "- allow[1] docker.io/library/**",
-        "",
-        "IMAGE    CHANGE    COUNT  DETAIL           WHERE",
-        f"nginx:1  rejected      3  matches no rule  {where}",
-        "3 objects, 2 images: 1 rejected, 0 approved, 0 rewritten, 1 unchanged",
-    ]
-
-
 def test_the_page(
     command: Command, policies: tuple[Path, Path], cluster: FakeCluster, tmp_path: Path
 ) -> None:
@@ -489,34 +426,6 @@ def test_the_failing_changes_can_be_chosen(
     old, new = write(policy_text()), write(policy_text(allow="[registry.corp.io, quay.io]"), "new")
     assert command("diff", old, new, "--images", write("quay.io/x", "images"), *fail_on).code == code
     assert command("diff", old, new, "--all-images", *fail_on).code == code
-
-
-def test_all_images_gives_a_witness_for_each_true_answer(
-    command: Command, policies: tuple[Path, Path]
-) -> None:
-    found = answer(command("diff", *policies, "--all-images", "--format", "json"), 1)
-    assert list(found) == ["rules", "widens", "narrows", "rewrites", "witnesses"]
-    assert (found["widens"], found["narrows"], found["rewrites"]) == (True, True, False)
-    assert found["witnesses"] == [
-        {
-            "image": "quay.io/team/x",
-            "namespace": "default",
-            "before": "rejected",
-            "after": "approved",
-            "change": "approved",
-            "old": None,
-            "new": {"list": "allow", "index": 1, "image": "quay.io/team/**"},
-        },
-        {
-            "image": "docker.io/library/x",
-            "namespace": "default",
-            "before": "approved",
-            "after": "rejected",
-            "change": "rejected",
-            "old": {"list": "allow", "index": 1, "image": "docker.io/library/**"},
-            "new": None,
-        },
-    ]
 
 
 def test_all_images_proves_that_a_rewording_changes_nothing(command: Command, write: Write) -> None:

@@ -192,7 +192,7 @@ def test_errors_are_harmless(command: Command, write: Write, word: str) -> None:
         ("review", policy, f"/nonexistent/{word}"),
         ("diff", policy, f"/nonexistent/{word}"),
         ("test", f"/nonexistent/{word}"),
-        ("explain", policy, "a", "-n", word),
+        ("explain", policy, "a", "-n", f"{word}_"),
         ("review", policy, "a", "--registry-config", word, "--look-up"),
     ):
         done = command(*arguments)

@@ -16,7 +16,7 @@ from typing import Final
 import pytest
 
 from builders import pod, policy_text
-from commanding import Command, Done, Write
+from commanding import READERS, Command, Reading, Write
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.manifests import read_manifests
 
@@ -206,37 +206,6 @@ def test_a_directory_that_is_replaced_while_it_is_read_is_refused(tmp_path: Path
         next(manifests)
 
 
-BY_NAME: Final[dict[str, tuple[str, ...]]] = {
-    "check": ("check", "FILE"),
-    "explain": ("explain", "FILE", "nginx"),
-    "compile": ("compile", "FILE", "--to", "match-conditions"),
-    "review-policy": ("review", "FILE", "POD"),
-    "review": ("review", "POLICY", "FILE"),
-    "review-settings": ("review", "POLICY", "POD", "--webhooks-config", "FILE"),
-    "test": ("test", "FILE"),
-    "diff-old": ("diff", "FILE", "POLICY", "--all-images"),
-    "diff-new": ("diff", "POLICY", "FILE", "--all-images"),
-    "diff-audit": ("diff", "POLICY", "POLICY", "--audit", "FILE"),
-    "diff-images": ("diff", "POLICY", "POLICY", "--images", "FILE"),
-    "diff-audit-log": ("diff", "POLICY", "POLICY", "--audit-log", "FILE"),
-    "diff-reviews": ("diff", "POLICY", "POLICY", "--reviews", "FILE"),
-    "audit": ("audit", "--policy", "FILE"),
-    "audit-base": ("audit", "--suggest", "--base", "FILE"),
-}
-"""The arguments of every command that reads a file. FILE is the file in question."""
-
-
-@pytest.fixture
-def by_name(command: Command, write: Write) -> Callable[[str, object], Done]:
-    """Return a function that runs a command on a file."""
-    names = {"POLICY": write(policy_text()), "POD": write(POD, "pod.yaml")}
-
-    def run(name: str, file: object) -> Done:
-        return command(*({**names, "FILE": file}.get(each, each) for each in BY_NAME[name]))
-
-    return run
-
-
 SPECIAL: Final = {
     "device": "a device, but must be a file or a pipe",
     "socket": "a socket cannot be read",
@@ -248,13 +217,13 @@ SPECIAL: Final = {
     ("name", "kind", "message"),
     [
         pytest.param(name, kind, message, id=f"{name}-{kind}")
-        for name in BY_NAME
+        for name in READERS
         for kind, message in SPECIAL.items()
         if (name, kind) != ("review", "directory")  # review reads directories
     ],
 )
 def test_a_device_socket_or_directory_on_the_command_line_is_refused(
-    by_name: Callable[[str, object], Done],
+    reading: Reading,
     tmp_path: Path,
     outside: Path,
     sockets: list[socket.socket],
@@ -267,7 +236,7 @@ def test_a_device_socket_or_directory_on_the_command_line_is_refused(
         file.mkdir()
     else:
         special(kind, file, outside, sockets)
-    done = by_name(name, file)
+    done = reading(READERS[name], file)
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: {message}\n")
 
 
@@ -282,14 +251,14 @@ def test_a_device_socket_or_directory_on_the_command_line_is_refused(
     ],
 )
 def test_a_pipe_on_the_command_line_is_read_even_if_its_writer_comes_late(
-    by_name: Callable[[str, object], Done], tmp_path: Path, name: str, content: str
+    reading: Reading, tmp_path: Path, name: str, content: str
 ) -> None:
     file = tmp_path / "pipe"
     os.mkfifo(file)
     writer = threading.Thread(target=file.write_text, args=(content,))
     late = threading.Timer(0.2, writer.start)
     late.start()
-    assert by_name(name, file).code == 0
+    assert reading(READERS[name], file).code == 0
     late.join()
     writer.join()
 
@@ -308,9 +277,7 @@ def test_a_shell_gives_files_as_pipes(write: Write, tmp_path: Path, kind: str) -
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_an_endless_pipe_is_read_up_to_the_limit(
-    by_name: Callable[[str, object], Done], tmp_path: Path
-) -> None:
+def test_an_endless_pipe_is_read_up_to_the_limit(reading: Reading, tmp_path: Path) -> None:
     file = tmp_path / "pipe"
     os.mkfifo(file)
 
@@ -321,7 +288,7 @@ def test_an_endless_pipe_is_read_up_to_the_limit(
 
     writer = threading.Thread(target=write)
     writer.start()
-    done = by_name("review", file)
+    done = reading(READERS["review"], file)
     writer.join()
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: longer than 64 MiB, the limit\n")
 

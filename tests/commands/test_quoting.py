@@ -10,8 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from builders import pod, policy_text
-from commanding import Command, Done, Write
+from builders import policy_text
+from commanding import READERS, Done, Reading, Write
 
 SECRET: Final = "hunter2"
 """The word that no output may contain."""
@@ -49,43 +49,25 @@ FILES: Final = {
 }
 
 COMMANDS: Final[dict[str, tuple[str, ...]]] = {
-    **{f"check-{style}": ("check", "FILE", "--format", style) for style in ("text", "json", "sarif")},
-    **{f"check-{style}": ("check", "FILE", "--format", style) for style in ("concise", "github")},
-    "explain": ("explain", "FILE", "nginx"),
-    "compile": ("compile", "FILE", "--to", "match-conditions"),
-    "review-policy": ("review", "FILE", "POD"),
-    "review-settings": ("review", "POLICY", "POD", "--webhooks-config", "FILE"),
-    "test": ("test", "FILE"),
+    **{name: arguments for name, arguments in READERS.items() if name != "review"},
+    **{f"check-{style}": ("check", "FILE", "-o", style) for style in ("json", "sarif", "concise", "github")},
     "test-policy": ("test", "TESTS"),
     "test-manifest": ("test", "TESTS_OF_MANIFEST"),
-    "diff": ("diff", "POLICY", "FILE", "--all-images"),
-    "diff-audit": ("diff", "POLICY", "POLICY", "--audit", "FILE"),
-    "diff-images": ("diff", "POLICY", "POLICY", "--images", "FILE"),
-    "diff-audit-log": ("diff", "POLICY", "POLICY", "--audit-log", "FILE"),
-    "diff-reviews": ("diff", "POLICY", "POLICY", "--reviews", "FILE"),
-    "audit": ("audit", "--policy", "FILE"),
-    "audit-base": ("audit", "--suggest", "--base", "FILE"),
 }
+"""``review`` is left out, because a report about manifests names their objects."""
 
 
 @pytest.fixture
-def on_file(command: Command, write: Write) -> Callable[[str, bytes], Done]:
+def on_file(reading: Reading, write: Write) -> Callable[[str, bytes], Done]:
     """Return a function that runs a command on a file with the given content."""
     head = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\n"
-    names = {
-        "POLICY": write(policy_text()),
-        "POD": write(json.dumps(pod("registry.corp.io/a:1")), "pod.yaml"),
+    tests = {
         "TESTS": write(f"{head}policy: given\ncases: [{{image: a, expect: approved}}]\n", "tests.yaml"),
         "TESTS_OF_MANIFEST": write(
             f"{head}policy: policy.yaml\ncases: [{{manifest: given, expect: admitted}}]\n", "manifest.yaml"
         ),
     }
-
-    def on_file(name: str, content: bytes) -> Done:
-        file = write(content, "given")
-        return command(*({**names, "FILE": file}.get(each, each) for each in COMMANDS[name]))
-
-    return on_file
+    return lambda name, content: reading(COMMANDS[name], write(content, "given"), **tests)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -103,7 +85,7 @@ def test_no_output_quotes_a_file_of_another_kind(
 @given(st.lists(st.sampled_from([SECRET, *"\n -:#[]{}&*!|>'\"%@`,?\t\\=.", "a", "1", "---\n", ": "])))
 def test_no_check_quotes_any_text(on_file: Callable[[str, bytes], Done], parts: list[str]) -> None:
     content = "".join(parts).encode()
-    for name in ("check-text", "check-json", "review-settings", "test", "test-manifest"):
+    for name in ("check", "check-json", "review-settings", "test", "test-manifest"):
         done = on_file(name, content)
         assert SECRET not in done.out + done.err
 
@@ -111,14 +93,12 @@ def test_no_check_quotes_any_text(on_file: Callable[[str, bytes], Done], parts: 
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        pytest.param("check-text", policy_text(f"{SECRET}: 1\n"), id="policy"),
-        pytest.param("check-text", f"{policy_text()}x: [{SECRET}\n", id="policy-that-is-not-yaml"),
+        pytest.param("check", policy_text(f"{SECRET}: 1\n"), id="policy"),
+        pytest.param("check", f"{policy_text()}x: [{SECRET}\n", id="policy-that-is-not-yaml"),
         pytest.param("review-policy", f"kind: ImagePolicy\n{SECRET}: 1\n", id="only-the-kind"),
         pytest.param("review-settings", f"pods: {{{SECRET}: 1}}\n", id="settings"),
         pytest.param("test", f"kind: ImagePolicyTest\n{SECRET}: 1\n", id="tests"),
-        pytest.param(
-            "check-text", f"kind: ConfigMap\ndata: {{policy.yaml: a, {SECRET}: b}}\n", id="configmap"
-        ),
+        pytest.param("check", f"kind: ConfigMap\ndata: {{policy.yaml: a, {SECRET}: b}}\n", id="configmap"),
     ],
 )
 def test_a_policy_settings_and_a_test_file_are_quoted(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -46,77 +46,68 @@ def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
     return Observed(served=served, unseen=unseen)
 
 
-@pytest.mark.parametrize(
-    ("store", "observed", "now", "change"),
-    [
-        pytest.param(None, Observed(), START, "create", id="no-secret"),
-        pytest.param(STEADY, Observed(), START, "", id="nothing-is-due"),
-        pytest.param(STEADY, Observed(), NEAR_EXPIRY, "prepare", id="near-expiry"),
-        pytest.param(STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), "", id="just-before-that"),
-        pytest.param(STEADY, Observed(), START + CERTIFICATES.lifetime, "create", id="expired"),
-        pytest.param(replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create", id="unknown-signer"),
-        pytest.param(
-            CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)),
-            Observed(),
-            START,
-            "create",
-            id="for-another-name",
+STEPS: dict[str, tuple[CertificateStore | None, Observed, datetime, str]] = {
+    "no-secret": (None, Observed(), START, "create"),
+    "nothing-is-due": (STEADY, Observed(), START, ""),
+    "near-expiry": (STEADY, Observed(), NEAR_EXPIRY, "prepare"),
+    "just-before-that": (STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), ""),
+    "expired": (STEADY, Observed(), START + CERTIFICATES.lifetime, "create"),
+    "unknown-signer": (replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create"),
+    "for-another-name": (
+        CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)),
+        Observed(),
+        START,
+        "create",
+    ),
+    "no-replica-to-wait-for": (PREPARED, Observed(), START, "promote"),
+    "settled": (
+        PREPARED,
+        Observed(trusted=BOTH, trusted_since=START),
+        START + CERTIFICATES.settle,
+        "promote",
+    ),
+    "trusted-only-since-now": (PREPARED, Observed(trusted=BOTH, trusted_since=LATER), LATER, ""),
+    "never-seen-trusted": (PREPARED, Observed(trusted=BOTH), LATER, ""),
+    "one-configuration-does-not-trust-it": (
+        PREPARED,
+        Observed(trusted=(BOTH[0], OLD.ca), trusted_since=START),
+        LATER,
+        "",
+    ),
+    "one-bundle-is-garbled": (
+        PREPARED,
+        Observed(trusted=(BOTH[0], b"garbage"), trusted_since=START),
+        LATER,
+        "",
+    ),
+    "with-nothing-served": (
+        replace(PREPARED, current=None),
+        Observed(trusted=BOTH, trusted_since=START),
+        LATER,
+        "promote",
+    ),
+    "made-by-a-clock-that-is-ahead": (
+        CertificateStore(
+            current=pair(OLD),
+            pending=pair(ahead := issue_pair(start=START + timedelta(hours=3))),
+            cas=(OLD.ca, ahead.ca),
         ),
-        pytest.param(PREPARED, Observed(), START, "promote", id="no-replica-to-wait-for"),
-        pytest.param(
-            PREPARED,
-            Observed(trusted=BOTH, trusted_since=START),
-            START + CERTIFICATES.settle,
-            "promote",
-            id="settled",
-        ),
-        pytest.param(
-            PREPARED, Observed(trusted=BOTH, trusted_since=LATER), LATER, "", id="trusted-only-since-now"
-        ),
-        pytest.param(PREPARED, Observed(trusted=BOTH), LATER, "", id="never-seen-trusted"),
-        pytest.param(
-            PREPARED,
-            Observed(trusted=(BOTH[0], OLD.ca), trusted_since=START),
-            LATER,
-            "",
-            id="one-configuration-does-not-trust-it",
-        ),
-        pytest.param(
-            PREPARED,
-            Observed(trusted=(BOTH[0], b"garbage"), trusted_since=START),
-            LATER,
-            "",
-            id="one-bundle-is-garbled",
-        ),
-        pytest.param(
-            replace(PREPARED, current=None),
-            Observed(trusted=BOTH, trusted_since=START),
-            LATER,
-            "promote",
-            id="with-nothing-served",
-        ),
-        pytest.param(
-            CertificateStore(
-                current=pair(OLD),
-                pending=pair(ahead := issue_pair(start=START + timedelta(hours=3))),
-                cas=(OLD.ca, ahead.ca),
-            ),
-            Observed(),
-            START,
-            "",
-            id="made-by-a-clock-that-is-ahead",
-        ),
-        pytest.param(
-            replace(PREPARED, cas=(OLD.ca,)), Observed(), START, "prepare", id="next-pair-without-authority"
-        ),
-        pytest.param(PROMOTED, serving(NEW, NEW), START, "retire", id="all-replicas-serve-it"),
-        pytest.param(PROMOTED, serving(NEW, OLD), START, "", id="one-replica-is-behind"),
-        pytest.param(PROMOTED, serving(NEW, None), START, "", id="one-replica-does-not-answer"),
-        pytest.param(PROMOTED, serving(NEW, unseen=True), START, "", id="one-replica-has-no-address"),
-        pytest.param(PROMOTED, serving(), START, "", id="no-replica"),
-    ],
-)
-def test_step_that_is_due(store: CertificateStore | None, observed: Observed, now: Any, change: str) -> None:
+        Observed(),
+        START,
+        "",
+    ),
+    "next-pair-without-authority": (replace(PREPARED, cas=(OLD.ca,)), Observed(), START, "prepare"),
+    "all-replicas-serve-it": (PROMOTED, serving(NEW, NEW), START, "retire"),
+    "one-replica-is-behind": (PROMOTED, serving(NEW, OLD), START, ""),
+    "one-replica-does-not-answer": (PROMOTED, serving(NEW, None), START, ""),
+    "one-replica-has-no-address": (PROMOTED, serving(NEW, unseen=True), START, ""),
+    "no-replica": (PROMOTED, serving(), START, ""),
+}
+
+
+@pytest.mark.parametrize("case", STEPS)
+def test_step_that_is_due(case: str) -> None:
+    store, observed, now, change = STEPS[case]
     after, step = advance(store, observed, CERTIFICATES, now)
     assert step == change
     assert (after == store) is (change == "")

@@ -14,9 +14,9 @@ from uuid import uuid4
 
 import pytest
 
+from e2e.fastpath import WIDE, Site, fast_path
 from tools.controlplane.components import admission_flags
 from tools.controlplane.plane import ControlPlane
-from tools.installation.fastpath import WIDE, Site, fast_path
 from tools.installation.product import Installed, installed
 from tools.programs import CONTROL_PLANE, OLDEST
 

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from tools.installation.fastpath import PROBE_NAMESPACE
+from e2e.fastpath import PROBE_NAMESPACE
 from tools.installation.product import NAMESPACE, Installed
 
 HERE: Final = f"-n {NAMESPACE}"

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from e2e.acting import CONTROLLER, SETTINGS, control, scale
+from e2e.fastpath import Site
 from monitoring_files import groups, panel_queries
 from prometheus.running import start_prometheus
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import ApiError, exchange
-from tools.installation.fastpath import Site
 from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installed, pod
 from tools.polling import wait_until
 

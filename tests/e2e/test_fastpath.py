@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeeper_py.core import parse_policy
-from tools.installation.fastpath import (
+from e2e.fastpath import (
     ANNOTATION,
     CONDITION,
     MIRRORED,
@@ -14,6 +13,7 @@ from tools.installation.fastpath import (
     UPPER_CASE,
     Site,
 )
+from gatekeeper_py.core import parse_policy
 from tools.installation.product import K8S, MUTATING, UNLISTED, VALIDATING, pod
 
 

@@ -13,9 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.acting import CONTROLLER, edit, recreate, scale, without_guard
-from tools.controlplane.exchange import ApiError
-from tools.installation.fastpath import (
-    CONFIGMAP,
+from e2e.fastpath import (
     PRE_APPROVED,
     PROBE_NAMESPACE,
     STAYING,
@@ -24,7 +22,9 @@ from tools.installation.fastpath import (
     WIDE,
     Site,
 )
+from tools.controlplane.exchange import ApiError
 from tools.installation.product import (
+    CONFIGMAP,
     K8S,
     OVERLAYS,
     SETTLE_SECONDS,

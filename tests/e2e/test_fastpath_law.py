@@ -15,6 +15,7 @@ import pytest
 from builders import review
 from e2e import adversary
 from e2e.acting import Document, decoded, images_of, send_all
+from e2e.fastpath import Site
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
@@ -22,7 +23,6 @@ from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, c
 from gatekeeper_py.core.policy.document import Mode
 from skipping import skips
 from tools.controlplane.plane import ControlPlane
-from tools.installation.fastpath import Site
 from tools.installation.product import MUTATING, pod
 from tools.polling import wait_until
 

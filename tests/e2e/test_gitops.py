@@ -20,9 +20,10 @@ import pytest
 import yaml
 
 from e2e.acting import PAUSED_UNTIL, annotate, kustomization, pause
-from tools.installation.fastpath import CONDITION, CONFIGMAP, Site
+from e2e.fastpath import CONDITION, Site
 from tools.installation.product import (
     APPROVED,
+    CONFIGMAP,
     MUTATING,
     NAMESPACE,
     POLICY,

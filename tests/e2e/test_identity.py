@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from e2e.fastpath import PROBE_NAMESPACE
 from gatekeeper_py.control.configurations import EVERYTHING
 from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings, parse_settings
@@ -24,8 +25,8 @@ from gatekeeper_py.control.webhooks.templates import (
     mutating,
     validating,
 )
-from tools.installation.fastpath import PROBE_NAMESPACE
 from tools.installation.product import (
+    APPROVED,
     MUTATING,
     NAMESPACE,
     SECRET,
@@ -196,6 +197,7 @@ def test_pods_are_created_in_the_probe_namespace_only_in_dry_run(
     ):
         document = _of_kind("Pod", "real")
         document["metadata"]["namespace"] = where
+        document["spec"]["containers"][0]["image"] = APPROVED
         done = product.plane.kubectl(
             "create", "-f", "-", input=json.dumps(document), kubeconfig=identity, check=False
         )

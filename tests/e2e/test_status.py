@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from e2e.acting import CONTROLLER, SERVICE, edit, recreate, scale, without_guard
-from tools.installation.fastpath import CONFIGMAP
-from tools.installation.product import MUTATING, NAMESPACE, Installed
+from tools.installation.product import CONFIGMAP, MUTATING, NAMESPACE, Installed
 from tools.polling import wait_until
 
 STATUS = [sys.executable, "-m", "gatekeeper_py", "status"]

@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import WORKLOADS
-from fakecluster import LISTS, Answer, FakeCluster, status
+from fakecluster import Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.inventory.resources import (
     BUILT_IN,
@@ -87,11 +86,6 @@ async def test_an_overloaded_server_is_retried_when_it_states_a_time(
     with pytest.raises(ClusterError, match=error) if error else nullcontext():
         assert await read(api, "/api/v1/pods", {}, doing="list pods") == {"kind": "PodList"}
     assert pauses == slept
-
-
-def test_every_kind_of_the_cores_table_is_listed() -> None:
-    assert tuple(resource.path(None) for resource in BUILT_IN) == LISTS
-    assert {resource.kind for resource in BUILT_IN} == {"Pod", *WORKLOADS}
 
 
 def test_one_namespace_is_part_of_the_path() -> None:

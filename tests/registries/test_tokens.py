@@ -64,11 +64,6 @@ async def test_a_token_is_fetched_once_and_used_again(world: World, guarded: Gua
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 
 
-async def test_a_token_may_be_called_access_token(world: World, guarded: Guarded) -> None:
-    guarded.tokens.use(users={"alice": TEAM}, field="access_token")
-    assert (await world.query(guarded.registry.host)).answer.status == "found"
-
-
 async def test_a_public_repository_needs_no_credentials(world: World, guarded: Guarded) -> None:
     world.logins = ()
     guarded.tokens.use(anonymous=["team/app"])
@@ -142,25 +137,6 @@ async def test_a_server_that_only_issues_expired_tokens_gets_one_request(
     assert reply.answer.cause == "the registry refused our credentials (401)"
     assert len(guarded.tokens.token_requests()) == 1
     assert len(guarded.registry.reads("team/app")) == 2
-
-
-@pytest.mark.parametrize(
-    ("status", "cause", "trouble", "pause"),
-    [
-        pytest.param(500, "the token server answered 500", True, 0, id="fails"),
-        pytest.param(404, "the token server answered 404", False, 0, id="is-elsewhere"),
-        pytest.param(429, "the token server limits our requests (429)", False, 1, id="limits"),
-        pytest.param(403, "the registry refused our credentials (401)", False, 0, id="forbids"),
-        pytest.param(200, "the token server's answer holds no token", False, 0, id="sends-no-token"),
-    ],
-)
-async def test_a_token_server_that_fails_is_an_error_and_never_missing(
-    world: World, guarded: Guarded, status: int, cause: str, trouble: bool, pause: float  # noqa: FBT001
-) -> None:  # fmt: skip
-    guarded.tokens.use(users={"alice": TEAM}, status=status)
-    reply = await world.query(guarded.registry.host, "does-not-exist")
-    assert (reply.answer.status, reply.answer.cause) == ("error", cause)
-    assert (reply.trouble, reply.pause) == (trouble, pause)
 
 
 async def test_each_repository_has_a_token_of_its_own(world: World, guarded: Guarded) -> None:

@@ -53,8 +53,7 @@ class TokenServer:
 
         ``users`` maps a name to ``{"password", "repositories"}``. ``anonymous`` lists the repositories that
         need no user. ``seconds`` is the lifetime that the server states. ``left`` is the time in seconds
-        until a token expires, and may be negative. ``status`` is the status of every answer, and ``field``
-        the name of the token's field.
+        until a token expires, and may be negative.
         """
         fresh = self.folder / "settings.json.new"
         fresh.write_text(json.dumps(settings), encoding="utf-8")
@@ -168,8 +167,6 @@ class Handler(BaseHTTPRequestHandler):
         users = settings.get("users", {})
         if target.path != "/token" or query.get("service") != [SERVICE]:
             self._answer(404, {})
-        elif "status" in settings:
-            self._answer(settings["status"], {})
         elif user and (user not in users or users[user]["password"] != password):
             self._answer(401, {"details": "incorrect username or password"})
         else:
@@ -177,7 +174,7 @@ class Handler(BaseHTTPRequestHandler):
             seconds = settings.get("seconds", 300)
             access = [_access(name, ["pull"]) for name in map(_pulled, scopes) if name in granted]
             token = self.signer.token(user, access, left=settings.get("left", seconds))
-            self._answer(200, {settings.get("field", "token"): token, "expires_in": seconds})
+            self._answer(200, {"token": token, "expires_in": seconds})
 
     def _login(self) -> tuple[str, str]:
         scheme, _, coded = self.headers.get("Authorization", "").partition(" ")

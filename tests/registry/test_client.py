@@ -360,6 +360,18 @@ async def test_bad_token_servers(world: World, registry: Scripted, answer: web.R
     assert cause in (await world.query(registry.host)).answer.cause
 
 
+@pytest.mark.parametrize(
+    ("code", "trouble", "pause"), [(500, True, 0.0), (404, False, 0.0), (429, False, 1.0), (403, False, 0.0)]
+)
+async def test_a_token_server_that_fails_is_an_error_and_never_missing(
+    world: World, registry: Scripted, code: int, *, trouble: bool, pause: float
+) -> None:
+    registry.on(f"HEAD {V1}", challenge(f'Bearer realm="http://{registry.host}/token"'))
+    registry.on("GET /token", status(code))
+    reply = await world.query(registry.host)
+    assert (reply.answer.status, reply.trouble, reply.pause) == ("error", trouble, pause)
+
+
 @pytest.mark.parametrize("expires_in", [0, -5, "60", None, True, 1e300])
 async def test_an_unusual_token_lifetime_causes_no_error(
     world: World, registry: Scripted, expires_in: object

@@ -120,16 +120,6 @@ async def test_pipelined_reviews_are_answered_in_order(served: Served) -> None:
             assert check_response((await connection.receive()).body, document, "validate").allowed
 
 
-async def test_a_body_in_many_pieces_is_read(served: Served) -> None:
-    content = ASKED
-    async with served.connected() as connection:
-        for start in range(0, len(content), 50):
-            await connection.send(content[start : start + 50])
-        assert check_response((await connection.receive()).body, GOOD, "validate").allowed
-        answer = await connection.ask(chunked([CONTENT[:7], CONTENT[7:]]) + b"0\r\n\r\n")
-        assert check_response(answer.body, GOOD, "validate").allowed
-
-
 async def test_a_client_that_expects_100_continue_gets_it(served: Served) -> None:
     head = request(b"", length=len(CONTENT), headers=[("Content-Type", "application/json"),
                                                      ("Expect", "100-continue")])  # fmt: skip

@@ -1,10 +1,11 @@
-"""The status page: its content, its size, and how often it is rendered."""
+"""The status page and ``/policy``: their content and size, and how often the page is rendered."""
 
 from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timedelta
 
+import orjson
 import pytest
 
 from builders import INSTANT, policy_text
@@ -21,8 +22,7 @@ from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, De
 from gatekeeper_py.serving.health import PAGE_SECONDS, Health
 from gatekeeper_py.serving.listener import Listener
 from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.policypage import describe_policy
-from gatekeeper_py.serving.statuspage import MAX_RULES, StatusPage
+from gatekeeper_py.serving.statuspage import MAX_RULES, StatusPage, describe_policy
 from gatekeeper_py.settings import Address
 from paging import lines, sections
 from parsing import InProcessParser
@@ -158,14 +158,13 @@ def test_only_the_last_denials_are_kept_in_little_memory() -> None:
     assert all(len(image) == MAX_TEXT for each in kept if each.details for image in each.details.images)
 
 
-@pytest.mark.parametrize("character", ['"', "<", "\\", "\N{GRINNING FACE}", "\x01"])
-async def test_the_page_stays_small_after_long_problems_and_denials(character: str) -> None:
+@pytest.mark.parametrize("character", ['"', "<", "\\", "x", "\N{GRINNING FACE}", "\x01"])
+async def test_the_page_and_the_policy_stay_small_after_long_problems_and_denials(character: str) -> None:
     world = World(details=True)
     rules = ", ".join(f"r{i}.example.com" for i in range(MAX_RULES + 3))
     await world.reloader.apply(Delivery(text=policy_text(allow=f"[{rules}]")))
-    finding = Finding(
-        severity="error", code="x", path=character * 10_000, line=1, message=character * 10_000, proposal=""
-    )
+    long = character * 10_000
+    finding = Finding(severity="error", code="x", path=long, line=1, message=long, proposal=character * 300)
     findings = (finding,) * (MAX_FINDINGS + 1)
     assert world.reloader.loaded is not None
     world.reloader.loaded = dataclasses.replace(world.reloader.loaded, findings=findings)
@@ -175,6 +174,10 @@ async def test_the_page_stays_small_after_long_problems_and_denials(character: s
     page = world.page.render()
     assert len(page.encode()) < 512 * 1024
     assert "3 more rules are not shown." in page
+    shown = describe_policy(world.reloader, world.live, dict)
+    assert 80_000 < len(orjson.dumps(shown)) < 256 * 1024
+    for entries in (shown["findings"], shown["refused"]["findings"]):
+        assert len(entries) == MAX_FINDINGS + 1 or entries[-1]["code"] == "more-findings"
 
 
 async def test_the_page_is_rendered_at_most_once_a_second_and_never_cached_elsewhere() -> None:

@@ -19,6 +19,7 @@ OVERLAYS = Path(__file__).parent / "manifests"
 """One overlay for each overlay in ``k8s/overlays``, with the same name and with a policy."""
 NAMESPACE = "gatekeeper-py"
 POLICY = "gatekeeper-py-policy"
+CONFIGMAP = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 VALIDATING = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/image-validation-webhook"
 MUTATING = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/image-mutation-webhook"
 SECRET = f"/api/v1/namespaces/{NAMESPACE}/secrets/gatekeeper-py-tls"
@@ -105,6 +106,23 @@ class Installed:
         found = self.plane.api("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{POLICY}")
         text: str = found["data"]["policy.yaml"]
         return text
+
+    def in_step(self) -> bool:
+        """Return whether the fast path follows the policy that every replica serves."""
+        controllers = self.controllers()
+        if len(controllers) != 1:
+            return False  # a rollout is under way
+        try:
+            text = exchange((controllers[0].address, 8080), "GET", "/metrics")
+        except OSError:
+            return False  # not listening yet
+        revisions = set(
+            re.findall(r'^gatekeeper_py_fastpath_revision\{revision="(\w+)"\} 1\.0$', text, re.MULTILINE)
+        )
+        return "gatekeeper_py_fastpath_in_step 1.0\n" in text and revisions == self.revisions()
+
+    def wait_in_step(self) -> None:
+        wait_until(self.in_step, seconds=SETTLE_SECONDS, what="the fast path in step with the policy")
 
     def servers(self) -> list[Any]:
         """Return the running server Pods."""

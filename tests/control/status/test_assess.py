@@ -195,140 +195,84 @@ def with_controller(**metrics: float) -> Callable[[Facts], Facts]:
     return lambda facts: replace(facts, controllers=(controller(**metrics),))
 
 
-OTHER_CA = issue(("elsewhere",), START, timedelta(days=90)).ca
+UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
+    issue(("elsewhere",), START, timedelta(days=90)).ca, OWNER
+)
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        pytest.param(
-            having(namespace=None, replicas=(), webhooks={}), "ns does not exist", id="not-installed"
-        ),
-        pytest.param(annotated("2026-01-01T01:00:00Z"), "paused until 2026-01-01T01:00:00Z", id="paused"),
-        pytest.param(annotated("soon"), "is ignored: 'soon'", id="bad-pause"),
-        pytest.param(having(policy=None), "the ConfigMap policy does not exist", id="no-policy"),
-        pytest.param(having(policy={"data": {}}), "has no key policy.yaml", id="no-key"),
-        pytest.param(
-            having(policy={"data": {"policy.yaml": "allow: [nginx]\n"}}), "is refused", id="bad-policy"
-        ),
-        pytest.param(
-            having(policy={"data": {"policy.yaml": POLICY, "mode": "off"}}),
-            "is refused: line 1, mode",
-            id="bad-mode",
-        ),
-        pytest.param(
-            having(policy={"data": {"policy.yaml": POLICY, "policy.yml": "x"}}),
-            "unknown keys: policy.yml",
-            id="unknown-key",
-        ),
-        pytest.param(
+        (having(namespace=None, replicas=(), webhooks={}), "ns does not exist"),
+        (annotated("2026-01-01T01:00:00Z"), "paused until 2026-01-01T01:00:00Z"),
+        (annotated("soon"), "is ignored: 'soon'"),
+        (having(policy=None), "the ConfigMap policy does not exist"),
+        (having(policy={"data": {}}), "has no key policy.yaml"),
+        (having(policy={"data": {"policy.yaml": "allow: [nginx]\n"}}), "is refused"),
+        (having(policy={"data": {"policy.yaml": POLICY, "mode": "off"}}), "is refused: line 1, mode"),
+        (having(policy={"data": {"policy.yaml": POLICY, "policy.yml": "x"}}), "unknown keys: policy.yml"),
+        (
             having(policy={"data": {"policy.yaml": POLICY, "mode": "warn"}}),
             "gk-1 serves the mode enforce, but the ConfigMap has warn",
-            id="another-mode",
         ),
-        pytest.param(
-            having(policy={"data": {"policy.yaml": POLICY + "# changed\n"}}),
-            "gk-2 serves the revision",
-            id="another-revision",
-        ),
-        pytest.param(
+        (having(policy={"data": {"policy.yaml": POLICY + "# changed\n"}}), "gk-2 serves the revision"),
+        (
             having(settings={"data": {"webhooks.yaml": "colour: red"}}),
             "webhooks.yaml is refused: line 1, colour",
-            id="bad-settings",
         ),
-        pytest.param(
+        (
             having(settings={"data": {"webhooks.yaml": "", "my-webhooks.yaml": ""}}),
             "the ConfigMap gatekeeper-py-webhooks is refused: data.my-webhooks.yaml: this key is not read",
-            id="misnamed-settings-beside-others",
         ),
-        pytest.param(
+        (
             having(settings={"data": {"webhook.yaml": ""}}),
             "no key webhooks.yaml; data.webhook.yaml: this key is not read",
-            id="misnamed-settings",
         ),
-        pytest.param(
+        (
             having(settings={"data": {"webhooks.yaml": ""}, "binaryData": {"a": "AA=="}}),
             "is refused: binaryData: must be absent",
-            id="binary-settings",
         ),
-        pytest.param(having(service=None), "the Service gk does not exist", id="no-service"),
-        pytest.param(having(deployment=None), "the Deployment gk does not", id="no-deployment"),
-        pytest.param(having(deployment={"spec": {"replicas": 3}}), "2 of 3 replicas are ready", id="too-few"),
-        pytest.param(
-            having(deployment={"spec": {"replicas": 0}}, replicas=()), "scaled to no", id="scaled-to-0"
-        ),
-        pytest.param(first_replica(ready=False), "the replica gk-1 is not ready", id="not-ready"),
-        pytest.param(
-            first_replica(problem="503 Service Unavailable", policy=None),
-            "gk-1 cannot be reached: 503",
-            id="unreadable",
-        ),
-        pytest.param(
-            first_replica(policy={"mode": None, "revision": None}),
-            "gk-1 has no policy",
-            id="no-policy-loaded",
-        ),
-        pytest.param(
+        (having(service=None), "the Service gk does not exist"),
+        (having(deployment=None), "the Deployment gk does not"),
+        (having(deployment={"spec": {"replicas": 3}}), "2 of 3 replicas are ready"),
+        (having(deployment={"spec": {"replicas": 0}}, replicas=()), "scaled to no"),
+        (first_replica(ready=False), "the replica gk-1 is not ready"),
+        (first_replica(problem="503 Service Unavailable", policy=None), "gk-1 cannot be reached: 503"),
+        (first_replica(policy={"mode": None, "revision": None}), "gk-1 has no policy"),
+        (
             first_replica(
                 policy={**(healthy().replicas[0].policy or {}), "refused": {"findings": [{"message": "bad"}]}}
             ),
             "gk-1 refused a document: bad",
-            id="refused-a-document",
         ),
-        pytest.param(first_replica(metrics={}), "gk-1 shows no certificate", id="no-certificate"),
-        pytest.param(having(secret=None), "the Secret gk-tls does not exist", id="no-secret"),
-        pytest.param(having(secret={"data": {"ca.crt": "!"}}), "gk-tls holds no usable", id="bad-secret"),
-        pytest.param(having(webhooks={}), f"{VALIDATING_NAME} does not exist", id="not-armed"),
-        pytest.param(
+        (first_replica(metrics={}), "gk-1 shows no certificate"),
+        (having(secret=None), "the Secret gk-tls does not exist"),
+        (having(secret={"data": {"ca.crt": "!"}}), "gk-tls holds no usable"),
+        (having(webhooks={}), f"{VALIDATING_NAME} does not exist"),
+        (
             edited(VALIDATING_PATH, lambda it: it["webhooks"][0].update(failurePolicy="Ignore")),
             f"{VALIDATING_NAME} differs in webhooks[{POD_VALIDATION}].failurePolicy",
-            id="drift",
         ),
-        pytest.param(
+        (
             edited(VALIDATING_PATH, lambda it: it["metadata"].pop("ownerReferences")),
             "differs in metadata.ownerReferences",
-            id="no-owner",
         ),
-        pytest.param(
-            lambda it: replace(
-                it,
-                webhooks={
-                    VALIDATING_PATH: validating(INSTALLATION.target, WebhookSettings()).document(
-                        OTHER_CA, OWNER
-                    )
-                },
-            ),
-            "does not trust the certificate in the Secret",
-            id="another-ca",
-        ),
-        pytest.param(
+        (having(webhooks={VALIDATING_PATH: UNTRUSTING}), "does not trust the certificate in the Secret"),
+        (
             edited(
                 VALIDATING_PATH,
                 lambda it: [each["clientConfig"].update(caBundle="") for each in it["webhooks"]],
             ),
             "has no CA bundle",
-            id="no-ca",
         ),
-        pytest.param(having(controller=None), "gatekeeper-py-controller does not exist", id="no-controller"),
-        pytest.param(having(controllers=()), "no controller is ready", id="controller-away"),
-        pytest.param(
+        (having(controller=None), "gatekeeper-py-controller does not exist"),
+        (having(controllers=()), "no controller is ready"),
+        (
             having(controllers=(replace(healthy().controllers[0], problem="timeout"),)),
             "gk-controller-1 cannot be reached: timeout",
-            id="controller-silent",
         ),
-        pytest.param(
-            lambda it: replace(
-                it,
-                controllers=(
-                    replace(
-                        it.controllers[0], metrics={'gatekeeper_py_control_alarm{what="endpoints"}': 1.0}
-                    ),
-                ),
-            ),
-            "raises the alarm endpoints",
-            id="alarm",
-        ),
-        pytest.param(with_controller(fastpath_in_step=0.0), "the fast path is not in step", id="out-of-step"),
+        (with_controller(**{'control_alarm{what="endpoints"}': 1.0}), "raises the alarm endpoints"),
+        (with_controller(fastpath_in_step=0.0), "the fast path is not in step"),
     ],
 )
 def test_each_problem_is_named(change: Callable[[Facts], Facts], problem: str) -> None:

@@ -150,47 +150,41 @@ def deployment(*arguments: str, **container: Any) -> dict[str, Any]:
     return {"spec": {"template": {"spec": {"containers": containers}}}}
 
 
-@pytest.mark.parametrize(
-    ("found", "expected"),
-    [
-        pytest.param(deployment("serve", "--configmap=ns/mine"), MINE, id="with-an-equals-sign"),
-        pytest.param(deployment("serve", "--configmap", "ns/mine"), MINE, id="as-the-next-argument"),
-        pytest.param(
-            deployment("serve", "--configmap=ns/a", "--configmap=ns/mine"), MINE, id="the-last-one-wins"
+CONFIGMAPS: dict[str, tuple[dict[str, Any] | None, ConfigMapName | None]] = {
+    "with-an-equals-sign": (deployment("serve", "--configmap=ns/mine"), MINE),
+    "as-the-next-argument": (deployment("serve", "--configmap", "ns/mine"), MINE),
+    "the-last-one-wins": (deployment("serve", "--configmap=ns/a", "--configmap=ns/mine"), MINE),
+    "command-and-args": (deployment("--configmap=ns/mine", command=["gatekeeper-py", "serve"]), MINE),
+    "the-namespace-in-a-variable": (
+        deployment("serve", "--configmap=$(HOME_NS)/mine", env=[NAMESPACE_VARIABLE]),
+        MINE,
+    ),
+    "a-literal-variable": (
+        deployment("serve", "--configmap=ns/$(NAME)", env=[{"name": "NAME", "value": "mine"}]),
+        MINE,
+    ),
+    "a-variable-that-is-not-known": (
+        deployment(
+            "serve",
+            "--configmap=ns/$(NAME)",
+            env=[{"name": "NAME", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
         ),
-        pytest.param(
-            deployment("--configmap=ns/mine", command=["gatekeeper-py", "serve"]), MINE, id="command-and-args"
-        ),
-        pytest.param(
-            deployment("serve", "--configmap=$(HOME_NS)/mine", env=[NAMESPACE_VARIABLE]),
-            MINE,
-            id="the-namespace-in-a-variable",
-        ),
-        pytest.param(
-            deployment("serve", "--configmap=ns/$(NAME)", env=[{"name": "NAME", "value": "mine"}]),
-            MINE,
-            id="a-literal-variable",
-        ),
-        pytest.param(
-            deployment(
-                "serve",
-                "--configmap=ns/$(NAME)",
-                env=[{"name": "NAME", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}],
-            ),
-            None,
-            id="a-variable-that-is-not-known",
-        ),
-        pytest.param(deployment("serve", "--configmap=ns/$$(NAME)"), None, id="an-escaped-reference"),
-        pytest.param(deployment("serve", "--configmap=ns"), None, id="without-a-name"),
-        pytest.param(deployment("serve", "--configmap=ns/..%2fsecrets"), None, id="not-a-name"),
-        pytest.param(deployment("serve", "--configmap"), None, id="without-a-value"),
-        pytest.param(deployment("serve", "--policy=/policy.yaml"), None, id="another-source"),
-        pytest.param(deployment("control", "--configmap=ns/mine"), None, id="another-command"),
-        pytest.param({"spec": {"replicas": 2}}, None, id="without-a-template"),
-        pytest.param(None, None, id="no-deployment"),
-    ],
-)
-def test_the_configmap_of_a_deployment(found: dict[str, Any] | None, expected: ConfigMapName | None) -> None:
+        None,
+    ),
+    "an-escaped-reference": (deployment("serve", "--configmap=ns/$$(NAME)"), None),
+    "without-a-name": (deployment("serve", "--configmap=ns"), None),
+    "not-a-name": (deployment("serve", "--configmap=ns/..%2fsecrets"), None),
+    "without-a-value": (deployment("serve", "--configmap"), None),
+    "another-source": (deployment("serve", "--policy=/policy.yaml"), None),
+    "another-command": (deployment("control", "--configmap=ns/mine"), None),
+    "without-a-template": ({"spec": {"replicas": 2}}, None),
+    "no-deployment": (None, None),
+}
+
+
+@pytest.mark.parametrize("case", CONFIGMAPS)
+def test_the_configmap_of_a_deployment(case: str) -> None:
+    found, expected = CONFIGMAPS[case]
     assert policy_configmap(found, "serve", "ns") == expected
 
 

@@ -124,7 +124,7 @@ class TestPodSpecs:
         spec["volumes"].append({"image": {"reference": "a"}})
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1001))
 
-    def test_more_than_a_thousand_volumes_of_any_kind_are_problem(self) -> None:
+    def test_more_than_a_thousand_volumes_of_any_kind_are_too_many(self) -> None:
         """This limit bounds the cost of volumes without images too."""
         spec = {"containers": [container("a")], "volumes": [{"emptyDir": {}}] * 1001}
         assert excess_of(slots(POD, {"spec": spec}, {})) == ("spec.containers", problem(1002))

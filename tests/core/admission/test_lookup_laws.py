@@ -18,9 +18,10 @@ from calling import mutate as stored
 from calling import validate as judged
 from calling import validated
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
+from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.lookups import Facts
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Resolution, failed, found, resolve
+from gatekeeper_py.core.admission.lookups import Facts, final_facts
+from gatekeeper_py.core.images.manifest import MISSING, Answer, failed, found, resolve
 
 Document = dict[str, Any]
 Truth = Callable[[str], Answer]
@@ -179,24 +180,29 @@ def reason(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
     return "allowed", answer.status == "error"
 
 
+def decided(endpoint: Callable[..., Outcome], image: str, policy: CompiledPolicy, truth: Truth) -> Outcome:
+    """Decide on a Pod with one image as the webhook does: again once the look-ups have answers ``truth``."""
+    request = wire.parse(review(pod(image)))
+    first = Facts(lambda _lookup: None)
+    endpoint(request, policy, first)
+    known = final_facts(
+        {lookup: resolve(tuple(map(truth, map(str, lookup.candidates)))) for lookup in first.missing}
+    )
+    outcome = endpoint(request, policy, known)
+    assert not known.missing
+    return outcome
+
+
 def check(document: Document, policy: CompiledPolicy, image: str, truth: Truth) -> str:
-    """Compare both endpoints with the model for a Pod with one image, when registries answer ``truth``.
-
-    Return the reason of the verdict.
-    """
-
-    def known(lookup: Lookup) -> Resolution:
-        return resolve(tuple(truth(str(manifest)) for manifest in lookup.candidates))
-
-    review_request = wire.parse(review(pod(image)))
+    """Compare both endpoints with the model. Return the reason of the verdict."""
     new, kept = written(document, image, truth)
-    mutated = admission.mutate(review_request, policy, Facts(known))
+    mutated = decided(admission.mutate, image, policy, truth)
     assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
     assert ("unverified" in mutated.response.audit_annotations) is kept
     assert [each.unverified for each in mutated.kept if each.unverified] == ["connection refused"] * kept
 
     expected, kept = reason(document, new, truth)
-    outcome = admission.validate(wire.parse(review(pod(new))), policy, Facts(known))
+    outcome = decided(admission.validate, new, policy, truth)
     assert outcome.judgements[0].decision.reason == expected
     assert ("unverified" in outcome.response.audit_annotations) is kept
     return expected

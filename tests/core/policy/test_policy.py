@@ -140,16 +140,6 @@ def test_an_instant_needs_an_offset() -> None:
         parse_policy(policy_text()).at(NOON.replace(tzinfo=None))
 
 
-def test_rules_keep_their_conditions() -> None:
-    text = policy_text(
-        "deny: [{image: b.io, namespaces: [a, '*'], owner: me, reason: why, until: 2027-01-01}]"
-    )
-    (rule,) = parse_policy(text).deny
-    assert rule.namespaces is None, "the name * is all namespaces and none"
-    assert (rule.list, rule.index, rule.owner, rule.reason) == ("deny", 0, "me", "why")
-    assert rule.until == datetime(2027, 1, 1, tzinfo=UTC)
-
-
 def test_declared_resources_are_added_up() -> None:
     text = policy_text(
         "resources: [{group: g, kind: K, images: [a]}, {group: g, kind: K, images: [b]}, "

@@ -122,15 +122,6 @@ def parse_allowed(text: str) -> Pattern:
     return pattern
 
 
-def _matching(pattern: re.Pattern[str], message: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise Invalid(message)
-        return text
-
-    return parse
-
-
 def _parse_line(text: str) -> str:
     """Join the lines of a text, because it is shown on one line. A YAML block ends with a line break."""
     line = text
@@ -225,8 +216,20 @@ def _document(*, api_version: str, kind: str, **fields: Any) -> PolicyDocument: 
     return PolicyDocument(**fields)
 
 
-def _text(description: str = "", **more: Any) -> dict[str, Any]:
-    return {"type": "string", **({"description": description} if description else {}), **more}
+def _text(
+    parse: Callable[[Any], Any], code: str, description: str = "", *, expected: str = "text", **more: Any
+) -> Scalar:
+    described = {"description": description} if description else {}
+    return Scalar(parse=parse, code=code, expected=expected, json={"type": "string", **described, **more})
+
+
+def _matching(pattern: re.Pattern[str], code: str, message: str) -> Scalar:
+    def parse(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise Invalid(message)
+        return text
+
+    return _text(parse, code)
 
 
 def _choice(values: tuple[str, ...], **more: Any) -> Choice:
@@ -243,45 +246,40 @@ def _duration(shortest: str, longest: str, default: str) -> Scalar:
             raise Invalid(f"must be a duration from {shortest} to {longest}, such as 500ms, 1s or 2m")
         return seconds
 
-    json = _text(f"a duration from {shortest} to {longest}", default=default)
-    return Scalar(parse=parse, code="bad-duration", expected="", json=json)
+    description = f"a duration from {shortest} to {longest}"
+    return _text(parse, "bad-duration", description, expected="", default=default)
 
 
 _PATTERN_LENGTH: Final[dict[str, Any]] = {"minLength": 1, "maxLength": MAX_PATTERN_LENGTH}
-_PATTERN_TEXT: Final = _text("HOST[:PORT][/PATH][:TAG][@DIGEST]", **_PATTERN_LENGTH)
-_PATTERN: Final = Scalar(parse=parse_pattern, code="bad-pattern", json=_PATTERN_TEXT)
-_ALLOWED: Final = Scalar(parse=parse_allowed, code="bad-pattern", json=_PATTERN_TEXT)
-_PREFIX: Final = Scalar(
-    parse=parse_prefix,
-    code="bad-mirror",
-    json=_text("a registry, or registry/path, without wildcards", **_PATTERN_LENGTH),
+_PATTERN_FORM: Final = "HOST[:PORT][/PATH][:TAG][@DIGEST]"
+_PATTERN: Final = _text(parse_pattern, "bad-pattern", _PATTERN_FORM, **_PATTERN_LENGTH)
+_ALLOWED: Final = _text(parse_allowed, "bad-pattern", _PATTERN_FORM, **_PATTERN_LENGTH)
+_PREFIX: Final = _text(
+    parse_prefix, "bad-mirror", "a registry, or registry/path, without wildcards", **_PATTERN_LENGTH
 )
-_HOST: Final = Scalar(
-    parse=_parse_host,
-    code="bad-host",
-    json=_text("a registry's host, with its port, without wildcard", maxLength=MAX_PATTERN_LENGTH),
+_HOST: Final = _text(
+    _parse_host,
+    "bad-host",
+    "a registry's host, with its port, without wildcard",
+    maxLength=MAX_PATTERN_LENGTH,
 )
-_UNTIL: Final = Scalar(
-    parse=parse_instant,
-    code="bad-time",
+_UNTIL: Final = _text(
+    parse_instant,
+    "bad-time",
+    "a date (00:00 UTC of that day) or an RFC 3339 time; expired from then on",
     expected="a date or a time",
-    json=_text("a date (00:00 UTC of that day) or an RFC 3339 time; expired from then on"),
 )
-_LINE: Final = Scalar(parse=_parse_line, code="bad-text", json=_text(maxLength=MAX_TEXT_LENGTH))
-_NAMESPACE: Final = Scalar(
-    parse=_matching(
-        _NAMESPACE_GLOB,
-        "no namespace can have this name: lower-case letters, digits and -, with * for any",
-    ),
-    code="bad-namespace",
+_LINE: Final = _text(_parse_line, "bad-text", maxLength=MAX_TEXT_LENGTH)
+_NAMESPACE: Final = _matching(
+    _NAMESPACE_GLOB,
+    "bad-namespace",
+    "no namespace can have this name: lower-case letters, digits and -, with * for any",
 )
-_RESOURCE_PATH: Final = Scalar(
-    parse=parse_resource_path,
-    code="bad-resource-path",
-    json=_text(
-        "field names joined by ., [*] for every list item, {*} for every mapping value",
-        maxLength=MAX_PATH_LENGTH,
-    ),
+_RESOURCE_PATH: Final = _text(
+    parse_resource_path,
+    "bad-resource-path",
+    "field names joined by ., [*] for every list item, {*} for every mapping value",
+    maxLength=MAX_PATH_LENGTH,
 )
 _MODE: Final = _choice(MODES)
 _FLAG: Final = Boolean(more={"default": False})
@@ -312,7 +310,8 @@ _ALLOW: Final = Record(
     names={"image": "pattern"},
     numbered="index",
     check=_check_allowed,
-    more={"title": "AllowModel", "description": "One entry of allow, which must name its registry."},
+    title="AllowModel",
+    description="One entry of allow, which must name its registry.",
 )
 
 _DENY: Final = Record(
@@ -322,10 +321,8 @@ _DENY: Final = Record(
     names={"image": "pattern"},
     numbered="index",
     check=_check_rule,
-    more={
-        "title": "RuleModel",
-        "description": "One entry of deny: a pattern alone, or with its conditions.",
-    },
+    title="RuleModel",
+    description="One entry of deny: a pattern alone, or with its conditions.",
 )
 
 _OVERRIDE: Final = Record(
@@ -337,7 +334,8 @@ _OVERRIDE: Final = Record(
         "reason": _LINE,
     },
     required=("names", "mode"),
-    more={"title": "OverrideModel", "description": "Another mode for some namespaces."},
+    title="OverrideModel",
+    description="Another mode for some namespaces.",
 )
 
 _CONSEQUENCE: Final = _choice(get_args(OnMissing), default="keep")
@@ -352,36 +350,28 @@ _MIRROR: Final = Record(
         "pin": _FLAG,
         "onMissing": _CONSEQUENCE,
         "onError": _CONSEQUENCE,
-        "imagePullSecret": Scalar(
-            parse=_matching(
-                _SECRET_NAME, "no Secret can have this name: lower-case letters, digits, - and ."
-            ),
-            code="bad-secret",
+        "imagePullSecret": _matching(
+            _SECRET_NAME, "bad-secret", "no Secret can have this name: lower-case letters, digits, - and ."
         ),
     },
     required=("from", "to"),
     names={"from": "source", "to": "targets", "except": "exceptions"},
     numbered="index",
     check=_check_mirror,
-    more={
-        "title": "MirrorModel",
-        "description": "Where mutate mode takes images from, and where it sends them.",
-    },
+    title="MirrorModel",
+    description="Where mutate mode takes images from, and where it sends them.",
 )
 
 _RESOURCE: Final = Record(
     ResourceEntry,
     {
         "group": _LINE,
-        "kind": Scalar(
-            parse=_parse_filled_line,
-            code="bad-text",
-            json=_text(minLength=1, maxLength=MAX_TEXT_LENGTH),
-        ),
+        "kind": _text(_parse_filled_line, "bad-text", minLength=1, maxLength=MAX_TEXT_LENGTH),
         "images": _list_in_entry(_RESOURCE_PATH, at_least=1),
     },
     required=("group", "kind", "images"),
-    more={"title": "ResourceModel", "description": "Where a custom resource holds images."},
+    title="ResourceModel",
+    description="Where a custom resource holds images.",
 )
 
 _REGISTRY: Final = Record(
@@ -389,49 +379,49 @@ _REGISTRY: Final = Record(
     {
         "host": _HOST,
         "plainHTTP": _FLAG,
-        "ca": Scalar(
-            parse=_matching(_FILE_NAME, "the name of a file in --registry-config, without a path"),
-            code="bad-file-name",
+        "ca": _matching(
+            _FILE_NAME, "bad-file-name", "the name of a file in --registry-config, without a path"
         ),
         "tokenHosts": _list_in_entry(_HOST),
         "redirectHosts": _list_in_entry(_HOST),
         "timeout": _duration("100ms", "5s", default="1s"),
         "ttlFound": _duration("1s", "60m", default="60s"),
         "ttlMissing": _duration("1s", "10m", default="10s"),
-        "rate": Scalar(
-            parse=_parse_rate,
-            code="bad-rate",
+        "rate": _text(
+            _parse_rate,
+            "bad-rate",
+            "requests a second",
             expected="",
-            json={
-                "type": "integer",
-                "minimum": 1,
-                "maximum": MAX_RATE,
-                "description": "requests a second",
-                "default": 20,
-            },
+            type="integer",
+            minimum=1,
+            maximum=MAX_RATE,
+            default=20,
         ),
     },
     required=("host",),
     check=_check_registry,
-    more={"title": "RegistryModel", "description": "How one registry is reached for look-ups."},
+    title="RegistryModel",
+    description="How one registry is reached for look-ups.",
 )
 
 
 def _rules(record: Record, *, at_least: int = 0) -> Items:
     return Items(
-        item=Shorthand(record, "image", "pattern", "a pattern or a mapping", _text(**_PATTERN_LENGTH)),
+        item=Shorthand(
+            record, "image", "pattern", "a pattern or a mapping", {"type": "string", **_PATTERN_LENGTH}
+        ),
         at_most=MAX_RULES,
         at_least=at_least,
         noun="rules in allow and deny together",
         shared=True,
-        definition="AllowModel" if at_least else "RuleModel",
+        definition=record.title,
         more={} if at_least else {"default": []},
     )
 
 
-def _entries(name: str, record: Record, definition: str) -> Items:
+def _entries(name: str, record: Record) -> Items:
     return Items(
-        item=record, at_most=MAX_ENTRIES[name], noun=name, definition=definition, more={"default": []}
+        item=record, at_most=MAX_ENTRIES[name], noun=name, definition=record.title, more={"default": []}
     )
 
 
@@ -441,15 +431,13 @@ _DOCUMENT: Final = Record(
         "apiVersion": _choice((API_VERSION,)),
         "kind": _choice((KIND,)),
         "mode": _MODE,
-        "message": Scalar(
-            parse=_parse_line, code="bad-text", json=_text(default="", maxLength=MAX_TEXT_LENGTH)
-        ),
+        "message": _text(_parse_line, "bad-text", default="", maxLength=MAX_TEXT_LENGTH),
         "allow": _rules(_ALLOW, at_least=1),
         "deny": _rules(_DENY),
-        "namespaces": _entries("namespaces", _OVERRIDE, "OverrideModel"),
-        "mirrors": _entries("mirrors", _MIRROR, "MirrorModel"),
-        "resources": _entries("resources", _RESOURCE, "ResourceModel"),
-        "registries": _entries("registries", _REGISTRY, "RegistryModel"),
+        "namespaces": _entries("namespaces", _OVERRIDE),
+        "mirrors": _entries("mirrors", _MIRROR),
+        "resources": _entries("resources", _RESOURCE),
+        "registries": _entries("registries", _REGISTRY),
     },
     required=("apiVersion", "kind", "mode", "allow"),
     check=_check_document,
@@ -459,5 +447,6 @@ _DOCUMENT: Final = Record(
         "mode": f"mode: {MODES[0]}",
         "allow": "allow: [registry.example.com]",
     },
-    more={"title": "gatekeeper-py ImagePolicy", "description": "Which images a cluster may run."},
+    title="gatekeeper-py ImagePolicy",
+    description="Which images a cluster may run.",
 )

@@ -321,8 +321,6 @@ class Record:
     with a problem is ``UNKNOWN``. ``examples`` of the fields of a document are proposed if they are missing.
     """
 
-    __slots__ = ("_build", "_check", "_more", "_numbered", "_parameters", "_required", "examples", "fields")
-
     def __init__(
         self,
         build: Callable[..., Any],
@@ -333,9 +331,11 @@ class Record:
         numbered: str = "",
         check: Callable[[Reading, dict[str, Any]], None] = lambda _reading, _arguments: None,
         examples: Mapping[str, str] | None = None,
-        more: JsonSchema | None = None,
+        title: str = "",
+        description: str = "",
     ) -> None:
         self.fields = fields
+        self.title = title
         self.examples = examples or {}
         self._build = build
         self._required = required
@@ -344,7 +344,7 @@ class Record:
         } | dict(names or {})
         self._numbered = numbered
         self._check = check
-        self._more = more or {}
+        self._description = description
 
     def read(self, reading: Reading, node: Node) -> Any:
         if node.kind != "mapping":
@@ -375,7 +375,7 @@ class Record:
             "properties": {key: each.schema() for key, each in self.fields.items()},
             "additionalProperties": False,
             **required,
-            **self._more,
+            **({"title": self.title, "description": self._description} if self.title else {}),
         }
 
 

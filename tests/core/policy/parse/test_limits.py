@@ -27,52 +27,48 @@ def mirrors(number: int) -> str:
 
 
 COUNTS: Final = [
-    pytest.param(mirrors, 1_000, "mirrors", "more than 1,000 mirrors, the limit", id="mirrors"),
-    pytest.param(
-        lambda n: "namespaces:\n" + "- {names: [a], mode: warn}\n" * n,
-        1_000,
-        "namespaces",
-        "more than 1,000 namespaces, the limit",
-        id="overrides",
-    ),
-    pytest.param(
-        lambda n: "resources:\n" + "- {group: g, kind: k, images: [a]}\n" * n,
-        1_000,
-        "resources",
-        "more than 1,000 resources, the limit",
-        id="resources",
-    ),
-    pytest.param(
-        lambda n: f"namespaces:\n- {{names: {names(n)}, mode: warn}}\n",
-        1_000,
-        "namespaces[0].names",
-        "more than 1,000 entries in one list, the limit",
-        id="names-of-an-override",
-    ),
-    pytest.param(
-        lambda n: f"deny:\n- {{image: b.io, namespaces: {names(n)}}}\n",
-        1_000,
-        "deny[0].namespaces",
-        "more than 1,000 entries in one list, the limit",
-        id="names-of-a-rule",
-    ),
-    pytest.param(
-        lambda n: "mirrors:\n- {from: a.io, to: b.io, except: [" + "c.io, " * n + "]}\n",
-        1_000,
-        "mirrors[0].except",
-        "more than 1,000 entries in one list, the limit",
-        id="exceptions-of-a-mirror",
-    ),
-    pytest.param(
-        lambda n: "resources:\n- {group: g, kind: k, images: [" + "a, " * n + "]}\n",
-        1_000,
-        "resources[0].images",
-        "more than 1,000 entries in one list, the limit",
-        id="images-of-a-resource",
-    ),
+    pytest.param(make, 1_000, path, f"more than 1,000 {noun}, the limit", id=path)
+    for make, path, noun in (
+        (mirrors, "mirrors", "mirrors"),
+        (lambda n: "namespaces:\n" + "- {names: [a], mode: warn}\n" * n, "namespaces", "namespaces"),
+        (lambda n: "resources:\n" + "- {group: g, kind: k, images: [a]}\n" * n, "resources", "resources"),
+        *(
+            (lambda n, before=before: f"{before}: {names(n)}}}]\n", path, "entries in one list")
+            for before, path in (
+                ("namespaces: [{mode: warn, names", "namespaces[0].names"),
+                ("deny: [{image: b.io, namespaces", "deny[0].namespaces"),
+                ("resources: [{group: g, kind: k, images", "resources[0].images"),
+            )
+        ),
+        (
+            lambda n: "mirrors: [{from: a.io, to: b.io, except: [" + "c.io, " * n + "]}]\n",
+            "mirrors[0].except",
+            "entries in one list",
+        ),
+    )
 ]
 
 LENGTHS: Final = [
+    *(
+        pytest.param(
+            lambda n, text=text: text.replace("X", "x" * n),
+            200,
+            path,
+            "at most 200 characters, here 201",
+            id=f"{path}-{index}",
+        )
+        for index, (text, path) in enumerate(
+            (
+                ("message: X\n", "message"),
+                ("message: |\n  X\n", "message"),
+                ("deny: [{image: a.io, owner: X}]\n", "deny[0].owner"),
+                ("deny: [{image: a.io, reason: X}]\n", "deny[0].reason"),
+                ("namespaces: [{names: [a], mode: warn, reason: X}]\n", "namespaces[0].reason"),
+                ("resources: [{group: X, kind: k, images: [a]}]\n", "resources[0].group"),
+                ("resources: [{group: g, kind: X, images: [a]}]\n", "resources[0].kind"),
+            )
+        )
+    ),
     pytest.param(
         lambda n: "deny: [aa.io/" + "*a" * ((n - 6) // 2) + "]\n",
         512,
@@ -81,56 +77,11 @@ LENGTHS: Final = [
         id="pattern",
     ),
     pytest.param(
-        lambda n: f"deny: [{{image: a.io, owner: {'o' * n}}}]\n",
-        200,
-        "deny[0].owner",
-        "at most 200 characters, here 201",
-        id="owner",
-    ),
-    pytest.param(
-        lambda n: f"deny: [{{image: a.io, reason: {'o' * n}}}]\n",
-        200,
-        "deny[0].reason",
-        "at most 200 characters, here 201",
-        id="reason-of-a-rule",
-    ),
-    pytest.param(
-        lambda n: f"namespaces: [{{names: [a], mode: warn, reason: {'o' * n}}}]\n",
-        200,
-        "namespaces[0].reason",
-        "at most 200 characters, here 201",
-        id="reason-of-an-override",
-    ),
-    pytest.param(
-        lambda n: f"resources: [{{group: {'g' * n}, kind: k, images: [a]}}]\n",
-        200,
-        "resources[0].group",
-        "at most 200 characters, here 201",
-        id="group",
-    ),
-    pytest.param(
-        lambda n: f"resources: [{{group: g, kind: {'k' * n}, images: [a]}}]\n",
-        200,
-        "resources[0].kind",
-        "at most 200 characters, here 201",
-        id="kind",
-    ),
-    pytest.param(
         lambda n: f"resources: [{{group: g, kind: k, images: [{'a' * n}]}}]\n",
         512,
         "resources[0].images[0]",
         "a path has at most 512 characters, and this one has 513",
         id="path-of-a-resource",
-    ),
-    pytest.param(
-        lambda n: f"message: {'m' * n}\n", 200, "message", "at most 200 characters, here 201", id="message"
-    ),
-    pytest.param(
-        lambda n: f"message: |\n  {'m' * n}\n",
-        200,
-        "message",
-        "at most 200 characters, here 201",
-        id="message-in-a-block",
     ),
     pytest.param(
         lambda n: f"deny: ['{'a' * n}.io']\n",
@@ -177,6 +128,15 @@ def test_allow_and_deny_together_have_a_limit() -> None:
     (finding,) = findings(text(1, MAX_RULES))
     assert (finding.code, finding.path) == ("too-many", "deny")
     assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
+
+
+def test_100_registries_are_the_limit() -> None:
+    def text(count: int) -> str:
+        return policy_text("registries: [" + ", ".join(f"{{host: r{n}.io}}" for n in range(count)) + "]")
+
+    assert len(parse_policy(text(100)).document.registries) == 100
+    (finding,) = findings(text(101))
+    assert finding.message == "more than 100 registries, the limit"
 
 
 def test_items_beyond_a_limit_are_neither_read_nor_reported() -> None:

@@ -16,10 +16,9 @@ from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import (
+    CONFIGMAP,
     MUTATING,
-    NAMESPACE,
     OVERLAYS,
-    POLICY,
     SETTLE_SECONDS,
     VALIDATING,
     Installed,
@@ -27,7 +26,6 @@ from tools.installation.product import (
 )
 from tools.polling import wait_until
 
-CONFIGMAP: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PROBE_NAMESPACE: Final = "gatekeeper-py-probe"
 CONDITION: Final = "not-pre-approved"
 ANNOTATION: Final = "gatekeeper-py/fast-path-revision"
@@ -132,21 +130,8 @@ class Site:
         found = re.search(rf"^{re.escape(name)} (\S+)$", self.metrics(), re.MULTILINE)
         return float(found[1]) if found else 0.0
 
-    def in_step(self) -> bool:
-        """Return whether the fast path follows the policy that every replica serves."""
-        if len(self.product.controllers()) != 1:
-            return False  # a rollout is under way
-        try:
-            text = self.metrics()
-        except OSError:
-            return False  # not listening yet
-        revisions = set(
-            re.findall(r'^gatekeeper_py_fastpath_revision\{revision="(\w+)"\} 1\.0$', text, re.MULTILINE)
-        )
-        return "gatekeeper_py_fastpath_in_step 1.0\n" in text and revisions == self.product.revisions()
-
     def wait_in_step(self) -> None:
-        wait_until(self.in_step, seconds=SETTLE_SECONDS, what="the fast path in step with the policy")
+        self.product.wait_in_step()
 
     def put_policy(self, text: str) -> None:
         """Write the policy, and wait for the replicas and the fast path."""

@@ -1,0 +1,278 @@
+"""The page about the architecture names the files of ten usual changes, and each file is needed.
+
+A row of the table below has the names of what exists, such as the fields of a rule, and for each file the
+names that the file knows. If something new is missing from a file, the test of the row names that file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple, get_args
+
+import click
+import pytest
+import yaml
+
+import contract
+import monitoring_files
+from builders import WORKLOADS
+from chart.rendering import nested
+from chart.test_values import EFFECTS
+from core.policy import test_rule_fields
+from gatekeeper_py import cli
+from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
+from gatekeeper_py.control.webhooks import settings, templates
+from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, WORKLOAD_KINDS
+from gatekeeper_py.core.images import manifest
+from gatekeeper_py.core.policy.document import MODES
+from gatekeeper_py.core.policy.parse.document import json_schema
+from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.registry import kinds
+from gatekeeper_py.serving.metrics import Metrics
+
+ROOT: Final = Path(__file__).parents[1]
+PACKAGE: Final = ROOT / "gatekeeper_py"
+METRIC: Final = "gatekeeper_py_"
+CHART: Final = "charts/gatekeeper-py"
+PAGE: Final = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+
+class Change(NamedTuple):
+    """``names`` returns what exists, ``places`` maps each file to what it knows of that."""
+
+    names: Callable[[], Iterable[str]]
+    places: Mapping[str, Callable[[], Iterable[str]]]
+
+
+def path_of(place: str) -> Path:
+    """Return a file by its path in the package or in the repository."""
+    return PACKAGE / place if (PACKAGE / place).exists() else ROOT / place
+
+
+def words(*places: str) -> Callable[[], set[str]]:
+    """Return the words and versions in files that people read or that hold objects of Kubernetes."""
+    return lambda: {
+        word.removeprefix(METRIC)
+        for place in places
+        for word in re.findall(r"\d+[.]\d+|\w+", path_of(place).read_text(encoding="utf-8"))
+    }
+
+
+def folders(place: str) -> Callable[[], set[str]]:
+    """Return the names of what a folder holds."""
+    return lambda: {path.stem for path in path_of(place).iterdir()}
+
+
+def load(place: str) -> Any:
+    return yaml.safe_load(path_of(place).read_text(encoding="utf-8"))
+
+
+def camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(map(str.capitalize, others))
+
+
+def fields(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def rule_fields() -> set[str]:
+    """Return the fields of a rule, named as in a document."""
+    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE}
+
+
+def read_fields() -> set[str]:
+    """Return the fields in the JSON Schema, which has what the parser reads."""
+    _text, mapping = json_schema()["$defs"]["AllowModel"]["anyOf"]
+    return set(mapping["properties"])
+
+
+def shown_fields() -> set[str]:
+    policies = map(test_rule_fields.with_field, test_rule_fields.FIELDS)
+    return {key for policy in policies for key in rule_as_json(policy.allow[0]) or ()}
+
+
+def metric_names() -> set[str]:
+    control = ControlMetrics()
+    FastPathMetrics(control.registry)
+    EnforcementMetrics(control.registry)
+    return {
+        family.name.removeprefix(METRIC) + ("_total" if family.type == "counter" else "")
+        for registry in (Metrics(LivePolicy(), CacheCounts()).registry, control.registry)
+        for family in registry.collect()
+        if family.name.startswith(METRIC)
+    }
+
+
+def watched_metrics() -> set[str]:
+    """Return the metrics that panels show and alerts use, and the one that only a start sets."""
+    alerts = (rule["expr"] for rule in monitoring_files.alerts().values())
+    queries = "\n".join((*monitoring_files.panel_queries().values(), *alerts))
+    return {*re.findall(rf"{METRIC}(\w+?)(?:_bucket|_count|_sum)?\b", queries), "fast_http"}
+
+
+def formats() -> set[str]:
+    """Return the values of every option ``--format``."""
+    commands = [cli.cli.get_command(click.Context(cli.cli), name) for name in cli.COMMANDS]
+    return {
+        choice
+        for command in commands
+        if command is not None
+        for option in command.params
+        if "--format" in option.opts and isinstance(option.type, click.Choice)
+        for choice in option.type.choices
+    }
+
+
+def versions() -> set[str]:
+    """Return the oldest and the newest supported Kubernetes: those of the end-to-end tests."""
+    texts = [(ROOT / f"tools/controlplane/{name}/go.mod").read_text() for name in ("oldest", "kubernetes")]
+    return {match for text in texts for match in re.findall(r"k8s.io/kubernetes v(\d+\.\d+)", text)}
+
+
+def chart_enum(*path: str) -> list[str]:
+    found = json.loads(path_of("charts/gatekeeper-py/values.schema.json").read_text(encoding="utf-8"))
+    for key in path:
+        found = found["properties"][key]
+    return [str(each) for each in found.get("enum", found.get("properties", ()))]
+
+
+def settings_with_tests() -> dict[str, tuple[Any, Any]]:
+    """Return another value of each setting, as the tests of the chart have them."""
+    prefix = "webhooks."
+    return {path.removeprefix(prefix): row for path, row in EFFECTS.items() if path.startswith(prefix)}
+
+
+def effective_settings() -> set[str]:
+    """Return the settings whose other value changes a webhook configuration."""
+    target = templates.Target(namespace="a", service="b", policy="c")
+
+    def built(found: settings.WebhookSettings) -> list[Any]:
+        return [build(target, found).webhooks for build in (templates.validating, templates.mutating)]
+
+    return {
+        path.partition(".")[0]
+        for path, (value, _) in settings_with_tests().items()
+        if built(settings.parse_settings(yaml.safe_dump(nested(path, value))))
+        != built(settings.WebhookSettings())
+    }
+
+
+def settings_in_use() -> set[str]:
+    return {camel(name) for name in fields(settings.WebhookSettings)}
+
+
+CHANGES: Final[Mapping[str, Change]] = {
+    "a field of a rule": Change(
+        rule_fields,
+        {
+            "core/policy/rules.py": rule_fields,
+            "core/policy/parse/document.py": read_fields,
+            "core/admission/explain.py": shown_fields,
+            "tests/core/policy/test_rule_fields.py": lambda: map(camel, test_rule_fields.FIELDS),
+            "docs/policy.md": words("docs/policy.md"),
+        },
+    ),
+    "a workload kind": Change(
+        lambda: (kind.plural for kind in WORKLOAD_KINDS),
+        {
+            "core/admission/fields.py": lambda: (kind.plural for kind in WORKLOAD_KINDS),
+            "k8s/base/webhooks/validating.yaml": words("k8s/base/webhooks/validating.yaml"),
+            "k8s/components/reports/rbac.yaml": words("k8s/components/reports/rbac.yaml"),
+            "k8s/identity/writes.yaml": words("k8s/identity/writes.yaml"),
+            f"{CHART}/templates/reports.yaml": words(f"{CHART}/templates/reports.yaml"),
+            f"{CHART}/templates/identity.yaml": words(f"{CHART}/templates/identity.yaml"),
+            "tests/builders.py": lambda: {f"{kind.lower()}s" for kind in ("Pod", *WORKLOADS)},
+        },
+    ),
+    "a field that holds images": Change(
+        lambda: (each.key for each in IMAGE_LISTS),
+        {
+            "core/admission/fields.py": lambda: (each.key for each in IMAGE_LISTS),
+            "k8s/base/webhooks/validating.yaml": words("k8s/base/webhooks/validating.yaml"),
+            "tests/contract.py": lambda: (*contract.CONTAINER_LISTS, "volumes"),
+            "docs/policy.md": words("docs/policy.md"),
+        },
+    ),
+    "a mode": Change(
+        lambda: MODES,
+        {
+            "core/policy/document.py": lambda: MODES,
+            f"{CHART}/values.schema.json": lambda: chart_enum("policy", "mode"),
+            "k8s/overlays": folders("k8s/overlays"),
+            "tools/installation/manifests": folders("tools/installation/manifests"),
+            "tests/contract.py": lambda: contract.MODES,
+            "docs/policy.md": words("docs/policy.md"),
+        },
+    ),
+    "a format of a report": Change(
+        formats, {"commands": formats, "docs/interface.md": words("docs/interface.md")}
+    ),
+    "a command": Change(
+        lambda: cli.COMMANDS,
+        {
+            "cli.py": lambda: (name for names in cli.SECTIONS.values() for name in names),
+            "commands": folders("commands"),
+            "docs/interface.md": words("docs/interface.md"),
+            "README.md": words("README.md"),
+        },
+    ),
+    "a metric": Change(
+        metric_names,
+        {
+            "docs/interface.md": words("docs/interface.md", "docs/fast-path.md"),
+            "tools/monitoring/dashboard.yaml": watched_metrics,
+        },
+    ),
+    "a kind of look-up": Change(
+        lambda: get_args(manifest.Kind),
+        {
+            "core/images/manifest.py": lambda: get_args(manifest.Kind),
+            "registry/kinds.py": lambda: kinds.KINDS,
+        },
+    ),
+    "a setting of the webhook configurations": Change(
+        settings_in_use,
+        {
+            "control/webhooks/settings.py": settings_in_use,
+            "control/webhooks/templates.py": effective_settings,
+            "k8s/base/webhooks.yaml": words("k8s/base/webhooks.yaml"),
+            f"{CHART}/values.yaml": lambda: load(f"{CHART}/values.yaml")["webhooks"],
+            f"{CHART}/values.schema.json": lambda: chart_enum("webhooks"),
+            "tests/chart/test_values.py": lambda: {path.partition(".")[0] for path in settings_with_tests()},
+            "docs/interface.md": words("docs/interface.md"),
+        },
+    ),
+    "a version of Kubernetes": Change(
+        versions,
+        {
+            "tools/controlplane": versions,
+            "README.md": words("README.md"),
+            "docs/install.md": words("docs/install.md"),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_every_file_knows_everything_that_exists(change: str) -> None:
+    """One test names all files in which something new is missing."""
+    names, places = set(CHANGES[change].names()), CHANGES[change].places
+    assert names
+    forgotten = {place: names - set(known()) for place, known in places.items()}
+    assert {place: missing for place, missing in forgotten.items() if missing} == {}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_the_page_names_the_files_of_a_change(change: str) -> None:
+    row = re.search(rf"^\| {change} \| (.*) \|$", PAGE, re.MULTILINE)
+    assert row is not None
+    named = [path.rstrip("/") for path in re.findall(r"`([\w./-]+)`", row[1])]
+    assert named == list(CHANGES[change].places)
+    assert [path for path in named if not path_of(path).exists()] == []
