@@ -15,7 +15,6 @@ from builders import UID, pod, policy_text, review
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
 from gatekeeper_py.runtime.memory import collector_off
@@ -339,11 +338,3 @@ class TestCost:
         assert sum(isinstance(outcome, Outcome) for outcome in outcomes) == MAX_CHECKS
         assert guard.checking == 0
         assert len(parser.parsed) == MAX_CHECKS
-
-
-def test_finding_lines_never_break_a_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    from gatekeeper_py.core.admission import guard  # noqa: PLC0415 - beside what it tests
-
-    finding = Finding(severity="error", code="x", path="a\nb", line=1, message="é\x1b[31m")
-    outcome = guard.refused(parse(change(configmap())), [finding])
-    assert all(line.isascii() and line.isprintable() for line in outcome.response.message.split("\n"))

@@ -98,12 +98,14 @@ def test_an_acceptable_policy_is_allowed_with_at_most_ten_warnings() -> None:
 
 
 def test_a_denial_counts_the_problems_and_lists_each_on_a_line() -> None:
-    found = response(refused(parse(change({})), [finding("no\nimage", line=3)]))
+    found = response(refused(parse(change({})), [finding("no\nimage \u00e9\x1b[31m", line=3)]))
     assert not found["allowed"]
     first, second = found["status"]["message"].split("\n")
     assert first == "the policy is not acceptable: 1 problem"
     assert "allow" in second
     assert "no\\nimage" in second
+    assert second.isascii()
+    assert second.isprintable()
 
 
 def test_a_long_denial_counts_the_problems_that_do_not_fit() -> None:
