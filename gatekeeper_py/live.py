@@ -20,7 +20,6 @@ from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.resources import PathTree
-from gatekeeper_py.core.policy.rules import RuleSet
 
 MAX_CACHED_LENGTH: Final = 512
 """Longest image or namespace in a cache key. Longer text is decided each time, so that 16,384 hostile images
@@ -51,16 +50,22 @@ class Snapshot:
         "_by_namespace",
         "_decisions",
         "_plans",
+        "allow",
         "compiled",
         "counts",
         "looks_up",
+        "message",
         "needs_whole_object",
         "resources",
+        "revision",
     )
 
     def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
         self.compiled = compiled
         self.counts = counts
+        self.revision = compiled.revision
+        self.message = compiled.message
+        self.allow = compiled.allow
         self.resources: Mapping[GroupKind, PathTree] = compiled.resources
         self.looks_up = compiled.looks_up
         # Pull secrets are read only by policies that add some.
@@ -71,18 +76,6 @@ class Snapshot:
         self._by_namespace = compiled.by_namespace
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
         self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
-
-    @property
-    def revision(self) -> str:
-        return self.compiled.revision
-
-    @property
-    def message(self) -> str:
-        return self.compiled.message
-
-    @property
-    def allow(self) -> RuleSet:
-        return self.compiled.allow
 
     @property
     def cached(self) -> int:

@@ -50,6 +50,12 @@ def pod(*images: Any, metadata: Any = None, **spec: Any) -> dict[str, Any]:
     }
 
 
+def named(obj: dict[str, Any], name: str, namespace: str | None = NAMESPACE) -> dict[str, Any]:
+    """Return an object as in a list of the API server: with a name, and without kind and apiVersion."""
+    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
+    return {"metadata": metadata, **{key: obj[key] for key in ("spec", "template") if key in obj}}
+
+
 def workload(kind: str, *images: Any, **spec: Any) -> dict[str, Any]:
     """Return an object of one of the template kinds, with a template like that of ``pod``."""
     group, path = WORKLOADS[kind]

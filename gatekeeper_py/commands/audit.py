@@ -13,11 +13,10 @@ from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.commands import auditloop
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
-    Cluster,
-    cluster_options,
     noted_exemptions,
     policy_in,
     read_cluster,
+    with_cluster,
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
@@ -25,8 +24,10 @@ from gatekeeper_py.commands.parameters import (
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     WIDE,
+    Cluster,
     Interval,
     check_exempt_usage,
+    cluster_options,
     format_option,
     given,
     namespace_option,
@@ -158,7 +159,7 @@ def audit(
         )
         return found, survey, await read_cluster(api, survey, judge.resources, namespace)
 
-    judged, survey, missing = cluster.run(work)
+    judged, survey, missing = with_cluster(cluster, work)
     if style == "html":
         page = AuditPage(
             policy=judged,

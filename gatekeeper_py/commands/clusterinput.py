@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import functools
-import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
-import click
-
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.parameters import Cluster
 from gatekeeper_py.commands.policyinput import PolicyInput, live_policy
 from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
@@ -38,41 +34,21 @@ CACHE_SIZE: Final = 16384
 
 T = TypeVar("T")
 
-_KUBECONFIG: Final = click.option(
-    "--kubeconfig",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
-)
-_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 
+def with_cluster(cluster: Cluster, work: Callable[[ApiClient], Awaitable[T]]) -> T:
+    """Connect to the cluster and return the result of ``work``, which gets the client.
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """The cluster that the user selected with the options of a command."""
-
-    kubeconfig: Path | None
-    context: str | None
-
-    def configuration(self) -> ClusterConfiguration:
-        """Return the location of the cluster's configuration. Raises ``SettingsError``."""
-        # Imported here, so that commands that need no cluster start fast.
-        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
-
-        return ClusterConfiguration(kubeconfig=self.kubeconfig, context=self.context, environ=os.environ)
-
-    def run(self, work: Callable[[ApiClient], Awaitable[T]]) -> T:
-        """Connect to the cluster and return the result of ``work``, which gets the client.
-
-        Raises ``UnreadableError`` when the configuration or the cluster cannot be used.
-        """
-        try:
-            return asyncio.run(_connected(self.configuration(), work))
-        except checked.SettingsError as problem:
-            raise UnreadableError(str(problem)) from None
+    Raises ``UnreadableError`` when the configuration or the cluster cannot be used.
+    """
+    try:
+        return asyncio.run(_connected(cluster.configuration(), work))
+    except checked.SettingsError as problem:
+        raise UnreadableError(str(problem)) from None
 
 
 async def _connected(cluster: ClusterConfiguration, work: Callable[[ApiClient], Awaitable[T]]) -> T:
-    from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient  # noqa: PLC0415 - see above
+    # Imported here, so that commands that need no cluster start fast.
+    from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient  # noqa: PLC0415
     from gatekeeper_py.inventory.resources import ClusterError  # noqa: PLC0415
 
     api = ApiClient(cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
@@ -83,16 +59,6 @@ async def _connected(cluster: ClusterConfiguration, work: Callable[[ApiClient], 
         raise UnreadableError(str(problem)) from None
     finally:
         await api.close()
-
-
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a cluster. The command gets them as ``cluster``."""
-
-    @functools.wraps(command)
-    def with_cluster(kubeconfig: Path | None, context: str | None, **others: Any) -> Any:
-        return command(cluster=Cluster(kubeconfig, context), **others)
-
-    return _KUBECONFIG(_CONTEXT(with_cluster))
 
 
 async def policy_in(api: ApiClient, name: checked.ConfigMapName) -> PolicyInput:

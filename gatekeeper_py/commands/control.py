@@ -10,8 +10,16 @@ from typing import Any
 import click
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.clusterinput import Cluster, cluster_options
-from gatekeeper_py.commands.parameters import ADDRESS, CONFIGMAP, LOG_FORMAT, Days, Seconds, usable_log_format
+from gatekeeper_py.commands.parameters import (
+    ADDRESS,
+    CONFIGMAP,
+    LOG_FORMAT,
+    Cluster,
+    Days,
+    Seconds,
+    cluster_options,
+    usable_log_format,
+)
 from gatekeeper_py.control.app import ControlSettings
 from gatekeeper_py.control.app import control as run
 from gatekeeper_py.control.certificates import CertificateSettings

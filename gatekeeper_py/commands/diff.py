@@ -13,11 +13,10 @@ from gatekeeper_py import __version__
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
-    Cluster,
-    cluster_options,
     noted_exemptions,
     policy_in,
     read_cluster,
+    with_cluster,
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
@@ -26,7 +25,9 @@ from gatekeeper_py.commands.parameters import (
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     WIDE,
+    Cluster,
     check_exempt_usage,
+    cluster_options,
     format_option,
     given,
     namespace_option,
@@ -156,14 +157,14 @@ def diff(
 
     found: Changes | Difference
     if all_images or recordings:
-        change = change if configmap is None else cluster.run(read_old)
+        change = change if configmap is None else with_cluster(cluster, read_old)
         if all_images:
             found = change.difference()
         else:
             found = change.changes(exempt_namespaces)
             read_recording(*recordings.popitem(), found, change.declared, namespace)
     else:
-        change, found = cluster.run(changes_in)
+        change, found = with_cluster(cluster, changes_in)
     documents = compare_documents(change.old, change.new)
     if style == "html":
         page = DiffPage(

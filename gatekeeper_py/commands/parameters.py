@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import os
 import re
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal, TypeVar, cast
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -15,6 +19,9 @@ from click.core import ParameterSource
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, always_exempt
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -142,6 +149,40 @@ AT: Final = click.option(
 WIDE: Final = click.option(
     "--wide", is_flag=True, help="Do not shorten the table to the width of the terminal."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The cluster that the user selected with the options of a command."""
+
+    kubeconfig: Path | None
+    context: str | None
+
+    def configuration(self) -> ClusterConfiguration:
+        """Return the location of the cluster's configuration. Raises ``SettingsError``."""
+        # Imported here, so that commands that need no cluster start fast.
+        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
+
+        return ClusterConfiguration(kubeconfig=self.kubeconfig, context=self.context, environ=os.environ)
+
+
+_KUBECONFIG: Final = click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
+_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+
+
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that choose a cluster. The command gets them as ``cluster``."""
+
+    @functools.wraps(command)
+    def with_options(kubeconfig: Path | None, context: str | None, **others: Any) -> Any:
+        return command(cluster=Cluster(kubeconfig, context), **others)
+
+    return _KUBECONFIG(_CONTEXT(with_options))
+
 
 EXEMPT_NAMESPACES: Final = click.option(
     "--exempt-namespace",

@@ -13,9 +13,8 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.commands.clusterinput import Cluster, cluster_options
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import format_option, namespace_option
+from gatekeeper_py.commands.parameters import Cluster, cluster_options, format_option, namespace_option
 from gatekeeper_py.commands.policyinput import now
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.status.assess import Status, assess

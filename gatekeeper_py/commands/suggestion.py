@@ -10,8 +10,9 @@ from typing import Final
 
 import yaml
 
-from gatekeeper_py.commands.clusterinput import CACHE_SIZE, Cluster, read_cluster
+from gatekeeper_py.commands.clusterinput import CACHE_SIZE, read_cluster, with_cluster
 from gatekeeper_py.commands.files import UnreadableError
+from gatekeeper_py.commands.parameters import Cluster
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
@@ -35,7 +36,7 @@ def suggested(
     policy = Snapshot(kept.at(now()), CACHE_SIZE, CacheCounts())
     suggestion = Suggestion(policy, by, exempt)
 
-    cluster.run(lambda api: read_cluster(api, suggestion, policy.resources, namespace))
+    with_cluster(cluster, lambda api: read_cluster(api, suggestion, policy.resources, namespace))
     if base is not None:
         return extended(kept, suggestion)
     if not suggestion.rules:

@@ -44,8 +44,8 @@ LARGE_BODY_BYTES: Final = 256 * 1024
 """Larger bodies are processed one at a time, and other requests run between the steps. Parsing one takes
 milliseconds, and several at once would add up in time and memory."""
 
-STEP_SECONDS: Final = 0.003
-"""How long one step of a review with many images may take. Other requests run before the next step."""
+REVIEW_SLICE_SECONDS: Final = 0.003
+"""Length of a slice of a review with many images. Other requests run before the next slice."""
 
 Result = TypeVar("Result")
 
@@ -104,7 +104,7 @@ async def with_document(
     """
     if len(body) <= LARGE_BODY_BYTES:
         with suppress(Unfinished):
-            return run_slice(use(decode(body)), time.perf_counter() + STEP_SECONDS)
+            return run_slice(use(decode(body)), time.perf_counter() + REVIEW_SLICE_SECONDS)
     if check_weight(body) > MAX_TYPED_WEIGHT:
         decode = _loads
     try:
@@ -127,7 +127,7 @@ async def _decoded_alone(
     document = decode(body)
     await asyncio.sleep(0)
     try:
-        return await in_slices(use(document), seconds=STEP_SECONDS, end=end)
+        return await in_slices(use(document), seconds=REVIEW_SLICE_SECONDS, end=end)
     except Exception as problem:
         # Otherwise the traceback would keep the document until the answer is sent.
         traceback.clear_frames(problem.__traceback__)

@@ -28,7 +28,7 @@ from gatekeeper_py.serving.answers import Refusal, bytes_response, error_respons
 from gatekeeper_py.serving.body import (
     BODY_SECONDS,
     LARGE_BODY_BYTES,
-    STEP_SECONDS,
+    REVIEW_SLICE_SECONDS,
     parse_json,
     read_body,
     with_document,
@@ -62,7 +62,7 @@ _DECIDES: Final[dict[str, tuple[Endpoint, Decide]]] = {
 }
 
 MANY_IMAGES: Final = 32
-"""An object with more images is judged in steps. Few Pods have more, and judging this many takes less than a
+"""An object with more images is judged in slices. Few Pods have more, and judging this many takes less than a
 millisecond under most policies. The bound does not depend on the cost, because the cost is not known in
 advance."""
 
@@ -207,7 +207,7 @@ class Webhook:
                     return self._approved(request, snapshot, count, start)
             endpoint, judging = decide
             steps = self._judged(judging, request, snapshot, Asked(endpoint, start, peer))
-            answer = run_slice(steps, start + STEP_SECONDS)
+            answer = run_slice(steps, start + REVIEW_SLICE_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
             return None

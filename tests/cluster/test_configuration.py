@@ -440,8 +440,10 @@ class TestFinding:
     def test_a_missing_configuration_is_an_error_that_lists_the_searched_files(self, tmp_path: Path) -> None:
         with pytest.raises(SettingsError, match=r"no cluster configuration.*not in a Pod.*--kubeconfig"):
             ClusterConfiguration(environ={"HOME": str(tmp_path)}, service_account=tmp_path)
-        with pytest.raises(SettingsError, match=r"\$KUBECONFIG \(/nowhere\)"):
-            ClusterConfiguration(environ={"KUBECONFIG": "/nowhere"}, service_account=tmp_path)
+        # The second is what ~/config is to a user without $HOME and account.
+        for name in ("/nowhere", "~no-such-user/config"):
+            with pytest.raises(SettingsError, match=rf"\$KUBECONFIG \({name}\)"):
+                ClusterConfiguration(environ={"KUBECONFIG": name}, service_account=tmp_path)
         with pytest.raises(SettingsError, match="--kubeconfig /nowhere: no such file"):
             ClusterConfiguration(kubeconfig=Path("/nowhere"), environ={})
 

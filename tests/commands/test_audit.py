@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, pod, policy_text, workload
+from builders import HUB_TO_CORP, named, pod, policy_text, workload
 from commanding import Command, Done
 from fakecluster import FakeCluster, status
 from paging import sections
@@ -22,10 +22,6 @@ from paging import sections
 PODS = "/api/v1/pods"
 GOOD = "registry.corp.io/web:1"
 DIGEST = "sha256:" + "ab" * 32
-
-
-def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace}, "spec": obj["spec"]}
 
 
 Audit = Callable[..., Done]
@@ -68,14 +64,6 @@ def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(
     assert GOOD in sections(audit("--format", "html", "--all").out)["approved"]
     clean = audit("--format", "html", policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
     assert clean.code == 0
-
-
-def test_json_is_laid_out_as_the_other_commands_lay_it_out(audit: Audit) -> None:
-    out = audit("--format", "json").out
-    assert out == json.dumps(json.loads(out), indent=2) + "\n"
-    clean = audit("--format", "json", policy=policy_text(allow="[registry.corp.io, docker.io/**, quay.io]"))
-    assert clean.code == 0
-    assert clean.out == json.dumps(json.loads(clean.out), indent=2) + "\n"
 
 
 def test_an_object_with_an_image_twice_is_listed_once(audit: Audit, cluster: FakeCluster) -> None:
@@ -157,28 +145,6 @@ def test_a_bad_policy_is_reported_before_the_cluster_is_read(audit: Audit, clust
     done = audit(policy="kind: Nonsense")
     assert (done.code, done.out) == (2, "")
     assert "error[" in done.err
-    assert not cluster.requests
-
-
-@pytest.mark.parametrize(
-    ("arguments", "done"),
-    [
-        pytest.param((), "exactly one of --policy FILE and --configmap", id="no-policy"),
-        pytest.param(
-            ("--policy", "x", "--configmap", "a/b"), "exactly one of --policy FILE and --configmap", id="two"
-        ),
-        pytest.param(("--configmap", "b"), "not NAMESPACE/NAME", id="no-namespace"),
-        pytest.param(("--configmap", "a/b", "-n", "../x"), "'../x' is not a valid namespace name", id="path"),
-        pytest.param(("--configmap", "a/b", "-n", ""), "'' is not a valid namespace name", id="empty"),
-        pytest.param(("--configmap", "a/b", "--format", "xml"), "'xml' is not one of", id="format"),
-    ],
-)
-def test_bad_usage_is_exit_2(
-    audit: Audit, cluster: FakeCluster, arguments: tuple[str, ...], done: str
-) -> None:
-    answer = audit(*arguments, policy=None)
-    assert (answer.code, answer.out) == (2, "")
-    assert done in answer.err
     assert not cluster.requests
 
 
@@ -401,20 +367,6 @@ def test_settings_in_a_file_replace_those_in_the_cluster(
     assert cluster.queries(SETTINGS_IN) == []
     file.write_text("colour: red")
     assert audit(*options).code == 2
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        pytest.param(("--exempt-namespace", "a"), id="names"),
-        pytest.param(("--every", "10m"), id="every"),
-        pytest.param(("--suggest",), id="suggest"),
-    ],
-)
-def test_settings_in_a_file_exclude_other_options(audit: Audit, options: tuple[str, ...]) -> None:
-    result = audit("--webhooks-config", "webhooks.yaml", *options)
-    assert result.code == 2
-    assert "--webhooks-config" in result.err
 
 
 def test_the_labels_of_one_namespace_are_enough_for_its_audit(live: Audit, cluster: FakeCluster) -> None:

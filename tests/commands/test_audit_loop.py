@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from builders import pod, policy_text
-from commanding import Command, Write
+from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
 from server import CLEAN_ENVIRONMENT
@@ -161,23 +161,3 @@ def test_an_unusable_kubeconfig_is_exit_2(start: Start, write: Write) -> None:
     write(policy_text())
     process = start("--kubeconfig", "/nowhere")
     assert process.wait(30) == 2
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("--report", "auto"), "need --every", id="report-alone"),
-        pytest.param(("--events",), "need --every", id="events-alone"),
-        pytest.param(("--every", "10m", "--format", "json"), "takes no --format", id="format"),
-        pytest.param(("--every", "10m", "--suggest"), "takes no --format", id="suggest"),
-        pytest.param(("--every", "10m", "--all"), "takes no --format", id="all"),
-        pytest.param(("--every", "soon"), "is not a duration", id="no-duration"),
-        pytest.param(("--every", "5s"), "is not between 10 s and 24 h", id="too-often"),
-        pytest.param(("--every", "25h"), "is not between 10 s and 24 h", id="too-rarely"),
-        pytest.param(("--every", "٣m"), "is not a duration", id="other-digits"),
-    ],
-)
-def test_bad_usage(command: Command, write: Write, arguments: tuple[str, ...], message: str) -> None:
-    done = command("audit", "--policy", write(policy_text()), *arguments)
-    assert done.code == 2
-    assert message in done.err.replace("\n", " ")

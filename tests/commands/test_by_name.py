@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from builders import pod, policy_text, workload
+from builders import named, pod, policy_text, workload
 from commanding import Command, Write
 from fakecluster import FakeCluster
 
@@ -62,10 +61,6 @@ POLICIES = [
 def cluster() -> Iterator[FakeCluster]:
     with FakeCluster().serving() as cluster:
         yield cluster
-
-
-def named(obj: dict[str, Any], name: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": "shop"}, "spec": obj["spec"]}
 
 
 @pytest.mark.parametrize(("policy", "image", "rewritten"), POLICIES)

@@ -141,13 +141,6 @@ def test_an_unreadable_file_exits_with_2(command: Command, path: str) -> None:
     assert path in done.err
 
 
-@pytest.mark.parametrize("arguments", [[], ["a", "b"], ["a", "--format", "xml"], ["--colour"]])
-def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
-    done = command("check", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert "Usage: gatekeeper-py check" in done.err
-
-
 def test_information_is_not_a_warning(command: Command, write: Write) -> None:
     path = write(policy_text("deny: ['*/**:latest']\n", allow="[a.io, 'foo:443/']"))
     done = command("check", path, "--fast-path", "--strict")

@@ -61,47 +61,6 @@ def test_help_is_printed_on_stdout(command: Command, arguments: list[str]) -> No
     assert "Usage: gatekeeper-py" in done.out
 
 
-@pytest.mark.parametrize("arguments", [[], ["colour"], ["--colour"], ["version", "more"], ["schema", "-x"]])
-def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
-    done = command(*arguments)
-    assert (done.code, done.out) == (2, "")
-    assert "Usage: gatekeeper-py" in done.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param([], "--policy", id="no-source"),
-        pytest.param(["--policy", "x", "--configmap", "a/b"], "--policy", id="two-sources"),
-        pytest.param(["--configmap", "a"], "'--configmap': 'a' is not NAMESPACE/NAME", id="configmap-name"),
-        pytest.param(["--configmap", "a/b"], "--tls-cert", id="configmap-without-certificate"),
-        pytest.param(
-            ["--policy", "x", "--listen", "nowhere"], "'--listen': 'nowhere' is not HOST:PORT", id="address"
-        ),
-        pytest.param(["--policy", "x", "--listen", "[::1]:" + "1" * 5000], "HOST:PORT", id="port"),
-        pytest.param(
-            ["--policy", "x", "--health-listen", ":1"],
-            "'--health-listen': ':1' has no host",
-            id="health-address",
-        ),
-        pytest.param(["--policy", "x", "--tls-cert", "x"], "--tls-key", id="half-a-pair"),
-        pytest.param(["--policy", "x", "--client-name", "x"], "--client-ca", id="client-name-alone"),
-        pytest.param(["--policy", "x", "--max-connections", "0"], "--max-connections", id="range"),
-        pytest.param(["--policy", "x", "--max-body-bytes", "7MiB"], "--max-body-bytes", id="no-number"),
-        pytest.param(["--policy", "x", "--cache-size", "-1"], "--cache-size", id="negative"),
-        pytest.param(["--policy", "x", "--drain-seconds", "nan"], "nan is not a number of seconds", id="nan"),
-        pytest.param(["--policy", "x", "--log-level", "loud"], "--log-level", id="level"),
-        pytest.param(["--policy", "x", "--log-format", "xml"], "--log-format", id="format"),
-        pytest.param(["--policy", "/"], "directory", id="policy-is-a-directory"),
-        pytest.param(["--policy", "x", "more"], "more", id="argument"),
-    ],
-)
-def test_bad_settings_of_serve_exit_with_2(command: Command, arguments: list[str], message: str) -> None:
-    done = command("serve", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert message in done.err
-
-
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MAX_BODY_BYTES", "0"), ("CONFIGMAP", "a/b"), ("TLS_CERT", "x"), ("HEALTH_LISTEN", "x"),
@@ -264,3 +223,22 @@ def test_a_closed_standard_output_exits_with_2(write: Write) -> None:
     shell = ["sh", "-c", 'exec "$@" >&-', "sh", *arguments]
     done = subprocess.run(shell, text=True, stderr=subprocess.PIPE, timeout=60, check=False, env=ENVIRONMENT)
     assert (done.returncode, done.stderr) == (2, "Error: cannot write: standard output is closed\n")
+
+
+@pytest.mark.parametrize(
+    ("program", "unused"),
+    [
+        pytest.param(
+            "from gatekeeper_py.cli import run; run(['--help'])", "gatekeeper_py.commands", id="help"
+        ),
+        pytest.param("import gatekeeper_py.commands.serve", "pydantic yaml rich", id="serve"),
+        pytest.param("import gatekeeper_py.commands.control", "pydantic rich", id="control"),
+        pytest.param("import gatekeeper_py.commands.check", "aiohttp", id="check"),
+    ],
+)
+def test_a_command_imports_nothing_that_it_does_not_need(program: str, unused: str) -> None:
+    """Unused modules would slow the start, and take memory in every replica."""
+    found = f"set({unused.split()!r}) & sys.modules.keys()"
+    code = f"import sys; {program}; print(*({found}), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stderr.split() == []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-import pytest
 import yaml
 
 from builders import policy_text
@@ -61,12 +60,6 @@ def test_a_policy_that_pre_approves_nothing_has_no_condition(command: Command, w
     done = command("compile", path, "--to", "match-conditions")
     assert done.code == 0
     assert "Nothing is pre-approved" in done.out
-
-
-def test_an_unusable_policy_exits_with_2(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text(allow="[nginx]")), "--to", "match-conditions")
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
 
 
 NATIVE = ("--to", "validating-admission-policy")
@@ -129,21 +122,6 @@ def test_a_backstop_without_room_does_not_propose_itself(command: Command, write
     assert "--backstop" not in done.err
 
 
-@pytest.mark.parametrize("option", [("--backstop",), ("--static",), ("--exempt-namespace", "x")])
-def test_match_conditions_take_no_option_of_native_policies(
-    command: Command, write: Write, option: tuple[str, ...]
-) -> None:
-    done = command("compile", write(TEXT), "--to", "match-conditions", *option)
-    assert (done.code, done.out) == (2, "")
-    assert f"{option[0]} has no meaning for --to match-conditions" in done.err
-
-
-def test_an_unusable_policy_has_no_native_policy(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text(allow="[nginx]")), *NATIVE)
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
-
-
 MUTATING = ("--to", "mutating-admission-policy")
 
 
@@ -171,9 +149,3 @@ def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Wri
     assert (
         done.err == f"{path}: mirrors[0]: it needs a look-up in a registry, which a native policy cannot do\n"
     )
-
-
-def test_a_rewrite_has_no_backstop(command: Command, write: Write) -> None:
-    done = command("compile", write(policy_text()), *MUTATING, "--backstop")
-    assert (done.code, done.out) == (2, "")
-    assert "--backstop has no meaning for --to mutating-admission-policy" in done.err

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, pod, policy_text, review, workload
+from builders import HUB_TO_CORP, named, pod, policy_text, review, workload
 from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
 from paging import sections
@@ -20,10 +20,6 @@ DEPLOYMENTS = "/apis/apps/v1/deployments"
 OLD = policy_text(allow="[registry.corp.io, docker.io/library/**]")
 NEW = policy_text(allow="[registry.corp.io, quay.io/team/**]")
 DENIED_BY_US = 'admission webhook "pods.image-validation-webhook.gatekeeper-py" denied the request: no'
-
-
-def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace}, "spec": obj["spec"]}
 
 
 @pytest.fixture
@@ -360,54 +356,6 @@ def test_a_file_that_is_not_there_is_exit_2(command: Command, policies: tuple[Pa
     for option in ("--images", "--audit", "--audit-log", "--reviews"):
         done = command("diff", *policies, option, "/nowhere")
         assert (done.code, done.out, done.err) == (2, "", "Error: /nowhere: No such file or directory\n")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("a",), "give two policies: OLD and NEW", id="one-policy"),
-        pytest.param(("a", "b", "c"), "give two policies: OLD and NEW", id="three-policies"),
-        pytest.param(("a", "b", "--configmap", "x/y"), "give only the policy NEW", id="configmap-and-old"),
-        pytest.param(("a", "b", "--images", "x", "--audit", "y"), "give only one of", id="two-files"),
-        pytest.param(
-            ("a", "b", "--images", "x", "--all-images"), "cannot be combined with a file", id="file-and-all"
-        ),
-        pytest.param(
-            ("a", "b", "--all-images", "-n", "shop"),
-            "cannot be combined with --namespace",
-            id="namespace-and-all",
-        ),
-        pytest.param(
-            ("a", "b", "--all-images", "--exempt-namespace", "shop"),
-            "or --exempt-namespace",
-            id="exempt-and-all",
-        ),
-        pytest.param(
-            ("a", "b", "--images", "x", "--webhooks-config", "y"),
-            "needs the cluster",
-            id="settings-and-a-file-of-images",
-        ),
-        pytest.param(
-            ("a", "b", "--exempt-namespace", "x", "--webhooks-config", "y"),
-            "--exempt-namespace replaces the settings",
-            id="settings-and-exempt-namespaces",
-        ),
-        pytest.param(("-", "b", "--images", "-"), "stdin can be read only once", id="stdin-twice"),
-        pytest.param(("a", "b", "-n", "../x"), "not a valid namespace name", id="namespace"),
-        pytest.param(("a", "b", "--fail-on", "widened"), "not one of rejected, approved", id="fail-on"),
-        pytest.param(("a", "b", "--at", "noon"), "neither a date", id="at"),
-    ],
-)
-def test_bad_usage_is_exit_2(command: Command, arguments: tuple[str, ...], message: str) -> None:
-    done = command("diff", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert message in done.err
-
-
-def test_a_bad_policy_is_exit_2_with_its_findings(command: Command, write: Write) -> None:
-    done = command("diff", write(OLD), write(policy_text(allow="[nginx]"), "new.yaml"), "--all-images")
-    assert (done.code, done.out) == (2, "")
-    assert "new.yaml:4:" in done.err
 
 
 @pytest.mark.parametrize(

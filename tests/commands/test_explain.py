@@ -58,24 +58,6 @@ def test_namespace_and_time(command: Command, write: Write, options: list[str], 
     assert answer["namespace"] == (options[1] if options else None)
 
 
-@pytest.mark.parametrize("text", ["", "a: [", policy_text(allow="[nginx]"), policy_text("colour: red\n")])
-def test_a_bad_policy_exits_with_2_and_its_findings_on_stderr(
-    command: Command, write: Write, text: str
-) -> None:
-    done = command("explain", write(text), "nginx")
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [["nginx"], ["nginx", "x", "--at", "yesterday"], ["nginx", "x", "--at", "2030-01-01T00:00:00"], []],
-)
-def test_bad_usage_exits_with_2(command: Command, arguments: list[str]) -> None:
-    done = command("explain", *arguments)
-    assert (done.code, done.out) == (2, "")
-
-
 def test_the_policy_can_come_from_stdin(command: Command) -> None:
     done = command("explain", "-", "registry.corp.io/a", stdin=policy_text(HUB_TO_CORP))
     assert done.code == 0
@@ -113,44 +95,7 @@ def test_the_fast_path_is_that_of_a_namespace_at_an_instant(
     assert answer["mutating"]["preApproved"] is (more[3] < "2030")
 
 
-def test_the_fast_path_option_requires_an_image(command: Command, write: Write) -> None:
-    done = command("explain", write(FAST), "--fast-path")
-    assert (done.code, done.out) == (2, "")
-
-
-def test_the_fast_path_of_a_bad_policy_exits_with_2(command: Command, write: Write) -> None:
-    done = command("explain", write(policy_text(allow="[nginx]")), "x", "--fast-path")
-    assert (done.code, done.out) == (2, "")
-    assert "error[" in done.err
-
-
 RULES = policy_text(
     "deny: [a.io/private]\n",
     allow="[a.io, {image: b.io, namespaces: [shop]}, a.io/team, {image: c.io, until: 2020-01-01}]",
 )
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(("--rule", "9"), "there is no allow[9]; the policy has 4 such rules", id="too-high"),
-        pytest.param(("--rule", "deny[1]"), "there is no deny[1]", id="deny"),
-        pytest.param(("--rule", "-1"), "is not a number, allow[N] or deny[N]", id="negative"),
-        pytest.param(("--rule", "9" * 5000), "is not a number", id="huge"),
-        pytest.param(("nginx", "--rule", "0"), "--rule takes no image", id="image"),
-        pytest.param(("--rule", "0", "-n", "shop"), "--rule takes no image", id="and-namespace"),
-    ],
-)
-def test_a_rule_that_does_not_exist_is_bad_usage(
-    command: Command, write: Write, arguments: tuple[str, ...], message: str
-) -> None:
-    done = command("explain", write(RULES), *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert message in done.err
-
-
-@pytest.mark.parametrize("namespace", ["", "a b", "-a"])
-def test_a_name_that_no_namespace_can_have_is_refused(command: Command, write: Write, namespace: str) -> None:
-    done = command("explain", write(policy_text()), "nginx", "-n", namespace)
-    assert (done.code, done.out) == (2, "")
-    assert "is not a valid namespace name" in done.err

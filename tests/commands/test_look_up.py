@@ -213,21 +213,6 @@ def test_credentials_come_from_the_directory(
     assert "secret" not in done.err
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param(("explain", "nginx", "--registry-config", "."), id="explain"),
-        pytest.param(("review", "x", "--registry-config", "."), id="review"),
-        pytest.param(("explain", "nginx", "--look-up", "--fast-path"), id="fast-path"),
-        pytest.param(("explain", "--rule", "0", "--look-up"), id="rule"),
-        pytest.param(("explain", "nginx", "--look-up", "--registry-config", "/nowhere"), id="no-directory"),
-    ],
-)
-def test_bad_usage_is_exit_2(command: Command, write: Write, arguments: tuple[str, ...]) -> None:
-    done = command(arguments[0], write(policy_text()), *arguments[1:])
-    assert (done.code, done.out) == (2, "")
-
-
 def test_a_low_rate_slows_a_command_but_fails_no_look_up(
     command: Command, write: Write, registry: Registry, tmp_path: Path
 ) -> None:

@@ -34,17 +34,3 @@ def test_a_cluster_that_cannot_be_read_is_exit_2(
     done = command("status", "--kubeconfig", cluster.kubeconfig(tmp_path, token="wrong"))
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith("Error: the cluster cannot be read: GET /api/v1/namespaces/gatekeeper-py: 401")
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        pytest.param(["-n", "Shop"], "'Shop' is not a valid namespace name", id="namespace"),
-        pytest.param(["--kubeconfig", "/nowhere"], "/nowhere: no such file", id="no-kubeconfig"),
-        pytest.param(["--format", "xml"], "'xml' is not one of", id="format"),
-    ],
-)
-def test_bad_usage_is_exit_2(command: Command, arguments: list[str], message: str) -> None:
-    done = command("status", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert message in done.err

@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 
-from builders import pod, policy_text, workload
+from builders import named, pod, policy_text, workload
 from commanding import Command, Write
 from fakecluster import FakeCluster
 
 PODS = "/api/v1/pods"
-
-
-def named(obj: dict[str, Any], name: str, namespace: str = "shop") -> dict[str, Any]:
-    return {"metadata": {"name": name, "namespace": namespace}, "spec": obj["spec"]}
 
 
 @pytest.fixture
@@ -106,12 +102,6 @@ def test_the_width_of_rules_can_be_chosen(suggest: Any, by: str, patterns: list[
     assert [line.removeprefix("  - ") for line in lines if line.startswith("  - ")] == patterns
 
 
-def test_all_cannot_be_combined_with_an_exempt_namespace(suggest: Any) -> None:
-    done = suggest("--all", "--exempt-namespace", "shop")
-    assert (done.code, done.out) == (2, "")
-    assert "--suggest --all includes exempt namespaces" in done.err
-
-
 def test_exempt_namespaces_are_left_out_unless_all_are_requested(suggest: Any) -> None:
     assert "gcr.io" not in suggest().out
     assert "  - k8s.gcr.io/dns\n" in suggest("--all").out
@@ -188,28 +178,6 @@ def test_an_empty_cluster_gets_no_policy(suggest: Any, cluster: FakeCluster) -> 
         objects.clear()
     done = suggest()
     assert (done.code, done.out, done.err) == (2, "", "Error: there is no image that a rule could approve\n")
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("--policy", "x"),
-        ("--configmap", "a/b"),
-        ("--format", "json"),
-        ("--by", "tag"),
-        ("--base", "/nowhere"),
-    ],
-)
-def test_bad_usage_is_exit_2(suggest: Any, arguments: tuple[str, ...]) -> None:
-    done = suggest(*arguments)
-    assert (done.code, done.out) == (2, "")
-
-
-def test_width_and_base_need_suggest(command: Command, write: Write) -> None:
-    for option in (("--by", "path"), ("--base", "x")):
-        done = command("audit", "--policy", write(policy_text()), *option)
-        assert (done.code, done.out) == (2, "")
-        assert "--by and --base need --suggest" in done.err
 
 
 def test_hostile_names_stay_in_their_comment(suggest: Any, cluster: FakeCluster) -> None:

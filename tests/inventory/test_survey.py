@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, INSTANT, pod, policy, review, workload
+from builders import HUB_TO_CORP, INSTANT, named, pod, policy, review, workload
 from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
@@ -24,12 +24,6 @@ WORKFLOWS = """
 resources:
   - {group: argoproj.io, kind: Workflow, images: ["spec.steps[*].image"]}
 """
-
-
-def named(obj: dict[str, Any], name: str, namespace: str | None = "shop") -> dict[str, Any]:
-    """Return an object as in a list: without kind and apiVersion."""
-    metadata = {"name": name} if namespace is None else {"name": name, "namespace": namespace}
-    return {"metadata": metadata, **{k: v for k, v in obj.items() if k in {"spec", "template"}}}
 
 
 def pods(count: int, image: str = "nginx") -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Reviews of objects with many images are judged in steps, and other reviews are answered in between."""
+"""Reviews of objects with many images are judged in slices, and other reviews are answered in between."""
 
 from __future__ import annotations
 

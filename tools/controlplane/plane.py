@@ -56,6 +56,13 @@ from tools.polling import wait_until
 # The start usually takes four seconds, and longer on a busy machine.
 _START_SECONDS = 60.0
 
+# Gives kubelets their rights, in place of the Node authorizer, which this API server does not use.
+_KUBELETS: Mapping[str, Any] = {
+    "metadata": {"name": "kubelets"},
+    "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node"},
+    "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"}],
+}
+
 
 class ControlPlaneError(RuntimeError):
     """The control plane failed; the message ends with the log of the component that failed."""
@@ -107,8 +114,7 @@ class ControlPlane:
         administrator = self.authority.client("admin", "system:masters", file="admin")
         self.kubeconfig = self._write_kubeconfig("admin", _certificate_user(administrator))
         self.tls = self._tls(administrator)
-        # The group replaces the permissions of the Node authorizer, which this API server does not use.
-        kubelet = self.authority.client("system:node:node-0", "system:masters", file="kubelet")
+        kubelet = self.authority.client("system:node:node-0", "system:nodes", file="kubelet")
         self._kubelet_tls = self._tls(kubelet)
 
         self._processes = Processes(self._logs, self._environment())
@@ -141,6 +147,7 @@ class ControlPlane:
         self._start_component(ETCD, etcd_flags(self._data))
         self._wait(lambda: listening(ETCD_ADDRESS), "etcd listening")
         self.start_apiserver()
+        self.api("POST", "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings", _KUBELETS)
         for number in range(self._nodes):
             self.api("POST", "/api/v1/nodes", _node(number))
         # The API server's built-in RBAC bindings are for these user names.

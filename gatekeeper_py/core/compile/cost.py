@@ -68,14 +68,14 @@ class Text(NamedTuple):
         return Text(f"({self.text} + {other.text})", longest, self.cost + other.cost + _traversal(longest))
 
 
-def any_of(parts: Iterable[Part], *, separator: str = " || ") -> Part:
+def any_of(parts: Iterable[Part]) -> Part:
     """Return the disjunction, in parentheses unless there is only one part."""
-    return _joined(list(parts), separator)
+    return _joined(list(parts), " || ")
 
 
-def all_of(parts: Iterable[Part], *, separator: str = " && ") -> Part:
+def all_of(parts: Iterable[Part]) -> Part:
     """Return the conjunction, in parentheses unless there is only one part."""
-    return _joined(list(parts), separator)
+    return _joined(list(parts), " && ")
 
 
 def negated(part: Part) -> Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
-from gatekeeper_py.cluster.proxy import proxy_for
+from gatekeeper_py.cluster.session import proxy_for
 
 PROXY = "http://proxy:3128"
 

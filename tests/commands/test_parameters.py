@@ -1,0 +1,157 @@
+"""Bad usage of every command exits with 2 and a reason, before anything is read or written."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Final
+
+import pytest
+
+from builders import policy_text
+from commanding import Command, Write
+
+USAGE: Final = (
+    ("", "Usage: gatekeeper-py"),
+    ("colour", "Usage: gatekeeper-py"),
+    ("--colour", "Usage: gatekeeper-py"),
+    ("version more", "Usage: gatekeeper-py"),
+    ("schema -x", "Usage: gatekeeper-py"),
+    ("check", "Usage: gatekeeper-py check"),
+    ("check a b", "Usage: gatekeeper-py check"),
+    ("check a --format xml", "Usage: gatekeeper-py check"),
+    ("check --colour", "Usage: gatekeeper-py check"),
+    ("explain", "Usage: gatekeeper-py explain"),
+    ("explain POLICY", "Missing argument 'IMAGE...'"),
+    ("explain POLICY --fast-path", "Missing argument 'IMAGE...'"),
+    ("explain a x --at yesterday", "neither a date"),
+    ("explain a x --at 2030-01-01T00:00:00", "--at"),
+    ("explain POLICY nginx -n ''", "'' is not a valid namespace name"),
+    ("explain POLICY nginx -n 'a b'", "'a b' is not a valid namespace name"),
+    ("explain POLICY nginx --namespace=-a", "'-a' is not a valid namespace name"),
+    ("explain POLICY nginx --registry-config .", "--registry-config needs --look-up"),
+    ("explain POLICY nginx --look-up --registry-config /nowhere", "does not exist"),
+    ("explain POLICY nginx --look-up --fast-path", "--fast-path cannot be combined with --look-up"),
+    ("explain POLICY --rule 0 --look-up", "--rule takes no image"),
+    ("explain POLICY --rule 0 -n shop", "--rule takes no image"),
+    ("explain POLICY nginx --rule 0", "--rule takes no image"),
+    ("explain POLICY --rule 9", "there is no allow[9]; the policy has 1 such rules"),
+    ("explain POLICY --rule deny[1]", "there is no deny[1]"),
+    ("explain POLICY --rule=-1", "is not a number, allow[N] or deny[N]"),
+    (f"explain POLICY --rule {'9' * 5000}", "is not a number"),
+    ("review POLICY x --registry-config .", "--registry-config needs --look-up"),
+    ("review POLICY x -n 'a b'", "'a b' is not a valid namespace name"),
+    ("review POLICY x --mutate --format sarif", "--mutate prints objects; --format sarif prints a report"),
+    ("review POLICY x --mutate --format junit", "--mutate prints objects; --format junit prints a report"),
+    ("review - -", "stdin can be read only once"),
+    ("review - a -", "stdin can be read only once"),
+    ("review policy - -", "stdin can be read only once"),
+    (
+        "compile POLICY --to match-conditions --backstop",
+        "--backstop has no meaning for --to match-conditions",
+    ),
+    ("compile POLICY --to match-conditions --static", "--static has no meaning for --to match-conditions"),
+    (
+        "compile POLICY --to match-conditions --exempt-namespace x",
+        "--exempt-namespace has no meaning for --to",
+    ),
+    (
+        "compile POLICY --to mutating-admission-policy --backstop",
+        "--backstop has no meaning for --to mutating-",
+    ),
+    ("diff a", "give two policies: OLD and NEW"),
+    ("diff a b c", "give two policies: OLD and NEW"),
+    ("diff a b --configmap x/y", "give only the policy NEW"),
+    ("diff a b --images x --audit y", "give only one of"),
+    ("diff a b --images x --all-images", "cannot be combined with a file"),
+    ("diff a b --all-images -n shop", "cannot be combined with --namespace"),
+    ("diff a b --all-images --exempt-namespace shop", "or --exempt-namespace"),
+    ("diff a b --images x --webhooks-config y", "needs the cluster"),
+    ("diff a b --exempt-namespace x --webhooks-config y", "--exempt-namespace replaces the settings"),
+    ("diff - b --images -", "stdin can be read only once"),
+    ("diff a b -n ../x", "not a valid namespace name"),
+    ("diff a b --fail-on widened", "not one of rejected, approved"),
+    ("diff a b --at noon", "neither a date"),
+    ("audit", "exactly one of --policy FILE and --configmap"),
+    ("audit --policy x --configmap a/b", "exactly one of --policy FILE and --configmap"),
+    ("audit --configmap b", "not NAMESPACE/NAME"),
+    ("audit --configmap a/b -n ../x", "'../x' is not a valid namespace name"),
+    ("audit --configmap a/b -n ''", "'' is not a valid namespace name"),
+    ("audit --configmap a/b --format xml", "'xml' is not one of"),
+    ("audit --policy POLICY --by path", "--by and --base need --suggest"),
+    ("audit --policy POLICY --base x", "--by and --base need --suggest"),
+    (
+        "audit --policy POLICY --webhooks-config x --exempt-namespace a",
+        "--exempt-namespace replaces the settings",
+    ),
+    ("audit --policy POLICY --webhooks-config x --every 10m", "cannot be combined with --suggest or --every"),
+    ("audit --suggest --webhooks-config x", "cannot be combined with --suggest or --every"),
+    ("audit --suggest --policy x", "--suggest prints a policy"),
+    ("audit --suggest --configmap a/b", "--suggest prints a policy"),
+    ("audit --suggest --format json", "--suggest prints a policy"),
+    ("audit --suggest --by tag", "'tag' is not one of"),
+    ("audit --suggest --base /nowhere", "/nowhere: No such file"),
+    ("audit --suggest --all --exempt-namespace shop", "--suggest --all includes exempt namespaces"),
+    ("audit --policy POLICY --report auto", "need --every"),
+    ("audit --policy POLICY --events", "need --every"),
+    ("audit --policy POLICY --every 10m --format json", "takes no --format"),
+    ("audit --policy POLICY --every 10m --suggest", "takes no --format"),
+    ("audit --policy POLICY --every 10m --all", "takes no --format"),
+    ("audit --policy - --every 10m", "no policy on stdin"),
+    ("audit --policy POLICY --every soon", "is not a duration"),
+    ("audit --policy POLICY --every 5s", "is not between 10 s and 24 h"),
+    ("audit --policy POLICY --every 25h", "is not between 10 s and 24 h"),
+    ("audit --policy POLICY --every \u0663m", "is not a duration"),
+    ("status -n Shop", "'Shop' is not a valid namespace name"),
+    ("status --kubeconfig /nowhere", "/nowhere: no such file"),
+    ("status --format xml", "'xml' is not one of"),
+    ("serve", "--policy"),
+    ("serve --policy x --configmap a/b", "--policy"),
+    ("serve --configmap a", "'--configmap': 'a' is not NAMESPACE/NAME"),
+    ("serve --configmap a/b", "--tls-cert"),
+    ("serve --policy x --listen nowhere", "'--listen': 'nowhere' is not HOST:PORT"),
+    (f"serve --policy x --listen [::1]:{'1' * 5000}", "HOST:PORT"),
+    ("serve --policy x --health-listen :1", "'--health-listen': ':1' has no host"),
+    ("serve --policy x --tls-cert x", "--tls-key"),
+    ("serve --policy x --client-name x", "--client-ca"),
+    ("serve --policy x --max-connections 0", "--max-connections"),
+    ("serve --policy x --max-body-bytes 7MiB", "--max-body-bytes"),
+    ("serve --policy x --cache-size=-1", "--cache-size"),
+    ("serve --policy x --drain-seconds nan", "nan is not a number of seconds"),
+    ("serve --policy x --log-level loud", "--log-level"),
+    ("serve --policy x --log-format xml", "--log-format"),
+    ("serve --policy /", "directory"),
+    ("serve --policy x more", "more"),
+    ("control --certificate-days=30", "must be less than"),
+    ("control --certificate-days=0", "--certificate-days"),
+    ("control --certificate-days=1e9", "--certificate-days"),
+    ("control --certificate-days=nan", "'--certificate-days': nan is not a number of days"),
+    ("control --renew-before-days=nan", "'--renew-before-days': nan is not a number of days"),
+    ("control --settle-seconds=nan", "'--settle-seconds': nan is not a number of seconds"),
+    ("control --settle-seconds=-1", "--settle-seconds"),
+    ("control --settle-seconds=inf", "--settle-seconds"),
+    ("control --health-listen=nowhere", "'--health-listen': 'nowhere' is not"),
+    ("control --log-level=loud", "--log-level"),
+    ("control --fast-path --once", "--once cannot be combined"),
+    ("control --remove --once", "--remove cannot be combined"),
+    ("control --remove --fast-path", "--remove cannot be combined"),
+    ("control --configmap=ns/p", "must be in the namespace"),
+    ("control --configmap=policy", "'policy' is not NAMESPACE/NAME"),
+    ('control "--configmap=gatekeeper-py/p\'"', "is not a valid ConfigMap name"),
+    ("control --webhooks=.", "No such option"),
+    ("control --probe-namespace=gatekeeper-py", "Pods in gatekeeper-py are never"),
+    ("control --probe-namespace=kube-system", "are never reviewed"),
+    ("control --probe-namespace=../x", "not a valid namespace name"),
+    ("control extra", "unexpected extra argument"),
+)
+"""Command lines, and a part of each message. POLICY is a good policy; no other file exists."""
+
+
+@pytest.mark.parametrize(
+    ("line", "message"), [pytest.param(*row, id=row[0][:80] or "no-command") for row in USAGE]
+)
+def test_bad_usage_exits_with_2(command: Command, write: Write, line: str, message: str) -> None:
+    path = str(write(policy_text()))
+    arguments = [path if each == "POLICY" else each for each in shlex.split(line)]
+    done = command(*arguments, stdin=policy_text())
+    assert (done.code, done.out) == (2, "")
+    assert message in done.err
