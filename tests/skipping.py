@@ -16,7 +16,7 @@ from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile import expression
-from gatekeeper_py.core.compile.fastpath import Endpoint
+from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Resolution, failed, found
@@ -56,7 +56,7 @@ def instants(until: datetime | None) -> Iterator[datetime]:
 def objection(
     document: dict[str, Any],
     document_of_review: dict[str, Any],
-    endpoint: Endpoint,
+    endpoint: WebhookKind,
     until: datetime | None = None,
 ) -> str:
     """Return the webhook's objection to a skipped request; empty when the law holds.
@@ -101,7 +101,7 @@ def skips(approved: PreApproved, request: wire.AdmissionRequest) -> bool:
     ):
         return False
     images = list(_images(spec))
-    return len(images) <= expression.MAX_IMAGES and all(
+    return len(images) <= expression.MAX_POD_IMAGES and all(
         isinstance(image, str) and approved.has(request.namespace, image) for image in images
     )
 

@@ -23,7 +23,7 @@ from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
-from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
+from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS
 from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
@@ -120,7 +120,7 @@ def test_commands_about_native_policies_print_what_the_page_shows(
 
 def test_the_page_about_native_policies_names_the_limits() -> None:
     assert (
-        f"{MAX_IMAGES} new images, or with new images of more than {MAX_CHARACTERS:,} characters"
+        f"{MAX_NEW_IMAGES} new images, or with new images of more than {MAX_CHARACTERS:,} characters"
         in NATIVE_PAGE
     )
     assert f"refuses more than {MAX_MIRRORS}" in NATIVE_PAGE.replace("\n", " ")

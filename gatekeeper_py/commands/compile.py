@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option
 from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Document, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
@@ -23,7 +23,7 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
 
-CONFIGURATIONS: Final[dict[Endpoint, tuple[str, str, str]]] = {
+CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
     "validating": (
         "ValidatingWebhookConfiguration",
         "image-validation-webhook",
@@ -170,7 +170,7 @@ def as_patches(fast_path: FastPath, revision: str) -> str:
     return "\n".join(lines) + "\n" + (as_yaml(documents) if documents else "")
 
 
-def _patch(endpoint: Endpoint, expression: str, revision: str) -> dict[str, Any]:
+def _patch(endpoint: WebhookKind, expression: str, revision: str) -> dict[str, Any]:
     kind, name, webhook = CONFIGURATIONS[endpoint]
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",

@@ -17,10 +17,10 @@ from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
 from gatekeeper_py.core.policy.parse.fields import (
-    Choice,
     Field,
     Invalid,
     Items,
+    OneOf,
     Reading,
     Record,
     Scalar,
@@ -128,7 +128,7 @@ _COMMON: Final[dict[str, Field]] = {
     "namespace": Scalar(
         parse=_namespace, json=_text("The namespace of the Pod. Default: none; in a manifest, its own.")
     ),
-    "mode": Choice(MODES, more={"description": "Replaces the policy's mode."}),
+    "mode": OneOf(MODES, more={"description": "Replaces the policy's mode."}),
     "at": Scalar(parse=parse_instant, json=_text("Judge at this date or RFC 3339 time. Default: now.")),
 }
 _IMAGE_CASE: Final = Record(
@@ -136,8 +136,8 @@ _IMAGE_CASE: Final = Record(
     {
         "image": Scalar(parse=str, json={"type": "string", "description": "The image, as a Pod names it."}),
         **_COMMON,
-        "expect": Choice(("approved", "rejected")),
-        "reason": Choice(("allowed", "denied", "unlisted", "invalid")),
+        "expect": OneOf(("approved", "rejected")),
+        "reason": OneOf(("allowed", "denied", "unlisted", "invalid")),
         "rewritten": Scalar(
             parse=_rewritten,
             expected="",
@@ -154,7 +154,7 @@ _MANIFEST_CASE: Final = Record(
     {
         "manifest": Scalar(parse=_filled, json=_text("A file of objects, relative to this file.")),
         **_COMMON,
-        "expect": Choice(("admitted", "warned", "rejected", "rewritten")),
+        "expect": OneOf(("admitted", "warned", "rejected", "rewritten")),
         "images": Items(item=_TEXT, more={"description": "All images of the objects as stored."}),
     },
     required=("manifest", "expect"),
@@ -171,7 +171,7 @@ def _check(reading: Reading, found: dict[str, Any]) -> None:
     if subject not in found:
         reading.missing(subject)
     verdicts, verdict = fields["expect"], found.get("expect", UNKNOWN)
-    if isinstance(verdicts, Choice) and verdict is not UNKNOWN and verdict not in verdicts.values:
+    if isinstance(verdicts, OneOf) and verdict is not UNKNOWN and verdict not in verdicts.values:
         verdicts.refuse(reading, verdict, below=("expect",))
     found.setdefault("name", found.get(subject))
 
@@ -202,8 +202,8 @@ def _document(*, policy: str, cases: tuple[Case, ...], **_constants: str) -> tup
 _DOCUMENT: Final = Record(
     _document,
     {
-        "apiVersion": Choice((API_VERSION,)),
-        "kind": Choice((TEST_KIND,)),
+        "apiVersion": OneOf((API_VERSION,)),
+        "kind": OneOf((TEST_KIND,)),
         "policy": Scalar(parse=_filled, json=_text("The policy file, relative to this file.")),
         "cases": Items(item=_Case(), at_least=1),
     },

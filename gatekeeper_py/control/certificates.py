@@ -33,7 +33,7 @@ SETTLE: Final = timedelta(seconds=15)
 """How long the configurations must have trusted a new CA before replicas serve its leaf. Each API server
 needs a moment to notice a changed configuration."""
 
-Change = Literal["", "create", "prepare", "promote", "retire"]
+Step = Literal["", "create", "prepare", "promote", "retire"]
 
 KEYS: Final = ("tls.crt", "tls.key", "ca.crt", "next.crt", "next.key")
 """Our keys in the Secret's ``data``."""
@@ -136,7 +136,7 @@ def advance(
     settings: CertificateSettings,
     now: datetime,
     issue_pair: Issue = issue,
-) -> tuple[CertificateStore, Change]:
+) -> tuple[CertificateStore, Step]:
     """Return the store after the step that is due, and the name of the step; empty if none is due."""
     cas = () if store is None else store.cas
     current = None if store is None else _usable(store.current, cas, settings, now)

@@ -18,7 +18,7 @@ from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control import probe_pod
-from gatekeeper_py.control.metrics import EnforcementMetrics, Outcome
+from gatekeeper_py.control.metrics import EnforcementMetrics, ProofResult
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer
 from gatekeeper_py.control.webhooks.templates import POD_VALIDATION
 from gatekeeper_py.core.admission.messages import NOT_APPROVED, PROBLEM, REJECTIONS
@@ -66,7 +66,7 @@ Send = Callable[[str, str], Awaitable[ProbeAnswer]]
 class Proof:
     """The result for one API server; ``problem`` is why enforcement is not proven."""
 
-    outcome: Outcome
+    outcome: ProofResult
     problem: str = ""
 
 
@@ -207,7 +207,7 @@ class Prover:
         if CONFIGURED not in proofs and all(each.outcome == "unreachable" for each in proofs.values()):
             # A network policy or a certificate may prevent direct connections.
             proofs |= await self._probe_all((CONFIGURED,))
-        counts: dict[Outcome, int] = {"enforced": 0, "not_enforced": 0, "unreachable": 0}
+        counts: dict[ProofResult, int] = {"enforced": 0, "not_enforced": 0, "unreachable": 0}
         for each in proofs.values():
             counts[each.outcome] += 1
         enforced = counts["enforced"] > 0 and counts["not_enforced"] == 0

@@ -19,15 +19,15 @@ from gatekeeper_py.control import certificates
 from gatekeeper_py.control.reconcile import Alarm, Report
 from gatekeeper_py.control.webhooks.drift import TAMPERINGS
 from gatekeeper_py.control.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
-from gatekeeper_py.core.compile.fastpath import Endpoint
+from gatekeeper_py.core.compile.fastpath import WebhookKind
 
 PREFIX: Final = "gatekeeper_py_control"
 
-Outcome = Literal["enforced", "not_enforced", "unreachable"]
+ProofResult = Literal["enforced", "not_enforced", "unreachable"]
 """The result of a probe for one API server. ``not_enforced`` is any answer that does not prove enforcement;
 ``unreachable`` means that no answer arrived."""
 
-Change = Literal["tightened", "loosened"]
+PolicyChange = Literal["tightened", "loosened"]
 """Whether a policy removes images from the fast path or only adds some."""
 
 
@@ -84,7 +84,7 @@ class ControlMetrics:
             self._repairs.labels(name)
         for what in TAMPERINGS:
             self._tampering.labels(what)
-        for step in filter(None, get_args(certificates.Change)):
+        for step in filter(None, get_args(certificates.Step)):
             self._steps.labels(step)
 
     def reconciled(self, report: Report) -> None:
@@ -140,11 +140,11 @@ class EnforcementMetrics:
         )
         self.enforced(enforced=False, servers={})
 
-    def enforced(self, *, enforced: bool, servers: Mapping[Outcome, int]) -> None:
+    def enforced(self, *, enforced: bool, servers: Mapping[ProofResult, int]) -> None:
         self._enforced.set(1 if enforced else 0)
         if enforced:
             self._last.set_to_current_time()
-        for outcome in get_args(Outcome):
+        for outcome in get_args(ProofResult):
             self._servers.labels(outcome).set(servers.get(outcome, 0))
 
 
@@ -192,12 +192,12 @@ class FastPathMetrics:
         if revision:
             self._info.labels(revision).set(1)
 
-    def fastpath_step(self, *, in_step: bool, rules: dict[Endpoint, int]) -> None:
+    def fastpath_step(self, *, in_step: bool, rules: dict[WebhookKind, int]) -> None:
         self._in_step.set(1 if in_step else 0)
         for endpoint, count in rules.items():
             self._rules.labels(endpoint).set(count)
 
-    def fastpath_synced(self, change: Change, seconds: float) -> None:
+    def fastpath_synced(self, change: PolicyChange, seconds: float) -> None:
         self._sync.labels(change).observe(seconds)
 
     def fastpath_write(self, result: Literal["written", "failed", "refused"]) -> None:

@@ -19,9 +19,9 @@ from gatekeeper_py.control import certificates, replicas
 from gatekeeper_py.control.certificates import (
     CertificateSettings,
     CertificateStore,
-    Change,
     InvalidSecret,
     Observed,
+    Step,
 )
 from gatekeeper_py.control.configurations import Changes, Configurations, DesiredState
 from gatekeeper_py.control.installation import Installation
@@ -57,7 +57,7 @@ class Report:
     removed: str = ""
     """The part of the installation whose removal disarmed the webhook."""
     pause: Pause = field(default_factory=Pause)
-    change: Change = ""
+    change: Step = ""
     changes: Changes = field(default_factory=Changes)
     alarms: dict[Alarm, str] = field(default_factory=dict)
     not_after: datetime | None = None

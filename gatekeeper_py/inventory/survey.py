@@ -16,7 +16,7 @@ from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 MAX_OWNERS: Final = 1000
 """Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
 
-MAX_IMAGES: Final = 10
+MAX_KEPT_IMAGES: Final = 10
 
 
 class Survey:
@@ -113,7 +113,7 @@ class Warned:
             return
         images = self._images.setdefault(owner, {})
         for judgement in outcome.rejected:
-            if len(images) < MAX_IMAGES:
+            if len(images) < MAX_KEPT_IMAGES:
                 images[judgement.decision.image] = None
 
 

@@ -28,7 +28,7 @@ from gatekeeper_py.control.enforcement import (
     read_answer,
     rejects_valid_probes,
 )
-from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, Outcome
+from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, ProofResult
 from gatekeeper_py.control.probe_pod import ProbeAnswer, pod
 from gatekeeper_py.control.webhooks.templates import POD_MUTATION, POD_VALIDATION, WORKLOAD_VALIDATION
 from gatekeeper_py.core import admission
@@ -308,7 +308,7 @@ class World:
     @property
     def reported(self) -> tuple[bool, dict[str, float]]:
         """Return whether the policy is enforced, and the API servers in the last round by outcome."""
-        found = {each: self.sample("api_servers", outcome=each) for each in get_args(Outcome)}
+        found = {each: self.sample("api_servers", outcome=each) for each in get_args(ProofResult)}
         return self.sample("enforced") == 1, {each: number for each, number in found.items() if number}
 
     async def sleep(self, seconds: float) -> None:

@@ -19,7 +19,7 @@ from e2e.fastpath import Site
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.policy.document import Mode
 from skipping import skips
 from tools.controlplane.plane import ControlPlane
@@ -149,7 +149,7 @@ def test_skipped_pods_are_approved(site: Site, namespace: str, totals: Counter[s
     )
     pods = adversary.pods(name, list(TEXTS).index(name), approved)
     created = results(site.plane, "POST", f"/api/v1/namespaces/{namespace}/pods", pods)
-    registered: list[Endpoint] = ["validating"]
+    registered: list[WebhookKind] = ["validating"]
     if site.product.get(MUTATING) is not None:
         registered.append("mutating")
     for result in created:
@@ -197,7 +197,7 @@ def judge(
     fastpath: FastPath,
     compiled: CompiledPolicy,
     namespace: str,
-    registered: Sequence[Endpoint],
+    registered: Sequence[WebhookKind],
 ) -> None:
     """Check one answer against the law and against the model of the expression."""
     if result.status in {400, 422}:
@@ -212,7 +212,7 @@ def judge(
         assert compiled.decide(namespace, image).approved, result
     if "mutating" not in result.called:
         assert all(compiled.rewrite(namespace, image) is None for image in images_of(result.sent)), result
-    views: dict[Endpoint, Any] = {"mutating": decoded(result.sent), "validating": result.stored}
+    views: dict[WebhookKind, Any] = {"mutating": decoded(result.sent), "validating": result.stored}
     for endpoint in registered:
         seen = views[endpoint]
         request = wire.parse(review(seen, namespace=namespace))

@@ -15,7 +15,7 @@ from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.inventory.listing import collect
 from gatekeeper_py.inventory.resources import ClusterError, Expired, NotFound, Resource
-from gatekeeper_py.inventory.survey import MAX_IMAGES, MAX_OWNERS, Owner, Survey, Warned
+from gatekeeper_py.inventory.survey import MAX_KEPT_IMAGES, MAX_OWNERS, Owner, Survey, Warned
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -379,8 +379,8 @@ def test_memory_is_bounded() -> None:
     warned = Warned()
     for number in range(MAX_OWNERS + 3):
         owner = {**CONTROLLER, "uid": str(number)}
-        recorded(*(f"quay.io/x{i}" for i in range(MAX_IMAGES + 5)), owners=[owner], into=warned)
+        recorded(*(f"quay.io/x{i}" for i in range(MAX_KEPT_IMAGES + 5)), owners=[owner], into=warned)
     kept = list(warned)
     assert len(kept) == MAX_OWNERS
     assert warned.left_out == 3
-    assert all(len(images) == MAX_IMAGES for _, images in kept)
+    assert all(len(images) == MAX_KEPT_IMAGES for _, images in kept)

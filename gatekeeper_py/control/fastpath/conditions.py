@@ -21,11 +21,11 @@ from gatekeeper_py.control.webhooks.desired import (
     carries,
     with_conditions,
 )
-from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
+from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
 from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.runtime.backoff import backed_off
 
-ENDPOINT: Final[MappingProxyType[str, Endpoint]] = MappingProxyType(
+ENDPOINT: Final[MappingProxyType[str, WebhookKind]] = MappingProxyType(
     {"ValidatingWebhookConfiguration": "validating", "MutatingWebhookConfiguration": "mutating"}
 )
 
@@ -187,7 +187,7 @@ class ConditionStore:
         return True
 
     def _skipped(self, found: Iterable[tuple[Desired, dict[str, Any] | None]]) -> FastPath | None:
-        approved: dict[Endpoint, PreApproved] = dict(NOTHING_SKIPPED.approved)
+        approved: dict[WebhookKind, PreApproved] = dict(NOTHING_SKIPPED.approved)
         for desired, live in found:
             if live is None or carries(live, desired.names, NO_CONDITIONS):
                 continue

@@ -14,7 +14,7 @@ from typing import Final
 
 from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions
 from gatekeeper_py.control.webhooks.templates import POD_MUTATION, POD_VALIDATION
-from gatekeeper_py.core.compile.fastpath import ENDPOINTS, Endpoint, FastPath, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.preapproved import NOTHING
 from gatekeeper_py.core.policy.policy import Policy
 
@@ -55,7 +55,7 @@ class PolicyView:
     text: str | None = None
     mode: str | None = None
     conditions: Conditions = NO_CONDITIONS
-    rules: Mapping[Endpoint, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
+    rules: Mapping[WebhookKind, int] = field(default_factory=lambda: dict.fromkeys(ENDPOINTS, 0))
     problem: str = ""
     compile_again: datetime | None = None
 

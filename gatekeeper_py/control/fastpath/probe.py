@@ -14,7 +14,7 @@ from gatekeeper_py.control.fastpath import probe_image
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer
-from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
+from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 
@@ -47,7 +47,7 @@ async def dry_run(
     return answer.problem[:_MAX_PROBLEM] or why_not_called(answer, probe.endpoint, webhook)
 
 
-def why_not_called(answer: ProbeAnswer, endpoint: Endpoint, webhook: str) -> str:
+def why_not_called(answer: ProbeAnswer, endpoint: WebhookKind, webhook: str) -> str:
     """Return an empty text if the API server called the webhook, else its answer.
 
     The API server called the webhook if the answer names it (the webhook refused the Pod or was unreachable),

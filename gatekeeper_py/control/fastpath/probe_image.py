@@ -13,7 +13,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Final
 
-from gatekeeper_py.core.compile.fastpath import Endpoint, FastPath
+from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
@@ -33,7 +33,7 @@ DIGEST: Final = f"sha256:{'0' * 64}"
 class ProbeImage:
     """An image for a probe Pod, and the endpoint whose webhook must be called for it."""
 
-    endpoint: Endpoint
+    endpoint: WebhookKind
     image: str
 
 
@@ -110,7 +110,7 @@ def _rewritten(previous: FastPath, current: FastPath, policy: Policy) -> Iterato
         yield from (ProbeImage("mutating", image) for image in (name, f"{name}@{DIGEST}"))
 
 
-def _removed(previous: FastPath, current: FastPath, endpoint: Endpoint) -> Iterator[str]:
+def _removed(previous: FastPath, current: FastPath, endpoint: WebhookKind) -> Iterator[str]:
     """Yield images of the entries that were removed, and of the exclusions that were added."""
     old, new = previous.approved[endpoint], current.approved[endpoint]
     for entry in _first(set(old.included) - set(new.included)):

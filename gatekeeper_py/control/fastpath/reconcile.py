@@ -36,10 +36,10 @@ from gatekeeper_py.control.fastpath.conditions import (
 )
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, renewed, unknown, view
 from gatekeeper_py.control.fastpath.probe import RemovalProbe
-from gatekeeper_py.control.metrics import Change, FastPathMetrics
+from gatekeeper_py.control.metrics import FastPathMetrics, PolicyChange
 from gatekeeper_py.control.policy import KnownPolicy
 from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired
-from gatekeeper_py.core.compile.fastpath import Endpoint
+from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.runtime.logs import Log
 
@@ -124,7 +124,7 @@ class FastPathController:
         self._seen_at = self._changed_at = self._checked_at = start
         self._written_at = start - WRITE_INTERVAL_SECONDS
         self._out_of_step_since: float | None = start
-        self._change: Change = "loosened"
+        self._change: PolicyChange = "loosened"
         self._reported = ""
         metrics.fastpath_step(in_step=False, rules=self._rules())
 
@@ -396,5 +396,5 @@ class FastPathController:
             if desired_view.problem:
                 self._log.warning("fastpath_disabled", reason=desired_view.problem)
 
-    def _rules(self) -> dict[Endpoint, int]:
+    def _rules(self) -> dict[WebhookKind, int]:
         return dict(self._carried.rules)

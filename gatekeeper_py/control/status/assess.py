@@ -13,7 +13,7 @@ from gatekeeper_py.control.configurations import DesiredState, as_found, complet
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.pause import read_pause
 from gatekeeper_py.control.status.reading import (
-    Facts,
+    Observations,
     PodFacts,
     as_deployed,
     policy_configmap,
@@ -139,7 +139,7 @@ class Status:
         }
 
 
-def assess(facts: Facts, installation: Installation, now: datetime) -> Status:
+def assess(facts: Observations, installation: Installation, now: datetime) -> Status:
     """Return the status that follows from the facts at an instant."""
     return _Assessment(facts, installation, now).status()
 
@@ -147,7 +147,7 @@ def assess(facts: Facts, installation: Installation, now: datetime) -> Status:
 class _Assessment:
     """Checks one part after the other and collects the problems."""
 
-    def __init__(self, facts: Facts, installation: Installation, now: datetime) -> None:
+    def __init__(self, facts: Observations, installation: Installation, now: datetime) -> None:
         self._facts = facts
         self._installation = as_deployed(installation, facts.deployment, facts.controller)
         self._now = now

@@ -54,7 +54,7 @@ class PodFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Observations:
     """The objects of an installation, ``None`` for one that does not exist.
 
     ``secret_readable`` is false if the caller may not read the Secret. ``webhooks`` holds the
@@ -75,7 +75,7 @@ class Facts:
     controllers: tuple[PodFacts, ...] = ()
 
 
-async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Installation) -> Facts:
+async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Installation) -> Observations:
     """Read everything. ``proxy`` is a client with a short timeout, for Pods that may not answer.
 
     Raises ``ApiError`` when an object cannot be read. A Secret that the caller is not allowed to read
@@ -83,7 +83,7 @@ async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Ins
     """
     namespace = await api.get(installation.namespace_path)
     if namespace is None:
-        return Facts(namespace=None)
+        return Observations(namespace=None)
     owner, service, deployment, controller, settings, validating, mutating = await asyncio.gather(
         api.get(installation.owner_path),
         api.get(installation.service_path),
@@ -98,7 +98,7 @@ async def read_facts(api: KubernetesApi, proxy: KubernetesApi, installation: Ins
     servers = await _pods(api, proxy, installation, installation.deployment, shows_policy=True)
     controllers = await _pods(api, proxy, installation, installation.controller, shows_policy=False)
     found = {VALIDATING_PATH: validating, MUTATING_PATH: mutating}
-    return Facts(
+    return Observations(
         namespace=namespace,
         owner=owner,
         service=service,

@@ -13,11 +13,11 @@ from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.parse.fields import (
     Boolean,
-    Choice,
     Field,
     Integer,
     Invalid,
     Items,
+    OneOf,
     Pairs,
     Record,
     Scalar,
@@ -203,7 +203,7 @@ _RESOURCE: Final = _text(
 
 def _calls(defaults: Calls, **more: Field) -> Record:
     fields: dict[str, Field] = {
-        "failurePolicy": Choice(("Fail", "Ignore")),
+        "failurePolicy": OneOf(("Fail", "Ignore")),
         "timeoutSeconds": Integer(1, MAX_TIMEOUT_SECONDS),
         **more,
     }

@@ -27,7 +27,7 @@ MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
 MAX_WARNING_LENGTH: Final = 120
 MAX_WARNINGS: Final = 10
-MAX_IMAGES: Final = 5
+MAX_IMAGES_SHOWN: Final = 5
 MAX_PATTERNS: Final = 5
 MAX_RULES_READ: Final = 1000
 MAX_NAMES_READ: Final = 1000
@@ -42,7 +42,7 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
     If the text would be longer, the approved patterns are dropped first, then lines for images. The policy's
     own message and the number of images that are not shown always stay.
     """
-    lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES]]
+    lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES_SHOWN]]
     patterns = _approved_patterns(allow, namespace)
     for shown in (patterns, ""):
         text = _assembled(lines, len(rejected), shown, message)

@@ -11,12 +11,12 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import WebhookKind, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION, POLICY_REVISION
 from gatekeeper_py.core.policy.policy import Policy
 
-CONFIGURATIONS: Final[dict[str, Endpoint]] = {
+CONFIGURATIONS: Final[dict[str, WebhookKind]] = {
     "ValidatingWebhookConfiguration": "validating",
     "MutatingWebhookConfiguration": "mutating",
 }

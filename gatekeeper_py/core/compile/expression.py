@@ -33,11 +33,11 @@ from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 
-MAX_IMAGES: Final = 32
+MAX_POD_IMAGES: Final = 32
 """Maximum number of images in all four lists of a Pod together."""
 
 MAX_VOLUMES: Final = 64
-"""Maximum number of volumes of a Pod. It is higher than ``MAX_IMAGES``, as most volumes hold no image."""
+"""Maximum number of volumes of a Pod. It is higher than ``MAX_POD_IMAGES``, as most volumes hold no image."""
 
 MAX_EXPRESSION_LENGTH: Final = 64 * 1024
 """Maximum length in characters. An API server accepts 100,000, but reads the whole expression again at each
@@ -79,7 +79,7 @@ def expression(approved: PreApproved) -> Part:
         # This costs less than request.kind and is the same: an API server sets both to the kind it decoded.
         "type(object) == map && object.kind == 'Pod' && object.apiVersion == 'v1'",
         *([f"has({NAMESPACE.text})"] if approved.by_namespace else []),
-        f"has({_CONTAINERS}) && {_is_short(_CONTAINERS, MAX_IMAGES)} && size({_CONTAINERS}) > 0",
+        f"has({_CONTAINERS}) && {_is_short(_CONTAINERS, MAX_POD_IMAGES)} && size({_CONTAINERS}) > 0",
         *map(_is_absent_or_list, _OTHERS),
     ]
     others = map(_may_hold_images, _OTHERS)
@@ -89,7 +89,7 @@ def expression(approved: PreApproved) -> Part:
         f"  ? {_every_image()}\n  : {_CONTAINERS}).all(c,\n"
         f"  has(c.image) && {each.text}))"
     )
-    cost = _FIXED_COST + len(_SPARSE) * MAX_VOLUMES * _VOLUME_COST + MAX_IMAGES * (_ITEM_COST + each.cost)
+    cost = _FIXED_COST + len(_SPARSE) * MAX_VOLUMES * _VOLUME_COST + MAX_POD_IMAGES * (_ITEM_COST + each.cost)
     return Part(text, cost)
 
 
@@ -122,7 +122,7 @@ def _every_image() -> str:
     lists = [_CONTAINERS, *map(_holders, _OTHERS)]
     sizes = " + ".join(f"size({each})" for each in lists)
     joined = "\n    + ".join((_CONTAINERS, *(_holders(field) + _as_containers(field) for field in _OTHERS)))
-    return f"({sizes} <= {MAX_IMAGES}\n    ? {joined}\n    : [{{'image': ''}}])"
+    return f"({sizes} <= {MAX_POD_IMAGES}\n    ? {joined}\n    : [{{'image': ''}}])"
 
 
 def _holders(field: ImageList) -> str:

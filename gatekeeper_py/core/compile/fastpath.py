@@ -32,11 +32,11 @@ from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
-Endpoint = Literal["validating", "mutating"]
-ENDPOINTS: Final[tuple[Endpoint, ...]] = ("validating", "mutating")
+WebhookKind = Literal["validating", "mutating"]
+ENDPOINTS: Final[tuple[WebhookKind, ...]] = ("validating", "mutating")
 
 NEVER_CALLED: Final = "no image is ever rewritten"
-EXCLUSION_VERBS: Final[Mapping[Endpoint, str]] = MappingProxyType(
+EXCLUSION_VERBS: Final[Mapping[WebhookKind, str]] = MappingProxyType(
     {"validating": "refuses", "mutating": "rewrites"}
 )
 
@@ -53,7 +53,7 @@ class RuleVerdict:
     validating: str = ""
     mutating: str = ""
 
-    def why_not(self, endpoint: Endpoint) -> str:
+    def why_not(self, endpoint: WebhookKind) -> str:
         return self.validating if endpoint == "validating" else self.mutating
 
 
@@ -68,15 +68,15 @@ class FastPath:
     """
 
     rules: tuple[RuleVerdict, ...]
-    approved: Mapping[Endpoint, PreApproved]
+    approved: Mapping[WebhookKind, PreApproved]
     validating: str | None
     mutating: str | None
     valid_until: datetime | None
 
-    def expression(self, endpoint: Endpoint) -> str | None:
+    def expression(self, endpoint: WebhookKind) -> str | None:
         return self.validating if endpoint == "validating" else self.mutating
 
-    def approves(self, namespace: str | None, image: str, endpoint: Endpoint) -> bool:
+    def approves(self, namespace: str | None, image: str, endpoint: WebhookKind) -> bool:
         """Return whether an image is pre-approved, or the endpoint is never called."""
         return self.approved[endpoint].has(namespace, image)
 
@@ -90,7 +90,7 @@ class FastPath:
             self.approved[endpoint].covers(previous.approved[endpoint]) for endpoint in ENDPOINTS
         )
 
-    def why(self, namespace: str | None, image: str, endpoint: Endpoint) -> str:
+    def why(self, namespace: str | None, image: str, endpoint: WebhookKind) -> str:
         """Return on one line why an image is pre-approved or not."""
         approved = self.approved[endpoint]
         if approved.everything:
@@ -190,7 +190,7 @@ GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
 )
 """The reasons why a whole rule is not pre-approved, by name. A test removes them one at a time."""
 
-EXCLUSIONS: Final[Mapping[Endpoint, Mapping[str, Exclusion]]] = MappingProxyType(
+EXCLUSIONS: Final[Mapping[WebhookKind, Mapping[str, Exclusion]]] = MappingProxyType(
     {"validating": exclusions.VALIDATING, "mutating": exclusions.MUTATING}
 )
 
@@ -199,7 +199,7 @@ def _compile(
     policy: Policy,
     moment: Moment,
     guards: Mapping[str, Guard],
-    excluding: Mapping[Endpoint, Mapping[str, Exclusion]],
+    excluding: Mapping[WebhookKind, Mapping[str, Exclusion]],
 ) -> FastPath:
     problems = {
         rule.index: problem
@@ -230,7 +230,7 @@ def _compile(
     )
 
 
-def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: Endpoint) -> Iterator[Candidate]:
+def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: WebhookKind) -> Iterator[Candidate]:
     for rule in policy.allow:
         if rule.index not in problems:
             entry = _included(rule)
@@ -254,10 +254,10 @@ def _included(rule: Rule) -> Entry:
 def _verdict(
     rule: Rule,
     problems: Mapping[int, str],
-    chosen: Mapping[Endpoint, Choice],
-    approved: Mapping[Endpoint, PreApproved],
+    chosen: Mapping[WebhookKind, Choice],
+    approved: Mapping[WebhookKind, PreApproved],
 ) -> RuleVerdict:
-    def why(endpoint: Endpoint) -> str:
+    def why(endpoint: WebhookKind) -> str:
         if approved[endpoint].everything:
             return ""
         return problems.get(rule.index) or chosen[endpoint].problems.get(rule.index, "")

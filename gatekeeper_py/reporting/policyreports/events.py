@@ -28,7 +28,7 @@ MAX_NOTE: Final = 1000
 MAX_OWNER_NAME: Final = 200
 """Maximum number of characters of the owner's name in an Event's name, which may have 253 in total."""
 
-MAX_IMAGES: Final = 3
+MAX_IMAGES_SHOWN: Final = 3
 
 MAX_EVENTS: Final = 25
 """Maximum number of Events in one audit. The rest follow in later audits."""
@@ -78,8 +78,8 @@ def _path(namespace: str) -> str:
 
 
 def _event(owner: Owner, images: tuple[str, ...], now: datetime) -> dict[str, Any]:
-    shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES])
-    more = f" and {len(images) - MAX_IMAGES} more" if len(images) > MAX_IMAGES else ""
+    shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES_SHOWN])
+    more = f" and {len(images) - MAX_IMAGES_SHOWN} more" if len(images) > MAX_IMAGES_SHOWN else ""
     instant = format_instant(now)
     # The name must be a DNS subdomain, so the character before the dot must be a letter or digit.
     name = owner.name[:MAX_OWNER_NAME].rstrip("-.")

@@ -14,7 +14,7 @@ from control.world import CERTIFICATES, INSTALLATION, START
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import Observed
 from gatekeeper_py.control.status.assess import Status, assess
-from gatekeeper_py.control.status.reading import Facts, PodFacts
+from gatekeeper_py.control.status.reading import Observations, PodFacts
 from gatekeeper_py.control.webhooks.desired import Conditions, Owner
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
@@ -58,10 +58,10 @@ def controller(**metrics: float) -> PodFacts:
     )
 
 
-def healthy() -> Facts:
+def healthy() -> Observations:
     """Return an installation in mode enforce, with two replicas and a controller."""
     document = validating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
-    return Facts(
+    return Observations(
         namespace={"metadata": {"name": "ns"}},
         owner={"metadata": {"name": INSTALLATION.owner, "uid": "u"}},
         service={},
@@ -76,7 +76,7 @@ def healthy() -> Facts:
     )
 
 
-def mutating_too(facts: Facts) -> Facts:
+def mutating_too(facts: Observations) -> Observations:
     """Return the installation of ``healthy`` in mode mutate."""
     document = mutating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER)
     return replace(
@@ -88,12 +88,12 @@ def mutating_too(facts: Facts) -> Facts:
     )
 
 
-def assessed(facts: Facts, **later: float) -> Status:
+def assessed(facts: Observations, **later: float) -> Status:
     return assess(facts, INSTALLATION, START + timedelta(**later))
 
 
 @pytest.mark.parametrize("facts", [healthy(), mutating_too(healthy())], ids=["enforce", "mutate"])
-def test_a_healthy_installation(facts: Facts) -> None:
+def test_a_healthy_installation(facts: Observations) -> None:
     status = assessed(facts)
     assert status.problems == ()
     assert status.healthy
@@ -168,10 +168,10 @@ def test_the_newest_proof_of_several_controllers_counts() -> None:
     assert assessed(replace(healthy(), controllers=(old, new)), seconds=10).problems == ()
 
 
-def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Facts], Facts]:
+def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Observations], Observations]:
     """Edit a webhook configuration."""
 
-    def change(facts: Facts) -> Facts:
+    def change(facts: Observations) -> Observations:
         live = copy.deepcopy(facts.webhooks[path])
         edit(live)
         return replace(facts, webhooks={**facts.webhooks, path: live})
@@ -179,19 +179,19 @@ def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Fac
     return change
 
 
-def annotated(value: str) -> Callable[[Facts], Facts]:
+def annotated(value: str) -> Callable[[Observations], Observations]:
     return lambda facts: replace(facts, namespace={"metadata": {"annotations": {PAUSED_UNTIL: value}}})
 
 
-def having(**objects: Any) -> Callable[[Facts], Facts]:
+def having(**objects: Any) -> Callable[[Observations], Observations]:
     return lambda facts: replace(facts, **objects)
 
 
-def first_replica(**changes: Any) -> Callable[[Facts], Facts]:
+def first_replica(**changes: Any) -> Callable[[Observations], Observations]:
     return lambda facts: replace(facts, replicas=(replace(facts.replicas[0], **changes), *facts.replicas[1:]))
 
 
-def with_controller(**metrics: float) -> Callable[[Facts], Facts]:
+def with_controller(**metrics: float) -> Callable[[Observations], Observations]:
     return lambda facts: replace(facts, controllers=(controller(**metrics),))
 
 
@@ -275,7 +275,7 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
         (with_controller(fastpath_in_step=0.0), "the fast path is not in step"),
     ],
 )
-def test_each_problem_is_named(change: Callable[[Facts], Facts], problem: str) -> None:
+def test_each_problem_is_named(change: Callable[[Observations], Observations], problem: str) -> None:
     status = assessed(change(healthy()))
     assert not status.healthy
     assert any(problem in each for each in status.problems), status.problems

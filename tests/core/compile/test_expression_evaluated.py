@@ -284,7 +284,7 @@ def test_some_golden_reviews_are_skipped() -> None:
 
 def full(reference: str) -> dict[str, Any]:
     """Return a Pod with the maximum number of images in its four lists, and as many other volumes."""
-    each = cel.MAX_IMAGES // 4
+    each = cel.MAX_POD_IMAGES // 4
     listed = [container(reference)] * each
     image_volumes = [{"name": "i", "image": {"reference": reference}}] * each
     others = [{"name": "e"}] * (cel.MAX_VOLUMES - each)

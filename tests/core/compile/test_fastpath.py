@@ -21,9 +21,9 @@ from gatekeeper_py.core.compile.fastpath import (
     ENDPOINTS,
     EXCLUSIONS,
     GUARDS,
-    Endpoint,
     FastPath,
     Moment,
+    WebhookKind,
     _compile,
     compile_fastpath,
     not_pre_approved,
@@ -52,12 +52,12 @@ def fast(allow: str, more: str = "", **options: Any) -> FastPath:
 
 
 def law(
-    policy: Policy, review_document: dict[str, Any], endpoint: Endpoint, until: datetime | None = None
+    policy: Policy, review_document: dict[str, Any], endpoint: WebhookKind, until: datetime | None = None
 ) -> str:
     return objection(yaml.safe_load(policy.text), review_document, endpoint, until)
 
 
-def entries(fast_path: FastPath, endpoint: Endpoint = "validating") -> tuple[list[str], list[str]]:
+def entries(fast_path: FastPath, endpoint: WebhookKind = "validating") -> tuple[list[str], list[str]]:
     """Return the included and the excluded entries."""
     approved = fast_path.approved[endpoint]
     return list(map(str, approved.included)), list(map(str, approved.excluded))
@@ -370,7 +370,7 @@ def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() 
         assert law(policy, review(pod(image)), "validating") == ""
 
 
-TAKEN_OUT: Final[tuple[tuple[str, Endpoint, str, str, dict[str, Any]], ...]] = (
+TAKEN_OUT: Final[tuple[tuple[str, WebhookKind, str, str, dict[str, Any]], ...]] = (
     ("until", "validating", "[{image: a.io, until: 2000-01-01}]", "", pod("a.io/x")),
     (
         "declared",
@@ -417,7 +417,7 @@ def test_every_guard_and_exclusion_is_removed_by_a_case() -> None:
     ids=[f"{each[0]}-{each[1]}" for each in TAKEN_OUT],
 )
 def test_each_guard_and_exclusion_is_needed(
-    name: str, endpoint: Endpoint, allow: str, more: str, obj: dict[str, Any]
+    name: str, endpoint: WebhookKind, allow: str, more: str, obj: dict[str, Any]
 ) -> None:
     """API servers call the webhook with all guards and exclusions. Without this one, they skip the Pod."""
     review_document = review(obj, kind=("", "Pod"))

@@ -10,7 +10,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
 from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
-from gatekeeper_py.core.compile.fastpath import Endpoint, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.compile.native.objects import Variable
@@ -23,7 +23,7 @@ from gatekeeper_py.core.policy.rules import Rule
 
 T = TypeVar("T")
 
-MAX_IMAGES: Final = 100
+MAX_NEW_IMAGES: Final = 100
 MAX_CHARACTERS: Final = 10_000
 """Limits for the new images of one object: their number and their total length in characters. Objects above
 them are refused. The cost of an expression grows with both. Real objects have a few images of some 60
@@ -39,7 +39,7 @@ expressions of a policy, stay below an API server's limit of 10,000,000."""
 MAX_GROWTH: Final = len("docker.io/library/")
 """Maximum number of characters that canonical form adds to an image."""
 
-NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_IMAGES * MAX_GROWTH)
+NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_NEW_IMAGES * MAX_GROWTH)
 """The image that is judged, in canonical form. ``longest`` is the total length of all images of an object."""
 
 APPROVED: Final = "approved"
@@ -55,11 +55,11 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     The cost is a fixed cost for each image plus a cost for each character of all images.
     """
     part = condition(name)
-    cost = MAX_IMAGES * condition(name._replace(longest=0)).cost + part.cost
+    cost = MAX_NEW_IMAGES * condition(name._replace(longest=0)).cost + part.cost
     return part if cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH else None
 
 
-def recognised(policy: Policy, endpoint: Endpoint, now: datetime, image: str) -> Part | None:
+def recognised(policy: Policy, endpoint: WebhookKind, now: datetime, image: str) -> Part | None:
     """Return the condition that the fast path pre-approves ``image``, a CEL variable, on an endpoint.
 
     ``None`` when it pre-approves nothing, or when the condition is too long or costs too much.

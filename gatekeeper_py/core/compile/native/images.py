@@ -12,7 +12,7 @@ from typing import Final
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, WorkloadKind
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.compile.cost import quoted
-from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
+from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.objects import Variable
 
 MAX_COMPARED_IMAGES: Final = 250_000
@@ -23,7 +23,7 @@ def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
     """Yield the variables up to ``changed``, the images that must be judged, and ``few``.
 
     On UPDATE these are the images that the old object does not have. ``few`` is true when they are within
-    ``MAX_IMAGES`` and ``MAX_CHARACTERS``.
+    ``MAX_NEW_IMAGES`` and ``MAX_CHARACTERS``.
     """
     yield from images_before(tuple(kinds))
     yield Variable("found", _images("variables.spec"))
@@ -45,8 +45,8 @@ def images_before(kinds: tuple[WorkloadKind, ...]) -> Iterator[Variable]:
 
 
 def bounded(images: str) -> Variable:
-    """Return the variable ``few``: whether images are within ``MAX_IMAGES`` and ``MAX_CHARACTERS``."""
-    text = f"size({images}) <= {MAX_IMAGES} && size({images}.join('')) <= {MAX_CHARACTERS}"
+    """Return the variable ``few``: whether images are within ``MAX_NEW_IMAGES`` and ``MAX_CHARACTERS``."""
+    text = f"size({images}) <= {MAX_NEW_IMAGES} && size({images}.join('')) <= {MAX_CHARACTERS}"
     return Variable("few", text)
 
 

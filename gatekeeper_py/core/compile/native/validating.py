@@ -19,7 +19,7 @@ from gatekeeper_py.core.compile.native.decision import (
     APPROVED,
     MAX_CHARACTERS,
     MAX_EXPRESSIONS,
-    MAX_IMAGES,
+    MAX_NEW_IMAGES,
     NAME,
     REJECTED,
     affordable,
@@ -170,7 +170,7 @@ def _judged(judging: _Conditions, names: str) -> Iterator[Variable]:
 def _judged_name(selection: Selection) -> Text:
     """Return the name that is judged where mirrors rewrite: it can grow by the mirror's own name."""
     growth = max(len(mirror.to.text) for mirror in selection.mirrors)
-    return NAME._replace(longest=NAME.longest + MAX_IMAGES * growth)
+    return NAME._replace(longest=NAME.longest + MAX_NEW_IMAGES * growth)
 
 
 def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options) -> tuple[Variable, ...]:
@@ -201,7 +201,7 @@ def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options)
 
 def _validations(policy: Policy, options: Options) -> Iterator[Document]:
     if not options.backstop:
-        bounds = f"more than {MAX_IMAGES} new images, or {MAX_CHARACTERS:,} characters of them"
+        bounds = f"more than {MAX_NEW_IMAGES} new images, or {MAX_CHARACTERS:,} characters of them"
         yield {
             "expression": "variables.few",
             "message": f"not approved: {bounds}{_message_of(policy)}",

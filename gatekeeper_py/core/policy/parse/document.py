@@ -42,10 +42,10 @@ from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflic
 from gatekeeper_py.core.policy.parse.events import UNKNOWN
 from gatekeeper_py.core.policy.parse.fields import (
     Boolean,
-    Choice,
     Field,
     Invalid,
     Items,
+    OneOf,
     Reading,
     Record,
     Scalar,
@@ -232,8 +232,8 @@ def _matching(pattern: re.Pattern[str], code: str, message: str) -> Scalar:
     return _text(parse, code)
 
 
-def _choice(values: tuple[str, ...], **more: Any) -> Choice:
-    return Choice(values, more={"type": "string", **more})
+def _choice(values: tuple[str, ...], **more: Any) -> OneOf:
+    return OneOf(values, more={"type": "string", **more})
 
 
 def _duration(shortest: str, longest: str, default: str) -> Scalar:

@@ -175,7 +175,7 @@ class Scalar:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class OneOf:
     """One of a few texts."""
 
     values: tuple[str, ...]

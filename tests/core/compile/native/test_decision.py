@@ -11,7 +11,7 @@ from gatekeeper_py.core.compile.cost import Part, Text
 from gatekeeper_py.core.compile.native.decision import (
     MAX_COST,
     MAX_EXPRESSION_LENGTH,
-    MAX_IMAGES,
+    MAX_NEW_IMAGES,
     NAME,
     Condition,
     affordable,
@@ -54,8 +54,8 @@ def test_rules_are_spread_over_expressions_in_their_order(
     [
         pytest.param(MAX_EXPRESSION_LENGTH, 0, True, id="longest"),
         pytest.param(MAX_EXPRESSION_LENGTH + 1, 0, False, id="too-long"),
-        pytest.param(10, MAX_COST // (MAX_IMAGES + 1), True, id="for-every-image"),
-        pytest.param(10, MAX_COST // MAX_IMAGES, False, id="too-dear-for-every-image"),
+        pytest.param(10, MAX_COST // (MAX_NEW_IMAGES + 1), True, id="for-every-image"),
+        pytest.param(10, MAX_COST // MAX_NEW_IMAGES, False, id="too-dear-for-every-image"),
     ],
 )
 def test_an_expression_is_affordable(length: int, each: int, *, fits: bool) -> None:

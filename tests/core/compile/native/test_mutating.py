@@ -22,7 +22,7 @@ from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.mutation import MAX_ANNOTATIONS_BYTES
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
-from gatekeeper_py.core.compile.native.decision import MAX_IMAGES
+from gatekeeper_py.core.compile.native.decision import MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.mutating import MAX_RECORD_LENGTH, mutating_policy
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
@@ -317,9 +317,9 @@ def test_with_a_record_in_another_form_nothing_is_rewritten(evaluator: Evaluator
 
 
 def test_an_object_with_too_many_images_is_left_alone(evaluator: Evaluator) -> None:
-    exact = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_IMAGES))))
+    exact = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_NEW_IMAGES))))
     assert assert_same(evaluator, parsed(f"{SECRETS}{DENIED}"), exact)
-    review_document = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_IMAGES + 1))))
+    review_document = review(pod(*(f"quay.io/org/a{number}:1" for number in range(MAX_NEW_IMAGES + 1))))
     assert by_the_native_policy(evaluator, parsed(), review_document) == stored(
         review_document["request"]["object"]
     )

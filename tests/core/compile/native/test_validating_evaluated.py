@@ -25,7 +25,7 @@ from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.judgement import MIRROR_POD, NODES_GROUP
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
-from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_IMAGES
+from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
@@ -325,8 +325,8 @@ MANY_RULES: Final = policy_text(
 @pytest.mark.parametrize(
     ("count", "length", "message"),
     [
-        pytest.param(MAX_IMAGES, MAX_CHARACTERS // MAX_IMAGES, "", id="all-that-may-be"),
-        pytest.param(MAX_IMAGES + 1, 20, "more than 100 new images", id="too-many"),
+        pytest.param(MAX_NEW_IMAGES, MAX_CHARACTERS // MAX_NEW_IMAGES, "", id="all-that-may-be"),
+        pytest.param(MAX_NEW_IMAGES + 1, 20, "more than 100 new images", id="too-many"),
         pytest.param(3, 4000, "10,000 characters", id="too-long"),
     ],
 )

@@ -11,10 +11,10 @@ import yaml
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.parse.fields import (
     Boolean,
-    Choice,
     Integer,
     Invalid,
     Items,
+    OneOf,
     Pairs,
     Record,
     Scalar,
@@ -36,7 +36,7 @@ DOCUMENT: Final = Record(
     dict,
     {
         "name": NAME,
-        "colour": Choice(("red", "blue")),
+        "colour": OneOf(("red", "blue")),
         "onOff": Boolean(),
         "count": Integer(1, 3),
         "names": Items(item=NAME, at_most=2, at_least=1),
