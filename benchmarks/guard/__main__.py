@@ -34,6 +34,7 @@ from gatekeeper_py.serving.webhook import Webhook
 BUDGET = Path(__file__).with_name("budget.json")
 NOWHERE = Path(os.devnull)
 TOLERANCE = 0.03
+COUNTS = 3
 POLICY = """
 apiVersion: gatekeeper-py/v1
 kind: ImagePolicy
@@ -107,7 +108,11 @@ async def count(case: str) -> Counts:
         for _ in range(3):
             protocol.data_received(request)
         transport.written = b""
-        counted = counted_in(lambda: protocol.data_received(request))
+        # The lowest of some counts, because a review may also do the work that is due once a second.
+        counted = min(
+            (counted_in(lambda: protocol.data_received(request)) for _ in range(COUNTS)),
+            key=lambda each: each["bytecodes"],
+        )
         if b" 200 OK\r\n" not in transport.written or expected not in transport.written:
             raise AssertionError(transport.written)
         protocol.connection_lost(None)
