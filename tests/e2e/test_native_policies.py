@@ -41,7 +41,10 @@ KINDS: Final = (
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\n"
 
 POLICIES: Final = {
-    **{path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "examples/policies").glob("*.yaml")},
+    **{
+        path.stem: path.read_text(encoding="utf-8")
+        for path in sorted((ROOT / "examples/policies").glob("*.yaml"))
+    },
     "shipped": (ROOT / "tools/installation/manifests/policy/policy.yaml").read_text(encoding="utf-8"),
     "everything": f"""{HEAD}mode: mutate
 allow: [mirror.example, '*.corp.example/team/**:v*', 'registry.corp.example@*', 'quay.io/x-*', 'foo:443/']
@@ -214,6 +217,7 @@ def test_pods_and_workloads_are_answered_as_by_the_webhook(
     policy = put(plane, POLICIES[name], places, backstop=backstop).at(datetime.now(UTC))
     turn = list(POLICIES).index(name)
     pods = list(adversary.pods(name, turn, "mirror.example/app:1"))
+    pods += [pod(f"usual-{number}", image) for number, image in enumerate(adversary.USUAL)]
     if oldest:
         pods = pods[::4]  # the newest Kubernetes gets all of them
     counts: Counter[str] = Counter()
