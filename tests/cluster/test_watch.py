@@ -64,6 +64,15 @@ async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
         await each.stop()
 
 
+async def end_regularly(api: FakeApi, followed: Followed) -> None:
+    """End the watch after a bookmark and five minutes, as an API server does."""
+    await until(lambda: api.watching)
+    api.bookmark()
+    await until(lambda: len(followed.seen) == 2)
+    followed.now += 300
+    api.end_watches()
+
+
 class TestFollowing:
     """Events of a healthy API server."""
 
@@ -123,12 +132,7 @@ class TestFollowing:
 
     async def test_a_bookmark_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()
-        await until(lambda: api.watching)
-
-        api.bookmark()
-        await until(lambda: len(followed.seen) == 2)
-        followed.now += 300
-        api.end_watches()
+        await end_regularly(api, followed)
         await until(lambda: api.count("watch") == 2)
 
         assert api.last("watch").query["resourceVersion"] == "102"
@@ -146,12 +150,7 @@ class TestFollowing:
 
     async def test_a_change_while_a_watch_ends_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()
-        await until(lambda: api.watching)
-        api.bookmark()
-        await until(lambda: len(followed.seen) == 2)
-
-        followed.now += 300
-        api.end_watches()
+        await end_regularly(api, followed)
         api.apply("between watches")
 
         await until(lambda: followed.texts == ["first", "between watches"])
