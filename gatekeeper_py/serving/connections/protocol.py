@@ -22,7 +22,7 @@ from gatekeeper_py.serving.connections.peers import Activity, Peer
 from gatekeeper_py.serving.connections.slowpath import AiohttpServer, Exchange, State
 from gatekeeper_py.serving.connections.table import Table
 from gatekeeper_py.serving.connections.tlstransport import TlsTransport
-from gatekeeper_py.serving.connections.turns import Turns
+from gatekeeper_py.serving.connections.turns import Rank, Turns
 from gatekeeper_py.serving.limits import (
     HEADER_SECONDS,
     HELD_SECONDS,
@@ -181,7 +181,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._service.unread.pop(self, None)
         if self._rest:
-            self._service.turns.defer(self, self._answer_first, fresh=False)
+            self._service.turns.defer(self, self._answer_first, Rank.REST)
         if self._exchange is not None:
             self._exchange.resume_writing()
         self._update_activity()
@@ -253,7 +253,7 @@ class HttpConnection(asyncio.Protocol):
         self._rest = data
         self._update_activity()
         if data:
-            self._service.turns.defer(self, self._answer_first, fresh=False)
+            self._service.turns.defer(self, self._answer_first, Rank.REST)
         self._control_reading()
 
     def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - the exchange's interface

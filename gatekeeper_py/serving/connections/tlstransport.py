@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from gatekeeper_py.serving.connections.peers import Peer
-from gatekeeper_py.serving.connections.turns import Turns
+from gatekeeper_py.serving.connections.turns import Rank, Turns
 
 RECORD_BYTES: Final = 16 * 1024
 """Maximum plaintext of a TLS record. One read returns all of it."""
@@ -32,10 +32,10 @@ RECORDS_A_TURN: Final = 64
 read, which take 10 ms of CPU. An API server's records have at least a kilobyte, and 16 KiB in large
 requests."""
 
-MANY_COSTLY: Final = 2
-"""After this many pieces of costly input in a row, a connection loses its precedence. One costly piece may be
-an accident, such as a garbage collection. A connection that begins in a crowd has no precedence until it had
-cheap input."""
+MANY_COSTLY: Final = 4
+"""A connection loses its precedence when it had this many more pieces of costly input than of cheap input. A
+few costly pieces may be an accident, such as a garbage collection or a busy machine. A connection that begins
+in a crowd has no precedence until it had cheap input."""
 
 MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""
@@ -92,7 +92,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         self._closing = False
         self._reading = True
         self._deferred = False
-        self._costly = 0  # pieces of costly input in a row, up to ``MANY_COSTLY``
+        self._costly = 0  # pieces of costly input less those of cheap input, from 0 to ``MANY_COSTLY``
         self._certificate: dict[str, Any] | None = None
 
     # The protocol of the TCP connection.
@@ -114,7 +114,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             turns = self._turns
             if turns.crowded and not turns.has_time():
                 self._waiting += data
-                self._defer(fresh=self._costly < MANY_COSTLY)
+                self._defer(Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY)
             elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
                 self._waiting += data
                 self._pump()
@@ -247,7 +247,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         elif ended:
             self.close()
         elif self._unread and self._reading:
-            self._defer(fresh=False)
+            self._defer(Rank.REST)
 
     @property
     def has_more(self) -> bool:
@@ -265,7 +265,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             data, self._waiting = self._waiting[:SLICE_BYTES], self._waiting[SLICE_BYTES:]
             self._decrypt(data)
         if self._waiting or self._unread:
-            self._defer(fresh=False)
+            self._defer(Rank.REST)
         elif self._open and self._reading:
             self._tcp.resume_reading()
 
@@ -274,14 +274,14 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         began = time.thread_time()
         self._pump()
         is_costly = self._turns.is_costly(time.thread_time() - began)
-        self._costly = min(self._costly + 1, MANY_COSTLY) if is_costly else 0
+        self._costly = min(self._costly + 1, MANY_COSTLY) if is_costly else max(self._costly - 1, 0)
 
-    def _defer(self, *, fresh: bool) -> None:
+    def _defer(self, rank: Rank) -> None:
         """Continue in a later turn, and read nothing until then."""
         if self._open and not self._deferred:
             self._deferred = True
             self._tcp.pause_reading()
-            self._turns.defer(self, self._resume, fresh=fresh)
+            self._turns.defer(self, self._resume, rank)
 
     def _flush(self) -> None:
         if self._outgoing.pending:
@@ -343,7 +343,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def resume_reading(self) -> None:
         self._reading = True
         if self._waiting or self._unread:
-            self._defer(fresh=False)
+            self._defer(Rank.REST)
         else:
             self._tcp.resume_reading()
 

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Final, Generic, Protocol, TypeVar
 
 from gatekeeper_py.serving.connections.peers import Peer
@@ -55,6 +56,19 @@ MEAN_OF: Final = 64
 """Approximate number of pieces of input that the mean is taken over."""
 
 
+class Rank(IntEnum):
+    """Kinds of input that wait for separate turns.
+
+    A review does not wait for costlier reviews, and no review waits for megabytes of others, even if they
+    come from the same peer.
+    """
+
+    CHEAP = 0
+    COSTLY = 1
+    REST = 2
+    """What is left of earlier input of the same connection."""
+
+
 class Connection(Protocol):
     """A connection with something to do in a later turn."""
 
@@ -95,8 +109,7 @@ class Turns:
         self._clock = clock
         self._began = 0.0
         self._scheduled = False
-        self._fresh: _Queue[_Deferred] = _Queue()
-        self._backlog: _Queue[_Deferred] = _Queue()
+        self._input: dict[Rank, _Queue[_Deferred]] = {rank: _Queue() for rank in Rank}
         self._waiting: _Queue[Handshake] = _Queue()
         self._started: OrderedDict[Handshake, None] = OrderedDict()
         self._mean_seconds = 0.0
@@ -108,14 +121,9 @@ class Turns:
         self._schedule()  # the first input of this turn
         return True
 
-    def defer(self, connection: Connection, handle: Callable[[], None], *, fresh: bool) -> None:
-        """Call ``handle`` when the turn of the connection's peer comes.
-
-        Set ``fresh`` for input on a connection without a backlog, whose input is not costly. Fresh input and
-        backlog alternate, so a review does not wait for megabytes of others, even if they come from the same
-        peer.
-        """
-        (self._fresh if fresh else self._backlog).add(connection.peer, (connection, handle))
+    def defer(self, connection: Connection, handle: Callable[[], None], rank: Rank) -> None:
+        """Call ``handle`` when the turn of the connection's peer comes. The ranks take turns, too."""
+        self._input[rank].add(connection.peer, (connection, handle))
         self._schedule()
 
     def is_costly(self, seconds: float) -> bool:
@@ -128,7 +136,7 @@ class Turns:
         if not self.crowded or self.has_time():
             return
         turn = asyncio.Event()
-        self.defer(connection, turn.set, fresh=True)
+        self.defer(connection, turn.set, Rank.CHEAP)
         await turn.wait()
 
     @property
@@ -176,13 +184,13 @@ class Turns:
         finally:
             # Whatever happened above, the other connections need their turns.
             self._scheduled = False
-            if self._fresh or self._backlog or self._waiting:
+            if self._waiting or any(self._input.values()):
                 self._schedule()
 
     def _handle_input(self) -> None:
         began = self._clock()
-        while self._fresh or self._backlog:
-            for queue in (self._fresh, self._backlog):
+        while any(self._input.values()):
+            for queue in self._input.values():
                 peer = queue.first()
                 if peer is not None:
                     self.run(*queue.take(peer))

@@ -23,7 +23,7 @@ from gatekeeper_py.serving.connections.tlstransport import (
     RECORDS_A_TURN,
     TlsTransport,
 )
-from gatekeeper_py.serving.connections.turns import Turns
+from gatekeeper_py.serving.connections.turns import Rank, Turns
 from gatekeeper_py.serving.tls import build_certificate
 
 
@@ -174,7 +174,7 @@ async def test_both_sides_can_talk_after_the_handshake(world: World) -> None:
 
 
 @pytest.mark.parametrize("crowded", [True, False])
-async def test_the_first_request_of_a_new_connection_waits_with_the_backlogs_in_a_crowd(
+async def test_the_first_request_of_a_new_connection_waits_with_the_costly_ones_in_a_crowd(
     world: World, *, crowded: bool
 ) -> None:
     world.turns.crowded = crowded
@@ -209,35 +209,47 @@ async def test_half_a_client_hello_is_not_queued(world: World) -> None:
     assert world.application.received == b"hello"
 
 
-@pytest.mark.parametrize("costly", [True, False])
-async def test_after_two_costly_requests_the_next_one_waits_with_the_backlogs(
-    world: World, monkeypatch: pytest.MonkeyPatch, *, costly: bool
+@pytest.mark.parametrize(
+    ("costly", "ranks"),
+    [
+        ([False] * 3, [Rank.CHEAP] * 3),
+        ([True] * (MANY_COSTLY - 1), [Rank.CHEAP] * MANY_COSTLY),
+        ([True] * MANY_COSTLY, [*[Rank.CHEAP] * MANY_COSTLY, Rank.COSTLY]),
+        ([*[True] * MANY_COSTLY, False], [*[Rank.CHEAP] * MANY_COSTLY, Rank.COSTLY, Rank.CHEAP]),
+        (
+            [*[True] * MANY_COSTLY, False, True],
+            [*[Rank.CHEAP] * MANY_COSTLY, Rank.COSTLY, Rank.CHEAP, Rank.COSTLY],
+        ),
+        ([True, False] * MANY_COSTLY, [Rank.CHEAP] * 2 * MANY_COSTLY),
+    ],
+)  # fmt: skip
+async def test_a_connection_whose_requests_are_mostly_costly_loses_its_precedence(
+    world: World, monkeypatch: pytest.MonkeyPatch, costly: list[bool], ranks: list[Rank]
 ) -> None:
     await world.shake_hands()
     monkeypatch.setattr(world.turns, "crowded", True)
     monkeypatch.setattr(world.turns, "has_time", lambda: False)
-    fresh: list[bool] = []
+    given: list[Rank] = []
     defer = world.turns.defer
 
-    def note(connection: TlsTransport, handle: Callable[[], None], **given: bool) -> None:
-        fresh.append(given["fresh"])
-        defer(connection, handle, **given)
+    def note(connection: TlsTransport, handle: Callable[[], None], rank: Rank) -> None:
+        given.append(rank)
+        defer(connection, handle, rank)
 
     monkeypatch.setattr(world.turns, "defer", note)
     monkeypatch.setattr(time, "thread_time", itertools.count(0.0, 0.25).__next__)
-    spent: list[float] = []
+    verdicts = iter([*costly, False])
 
     def note_time(seconds: float) -> bool:
-        spent.append(seconds)
-        return costly
+        assert seconds == 0.25
+        return next(verdicts)
 
     monkeypatch.setattr(world.turns, "is_costly", note_time)
-    for content in (b"first", b"second", b"third"):
-        world.server.data_received(world.records(content))
+    for _ in ranks:
+        world.server.data_received(world.records(b"x"))
         await world.settle()
-    assert world.application.received == b"firstsecondthird"
-    assert fresh == [True, True, not costly]
-    assert spent == [0.25, 0.25, 0.25]
+    assert world.application.received == b"x" * len(ranks)
+    assert given == ranks
 
 
 @settings(deadline=None, max_examples=60)

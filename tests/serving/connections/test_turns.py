@@ -14,6 +14,7 @@ from gatekeeper_py.serving.connections.turns import (
     INPUT_SECONDS,
     MAX_HANDSHAKES,
     MAX_WAITING_HANDSHAKES,
+    Rank,
     Turns,
 )
 from wire import eventually
@@ -246,8 +247,8 @@ async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock:
         clock.now += INPUT_SECONDS / 4
 
     for number in range(20):
-        turns.defer(crowd, lambda number=number: handle(crowd, number), fresh=True)  # type: ignore[misc]
-    turns.defer(server, lambda: handle(server, 0), fresh=True)
+        turns.defer(crowd, lambda number=number: handle(crowd, number), Rank.CHEAP)  # type: ignore[misc]
+    turns.defer(server, lambda: handle(server, 0), Rank.CHEAP)
     assert handled == []
     await asyncio.sleep(0)
     assert (server, 0) in handled[:2]
@@ -256,20 +257,24 @@ async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock:
     assert [number for client, number in handled if client is crowd] == list(range(20))
 
 
-async def test_fresh_input_does_not_wait_for_a_backlog_of_the_same_peer(turns: Turns, clock: Clock) -> None:
+@pytest.mark.parametrize("own", Rank)
+async def test_input_of_one_rank_does_not_wait_for_that_of_others_from_the_same_peer(
+    turns: Turns, clock: Clock, own: Rank
+) -> None:
     client = Client(peer())
-    handled: list[str] = []
+    handled: list[Rank] = []
 
-    def handle(what: str) -> None:
-        handled.append(what)
+    def handle(rank: Rank) -> None:
+        handled.append(rank)
         clock.now += INPUT_SECONDS / 4
 
-    for _ in range(100):
-        turns.defer(client, lambda: handle("backlog"), fresh=False)
-    turns.defer(client, lambda: handle("review"), fresh=True)
+    others = [rank for rank in Rank if rank is not own]
+    for rank in others * 100:
+        turns.defer(client, lambda rank=rank: handle(rank), rank)  # type: ignore[misc]
+    turns.defer(client, lambda: handle(own), own)
     await asyncio.sleep(0)
-    assert handled[0] == "review"
-    await eventually(lambda: len(handled) == 101)
+    assert own in handled[: len(Rank)]
+    await eventually(lambda: len(handled) == 201)
 
 
 async def test_answers_wait_for_a_turn_that_has_time(turns: Turns, clock: Clock) -> None:
@@ -318,9 +323,9 @@ async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
     def fail() -> None:
         raise RuntimeError("what nobody thought of")
 
-    turns.defer(broken, fail, fresh=True)
-    turns.defer(same_peer, lambda: handled.append(same_peer), fresh=True)
-    turns.defer(other, lambda: handled.append(other), fresh=False)
+    turns.defer(broken, fail, Rank.CHEAP)
+    turns.defer(same_peer, lambda: handled.append(same_peer), Rank.CHEAP)
+    turns.defer(other, lambda: handled.append(other), Rank.REST)
     turns.add(handshake)
     await eventually(lambda: len(handled) == 2 and world.begun == [handshake])
     assert broken.aborted
@@ -328,7 +333,7 @@ async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
     assert not other.aborted
     (problem,) = problems
     assert str(problem["exception"]) == "what nobody thought of"
-    turns.defer(other, lambda: handled.append(other), fresh=True)
+    turns.defer(other, lambda: handled.append(other), Rank.CHEAP)
     await eventually(lambda: len(handled) == 3)
 
 
@@ -373,7 +378,7 @@ async def test_a_connection_that_cannot_even_be_ended_does_not_stop_the_others(
     def fail() -> None:
         raise RuntimeError("cannot handle")
 
-    turns.defer(Endless(peer()), fail, fresh=True)
-    turns.defer(Client(peer(SERVER)), lambda: handled.append("a"), fresh=True)
+    turns.defer(Endless(peer()), fail, Rank.CHEAP)
+    turns.defer(Client(peer(SERVER)), lambda: handled.append("a"), Rank.CHEAP)
     await eventually(lambda: handled == ["a"])
     assert [str(problem["exception"]) for problem in problems] == ["cannot handle", "cannot end"]
