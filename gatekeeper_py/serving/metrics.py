@@ -70,9 +70,9 @@ LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
 REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
     {
         "validate": (
-            ("allowed", "enforce"), ("denied", "enforce"),
+            ("allowed", "enforce"), ("denied", "enforce"), ("warned", "enforce"),
             ("allowed", "warn"), ("warned", "warn"),
-            ("allowed", "mutate"), ("denied", "mutate"),
+            ("allowed", "mutate"), ("denied", "mutate"), ("warned", "mutate"),
         ),
         "mutate": (("allowed", "enforce"), ("allowed", "warn"), ("allowed", "mutate"), ("mutated", "mutate")),
         "policy": tuple(product(("allowed", "denied", "warned"), get_args(Mode))),
