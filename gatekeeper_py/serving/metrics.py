@@ -146,6 +146,9 @@ class Metrics:
         self.certificate = self._gauge(
             "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
         ).set
+        self.certificate_files_bad = self._gauge(
+            "certificate_files_bad", "1 while the certificate files cannot be used, else 0."
+        ).set
         self.loop_lag = self._gauge(
             "event_loop_lag_seconds", "Delay of the last timer that the event loop ran, in seconds."
         ).set
