@@ -152,8 +152,7 @@ async def _pod(
     conditions = status.get("conditions") or ()
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
     base = f"{installation.namespace_path}/pods/{name}:{HEALTH_PORT}/proxy"
-    unready = "" if ready else _not_started(status) or await _failed_checks(proxy, f"{base}/readyz")
-    facts = PodFacts(name=name, ready=ready, unready=unready)
+    facts = PodFacts(name=name, ready=ready, unready="" if ready else _not_started(status))
     try:
         metrics = dict(_samples(await proxy.text(f"{base}/metrics")))
         policy = orjson.loads(await proxy.text(f"{base}/policy")) if shows_policy else None
@@ -163,7 +162,10 @@ async def _pod(
         return replace(facts, problem="/policy is not JSON")
     if policy is not None and not isinstance(policy, dict):
         return replace(facts, problem="/policy is not a JSON object")
-    return replace(facts, policy=policy, metrics=metrics)
+    unready = facts.unready
+    if not ready and not unready:
+        unready = await _failed_checks(proxy, f"{base}/readyz")
+    return replace(facts, policy=policy, metrics=metrics, unready=unready)
 
 
 def _not_started(status: dict[str, Any]) -> str:

@@ -157,7 +157,8 @@ async def test_the_reason_why_a_pod_is_not_ready(
         return False
 
     api.fail = refuse
-    api.answers("gk-1", "readyz", "{}")
+    for path in ("readyz", "metrics", "policy"):
+        api.answers("gk-1", path, "{}")
     unready, ready_one = (await read_facts(api, api, INSTALLATION)).replicas
     assert (unready.unready, ready_one.unready) == (reason, "")
 
