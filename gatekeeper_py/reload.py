@@ -408,8 +408,9 @@ class Reloader:
         snapshot = next((each for each in replaced if isinstance(each, Snapshot)), None)
         if snapshot is None:
             return
-        entries = len(snapshot.compiled.allow) + len(snapshot.compiled.deny) + snapshot.cached
-        del snapshot
+        compiled = snapshot.compiled
+        entries = len(compiled.allow) + len(compiled.deny) + len(compiled.expired) + snapshot.cached
+        del snapshot, compiled
         if entries <= FEW_ENTRIES:
             replaced.clear()
             return
