@@ -15,7 +15,7 @@ import pytest
 from builders import pod, policy_text, review
 from monitoring_files import LATER, ROOT, alerts, groups, panel_queries
 from prometheus.running import Jobs, Prometheus, start_prometheus
-from scraped import start_controller
+from scraped import start_audit, start_controller
 from server import Server, ask
 
 API_SERVER: Final = (ROOT / "tests/data/monitoring/apiserver-metrics.txt").read_bytes()
@@ -89,7 +89,7 @@ def load(server: Server, registry: str, end: threading.Event) -> None:
 
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Iterator[Prometheus]:
-    """Yield a Prometheus that has scraped a server under load, a controller and an API server."""
+    """Yield a Prometheus that has scraped a server under load, a controller, an audit and an API server."""
     directory = tmp_path_factory.mktemp("prometheus")
     registry = f"127.0.0.1:{closed_port()}"
     more = (
@@ -110,12 +110,13 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Ite
     try:
         server.wait(server.is_ready)
         loading.start()
-        with start_controller(directory) as controller:
+        with start_controller(directory) as controller, start_audit(directory) as audit:
             host, port = server.address("health")
             jobs: Jobs = {
                 "gatekeeper-py/gatekeeper-py": [
                     (f"{host}:{port}", {"namespace": "gatekeeper-py", "pod": "server-a"}),
                     (controller.address, {"namespace": "gatekeeper-py", "pod": "controller-a"}),
+                    (audit.address, {"namespace": "gatekeeper-py", "pod": "reports-a"}),
                 ],
                 "apiserver": [(api_server, {})],
             }
