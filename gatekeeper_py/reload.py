@@ -71,6 +71,8 @@ class Observer(Protocol):
 
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
 
+    def policy_linted(self, findings: tuple[Finding, ...]) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedDelivery:
@@ -202,6 +204,7 @@ class Reloader:
         if loaded is None or compiled is None:
             return self._refuse(delivery, report.findings)
         self.loaded = replace(loaded, findings=report.findings)
+        self._observer.policy_linted(report.findings)
         self._log_loaded(compiled, report.findings)
         await self._free(replaced)
         return "loaded"
@@ -226,6 +229,7 @@ class Reloader:
         replaced = [snapshot, loaded]
         del snapshot, loaded
         self._make_live(compiled, findings, resource_version, successor)
+        self._observer.policy_linted(findings)
         self._log_loaded(compiled, findings)
         await self._free(replaced)
         return "loaded"

@@ -49,6 +49,9 @@ class Observer:
         assert source == "file"
         self.revisions.append(snapshot.revision)
 
+    def policy_linted(self, findings: tuple[Finding, ...]) -> None:
+        self.codes = [finding.code for finding in findings]
+
 
 class World:
     """A reloader and its observers."""
@@ -89,7 +92,7 @@ async def test_a_good_policy_is_installed(world: World) -> None:
     loaded = world.reloader.loaded
     assert loaded is not None
     assert (loaded.at, loaded.resource_version) == (START, "7")
-    assert [finding.code for finding in loaded.findings] == ["floating-latest"]
+    assert [finding.code for finding in loaded.findings] == world.observer.codes == ["floating-latest"]
     assert world.reloader.refused is None
     assert world.observer.present == [True]
     assert world.observer.results == ["loaded"]
