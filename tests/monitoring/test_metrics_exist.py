@@ -26,7 +26,7 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
     policy = directory / "policy.yaml"
     policy.write_text(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\n"
-        "allow: [{image: registry.example, verify: true}]\n"
+        "allow: [{image: registry.example, verify: true}, {image: old.example, until: 2999-01-01}]\n"
         "mirrors: [{from: docker.io, to: registry.example/hub}]\n"
     )
     ca = directory / "ca.crt"
