@@ -148,7 +148,10 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Ite
 
 def filled_in(query: str) -> str:
     """Return a query of the dashboard with Grafana's variables replaced."""
-    return query.replace("$__rate_interval", "10s").replace("$namespace", "gatekeeper-py")
+    values = {"$__rate_interval": "10s", "$cluster": ".*", "$namespace": "gatekeeper-py", "$pod": ".*"}
+    for variable, value in values.items():
+        query = query.replace(variable, value)
+    return query
 
 
 @pytest.mark.parametrize("query", panel_queries().values(), ids=panel_queries())

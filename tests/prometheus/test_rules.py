@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,8 @@ import pytest
 import yaml
 
 from monitoring_files import alerts, groups
+from prometheus.running import promtool
 from prometheus.timelines import TIMELINES, Timeline
-
-
-def promtool(*arguments: str, directory: Path) -> str:
-    """Run promtool. Return its output if it fails, and an empty text otherwise."""
-    done = subprocess.run(
-        ["promtool", *arguments], cwd=directory, capture_output=True, text=True, check=False
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def expected(timeline: Timeline) -> list[dict[str, Any]]:
