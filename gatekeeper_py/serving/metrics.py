@@ -123,6 +123,10 @@ class Metrics:
         self.policy_check = self._counted(
             "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result", CHECK_RESULTS
         )
+        self.guard_rejected = self._gauge(
+            "guard_rejected_images",
+            "Recently admitted images that the last policy change checked by the policy guard rejects.",
+        ).set
         self.http_error = self._counted(
             "http_errors",
             "HTTP requests answered with a status other than 200, by status code.",

@@ -134,6 +134,7 @@ class Webhook:
         self.last_request = time.monotonic()
         self._live = live
         self._guard = guard
+        self._note = guard.recent.note
         self._observer = observer
         self._log = log
         self._denial_limit = DenialLimit(log)
@@ -204,9 +205,10 @@ class Webhook:
             request = review.parse(document)
             if decide is _VALIDATE:
                 if not self._log_allowed:
-                    count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
-                    if count is not None:
-                        return self._approved(request, snapshot, count, start)
+                    images = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
+                    if images is not None:
+                        self._note(peer, snapshot, request.namespace, images, start)
+                        return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
             endpoint, judging = decide
@@ -318,6 +320,10 @@ class Webhook:
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
+        if asked.endpoint == "validate" and outcome.verdict != "denied":
+            # What is no image reference cannot be pulled, so nobody misses it when a policy refuses it.
+            images = [each.decision.image for each in outcome.judgements if each.decision.reason != "invalid"]
+            self._note(asked.peer, snapshot, request.namespace, images, asked.start)
         self._record(asked, request, outcome, snapshot.revision)
         return body
 
