@@ -80,6 +80,6 @@ class InProcessParser(Parser):
         match replies[-1]:
             case Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case Linted(findings, radius):
-                return Judged(accepted=True, findings=findings, radius=radius)
+            case Linted(findings, until, radius):
+                return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise AssertionError(replies[-1])

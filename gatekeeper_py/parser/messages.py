@@ -83,9 +83,13 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The findings about an accepted document, and what it does to admitted images if the job has some."""
+    """The findings about an accepted document, and when the clock changes them, ``None`` if never.
+
+    ``radius`` is set if the job has admitted images.
+    """
 
     findings: tuple[Finding, ...]
+    until: datetime | None = None
     radius: Radius | None = None
 
 

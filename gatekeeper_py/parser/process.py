@@ -64,10 +64,14 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 
 
 class Judged(NamedTuple):
-    """What was found in one document. ``radius`` is set for an accepted one that judged admitted images."""
+    """What was found in one document. The clock changes the findings at ``until``, ``None`` if never.
+
+    ``radius`` is set for an accepted document that judged admitted images.
+    """
 
     accepted: bool
     findings: tuple[Finding, ...]
+    until: datetime | None = None
     radius: Radius | None = None
 
 
@@ -252,8 +256,8 @@ class Parser:
         match reply:
             case messages.Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case messages.Linted(findings, radius):
-                return Judged(accepted=True, findings=findings, radius=radius)
+            case messages.Linted(findings, until, radius):
+                return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise _error(self._unexpected(), job)
 
     async def _receive(self) -> messages.Reply:

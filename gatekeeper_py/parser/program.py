@@ -17,6 +17,7 @@ from gatekeeper_py.children import frames
 from gatekeeper_py.children.program import Allowance, begin
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.lint.modes import next_finding
 from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.radius import Radius, measure
@@ -62,7 +63,8 @@ def judge(job: messages.Job) -> Iterator[messages.Reply]:
     if job.instant is None:
         yield messages.Linted(())
         return
-    yield messages.Linted(lint(policy, job.instant), _radius(policy, job))
+    findings, until = lint(policy, job.instant), next_finding(policy.document, job.instant)
+    yield messages.Linted(findings, until, _radius(policy, job))
 
 
 def _radius(policy: Policy, job: messages.Job) -> Radius | None:

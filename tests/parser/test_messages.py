@@ -100,7 +100,7 @@ def test_one_large_entry_fits_into_a_frame() -> None:
         Failed("bug", "Traceback"),
         Complete(),
         Linted(()),
-        Linted((), Radius(2, 20, ("a", "b"), Share(2, 12), complete=False)),
+        Linted((), None, Radius(2, 20, ("a", "b"), Share(2, 12), complete=False)),
     ],
 )
 def test_every_other_reply_is_unchanged_after_decoding(reply: Reply) -> None:
