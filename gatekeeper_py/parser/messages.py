@@ -85,7 +85,7 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
 class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The findings about an accepted document, and when the clock changes them, ``None`` if never.
 
-    ``radius`` is set if the job has admitted images.
+    ``radius`` holds what the document does to admitted images, if the job has some.
     """
 
     findings: tuple[Finding, ...]

@@ -63,8 +63,8 @@ def judge(job: messages.Job) -> Iterator[messages.Reply]:
     if job.instant is None:
         yield messages.Linted(())
         return
-    findings, until = lint(policy, job.instant), next_finding(policy.document, job.instant)
-    yield messages.Linted(findings, until, _radius(policy, job))
+    until = next_finding(policy.document, job.instant)
+    yield messages.Linted(lint(policy, job.instant), until, _radius(policy, job))
 
 
 def _radius(policy: Policy, job: messages.Job) -> Radius | None:
