@@ -45,6 +45,7 @@ RENEWAL_FAILS: Final = 2 / 3
 default it is 20 of 30 days."""
 
 NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
+FILES_BAD: Final = "gatekeeper_py_certificate_files_bad"
 IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
 ENFORCED: Final = "gatekeeper_py_control_enforced"
 LAST_ENFORCED: Final = "gatekeeper_py_control_last_enforced_timestamp_seconds"
@@ -315,11 +316,13 @@ class _Assessment:
         for pod, each in zip(self._facts.replicas, replicas, strict=True):
             name = f"the replica {pod.name}"
             if not each.ready:
-                self._report(f"{name} is not ready")
+                self._report(": ".join(filter(None, (f"{name} is not ready", pod.unready))))
             if pod.problem:
                 self._report(f"{name} cannot be reached: {pod.problem}")
                 continue
             self._problems += _policy_problems(name, pod, each, self._policy)
+            if pod.metrics.get(FILES_BAD):
+                self._report(f"{name} cannot use its certificate files: see certificate_refused in its log")
             self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
 
     def _webhooks(self) -> tuple[Webhook, ...]:

@@ -263,6 +263,13 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
         (having(deployment={"spec": {"replicas": 3}}), "2 of 3 replicas are ready"),
         (having(deployment={"spec": {"replicas": 0}}, replicas=()), "scaled to no"),
         (first_replica(ready=False), "the replica gk-1 is not ready"),
+        (first_replica(ready=False, unready="policy: none"), "the replica gk-1 is not ready: policy: none"),
+        (
+            first_replica(
+                metrics={**healthy().replicas[0].metrics, "gatekeeper_py_certificate_files_bad": 1.0}
+            ),
+            "the replica gk-1 cannot use its certificate files: see certificate_refused in its log",
+        ),
         (first_replica(problem="503 Service Unavailable", policy=None), "gk-1 cannot be reached: 503"),
         (first_replica(policy={"mode": None, "revision": None}), "gk-1 has no policy"),
         (
