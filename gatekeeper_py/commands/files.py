@@ -7,6 +7,7 @@ user chose. The checks apply to the opened file, so nobody can replace it afterw
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import select
@@ -38,6 +39,14 @@ class UnreadableError(click.ClickException):
 
 class TooLongError(UnreadableError):
     """An input that is longer than the limit."""
+
+
+class OtherFileError(UnreadableError):
+    """A file, or a document in it, of another format than the command reads. ``why`` is short."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def shown(argument: str) -> str:
@@ -98,11 +107,16 @@ def read_lines(argument: str, longest: int) -> Iterator[bytes]:
 
 
 def decoded(name: str, content: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark. Raises ``UnreadableError``."""
+    """Decode UTF-8, with or without a byte order mark. Raises ``OtherFileError``."""
+    # Without a byte order mark, every second byte of an ASCII text in UTF-16 is zero.
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if content.startswith(marks) or b"\0\0" in {content[0:4:2], content[1:4:2]}:
+        message = f"{name}: UTF-16, but must be UTF-8; save it again (in PowerShell: Out-File -Encoding utf8)"
+        raise OtherFileError(message, "UTF-16")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
+        raise OtherFileError(f"{name}: not UTF-8 at byte {problem.start}", "not UTF-8") from None
 
 
 @contextmanager
@@ -143,6 +157,8 @@ def _check_kind(kind: int, argument: str, within: Sequence[str]) -> None:
     accepted = (stat.S_IFREG,) if within else (stat.S_IFREG, stat.S_IFIFO)
     if kind not in accepted:
         wanted = "a regular file" if within else "a file or a pipe"
+        if kind == stat.S_IFDIR:
+            wanted += "; name one of the files in it"
         raise UnreadableError(f"{argument}: {_KINDS.get(kind, 'a device')}, but must be {wanted}")
 
 

@@ -83,7 +83,14 @@ class _Server:
         metrics = Metrics(live, counts)
         registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
-        guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
+        guard = PolicyGuard(
+            settings.configmap,
+            parser,
+            live,
+            most_rejected=settings.guard_most_rejected,
+            observer=metrics,
+            log=log,
+        )
         reloader = Reloader(
             live,
             parser,

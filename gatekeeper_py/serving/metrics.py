@@ -72,9 +72,9 @@ LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
 REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
     {
         "validate": (
-            ("allowed", "enforce"), ("denied", "enforce"),
+            ("allowed", "enforce"), ("denied", "enforce"), ("warned", "enforce"),
             ("allowed", "warn"), ("warned", "warn"),
-            ("allowed", "mutate"), ("denied", "mutate"),
+            ("allowed", "mutate"), ("denied", "mutate"), ("warned", "mutate"),
         ),
         "mutate": (("allowed", "enforce"), ("allowed", "warn"), ("allowed", "mutate"), ("mutated", "mutate")),
         "policy": tuple(product(("allowed", "denied", "warned"), get_args(Mode))),
@@ -123,6 +123,10 @@ class Metrics:
         self.policy_check = self._counted(
             "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result", CHECK_RESULTS
         )
+        self.guard_rejected = self._gauge(
+            "guard_rejected_images",
+            "Recently admitted images that the last policy change checked by the policy guard rejects.",
+        ).set
         self.http_error = self._counted(
             "http_errors",
             "HTTP requests answered with a status other than 200, by status code.",
@@ -158,6 +162,9 @@ class Metrics:
         self.registry.register(_NextExpiry(live))
         self.certificate = self._gauge(
             "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
+        ).set
+        self.certificate_files_bad = self._gauge(
+            "certificate_files_bad", "1 while the certificate files cannot be used, else 0."
         ).set
         self.loop_lag = self._gauge(
             "event_loop_lag_seconds", "Delay of the last timer that the event loop ran, in seconds."

@@ -174,6 +174,8 @@ def test_colours_appear_only_on_terminals_and_not_with_no_color(
     ("name", "message"),
     [
         pytest.param("explian", "No such command 'explian'. Did you mean 'explain'?", id="near"),
+        pytest.param("validate", "No such command 'validate'. Did you mean 'check'?", id="of-others"),
+        pytest.param("help", "No such command 'help'. Did you mean 'gatekeeper-py --help'?", id="help"),
         pytest.param("zzz", "No such command 'zzz'.\n", id="far"),
         pytest.param("x" * 100_000, "No such command", id="huge"),
     ],
