@@ -43,6 +43,7 @@ REPOSITORY: Final[Tree] = {
     "docs/empty.yaml": "# nothing\n---\n",
     "docs/mkdocs.yml": "site_name: web\nextra: !!python/name:a.b\n",
     "package.json": '{"name": "web", "version": "1.0.0"}',
+    "policy.yaml": policy_text(),
     "README.md": "{{",
     "tsconfig.json": "{\n  // a comment\n  strict: true\n}\n",
 }  # fmt: skip
@@ -225,6 +226,7 @@ def test_braces_alone_hide_no_object(command: Command, write: Write, folder: Pat
         pytest.param(["**/a.json"], ["b/c/d.json"], id="at-any-level"),
         pytest.param(["b"], ["a.json"], id="folder"),
         pytest.param(["b/"], ["a.json"], id="folder-with-a-slash"),
+        pytest.param(["./b"], ["a.json"], id="folder-with-a-dot"),
         pytest.param(["b/**"], ["a.json"], id="all-below-a-folder"),
         pytest.param(["*/c"], ["a.json", "b/a.json"], id="star-for-a-folder"),
         pytest.param(["*.json"], ["b/a.json", "b/c/d.json"], id="star-in-a-name"),
@@ -261,7 +263,11 @@ NAMES: Final = st.text("ab.", min_size=1, max_size=3)
 
 
 @given(
-    st.lists(st.one_of(st.text("ab.*", min_size=1, max_size=3), st.just("**")), min_size=1, max_size=5),
+    st.lists(
+        st.one_of(st.text("ab.*", min_size=1, max_size=3), st.just("**")).filter(lambda part: part != "."),
+        min_size=1,
+        max_size=5,
+    ),
     st.lists(NAMES, min_size=1, max_size=5),
 )
 def test_a_glob_matches_paths_as_the_regular_expression_of_its_meaning(
