@@ -72,7 +72,7 @@ class Skipped:
         more = len(self.files) - len(named)
         named += [f"{more:,} more"] if more else []
         count = counted(len(self.files), "file")
-        return f"skipped {count}, in whole or in part, as not Kubernetes manifests: {', '.join(named)}"
+        return f"skipped {count} with documents that are not Kubernetes manifests: {', '.join(named)}"
 
 
 def read_manifests(

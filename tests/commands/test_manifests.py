@@ -80,7 +80,7 @@ def test_a_repository_is_judged_and_its_other_files_are_counted(
         "charts/web/templates/service.yaml",
     ]
     assert done.err == (
-        "note: skipped 10 files, in whole or in part, as not Kubernetes manifests:"
+        "note: skipped 10 files with documents that are not Kubernetes manifests:"
         f" {folder}/.gitlab-ci.yml (not YAML or JSON), {folder}/package.json (no apiVersion and kind),"
         f" {folder}/tsconfig.json (not YAML or JSON),"
         f" {folder}/.github/workflows/ci.yml (no apiVersion and kind),"
@@ -121,7 +121,7 @@ def test_a_file_that_is_not_a_manifest_is_skipped_in_a_directory_and_an_error_by
     plant(folder, {"good.json": GOOD, "other.yaml": content})
     done = command("review", policy, folder)
     assert (done.code, done.out.splitlines()[-1]) == (0, "1 object: 1 admitted")
-    skipped = f"skipped 1 file, in whole or in part, as not Kubernetes manifests: {folder}/other.yaml ({why})"
+    skipped = f"skipped 1 file with documents that are not Kubernetes manifests: {folder}/other.yaml ({why})"
     assert done.err == f"note: {skipped}\n"
     assert command("review", policy, folder, "--strict").code == 1
     by_name = command("review", policy, folder / "good.json", folder / "other.yaml")
