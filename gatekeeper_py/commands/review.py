@@ -11,9 +11,11 @@ from typing import Any, Literal
 import click
 
 from gatekeeper_py.commands.clusterinput import exempt_by
+from gatekeeper_py.commands.files import shown
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
 from gatekeeper_py.commands.parameters import (
+    CLUSTER_NAME,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     check_exempt_usage,
@@ -30,6 +32,7 @@ from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
 from gatekeeper_py.reporting.manifest import user_yaml
@@ -70,6 +73,7 @@ class Reviewed:
 )
 @format_option("text", "json", "sarif", "junit")
 @lookup_options
+@CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def review(
@@ -79,6 +83,7 @@ def review(
     mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
+    cluster_name: str | None,
     registry_config: Path | None,
     webhooks_config: str | None,
     *,
@@ -104,7 +109,10 @@ def review(
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     given = usable_policy(policy)
-    compiled = (given if mode is None else replace(given, mode=mode)).at(now())
+    instant = now()
+    judged_by = given if mode is None else replace(given, mode=mode)
+    compiled = judged_by.at(instant)
+    meta = provenance(instant, cluster_name, judged_by, shown(policy))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     manifests = [manifest for file in files for manifest in read_manifests(file, namespace=namespace)]
 
@@ -125,11 +133,11 @@ def review(
     elif style == "json":
         click.echo(json_text([report.as_json() for report in reports]))
     elif style == "sarif":
-        click.echo(json_text(sarif(reports)))
+        click.echo(json_text(sarif(reports, meta)))
     elif style == "junit":
-        click.echo(junit(reports))
+        click.echo(junit(reports, meta))
     else:
-        print_reviewed(reports)
+        print_reviewed(reports, meta)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     return 1 if any(report.verdict in failing for report in reports) else 0
 
@@ -166,13 +174,13 @@ def review_manifest(
     file.
     """
     if manifest.namespace in exempt:
-        return Reviewed(report=_report(manifest, "exempt"), stored=manifest.request.object)
+        return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
     mutated = admission.mutate(manifest.request, compiled, facts)
     stored = applied(mutated.response.patch, manifest.request.object)
     validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
     if validated.exemption == "unknown-kind" and not is_kubernetes_group(manifest.request.group):
         report = replace(
-            _report(manifest, "unknown"),
+            _report(manifest, "unknown", validated.mode),
             note=" ".join(validated.response.warnings),
             line=manifest.line_of(()) if with_lines else 1,
         )
@@ -200,11 +208,11 @@ def review_manifest(
             if judgement.unverified
         ),
     )
-    report = replace(_report(manifest, verdict), images=images, warnings=warnings)
+    report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
     return Reviewed(report=report, stored=stored)
 
 
-def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:
+def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> ReviewedObject:
     return ReviewedObject(
         source=manifest.source,
         document=manifest.document,
@@ -212,6 +220,7 @@ def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:
         namespace=manifest.namespace,
         name=manifest.name,
         verdict=verdict,
+        mode=mode,
         images=(),
     )
 
