@@ -188,7 +188,7 @@ def audit(
     judged, survey, missing = with_cluster(cluster, work)
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     page = AuditPage(
-        meta=provenance(instant, cluster_name or cluster.configuration.context, judged, source),
+        meta=provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace),
         policy=judged,
         namespace=namespace,
         instant=instant,

@@ -176,7 +176,7 @@ def diff(
     documents = compare_documents(change.old, change.new)
     old_source = shown(policies[0]) if configmap is None else f"ConfigMap {configmap}"
     meta = msgspec.structs.replace(
-        provenance(now(), cluster_name, change.new, shown(policies[-1])),
+        provenance(now(), cluster_name, change.new, shown(policies[-1]), namespace),
         old_policy=PolicySource(old_source, change.old.revision),
         at=format_instant(change.instant),
         audits=audits,

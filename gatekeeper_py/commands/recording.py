@@ -80,6 +80,11 @@ def merged(files: Sequence[str], instant: datetime, *, keep_approved: bool) -> t
         for cluster, count in seen.items()
         if count > 1
     ]
+    warnings += [
+        f"the audit of the cluster {meta.cluster} covers only the namespace {meta.namespace}"
+        for meta in metas
+        if meta.namespace is not None
+    ]
     revisions = {meta.policy.revision for meta in metas if meta.policy}
     if len(revisions) > 1:
         warnings.append(f"the audits have {len(revisions)} different policy revisions")

@@ -21,14 +21,16 @@ class PolicySource(msgspec.Struct, frozen=True):
 class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename="camel"):
     """The field ``meta`` of a report. ``cluster`` is ``None`` if no name of it is known.
 
-    For ``diff``, ``policy`` is the new policy, and ``at`` is when both policies judge. ``audits`` are the
-    saved audits from which the report was made. If they have different policies, ``policy`` is ``None``.
+    ``namespace`` is set if the report covers only this namespace. For ``diff``, ``policy`` is the new policy,
+    and ``at`` is when both policies judge. ``audits`` are the saved audits from which the report was made. If
+    they have different policies, ``policy`` is ``None``.
     """
 
     time: str
     version: str
     cluster: str | None
     policy: PolicySource | None
+    namespace: str | None = None
     old_policy: PolicySource | None = None
     at: str | None = None
     audits: tuple[Provenance, ...] = ()
@@ -51,18 +53,22 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
 
     def __str__(self) -> str:
         cluster = f"cluster {self.cluster}, " if self.cluster else ""
+        cluster += f"only the namespace {self.namespace}, " if self.namespace else ""
         old = f"{_named(self.old_policy)} -> " if self.old_policy else ""
         policy = f"policy {old}{_named(self.policy)}, " if self.policy else ""
         return f"{cluster}{policy}{self.time}, gatekeeper-py {self.version}"
 
 
-def provenance(instant: datetime, cluster: str | None, policy: Policy, source: str) -> Provenance:
+def provenance(
+    instant: datetime, cluster: str | None, policy: Policy, source: str, namespace: str | None = None
+) -> Provenance:
     """Return the provenance of a report that this program makes."""
     return Provenance(
         time=format_instant(instant),
         version=__version__,
         cluster=cluster,
         policy=PolicySource(source, policy.revision),
+        namespace=namespace,
     )
 
 

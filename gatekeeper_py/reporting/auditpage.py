@@ -19,6 +19,7 @@ from gatekeeper_py.reporting.console import counted
 from gatekeeper_py.reporting.pageparts import (
     Kind,
     Shares,
+    audits_table,
     image_list,
     named_bar,
     namespace_of,
@@ -84,6 +85,7 @@ def audit_page(tally: Tally, page: AuditPage) -> str:
     scope = "All namespaces" if page.namespace is None else f"Namespace {page.namespace}"
     if page.meta.audits:
         scope = f"{counted(len(page.meta.audits), 'audit')} in one page"
+        sections.append(Section("audits", "Audits", audits_table(page.meta.audits)))
     footer = tag("p", "Every object was judged as the webhook would judge it if it were created then.")
     lead = page_lead(scope, page.meta)
     return document(title="Image audit", lead=lead, sections=sections, footer=footer)

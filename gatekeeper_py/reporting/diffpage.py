@@ -18,7 +18,7 @@ from gatekeeper_py.page.document import Section, document, figures, filtered, ta
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
 from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note
-from gatekeeper_py.reporting.pageparts import Kind, Shares, image_list, namespace_of, page_lead
+from gatekeeper_py.reporting.pageparts import Kind, Shares, audits_table, image_list, namespace_of, page_lead
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
@@ -117,6 +117,8 @@ def _answer(sentence: str, style: str) -> Html:
 def _document(sections: Sequence[Section], page: DiffPage) -> str:
     scope = f"Both policies as of {format_instant(page.instant)}"
     lead = page_lead(scope, page.meta)
+    if page.meta.audits:
+        sections = (*sections, Section("audits", "Images in use, from", audits_table(page.meta.audits)))
     return document(title="Policy change", lead=lead, sections=sections, footer=tag("p", f"{scope}."))
 
 

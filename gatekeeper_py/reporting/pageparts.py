@@ -86,9 +86,16 @@ def write_page(page: str) -> None:
 
 def page_lead(scope: str, meta: Provenance) -> Html:
     """Return the lines below the title: the subject of the page, and where it comes from."""
-    origins = (tag("p", text(str(each)), class_="lead") for each in (*meta.audits, meta))
+    lines = (tag("p", text(each), class_="lead") for each in (scope, str(meta)))
     warnings = (tag("p", text(warning), class_="note") for warning in meta.warnings)
-    return join((tag("p", text(scope), class_="lead"), *origins, *warnings))
+    return join((*lines, *warnings))
+
+
+def audits_table(audits: Iterable[Provenance]) -> Html:
+    """Return the saved audits from which the page was made."""
+    keys = ("cluster", "time", "policy", "revision", "version")
+    rows = ([text(each.properties()[key]) for key in keys] for each in audits)
+    return table([key.capitalize() for key in keys], rows, caption="Audits")
 
 
 def named_bar(name: Html, parts: Sequence[Part], whole: int) -> Html:
@@ -164,8 +171,10 @@ def _object(usage: Usage) -> Html:
 
 
 def _extent(usages: Sequence[Usage]) -> str:
-    namespaces = len({usage.namespace for usage in usages})
-    return f"{len(usages):,} places in {counted(namespaces, 'namespace')}"
+    namespaces = len({(usage.cluster, usage.namespace) for usage in usages})
+    clusters = len({usage.cluster for usage in usages if usage.cluster is not None})
+    of_clusters = f" of {counted(clusters, 'cluster')}" if clusters else ""
+    return f"{len(usages):,} places in {counted(namespaces, 'namespace')}{of_clusters}"
 
 
 def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[_Group, list[Html]]]:

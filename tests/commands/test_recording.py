@@ -33,13 +33,16 @@ def image(name: str, verdict: str = "rejected", *, mode: str | None = "enforce")
     }
 
 
-def audit_of(cluster: str | None, *images: dict[str, Any], revision: str = "0123456789ab") -> dict[str, Any]:
+def audit_of(
+    cluster: str | None, *images: dict[str, Any], revision: str = "0123456789ab", **meta: str
+) -> dict[str, Any]:
     return {
         "meta": {
             "time": "2026-03-01T12:00:00Z",
             "version": "0.0.9",
             "cluster": cluster,
             "policy": {"source": "policy.yaml", "revision": revision},
+            **meta,
         },
         "counts": {"objects": 2, "images": len(images)},
         "images": list(images),
@@ -111,14 +114,20 @@ def test_every_format_names_the_cluster_of_each_object(command: Command, saved: 
             "the audits have 2 different policy revisions",
             id="another-revision",
         ),
+        pytest.param(
+            {"cluster": "west", "revision": "0123456789ab", "namespace": "shop"},
+            "the audit of the cluster west covers only the namespace shop",
+            id="a-part-of-a-cluster",
+        ),
     ],
 )
 def test_audits_that_should_not_be_added_up_are_reported_in_every_format(
     command: Command, saved: Saved, second: dict[str, str], warning: str
 ) -> None:
+    more = {key: value for key, value in second.items() if key != "cluster"}
     files = (
         saved("a", "east", image("nginx")),
-        saved("b", second["cluster"], image("nginx"), revision=second["revision"]),
+        saved("b", second["cluster"], image("nginx"), **more),
     )
     assert f"Warning: {warning}" in command("audit", "--merge", *files).out.splitlines()
     for style in ("json", "jsonl", "csv", "html"):
