@@ -47,10 +47,10 @@ class Snapshot:
 
     __slots__ = (
         "_approvals",
-        "_by_namespace",
         "_decisions",
         "_plans",
         "allow",
+        "by_namespace",
         "compiled",
         "counts",
         "looks_up",
@@ -73,7 +73,7 @@ class Snapshot:
             self.resources
         )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
-        self._by_namespace = compiled.by_namespace
+        self.by_namespace = compiled.by_namespace
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
         self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
 
@@ -101,7 +101,7 @@ class Snapshot:
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Return ``CompiledPolicy.decide``, from the cache if possible."""
         cache = self._decisions
-        key = _with_namespace(namespace, image) if self._by_namespace else image
+        key = _with_namespace(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.decide(namespace, image)
         decision = cache.get(key)
@@ -115,7 +115,7 @@ class Snapshot:
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return ``CompiledPolicy.plan``, from the cache if possible."""
         cache = self._plans
-        key = _with_namespace(namespace, image) if self._by_namespace else image
+        key = _with_namespace(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.plan(namespace, image)
         plan = cache.get(key, _ABSENT)

@@ -7,8 +7,19 @@ from collections.abc import Awaitable, Callable
 from datetime import datetime
 
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
+from gatekeeper_py.parser.messages import (
+    Accepted,
+    Assembly,
+    Items,
+    Job,
+    Linted,
+    Refused,
+    encode,
+    parse_job,
+    parse_reply,
+)
 from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.parser.program import judge
 from gatekeeper_py.serving.metrics import Metrics
@@ -36,6 +47,7 @@ class InProcessParser(Parser):
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+        admitted: tuple[tuple[Admitted, ...], ...] | None = None,
     ) -> Judged:
         assert self._turn.locked()
         await asyncio.sleep(0)
@@ -49,7 +61,9 @@ class InProcessParser(Parser):
             send_document=on_accepted is not None,
             memory_bytes=0,
             cpu_seconds=0,
+            admitted=admitted,
         )
+        job = parse_job(encode(job))
         replies = [parse_reply(encode(reply)) for reply in judge(job)]
         if isinstance(replies[0], Accepted) and on_accepted is not None:
             assembly = Assembly(replies[0])
@@ -66,6 +80,6 @@ class InProcessParser(Parser):
         match replies[-1]:
             case Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case Linted(findings):
-                return Judged(accepted=True, findings=findings)
+            case Linted(findings, until, radius):
+                return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise AssertionError(replies[-1])

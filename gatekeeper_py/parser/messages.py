@@ -21,13 +21,15 @@ import msgspec
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
+from gatekeeper_py.core.policy.radius import Admitted, Radius
 
 ITEMS_BYTES: Final = 32 * 1024
 """Entries are sent when they reach this size. Decoding this much, about 200 rules, blocks the event loop for
 0.2 ms."""
 
 MAX_JOB_BYTES: Final = 2 * MAX_FILE_BYTES
-"""Maximum size of a job. Encoding the text again can make it longer than its file."""
+"""Maximum size of a job. Encoding the text again can make it longer than its file. The largest job with
+admitted images has 1 MiB of text and 9 MiB of images."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000
@@ -38,7 +40,8 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     """One document to judge. ``mode`` replaces the document's mode.
 
     Lint judges the document as of ``instant``, or does not run if that is ``None``. ``send_document`` asks
-    for the parsed document. The job may use ``cpu_seconds`` of processor time, and ``memory_bytes`` in
+    for the parsed document. An accepted policy then judges the images in ``admitted``, unless that is
+    ``None``. The job may use ``cpu_seconds`` of processor time, and ``memory_bytes`` in
     addition to what the process uses at its start.
     """
 
@@ -48,6 +51,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     send_document: bool
     memory_bytes: int
     cpu_seconds: int
+    admitted: tuple[tuple[Admitted, ...], ...] | None = None
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -79,9 +83,14 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The findings about an accepted document."""
+    """The findings about an accepted document, and when the clock changes them, ``None`` if never.
+
+    ``radius`` holds what the document does to admitted images, if the job has some.
+    """
 
     findings: tuple[Finding, ...]
+    until: datetime | None = None
+    radius: Radius | None = None
 
 
 Reply = Refused | Failed | Accepted | Items | Complete | Linted

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -30,6 +30,9 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
+
+EXPIRED_LATELY: Final = timedelta(days=90)
+"""How long a denial names an expired rule that would have approved the image."""
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -98,8 +101,8 @@ class Policy:
         if instant.tzinfo is None:
             message = "the instant needs an offset"
             raise ValueError(message)
-        allow, allow_end = yield from _rules_at(self.allow, instant)
-        deny, deny_end = yield from _rules_at(self.deny, instant)
+        allow, expired, allow_end = yield from _rules_at(self.allow, instant)
+        deny, _, deny_end = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
@@ -119,6 +122,7 @@ class Policy:
             allow=allow,
             deny=deny,
             denied_origins=origins,
+            expired=expired,
             overrides=overrides,
             named_manifests=tuple(named),
             resources=resources,
@@ -152,6 +156,7 @@ class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
     ``next_change`` is the next instant at which a rule or an override expires, ``None`` if nothing expires.
+    ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance.
     ``resources`` are the declared image paths by (group, kind).
@@ -163,6 +168,7 @@ class CompiledPolicy:
     allow: RuleSet
     deny: RuleSet
     denied_origins: DeniedOrigins
+    expired: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
     resources: dict[tuple[str, str], PathTree]
@@ -182,7 +188,7 @@ class CompiledPolicy:
     @cached_property
     def by_namespace(self) -> bool:
         """Whether a decision can depend on the namespace."""
-        return self.allow.by_namespace or self.deny.by_namespace
+        return self.allow.by_namespace or self.deny.by_namespace or self.expired.by_namespace
 
     def mode(self, namespace: str | None) -> Mode:
         """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
@@ -219,7 +225,7 @@ class CompiledPolicy:
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written."""
-        return decide(self.allow, self.deny, self.denied_origins, namespace, image)
+        return decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""
@@ -266,20 +272,22 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 def _rules_at(
     listed: tuple[Rule, ...], instant: datetime
-) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
-    """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
-    rules, end = RuleSet(), None
+) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None]]:
+    """Return the live rules of a list, those that expired lately, and the next expiry. Runs in steps."""
+    rules, expired, end = RuleSet(), RuleSet(), None
     work, begin = 0, 0
     for index, rule in enumerate(listed):
-        if rule.lives_at(instant):
+        if rule.until is None or instant < rule.until:
             rules.add(rule)
+        elif instant - rule.until <= EXPIRED_LATELY:
+            expired.add(rule)
         work += 10 + 4 * len(rule.namespaces or ())
         if work > STEP_WORK or index == len(listed) - 1:
             ends = (end, _next_end(listed[begin : index + 1], instant))
             end = min((each for each in ends if each is not None), default=None)
             work, begin = 0, index + 1
             yield
-    return rules, end
+    return rules, expired, end
 
 
 def _next_end(entries: Iterable[Rule | OverrideEntry], instant: datetime) -> datetime | None:
