@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -51,6 +51,11 @@ class Usage(NamedTuple):
     mode: Mode | None = None
     cluster: str | None = None
 
+    @property
+    def only_warned(self) -> bool:
+        """Whether a rejected image only causes a warning here."""
+        return self.mode is not None and not refuses(self.mode)
+
     def as_json(self) -> dict[str, Any]:
         fields = self._asdict()
         if self.cluster is None:
@@ -65,7 +70,7 @@ Effect = Literal["refused", "warned", "approved", "exempt"]
 def effect(image: JudgedImage, usage: Usage) -> Effect:
     if image.verdict != "rejected":
         return image.verdict
-    return "warned" if usage.mode == "warn" else "refused"
+    return "warned" if usage.only_warned else "refused"
 
 
 def interned(usage: Usage) -> Usage:
@@ -83,7 +88,7 @@ def usage_order(usage: Usage) -> tuple[str, ...]:
 
 def only_warned(usages: Iterable[Usage]) -> bool:
     """Return whether a rejected image with these uses only causes warnings."""
-    return all(usage.mode == "warn" for usage in usages)
+    return all(usage.only_warned for usage in usages)
 
 
 RuleKey = tuple[str, int]
