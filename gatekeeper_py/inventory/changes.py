@@ -22,7 +22,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
-from gatekeeper_py.inventory.tally import Usage, interned, usage_order
+from gatekeeper_py.inventory.tally import Usage, interned, only_warned, usage_order
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 
@@ -95,12 +95,21 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the number of distinct images for each change, and of those that change nowhere."""
+        """Return the number of distinct images for each change, and of those that change nowhere.
+
+        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings.
+        """
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
-        for each in self._usages:
+        refused = set()
+        for each, usages in self._usages.items():
             changed[each.change].add(each.image)
-        unchanged = self._images.difference(*changed.values())
-        return {**{change: len(images) for change, images in changed.items()}, "unchanged": len(unchanged)}
+            if each.change == "rejected" and not only_warned(usages):
+                refused.add(each.image)
+        return {
+            **{change: len(images) for change, images in changed.items()},
+            "unchanged": len(self._images.difference(*changed.values())),
+            "warned": len(changed["rejected"] - refused),
+        }
 
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
         """Yield each change, and the uses of the image to which the change applies; both are sorted."""
@@ -122,7 +131,8 @@ class Changes:
                 self._images.add(image)
             return
         self._images.add(image)
-        self._usages.setdefault(change, []).append(interned(usage))
+        in_force = interned(usage._replace(mode=self._new.mode(namespace)))
+        self._usages.setdefault(change, []).append(in_force)
 
     def _change(
         self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None
