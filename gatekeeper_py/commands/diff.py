@@ -172,7 +172,7 @@ def diff(
         try:
             change, found = with_cluster(cluster, changes_in)
         except UnreadableError as problem:
-            if given("kubeconfig") or given("context"):
+            if any(map(given, ("kubeconfig", "context", "configmap"))):
                 raise
             raise UnreadableError(f"{problem.message}; {_WITHOUT_CLUSTER}") from None
     documents = compare_documents(change.old, change.new)

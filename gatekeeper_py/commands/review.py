@@ -40,7 +40,7 @@ from gatekeeper_py.reporting.sarif import sarif
 KUSTOMIZE_GROUP: Final = "kustomize.config.k8s.io"
 
 _KUSTOMIZED: Final = "kustomize replaces images by its field images: review the output of kustomize build"
-_OURS: Final = "gatekeeper-py reads this document, and no cluster: leave it out, for example with --ignore"
+_OURS: Final = "this is a document for gatekeeper-py, which no cluster can store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
