@@ -255,9 +255,15 @@ class Metrics:
         self._reviews.add((endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode))
         self._durations.observe(endpoint, seconds)
 
-    def images(self, reason: str, count: int, *, approved: bool) -> None:
+    def images(self, reason: str, count: int) -> None:
         """Count judged images, by reason."""
-        self._images.add(("approved" if approved else "rejected", reason), count)
+        self._images.add(("approved" if reason == "allowed" else "rejected", reason), count)
+
+    def judged(self, reasons: Iterable[str]) -> None:
+        """Count judged images, each by its reason."""
+        add = self._images.add
+        for reason in reasons:
+            add(("approved" if reason == "allowed" else "rejected", reason))
 
     def rewrite(self, mirror: int) -> None:
         """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""

@@ -116,7 +116,7 @@ def excess(radius: Radius, most: int) -> Finding | None:
     if not radius.complete:
         message = "judging the images that were admitted here in the last 24 hours takes too long"
     elif radius.worst.exceeds(most):
-        message = f"{_rejections(*radius.worst)}: {', '.join(radius.images)}"
+        message = f"{_rejections(*radius.worst)}: {', '.join(map(escape, radius.images))}"
     else:
         return None
     return Finding(
@@ -136,7 +136,7 @@ def radius_notes(radius: Radius, *, insisted: bool) -> tuple[str, ...]:
     """
     notes = []
     if radius.rejected:
-        text = f"{_rejections(radius.rejected, radius.known)}: {', '.join(radius.images)}"
+        text = f"{_rejections(radius.rejected, radius.known)}: {', '.join(map(escape, radius.images))}"
         notes = textwrap.wrap(
             text,
             MAX_WARNING_LENGTH,
