@@ -125,9 +125,9 @@ def review(
     """
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
-    given = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
+    chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()
-    judged_by = given if mode is None else replace(given, mode=mode)
+    judged_by = chosen if mode is None else replace(chosen, mode=mode)
     compiled = judged_by.at(instant)
     meta = provenance(instant, cluster_name, judged_by, shown(policy))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)

@@ -22,6 +22,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
+from gatekeeper_py.core.policy.document import refuses
 from gatekeeper_py.inventory.tally import Usage, interned, only_warned, usage_order
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
@@ -56,6 +57,9 @@ class Changes:
         self._exempt = exempt
         self._images: set[str] = set()
         self._usages: dict[ImageChange, list[Usage]] = {}
+        # Images that both policies reject, where only one of the modes refuses them.
+        self._refused: set[str] = set()
+        self._only_warned: set[str] = set()
 
     def empty(self) -> Changes:
         return Changes(self._old, self._new, self._exempt)
@@ -64,6 +68,8 @@ class Changes:
         """Take over the contents of another instance, which must not be used afterwards."""
         self.objects += other.objects
         self._images |= other._images
+        self._refused |= other._refused
+        self._only_warned |= other._only_warned
         for change, usages in other._usages.items():
             self._usages.setdefault(change, []).extend(usages)
 
@@ -97,7 +103,9 @@ class Changes:
     def counts(self) -> dict[str, int]:
         """Return the number of distinct images for each change, and of those that change nowhere.
 
-        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings.
+        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings. Another
+        mode changes no verdict: ``newlyRefused`` and ``newlyWarned`` are the images that both policies
+        reject, and that the new policy refuses or only warns about somewhere, unlike the old one.
         """
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
         refused = set()
@@ -109,6 +117,8 @@ class Changes:
             **{change: len(images) for change, images in changed.items()},
             "unchanged": len(self._images.difference(*changed.values())),
             "warned": len(changed["rejected"] - refused),
+            "newlyRefused": len(self._refused),
+            "newlyWarned": len(self._only_warned),
         }
 
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
@@ -125,7 +135,11 @@ class Changes:
         after: Judgement | None,
     ) -> None:
         image = slot.value if isinstance(slot.value, str) else ""
-        change = None if namespace in self._exempt else self._change(namespace, image, before, after)
+        change = None
+        if namespace not in self._exempt:
+            change = self._change(namespace, image, before, after)
+            if before is not None and after is not None and not before.approved and not after.approved:
+                self._note_modes(namespace, image)
         if change is None:
             if not slot.problem:
                 self._images.add(image)
@@ -133,6 +147,12 @@ class Changes:
         self._images.add(image)
         in_force = interned(usage._replace(mode=self._new.mode(namespace)))
         self._usages.setdefault(change, []).append(in_force)
+
+    def _note_modes(self, namespace: str | None, image: str) -> None:
+        """Note an image that both policies reject, if only one of the modes refuses it."""
+        refused, refuses_now = (refuses(policy.mode(namespace)) for policy in (self._old, self._new))
+        if refused != refuses_now:
+            (self._refused if refuses_now else self._only_warned).add(image)
 
     def _change(
         self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None

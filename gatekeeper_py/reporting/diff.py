@@ -15,7 +15,7 @@ from gatekeeper_py.core.compare.difference import Change, Difference, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.inventory.changes import Changes, ImageChange
+from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
 from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.console import console, counted, json_text, print_provenance
@@ -85,8 +85,20 @@ def write_changes(
     counts = changes.counts
     others = [f"{counts[name]} {name}" for name in ("approved", "rewritten", "unchanged")]
     objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
-    images = counted(sum(counts.values()) - counts["warned"], "image")
+    images = counted(sum(counts[name] for name in (*CHANGES, "unchanged")), "image")
+    for sentence in mode_notes(counts):
+        out.print(Text(sentence, STYLES["rejected"]))
     out.print(f"{objects}{images}: {', '.join((rejected_text(counts), *others))}")
+
+
+def mode_notes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what another mode does to images that both policies reject, because their verdict is the same."""
+    if counts["newlyRefused"]:
+        images = counted(counts["newlyRefused"], "image")
+        yield f"The mode changes: NEW refuses {images} in places where OLD only warns."
+    if counts["newlyWarned"]:
+        images = counted(counts["newlyWarned"], "image")
+        yield f"The mode changes: NEW only warns about {images} in places where OLD refuses."
 
 
 def write_difference(

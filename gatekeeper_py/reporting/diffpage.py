@@ -17,7 +17,7 @@ from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
-from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note
+from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note, mode_notes
 from gatekeeper_py.reporting.pageparts import Kind, Shares, audits_table, image_list, namespace_of, page_lead
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
@@ -49,18 +49,24 @@ def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -
     parts = [*changed, Part("unchanged", counts["unchanged"], "mute")]
     total = sum(part.amount for part in parts)
     spoken = ", ".join(f"{part.amount} {part.name}" for part in parts)
+    notes = list(mode_notes(counts))
     verdict = (
         f"The change affects {counted(sum(part.amount for part in changed), 'image')} of {total:,}."
         if any(part.amount for part in changed)
         else "The change affects no image that runs."
+        if not notes
+        else "No image becomes approved or rejected, but the mode changes."
     )
     if counts["warned"]:
         refused = counts["rejected"] - counts["warned"]
         verdict += f" {refused:,} become refused, and {counts['warned']:,} only cause warnings."
-    style = "bad" if counts["rejected"] > counts["warned"] else "change" if counts["warned"] else "good"
+    style = "change" if counts["warned"] or notes else "good"
+    if counts["rejected"] > counts["warned"] or counts["newlyRefused"]:
+        style = "bad"
     summary = join(
         (
             tag("p", verdict, class_=f"verdict {style}"),
+            *(tag("p", sentence, class_="note") for sentence in notes),
             figures(
                 (f"{part.amount:,}", f"become {part.name}", part.style if part.amount else "")
                 if part.name != "rewritten"

@@ -54,6 +54,12 @@ def meta_of(audit: str) -> Any:
     return json.JSONDecoder().raw_decode(audit)[0]["meta"]
 
 
+def counts(**others: int) -> dict[str, int]:
+    """Return the counts of an answer; those that are not given are 0."""
+    names = ("rejected", "approved", "rewritten", "unchanged", "warned", "newlyRefused", "newlyWarned")
+    return dict.fromkeys(names, 0) | others
+
+
 def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(each["image"], each["change"], each["count"]) for each in found["images"]]
 
@@ -166,6 +172,32 @@ def test_the_answer_states_where_it_comes_from(
             assert f"cluster prod, policy {policies[0]} (revision {meta['oldPolicy']['revision']}) -" in out
 
 
+@pytest.mark.parametrize(
+    ("modes", "key", "sentence"),
+    [
+        pytest.param(
+            ("warn", "enforce"), "newlyRefused", "NEW refuses 1 image in places where OLD only", id="enforce"
+        ),
+        pytest.param(
+            ("enforce", "warn"), "newlyWarned", "NEW only warns about 1 image in places where OLD", id="warn"
+        ),
+    ],
+)
+def test_another_mode_changes_no_verdict_but_is_stated(
+    command: Command, write: Write, modes: tuple[str, str], key: str, sentence: str
+) -> None:
+    override = "namespaces: [{names: [prod], mode: enforce}]"
+    policies = [write(policy_text(override, mode=mode), mode) for mode in modes]
+    images = write("shop\tnginx:1\nprod\tnginx:2\nshop\tregistry.corp.io/x\nkube-system\tnginx:3\n", "images")
+    given_arguments = ("diff", *policies, "--images", images)
+    found = answer(command(*given_arguments, "--format", "json"), 0)
+    assert found["counts"] == counts(unchanged=4, **{key: 1})
+    assert sentence in command(*given_arguments).out
+    page = sections(command(*given_arguments, "--format", "html").out)["summary"]
+    assert "No image becomes approved or rejected, but the mode changes." in page
+    assert sentence in page
+
+
 def test_images_that_only_cause_warnings_are_counted(command: Command, write: Write) -> None:
     new = policy_text("namespaces: [{names: [dev], mode: warn}]")
     images = write("dev\tnginx:1\nshop\tnginx:2\n", "images")
@@ -219,7 +251,7 @@ def test_a_template_in_a_saved_audit_is_judged_after_its_mirror(
     live = answer(command("diff", *policies, *kubeconfig, "--format", "json"), 1)
     assert changed(live) == [("nginx:1", "rejected", 2), ("nginx:1", "rewritten", 1)]
     assert live["images"][1]["detail"] == "registry.corp.io/dockerhub/library/nginx:1"
-    assert live["counts"] == {"rejected": 1, "approved": 0, "rewritten": 1, "unchanged": 2, "warned": 0}
+    assert live["counts"] == counts(rejected=1, rewritten=1, unchanged=2)
     audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", "json")
     saved = write(audit.out, "audit.json")
     found = answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1)
@@ -249,7 +281,7 @@ def test_a_list_of_images_may_name_namespaces(command: Command, write: Write) ->
     assert found["images"][0]["objects"] == [
         {"kind": "", "namespace": "shop", "name": "", "path": "line 3", "mode": "enforce"}
     ]
-    assert found["counts"] == {"rejected": 1, "approved": 1, "rewritten": 0, "unchanged": 1, "warned": 0}
+    assert found["counts"] == counts(rejected=1, approved=1, unchanged=1)
     assert [change["old"]["namespaces"] for change in found["rules"]["changed"]] == [["shop"]]
     found = answer(command("diff", old, new, "--images", images, "-n", "bank", "--format", "json"), 0)
     assert changed(found) == [("a.io/x", "approved", 1), ("a.io/x:2", "approved", 1)]
