@@ -63,10 +63,11 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 
 
 class Judged(NamedTuple):
-    """What was found in one document."""
+    """What was found in one document. The clock changes the findings at ``until``, ``None`` if never."""
 
     accepted: bool
     findings: tuple[Finding, ...]
+    until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,8 +249,8 @@ class Parser:
         match reply:
             case messages.Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case messages.Linted(findings):
-                return Judged(accepted=True, findings=findings)
+            case messages.Linted(findings, until):
+                return Judged(accepted=True, findings=findings, until=until)
         raise _error(self._unexpected(), job)
 
     async def _receive(self) -> messages.Reply:
