@@ -30,6 +30,13 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     return (None,) if tag is None else (f":{tag}", None)
 
 
+def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
+    """Return the qualifiers that every image of a pattern satisfies literally."""
+    if pattern.digest == ANY:
+        return (f"@{ANY}", None)
+    return qualifiers_of(pattern.tag, pattern.digest)
+
+
 LEAF_WORK: Final = 12
 """Work of a search in one leaf, in the unit of ``globmap``."""
 

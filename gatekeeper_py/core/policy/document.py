@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, assert_never, get_args
 
+from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
@@ -83,4 +84,5 @@ class PolicyDocument:
     mirrors: tuple[Mirror, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     registries: tuple[Registry, ...] = ()
+    exceptions: tuple[Grant, ...] = ()
     message: str = ""

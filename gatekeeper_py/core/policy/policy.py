@@ -9,10 +9,12 @@ from datetime import datetime
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
-from gatekeeper_py.core.policy.decision import Decision, decide
+from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import (
     Mode,
     OverrideEntry,
@@ -43,7 +45,9 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
 
     document = parse_document(text, mode, max_bytes=max_bytes)
     policy = Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
-    problem = too_much_work(policy.allow, policy.deny, policy.mirrors, document.namespaces)
+    problem = too_much_work(
+        policy.allow, policy.deny, policy.mirrors, document.namespaces, document.exceptions
+    )
     if problem is not None:
         raise refused(text, problem)
     return policy
@@ -86,11 +90,13 @@ class Policy:
     def mirrors(self) -> Mirrors:
         return Mirrors(self.document.mirrors)
 
-    def at(self, instant: datetime) -> CompiledPolicy:
+    def at(self, instant: datetime, exceptions: Exceptions = NO_EXCEPTIONS) -> CompiledPolicy:
         """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
-        return at_once(self.compiling(instant))
+        return at_once(self.compiling(instant, exceptions))
 
-    def compiling(self, instant: datetime) -> Generator[None, None, CompiledPolicy]:
+    def compiling(
+        self, instant: datetime, exceptions: Exceptions = NO_EXCEPTIONS
+    ) -> Generator[None, None, CompiledPolicy]:
         """Compile as ``at`` does, in steps of about 0.1 ms, between which an event loop can do other work.
 
         Yields after each step and returns the compiled policy.
@@ -111,7 +117,9 @@ class Policy:
             yield
         resources = yield from _paths_by_kind(self.document.resources)
         origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
-        ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant))
+        grants = yield from Grants.compiling(self.document.exceptions)
+        change = exceptions.next_change(grants, instant) if grants else None
+        ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant), change)
         return CompiledPolicy(
             policy=self,
             instant=instant,
@@ -122,6 +130,8 @@ class Policy:
             overrides=overrides,
             named_manifests=tuple(named),
             resources=resources,
+            grants=grants,
+            exceptions=exceptions,
         )
 
     @cached_property
@@ -151,7 +161,8 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_change`` is the next instant at which a rule or an override expires, ``None`` if nothing expires.
+    ``next_change`` is the next instant at which a rule or an override expires, or an exception begins or
+    ends; ``None`` if there is none.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance.
     ``resources`` are the declared image paths by (group, kind).
@@ -166,6 +177,8 @@ class CompiledPolicy:
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
     resources: dict[tuple[str, str], PathTree]
+    grants: Grants
+    exceptions: Exceptions
 
     @property
     def revision(self) -> str:
@@ -218,7 +231,14 @@ class CompiledPolicy:
         return bool(self.looked_up_hosts)
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """Judge one image as written."""
+        """Judge one image as written, by the rules and the exceptions."""
+        decision = decide(self.allow, self.deny, self.denied_origins, namespace, image)
+        if decision.approved:
+            return decision
+        return with_exceptions(decision, self.exceptions, self.grants, namespace, self.instant)
+
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
+        """Judge one image as written without exceptions. The answer holds until a rule expires."""
         return decide(self.allow, self.deny, self.denied_origins, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
@@ -231,7 +251,8 @@ class CompiledPolicy:
 
         ``None`` when the image is not below the source of any mirror, or when it is denied or invalid.
         """
-        decision = self.decide(namespace, image)
+        # Exceptions change no rewrite: an image that a deny rule matches stays as written.
+        decision = self.decide_by_rules(namespace, image)
         if decision.reference is None or decision.reason in {"denied", "invalid"}:
             return None
         return self.mirrors.rewrite(decision.reference, locate(decision.reference))

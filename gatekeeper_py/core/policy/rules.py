@@ -9,7 +9,7 @@ from typing import Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
+from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
 
@@ -97,6 +97,10 @@ class RuleSet:
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
         """Return leaves of the index whose paths match everything that ``pattern`` can match."""
         return self._index.cover(pattern, scan)
+
+    def covering_all(self, pattern: Pattern, namespace: str | None, scan: Scan) -> Iterator[Rule]:
+        """Yield the rules that match every image of a pattern in a namespace, as far as ``scan`` allows."""
+        return self.covering(self.cover(pattern, scan), qualifiers_of_all(pattern), namespace)
 
     def covering(self, cover: Cover, qualifiers: Qualifiers, namespace: str | None) -> Iterator[Rule]:
         """Yield the rules in these leaves that match every image with these qualifiers."""

@@ -8,8 +8,8 @@ from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.index import qualifiers_of_all
+from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import NOTHING_APPROVED, Remark
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
@@ -43,7 +43,7 @@ def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
     If different deny rules do so in the rule's namespaces, return the one for the last namespace.
     """
     cover = denials.cover(rule.pattern, scan)
-    qualifiers = _qualifiers(rule.pattern)
+    qualifiers = qualifiers_of_all(rule.pattern)
     found: Rule | None = None
     for namespace in rule.namespaces if rule.namespaces is not None else (None,):
         found = next(denials.covering(cover, qualifiers, namespace), None)
@@ -82,7 +82,7 @@ def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int],
     rule does so in one of them.
     """
     cover = rules.cover(rule.pattern, scan)
-    qualifiers = _qualifiers(rule.pattern)
+    qualifiers = qualifiers_of_all(rule.pattern)
     found: Rule | None = None
     for namespace in rule.namespaces if rule.namespaces is not None else (None,):
         found = next(
@@ -127,12 +127,6 @@ def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool
 def _may_share(one: Pattern, other: Pattern) -> bool:
     """Return whether some image may match both patterns; only ``False`` is certain."""
     return globs_overlap(one.host, other.host) and all(map(globs_overlap, one.segments, other.segments))
-
-
-def _qualifiers(pattern: Pattern) -> Qualifiers:
-    if pattern.digest == ANY:
-        return (f"@{ANY}", None)
-    return qualifiers_of(pattern.tag, pattern.digest)
 
 
 def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
