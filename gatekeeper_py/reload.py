@@ -294,11 +294,11 @@ class Reloader:
     async def _prepare(self, snapshot: Snapshot, instant: datetime) -> None:
         """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
         async with self._compiling:
-            if self._live.snapshot is not snapshot:
+            if not self._is_live(snapshot):
                 return
             with collector_paused():
                 compiled = await in_slices(snapshot.compiled.policy.compiling(instant))
-        if self._live.snapshot is snapshot:
+        if self._is_live(snapshot):
             self._successor = self._snapshot(compiled)
 
     async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, Snapshot | None]:
@@ -324,7 +324,7 @@ class Reloader:
         if self._successor is None:
             await self._prepare(snapshot, self._now())
         successor = self._successor
-        if successor is None or self._live.snapshot is not snapshot:
+        if successor is None or not self._is_live(snapshot):
             return
         compiled = successor.compiled
         replaced = [snapshot]
@@ -356,7 +356,12 @@ class Reloader:
         return loaded
 
     def _snapshot(self, compiled: CompiledPolicy) -> Snapshot:
-        return Snapshot(compiled, self._cache_size, self._counts)
+        return Snapshot(compiled, self._cache_size, self._counts, self._now)
+
+    def _is_live(self, snapshot: Snapshot) -> bool:
+        """Return whether the policy of a snapshot is live, with whatever exceptions."""
+        live = self._live.snapshot
+        return live is not None and live.compiled is snapshot.compiled
 
     def _install(self, snapshot: Snapshot, successor: Snapshot | None = None) -> None:
         self._live.install(snapshot)

@@ -1,4 +1,4 @@
-"""The ConfigMaps that hold the policy and exceptions: their keys, the size of the text, and their problems."""
+"""The ConfigMaps of the policy and of exceptions: names, keys, size of the text, and problems."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.problems import mode_problem, type_name
@@ -56,6 +58,19 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
         mode=mode if isinstance(mode, str) and mode_problem(mode) is None else None,
         findings=tuple(findings),
     )
+
+
+def document_key(name: object, namespace: object, installation: str) -> DocumentKey | None:
+    """Return the key of the document in a ConfigMap, ``None`` if the ConfigMap is not one with exceptions.
+
+    ``installation`` is the namespace of the installation.
+    """
+    if isinstance(namespace, str):
+        if name == EXCEPTIONS_CONFIGMAP:
+            return DocumentKey("installation" if namespace == installation else "namespace", namespace)
+        if name == BREAK_GLASS_CONFIGMAP and namespace == installation:
+            return DocumentKey("break-glass", namespace)
+    return None
 
 
 def read_exceptions(data: object, binary_data: object = None) -> tuple[str | None, tuple[Finding, ...]]:
