@@ -8,7 +8,7 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -96,7 +96,7 @@ class Reloader:
     """Keeps ``live`` in step with a source.
 
     ``source`` is its kind in metrics (``file`` or ``configmap``), ``source_name`` its path or its name.
-    ``on_live`` receives every policy that becomes live.
+    The functions in ``on_live`` receive every policy that becomes live.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Reloader:
         counts: CacheCounts,
         observer: Observer,
         log: Log,
-        on_live: Callable[[CompiledPolicy], None] = lambda _compiled: None,
+        on_live: Iterable[Callable[[CompiledPolicy], None]] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.source = source
@@ -123,7 +123,7 @@ class Reloader:
         self._counts = counts
         self._observer = observer
         self._log = log
-        self._on_live = on_live
+        self._on_live = tuple(on_live)
         self._now = now
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
@@ -368,7 +368,8 @@ class Reloader:
         self._successor = successor
         self._installed.set()
         self._observer.policy_live(snapshot, self.source)
-        self._on_live(snapshot.compiled)
+        for use in self._on_live:
+            use(snapshot.compiled)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(
