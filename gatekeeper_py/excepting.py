@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
@@ -69,6 +70,10 @@ class Observer(Protocol):
     def exceptions_readable(self, source: Source, *, readable: bool) -> None: ...
 
 
+class _Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
 @dataclass(slots=True)
 class _Document:
     """What is known about one ConfigMap."""
@@ -86,11 +91,12 @@ class _Document:
     again and again is not parsed more often than others."""
     begun: float = float("-inf")
     """When the last parse began."""
-    stale: asyncio.TimerHandle | None = None
+    stale: _Timer | None = None
+    """Stops the old version, unless the newest text is parsed before."""
 
 
 class ExceptionsKeeper:
-    """Parses documents and makes the exceptions live."""
+    """Parses documents and makes the exceptions live. ``later`` calls a function after some seconds."""
 
     def __init__(
         self,
@@ -101,6 +107,9 @@ class ExceptionsKeeper:
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], _Timer] = lambda seconds, call: (
+            asyncio.get_running_loop().call_later(seconds, call)
+        ),
     ) -> None:
         self._live = live
         self._parser = parser
@@ -108,6 +117,7 @@ class ExceptionsKeeper:
         self._log = log
         self._now = now
         self._monotonic = monotonic
+        self._later = later
         self._granted: frozenset[Source] = frozenset()
         self._regranted = asyncio.Event()
         self._documents: dict[DocumentKey, _Document] = {}
@@ -239,8 +249,7 @@ class ExceptionsKeeper:
         self._waiting_bytes += len(text) - len(known.waiting or "")
         known.waiting = text
         if known.document is not None and known.stale is None:
-            loop = asyncio.get_running_loop()
-            known.stale = loop.call_later(STALE_SECONDS, self._suspend, key, known)
+            known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
         self._queued.set()
 
     def _take_place(self, key: DocumentKey, known: _Document, earliest: float) -> None:
@@ -314,37 +323,42 @@ class ExceptionsKeeper:
 
     async def _parse_forever(self) -> None:
         while True:
-            key = await self._next()
+            self._queued.clear()
+            try:
+                pause = await self.step()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server
+                self._log.error("exceptions_not_read", exc_info=True)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._queued.wait()
+
+    async def step(self) -> float | None:
+        """Parse the documents that are due, and make them live.
+
+        Return the seconds until the next one is due, ``None`` if none waits.
+        """
+        while self._queue:
+            start = max(self._queue[0][0], self._next_start if self._is_settled() else float("-inf"))
+            pause = start - self._monotonic()
+            if pause > 0:
+                self._install()
+                return pause
+            key = heapq.heappop(self._queue)[2]
             known = self._documents[key]
             known.queued = False
             if known.gone:
                 del self._documents[key]
-            if known.waiting is None:
-                continue
-            self._parsing = True
-            try:
-                await self._parse(key, known, known.waiting)
-            except Exception:  # noqa: BLE001 - a bug of ours must not end the server
-                self._log.error("exceptions_not_read", exc_info=True)
-                await asyncio.sleep(RETRY_SECONDS)
-            finally:
-                self._parsing = False
-
-    async def _next(self) -> DocumentKey:
-        """Wait until a document is due, and return it."""
-        while True:
-            self._queued.clear()
-            pause = None
-            if self._queue:
-                start = max(self._queue[0][0], self._next_start if self._is_settled() else float("-inf"))
-                pause = start - self._monotonic()
-                if pause <= 0:
-                    return heapq.heappop(self._queue)[2]
-            self._install()
-            self._is_settled()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._queued.wait()
+            if known.waiting is not None:
+                self._parsing = True
+                try:
+                    await self._parse(key, known, known.waiting)
+                finally:
+                    self._parsing = False
+        self._install()
+        self._is_settled()
+        return None
 
     async def _parse(self, key: DocumentKey, known: _Document, text: str) -> None:
         self._unqueue(known)
@@ -376,12 +390,16 @@ class ExceptionsKeeper:
                         end = self._monotonic()
                         self._next_start = end + PAUSE_FACTOR * (end - start)
 
+    async def count(self) -> None:
+        """Count the entries by state."""
+        self.counts, self.next_end = await in_slices(self._counting())
+        self._observer.exceptions_counted(self.counts, self.next_end)
+
     async def _count_forever(self) -> None:
         while True:
             self._changed.clear()
             start = self._monotonic()
-            self.counts, self.next_end = await in_slices(self._counting())
-            self._observer.exceptions_counted(self.counts, self.next_end)
+            await self.count()
             now = self._monotonic()
             await asyncio.sleep(max(APART_SECONDS, COUNT_PAUSE_FACTOR * (now - start)))
             with suppress(TimeoutError):

@@ -93,7 +93,9 @@ class Snapshot:
         self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
 
     def excepting(self, exceptions: Exceptions) -> Snapshot:
-        """Return this snapshot, its caches included, with other exceptions."""
+        """Return this snapshot, its caches included, with these exceptions."""
+        if self.exceptions is exceptions:
+            return self
         other = copy(self)
         other.exceptions = exceptions
         return other
