@@ -38,8 +38,11 @@ def approved(document: dict[str, Any], image: str, namespace: str | None, now: d
     if seen is None:
         return False
     for rule in document.get("deny", ()):
+        spared = [] if isinstance(rule, str) else rule.get("except", [])
         if applies(rule, namespace, now) and any(
-            matches(rule, each) for each in (seen, *origins(document, seen))
+            matches(rule, each)
+            and not any(applies(entry, namespace, now) and matches(entry, each) for entry in spared)
+            for each in (seen, *origins(document, seen))
         ):
             return False
     return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])

@@ -62,8 +62,10 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
     if decision.reference is not None and decision.reason != "invalid":
         location = locate(decision.reference)
     nearest: tuple[NearMiss, ...] = ()
-    if decision.reason == "unlisted" and location is not None and decision.reference is not None:
-        nearest = _nearest(policy, namespace, decision.reference, location)
+    if location is not None and decision.reference is not None:
+        # An exception must match the name that its rule matched: the image, or its original.
+        named = location if decision.origin is None else _location(decision.origin)
+        nearest = _nearest(_missed(policy, decision), namespace, decision.reference, named)
     return Explanation(
         image=image,
         namespace=namespace,
@@ -102,18 +104,28 @@ def refined(
     return found, None if manifest is None else facts.get((manifest,)).answer
 
 
+def _missed(policy: CompiledPolicy, decision: Decision) -> tuple[Rule, ...]:
+    """Return the rules of which one could have approved a rejected image."""
+    if decision.reason == "unlisted":
+        return policy.policy.allow
+    return decision.rule.exceptions if decision.reason == "denied" and decision.rule is not None else ()
+
+
+def _location(name: str) -> Location:
+    host, *segments = name.split("/")
+    return Location(host, tuple(segments))
+
+
 def _nearest(
-    policy: CompiledPolicy, namespace: str | None, reference: Reference, location: Location
+    rules: tuple[Rule, ...], namespace: str | None, reference: Reference, location: Location
 ) -> tuple[NearMiss, ...]:
-    """Return the nearest allow rules: those that failed at the latest check, the most similar ones first."""
+    """Return the nearest rules: those that failed at the latest check, the most similar ones first."""
     tag = effective_tag(reference)
     scored: list[tuple[int, float, int, NearMiss]] = []
-    stages = {
-        id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
-    }
+    stages = {id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in rules}
     # Computing the similarity is expensive, so only the rules that failed at the latest checks are compared.
-    furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
-    for rule in policy.policy.allow:
+    furthest = min(sorted(stages.values(), reverse=True)[:MAX_NEAREST], default=0)
+    for rule in rules:
         stage = stages[id(rule)]
         if stage < furthest:
             continue
@@ -190,6 +202,8 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
         shown |= {"verify": True, "onError": rule.on_error}
     if rule.pin:
         shown["pin"] = True
+    if rule.exceptions:
+        shown["except"] = [rule_as_json(each) for each in rule.exceptions]
     return shown
 
 

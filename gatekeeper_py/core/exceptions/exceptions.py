@@ -12,9 +12,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
-from gatekeeper_py.core.exceptions.grants import Grant, Grants, PatternMap, Source
+from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
-from gatekeeper_py.core.images.index import Qualifiers
+from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
 
 State = Literal["live", "early", "expired", "outside", "too-many"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Generic, Literal, TypeVar, get_args
+from typing import Final, Literal, get_args
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import any_matches, compiled
-from gatekeeper_py.core.images.index import PatternIndex, Qualifiers
+from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
 
@@ -25,8 +25,6 @@ MAX_COMPARED: Final = 10_000
 
 _STEP_WORK: Final = 200
 _PATTERN_WORK: Final = 10
-
-V = TypeVar("V")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,35 +52,6 @@ class Grant:
         if self.namespaces is None:
             return True
         return namespace is not None and any_matches(map(compiled, self.namespaces), namespace)
-
-
-class PatternMap(Generic[V]):
-    """Values by pattern and namespaces. ``matching`` finds all values, even of equal patterns."""
-
-    __slots__ = ("_index", "_numbers", "_values")
-
-    def __init__(self) -> None:
-        self._index = PatternIndex()
-        self._numbers: dict[tuple[object, ...], int] = {}
-        self._values: list[list[V]] = []
-
-    def add(self, pattern: Pattern, namespaces: tuple[str, ...] | None, value: V) -> None:
-        path = (pattern.host, pattern.segments, pattern.subtree, pattern.qualifier)
-        for namespace in (None,) if namespaces is None else namespaces:
-            number = self._numbers.setdefault((*path, namespace), len(self._values))
-            if number == len(self._values):
-                self._index.add(number, pattern, None if namespace is None else (namespace,))
-                self._values.append([])
-            self._values[number].append(value)
-
-    def matching(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Iterator[V]:
-        """Yield the values of all patterns that match; a value once for each of its names that match."""
-        for number in self._index.matching(location, qualifiers, namespace):
-            yield from self._values[number]
-
-    def worst(self) -> int:
-        """Return a bound on the work of ``matching``, without its values (``PatternIndex.worst``)."""
-        return self._index.worst()
 
 
 class Grants:

@@ -289,20 +289,28 @@ def _rules_at(
     listed: tuple[Rule, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
     """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
-    rules, end = RuleSet(), None
-    work, begin = 0, 0
-    for index, rule in enumerate(listed):
-        if rule.lives_at(instant):
-            rules.add(rule)
+    rules, end, work = RuleSet(instant=instant), None, 0
+    for rule in listed:
         work += 10 + 4 * len(rule.namespaces or ())
-        if work > STEP_WORK or index == len(listed) - 1:
-            ends = (end, _next_end(listed[begin : index + 1], instant))
-            end = min((each for each in ends if each is not None), default=None)
-            work, begin = 0, index + 1
+        if rule.lives_at(instant):
+            for each in rules.adding(rule):
+                work += 10 + 4 * len(each.namespaces or ())
+                if work > STEP_WORK:
+                    work = 0
+                    yield
+            end = _next_end((rule, *rule.exceptions), instant, end)
+        if work > STEP_WORK:
+            work = 0
             yield
     return rules, end
 
 
-def _next_end(entries: Iterable[Rule | OverrideEntry], instant: datetime) -> datetime | None:
-    """Return the instant when the first live entry expires, ``None`` if no live entry expires."""
-    return min((e.until for e in entries if e.until is not None and e.until > instant), default=None)
+def _next_end(
+    entries: Iterable[Rule | OverrideEntry], instant: datetime, end: datetime | None = None
+) -> datetime | None:
+    """Return the instant when the first live entry expires, or ``end`` if no live entry expires earlier."""
+    for each in entries:
+        until = each.until
+        if until is not None and until > instant and (end is None or until < end):
+            end = until
+    return end

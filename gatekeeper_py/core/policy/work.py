@@ -72,8 +72,12 @@ _PROPOSALS: Final = {
 
 
 def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
-    """Return the rules of which one image can match many: those with wildcards or ``namespaces``."""
-    return RuleSet(rule for rule in rules if rule.namespaces is not None or _has_wildcard(rule.pattern))
+    """Return the rules of which one image can match many: with wildcards, ``namespaces`` or exceptions."""
+    return RuleSet(
+        rule
+        for rule in rules
+        if rule.namespaces is not None or rule.exceptions or _has_wildcard(rule.pattern)
+    )
 
 
 def _has_wildcard(pattern: Pattern) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of_all
@@ -131,6 +132,24 @@ def _may_share(one: Pattern, other: Pattern) -> bool:
 
 def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
     return one.until is None or (other.until is not None and other.until <= one.until)
+
+
+def unused_exceptions(subject: Subject) -> Iterator[Remark]:
+    """Yield each exception of a deny rule that matches nothing that the rule matches."""
+    left = subject.comparisons
+    for rule in subject.policy.deny:
+        denied = Entry(images=rule.pattern, namespaces=rule.namespaces)
+        for each in rule.exceptions:
+            left -= len(rule.namespaces or ("",)) * len(each.namespaces or ("",))
+            if left < 0:
+                return
+            if not denied.overlaps(Entry(images=each.pattern, namespaces=each.namespaces)):
+                yield warning(
+                    "except-unused",
+                    (*path_of(rule), *path_of(each)),
+                    f"the exception has no effect: {shown(rule)} matches none of its images",
+                    "remove it",
+                )
 
 
 def dead_overrides(subject: Subject) -> Iterator[Remark]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
@@ -46,7 +46,10 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
 def expiry(subject: Subject) -> Iterator[Remark]:
     """Yield each entry that has expired or will do so within 14 days."""
     policy = subject.policy
-    dated = [(path_of(rule), rule.until) for rule in (*policy.allow, *policy.deny) if rule.until]
+    dated: list[tuple[Path, datetime]] = []
+    for rule in (*policy.allow, *policy.deny):
+        exceptions = [((*path_of(rule), *path_of(each)), each) for each in rule.exceptions]
+        dated += [(path, each.until) for path, each in ((path_of(rule), rule), *exceptions) if each.until]
     overrides = enumerate(policy.document.namespaces)
     dated += [(("namespaces", index), entry.until) for index, entry in overrides if entry.until]
     for path, until in dated:

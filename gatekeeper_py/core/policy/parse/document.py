@@ -319,6 +319,13 @@ def _list_in_entry(item: Field, at_least: int = 0) -> Items:
 NAMESPACES: Final = _list_in_entry(_NAMESPACE, at_least=1)
 FILLED_LINE: Final = _text(_parse_filled_line, "bad-text", minLength=1, maxLength=MAX_TEXT_LENGTH)
 
+
+def _shorthand(record: Record) -> Shorthand:
+    return Shorthand(
+        record, "image", "pattern", "a pattern or a mapping", {"type": "string", **_PATTERN_LENGTH}
+    )
+
+
 _RULE_FIELDS: Final[dict[str, Field]] = {
     "namespaces": NAMESPACES,
     "until": UNTIL,
@@ -343,11 +350,22 @@ _ALLOW: Final = Record(
     description="One entry of allow, which must name its registry.",
 )
 
-_DENY: Final = Record(
-    partial(Rule, list="deny"),
+_EXCEPT: Final = Record(
+    partial(Rule, list="except"),
     {"image": _PATTERN, **_RULE_FIELDS},
     required=("image",),
     names={"image": "pattern"},
+    numbered="index",
+    check=check_rule,
+    title="ExceptModel",
+    description="Images that a rule of deny does not match: a pattern alone, or with its conditions.",
+)
+
+_DENY: Final = Record(
+    partial(Rule, list="deny"),
+    {"image": _PATTERN, **_RULE_FIELDS, "except": _list_in_entry(_shorthand(_EXCEPT))},
+    required=("image",),
+    names={"image": "pattern", "except": "exceptions"},
     numbered="index",
     check=check_rule,
     title="RuleModel",
@@ -456,9 +474,7 @@ _GRANT: Final = Record(
 
 def _rules(record: Record, *, at_least: int = 0) -> Items:
     return Items(
-        item=Shorthand(
-            record, "image", "pattern", "a pattern or a mapping", {"type": "string", **_PATTERN_LENGTH}
-        ),
+        item=_shorthand(record),
         at_most=MAX_RULES,
         at_least=at_least,
         noun="rules in allow and deny together",
