@@ -92,7 +92,7 @@ class _Server:
         registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
         keeper = ExceptionsKeeper(live, parser, observer=metrics, log=log)
-        guard = PolicyGuard(settings.configmap, parser, observer=metrics, log=log)
+        guard = PolicyGuard(settings.configmap, parser, live, observer=metrics, log=log)
         reloader = Reloader(
             live,
             parser,

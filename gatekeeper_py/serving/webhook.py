@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.guard import read_writer
+from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
@@ -343,7 +343,9 @@ class Webhook:
         self._record(asked, parsed, outcome, "")
         return response
 
-    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+    def _parse_policy_review(
+        self, document: Any
+    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | WrittenExceptions | None]]:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield
