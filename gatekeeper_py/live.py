@@ -1,21 +1,24 @@
 """The live policy: the only mutable state that reviews share.
 
-A ``Snapshot`` is a compiled policy with its own cache. ``LivePolicy.install`` replaces it with one
-assignment. A review takes the snapshot once, so one policy judges all of it. Nothing invalidates a cache,
-because it is discarded together with its policy.
+A ``Snapshot`` is a compiled policy with its own cache, and the exceptions from it. ``LivePolicy.install``
+replaces it with one assignment. A review takes the snapshot once, so one policy judges all of it. Nothing
+invalidates a cache, because it is discarded together with its policy, and exceptions are never cached.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
 from cachetools import LRUCache
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD_SPECS, GroupKind
-from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.policy.decision import Decision, with_exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -42,17 +45,20 @@ class Snapshot:
     """A compiled policy with a cache of its decisions, by image as written.
 
     ``cache_size`` is the number of decisions kept, 0 for none. The namespace is part of the cache key only
-    if some rule depends on it.
+    if some rule depends on it. ``now`` is the clock by which exceptions begin and end.
     """
 
     __slots__ = (
         "_approvals",
         "_by_namespace",
         "_decisions",
+        "_grants",
+        "_now",
         "_plans",
         "allow",
         "compiled",
         "counts",
+        "exceptions",
         "looks_up",
         "message",
         "needs_whole_object",
@@ -60,7 +66,13 @@ class Snapshot:
         "revision",
     )
 
-    def __init__(self, compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> None:
+    def __init__(
+        self,
+        compiled: CompiledPolicy,
+        cache_size: int,
+        counts: CacheCounts,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self.compiled = compiled
         self.counts = counts
         self.revision = compiled.revision
@@ -74,8 +86,19 @@ class Snapshot:
         )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
         self._by_namespace = compiled.by_namespace
+        self._grants = compiled.grants
+        self.exceptions = NO_EXCEPTIONS
+        self._now = now
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
         self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
+
+    def excepting(self, exceptions: Exceptions) -> Snapshot:
+        """Return this snapshot, its caches included, with these exceptions."""
+        if self.exceptions is exceptions:
+            return self
+        other = copy(self)
+        other.exceptions = exceptions
+        return other
 
     @property
     def cached(self) -> int:
@@ -99,18 +122,20 @@ class Snapshot:
         return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """Return ``CompiledPolicy.decide``, from the cache if possible."""
+        """Return ``CompiledPolicy.decide`` as of now. What the rules say comes from the cache if possible."""
         cache = self._decisions
         key = _with_namespace(namespace, image) if self._by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
-            return self.compiled.decide(namespace, image)
-        decision = cache.get(key)
-        if decision is not None:
+            decision = self.compiled.decide_by_rules(namespace, image)
+        elif (found := cache.get(key)) is not None:
             self.counts.hits += 1
+            decision = found
+        else:
+            self.counts.misses += 1
+            decision = cache[key] = self.compiled.decide_by_rules(namespace, image)
+        if decision.approved or not self._grants:
             return decision
-        self.counts.misses += 1
-        decision = cache[key] = self.compiled.decide(namespace, image)
-        return decision
+        return with_exceptions(decision, self.exceptions, self._grants, namespace, self._now())
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return ``CompiledPolicy.plan``, from the cache if possible."""
@@ -130,13 +155,20 @@ def _with_namespace(namespace: str | None, image: str) -> _Key | None:
 
 
 class LivePolicy:
-    """Holds the live snapshot; ``None`` until the first good policy."""
+    """Holds the live snapshot, ``None`` until the first good policy, and the exceptions in use."""
 
-    __slots__ = ("snapshot",)
+    __slots__ = ("exceptions", "snapshot")
 
     def __init__(self) -> None:
         self.snapshot: Snapshot | None = None
+        self.exceptions = NO_EXCEPTIONS
 
     def install(self, snapshot: Snapshot) -> None:
         """Make a snapshot live. Reviews in progress keep the one they started with."""
-        self.snapshot = snapshot
+        self.snapshot = snapshot.excepting(self.exceptions)
+
+    def use_exceptions(self, exceptions: Exceptions) -> None:
+        """Use other exceptions from now on, with this policy and the next ones."""
+        self.exceptions = exceptions
+        if self.snapshot is not None:
+            self.snapshot = self.snapshot.excepting(exceptions)

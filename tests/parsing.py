@@ -6,10 +6,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.messages import Accepted, Assembly, Items, Job, Linted, Refused, encode, parse_reply
-from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
+from gatekeeper_py.parser.messages import (
+    Accepted,
+    Assembly,
+    Excepting,
+    ExceptionsJob,
+    Items,
+    Job,
+    Linted,
+    Refused,
+    encode,
+    parse_reply,
+)
+from gatekeeper_py.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.parser.program import judge
 from gatekeeper_py.serving.metrics import Metrics
 from recording import RecordingLog
@@ -69,3 +81,20 @@ class InProcessParser(Parser):
             case Linted(findings, until):
                 return Judged(accepted=True, findings=findings, until=until)
         raise AssertionError(replies[-1])
+
+    async def parse_exceptions(
+        self, text: str, source: Source, *, seconds: float | None = None
+    ) -> ParsedExceptions:
+        assert self._turn.locked()
+        await asyncio.sleep(0)
+        self.parsed.append(text)
+        if self.failures:
+            raise self.failures.pop(0)
+        content = text.encode("utf-8", "surrogatepass")
+        job = ExceptionsJob(text=content, source=source, memory_bytes=0, cpu_seconds=0)
+        match [parse_reply(encode(reply)) for reply in judge(job)]:
+            case [Excepting(document)]:
+                return ParsedExceptions(document, ())
+            case [Refused(findings)]:
+                return ParsedExceptions(None, findings)
+        raise AssertionError

@@ -91,7 +91,7 @@ async def count(case: str) -> Counts:
         metrics, log = Metrics(live, counts), build_log(writer, level="info", style="json", colors=False)
         webhook = Webhook(
             live,
-            PolicyGuard(None, Parser(log=log, observer=metrics), observer=metrics, log=log),
+            PolicyGuard(None, Parser(log=log, observer=metrics), live, observer=metrics, log=log),
             observer=metrics,
             log=log,
             limit=RateLimit(),

@@ -14,7 +14,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.guard import read_writer
+from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
@@ -347,7 +347,9 @@ class Webhook:
         self._record(asked, parsed, outcome, "")
         return response
 
-    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+    def _parse_policy_review(
+        self, document: Any
+    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | WrittenExceptions | None]]:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield
@@ -369,13 +371,15 @@ class Webhook:
         return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
     def _record(self, asked: Asked, request: AdmissionRequest, outcome: Outcome, revision: str) -> None:
-        """Count a review. Log it if it was denied, warned about or mutated."""
+        """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
         seconds = time.perf_counter() - start
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
+        excepted = False
         if endpoint == "validate":
+            excepted = self._count_excepted(outcome)
             for judgement in outcome.judgements:
                 observer.images(judgement.decision.reason, 1, approved=judgement.approved)
         elif outcome.verdict == "mutated":
@@ -384,7 +388,7 @@ class Webhook:
                     observer.rewrite(judgement.mirror)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
-        if outcome.verdict == "allowed":
+        if outcome.verdict == "allowed" and not excepted:
             write = self._log.debug if self._log_allowed else None
         else:
             passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
@@ -392,6 +396,13 @@ class Webhook:
         if write is not None:
             # Describing a review costs a third of it, so it is done only if the line is written.
             write("review", **described(endpoint, request, outcome, revision))
+
+    def _count_excepted(self, outcome: Outcome) -> bool:
+        """Count the images that exceptions approve, and return whether there are some."""
+        excepted = outcome.excepted
+        for each in excepted:
+            self._observer.excepted(each.source)
+        return bool(excepted)
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

@@ -46,7 +46,7 @@ class Serving:
         live, counts = LivePolicy(), CacheCounts()
         live.install(Snapshot(policy(allow="[registry.corp.example]"), 100, counts))
         self.metrics = Metrics(live, counts)
-        guard = PolicyGuard(None, InProcessParser(), observer=self.metrics, log=self.log)
+        guard = PolicyGuard(None, InProcessParser(), live, observer=self.metrics, log=self.log)
         self._webhook = Webhook(
             live, guard, observer=self.metrics, log=self.log, limit=RateLimit(), max_body_bytes=1 << 20
         )

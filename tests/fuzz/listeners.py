@@ -57,7 +57,7 @@ class Served(MeasuredLoop):
         metrics = Metrics(live, counts)
         webhook = Webhook(
             live,
-            PolicyGuard(GUARDED, InProcessParser(), observer=metrics, log=self.log),
+            PolicyGuard(GUARDED, InProcessParser(), live, observer=metrics, log=self.log),
             observer=metrics,
             log=self.log,
             limit=RateLimit(0.0),

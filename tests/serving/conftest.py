@@ -70,7 +70,7 @@ async def start(
             live.install(Snapshot(compiled, 100, counts))
         metrics = Metrics(live, counts)
         parser = InProcessParser()
-        guard = PolicyGuard(guarded, parser, observer=metrics, log=log)
+        guard = PolicyGuard(guarded, parser, live, observer=metrics, log=log)
         webhook = Webhook(
             live,
             guard,

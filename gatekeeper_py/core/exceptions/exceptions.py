@@ -86,17 +86,18 @@ class Exceptions:
         for key, document in (documents or {}).items():
             self._set(key, _Held(key, document))
 
-    def updated(self, key: DocumentKey, document: ExceptionDocument | None) -> Exceptions:
-        """Return these documents with one of them replaced, added or, if it is ``None``, removed."""
+    def updated(self, changes: Mapping[DocumentKey, ExceptionDocument | None]) -> Exceptions:
+        """Return these documents with some of them replaced, added or, if they are ``None``, removed."""
         new = Exceptions()
         new._of_namespaces = dict(self._of_namespaces)
         new._of_installation = dict(self._of_installation)
-        if key.source == "namespace":
-            new._of_namespaces.pop(key.namespace, None)
-        elif key.source in new._of_installation and new._of_installation[key.source].key == key:
-            del new._of_installation[key.source]
-        if document is not None:
-            new._set(key, _Held(key, document))
+        for key, document in changes.items():
+            if key.source == "namespace":
+                new._of_namespaces.pop(key.namespace, None)
+            elif key.source in new._of_installation and new._of_installation[key.source].key == key:
+                del new._of_installation[key.source]
+            if document is not None:
+                new._set(key, _Held(key, document))
         return new
 
     def __len__(self) -> int:
