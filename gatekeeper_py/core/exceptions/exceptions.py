@@ -40,7 +40,7 @@ class Excepted:
     """One entry of a document, with the index of the grant that covers it, for one image.
 
     ``namespace`` is that of the document. The exception acts from ``begins``, included, to ``until``,
-    excluded.
+    excluded. ``ended`` is true if it does not act any more.
     """
 
     source: Source
@@ -52,6 +52,7 @@ class Excepted:
     reason: str
     owner: str | None
     grant: int
+    ended: bool = False
 
     @property
     def by(self) -> str:
@@ -63,13 +64,13 @@ class Ruling(NamedTuple):
     """What exceptions say about an image that the policy rejects.
 
     ``approval`` is the live exception with the latest end. Without one, ``missed`` is an exception that ended
-    in the last 30 days or begins in the next, the nearest in time. ``may_ask`` is true if a grant allows an
-    exception in the document of the namespace.
+    in the last 30 days or begins in the next, the nearest in time. ``longest`` is the maximum duration of an
+    exception in the document of the namespace, if a grant allows one.
     """
 
     approval: Excepted | None = None
     missed: Excepted | None = None
-    may_ask: bool = False
+    longest: timedelta | None = None
 
 
 class Exceptions:
@@ -139,12 +140,11 @@ class Exceptions:
                 approval = max((approval, *counted), key=_until)
             near = (each for each in found if not each.lives_at(now) and each.distance(now) <= MISSED_FOR)
             missed = min((missed, *near), key=lambda each: _distance(each, now))
-        may_ask = (
-            not denied
-            and namespace is not None
-            and bool(grants.matching("namespace", location, qualifiers, namespace))
-        )
-        return Ruling(_shown(approval), None if approval is not None else _shown(missed), may_ask)
+        longest = None
+        if not denied and namespace is not None:
+            own = grants.matching("namespace", location, qualifiers, namespace)
+            longest = max((each.longest for each in own), default=None)
+        return Ruling(_shown(approval, now), None if approval is not None else _shown(missed, now), longest)
 
     def states(self, grants: Grants, now: datetime) -> Iterator[tuple[DocumentKey, ExceptionEntry, State]]:
         """Yield the state of every entry. A caller may do other work between two of them."""
@@ -304,7 +304,7 @@ def _distance(found: _Found | None, now: datetime) -> timedelta:
     return timedelta.max if found is None else found.distance(now)
 
 
-def _shown(found: _Found | None) -> Excepted | None:
+def _shown(found: _Found | None, now: datetime) -> Excepted | None:
     if found is None:
         return None
     entry, begins, grant, key = found
@@ -318,4 +318,5 @@ def _shown(found: _Found | None) -> Excepted | None:
         reason=entry.reason,
         owner=entry.owner,
         grant=grant.index,
+        ended=now >= entry.until,
     )
