@@ -113,9 +113,10 @@ def _how_to_ask(rejected: Sequence[Judgement], namespace: str | None) -> str:
     return ""
 
 
-def exception_warnings(excepted: Sequence[Judgement]) -> tuple[str, ...]:
-    """Return one warning per image that an exception approves."""
-    return _limited(excepted, _excepted_warning, "images are approved by exceptions")
+def exception_warnings(excepted: Sequence[Judgement], others: int = 0) -> tuple[str, ...]:
+    """Return one warning per image that an exception approves, as far as ``others`` leave room for them."""
+    room = MAX_WARNINGS - others
+    return _limited(excepted, _excepted_warning, "images are approved by exceptions", room) if room else ()
 
 
 def exception_list(excepted: Sequence[Judgement]) -> str:
@@ -225,10 +226,12 @@ def _fitted(path: str, image: str, rest: str, shortest: int = 24) -> str:
     return (path + image + rest)[:MAX_WARNING_LENGTH]
 
 
-def _limited(subjects: Sequence[Subject], text: Callable[[Subject], str], what: str) -> tuple[str, ...]:
-    if len(subjects) <= MAX_WARNINGS:
+def _limited(
+    subjects: Sequence[Subject], text: Callable[[Subject], str], what: str, most: int = MAX_WARNINGS
+) -> tuple[str, ...]:
+    if len(subjects) <= most:
         return tuple(map(text, subjects))
-    shown = subjects[: MAX_WARNINGS - 1]
+    shown = subjects[: most - 1]
     return (*map(text, shown), f"{len(subjects) - len(shown)} more {what}")
 
 
