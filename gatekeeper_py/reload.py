@@ -8,7 +8,7 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
+from gatekeeper_py.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.runtime.memory import collector_paused, dismantling, give_back
@@ -51,6 +51,11 @@ LONGEST_RETRY_SECONDS: Final = 300.0
 temporary: the parser process could not be started, was killed from outside, or was too slow, for example on
 an overloaded machine."""
 
+LINT_SHARE: Final = 20
+LEAST_LINT_PAUSE: Final = timedelta(seconds=10)
+"""Lint of the live policy takes at most a twentieth of the time, even if a rule expires every second. The
+pause after it has this minimum."""
+
 MAX_LOGGED_CHARACTERS: Final = 10_000
 """Maximum length of the findings in one log line. A log line has at most 16 KiB; ``/policy`` shows more."""
 
@@ -71,6 +76,8 @@ class Observer(Protocol):
 
     def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
 
+    def policy_linted(self, findings: tuple[Finding, ...]) -> None: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedDelivery:
@@ -84,12 +91,16 @@ class RefusedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """The last delivery that was accepted, with what lint found."""
+    """The last delivery that was accepted, with what lint found.
+
+    At ``lint_due`` the policy is linted again, because the clock or another mode changes what lint finds.
+    """
 
     at: datetime
     policy: Policy
     findings: tuple[Finding, ...]
     resource_version: str | None
+    lint_due: datetime | None = None
 
 
 class Reloader:
@@ -137,9 +148,9 @@ class Reloader:
     async def run(self, deliveries: AsyncIterator[Delivery]) -> None:
         """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._apply_forever())
-            # A separate task, because a rule must expire even while another policy is loaded.
-            group.create_task(self._expire_forever())
+            # Separate tasks, because a rule must expire even while another policy is loaded or linted.
+            for step in (self._apply_next, self._expire_next, self._lint_when_due):
+                group.create_task(self._forever(step))
             async for delivery in deliveries:
                 self._latest = delivery
                 self._failures = 0
@@ -186,6 +197,7 @@ class Reloader:
 
         # If the source reported a problem, the policy does not become live. Only its findings are needed.
         on_accepted = None if delivery.problem else load
+        begun = self._now()
         try:
             async with self._parser.turn():
                 report = await self._parser.judge(text, delivery.mode, self._now(), on_accepted=on_accepted)
@@ -193,15 +205,13 @@ class Reloader:
             if loaded is None:
                 raise
             # The policy is live already.
-            self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
-            findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
-            report = Judged(accepted=True, findings=findings)
+            report = self._not_linted(problem)
         if delivery.problem:
             errors = report.findings if not report.accepted else ()
             return self._refuse(delivery, in_order((*delivery.findings, *errors)))
         if loaded is None or compiled is None:
             return self._refuse(delivery, report.findings)
-        self.loaded = replace(loaded, findings=report.findings)
+        self._note_findings(loaded, report, begun)
         self._log_loaded(compiled, report.findings)
         await self._free(replaced)
         return "loaded"
@@ -217,7 +227,7 @@ class Reloader:
         snapshot, successor = self._live.snapshot, self._successor
         if snapshot is None:
             raise RuntimeError("there is no policy to change the mode of")
-        # Drop the findings about the mode, because updating them would mean parsing the document again. The
+        # Drop the findings about the mode until the document is linted again, which takes too long here. The
         # policy guard reports them to the user who sets the key ``mode``.
         findings = tuple(finding for finding in loaded.findings if finding.code not in MODE_CODES)
         compiled = replace(snapshot.compiled, policy=policy)
@@ -225,35 +235,84 @@ class Reloader:
             successor = self._snapshot(replace(successor.compiled, policy=policy))
         replaced = [snapshot, loaded]
         del snapshot, loaded
-        self._make_live(compiled, findings, resource_version, successor)
+        now_loaded = self._make_live(compiled, findings, resource_version, successor)
+        self._note_findings(now_loaded, Judged(accepted=True, findings=findings, until=self._now()))
         self._log_loaded(compiled, findings)
         await self._free(replaced)
         return "loaded"
 
-    async def _apply_forever(self) -> None:
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds_until(self._next_try())):
-                    await self._delivered.wait()
-            self._delivered.clear()
-            latest, self._latest = self._latest, None
-            if latest is None:
-                latest = self._due_again()
+    async def _lint_when_due(self) -> None:
+        """Wait, and lint the live policy again if that is due, unless a change of the policy is due first."""
+        await asyncio.sleep(LONGEST_SLEEP_SECONDS)
+        with suppress(Interrupted):
+            await self._lint_again()
+
+    async def _lint_again(self) -> None:
+        """Lint the live policy again if that is due. Raises ``Interrupted``."""
+        begun = self._now()
+        if self._to_lint() is None:
+            return
+        async with self._parser.turn(gives_way=True):
+            policy = self._to_lint()  # another one may have been loaded meanwhile
+            if policy is None:
+                return
             try:
-                if latest is not None:
-                    await self.apply(latest)
+                report = await self._parser.judge(policy.text, policy.mode, self._now())
+            except ParserError as problem:
+                report = self._not_linted(problem)
+        loaded = self.loaded
+        if loaded is None or loaded.policy is not policy:
+            return  # the mode changed, so the next lint is due
+        self._note_findings(loaded, report, begun)
+        if report.findings != loaded.findings:
+            self._log.info("policy_linted", source=self.source_name, **_logged(report.findings))
+
+    def _to_lint(self) -> Policy | None:
+        """Return the live policy if it is to be linted again."""
+        loaded = self.loaded
+        if loaded is None or loaded.lint_due is None or self._now() < loaded.lint_due:
+            return None
+        return loaded.policy
+
+    def _note_findings(self, loaded: Loaded, report: Judged, begun: datetime | None = None) -> None:
+        """Store what lint found, and when to lint again. ``begun`` is ``None`` if lint did not run."""
+        due, now = report.until, self._now()
+        if due is not None and begun is not None:
+            due = max(due, now + max(LEAST_LINT_PAUSE, LINT_SHARE * (now - begun)))
+        self.loaded = replace(loaded, findings=report.findings, lint_due=due)
+        self._observer.policy_linted(report.findings)
+
+    def _not_linted(self, problem: ParserError) -> Judged:
+        """Return the finding that a live policy could not be linted. Unless it is too costly, try again."""
+        self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
+        findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
+        again = None if problem.permanent else self._now() + timedelta(seconds=LONGEST_RETRY_SECONDS)
+        return Judged(accepted=True, findings=findings, until=again)
+
+    async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
             except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
                 self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
                 await asyncio.sleep(AFTER_BUG_SECONDS)
 
-    async def _expire_forever(self) -> None:
-        while True:
-            try:
-                await self._expire()
-                await self._prepare_and_wait()
-            except Exception:  # noqa: BLE001 - a bug of ours must not end the server: what is live stays
-                self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
-                await asyncio.sleep(AFTER_BUG_SECONDS)
+    async def _apply_next(self) -> None:
+        """Wait for the next delivery, or until the last one is to be parsed again, and apply it."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds_until(self._next_try())):
+                await self._delivered.wait()
+        self._delivered.clear()
+        latest, self._latest = self._latest, None
+        if latest is None:
+            latest = self._due_again()
+        if latest is not None:
+            await self.apply(latest)
+
+    async def _expire_next(self) -> None:
+        """Expire what is due, and wait for the next expiry."""
+        await self._expire()
+        await self._prepare_and_wait()
 
     def _seconds_until(self, instant: datetime | None) -> float | None:
         return None if instant is None else max((instant - self._now()).total_seconds(), 0.0)
@@ -410,8 +469,9 @@ class Reloader:
         snapshot = next((each for each in replaced if isinstance(each, Snapshot)), None)
         if snapshot is None:
             return
-        entries = len(snapshot.compiled.allow) + len(snapshot.compiled.deny) + snapshot.cached
-        del snapshot
+        compiled = snapshot.compiled
+        entries = len(compiled.allow) + len(compiled.deny) + len(compiled.expired) + snapshot.cached
+        del snapshot, compiled
         if entries <= FEW_ENTRIES:
             replaced.clear()
             return

@@ -78,8 +78,8 @@ class InProcessParser(Parser):
         match replies[-1]:
             case Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case Linted(findings):
-                return Judged(accepted=True, findings=findings)
+            case Linted(findings, until):
+                return Judged(accepted=True, findings=findings, until=until)
         raise AssertionError(replies[-1])
 
     async def parse_exceptions(

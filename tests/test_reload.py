@@ -9,6 +9,7 @@ import os
 import sys
 import weakref
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,9 @@ class Observer:
     def policy_live(self, snapshot: Snapshot, source: str) -> None:
         assert source == "file"
         self.revisions.append(snapshot.revision)
+
+    def policy_linted(self, findings: tuple[Finding, ...]) -> None:
+        self.codes = [finding.code for finding in findings]
 
 
 class World:
@@ -89,7 +93,7 @@ async def test_a_good_policy_is_installed(world: World) -> None:
     loaded = world.reloader.loaded
     assert loaded is not None
     assert (loaded.at, loaded.resource_version) == (START, "7")
-    assert [finding.code for finding in loaded.findings] == ["floating-latest"]
+    assert [finding.code for finding in loaded.findings] == world.observer.codes == ["floating-latest"]
     assert world.reloader.refused is None
     assert world.observer.present == [True]
     assert world.observer.results == ["loaded"]
@@ -605,6 +609,124 @@ async def test_many_findings_make_a_bounded_log_line(world: World) -> None:
     assert len(json.dumps(line)) < 16_384
     assert len(line["findings"]) + line["more_findings"] == len(findings) == 101
     assert line["findings"][0] == f"{findings[0].code}: {findings[0]}"
+
+
+UNTIL = datetime(2026, 6, 1, tzinfo=UTC)
+DATED = policy_text(
+    "deny: ['*/**:latest']\n", allow="[other.io, {image: quay.io, until: 2026-06-01, owner: build team}]"
+)
+
+
+class TestLintAgain:
+    """The findings stay true for months without a delivery."""
+
+    async def test_the_findings_follow_the_clock(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.0)
+        await world.take(DATED)
+        assert world.observer.codes == []
+        for now, codes, parsed in (
+            (UNTIL - timedelta(days=14, seconds=1), [], 1),
+            (UNTIL - timedelta(days=14), ["expires-soon"], 2),
+            (UNTIL - timedelta(seconds=1), ["expires-soon"], 2),
+            (UNTIL, ["expired"], 3),
+            (UNTIL + timedelta(days=365), ["expired"], 3),
+        ):
+            world.now = now
+            await world.reloader._lint_when_due()
+            assert world.reloader.loaded is not None
+            assert [each.code for each in world.reloader.loaded.findings] == world.observer.codes == codes
+            assert len(world.parser.parsed) == parsed
+        assert world.observer.results == ["loaded"]
+        lines = world.log.named("policy_linted")
+        assert len(lines) == 2
+        assert "it expired at 2026-06-01T00:00:00Z (owner: build team)" in lines[-1]["findings"][0]
+
+    async def test_a_server_without_a_policy_lints_nothing(self, world: World) -> None:
+        await world.reloader._lint_again()
+        assert world.parser.parsed == []
+
+    async def test_a_running_server_lints_by_itself(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.01)
+        queue: asyncio.Queue[Delivery] = asyncio.Queue()
+        queue.put_nowait(Delivery(text=DATED))
+        task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
+        await eventually(lambda: world.observer.results == ["loaded"])
+        world.now = UNTIL
+        await eventually(lambda: world.observer.codes == ["expired"])
+        await _cancelled(task)
+
+    async def test_another_mode_is_linted(self, world: World) -> None:
+        await world.take(GOOD)
+        await world.take(GOOD, mode="warn")
+        assert world.observer.codes == ["floating-latest"]
+        await world.reloader._lint_again()
+        assert sorted(world.observer.codes) == ["floating-latest", "mode-overridden"]
+        await world.reloader._lint_again()
+        assert len(world.parser.parsed) == 2
+
+    async def test_a_mode_that_changes_meanwhile_is_linted_next(self, world: World) -> None:
+        await world.take(GOOD)
+        await world.take(GOOD, mode="warn")
+        judge = world.parser.judge
+
+        async def slow(*arguments: Any, **more: Any) -> Any:
+            report = await judge(*arguments, **more)
+            await world.take(GOOD, mode="enforce")
+            return report
+
+        world.parser.judge = slow  # type: ignore[method-assign]
+        await world.reloader._lint_again()
+        assert world.observer.codes == ["floating-latest"]
+        assert world.reloader.loaded is not None
+        assert world.reloader.loaded.lint_due == world.now
+
+    async def test_a_policy_that_was_loaded_meanwhile_is_not_linted_again(self, world: World) -> None:
+        await world.take(DATED)
+        world.now = UNTIL
+        async with world.parser.turn():
+            task = asyncio.create_task(world.reloader._lint_again())
+            await asyncio.sleep(0)
+            assert world.reloader.loaded is not None
+            world.reloader.loaded = replace(world.reloader.loaded, lint_due=None)
+        await task
+        assert world.parser.parsed == [DATED]
+
+    @pytest.mark.parametrize(("cause", "again"), [("died", timedelta(seconds=300)), ("cpu", None)])
+    async def test_a_failure_is_shown_and_tried_again_unless_the_document_is_too_costly(
+        self, world: World, cause: Any, again: timedelta | None
+    ) -> None:
+        await world.take(DATED)
+        world.now = UNTIL
+        world.parser.failures.append(ParserError(cause, "no luck"))
+        await world.reloader._lint_again()
+        assert world.observer.codes == ["not-linted"]
+        assert world.approves("other.io/a:1")
+        assert world.reloader.loaded is not None
+        assert world.reloader.loaded.lint_due == (None if again is None else UNTIL + again)
+
+    async def test_rules_that_expire_one_after_another_cost_a_twentieth_of_the_time(
+        self, world: World
+    ) -> None:
+        """The clock advances by a second each time it is read, as if lint took seconds."""
+        dates = ((UNTIL + timedelta(seconds=second)).isoformat() for second in range(100))
+        rules = ", ".join(f"{{image: r.io/x{index}, until: '{at}'}}" for index, at in enumerate(dates))
+        await world.take(policy_text(allow=f"[other.io, {rules}]"))
+        world.now = UNTIL
+
+        def now() -> datetime:
+            world.now += timedelta(seconds=1)
+            return world.now
+
+        world.reloader._now = now
+        begun = world.now
+        await world.reloader._lint_again()
+        taken = world.now - begun
+        assert world.reloader.loaded is not None
+        due = world.reloader.loaded.lint_due
+        assert due is not None
+        assert due - world.now >= 19 * (taken - timedelta(seconds=1))
 
 
 async def _cancelled(task: asyncio.Task[None]) -> None:

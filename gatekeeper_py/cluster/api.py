@@ -227,6 +227,7 @@ async def _refusal(method: str, path: str, response: aiohttp.ClientResponse) -> 
         escape(message, MAX_MESSAGE) if isinstance(message, str) else "",
         reason=reason if isinstance(reason, str) else "",
         continue_token=continue_token(status),
+        document=status,
     )
 
 

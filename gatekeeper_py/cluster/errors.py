@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.client import responses
+from types import MappingProxyType
+from typing import Any
 
 import aiohttp
 
@@ -16,7 +19,8 @@ class ApiError(Exception):
     """The API server refused a request, or did not answer it.
 
     ``status`` is the HTTP status, 0 when there was no answer. ``reason`` is the reason in the API
-    server's Status object, e.g. ``NotFound``. ``continue_token`` resumes a list that expired.
+    server's Status object, e.g. ``NotFound``. ``continue_token`` resumes a list that expired. ``document`` is
+    the JSON object in the answer, which may come from a Pod; empty without one.
     """
 
     def __init__(
@@ -28,6 +32,7 @@ class ApiError(Exception):
         *,
         reason: str = "",
         continue_token: str = "",
+        document: Mapping[str, Any] = MappingProxyType({}),
     ) -> None:
         phrase = f"{status} {responses.get(status, '')}".rstrip() if status else ""
         self.explanation = ": ".join(filter(None, (phrase, message)))
@@ -36,6 +41,7 @@ class ApiError(Exception):
         self.status = status
         self.reason = reason
         self.continue_token = continue_token
+        self.document = document
 
     @property
     def absent(self) -> bool:

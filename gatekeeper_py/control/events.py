@@ -21,15 +21,16 @@ MAX_MESSAGE: Final = 1000
 """The API server accepts 1,024 characters."""
 
 INTERVAL: Final = timedelta(minutes=1)
-"""Minimum interval between two Events with the same reason, for the reasons in ``LIMITED``."""
+MAX_IN_INTERVAL: Final = 10
+"""Maximum number of Events with the same reason in ``INTERVAL``, for the reasons in ``LIMITED``."""
 
 Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"]
 
 WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"})
 
 LIMITED: Final = frozenset({"PolicyRefused", "Repaired"})
-"""Reasons whose Events are recorded at most once per ``INTERVAL``. Whoever can write the policy or the
-webhook configurations could otherwise cause any number of these Events."""
+"""Reasons whose Events are limited. Whoever can write the policy or the webhook configurations could
+otherwise cause any number of these Events."""
 
 CONFIGMAP: Final = "ConfigMap"
 
@@ -49,7 +50,7 @@ class Events:
         self._installation = installation
         self._log = log
         self._now = now
-        self._recorded: dict[Reason, datetime] = {}
+        self._recorded: dict[Reason, list[datetime]] = {}
 
     async def record(
         self, reason: Reason, message: str, *, kind: str = VALIDATING, name: str = VALIDATING_NAME
@@ -59,10 +60,11 @@ class Events:
         If the Event cannot be recorded, the failure is only logged.
         """
         now = self._now()
-        last = self._recorded.get(reason)
-        if reason in LIMITED and last is not None and now - last < INTERVAL:
-            return
-        self._recorded[reason] = now
+        if reason in LIMITED:
+            recent = [each for each in self._recorded.get(reason, ()) if now - each < INTERVAL]
+            if len(recent) >= MAX_IN_INTERVAL:
+                return
+            self._recorded[reason] = [*recent, now]
         try:
             await self._api.post(
                 self._installation.events_path, self._event(reason, message, kind, name, now)

@@ -30,6 +30,11 @@ class JudgedImage(NamedTuple):
     reason: Reason
     detail: str
 
+    @property
+    def note(self) -> str:
+        """The detail without what only repeats the image: if no rule matches, only which rule expired."""
+        return self.detail if self.reason in {"denied", "invalid"} else self.detail.partition("; ")[2]
+
 
 class Usage(NamedTuple):
     """Where an image is used; ``namespace`` is ``None`` in a cluster-scoped object."""

@@ -92,9 +92,10 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The findings about an accepted document."""
+    """The findings about an accepted document, and when the clock changes them, ``None`` if never."""
 
     findings: tuple[Finding, ...]
+    until: datetime | None = None
 
 
 class Excepting(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -70,10 +70,11 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 
 
 class Judged(NamedTuple):
-    """What was found in one document."""
+    """What was found in one document. The clock changes the findings at ``until``, ``None`` if never."""
 
     accepted: bool
     findings: tuple[Finding, ...]
+    until: datetime | None = None
 
 
 class ParsedExceptions(NamedTuple):
@@ -278,8 +279,8 @@ class Parser:
         match reply:
             case messages.Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case messages.Linted(findings):
-                return Judged(accepted=True, findings=findings)
+            case messages.Linted(findings, until):
+                return Judged(accepted=True, findings=findings, until=until)
         raise _error(self._unexpected(), job)
 
     async def _exceptions(self, job: messages.ExceptionsJob, seconds: float) -> ParsedExceptions:

@@ -16,6 +16,7 @@ from gatekeeper_py.children import frames
 from gatekeeper_py.children.program import Allowance, begin
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.lint.modes import next_finding
 from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.core.policy.policy import parse_policy
@@ -62,7 +63,10 @@ def judge(job: messages.Job | messages.ExceptionsJob) -> Iterator[messages.Reply
         return
     if job.send_document:
         yield from messages.document_messages(policy.document)
-    yield messages.Linted(() if job.instant is None else lint(policy, job.instant))
+    if job.instant is None:
+        yield messages.Linted(())
+    else:
+        yield messages.Linted(lint(policy, job.instant), next_finding(policy.document, job.instant))
 
 
 def _answer(job: messages.Job | messages.ExceptionsJob, send: Callable[[bytes], None]) -> bool:

@@ -41,15 +41,12 @@ def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
 
 
 def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
-    """Return the cells of an image.
-
-    Leave out the detail of unlisted and allowed images, because it only repeats the image.
-    """
+    """Return the cells of an image. Leave out what only repeats the image."""
     return (
         escape(image.image, MAX_CELL) or "(none)",
         "exempt" if image.verdict == "exempt" else image.reason,
         str(len(usages)),
-        escape(image.detail, MAX_CELL) if image.reason in {"denied", "invalid"} else "",
+        escape(image.note, MAX_CELL),
         objects_of(usages),
     )
 

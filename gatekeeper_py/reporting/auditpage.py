@@ -158,10 +158,7 @@ def _rejected(rows: Sequence[Row]) -> Html:
     for reason, title in REASONS.items():
         found = [row for row in rows if row[0].verdict == "rejected" and row[0].reason == reason]
         if found:
-            # The detail of an unlisted image only repeats its name.
-            shown = (
-                (image.image, "" if reason == "unlisted" else image.detail, usages) for image, usages in found
-            )
+            shown = ((image.image, image.note, usages) for image, usages in found)
             badge = tag("span", reason, class_="badge bad")
             groups.append(tag("h3", badge, f" {title}: {counted(len(found), 'image')}"))
             groups.append(image_list(shown))

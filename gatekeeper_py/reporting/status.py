@@ -8,10 +8,13 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.control.status.assess import Replica, Status, Webhook
+from gatekeeper_py.control.status.assess import Expiry, Replica, Status, Webhook
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.reporting.console import console
 from gatekeeper_py.reporting.tables import print_table
+
+MAX_EXPIRED: Final = 5
+"""Maximum number of expired entries that are listed. A count of the others follows."""
 
 MAX_NAMES: Final = 20
 """Maximum number of exempt namespaces that are listed. A count of the others follows."""
@@ -27,6 +30,10 @@ def print_status(status: Status) -> None:
     out.print()
     _row(out, "mode", status.mode or "unknown")
     _row(out, "revision", status.revision or "unknown")
+    if status.mode is not None:
+        _row(out, "next expiry", "none" if status.next_expiry is None else _expiry(status.next_expiry))
+    if status.expired:
+        _row(out, "expired", _listed(list(map(_expiry, status.expired)), MAX_EXPIRED))
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
     _row(out, "fast path", {None: "off", True: "in step", False: "not in step"}[status.in_step])
@@ -51,10 +58,18 @@ def _enforcement(status: Status) -> str:
 
 
 def _exempt(status: Status) -> str:
-    names = list(status.exempt_namespaces)
-    more = len(names) - MAX_NAMES
-    text = ", ".join(names[:MAX_NAMES]) + (f" and {more} more" if more > 0 else "")
+    text = _listed(status.exempt_namespaces, MAX_NAMES)
     return f"{text}; labels {', '.join(status.exempt_labels)}" if status.exempt_labels else text
+
+
+def _expiry(expiry: Expiry) -> str:
+    owner = f" (owner: {expiry.owner})" if expiry.owner else ""
+    return f"{expiry.entry} at {format_instant(expiry.at)}{owner}"
+
+
+def _listed(names: Sequence[str], at_most: int) -> str:
+    more = len(names) - at_most
+    return ", ".join(names[:at_most]) + (f" and {more} more" if more > 0 else "")
 
 
 def _replica(each: Replica) -> tuple[str, ...]:

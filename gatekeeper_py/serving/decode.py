@@ -14,7 +14,7 @@ from typing import Any, Final, TypedDict
 
 import msgspec
 
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD_SPECS, ImageList
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, POD_SPECS, ImageList
 from gatekeeper_py.core.admission.slot import MAX_IMAGES
 
 _TYPED_DICT: Final[Any] = TypedDict
@@ -153,8 +153,9 @@ _HAS_OWN_STACK_LIMIT: Final = sys.version_info >= (3, 12)
 def parse_pod_review(body: bytes, *, pull_policies: bool = False) -> dict[str, Any] | None:
     """Return the AdmissionReview of a Pod or a workload with only the fields that a decision reads.
 
-    ``pull_policies`` adds the field that only policies with look-ups read. Return ``None`` for another kind,
-    for anything unusual and in case of doubt. The caller then decodes with orjson.
+    An exception is an update of a workload: see ``updates_template``. ``pull_policies`` adds the field that
+    only policies with look-ups read. Return ``None`` for another kind, for anything unusual and in case of
+    doubt. The caller then decodes with orjson.
     """
     try:
         document = (_DECODER_WITH_PULL_POLICIES if pull_policies else _DECODER).decode(body)
@@ -173,6 +174,19 @@ def parse_pod_review(body: bytes, *, pull_policies: bool = False) -> dict[str, A
     if _may_overflow(body, structure) or (counts and _may_be_deep(body, structure)):
         return None
     return document  # type: ignore[no-any-return]
+
+
+def updates_template(document: Any) -> bool:
+    """Return whether a valid review updates a workload, so that judging may compare its whole pod templates.
+
+    ``parse_pod_review`` decodes only the images of a template.
+    """
+    request = document["request"]
+    kind = request["kind"]
+    return request.get("operation") == "UPDATE" and (kind.get("group") or "", kind["kind"]) in _TEMPLATES
+
+
+_TEMPLATES: Final = POD_SPECS.keys() - {POD}
 
 
 def _has_too_many_images(request: Mapping[str, Any], path: tuple[str, ...]) -> bool:

@@ -33,6 +33,7 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.registry.lookups import Share
 from gatekeeper_py.reload import Result
@@ -74,9 +75,9 @@ LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
 REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
     {
         "validate": (
-            ("allowed", "enforce"), ("denied", "enforce"),
+            ("allowed", "enforce"), ("denied", "enforce"), ("warned", "enforce"),
             ("allowed", "warn"), ("warned", "warn"),
-            ("allowed", "mutate"), ("denied", "mutate"),
+            ("allowed", "mutate"), ("denied", "mutate"), ("warned", "mutate"),
         ),
         "mutate": (("allowed", "enforce"), ("allowed", "warn"), ("allowed", "mutate"), ("mutated", "mutate")),
         "policy": tuple(product(("allowed", "denied", "warned"), get_args(Mode))),
@@ -147,8 +148,28 @@ class Metrics:
             "Unix time at which the policy source was last read successfully.",
         )
         self._present = self._gauge("policy_present", "1 if the policy source holds a document, else 0.")
+        self._refused = self._gauge(
+            "policy_refused", "1 while the present content of the policy source is refused, else 0."
+        )
+        self._findings = self._gauge("policy_findings", "Findings about the policy in use, by code.", "code")
+        self._mode_since = self._gauge(
+            "mode_since_timestamp_seconds",
+            "Unix time since which this replica has used the mode; only the present mode has a value.",
+            "mode",
+        )
+        self._mode: Mode | None = None
+        self.registry.register(
+            _OptionalGauge(
+                "policy_next_expiry_timestamp_seconds",
+                "Unix time at which the next rule or override expires; absent if none does.",
+                lambda: _next_expiry(live),
+            )
+        )
         self.certificate = self._gauge(
             "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
+        ).set
+        self.certificate_files_bad = self._gauge(
+            "certificate_files_bad", "1 while the certificate files cannot be used, else 0."
         ).set
         self.loop_lag = self._gauge(
             "event_loop_lag_seconds", "Delay of the last timer that the event loop ran, in seconds."
@@ -277,6 +298,7 @@ class Metrics:
 
     def policy_reloaded(self, result: Result) -> None:
         self._reloads.labels(result).inc()
+        self._refused.set(1 if result == "refused" else 0)
         if result == "loaded":
             self._last_success.set(self._now())
 
@@ -286,8 +308,18 @@ class Metrics:
     def policy_synced(self) -> None:
         self._synced.set(self._now())
 
+    def policy_linted(self, findings: Iterable[Finding]) -> None:
+        """Note the findings about the policy in use."""
+        self._findings.clear()
+        for code, count in Tally(finding.code for finding in findings).items():
+            self._findings.labels(code).set(count)
+
     def policy_live(self, snapshot: Snapshot, source: str) -> None:
         compiled = snapshot.compiled
+        if self._mode != compiled.policy.mode:
+            self._mode = compiled.policy.mode
+            self._mode_since.clear()
+            self._mode_since.labels(self._mode).set(self._now())
         self._info.clear()
         self._info.labels(compiled.revision, compiled.policy.mode, source).set(1)
         for kind, size in (
@@ -469,3 +501,8 @@ class _OptionalGauge(Collector):
         if value is not None:
             family.add_metric([], value)
         yield family
+
+
+def _next_expiry(live: LivePolicy) -> float | None:
+    change = None if live.snapshot is None else live.snapshot.compiled.next_change
+    return None if change is None else change.timestamp()

@@ -35,6 +35,10 @@ from gatekeeper_py.serving.metrics import Metrics
 POLL_SECONDS: Final = 10.0
 EXPIRY_WARNING_DAYS: Final = (30, 7, 1)
 
+MIN_VALIDITY: Final = timedelta(hours=1)
+"""With unusable files, a replica is ready only while the certificate that it serves is valid for longer. The
+controller repairs the Secret in seconds, or an alert leaves this long to repair it by hand."""
+
 MAX_READS: Final = 5
 """Maximum number of reads until two in a row agree. Files that change between two reads could give a
 certificate and a key that do not belong together."""
@@ -83,16 +87,25 @@ class CertificateFiles:
         self._log = log
         self._now = now
         self._sleep = sleep
-        self._problem = "not loaded yet"
+        self.files_problem = "not loaded yet"
+        """Why the files cannot be used; empty without a problem."""
         self._warned_days: int | None = None
         self.current: Certificate | None = None
 
     @property
     def problem(self) -> str:
-        """The problem of the certificate: it expired, or its files are unusable. Empty without a problem."""
-        if self._problem:
-            return self._problem
-        if self.current is not None and self.current.not_after <= self._now():
+        """Why the replica must not get reviews. Empty without a problem.
+
+        Unusable files alone are not a problem, because a damaged Secret reaches all replicas at once, and
+        without replicas nobody can create Pods. The controller keeps the CA of every certificate that a
+        replica serves in the ``caBundle``, so API servers still trust the old certificate.
+        """
+        if self.current is None:
+            return self.files_problem
+        left = self.current.not_after - self._now()
+        if self.files_problem and left <= MIN_VALIDITY:
+            return self.files_problem
+        if left <= timedelta(0):
             return f"the certificate expired at {format_instant(self.current.not_after)}"
         return ""
 
@@ -105,7 +118,7 @@ class CertificateFiles:
         return None if self.current is None else self.current.context
 
     async def load(self) -> None:
-        """Read the files once. On failure, the old certificate stays, and ``problem`` gives the reason."""
+        """Read the files once. On failure, the old certificate stays; ``files_problem`` is the reason."""
         try:
             contents = await asyncio.to_thread(self._read)
         except CertificateError as problem:
@@ -113,7 +126,7 @@ class CertificateFiles:
             return
         fingerprint = hashlib.sha256(b"\0".join(contents)).hexdigest()
         if self.current is not None and self.current.fingerprint == fingerprint:
-            self._problem = ""
+            self._succeed()
             self._warn_of_expiry(self.current.not_after)
             return
         try:
@@ -126,7 +139,8 @@ class CertificateFiles:
             self._fail(str(problem))
             return
         before, self.current = self.current, certificate
-        self._problem, self._warned_days = "", None
+        self._succeed()
+        self._warned_days = None
         self._observer.certificate(certificate.not_after.timestamp())
         self._log.info(
             "certificate_loaded",
@@ -164,9 +178,14 @@ class CertificateFiles:
         return tuple(contents)
 
     def _fail(self, problem: str) -> None:
-        if problem != self._problem:
+        if problem != self.files_problem:
             self._log.error("certificate_refused", problem=problem, serving_previous=self.current is not None)
-        self._problem = problem
+        self.files_problem = problem
+        self._observer.certificate_files_bad(1)
+
+    def _succeed(self) -> None:
+        self.files_problem = ""
+        self._observer.certificate_files_bad(0)
 
     def _warn_of_lost_names(self, before: Certificate | None, after: Certificate) -> None:
         if before is None or self._hostnames:

@@ -35,7 +35,7 @@ from gatekeeper_py.serving.body import (
 )
 from gatekeeper_py.serving.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.serving.connections.slowpath import owner_of
-from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.serving.decode import parse_pod_review, updates_template
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.metrics import Endpoint, Metrics
@@ -200,11 +200,15 @@ class Webhook:
             return None
         start = time.perf_counter()
         try:
-            request = review.parse(decoded(body, snapshot))
-            if decide is _VALIDATE and not self._log_allowed:
-                count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
-                if count is not None:
-                    return self._approved(request, snapshot, count, start)
+            document = decoded(body, snapshot, whole_templates=False)
+            request = review.parse(document)
+            if decide is _VALIDATE:
+                if not self._log_allowed:
+                    count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
+                    if count is not None:
+                        return self._approved(request, snapshot, count, start)
+                if updates_template(document):
+                    request = review.parse(parse_json(body))
             endpoint, judging = decide
             steps = self._judged(judging, request, snapshot, Asked(endpoint, start, peer))
             answer = run_slice(steps, start + REVIEW_SLICE_SECONDS)
@@ -431,11 +435,14 @@ def _outcome(judging: Judging) -> Steps[Outcome]:
     return judging.conclude(tuple(filter(None, judgements)))
 
 
-def decoded(body: bytes, snapshot: Snapshot | None) -> Any:
-    """Return the AdmissionReview in a body, if possible with only the fields that the policy reads."""
+def decoded(body: bytes, snapshot: Snapshot | None, *, whole_templates: bool = True) -> Any:
+    """Return the AdmissionReview in a body, if possible with only the fields that the policy reads.
+
+    With ``whole_templates``, an update of a workload has all its fields, as ``admission.validating`` needs.
+    """
     if snapshot is not None and not snapshot.needs_whole_object:
         document = parse_pod_review(body, pull_policies=snapshot.looks_up)
-        if document is not None:
+        if document is not None and not (whole_templates and updates_template(document)):
             return document
     return parse_json(body)
 

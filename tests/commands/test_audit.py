@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,17 @@ def test_an_object_with_an_image_twice_is_listed_once(audit: Audit, cluster: Fak
     [line] = [line for line in audit().out.splitlines() if line.startswith("ghcr.io/a/b ")]
     assert line.split()[2] == "2"
     assert line.endswith("2  Pod shop/twice")
+
+
+def test_a_rule_that_expired_lately_is_named(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("ghcr.io/acme/tool:1"), "tool"))
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    allow = f"[registry.corp.io, {{image: ghcr.io/acme/**, until: {yesterday}, owner: build team}}]"
+    named_rule = f"allow[1] ghcr.io/acme/** expired {yesterday} (owner: build team)"
+    found = audit(policy=policy_text(allow=allow)).out
+    assert named_rule in found
+    assert found.count("expired") == 1
+    assert named_rule in sections(audit("--format", "html", policy=policy_text(allow=allow)).out)["rejected"]
 
 
 def test_in_warn_mode_the_answer_is_the_same(audit: Audit) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from control.world import INSTALLATION, START, FakeCluster
-from gatekeeper_py.control.events import Events
+from gatekeeper_py.control.events import Events, Reason
 from recording import RecordingLog
 
 
@@ -41,21 +43,29 @@ async def test_an_event_is_about_the_configuration_in_our_namespace() -> None:
     }
 
 
-async def test_repairs_are_recorded_once_a_minute_at_most() -> None:
+@pytest.mark.parametrize("reason", ["Repaired", "PolicyRefused"])
+async def test_at_most_ten_events_with_a_limited_reason_are_recorded_in_a_minute(reason: Reason) -> None:
     setup = Setup()
-    for _ in range(3):
-        await setup.events.record("Repaired", "repaired")
-    assert len(setup.api.posted) == 1
-    setup.now += timedelta(minutes=1)
-    await setup.events.record("Repaired", "repaired")
-    assert len(setup.api.posted) == 2
-    assert setup.api.posted[0][1]["type"] == "Warning"
+    for number in range(20):
+        await setup.events.record(reason, f"change {number}")
+        setup.now += timedelta(seconds=3)
+    recorded = [event["message"] for _, event in setup.api.posted]
+    assert recorded == [f"change {number}" for number in range(10)]
+    await setup.events.record(reason, "a minute after the first one")
+    assert len(setup.api.posted) == 11
+    assert {event["type"] for _, event in setup.api.posted} == {"Warning"}
+
+
+async def test_other_reasons_are_not_limited() -> None:
+    setup = Setup()
+    for _ in range(20):
+        await setup.events.record("Disarmed", "disarmed")
+    assert len(setup.api.posted) == 20
 
 
 async def test_a_refused_policy_is_about_its_configmap() -> None:
     setup = Setup()
     await setup.events.record("PolicyRefused", "line 1: no", kind="ConfigMap", name="gatekeeper-py-policy")
-    await setup.events.record("PolicyRefused", "line 2: no", kind="ConfigMap", name="gatekeeper-py-policy")
     [(_, event)] = setup.api.posted
     assert event["type"] == "Warning"
     assert event["involvedObject"] == {

@@ -149,6 +149,81 @@ def test_pods_of_an_older_policy_can_be_labelled_finalized_and_scaled_down(
 
 
 @pytest.mark.oldest
+@pytest.mark.parametrize(
+    "command",
+    [
+        pytest.param(("set", "image", "deployment/old", f"web={APPROVED}.2"), id="set-image"),
+        pytest.param(("rollout", "restart", "deployment/old"), id="restart"),
+        pytest.param(
+            (
+                *("patch", "deployment", "old", "-p"),
+                '{"spec": {"template": {"spec": {"priorityClassName": "system-node-critical"}}}}',
+            ),
+            id="patch",
+        ),
+    ],
+)
+def test_an_update_that_cannot_roll_out_warns_and_leaves_an_event(
+    product: Installed, namespace: str, command: tuple[str, ...]
+) -> None:
+    """The update of a Deployment from before the policy is allowed, because it adds no rejected image."""
+    product.set_mode("warn")
+    plane = product.plane
+    document = deployment("old")
+    containers = document["spec"]["template"]["spec"]["containers"]
+    containers.append({"name": "sidecar", "image": UNLISTED})
+    assert apply(plane, namespace, document).returncode == 0
+    plane.kubectl("rollout", "status", "deployment/old", "-n", namespace, "--timeout=60s")
+    product.set_mode("enforce")
+    assert "Warning" not in plane.kubectl("scale", "deployment/old", "-n", namespace, "--replicas=1").stderr
+    warning = f"spec.template.spec.containers[1].image: {UNLISTED} is not approved; new Pods will be refused"
+    assert f"Warning: {warning}" in plane.kubectl(*command, "-n", namespace).stderr
+    events = ("get", "events", "-n", namespace, "--field-selector", "reason=ReplicaSetCreateError")
+
+    def found() -> bool:
+        shown = plane.kubectl(*events).stdout
+        return "deployment/old" in shown and f"{UNLISTED} is not approved" in shown
+
+    wait_until(found, seconds=30, what="the Event of the stuck roll-out")
+    described = plane.kubectl("describe", "deployment", "old", "-n", namespace).stdout
+    assert "Progressing    False   ReplicaSetCreateError" in described
+
+
+def test_a_lost_pod_of_an_older_policy_leaves_an_event_of_its_replica_set(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("warn")
+    plane = product.plane
+    assert apply(plane, namespace, deployment("old", UNLISTED)).returncode == 0
+    plane.kubectl("rollout", "status", "deployment/old", "-n", namespace, "--timeout=60s")
+    product.set_mode("enforce")
+    plane.kubectl("delete", "pod", "-l", "app=old", "-n", namespace, "--wait=false")
+
+    def found() -> bool:
+        shown = plane.kubectl("get", "events", "-n", namespace, "--field-selector", "reason=FailedCreate")
+        return "replicaset/old-" in shown.stdout and f"{UNLISTED} is not approved" in shown.stdout
+
+    wait_until(found, seconds=30, what="the Event of the refused Pod")
+
+
+@pytest.mark.oldest
+def test_kubectl_debug_runs_the_image_on_the_mirror_and_records_it_nowhere_in_the_pod(
+    product: Installed, namespace: str
+) -> None:
+    """The API server drops every change of metadata in a request that adds an ephemeral container."""
+    product.set_mode("mutate")
+    plane = product.plane
+    apply(plane, namespace, pod("target"))
+    plane.kubectl("wait", "--for=condition=Ready", "pod/target", "-n", namespace, "--timeout=30s")
+    done = plane.kubectl("debug", "pod/target", "-n", namespace, "--image=nginx:1.27", "--container=probe")
+    mirrored = "registry.corp.example/dockerhub/library/nginx:1.27"
+    assert f"spec.ephemeralContainers[0].image: nginx:1.27 was rewritten to {mirrored}" in done.stderr
+    found = stored(plane, namespace, "pods", "target")
+    assert found["spec"]["ephemeralContainers"][0]["image"] == mirrored
+    assert "gatekeeper-py/original-images" not in (found["metadata"].get("annotations") or {})
+
+
+@pytest.mark.oldest
 def test_an_update_that_changes_no_image_is_not_even_sent(product: Installed, namespace: str) -> None:
     apply(product.plane, namespace, pod("quiet"))
     before = sum(product.metric(each.address, "gatekeeper_py_reviews_total") for each in product.servers())

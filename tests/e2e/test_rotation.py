@@ -8,6 +8,7 @@ from typing import Any
 
 from cryptography import x509
 
+from e2e.acting import CONTROLLER, scale
 from e2e.load import creating
 from tools.installation.product import NAMESPACE, SECRET, VALIDATING, Installed, pod
 from tools.polling import wait_until
@@ -79,6 +80,37 @@ def test_a_deleted_secret_is_made_again_without_a_failed_create(product: Install
             seconds=120,
             what="every replica on the new leaf, the old authority retired",
         )
+    assert load.broken == []
+    assert load.failed() == []
+
+
+def test_a_damaged_secret_leaves_every_replica_ready_until_it_is_repaired(
+    product: Installed, namespace: str
+) -> None:
+    product.set_mode("enforce")
+    old_bundle = _bundle(product)
+
+    def replicas_with_bad_files() -> float:
+        return sum(
+            product.metric(each.address, "gatekeeper_py_certificate_files_bad") for each in product.servers()
+        )
+
+    with creating(product.plane, namespace, pod("steady")) as load:
+        scale(product, CONTROLLER, 0)
+        product.plane.api("PATCH", SECRET, {"data": {"tls.key": base64.b64encode(b"garbage").decode()}})
+        wait_until(lambda: replicas_with_bad_files() == 3, seconds=60, what="the damage seen by all replicas")
+        seen = len(load.answers)
+        wait_until(lambda: len(load.answers) > seen + 50, seconds=30, what="creates meanwhile")
+        assert product.ready_replicas() == 3
+        scale(product, CONTROLLER, 1)
+        wait_until(
+            lambda: (
+                len(x509.load_pem_x509_certificates(_bundle(product))) == 1 and _bundle(product) != old_bundle
+            ),
+            seconds=120,
+            what="every replica on a new leaf, the old authority retired",
+        )
+        assert replicas_with_bad_files() == 0
     assert load.broken == []
     assert load.failed() == []
 

@@ -106,7 +106,7 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
     with Site(tmp_path) as site:
         site.ca.write_bytes(b"".join(authority.cert_pem.bytes() for authority in authorities))
         async with polling(secret, 0.02) as serving:
-            assert serving.files.problem == ""
+            assert serving.files.files_problem == ""
             plan = site.plan(
                 targets_file="",
                 targets=[str(serving.address)],
@@ -121,10 +121,10 @@ async def test_a_hundred_rotations_fail_no_handshake(tmp_path: Path) -> None:
                     pair = pairs[number % len(pairs)]
                     if number % 10 == 9:
                         secret.set(Pair(pair.cert, pairs[0].key if pair is not pairs[0] else b"").files())
-                        await eventually(lambda: serving.files.problem != "")
+                        await eventually(lambda: serving.files.files_problem != "")
                         await _some_more(serving)
                     secret.set(pair.files())
-                    await eventually(lambda: serving.serves(pair) and serving.files.problem == "")  # noqa: B023
+                    await eventually(lambda: serving.serves(pair) and serving.files.files_problem == "")  # noqa: B023
                     await _some_more(serving)
                 assert run.is_running
                 run.stop()

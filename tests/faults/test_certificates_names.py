@@ -41,10 +41,10 @@ class Watched:
         )
 
     async def load(self, pair: Pair) -> str:
-        """Return the problem of this key pair."""
+        """Return why the files with this key pair cannot be used; empty if they can."""
         self.secret.set(pair.files())
         await self.files.load()
-        return self.files.problem
+        return self.files.files_problem
 
 
 @pytest.fixture
@@ -117,8 +117,8 @@ async def test_a_certificate_that_does_not_cover_the_service_name_is_refused(
     for pair in (good, other):
         watched.secret.set(pair.files())
         await files.load()
-    assert (files.problem == "") == covered
-    assert covered or files.problem.startswith(f"the certificate does not cover {expected_names[-1]}")
+    assert (files.files_problem == "") == covered
+    assert covered or files.files_problem.startswith(f"the certificate does not cover {expected_names[-1]}")
     assert files.current is not None
     assert set(files.current.names) == set(other.names if covered else good.names)
     assert watched.log.named("certificate_lost_names") == [], "what callers need is known"
@@ -143,7 +143,7 @@ async def test_a_swap_between_two_reads_is_not_reported_as_a_bad_pair(watched: W
     files = watched.watch(path)
     path.happens = lambda: watched.secret.set(new.files())
     await files.load()
-    assert files.problem == ""
+    assert files.files_problem == ""
     assert files.current is not None
     assert files.current.not_after.timestamp() == new.end
     assert watched.log.events == ["certificate_loaded"]
@@ -163,4 +163,4 @@ async def test_files_that_keep_changing_are_read_a_bounded_number_of_times(watch
     path.happens = swap
     await files.load()
     assert reads == MAX_READS
-    assert "KEY_VALUES_MISMATCH" in files.problem
+    assert "KEY_VALUES_MISMATCH" in files.files_problem

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.control.status.assess import Enforcement, Replica, Status, Webhook
+from gatekeeper_py.control.status.assess import Enforcement, Expiry, Replica, Status, Webhook
 from gatekeeper_py.reporting.status import print_status
 
 NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
@@ -16,6 +16,8 @@ STATUS = Status(
     problems=(),
     mode="enforce",
     revision="0123456789ab",
+    next_expiry=None,
+    expired=(),
     replicas=(
         Replica(
             pod="gatekeeper-py-1",
@@ -42,6 +44,7 @@ gatekeeper-py in the namespace gatekeeper-py: healthy
 
 mode          enforce
 revision      0123456789ab
+next expiry   none
 fast path     off
 enforcement   not probed
 exempt        gatekeeper-py, kube-system
@@ -75,6 +78,18 @@ def test_problems_come_first_and_cannot_control_the_terminal(capsys: pytest.Capt
     ]
     assert "paused until  2026-12-31T18:00:00Z" in lines
     assert "fast path     not in step" in lines
+
+
+def test_the_next_expiry_and_the_latest_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    following = Expiry(entry="allow[1] b.io", at=NOT_AFTER, owner="build team")
+    expired = tuple(Expiry(entry=f"deny[{n}] a.io", at=NOT_AFTER, owner=None) for n in range(7))
+    lines = shown(replace(STATUS, next_expiry=following, expired=expired), capsys).splitlines()
+    assert "next expiry   allow[1] b.io at 2026-12-31T18:00:00Z (owner: build team)" in lines
+    [line] = [each for each in lines if each.startswith("expired")]
+    assert line.startswith("expired       deny[0] a.io at 2026-12-31T18:00:00Z, deny[1] a.io at ")
+    assert line.endswith("deny[4] a.io at 2026-12-31T18:00:00Z and 2 more")
+    unknown = replace(STATUS, mode=None, revision=None)
+    assert "next expiry" not in shown(unknown, capsys)
 
 
 def test_many_exempt_namespaces_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

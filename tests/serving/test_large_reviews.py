@@ -9,7 +9,7 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from builders import pod, policy, review
+from builders import pod, policy, review, workload
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.serving import webhook
 from gatekeeper_py.serving.body import LARGE_BODY_BYTES, MAX_TYPED_WEIGHT
@@ -42,6 +42,22 @@ async def test_the_verdict_is_that_of_any_other_review(served: Served, padding: 
 async def test_an_image_at_a_declared_path_of_a_pod_is_seen(start: Start, padding: Any) -> None:
     served = start(policy(PODS_DECLARED))
     assert not (await served.review(large(GOOD, padding=padding, extra=BAD))).allowed
+
+
+@pytest.mark.parametrize("padding", [pytest.param("", id="small"), *PADDING])
+async def test_a_restart_of_an_old_deployment_warns(served: Served, padding: Any) -> None:
+    """The typed decoder leaves out the annotation that a restart adds to the template."""
+    old, new = ({**workload("Deployment", BAD), "status": {"padding": padding}} for _ in range(2))
+    assert (await served.review(review(new, operation="UPDATE", old=old))).warnings == ()
+    new["spec"]["template"]["metadata"] = {"annotations": {"restartedAt": "now"}}
+    answer = await served.review(review(new, operation="UPDATE", old=old))
+    assert answer.allowed
+    assert answer.warnings == (
+        f"spec.template.spec.containers[0].image: {BAD} is not approved; new Pods will be refused",
+    )
+    assert served.metric("images_total", verdict="rejected", reason="unlisted") == 1
+    counted = {"endpoint": "validate", "operation": "UPDATE", "verdict": "warned", "mode": "enforce"}
+    assert served.metric("reviews_total", **counted) == 1
 
 
 @pytest.mark.parametrize("padding", PADDING)

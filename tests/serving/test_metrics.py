@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import documented
 from builders import HUB_TO_CORP, policy
+from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.serving.metrics import DURATION_BUCKETS, MAX_HOSTS, OTHER_HOSTS, Metrics
 from served import families
 
 
+def finding(code: str) -> Finding:
+    return Finding(severity="warning", code=code, path="", line=1, message="")
+
+
 class World:
-    def __init__(self) -> None:
+    def __init__(self, now: Callable[[], float] = lambda: 1234.0) -> None:
         self.live, self.counts = LivePolicy(), CacheCounts()
-        self.metrics = Metrics(self.live, self.counts, now=lambda: 1234.0)
+        self.metrics = Metrics(self.live, self.counts, now=now)
 
     def value(self, name: str, **labels: str) -> float | None:
         return self.metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels)
@@ -29,6 +36,7 @@ class World:
         metrics.lookup("r.io", "found", 0.1)
         metrics.breaker("r.io", is_open=False)
         metrics.policy_live(Snapshot(policy(HUB_TO_CORP, mode="mutate"), 5, self.counts), "file")
+        metrics.policy_linted([finding("expired")])
 
 
 def test_the_names_and_labels_are_those_of_the_interface_page() -> None:
@@ -142,6 +150,43 @@ def test_reloads_and_the_last_success() -> None:
     assert world.value("policy_last_success_timestamp_seconds") == 1234.0
     for result in ("loaded", "refused", "unchanged"):
         assert world.value("policy_reloads_total", result=result) == 1
+
+
+def test_the_policy_is_refused_until_another_delivery_is_accepted() -> None:
+    world = World()
+    for result, refused in (("refused", 1), ("unchanged", 0), ("refused", 1), ("loaded", 0)):
+        world.metrics.policy_reloaded(result)  # type: ignore[arg-type]
+        assert world.value("policy_refused") == refused
+
+
+def test_the_next_expiry_is_absent_when_nothing_expires() -> None:
+    world = World()
+    assert world.value("policy_next_expiry_timestamp_seconds") is None
+    world.live.install(Snapshot(policy(), 5, world.counts))
+    assert world.value("policy_next_expiry_timestamp_seconds") is None
+    dated = policy("namespaces: [{names: [a], mode: warn, until: 2100-01-01}]")
+    world.live.install(Snapshot(dated, 5, world.counts))
+    expiry = datetime(2100, 1, 1, tzinfo=UTC)
+    assert world.value("policy_next_expiry_timestamp_seconds") == expiry.timestamp()
+
+
+def test_findings_are_counted_by_code_and_replace_the_earlier_ones() -> None:
+    world = World()
+    world.metrics.policy_linted([finding("expired"), finding("expired"), finding("dead-rule")])
+    assert world.value("policy_findings", code="expired") == 2
+    assert world.value("policy_findings", code="dead-rule") == 1
+    world.metrics.policy_linted([finding("dead-rule")])
+    assert world.value("policy_findings", code="expired") is None
+
+
+def test_only_a_change_of_the_mode_changes_the_time_since_when_it_is_used() -> None:
+    now = [100.0]
+    world = World(now=lambda: now[0])
+    for mode, shown in (("enforce", 100.0), ("enforce", 100.0), ("warn", 102.0), ("enforce", 103.0)):
+        world.metrics.policy_live(Snapshot(policy(mode=mode), 5, world.counts), "file")
+        assert world.value("mode_since_timestamp_seconds", mode=mode) == shown
+        now[0] += 1
+    assert world.value("mode_since_timestamp_seconds", mode="warn") is None
 
 
 def test_only_the_live_policy_has_an_info_series() -> None:

@@ -191,10 +191,13 @@ async def test_a_bad_pair_is_reported_and_only_the_old_one_is_served(
     await at_start.load()
     assert reason in at_start.problem
     assert at_start.context() is None
+    assert sample(pair.metrics, "certificate_files_bad") == 1
     pair.log.lines.clear()
     for _ in range(3):
         await pair.files.load()
-    assert reason in pair.files.problem
+    assert reason in pair.files.files_problem
+    assert pair.files.problem == "", "the replica stays ready"
+    assert sample(pair.metrics, "certificate_files_bad") == 1
     assert pair.files.context() is old
     assert _serial(old, pair.authority) == _number(good)
     refusals = pair.log.named("certificate_refused")
@@ -207,11 +210,29 @@ async def test_a_bad_pair_is_reported_and_only_the_old_one_is_served(
     pair.cert.write_bytes(chain)
     pair.key.write_bytes(key)
     await pair.files.load()
-    assert pair.files.problem == ""
+    assert pair.files.files_problem == ""
+    assert sample(pair.metrics, "certificate_files_bad") == 0
     assert pair.files.context() is old
     await at_start.load()
     assert at_start.problem == ""
     assert at_start.context() is not None
+
+
+async def test_with_bad_files_a_replica_is_ready_while_its_certificate_is_valid_for_over_an_hour(
+    pair: Pair,
+) -> None:
+    end = NOW + timedelta(hours=3)
+    pair.write(not_after=end)
+    await pair.files.load()
+    pair.key.unlink()
+    for left, is_ready in ((7201, True), (3601, True), (3600, False), (1, False), (-1, False)):
+        pair.now = end - timedelta(seconds=left)
+        await pair.files.load()
+        assert (pair.files.problem == "") is is_ready, left
+        assert is_ready or "No such file" in pair.files.problem
+    pair.write()
+    await pair.files.load()
+    assert pair.files.problem == ""
 
 
 async def test_a_certificate_that_is_not_valid_yet_takes_effect_once_it_is(pair: Pair) -> None:

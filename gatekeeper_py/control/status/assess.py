@@ -35,6 +35,7 @@ from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.core.policy.rules import Rule
 
 ENFORCED_RECENTLY: Final = timedelta(minutes=5)
 """Maximum age of the last proof. The controller proves each minute that the policy is enforced."""
@@ -44,6 +45,7 @@ RENEWAL_FAILS: Final = 2 / 3
 default it is 20 of 30 days."""
 
 NOT_AFTER: Final = "gatekeeper_py_certificate_not_after_timestamp_seconds"
+FILES_BAD: Final = "gatekeeper_py_certificate_files_bad"
 IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
 ENFORCED: Final = "gatekeeper_py_control_enforced"
 LAST_ENFORCED: Final = "gatekeeper_py_control_last_enforced_timestamp_seconds"
@@ -83,18 +85,33 @@ class Enforcement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Expiry:
+    """An entry of the policy that expires, or has expired, at ``at``."""
+
+    entry: str
+    at: datetime
+    owner: str | None
+
+    def as_json(self) -> dict[str, str | None]:
+        return {"entry": self.entry, "at": format_instant(self.at), "owner": self.owner}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
 
     ``in_step`` is ``None`` if there is no fast path, and ``enforcement`` is ``None`` if no controller proves
     enforcement. The exemptions come from the settings in the cluster. If these settings are refused, or there
-    is no controller, the exemptions come from the live configuration.
+    is no controller, the exemptions come from the live configuration. ``expired`` are the entries of the
+    policy that have expired, the latest first.
     """
 
     namespace: str
     problems: tuple[str, ...]
     mode: str | None
     revision: str | None
+    next_expiry: Expiry | None
+    expired: tuple[Expiry, ...]
     replicas: tuple[Replica, ...]
     webhooks: tuple[Webhook, ...]
     paused: datetime | None
@@ -114,6 +131,8 @@ class Status:
             "problems": list(self.problems),
             "mode": self.mode,
             "revision": self.revision,
+            "nextExpiry": None if self.next_expiry is None else self.next_expiry.as_json(),
+            "expired": [each.as_json() for each in self.expired],
             "replicas": [
                 {
                     "pod": each.pod,
@@ -173,11 +192,14 @@ class _Assessment:
         in_step = self._controllers()
         enforcement = self._enforcement()
         exempt_namespaces, exempt_labels = self._exemptions()
+        expiries = sorted(() if policy is None else _expiries(policy), key=lambda each: each.at)
         return Status(
             namespace=self._installation.namespace,
             problems=tuple(dict.fromkeys(self._problems)),
             mode=None if policy is None else policy.mode,
             revision=None if policy is None else policy.revision,
+            next_expiry=next((each for each in expiries if each.at > self._now), None),
+            expired=tuple(each for each in reversed(expiries) if each.at <= self._now),
             replicas=replicas,
             webhooks=webhooks,
             paused=self._paused_until,
@@ -294,11 +316,13 @@ class _Assessment:
         for pod, each in zip(self._facts.replicas, replicas, strict=True):
             name = f"the replica {pod.name}"
             if not each.ready:
-                self._report(f"{name} is not ready")
+                self._report(": ".join(filter(None, (f"{name} is not ready", pod.unready))))
             if pod.problem:
                 self._report(f"{name} cannot be reached: {pod.problem}")
                 continue
             self._problems += _policy_problems(name, pod, each, self._policy)
+            if pod.metrics.get(FILES_BAD):
+                self._report(f"{name} cannot use its certificate files: see certificate_refused in its log")
             self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
 
     def _webhooks(self) -> tuple[Webhook, ...]:
@@ -407,6 +431,13 @@ class _Assessment:
             return
         if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
             self._report("the mutating webhook is not active yet")
+
+
+def _expiries(policy: Policy) -> Iterator[Expiry]:
+    for (name, index, *below), entry, until in policy.document.dated():
+        shown = str(entry) if isinstance(entry, Rule) else f"{name}[{index}] {', '.join(entry.names[:5])}"
+        shown = f"{name}[{index}].{shown}" if below else shown
+        yield Expiry(entry=shown, at=until, owner=entry.owner if isinstance(entry, Rule) else None)
 
 
 def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | None) -> Iterator[str]:

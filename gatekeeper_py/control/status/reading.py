@@ -16,6 +16,7 @@ from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.settings import ConfigMapName, SettingsError, parse_configmap
 
 HEALTH_PORT: Final = 8080
@@ -25,6 +26,9 @@ RENEW_BEFORE_DAYS: Final = 30.0
 
 MAX_DAYS: Final = 3650.0
 
+MAX_REASON: Final = 300
+"""Maximum length of the reason why a Pod is not ready."""
+
 _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 _REFERENCE: Final = re.compile(r"\$(?:\$|\(([A-Za-z_.-][A-Za-z0-9_.-]*)\))")
 """``$(NAME)`` is the value of an environment variable, ``$$`` a dollar sign, as in the Pod API."""
@@ -33,6 +37,7 @@ _SAMPLE: Final = re.compile(r"([a-z_]+(?:\{[^}]{0,1000}\})?) ([^ ]{1,40})")
 
 _WANTED_METRICS: Final = (
     "gatekeeper_py_certificate_not_after_timestamp_seconds",
+    "gatekeeper_py_certificate_files_bad",
     "gatekeeper_py_control_",  # alarms, the proof of enforcement, whether mutation is active
     "gatekeeper_py_fastpath_in_step",
 )
@@ -43,7 +48,8 @@ class PodFacts:
     """One Pod: whether it is ready, and what its health listener answers.
 
     ``policy`` is the JSON object at a replica's ``/policy``. ``metrics`` holds samples by name and labels, as
-    written in the text format. ``problem`` is why the Pod could not be read.
+    written in the text format. ``problem`` is why the Pod could not be read, and ``unready`` why it is not
+    ready; both are empty if nothing is known.
     """
 
     name: str
@@ -51,6 +57,7 @@ class PodFacts:
     policy: dict[str, Any] | None = None
     metrics: dict[str, float] = field(default_factory=dict)
     problem: str = ""
+    unready: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,19 +148,50 @@ async def _pod(
     proxy: KubernetesApi, installation: Installation, pod: dict[str, Any], *, shows_policy: bool
 ) -> PodFacts:
     name = pod["metadata"]["name"]
-    conditions = (pod.get("status") or {}).get("conditions") or ()
+    status = pod.get("status") or {}
+    conditions = status.get("conditions") or ()
     ready = any(each.get("type") == "Ready" and each.get("status") == "True" for each in conditions)
     base = f"{installation.namespace_path}/pods/{name}:{HEALTH_PORT}/proxy"
+    facts = PodFacts(name=name, ready=ready, unready="" if ready else _not_started(status))
     try:
         metrics = dict(_samples(await proxy.text(f"{base}/metrics")))
         policy = orjson.loads(await proxy.text(f"{base}/policy")) if shows_policy else None
     except ApiError as problem:
-        return PodFacts(name=name, ready=ready, problem=problem.explanation)
+        return replace(facts, problem=problem.explanation)
     except orjson.JSONDecodeError:
-        return PodFacts(name=name, ready=ready, problem="/policy is not JSON")
+        return replace(facts, problem="/policy is not JSON")
     if policy is not None and not isinstance(policy, dict):
-        return PodFacts(name=name, ready=ready, problem="/policy is not a JSON object")
-    return PodFacts(name=name, ready=ready, policy=policy, metrics=metrics)
+        return replace(facts, problem="/policy is not a JSON object")
+    unready = facts.unready
+    if not ready and not unready:
+        unready = await _failed_checks(proxy, f"{base}/readyz")
+    return replace(facts, policy=policy, metrics=metrics, unready=unready)
+
+
+def _not_started(status: dict[str, Any]) -> str:
+    """Return why a Pod waits for a node or for its containers; empty if it waits for neither."""
+    waiting = ((each.get("state") or {}).get("waiting") for each in status.get("containerStatuses") or ())
+    unscheduled = (
+        each
+        for each in status.get("conditions") or ()
+        if each.get("type") == "PodScheduled" and each.get("status") == "False"
+    )
+    for each in (*filter(None, waiting), *unscheduled):
+        words = filter(None, (each.get("reason"), each.get("message")))
+        return escape(": ".join(words), MAX_REASON)
+    return ""
+
+
+async def _failed_checks(proxy: KubernetesApi, path: str) -> str:
+    """Return the checks that fail at ``/readyz`` of a Pod, with their reasons; empty if none is known."""
+    try:
+        await proxy.text(path)
+    except ApiError as problem:
+        checks = problem.document.get("checks")
+        if isinstance(checks, dict):
+            failed = (f"{name}: {reason}" for name, reason in checks.items() if reason != "ok")
+            return escape("; ".join(failed), MAX_REASON)
+    return ""
 
 
 def _samples(text: str) -> Iterator[tuple[str, float]]:

@@ -147,13 +147,12 @@ def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting",
     return ""
 
 
-def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[list[Slot], bool]:
-    """Return the slots to judge (on UPDATE, only the new ones), and whether the object has any slot."""
+def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[list[Slot], list[Slot]]:
+    """Return the slots to judge (on UPDATE, only the new ones), and the other slots of the object."""
     kind = (request.group, request.kind)
     if request.operation == "UPDATE":
         return changed(kind, request.object, request.old_object, policy.resources)
-    found = slots(kind, request.object, policy.resources)
-    return found, bool(found)
+    return slots(kind, request.object, policy.resources), []
 
 
 def approved_candidates(policy: ActivePolicy, namespace: str | None, plan: Rewrite) -> tuple[str, ...]:

@@ -20,8 +20,14 @@ NOT_APPROVED: Final = " is not approved"
 REJECTIONS: Final = {"denied": " is denied", "invalid": " is invalid"}
 """Texts in warnings about images, by the reason for the rejection. Other reasons use ``NOT_APPROVED``."""
 
+NEW_PODS: Final = "; new Pods will be refused"
+"""The end of a warning about an update of a workload that is allowed, but cannot roll out."""
+
 PROBLEM: Final = "not approved: "
 """Text in a denial about a value that is not an image. The problem of the value follows it."""
+
+REST: Final = "images are not approved"
+"""The end of the warning that counts the rejected images without a warning of their own."""
 
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
@@ -73,7 +79,20 @@ def image_line(judgement: Judgement) -> str:
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
     """Return one warning per rejected image. If there are more than ten, the tenth counts the rest."""
-    return _limited(rejected, _rejected_warning, "images are not approved")
+    return _limited(rejected, lambda each: _fitted(*_rejection(each)), REST)
+
+
+def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
+    """Return one warning per image that an update keeps in a pod template, and that Pods may not have.
+
+    The image is cut as much as necessary, because the user knows it: the object held it before.
+    """
+
+    def text(judgement: Judgement) -> str:
+        path, image, rest = _rejection(judgement)
+        return _fitted(path, image, rest + NEW_PODS, shortest=0)
+
+    return _limited(stuck, text, REST)
 
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
@@ -116,14 +135,15 @@ def kept_text(judgement: Judgement) -> str:
     return verb + judgement.problem
 
 
-def _rejected_warning(judgement: Judgement) -> str:
+def _rejection(judgement: Judgement) -> tuple[str, str, str]:
+    """Return the parts of a warning about a rejected image: path, image and reason."""
     slot = judgement.slot
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
-        return _fitted(path, "", slot.problem)
+        return path, "", slot.problem
     if judgement.decision.reason in {"absent", "unverified"}:
-        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}")
-    return _fitted(path, escape(slot.value), REJECTIONS.get(judgement.decision.reason, NOT_APPROVED))
+        return path, escape(slot.value), f" {judgement.decision.detail}"
+    return path, escape(slot.value), REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
 
 
 def _rewrite_warning(judgement: Judgement) -> str:
@@ -131,14 +151,15 @@ def _rewrite_warning(judgement: Judgement) -> str:
     return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
 
 
-def _fitted(path: str, image: str, rest: str) -> str:
+def _fitted(path: str, image: str, rest: str, shortest: int = 24) -> str:
     """Join the three texts in at most 120 characters.
 
-    If they are longer, the image is cut first, then the rest, and the path only if it is too long by itself.
+    If they are longer, the image is cut first, to ``shortest`` characters, then the rest. The path is cut
+    only if it is too long by itself.
     """
     room = MAX_WARNING_LENGTH - len(path) - len(rest)
     if len(image) > room:
-        shortest = min(len(image), 24)
+        shortest = min(len(image), shortest)
         if room < shortest:
             rest = _cut(rest, max(MAX_WARNING_LENGTH - len(path) - shortest, 0))
             room = MAX_WARNING_LENGTH - len(path) - len(rest)

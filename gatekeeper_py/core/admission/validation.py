@@ -26,13 +26,14 @@ from gatekeeper_py.core.admission.lookups import (
 from gatekeeper_py.core.admission.messages import (
     audit_list,
     denial_message,
+    rollout_warnings,
     undeclared_warning,
     unverified_list,
     warnings_for,
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
-from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images
+from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 
@@ -49,13 +50,16 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     """Return the parts of ``validate``, for a caller that runs them in steps."""
     mode = policy.mode(request.namespace)
     exempt = exemption(request)
-    found, any_slot = ([], False) if exempt else slots_to_judge(request, policy)
-    is_pod = (request.group, request.kind) == POD
+    found, kept = ([], []) if exempt else slots_to_judge(request, policy)
+    kind = (request.group, request.kind)
+    is_pod = kind == POD
+    rolled = rolled_out(kind, request.object, request.old_object, kept)
     after_mirror = not is_pod and rewrites(mode)
     by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
-    conclude = partial(_conclude, request, policy, mode, exempt, any_slot)
+    any_slot = bool(found or kept)
+    conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
     if facts is None or not is_pod or not policy.looks_up:
-        return Judging(found, by_name, conclude)
+        return Judging([*found, *rolled], by_name, conclude)
     registries = PodLookups(request.object, policy, request.namespace, facts)
     return Judging(found, lambda slot: registries.verified(by_name(slot)), conclude)
 
@@ -66,16 +70,20 @@ def _conclude(
     mode: Mode,
     exempt: Exemption,
     any_slot: bool,  # noqa: FBT001 - partial passes it by position
+    new: int,
     judgements: tuple[Judgement, ...],
 ) -> Outcome:
+    """Build the outcome. The first ``new`` judgements can refuse the object, the others only warn."""
     audit = {"mode": mode, "policy": policy.revision}
     if policy.looks_up:
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-    rejected = [judgement for judgement in judgements if not judgement.approved]
-    if rejected:
-        return _refused(request, policy, mode, judgements, rejected, audit)
+    rejected = [judgement for judgement in judgements[:new] if not judgement.approved]
+    stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
+    judgements = judgements[:new]
+    if rejected or stuck:
+        return _rejected(request, policy, mode, judgements, rejected, stuck, audit)
     kind = (request.group, request.kind)
     warnings: tuple[str, ...] = ()
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
@@ -128,7 +136,10 @@ def approved_images(
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> int | None:
-    """Do the same for workloads and for updates. Of an update, only new images count."""
+    """Do the same for workloads and for updates. Of an update, only new images count.
+
+    The policy must approve the other images of a workload, too, because the update may make Pods of them.
+    """
     kind = (request.group, request.kind)
     place = POD_SPECS.get(kind)
     namespace = request.namespace
@@ -139,32 +150,46 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: i
     images = known_images(request.object, place, most)
     if not images or exemption(request) or (kind != POD and not PLACEHOLDERS.isdisjoint(images)):
         return None
+    new = images
     if request.operation == "UPDATE":
         before = known_images(request.old_object, place)
         if before is None:
             return None
         present = set(before)
-        images = [image for image in images if image not in present]
+        new = [image for image in images if image not in present]
+        if kind == POD:
+            images = new
     for image in images:
         if not policy.decide(namespace, image).approved:
             return None
-    return len(images)
+    return len(new)
 
 
-def _refused(
+def _rejected(
     request: AdmissionRequest,
     policy: ActivePolicy,
     mode: Mode,
     judgements: tuple[Judgement, ...],
     rejected: list[Judgement],
+    stuck: list[Judgement],
     audit: dict[str, str],
 ) -> Outcome:
-    audit["rejected"] = audit_list(
+    """Deny the object, or warn. ``stuck`` are the kept images whose new Pods the policy rejects."""
+    if rejected and refuses(mode):
+        audit["rejected"] = _audited(rejected)
+        message = denial_message(rejected, policy.allow, request.namespace, policy.message)
+        response = review.denied(request.uid, message, audit_annotations=audit)
+        return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
+    if refuses(mode):
+        warnings = rollout_warnings(stuck)
+    else:
+        warnings = warnings_for(rejected + stuck)
+        audit["rejected"] = _audited(rejected + stuck)
+    response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
+    return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))
+
+
+def _audited(rejected: list[Judgement]) -> str:
+    return audit_list(
         rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
     )
-    if not refuses(mode):
-        response = review.allowed(request.uid, warnings=warnings_for(rejected), audit_annotations=audit)
-        return Outcome(response=response, verdict="warned", mode=mode, judgements=judgements)
-    message = denial_message(rejected, policy.allow, request.namespace, policy.message)
-    response = review.denied(request.uid, message, audit_annotations=audit)
-    return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)

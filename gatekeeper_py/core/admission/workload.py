@@ -78,8 +78,8 @@ def _with_declared(obj: Any, declared: PathTree, found: list[Slot], budget: Step
     return list(by_parts.values())
 
 
-def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[list[Slot], bool]:
-    """Return the slots of ``obj`` whose value is not already in ``old``, and whether ``obj`` has any slot.
+def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[list[Slot], list[Slot]]:
+    """Return the slots of ``obj`` whose value is not already in ``old``, and the other slots of ``obj``.
 
     Images are compared as written, regardless of their field. A value that is not an image is compared with
     the old value of the same field.
@@ -91,37 +91,59 @@ def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[
     budget = StepBudget()
     now = slots(kind, obj, resources, budget)
     if not now:
-        return [], False
+        return [], []
     is_old = isinstance(old, dict)
     before = slots(kind, old, resources, budget) if is_old and not are_too_many(now) else []
     if are_too_many(now) or are_too_many(before):
         declared = resources.get(kind)
         may_differ = declared is None or not declared.begins_with("metadata")
         if is_old and may_differ and _differ_in_metadata_only(obj, old):
-            return [], True
+            return [], now
         before = []
     if are_too_many(now):
-        return now, True
+        return now, []
     images = {slot.value for slot in before if not slot.problem}
     others = {slot.parts: slot.value for slot in before if slot.problem}
     compare = _Comparison()
-
-    def is_present(slot: Slot) -> bool:
+    new: list[Slot] = []
+    kept: list[Slot] = []
+    for slot in now:
         if not slot.problem:
-            return slot.value in images
-        return slot.parts in others and compare.same(others[slot.parts], slot.value)
+            is_present = slot.value in images
+        else:
+            is_present = slot.parts in others and compare.same(others[slot.parts], slot.value)
+        (kept if is_present else new).append(slot)
+    return new, kept
 
-    return [slot for slot in now if not is_present(slot)], True
+
+def rolled_out(kind: GroupKind, obj: Any, old: Any, kept: list[Slot]) -> list[Slot]:
+    """Return the kept slots of an UPDATE that new Pods will use, because the update changes their template.
+
+    Every field of a pod template counts, because a restart of a Deployment changes only an annotation there.
+    A Pod has no template. Nobody knows where a custom resource has its template, so any change of ``spec``
+    counts.
+    """
+    if kind == POD or not kept:
+        return []
+    template = POD_SPECS[kind][:-1] if kind in POD_SPECS else ("spec",)
+    if _are_same(_value_at(obj, template), _value_at(old, template)):
+        return []
+    return [slot for slot in kept if slot.parts[: len(template)] == template]
 
 
 def known_images(obj: Any, path: tuple[str, ...], room: int = MAX_IMAGES) -> list[str] | None:
     """Return what ``pod_images`` returns, for the pod spec at ``path`` in an object."""
     # The path ends with "spec", so the mapping that holds it looks like a Pod.
-    for step in path[:-1]:
+    return pod_images(_value_at(obj, path[:-1]), room)
+
+
+def _value_at(obj: Any, path: tuple[str, ...]) -> Any:
+    """Return the value at a path of fields, ``None`` if there is none."""
+    for step in path:
         if not isinstance(obj, dict):
             return None
         obj = obj.get(step)
-    return pod_images(obj, room)
+    return obj
 
 
 def pod_images(pod: Any, room: int = MAX_IMAGES) -> list[str] | None:
@@ -267,14 +289,18 @@ def _item(item: Any, parts: Parts, noun: str, path: tuple[str, ...], *, in_pod: 
 
 
 def _differ_in_metadata_only(obj: dict[str, Any], old: dict[str, Any]) -> bool:
-    """Return whether two objects are the same apart from their metadata.
+    """Return whether two objects are the same apart from their metadata."""
+    return all(_are_same(obj.get(key), old.get(key)) for key in (obj.keys() | old.keys()) - {"metadata"})
 
-    The objects may be large, so they are compared with ``==``, which runs in C. It treats 1 and true as
-    equal, which is harmless because neither is an image. Objects that are nested too deeply for ``==`` count
-    as different.
+
+def _are_same(one: Any, other: Any) -> bool:
+    """Return whether two values, which may be large, are the same.
+
+    ``==`` runs in C. It treats 1 and true as equal, which is harmless because neither is an image. Values
+    that are nested too deeply for ``==`` count as different.
     """
     try:
-        return all(obj.get(key) == old.get(key) for key in (obj.keys() | old.keys()) - {"metadata"})
+        return bool(one == other)
     except RecursionError:
         return False
 

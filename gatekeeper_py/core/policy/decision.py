@@ -61,9 +61,17 @@ class Decision:
 
 
 def decide(
-    allow: RuleSet, deny: RuleSet, denied_origins: DeniedOrigins, namespace: str | None, image: str
+    allow: RuleSet,
+    deny: RuleSet,
+    denied_origins: DeniedOrigins,
+    expired: RuleSet,
+    namespace: str | None,
+    image: str,
 ) -> Decision:
-    """Judge one image, which may be any text. The answer depends on the arguments alone."""
+    """Judge one image, which may be any text. The answer depends on the arguments alone.
+
+    ``expired`` are allow rules that expired lately. They approve nothing, but the detail names them.
+    """
     try:
         reference = parse_reference(image)
     except InvalidReference as problem:
@@ -101,11 +109,12 @@ def decide(
             reference=reference,
             manifest=manifest_of(reference, location) if rule.verify else None,
         )
+    rule = expired.find(location, qualifiers, namespace) if expired else None
     return Decision(
         image=image,
         approved=False,
         reason="unlisted",
-        detail=f"{location.name} matches no rule",
+        detail=f"{location.name} matches no rule" + ("" if rule is None else f"; {_expiry(rule)}"),
         reference=reference,
     )
 
@@ -141,6 +150,12 @@ def with_exceptions(
 
 
 _SILENT: Final = Ruling()
+
+
+def _expiry(rule: Rule) -> str:
+    """Return which rule expired when, and who may renew it. A time at midnight is shown as a date."""
+    at = "" if rule.until is None else format_instant(rule.until).removesuffix("T00:00:00Z")
+    return f"{rule} expired {at}" + (f" (owner: {escape(rule.owner)})" if rule.owner else "")
 
 
 def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:

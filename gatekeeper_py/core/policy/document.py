@@ -6,12 +6,13 @@ process without importing a YAML parser. msgspec can encode and decode every typ
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, assert_never, get_args
 
 from gatekeeper_py.core.exceptions.grants import Grant
-from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.finding import Finding, Path
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import ResourcePath
@@ -86,3 +87,15 @@ class PolicyDocument:
     registries: tuple[Registry, ...] = ()
     exceptions: tuple[Grant, ...] = ()
     message: str = ""
+
+    def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry, datetime]]:
+        """Yield each entry that expires or has expired, with its path and its expiry."""
+        lists: list[tuple[str, Sequence[Rule | OverrideEntry]]]
+        lists = [("allow", self.allow), ("deny", self.deny), ("namespaces", self.namespaces)]
+        for name, entries in lists:
+            for index, entry in enumerate(entries):
+                if entry.until is not None:
+                    yield (name, index), entry, entry.until
+                for each in entry.exceptions if isinstance(entry, Rule) else ():
+                    if each.until is not None:
+                        yield (name, index, each.list, each.index), each, each.until

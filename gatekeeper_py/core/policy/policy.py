@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -32,6 +32,9 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
+
+EXPIRED_LATELY: Final = timedelta(days=90)
+"""How long a denial names an expired rule that would have approved the image."""
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -104,8 +107,8 @@ class Policy:
         if instant.tzinfo is None:
             message = "the instant needs an offset"
             raise ValueError(message)
-        allow, allow_end = yield from _rules_at(self.allow, instant)
-        deny, deny_end = yield from _rules_at(self.deny, instant)
+        allow, expired, allow_end = yield from _rules_at(self.allow, instant)
+        deny, _, deny_end = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
@@ -127,6 +130,7 @@ class Policy:
             allow=allow,
             deny=deny,
             denied_origins=origins,
+            expired=expired,
             overrides=overrides,
             named_manifests=tuple(named),
             resources=resources,
@@ -163,6 +167,7 @@ class CompiledPolicy:
 
     ``next_change`` is the next instant at which a rule or an override expires, or an exception begins or
     ends; ``None`` if there is none.
+    ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance.
     ``resources`` are the declared image paths by (group, kind).
@@ -174,6 +179,7 @@ class CompiledPolicy:
     allow: RuleSet
     deny: RuleSet
     denied_origins: DeniedOrigins
+    expired: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
     resources: dict[tuple[str, str], PathTree]
@@ -195,7 +201,7 @@ class CompiledPolicy:
     @cached_property
     def by_namespace(self) -> bool:
         """Whether a decision can depend on the namespace."""
-        return self.allow.by_namespace or self.deny.by_namespace
+        return self.allow.by_namespace or self.deny.by_namespace or self.expired.by_namespace
 
     def mode(self, namespace: str | None) -> Mode:
         """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
@@ -232,14 +238,14 @@ class CompiledPolicy:
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written, by the rules and the exceptions."""
-        decision = decide(self.allow, self.deny, self.denied_origins, namespace, image)
+        decision = decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
         if decision.approved:
             return decision
         return with_exceptions(decision, self.exceptions, self.grants, namespace, self.instant)
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""
-        return decide(self.allow, self.deny, self.denied_origins, namespace, image)
+        return decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""
@@ -287,22 +293,25 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 def _rules_at(
     listed: tuple[Rule, ...], instant: datetime
-) -> Generator[None, None, tuple[RuleSet, datetime | None]]:
-    """Return the live rules of a list, and the instant when the first of them expires. Runs in steps."""
-    rules, end, work = RuleSet(instant=instant), None, 0
+) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None]]:
+    """Return the live rules of a list, those that expired lately, and the next expiry. Runs in steps."""
+    rules, expired = RuleSet(instant=instant), RuleSet()
+    end, work = None, 0
     for rule in listed:
         work += 10 + 4 * len(rule.namespaces or ())
-        if rule.lives_at(instant):
+        if rule.until is None or instant < rule.until:
             for each in rules.adding(rule):
                 work += 10 + 4 * len(each.namespaces or ())
                 if work > STEP_WORK:
                     work = 0
                     yield
             end = _next_end((rule, *rule.exceptions), instant, end)
+        elif instant - rule.until <= EXPIRED_LATELY:
+            expired.add(rule)
         if work > STEP_WORK:
             work = 0
             yield
-    return rules, end
+    return rules, expired, end
 
 
 def _next_end(

@@ -37,11 +37,13 @@ def too_much_work(
     All rules count, even those that have expired, because the answer must not depend on the time.
     """
     approved, denied = _indexed(allow), _indexed(deny)
+    # Rules that expired lately have an index of their own (``CompiledPolicy.expired``).
+    dated = tuple(rule for rule in allow if rule.until is not None)
     by_namespace = Overrides()
     for entry in overrides:
         by_namespace.add(entry)
     work = {
-        "allow": approved.worst() + _depth_work(allow),
+        "allow": approved.worst() + _depth_work(allow) + _indexed(dated).worst() + _depth_work(dated),
         "deny": denied.worst() + _depth_work(deny),
         "namespaces": by_namespace.worst(),
         "mirrors": mirrors.worst(),

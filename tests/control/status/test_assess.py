@@ -107,6 +107,8 @@ def test_the_json_form() -> None:
         "problems": [],
         "mode": "enforce",
         "revision": revision,
+        "nextExpiry": None,
+        "expired": [],
         "replicas": [
             {
                 "pod": name,
@@ -125,6 +127,30 @@ def test_the_json_form() -> None:
         "fastPath": None,
         "enforcement": None,
     }
+
+
+def test_what_expires_next_and_what_has_expired() -> None:
+    text = (
+        "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
+        "allow: [a.io, {image: b.io, until: 2026-01-04}, {image: c.io, until: 2026-01-03, owner: me}]\n"
+        "deny: [{image: d.io, until: 2026-01-02}]\n"
+        "namespaces: [{names: [shop, pay], mode: warn, until: 2026-01-05}]\n"
+    )
+    facts = replace(
+        healthy(),
+        policy={"data": {"policy.yaml": text}},
+        replicas=(replica("gk-1", text=text), replica("gk-2", text=text)),
+    )
+    third = {"entry": "allow[2] c.io", "at": "2026-01-03T00:00:00Z", "owner": "me"}
+    shown = assessed(facts, days=1).as_json()
+    assert shown["nextExpiry"] == third
+    assert [each["entry"] for each in shown["expired"]] == ["deny[0] d.io"]
+    assert shown["healthy"]
+    shown = assessed(facts, days=3).as_json()
+    assert shown["nextExpiry"] == {
+        "entry": "namespaces[0] shop, pay", "at": "2026-01-05T00:00:00Z", "owner": None
+    }  # fmt: skip
+    assert [each["entry"] for each in shown["expired"]] == ["allow[1] b.io", "allow[2] c.io", "deny[0] d.io"]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +263,13 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
         (having(deployment={"spec": {"replicas": 3}}), "2 of 3 replicas are ready"),
         (having(deployment={"spec": {"replicas": 0}}, replicas=()), "scaled to no"),
         (first_replica(ready=False), "the replica gk-1 is not ready"),
+        (first_replica(ready=False, unready="policy: none"), "the replica gk-1 is not ready: policy: none"),
+        (
+            first_replica(
+                metrics={**healthy().replicas[0].metrics, "gatekeeper_py_certificate_files_bad": 1.0}
+            ),
+            "the replica gk-1 cannot use its certificate files: see certificate_refused in its log",
+        ),
         (first_replica(problem="503 Service Unavailable", policy=None), "gk-1 cannot be reached: 503"),
         (first_replica(policy={"mode": None, "revision": None}), "gk-1 has no policy"),
         (

@@ -119,6 +119,50 @@ async def test_an_unreadable_pod_is_reported(api: Api, policy: str | None, probl
     assert (replica.problem, replica.policy) == (problem, None)
 
 
+UNSCHEDULED = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes"}
+PULLING = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+FAILING = {
+    "error": "not ready",
+    "checks": {"policy": "no policy is loaded", "loop": "ok", "certificate": "x\ny"},
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "answer", "reason"),
+    [
+        pytest.param({}, FAILING, r"policy: no policy is loaded; certificate: x\ny", id="failing-checks"),
+        pytest.param({}, {"checks": {"policy": "p" * 999}}, f"policy: {'p' * 289}...", id="long"),
+        pytest.param({}, {"checks": "odd"}, "", id="odd-checks"),
+        pytest.param({}, {"kind": "Status"}, "", id="no-endpoints"),
+        pytest.param({}, None, "", id="ready-by-now"),
+        pytest.param(
+            {"containerStatuses": [PULLING]}, FAILING, "ImagePullBackOff: no such image", id="waits"
+        ),
+        pytest.param({"containerStatuses": [{"state": {"running": {}}}]}, None, "", id="runs"),
+        pytest.param({"conditions": [UNSCHEDULED]}, None, "Unschedulable: 0/3 nodes", id="unscheduled"),
+    ],
+)
+async def test_the_reason_why_a_pod_is_not_ready(
+    api: Api, status: dict[str, Any], answer: dict[str, Any] | None, reason: str
+) -> None:
+    api.add_pod("gk", "gk-1", ready=False)
+    api.add_pod("gk", "gk-2")
+    pods = api.objects[f"{INSTALLATION.namespace_path}/pods?labelSelector=app.kubernetes.io/name%3Dgk"]
+    pods["items"][0]["status"] |= status
+    ready = f"{INSTALLATION.namespace_path}/pods/gk-1:8080/proxy/readyz"
+
+    def refuse(_verb: str, path: str) -> bool:
+        if path == ready and answer is not None:
+            raise ApiError("GET", path, 503, "", document=answer)
+        return False
+
+    api.fail = refuse
+    for path in ("readyz", "metrics", "policy"):
+        api.answers("gk-1", path, "{}")
+    unready, ready_one = (await read_facts(api, api, INSTALLATION)).replicas
+    assert (unready.unready, ready_one.unready) == (reason, "")
+
+
 async def test_a_forbidden_secret_is_reported(api: Api) -> None:
     api.forbid(INSTALLATION.secret_path)
     facts = await read_facts(api, api, INSTALLATION)

@@ -173,6 +173,113 @@ class TestUpdate:
         }
 
 
+REFUSED = " is not approved; new Pods will be refused"
+IN_WIDGET: Final = [
+    pytest.param({**WIDGET, "spec": {"size": 1, "jobs": [{"pod": pod_spec(BAD)}]}}, "", id="by-shape"),
+    pytest.param({**WIDGET, "spec": {"size": 1, "image": BAD}}, RESOURCES, id="declared"),
+]
+"""Custom resources with one rejected image, each with the field of the policy that declares it."""
+
+
+def edited(obj: Any, path: tuple[str, ...], **fields: Any) -> Any:
+    """Return an object with fields added to the mapping at a path."""
+    if not path:
+        return {**(obj or {}), **fields}
+    first, *rest = path
+    return {**(obj or {}), first: edited((obj or {}).get(first), tuple(rest), **fields)}
+
+
+def warned(new: Any, old: Any, more: str = "", **options: Any) -> tuple[str, ...]:
+    """Return the warnings about an allowed update."""
+    answer = validate(review(new, operation="UPDATE", old=old), policy(more, **options))
+    assert answer.allowed
+    return answer.warnings
+
+
+class TestRollOut:
+    """An allowed update of a pod template warns about the images that it keeps and that no Pod may have."""
+
+    @pytest.mark.parametrize("kind", sorted(WORKLOADS))
+    def test_any_change_of_a_template_warns(self, kind: str) -> None:
+        spec = WORKLOADS[kind][1]
+        template, where = spec[:-1], ".".join(spec)
+        old = workload(kind, GOOD, "q.io/a", initContainers=[container("q.io/a", "b")])
+        expected = (f"{where}.containers[1].image: q.io/a", f"{where}.initContainers[0].image: q.io/a")
+        for new in (
+            edited(old, (*template, "metadata", "annotations"), restartedAt="now"),
+            edited(old, spec, nodeName="n1"),
+            edited(old, spec, containers=[container(GOOD), container("q.io/a"), container(GOOD, "more")]),
+            edited(old, spec, containers=[container("registry.corp.io/web:2"), container("q.io/a")]),
+        ):
+            assert warned(new, old) == tuple(f"{image}{REFUSED}" for image in expected)
+            ordinary = tuple(f"{image} is not approved" for image in expected)
+            assert warned(new, old, mode="warn") == ordinary
+            document = review(new, operation="UPDATE", old=old)
+            outcome = validated(document, policy())
+            assert (outcome.verdict, outcome.mode, len(outcome.rejected)) == ("warned", "enforce", 2)
+            assert "rejected" not in outcome.response.audit_annotations
+            assert validate(document, policy(mode="warn")).audit["rejected"] == "q.io/a, q.io/a"
+
+    @pytest.mark.parametrize("kind", ["Pod", *sorted(WORKLOADS)])
+    @pytest.mark.parametrize("mode", MODES)
+    def test_other_changes_are_silent(self, kind: str, mode: Mode) -> None:
+        old = pod(BAD) if kind == "Pod" else workload(kind, BAD)
+        for path, fields in (
+            ((), {"status": {"replicas": 3}}),
+            (("metadata",), {"labels": {"a": "b"}, "finalizers": ["x"]}),
+            (() if kind in {"Pod", "PodTemplate"} else ("spec",), {"replicas": 3, "paused": True}),
+            (("metadata",) if kind != "CronJob" else ("spec", "jobTemplate", "metadata"), {"labels": {}}),
+            (("spec",) if kind == "Pod" else ("metadata",), {"nodeName": "n1", **DELETING}),
+        ):
+            assert warned(edited(old, path, **fields), old, mode=mode) == ()
+
+    @pytest.mark.parametrize(("old", "more"), IN_WIDGET)
+    def test_any_change_of_the_spec_of_a_custom_resource_warns(self, old: Any, more: str) -> None:
+        (warning,) = warned(edited(old, ("spec",), size=2), old, more)
+        assert warning.startswith("spec.")
+        assert warning.endswith(f"image: {BAD}{REFUSED}")
+        for path in (("status",), ("metadata",), ("metadata", "labels")):
+            assert warned(edited(old, path, size="2"), old, more) == ()
+
+    def test_images_outside_the_changed_template_are_silent(self) -> None:
+        old = {**WIDGET, "spec": {"size": 1}, "status": {"last": pod_spec(BAD)}}
+        assert warned(edited(old, ("spec",), size=2), old) == ()
+
+    def test_a_kept_value_that_is_not_an_image_is_named(self) -> None:
+        old = {**WIDGET, "spec": pod_spec(7)}
+        assert warned(edited(old, ("spec",), size=2), old) == (
+            "spec.containers[0].image: the image is a number, not text; new Pods will be refused",
+        )
+
+    def test_a_denial_names_only_new_images(self) -> None:
+        old, new = workload("Deployment", BAD), workload("Deployment", BAD, "quay.io/other")
+        answer = validate(review(new, operation="UPDATE", old=old), policy())
+        assert (answer.allowed, answer.warnings, answer.audit["rejected"]) == (False, (), "quay.io/other")
+        assert warned(new, old, mode="warn") == (
+            "spec.template.spec.containers[1].image: quay.io/other is not approved",
+            f"spec.template.spec.containers[0].image: {BAD} is not approved",
+        )
+
+    def test_in_mutate_mode_an_image_counts_as_on_its_mirror(self) -> None:
+        old = workload("Deployment", "nginx", BAD)
+        found = warned(edited(old, WORKLOADS["Deployment"][1], nodeName="n"), old, HUB_TO_CORP, mode="mutate")
+        assert found == (f"spec.template.spec.containers[1].image: {BAD}{REFUSED}",)
+
+    def test_at_most_ten_warnings_and_the_last_counts_the_rest(self) -> None:
+        old = workload("Deployment", *[BAD] * 1000)
+        found = warned(edited(old, WORKLOADS["Deployment"][1], nodeName="n"), old)
+        assert (len(found), found[-1]) == (10, "991 more images are not approved")
+
+    def test_a_template_too_deep_to_compare_counts_as_changed(self) -> None:
+        new, old = workload("Deployment", BAD), workload("Deployment", BAD)
+        for obj in (new, old):
+            deep: Any = 1
+            for _ in range(5000):
+                deep = [deep]
+            obj["spec"]["template"]["deep"] = deep
+        assert len(warned(new, old)) == 1
+
+
 SPEC: Final = pod_spec(
     GOOD,
     initContainers=[container(GOOD, "init")],
@@ -210,6 +317,22 @@ def test_each_problem_and_each_unlisted_image_is_rejected_by_its_path(
             each.path: each.value for each in bad if not each.problem and each.value in {"auto", "nginx"}
         }
         assert rewrites({**head, **holder}) == (on_hub if path == ("spec",) else {}), spec
+
+
+@pytest.mark.parametrize("kind", ["PodTemplate", "Deployment", "CronJob"])
+def test_an_update_refuses_new_images_or_warns_about_kept_ones(kind: str) -> None:
+    """The paths in the answer are those of an independent search, whatever the template becomes."""
+    path = WORKLOADS[kind][1]
+    spec = {**SPEC, "containers": [container(BAD)], "volumes": [{"name": "m", "image": {"reference": BAD}}]}
+    old = edited(workload(kind), path[:-1], spec=spec)
+    for changed in variants(spec):
+        new = edited(old, path[:-1], spec=changed)
+        bad = [field for field in naive.fields(new, path) if field.problem or field.value != GOOD]
+        added = [field for field in bad if field.problem or field.value != BAD]
+        answer = validate(review(new, operation="UPDATE", old=old), policy())
+        assert answer.allowed is (not added), changed
+        kept = [] if added or changed == spec else bad
+        assert [text.partition(": ")[0] for text in answer.warnings] == [each.path for each in kept], changed
 
 
 @pytest.mark.parametrize("obj", [None, 7, "Pod", [], True])
@@ -553,7 +676,9 @@ class TestApprovedImages:
             pytest.param(review(pod(BAD), operation="UPDATE", old=pod(BAD)), 0, id="nothing-is-new"),
             pytest.param(
                 review(
-                    workload("Deployment", BAD, GOOD), operation="UPDATE", old=workload("Deployment", BAD)
+                    workload("Deployment", f"{GOOD}2", GOOD),
+                    operation="UPDATE",
+                    old=workload("Deployment", GOOD),
                 ),
                 1,
                 id="only-new-images-count",
@@ -590,6 +715,13 @@ class TestApprovedImages:
             pytest.param(review(pod(GOOD), operation="UPDATE"), "", id="no-old-object"),
             pytest.param(review(pod(GOOD), operation="DELETE"), "", id="deletion"),
             pytest.param(review(workload("CronJob", GOOD, BAD)), "", id="rejected-in-a-template"),
+            pytest.param(
+                review(
+                    workload("Deployment", BAD, GOOD), operation="UPDATE", old=workload("Deployment", BAD)
+                ),
+                "",
+                id="kept-in-a-template",
+            ),
             pytest.param(review(workload("CronJob", GOOD, "auto")), "", id="placeholder"),
             pytest.param(review(workload("CronJob", GOOD) | {"spec": 7}), "", id="odd-template"),
             pytest.param(review({**WIDGET, "spec": {"containers": []}}), "", id="another-kind"),

@@ -48,6 +48,7 @@ CASES: Final[dict[str, tuple[Endpoint, str]]] = {
     "deployment-warned": ("validate", "warn"),
     "deployment-judged-on-mirror": ("validate", "mutate"),
     "deployment-not-rewritten": ("mutate", "mutate"),
+    "deployment-restarted": ("validate", "enforce"),
     "deployment-scale": ("validate", "enforce"),
     "cronjob-denied": ("validate", "enforce"),
     "custom-resource-declared": ("validate", "enforce"),

@@ -16,6 +16,7 @@ from gatekeeper_py.core.admission.messages import (
     denial_message,
     image_line,
     rewrite_warnings,
+    rollout_warnings,
     undeclared_warning,
     warnings_for,
 )
@@ -258,6 +259,19 @@ class TestWarnings:
             assert warning == f"{'p' * path}: {'i' * image}{words}"
         elif path + 2 + 24 + len(words) <= 120:
             assert warning.endswith(f"...{words}")
+            assert len(warning) == 120
+
+    @given(path=st.integers(1, 140), image=st.integers(1, 300))
+    def test_a_warning_about_new_pods_keeps_path_and_text_whole(self, path: int, image: int) -> None:
+        """Only the image is cut, unless the path alone leaves no room for the text."""
+        (warning,) = rollout_warnings([rejected("i" * image, path=("p" * path,))])
+        words = " is not approved; new Pods will be refused"
+        assert len(warning) <= 120
+        assert warning.startswith(("p" * path)[:120])
+        if path + 2 + image + len(words) <= 120:
+            assert warning == f"{'p' * path}: {'i' * image}{words}"
+        elif path + 2 + len(words) <= 120:
+            assert warning.endswith(words)
             assert len(warning) == 120
 
     @pytest.mark.parametrize(

@@ -167,6 +167,57 @@ def test_canonical_is_none_when_invalid(image: str, canonical: str | None) -> No
     assert decide(image, "[a.io]").canonical == canonical
 
 
+@pytest.mark.parametrize(
+    ("allow", "more", "detail"),
+    [
+        pytest.param(
+            "[a.io, {image: r.io/acme/**, until: 2026-02-20, owner: build t\xe9am}]",
+            "",
+            "; allow[1] r.io/acme/** expired 2026-02-20 (owner: build t\\xe9am)",
+            id="date",
+        ),
+        pytest.param(
+            "[{image: r.io/acme/tool, until: '2026-02-20T18:30:00+01:00', reason: because}]",
+            "",
+            "; allow[0] r.io/acme/tool expired 2026-02-20T17:30:00Z",
+            id="time",
+        ),
+        pytest.param(
+            "[{image: r.io, until: 2026-02-20}, {image: r.io/**, until: 2026-02-25}]",
+            "",
+            "; allow[0] r.io expired 2026-02-20",
+            id="the-first-of-several",
+        ),
+        pytest.param(
+            "[{image: r.io, until: 2025-12-01T12:00:00Z}]",
+            "",
+            "; allow[0] r.io expired 2025-12-01T12:00:00Z",
+            id="90-days-ago",
+        ),
+        pytest.param("[{image: r.io, until: 2025-12-01T11:59:59Z}]", "", "", id="more-than-90-days-ago"),
+        pytest.param("[{image: r.io/other/**, until: 2026-02-20}]", "", "", id="another-image"),
+        pytest.param("[{image: 'r.io/acme/**:2', until: 2026-02-20}]", "", "", id="another-tag"),
+        pytest.param("[{image: r.io, until: 2026-02-20, namespaces: [pay]}]", "", "", id="another-namespace"),
+        pytest.param(
+            "[{image: r.io, until: 2026-02-20, namespaces: [shop]}]",
+            "",
+            "; allow[0] r.io expired 2026-02-20",
+            id="namespace",
+        ),
+        pytest.param("[a.io]", "deny: [{image: r.io, until: 2026-02-20}]", "", id="a-deny-rule"),
+    ],
+)
+def test_a_rule_that_expired_lately_is_named(allow: str, more: str, detail: str) -> None:
+    decision = policy(more, allow=allow).decide("shop", "r.io/acme/tool:1")
+    assert (decision.reason, decision.rule) == ("unlisted", None)
+    assert decision.detail == f"r.io/acme/tool matches no rule{detail}"
+
+
+def test_an_expired_rule_would_not_have_approved_a_denied_image() -> None:
+    decision = policy("deny: [r.io]", allow="[{image: r.io, until: 2026-02-20}]").decide(None, "r.io/x:1")
+    assert decision.detail == "r.io/x:1 is denied by deny[0] r.io"
+
+
 def test_the_decision_reads_no_clock() -> None:
     text = policy_text("deny: [{image: a.io, until: 1970-01-01}]", allow="[a.io]")
     compiled = parse_policy(text)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
@@ -12,6 +12,7 @@ from builders import policy_text
 from gatekeeper_py.core import Finding, Policy, parse_policy
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.core.policy.lint import lint as lint_policy
+from gatekeeper_py.core.policy.lint.modes import next_finding
 from growth import check_linear
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -691,3 +692,40 @@ def test_a_rule_that_pins_rewrites_too(until: str, found: list[str]) -> None:
     allow = f"[a.io@*, {{image: b.io, pin: true, until: {until}}}]"
     findings = lint_policy(parse_policy(policy_text(allow=allow), "mutate"), NOON)
     assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found
+
+
+@pytest.mark.parametrize(
+    ("now", "expected"),
+    [
+        pytest.param("2026-01-01", "2026-03-18", id="expires-soon"),
+        pytest.param("2026-03-18", "2026-04-01", id="from-then-on-the-expiry"),
+        pytest.param("2026-03-31", "2026-04-01", id="expiry"),
+        pytest.param("2026-04-01", "2026-04-17", id="the-next-entry-expires-soon"),
+        pytest.param("2026-04-20", "2026-05-01", id="the-next-entry-expires"),
+        pytest.param("2026-05-01", None, id="everything-expired"),
+    ],
+)
+def test_when_the_clock_changes_the_findings(now: str, expected: str | None) -> None:
+    policy = parse_policy(
+        policy_text(
+            "deny: [{image: b.io, until: 2026-05-01}]\n"
+            "namespaces: [{names: [shop], mode: warn, until: 2026-04-01, reason: trial}]\n",
+            allow="[a.io@*, {image: c.io@*, until: 0001-01-02}]",
+        )
+    )
+    instant = datetime.fromisoformat(now).replace(tzinfo=UTC)
+    found = next_finding(policy.document, instant)
+    assert found == (None if expected is None else datetime.fromisoformat(expected).replace(tzinfo=UTC))
+    before = lint_policy(policy, instant)
+    if found is not None:
+        assert lint_policy(policy, found - timedelta(microseconds=1)) == before != lint_policy(policy, found)
+
+
+def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
+    dated = "{image: b.io@*, until: 2026-03-02, owner: me, reason: trial}"
+    more = "namespaces: [{names: [shop], mode: warn, until: 2026-03-02, reason: trial}]"
+    messages = [finding.message for finding in lint(more, allow=f"[a.io@*, {dated}]")]
+    assert messages == [
+        "it expires at 2026-03-02T00:00:00Z (owner: me; reason: trial)",
+        "it expires at 2026-03-02T00:00:00Z (reason: trial)",
+    ]

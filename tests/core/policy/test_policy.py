@@ -166,6 +166,14 @@ def test_whether_decisions_depend_on_the_namespace(more: str, *, expected: bool)
     assert parse_policy(policy_text(more)).at(NOON).by_namespace is expected
 
 
+@pytest.mark.parametrize(("until", "expected"), [("2026-02-01", True), ("2025-02-01", False)])
+def test_the_text_of_a_decision_depends_on_the_namespace_of_a_rule_that_expired_lately(
+    until: str, *, expected: bool
+) -> None:
+    allow = f"[{{image: a.io, namespaces: [shop], until: {until}}}]"
+    assert parse_policy(policy_text(allow=allow)).at(NOON).by_namespace is expected
+
+
 def test_the_message_comes_from_the_document() -> None:
     assert parse_policy(policy_text("message: ask us")).at(NOON).message == "ask us"
     assert parse_policy(policy_text()).at(NOON).message == ""

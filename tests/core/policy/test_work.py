@@ -6,7 +6,7 @@ import itertools
 import json
 import random
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from string import ascii_lowercase
 from typing import Any, Final
 
@@ -183,6 +183,14 @@ def test_a_rule_that_has_expired_counts() -> None:
     assert refusal(document(rules)) == ("too-many-wildcards", "allow")
 
 
+def test_a_rule_that_can_expire_counts_twice() -> None:
+    """When it has expired lately, it is searched for in addition to the live rules."""
+    images = same_pieces(500, "a.io/*{}*")
+    assert parse_policy(document(images))
+    dated = ({"image": image, "until": "2020-01-01"} for image in images)
+    assert refusal(document(dated)) == ("too-many-wildcards", "allow")
+
+
 def test_thousands_of_rules_without_wildcards_share_nothing() -> None:
     policy = parse_policy(document(f"a{i % 9}.io/x/y{i}" for i in range(5_000)))
     assert instructions(check, policy) < 200 * 5_000
@@ -219,6 +227,7 @@ patterns: Final = st.builds(
 )
 rules: Final = st.lists(
     patterns
+    | st.builds(lambda image: {"image": image, "until": f"{NOON - timedelta(days=1):%Y-%m-%d}"}, patterns)
     | st.builds(
         lambda image, names: {"image": image, "namespaces": names},
         patterns,
@@ -239,6 +248,7 @@ images: Final = st.builds(
 def test_the_bound_holds(allow: list[Any], deny: list[Any], mirrors: int, image: str) -> None:
     policy = parse_policy(document(allow, deny, nested(mirrors)))
     compiled = policy.at(NOON)
-    bound = compiled.allow.worst() + compiled.deny.worst() * 2 + compiled.denied_origins.worst()
+    bound = compiled.allow.worst() + compiled.expired.worst()
+    bound += compiled.deny.worst() * 2 + compiled.denied_origins.worst()
     executed = instructions(lambda text: compiled.decide("aabab", text), image)
     assert executed <= LEAST_INSTRUCTIONS + INSTRUCTIONS_EACH * bound

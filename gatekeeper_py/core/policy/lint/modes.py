@@ -7,10 +7,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
-from gatekeeper_py.core.policy.document import Mode, rewrites
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, rewrites
 from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.lint.subject import Subject, path_of, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, warning
+from gatekeeper_py.core.policy.rules import Rule
 
 EXPIRES_SOON: Final = timedelta(days=14)
 
@@ -45,16 +46,31 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
 
 def expiry(subject: Subject) -> Iterator[Remark]:
     """Yield each entry that has expired or will do so within 14 days."""
-    policy = subject.policy
-    dated: list[tuple[Path, datetime]] = []
-    for rule in (*policy.allow, *policy.deny):
-        exceptions = [((*path_of(rule), *path_of(each)), each) for each in rule.exceptions]
-        dated += [(path, each.until) for path, each in ((path_of(rule), rule), *exceptions) if each.until]
-    overrides = enumerate(policy.document.namespaces)
-    dated += [(("namespaces", index), entry.until) for index, entry in overrides if entry.until]
-    for path, until in dated:
-        at = format_instant(until)
+    for path, entry, until in subject.policy.document.dated():
+        at = format_instant(until) + _contact(entry)
         if until <= subject.instant:
             yield warning("expired", (*path, "until"), f"it expired at {at}", "remove or renew it")
         elif until - subject.instant <= EXPIRES_SOON:
             yield warning("expires-soon", (*path, "until"), f"it expires at {at}", "renew it in time")
+
+
+def next_finding(document: PolicyDocument, instant: datetime) -> datetime | None:
+    """Return the first later instant at which an entry expires or expires soon, ``None`` without one.
+
+    Until then the findings about the policy stay the same.
+    """
+    left = ((until, until - instant) for _, _, until in document.dated())
+    turns = (
+        until - EXPIRES_SOON if remaining > EXPIRES_SOON else until
+        for until, remaining in left
+        if remaining > timedelta()
+    )
+    return min(turns, default=None)
+
+
+def _contact(entry: Rule | OverrideEntry) -> str:
+    """Return the owner and the reason of an entry in brackets, empty if it has neither."""
+    owner = entry.owner if isinstance(entry, Rule) else None
+    named = (("owner", owner), ("reason", entry.reason))
+    known = "; ".join(f"{name}: {text}" for name, text in named if text)
+    return f" ({known})" if known else ""
