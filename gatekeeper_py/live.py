@@ -50,12 +50,12 @@ class Snapshot:
 
     __slots__ = (
         "_approvals",
-        "_by_namespace",
         "_decisions",
         "_grants",
         "_now",
         "_plans",
         "allow",
+        "by_namespace",
         "compiled",
         "counts",
         "exceptions",
@@ -85,7 +85,7 @@ class Snapshot:
             self.resources
         )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
-        self._by_namespace = compiled.by_namespace
+        self.by_namespace = compiled.by_namespace
         self._grants = compiled.grants
         self.exceptions = NO_EXCEPTIONS
         self._now = now
@@ -122,25 +122,30 @@ class Snapshot:
         return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """Return ``CompiledPolicy.decide`` as of now. What the rules say comes from the cache if possible."""
-        cache = self._decisions
-        key = _with_namespace(namespace, image) if self._by_namespace else image
-        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
-            decision = self.compiled.decide_by_rules(namespace, image)
-        elif (found := cache.get(key)) is not None:
-            self.counts.hits += 1
-            decision = found
-        else:
-            self.counts.misses += 1
-            decision = cache[key] = self.compiled.decide_by_rules(namespace, image)
+        """Return ``CompiledPolicy.decide`` as of now."""
+        decision = self.decide_by_rules(namespace, image)
         if decision.approved or not self._grants:
             return decision
         return with_exceptions(decision, self.exceptions, self._grants, namespace, self._now())
 
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
+        """Return ``CompiledPolicy.decide_by_rules``, from the cache if possible."""
+        cache = self._decisions
+        key = _with_namespace(namespace, image) if self.by_namespace else image
+        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
+            return self.compiled.decide_by_rules(namespace, image)
+        decision = cache.get(key)
+        if decision is not None:
+            self.counts.hits += 1
+            return decision
+        self.counts.misses += 1
+        decision = cache[key] = self.compiled.decide_by_rules(namespace, image)
+        return decision
+
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return ``CompiledPolicy.plan``, from the cache if possible."""
         cache = self._plans
-        key = _with_namespace(namespace, image) if self._by_namespace else image
+        key = _with_namespace(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.plan(namespace, image)
         plan = cache.get(key, _ABSENT)

@@ -100,9 +100,9 @@ def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
-def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return one warning per finding on a policy. If there are more than ten, the tenth counts the rest."""
-    return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings")
+def finding_warnings(findings: Sequence[Finding], most: int = MAX_WARNINGS) -> tuple[str, ...]:
+    """Return one warning per finding on a policy, at most ``most``. The last one may count the rest."""
+    return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings", most)
 
 
 def undeclared_warning(kind: str) -> str:
@@ -167,10 +167,12 @@ def _fitted(path: str, image: str, rest: str, shortest: int = 24) -> str:
     return (path + image + rest)[:MAX_WARNING_LENGTH]
 
 
-def _limited(subjects: Sequence[Subject], text: Callable[[Subject], str], what: str) -> tuple[str, ...]:
-    if len(subjects) <= MAX_WARNINGS:
+def _limited(
+    subjects: Sequence[Subject], text: Callable[[Subject], str], what: str, most: int = MAX_WARNINGS
+) -> tuple[str, ...]:
+    if len(subjects) <= most:
         return tuple(map(text, subjects))
-    shown = subjects[: MAX_WARNINGS - 1]
+    shown = subjects[: most - 1]
     return (*map(text, shown), f"{len(subjects) - len(shown)} more {what}")
 
 
