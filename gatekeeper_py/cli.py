@@ -49,6 +49,16 @@ command of the same name."""
 
 COMMANDS: Final = {name: summary for group in SECTIONS.values() for name, summary in group.items()}
 
+OTHER_NAMES: Final = {
+    "help": "gatekeeper-py --help",
+    "validate": "check",
+    "lint": "check",
+    "verify": "check",
+    "scan": "audit",
+    "compare": "diff",
+}
+"""What to use instead of commands that similar programs have."""
+
 
 class _Commands(click.Group):
     """Imports only the command that is run. ``--help`` and completion import none."""
@@ -78,8 +88,10 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
-            nearest = get_close_matches(name[:MAX_MISSPELT], COMMANDS, n=1)
-            proposal = f" Did you mean {nearest[0]!r}?" if nearest else ""
+            known = OTHER_NAMES.get(name) or next(
+                iter(get_close_matches(name[:MAX_MISSPELT], COMMANDS, n=1)), ""
+            )
+            proposal = f" Did you mean {known!r}?" if known else ""
             ctx.fail(f"No such command {name!r}.{proposal}")
         return super().resolve_command(ctx, args)
 
@@ -111,10 +123,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
-        from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
-
-        problem.message = harmless(problem.message)  # type: ignore[misc]
-        problem.show()
+        _show(problem)
         return EXIT_USAGE
     except (MemoryError, RecursionError) as problem:
         reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
@@ -134,6 +143,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: cannot write: {problem.strerror}", err=True)
         return EXIT_USAGE
     return int(code or 0)
+
+
+def _show(problem: click.ClickException) -> None:
+    """Print an error on one line, or the help if there is no command."""
+    from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
+
+    if not isinstance(problem, click.exceptions.NoArgsIsHelpError):
+        problem.message = harmless(problem.message)  # type: ignore[misc]
+    problem.show()
 
 
 def _discard_output() -> None:

@@ -50,12 +50,11 @@ class Snapshot:
 
     __slots__ = (
         "_approvals",
-        "_by_namespace",
         "_decisions",
-        "_grants",
         "_now",
         "_plans",
         "allow",
+        "by_namespace",
         "compiled",
         "counts",
         "exceptions",
@@ -85,8 +84,7 @@ class Snapshot:
             self.resources
         )
         self._approvals: dict[Mode, Callable[[str], bytes]] = {}
-        self._by_namespace = compiled.by_namespace
-        self._grants = compiled.grants
+        self.by_namespace = compiled.by_namespace
         self.exceptions = NO_EXCEPTIONS
         self._now = now
         self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
@@ -122,16 +120,9 @@ class Snapshot:
         return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """Return ``CompiledPolicy.decide`` as of now."""
-        decision = self.decide_by_rules(namespace, image)
-        if decision.approved or not self._grants:
-            return decision
-        return with_exceptions(decision, self.exceptions, self._grants, namespace, self._now())
-
-    def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Return ``CompiledPolicy.decide_by_rules``, from the cache if possible."""
         cache = self._decisions
-        key = _with_namespace(namespace, image) if self._by_namespace else image
+        key = _with_namespace(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.decide_by_rules(namespace, image)
         decision = cache.get(key)
@@ -142,16 +133,41 @@ class Snapshot:
         decision = cache[key] = self.compiled.decide_by_rules(namespace, image)
         return decision
 
+    decide_by_rules = decide
+
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return ``CompiledPolicy.plan``, from the cache if possible."""
         cache = self._plans
-        key = _with_namespace(namespace, image) if self._by_namespace else image
+        key = _with_namespace(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
             return self.compiled.plan(namespace, image)
         plan = cache.get(key, _ABSENT)
         if plan is _ABSENT:
             plan = cache[key] = self.compiled.plan(namespace, image)
         return plan  # type: ignore[return-value]
+
+
+class _WithGrants(Snapshot):
+    """A snapshot of a policy with grants. Others need not look for exceptions."""
+
+    __slots__ = ()
+
+    def decide(self, namespace: str | None, image: str) -> Decision:
+        """Return ``CompiledPolicy.decide`` as of now. What the rules say comes from the cache if possible."""
+        decision = self.decide_by_rules(namespace, image)
+        if decision.approved:
+            return decision
+        return with_exceptions(decision, self.exceptions, self.compiled.grants, namespace, self._now())
+
+
+def snapshot_of(
+    compiled: CompiledPolicy,
+    cache_size: int,
+    counts: CacheCounts,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> Snapshot:
+    """Return a snapshot that finds exceptions if the policy has grants."""
+    return (_WithGrants if compiled.grants else Snapshot)(compiled, cache_size, counts, now)
 
 
 def _with_namespace(namespace: str | None, image: str) -> _Key | None:

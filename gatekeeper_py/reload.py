@@ -18,7 +18,7 @@ from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot, snapshot_of
 from gatekeeper_py.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
@@ -415,7 +415,7 @@ class Reloader:
         return loaded
 
     def _snapshot(self, compiled: CompiledPolicy) -> Snapshot:
-        return Snapshot(compiled, self._cache_size, self._counts, self._now)
+        return snapshot_of(compiled, self._cache_size, self._counts, self._now)
 
     def _is_live(self, snapshot: Snapshot) -> bool:
         """Return whether the policy of a snapshot is live, with whatever exceptions."""

@@ -12,6 +12,7 @@ ENVIRONMENT_NOTE: Final = (
     "Every option is also an environment variable GATEKEEPER_PY_<OPTION>; the option takes precedence."
 )
 MAX_PORT: Final = 65535
+DEFAULT_MOST_REJECTED: Final = 50
 EVERY: Final = ""
 """Host of an ``Address``: IPv6 and IPv4, or IPv4 alone where the machine has no IPv6."""
 
@@ -77,6 +78,7 @@ class Settings:
     max_body_bytes: int
     registry_config: Path | None = None
     status_details: bool = False
+    guard_most_rejected: int = DEFAULT_MOST_REJECTED
 
 
 DEFAULT_HOSTNAMES: Final = ("localhost", "127.0.0.1", "::1")

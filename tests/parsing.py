@@ -8,6 +8,7 @@ from datetime import datetime
 
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.messages import (
     Accepted,
@@ -19,6 +20,7 @@ from gatekeeper_py.parser.messages import (
     Linted,
     Refused,
     encode,
+    parse_job,
     parse_reply,
 )
 from gatekeeper_py.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
@@ -48,6 +50,7 @@ class InProcessParser(Parser):
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+        admitted: tuple[tuple[Admitted, ...], ...] | None = None,
     ) -> Judged:
         assert self._turn.locked()
         await asyncio.sleep(0)
@@ -61,8 +64,9 @@ class InProcessParser(Parser):
             send_document=on_accepted is not None,
             memory_bytes=0,
             cpu_seconds=0,
+            admitted=admitted,
         )
-        replies = [parse_reply(encode(reply)) for reply in judge(job)]
+        replies = [parse_reply(encode(reply)) for reply in judge(parse_job(encode(job)))]
         if isinstance(replies[0], Accepted) and on_accepted is not None:
             assembly = Assembly(replies[0])
 
@@ -78,8 +82,8 @@ class InProcessParser(Parser):
         match replies[-1]:
             case Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case Linted(findings, until):
-                return Judged(accepted=True, findings=findings, until=until)
+            case Linted(findings, until, radius):
+                return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise AssertionError(replies[-1])
 
     async def parse_exceptions(
@@ -92,7 +96,7 @@ class InProcessParser(Parser):
             raise self.failures.pop(0)
         content = text.encode("utf-8", "surrogatepass")
         job = ExceptionsJob(text=content, source=source, memory_bytes=0, cpu_seconds=0)
-        match [parse_reply(encode(reply)) for reply in judge(job)]:
+        match [parse_reply(encode(reply)) for reply in judge(parse_job(encode(job)))]:
             case [Excepting(document)]:
                 return ParsedExceptions(document, ())
             case [Refused(findings)]:

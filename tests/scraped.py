@@ -1,4 +1,4 @@
-"""A controller process that cannot reach its API server; its metrics are still complete."""
+"""A controller and a periodic audit that cannot reach their API server; their metrics are still complete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +23,8 @@ UNREACHABLE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class RunningController:
-    """Return the address of its health listener, as HOST:PORT."""
+class Running:
+    """A process; ``address`` is that of its health port, as HOST:PORT."""
 
     address: str
 
@@ -34,29 +34,30 @@ class RunningController:
             return found
 
 
-@contextmanager
-def start_controller(directory: Path) -> Iterator[RunningController]:
+def start_controller(directory: Path) -> AbstractContextManager[Running]:
     """Start a controller with every option; it ends with the context."""
+    return _started(directory, "control", "--fast-path", "--probe-namespace=probe")
+
+
+def start_audit(directory: Path) -> AbstractContextManager[Running]:
+    """Start a periodic audit; it ends with the context."""
+    return _started(directory, "audit", "--configmap=gatekeeper-py/gatekeeper-py-policy", "--every=10s")
+
+
+@contextmanager
+def _started(directory: Path, command: str, *options: str) -> Iterator[Running]:
     kubeconfig = directory / "unreachable"
     kubeconfig.write_text(json.dumps(UNREACHABLE))
-    command = [
-        sys.executable,
-        "-m",
-        "gatekeeper_py",
-        "control",
-        "--fast-path",
-        "--probe-namespace=probe",
-        "--health-listen=127.0.0.1:0",
-    ]
+    started = [sys.executable, "-m", "gatekeeper_py", command, *options]
     with (
-        (directory / "controller.log").open("wb") as errors,
+        (directory / f"{command}.log").open("wb") as errors,
         subprocess.Popen(
-            [*command, f"--kubeconfig={kubeconfig}"],
+            [*started, "--health-listen=127.0.0.1:0", f"--kubeconfig={kubeconfig}"],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, text=True,
         ) as process,
     ):  # fmt: skip
         try:
-            yield RunningController(_address(process))
+            yield Running(_address(process))
         finally:
             process.kill()
 
@@ -67,4 +68,4 @@ def _address(process: subprocess.Popen[str]) -> str:
         entry: dict[str, Any] = json.loads(line)
         if entry["event"] == "listening":
             return str(entry["address"])
-    raise AssertionError(f"the controller ended with {process.wait()}")
+    raise AssertionError(f"the process ended with {process.wait()}")

@@ -24,6 +24,7 @@ from chart.rendering import nested
 from chart.test_values import EFFECTS
 from core.policy import test_rule_fields
 from gatekeeper_py import cli
+from gatekeeper_py.commands.auditloop import AuditMetrics
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.control.webhooks import settings, templates
 from gatekeeper_py.core.admission.explain import rule_as_json
@@ -105,7 +106,11 @@ def metric_names() -> set[str]:
     EnforcementMetrics(control.registry)
     return {
         family.name.removeprefix(METRIC) + ("_total" if family.type == "counter" else "")
-        for registry in (Metrics(LivePolicy(), CacheCounts()).registry, control.registry)
+        for registry in (
+            Metrics(LivePolicy(), CacheCounts()).registry,
+            control.registry,
+            AuditMetrics(600).registry,
+        )
         for family in registry.collect()
         if family.name.startswith(METRIC)
     }

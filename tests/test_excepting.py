@@ -17,7 +17,7 @@ from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.delivery import DeliveredExceptions
 from gatekeeper_py.excepting import ExceptionsKeeper
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
 from gatekeeper_py.parser.process import ParserError
 from parsing import InProcessParser
 from recording import RecordingLog
@@ -61,7 +61,7 @@ class World:
         self.use(more)
 
     def use(self, more: str) -> None:
-        self.live.install(Snapshot(policy(more), 100, CacheCounts(), lambda: self.now))
+        self.live.install(snapshot_of(policy(more), 100, CacheCounts(), lambda: self.now))
         self.keeper.use_policy(policy(more))
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...

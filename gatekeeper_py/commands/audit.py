@@ -20,6 +20,7 @@ from gatekeeper_py.commands.clusterinput import (
 )
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
+    ADDRESS,
     CONFIGMAP,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
@@ -84,6 +85,11 @@ from gatekeeper_py.reporting.policyreports.apis import ApiChoice
     help="With --every: record an Event about each object whose Pods cause warnings, for example a"
     " ReplicaSet.",
 )
+@click.option(
+    "--health-listen",
+    type=ADDRESS,
+    help="With --every: address for /livez, /readyz and /metrics over plain HTTP. Default: none.",
+)
 @cluster_options
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
@@ -96,6 +102,7 @@ def audit(
     base: str | None,
     every: float | None,
     report: ApiChoice | None,
+    health_listen: checked.Address | None,
     cluster: Cluster,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
@@ -140,6 +147,7 @@ def audit(
                     every=every,
                     report=report or "auto",
                     events=events,
+                    health_listen=health_listen,
                 )
             )
         except checked.SettingsError as problem:
@@ -189,8 +197,8 @@ def _check_usage(
     check_exempt_usage()
     if others["webhooks_config"] is not None and (suggest or every is not None):
         raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
-    if every is None and (others["report"] is not None or others["events"]):
-        raise click.UsageError("--report and --events need --every")
+    if every is None and (others["report"] or others["events"] or others["health_listen"]):
+        raise click.UsageError("--report, --events and --health-listen need --every")
     a_report = style != "table" or suggest or others["wide"] or approved_too
     if every is not None and (a_report or policy == "-"):
         raise click.UsageError(

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -25,6 +27,7 @@ from gatekeeper_py.reporting.policyreports.events import WarningEvents
 from gatekeeper_py.reporting.policyreports.results import findings_by_namespace
 from gatekeeper_py.reporting.policyreports.writer import Published, ReportError, publish
 from gatekeeper_py.runtime.process import Process
+from gatekeeper_py.serving.health import Health, LoopWatch, listen
 
 MAX_LOGGED: Final = 5
 
@@ -46,6 +49,8 @@ class LoopSettings:
     every: float
     report: ApiChoice
     events: bool
+    health_listen: checked.Address | None
+    """``None``: do not serve /livez, /readyz and /metrics."""
 
     @property
     def policy_name(self) -> str:
@@ -53,9 +58,46 @@ class LoopSettings:
 
 
 def run(settings: LoopSettings) -> int:
-    """Audit until a signal, then return 0. Raises ``SettingsError`` if the configuration cannot be used."""
+    """Audit until a signal, then return 0, or return 2 if the health port cannot be used.
+
+    Raises ``SettingsError`` if the configuration cannot be used.
+    """
     process = Process(log_level="info", log_style="json")
     return process.run(lambda: _Loop(settings, process.log, process.stop).run())
+
+
+class AuditMetrics:
+    """The results of the audits, as metrics and as the check of /readyz. ``every`` is in seconds."""
+
+    def __init__(self, every: float) -> None:
+        self.problem = "no audit has ended yet"
+        self.registry = CollectorRegistry()
+        self._success = Gauge(
+            "gatekeeper_py_audit_last_success_timestamp_seconds",
+            "Unix time at which a periodic audit last succeeded; 0 if none has since the start.",
+            registry=self.registry,
+        )
+        self._failures = Counter(
+            "gatekeeper_py_audit_failures",
+            "Periodic audits that failed, or that could not write all reports.",
+            registry=self.registry,
+        )
+        Gauge("gatekeeper_py_audit_interval_seconds", "Interval of the audits.", registry=self.registry).set(
+            every
+        )
+        ProcessCollector(registry=self.registry)
+
+    def ended(self, *, succeeded: bool) -> None:
+        """Note how an audit ended."""
+        if succeeded:
+            self._success.set_to_current_time()
+        else:
+            self._failures.inc()
+        self.problem = "" if succeeded else "the last audit failed; the log has the reason"
+
+    def exposition(self) -> bytes:
+        """Return the metrics in the text format of Prometheus."""
+        return generate_latest(self.registry)
 
 
 class _Loop:
@@ -75,8 +117,32 @@ class _Loop:
         self._monotonic = monotonic
         self._unknown_exemptions = ""
         self._events = WarningEvents() if settings.events else None
+        self._metrics = AuditMetrics(settings.every)
 
     async def run(self) -> int:
+        if self._settings.health_listen is None:
+            await self._repeat()
+        else:
+            watch = LoopWatch(lambda _lag: None)
+            health = Health(
+                live={"loop": watch.problem},
+                ready={"audit": lambda: self._metrics.problem},
+                exposition=self._metrics.exposition,
+            )
+            listener = listen(health, self._settings.health_listen, self._log)
+            if listener is None:
+                return 2
+            watching = asyncio.create_task(watch.run())
+            try:
+                await self._repeat()
+            finally:
+                watching.cancel()
+                await listener.close(1.0)
+        self._log.info("stopped")
+        return 0
+
+    async def _repeat(self) -> None:
+        """Audit at the interval until a signal."""
         api = ApiClient(self._settings.cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
         try:
             await api.connect()
@@ -88,8 +154,6 @@ class _Loop:
                     await asyncio.wait_for(self._stop.wait(), max(rest, 0))
         finally:
             await api.close()
-        self._log.info("stopped")
-        return 0
 
     async def _until_stopped(self, work: Any) -> None:
         """Run the audit; cancel it on a signal. The next process writes the reports that are then missing."""
@@ -119,8 +183,10 @@ class _Loop:
             recorded = await self._record(api, warned)
         except (ClusterError, UnreadableError, UnusablePolicy, ReportError) as problem:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)
+            self._metrics.ended(succeeded=False)
             self._log.error("audit_failed", problem=text)
             return
+        self._metrics.ended(succeeded=not published.written.failed)
         self._log_reports(published)
         self._log.info(
             "audited",

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 import click
-import yaml
 
 from gatekeeper_py.commands.parameters import format_option
 from gatekeeper_py.commands.policyinput import now
@@ -40,9 +39,9 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
-    policy or webhook settings (webhooks.yaml). It also warns if the stream holds match conditions or native
-    policies that "compile" made from a different policy, and if the policy refuses an image of gatekeeper-py
-    or of kube-system that the stream holds.
+    policy or webhook settings (webhooks.yaml). A document that is not YAML is an error. The command also
+    warns if the stream holds match conditions or native policies that "compile" made from a different
+    policy, and if the policy refuses an image of gatekeeper-py or of kube-system that the stream holds.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.
@@ -60,7 +59,7 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         if style == "text":
             print_findings(given.name, given.lines, found)
     about_others = (*outdated(stream, instant), *refused_own_images(stream, instant))
-    findings += about_others
+    findings += (*stream.unread, *about_others)
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
@@ -75,6 +74,7 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
             else:
                 console().print(concise(stream.name, finding))
     else:
+        print_findings(stream.name, (), stream.unread)  # what is not a policy is not quoted
         print_findings(stream.name, stream.lines, about_others)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{stream.name}: {summary if findings else 'ok'}")
@@ -87,12 +87,8 @@ def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
     for document in stream.others if policies else ():
         if document.kind not in KINDS:
             continue
-        obj = _loaded(document)
-        if obj is None:
-            yield _about(document, "unreadable-object", f"the {document.kind} cannot be read", "")
-            continue
         proposal = "compile it again: gatekeeper-py compile POLICY --to ..."
-        for problem in problems(obj, policies, instant):
+        for problem in problems(document.content, policies, instant):
             yield _about(document, "compiled-from-another", problem, proposal)
 
 
@@ -101,16 +97,13 @@ def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Find
 
     Such images start only as long as their namespaces are exempt. If somebody removes the exemption, or runs
     the images in another namespace, the webhook refuses them. It would even refuse new Pods of its own.
-    Skips documents that cannot be read, because ``review`` and the API server report their errors.
     """
     policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]
     kinds = {kind for _, kind in (POD, *POD_SPECS)}
     for document in stream.others if policies else ():
         if document.kind not in kinds:
             continue
-        obj = _loaded(document)
-        if isinstance(obj, dict):
-            yield from _refused(document, obj, policies)
+        yield from _refused(document, document.content, policies)
 
 
 def _refused(
@@ -134,14 +127,6 @@ def _refused(
         message = f"the policy refuses {whose} {image}, which starts only while its namespace is exempt"
         proposal = "add an allow rule for it; gatekeeper-py explain shows which rules nearly match"
         yield _about(document, "own-image", message, proposal)
-
-
-def _loaded(document: OtherDocument) -> Any:
-    """Return the object in a document; ``None`` if it cannot be read."""
-    try:
-        return yaml.load(document.text, yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return None
 
 
 def _about(document: OtherDocument, code: str, message: str, proposal: str) -> Finding:

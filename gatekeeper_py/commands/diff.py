@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -46,6 +46,11 @@ from gatekeeper_py.reporting.pageparts import write_page
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
+
+
+_WITHOUT_CLUSTER: Final = (
+    "to compare without a cluster, give --all-images, --images, --audit, --audit-log or --reviews"
+)
 
 
 class _FailOn(click.ParamType[tuple[Change, ...]]):
@@ -164,7 +169,12 @@ def diff(
             found = change.changes(exempt_namespaces)
             read_recording(*recordings.popitem(), found, change.declared, namespace)
     else:
-        change, found = with_cluster(cluster, changes_in)
+        try:
+            change, found = with_cluster(cluster, changes_in)
+        except UnreadableError as problem:
+            if any(map(given, ("kubeconfig", "context", "configmap"))):
+                raise
+            raise UnreadableError(f"{problem.message}; {_WITHOUT_CLUSTER}") from None
     documents = compare_documents(change.old, change.new)
     if style == "html":
         page = DiffPage(

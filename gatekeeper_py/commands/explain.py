@@ -14,6 +14,7 @@ from rich.text import Text
 
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
+from gatekeeper_py.commands.manifests import SUFFIXES
 from gatekeeper_py.commands.parameters import AT, format_option, namespace_option
 from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.admission.explain import (
@@ -92,8 +93,7 @@ def explain(
         if images or namespace is not None or fast_path or look_up:
             raise click.UsageError("--rule takes no image, no namespace, no --fast-path and no --look-up")
         return _explain_rule(usable_policy(policy), rule, instant or now(), style)
-    if not images:
-        raise click.UsageError("Missing argument 'IMAGE...'.")
+    _check_images(policy, images)
     if fast_path:
         _show_fast_path(compile_fastpath(usable_policy(policy), instant or now()), namespace, images, style)
         return 0
@@ -118,6 +118,19 @@ def explain(
         for explanation, answer in zip(explanations, answers, strict=True):
             _print(out, explanation, answer)
     return 0 if all(explanation.decision.approved for explanation in explanations) else 1
+
+
+def _check_images(policy: str, images: Sequence[str]) -> None:
+    """Refuse to explain no image, the name of a manifest, and arguments in the wrong order."""
+    if not images:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
+    file = next((image for image in images if image.endswith(SUFFIXES) and Path(image).is_file()), None)
+    if file is not None and policy != "-" and not Path(policy).exists():
+        raise click.UsageError("the policy comes first: gatekeeper-py explain POLICY IMAGE...")
+    if file is not None:
+        raise click.UsageError(
+            f"{file} is a file: to judge manifests, use gatekeeper-py review POLICY FILE..."
+        )
 
 
 def as_json(explanation: Explanation) -> dict[str, Any]:

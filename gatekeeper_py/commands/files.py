@@ -7,6 +7,7 @@ user chose. The checks apply to the opened file, so nobody can replace it afterw
 
 from __future__ import annotations
 
+import codecs
 import errno
 import os
 import select
@@ -40,6 +41,14 @@ class TooLongError(UnreadableError):
     """An input that is longer than the limit."""
 
 
+class OtherFileError(UnreadableError):
+    """A file, or a document in it, of another format than the command reads. ``why`` is short."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
+
+
 def shown(argument: str) -> str:
     """Return a file's name for messages."""
     return "<stdin>" if argument == "-" else argument
@@ -66,20 +75,16 @@ def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ())
     """Return the display name and the content.
 
     If ``within`` has directories (paths without links), the file must be a regular file below one of them.
-    Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
+    Raises ``UnreadableError``, ``TooLongError`` for more than ``most`` bytes, and ``OtherFileError`` for
+    UTF-16.
     """
     name = shown(argument)
     with _readable(name), _opened(argument, within) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise TooLongError(f"{name}: longer than {most // 2**20:,} MiB, the limit")
+    _refuse_utf16(name, content)
     return name, content
-
-
-def read_text(argument: str, within: Sequence[str] = ()) -> tuple[str, str]:
-    """Return the display name and the text. ``within`` as for ``read_bytes``. Raises ``UnreadableError``."""
-    name, content = read_bytes(argument, within=within)
-    return name, decoded(name, content)
 
 
 def read_lines(argument: str, longest: int) -> Iterator[bytes]:
@@ -94,15 +99,26 @@ def read_lines(argument: str, longest: int) -> Iterator[bytes]:
             number += 1
             if len(line) > longest:
                 raise UnreadableError(f"{name}: line {number}: longer than {longest // 2**20} MiB, the limit")
+            if number == 1:
+                _refuse_utf16(name, line)
             yield line
 
 
 def decoded(name: str, content: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark. Raises ``UnreadableError``."""
+    """Decode UTF-8, with or without a byte order mark. Raises ``OtherFileError``."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
-        raise UnreadableError(f"{name}: not UTF-8 at byte {problem.start}") from None
+        raise OtherFileError(f"{name}: not UTF-8 at byte {problem.start}", "not UTF-8") from None
+
+
+def _refuse_utf16(name: str, content: bytes) -> None:
+    """Raise ``OtherFileError`` for UTF-16, which a redirection in Windows PowerShell writes."""
+    # Without a byte order mark, every second byte of an ASCII text is zero.
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if content.startswith(marks) or b"\0\0" in {content[0:4:2], content[1:4:2]}:
+        message = f"{name}: UTF-16, but must be UTF-8; save it again (in PowerShell: Out-File -Encoding utf8)"
+        raise OtherFileError(message, "UTF-16")
 
 
 @contextmanager
@@ -143,6 +159,8 @@ def _check_kind(kind: int, argument: str, within: Sequence[str]) -> None:
     accepted = (stat.S_IFREG,) if within else (stat.S_IFREG, stat.S_IFIFO)
     if kind not in accepted:
         wanted = "a regular file" if within else "a file or a pipe"
+        if kind == stat.S_IFDIR:
+            wanted += "; name one of the files in it"
         raise UnreadableError(f"{argument}: {_KINDS.get(kind, 'a device')}, but must be {wanted}")
 
 

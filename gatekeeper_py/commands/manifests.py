@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from gatekeeper_py.commands.files import UnreadableError, read_text, real_folder, shown
-from gatekeeper_py.commands.yaml12 import MAX_NODES, SourceText, Yaml12Loader, described, finite
+from gatekeeper_py.commands.documents import documents_in, each_document
+from gatekeeper_py.commands.files import (
+    OtherFileError,
+    UnreadableError,
+    decoded,
+    read_bytes,
+    real_folder,
+    shown,
+)
+from gatekeeper_py.commands.recognition import recognised
+from gatekeeper_py.commands.yaml12 import SourceText
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
-from gatekeeper_py.reporting.console import note
+from gatekeeper_py.core.images.glob import compiled
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.reporting.console import counted, note
 
 UID: Final = "offline"
 
-_NOT_SPACE: Final = re.compile(r"\S")
-
-
 SUFFIXES: Final = (".yaml", ".yml", ".json")
 """Suffixes of the files in a directory that are read."""
+
+MAX_NAMED: Final = 5
+"""Maximum number of skipped files that a message names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,34 +61,60 @@ class Manifest:
         return self.text.line_of(self.document, (*self.prefix, *parts))
 
 
+@dataclass(slots=True)
+class Skipped:
+    """The files in directories that are not, or not only, Kubernetes manifests: the reason for each name."""
+
+    files: dict[str, str] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        named = [f"{escape(name)} ({why})" for name, why in list(self.files.items())[:MAX_NAMED]]
+        more = len(self.files) - len(named)
+        named += [f"{more:,} more"] if more else []
+        count = counted(len(self.files), "file")
+        return f"skipped {count} with documents that are not Kubernetes manifests: {', '.join(named)}"
+
+
 def read_manifests(
-    argument: str, *, namespace: str = "default", within: Sequence[str] = ()
+    argument: str,
+    *,
+    namespace: str = "default",
+    within: Sequence[str] = (),
+    skipped: Skipped | None = None,
+    ignore: Sequence[str] = (),
 ) -> Iterator[Manifest]:
     """Yield every object in a file, in the files of a directory, or on stdin for ``-``.
 
-    ``namespace`` applies to objects that name none. ``within`` is as for ``read_bytes``. Raises
-    ``UnreadableError`` for bad input, and if there is no object, because an empty result would look like
-    success.
+    ``namespace`` applies to objects that name none. ``within`` is as for ``read_bytes``, and ``ignore`` as
+    for ``manifest_files``. With ``skipped``, a file in a directory is added to it instead of being an error,
+    if one of its documents is not a Kubernetes manifest. Its other documents are read. A document of
+    gatekeeper-py itself, such as the policy, is left out, because no cluster can store it.
+
+    Raises ``UnreadableError`` for bad input, and if there is no object, because an empty result would look
+    like success.
     """
     empty = True
-    for file, folders in manifest_files(argument, within):
-        name, text = read_text(file, folders)
-        documents, starts = _documents(name, text)
-        source = SourceText(name, text, starts)
-        for index, document in enumerate(documents):
-            if document is not None:
-                for manifest in _objects(source, index, (), document, namespace):
-                    empty = False
-                    yield manifest
+    for file, folders in manifest_files(argument, within, ignore):
+        lenient = skipped is not None and file != argument
+        for found in _found_in(file, folders, namespace, lenient=lenient):
+            if isinstance(found, Manifest):
+                empty = False
+                yield found
+            elif skipped is not None:
+                skipped.files.setdefault(file, found.why)
     if empty:
-        raise UnreadableError(f"{shown(argument)}: there is no object to judge")
+        reason = f"; {skipped}" if skipped is not None and skipped.files else ""
+        raise UnreadableError(f"{shown(argument)}: there is no object to judge{reason}")
 
 
-def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[str, Sequence[str]]]:
+def manifest_files(
+    argument: str, within: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
 
-    With each file, yield its ``within`` (see ``read_bytes``). Links to directories are not followed, because
-    they may form a cycle. A note on stderr names each link.
+    With each file, yield its ``within`` (see ``read_bytes``). Files and directories whose path below the
+    argument matches one of the globs ``ignore`` are left out (see ``path_matches``). Links to directories are
+    not followed, because they may form a cycle. A note on stderr names each link.
     """
     if argument == "-" or not Path(argument).is_dir():
         yield argument, within
@@ -90,13 +124,41 @@ def manifest_files(argument: str, within: Sequence[str] = ()) -> Iterator[tuple[
     def fail(problem: OSError) -> None:
         raise UnreadableError(f"{problem.filename}: {problem.strerror}")
 
+    def is_kept(folder: str, name: str) -> bool:
+        path = (Path(folder) / name).relative_to(argument).as_posix()
+        return not any(path_matches(glob, path) for glob in ignore)
+
     for folder, folders, files in os.walk(argument, onerror=fail):
-        folders.sort()
+        folders[:] = [name for name in sorted(folders) if is_kept(folder, name)]
         for link in (Path(folder) / each for each in folders):
             # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
             if link.is_symlink() and link.name != "..data":
                 note(f"note: {link} is a link to a directory and is not read")
-        yield from ((str(Path(folder) / file), named) for file in sorted(files) if file.endswith(SUFFIXES))
+        for file in sorted(files):
+            if file.endswith(SUFFIXES) and is_kept(folder, file):
+                yield str(Path(folder) / file), named
+
+
+def path_matches(glob: str, path: str) -> bool:
+    """Return whether a path matches a glob. Both use slashes.
+
+    ``*`` stands for any characters of one name, and ``**`` for any number of names, even none. The number of
+    comparisons is at most the number of names in the path times those in the glob.
+    """
+    parts, names = glob.removeprefix("./").strip("/").split("/"), path.split("/")
+    part = name = 0
+    after, resumed = -1, 0  # where to resume if the names after the last ** do not match
+    while name < len(names):
+        if part < len(parts) and parts[part] == "**":
+            part, after, resumed = part + 1, part + 1, name
+        elif part < len(parts) and compiled(parts[part]).matches(names[name]):
+            part, name = part + 1, name + 1
+        elif after >= 0:
+            resumed += 1
+            part, name = after, resumed
+        else:
+            return False
+    return all(left == "**" for left in parts[part:])
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
@@ -117,77 +179,54 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
     return result
 
 
-def _documents(name: str, text: str) -> tuple[list[Any], tuple[int, ...]]:
-    """Return the documents, and the offset of each document if the text is JSON."""
-    starts: list[int] = []
+def _found_in(
+    file: str, within: Sequence[str], namespace: str, *, lenient: bool
+) -> Iterator[Manifest | OtherFileError]:
+    """Yield the objects of a file. If ``lenient``, yield the error of a document that is not an object."""
     try:
-        documents = _json_documents(text, starts)
-        if documents is None:
-            starts.clear()
-            documents = list(yaml.load_all(text, Loader=Yaml12Loader))
-        nodes = sum(_size(document, {}) for document in documents)
-    except (yaml.YAMLError, ValueError) as problem:
-        raise UnreadableError(f"{name}: not valid YAML or JSON{described(problem)}") from None
-    except RecursionError:
-        raise UnreadableError(f"{name}: nested too deeply") from None
-    if nodes > MAX_NODES:
-        raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
-    return documents, tuple(starts)
+        name, content = read_bytes(file, within=within)
+        documents, source = (each_document if lenient else documents_in)(name, decoded(name, content))
+        for index, document in enumerate(documents):
+            yield from _objects_in(source, index, document, namespace, lenient=lenient)
+    except OtherFileError as problem:
+        if not lenient:
+            raise
+        yield problem
+    except UnreadableError as problem:
+        raise UnreadableError(f"{problem.message}{'; --ignore leaves it out' * lenient}") from None
 
 
-def _json_documents(text: str, starts: list[int]) -> list[Any] | None:
-    """Return the objects of a JSON stream, and add their offsets to ``starts``.
-
-    Return ``None`` if the text is not JSON, but may be YAML.
-
-    JSON needs its own parser, because the YAML parser supports neither surrogate pairs, which Python's json
-    writes for emojis, nor keys longer than 1,024 characters.
-    """
-    if not text.lstrip().startswith("{"):
-        return None
-    decoder = json.JSONDecoder(
-        object_pairs_hook=_without_duplicates, parse_float=finite, parse_constant=finite
-    )
-    documents = []
-    end = len(text.rstrip())
-    at = 0
-    while at < end:
+def _objects_in(
+    source: SourceText, index: int, document: Any, namespace: str, *, lenient: bool
+) -> Iterator[Manifest | OtherFileError]:
+    """Yield the objects of a document. If ``lenient``, yield its error if it is not an object."""
+    if isinstance(document, OtherFileError):
+        yield document
+    elif document is not None and not (lenient and _is_ours(document)):
         try:
-            starts.append(_NOT_SPACE.search(text, at).start())  # type: ignore[union-attr]
-            document, at = decoder.raw_decode(text, starts[-1])
-        except json.JSONDecodeError:
-            return None
-        documents.append(document)
-    return documents
+            yield from _objects(source, index, (), document, namespace)
+        except OtherFileError as problem:
+            if not lenient:
+                raise
+            yield problem
 
 
-def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in document:
-            raise ValueError("a key is given twice")
-        document[key] = value
-    return document
-
-
-def _size(value: Any, known: dict[int, int]) -> int:
-    """Count the values in a document with all aliases expanded; measure each shared part only once."""
-    if not isinstance(value, dict | list):
-        return 1
-    size = known.get(id(value))
-    if size is None:
-        known[id(value)] = MAX_NODES + 1  # read again if the value contains itself
-        children = value.values() if isinstance(value, dict) else value
-        size = known[id(value)] = 1 + sum(_size(child, known) for child in children)
-    return size
+def _is_ours(document: Any) -> bool:
+    """Return whether gatekeeper-py reads a document. No cluster can: the name of an API group has a dot."""
+    return isinstance(document, dict) and document.get("apiVersion") == API_VERSION
 
 
 def _objects(
     source: SourceText, index: int, prefix: Parts, document: Any, namespace: str
 ) -> Iterator[Manifest]:
+    """Yield the objects of a document, or of an item of a list.
+
+    Raises ``OtherFileError`` for a document that is not an object, and ``UnreadableError`` for an item of a
+    list that is not one.
+    """
     label = f"{source.name}[{index}]"
     if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise UnreadableError(f"{label}: not a Kubernetes object: it has no kind")
+        raise _not_an_object(label, prefix, document, "kind")
     kind = document["kind"]
     if kind == review.KIND:
         yield _reviewed(source, index, prefix, document, label)
@@ -202,7 +241,19 @@ def _objects(
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
             yield from _objects(source, index, (*prefix, "items", number), whole, namespace)
     else:
-        yield _created(source, index, prefix, document, label, namespace)
+        if not isinstance(version := document.get("apiVersion"), str) or not version:
+            raise _not_an_object(label, prefix, document, "apiVersion")
+        yield _created(source, index, prefix, document, namespace)
+
+
+def _not_an_object(label: str, prefix: Parts, document: Any, missing: str) -> UnreadableError:
+    message = f"{label}: not a Kubernetes object: it has no {missing}"
+    if prefix:
+        return UnreadableError(message)
+    known = recognised(document) if isinstance(document, dict) and "kind" not in document else None
+    if known is None:
+        return OtherFileError(message, "no apiVersion and kind")
+    return OtherFileError(f"{message}; this may be {known.what}: {known.hint}", known.what)
 
 
 def _reviewed(
@@ -224,18 +275,15 @@ def _reviewed(
 
 
 def _created(
-    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], label: str, default: str
+    source: SourceText, index: int, prefix: Parts, document: dict[str, Any], default: str
 ) -> Manifest:
-    version = document.get("apiVersion")
-    if not isinstance(version, str) or not version:
-        raise UnreadableError(f"{label}: not a Kubernetes object: it has no apiVersion")
     metadata = _metadata(document)
     given = metadata.get("namespace")
     namespace = given if isinstance(given, str) and given else default
     name = _name(metadata)
     request = AdmissionRequest(
         uid=UID,
-        group=version.rpartition("/")[0],
+        group=document["apiVersion"].rpartition("/")[0],
         kind=document["kind"],
         operation="CREATE",
         namespace=namespace,

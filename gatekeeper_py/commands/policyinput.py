@@ -23,6 +23,7 @@ from typing import Any, Final
 import click
 
 from gatekeeper_py.commands.files import TooLongError, decoded, read_bytes, shown
+from gatekeeper_py.commands.recognition import recognised, template_hint
 from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import (
     FIELDS,
@@ -45,6 +46,15 @@ from gatekeeper_py.reporting.findings import print_findings
 
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 _MISSPELT_KEY: Final = "policy.yml"
+NOT_A_POLICY: Final = "not-a-policy"
+TEST_KIND: Final = "ImagePolicyTest"
+_HINTS: Final = {
+    KIND: "give the file of tests, which names the policy: gatekeeper-py test FILE...",
+    TEST_KIND: "run it: gatekeeper-py test FILE...",
+    "Kustomization": "use the output of kustomize build",
+}
+"""What to do with a document of another kind than the command reads."""
+
 _OF_ANY_TEXT: Final = frozenset({"yaml-syntax", "too-long", "empty-document"})
 """The codes of findings whose messages quote nothing. Their proposals may."""
 
@@ -93,7 +103,7 @@ class Shift:
 
 
 def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
-    """Read and parse POLICY. ``within`` is as for ``read_text``.
+    """Read and parse POLICY. ``within`` is as for ``read_bytes``.
 
     Raises ``UnreadableError`` when POLICY cannot be read as text.
     """
@@ -153,16 +163,21 @@ def usable_settings(argument: str) -> WebhookSettings:
     raise click.exceptions.Exit(2)
 
 
-def usable_policy(argument: str) -> Policy:
-    """Read and return the policy. If it has errors, print the findings on stderr and exit with 2."""
-    return usable(read_policy(argument))
+def usable_policy(argument: str, usage: str = "") -> Policy:
+    """Read and return the policy. If it has errors, print the findings on stderr and exit with 2.
+
+    ``usage`` shows the order of the arguments. The findings about another Kubernetes object propose it.
+    """
+    return usable(read_policy(argument), usage)
 
 
-def usable(given: PolicyInput) -> Policy:
+def usable(given: PolicyInput, usage: str = "") -> Policy:
     """Return the policy that was read. If there is none, print the findings on stderr and exit with 2."""
     if given.policy is None:
         # A ConfigMap with settings of the webhooks may have no errors, but it contains no policy.
         errors = given.errors or read_configmap({}).findings
+        if usage and errors[0].code == NOT_A_POLICY and errors[0].path:
+            errors = (dataclasses.replace(errors[0], proposal=f"the policy comes first: {usage}"),)
         print_findings(given.name, given.lines, errors, stderr=True)
         raise click.exceptions.Exit(2)
     return given.policy
@@ -205,13 +220,15 @@ def lines_of(text: str) -> tuple[str, ...]:
 class Outline:
     """The top-level fields that distinguish a policy from a ConfigMap manifest.
 
-    ``fields`` holds ``apiVersion``, ``kind``, ``metadata.name``, ``data`` and ``binaryData``, and each entry
-    of the latter two by its path, such as ``data.NAME``. ``keys`` holds the position of each entry's key.
+    ``fields`` holds all top-level fields, ``metadata.name``, and each entry of ``data`` and ``binaryData`` by
+    its path, such as ``data.NAME``. ``keys`` holds the position of each entry's key. ``hint`` is what to do
+    if a text that is not YAML may be a template.
     """
 
     fields: dict[str, Node]
     keys: dict[str, Mark]
     findings: tuple[Finding, ...]
+    hint: str = ""
 
     def text_of(self, path: str) -> str | None:
         node = self.fields.get(path)
@@ -252,7 +269,7 @@ def outline_of(text: str) -> Outline:
             reader.finish()
         except Unreadable as problem:
             remarks.add(problem.remark)
-    return Outline(fields, keys, as_findings(text, remarks))
+    return Outline(fields, keys, as_findings(text, remarks), template_hint(text))
 
 
 def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
@@ -311,7 +328,7 @@ def is_ours(outline: Outline) -> bool:
             or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
-    return kind == KIND or outline.text_of("apiVersion") == API_VERSION
+    return kind == KIND or (kind != TEST_KIND and outline.text_of("apiVersion") == API_VERSION)
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:
@@ -334,21 +351,28 @@ def unquoted(
 
     This quotes nothing of the text except the kind of a Kubernetes object.
     """
-    kept = [dataclasses.replace(finding, proposal="") for finding in errors if finding.code in codes]
+    kept = [
+        dataclasses.replace(finding, proposal=outline.hint) for finding in errors if finding.code in codes
+    ]
     if kept:
         return tuple(kept)
     kind, version = outline.text_of("kind"), outline.text_of("apiVersion")
     known = kind is not None and version is not None and _KIND_NAME.fullmatch(kind)
     mark = outline.mark_of("kind") if known else Mark(1, 1)
-    found = f"{'an' if (kind or '')[:1] in set('AEIOU') else 'a'} {kind}, not " if known else "not "
+    found = ""
+    if known:
+        found = f"{'an' if (kind or '')[:1] in set('AEIOU') else 'a'} {kind}, "
+        proposal = _HINTS.get(kind or "", proposal)
+    elif kind is None and (other := recognised(outline.fields)) is not None:
+        found, proposal = f"{other.what}, ", other.hint
     return (
         Finding(
             severity="error",
-            code="not-a-policy",
+            code=NOT_A_POLICY,
             path="kind" if known else "",
             line=mark.line,
             column=mark.column,
-            message=f"this is {found}{wanted}",
+            message=f"this is {found}not {wanted}",
             proposal=proposal,
         ),
     )

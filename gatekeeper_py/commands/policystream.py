@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -20,30 +19,37 @@ from gatekeeper_py.commands.policyinput import (
     parsed_input,
     read_bounded,
 )
+from gatekeeper_py.commands.recognition import template_hint
+from gatekeeper_py.commands.yaml12 import KeyNotTextError, Merges, load_documents, split_documents
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
 
 
 class OtherDocument(NamedTuple):
-    """An object in a stream that holds no policy. ``line`` is the number of its first line, from 1."""
+    """A document in a stream that holds no policy. ``line`` is the number of its first line, from 1."""
 
-    kind: str
     line: int
-    text: str
+    content: Any
+
+    @property
+    def kind(self) -> str:
+        kind = self.content.get("kind") if isinstance(self.content, dict) else None
+        return kind if isinstance(kind, str) else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyStream:
     """The content of a POLICY argument: policies, and other documents.
 
-    ``lines`` are those of the whole text.
+    ``lines`` are those of the whole text. ``unread`` are the findings about documents that cannot be read.
     """
 
     name: str
     lines: tuple[str, ...]
     policies: tuple[PolicyInput, ...]
     others: tuple[OtherDocument, ...] = ()
+    unread: tuple[Finding, ...] = ()
 
 
 def read_stream(argument: str) -> PolicyStream:
@@ -52,12 +58,14 @@ def read_stream(argument: str) -> PolicyStream:
     Raises ``UnreadableError`` when POLICY cannot be read as text, and when a stream holds no policy.
     """
     name, text = read_bounded(argument)
-    documents = [] if text is None else list(_documents(text))
+    documents = [] if text is None else list(split_documents(text))
     if text is None or len(documents) <= 1:
         return PolicyStream(name=name, lines=(), policies=(parsed_input(name, text),))
     lines = lines_of(text)
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
+    unread: list[Finding] = []
+    merges = Merges()
     bare = 0
     for first, document in documents:
         outline = outline_of(document)
@@ -65,44 +73,40 @@ def read_stream(argument: str) -> PolicyStream:
             policies.append(_unread_list(name, outline, first))
             continue
         if not is_ours(outline):
-            others.append(OtherDocument(outline.text_of("kind") or "", first + 1, document))
+            try:
+                others += (OtherDocument(first + 1, each) for each in load_documents(document, merges))
+            except (yaml.YAMLError, ValueError, RecursionError) as problem:
+                unread.append(_unreadable(problem, document, first))
             continue
         given = _moved(parsed_input(name, document, outline), first, lines)
         bare += outline.text_of("kind") != "ConfigMap"
         policies.append(_refused(given, first) if bare > 1 else given)
     if not policies:
-        raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy")
-    return PolicyStream(name=name, lines=lines, policies=tuple(policies), others=tuple(others))
+        reason = f"; line {unread[0].line}: {unread[0].message}" if unread else ""
+        raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy{reason}")
+    return PolicyStream(
+        name=name, lines=lines, policies=tuple(policies), others=tuple(others), unread=tuple(unread)
+    )
 
 
-def _documents(text: str) -> Iterator[tuple[int, str]]:
-    """Yield the documents of a YAML stream that are not empty, each with the number of lines before it."""
-    first = 0
-    document: list[str] = []
-    # Lines keep their ends, because the revision of a policy is computed from its text.
-    for number, line in enumerate(_lines(text)):
-        if line.rstrip() not in {"---", "..."} and not line.startswith(("--- ", "---\t")):
-            document.append(line)
-            continue
-        if any(map(_is_content, document)):
-            yield first, "".join(document)
-        # A document may begin on the line of its marker.
-        rest = line[3:] if _is_content(line[3:]) and line.startswith("---") else ""
-        first, document = (number, [f"   {rest}"]) if rest else (number + 1, [])
-    if any(map(_is_content, document)):
-        yield first, "".join(document)
+def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, document: str, first: int) -> Finding:
+    """Return the finding about a document that is not a policy, and that cannot be read. It quotes nothing.
 
-
-def _lines(text: str) -> Iterator[str]:
-    """Split at LF and CRLF, and keep the line ends."""
-    *lines, last = text.split("\n")
-    yield from (f"{line}\n" for line in lines)
-    yield last
-
-
-def _is_content(line: str) -> bool:
-    stripped = line.strip()
-    return bool(stripped) and not stripped.startswith(("#", "%"))
+    It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice.
+    """
+    is_yaml = isinstance(problem, yaml.constructor.ConstructorError) and not isinstance(
+        problem, KeyNotTextError
+    )
+    mark = getattr(problem, "problem_mark", None)
+    reason = getattr(problem, "problem", None) or "it is not valid YAML"
+    return Finding(
+        severity="warning" if is_yaml else "error",
+        code="unreadable-object" if is_yaml else "yaml-syntax",
+        path="",
+        line=first + 1 + (0 if mark is None else mark.line),
+        message=f"this document cannot be read: {reason}",
+        proposal="" if is_yaml else template_hint(document),
+    )
 
 
 def _lists_policy(document: str) -> bool:

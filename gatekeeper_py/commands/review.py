@@ -6,18 +6,19 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import click
 
 from gatekeeper_py.commands.clusterinput import exempt_by
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.manifests import Manifest, applied, read_manifests
+from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
 from gatekeeper_py.commands.parameters import (
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     check_exempt_usage,
     format_option,
+    given,
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
@@ -28,13 +29,18 @@ from gatekeeper_py.core.admission.fields import is_kubernetes_group
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import MODES, Mode
+from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
 from gatekeeper_py.reporting.manifest import user_yaml
 from gatekeeper_py.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
 from gatekeeper_py.reporting.sarif import sarif
+
+KUSTOMIZE_GROUP: Final = "kustomize.config.k8s.io"
+
+_KUSTOMIZED: Final = "kustomize replaces images by its field images: review the output of kustomize build"
+_OURS: Final = "this is a document for gatekeeper-py, which no cluster can store"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +72,16 @@ class Reviewed:
     help="Print the admitted objects as they would be stored, with rewritten images.",
 )
 @click.option(
-    "--strict", is_flag=True, help="Exit with 1 for unknown kinds too (kinds in which no image is found)."
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 for unknown kinds (kinds in which no image is found) and for skipped files, too.",
+)
+@click.option(
+    "--ignore",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out files and folders of a directory, such as '.github' or '**/values*.yaml'. * stands for a"
+    " part of a name, ** for any number of folders. The path begins below the directory. Repeatable.",
 )
 @format_option("text", "json", "sarif", "junit")
 @lookup_options
@@ -81,6 +96,7 @@ def review(
     exempt_namespaces: tuple[str, ...],
     registry_config: Path | None,
     webhooks_config: str | None,
+    ignore: tuple[str, ...],
     *,
     mutate: bool,
     strict: bool,
@@ -89,7 +105,8 @@ def review(
     """Judge the objects in each FILE as the webhook would.
 
     A FILE is YAML or JSON, - for stdin, or a directory. In a directory and all folders below it, the files
-    *.yaml, *.yml and *.json are read.
+    *.yaml, *.yml and *.json are read. Files there that are not Kubernetes manifests, such as chart templates,
+    values and CI files, are skipped, and a line on stderr counts them.
 
     With --webhooks-config, namespaces can be exempt by name or by label. The command reads the labels from
     the Namespace objects in the files. A namespace without such an object can be exempt only by name.
@@ -103,10 +120,17 @@ def review(
     """
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
-    given = usable_policy(policy)
-    compiled = (given if mode is None else replace(given, mode=mode)).at(now())
+    chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
+    compiled = (chosen if mode is None else replace(chosen, mode=mode)).at(now())
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    manifests = [manifest for file in files for manifest in read_manifests(file, namespace=namespace)]
+    skipped = Skipped()
+    manifests = [
+        manifest
+        for file in files
+        for manifest in read_manifests(file, namespace=namespace, skipped=skipped, ignore=ignore)
+    ]
+    if skipped.files:
+        note(f"note: {skipped}")
 
     exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
 
@@ -131,7 +155,8 @@ def review(
     else:
         print_reviewed(reports)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
-    return 1 if any(report.verdict in failing for report in reports) else 0
+    is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
+    return 1 if is_failure else 0
 
 
 def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
@@ -139,6 +164,8 @@ def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> Non
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
     check_exempt_usage()
+    if given("ignore") and not any(file and Path(file).is_dir() for file in read):
+        raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
     if read.count("-") > 1:
         raise click.UsageError("stdin can be read only once")
 
@@ -170,10 +197,18 @@ def review_manifest(
     mutated = admission.mutate(manifest.request, compiled, facts)
     stored = applied(mutated.response.patch, manifest.request.object)
     validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
-    if validated.exemption == "unknown-kind" and not is_kubernetes_group(manifest.request.group):
+    is_kustomized = _overrides_images(manifest)
+    is_ours = manifest.request.group == API_VERSION.partition("/")[0]
+    if validated.exemption == "unknown-kind" and (
+        is_kustomized or not is_kubernetes_group(manifest.request.group)
+    ):
         report = replace(
             _report(manifest, "unknown"),
-            note=" ".join(validated.response.warnings),
+            note=_KUSTOMIZED
+            if is_kustomized
+            else _OURS
+            if is_ours
+            else " ".join(validated.response.warnings),
             line=manifest.line_of(()) if with_lines else 1,
         )
         return Reviewed(report=report, stored=stored)
@@ -202,6 +237,12 @@ def review_manifest(
     )
     report = replace(_report(manifest, verdict), images=images, warnings=warnings)
     return Reviewed(report=report, stored=stored)
+
+
+def _overrides_images(manifest: Manifest) -> bool:
+    """Return whether an object is a kustomization that replaces images of other objects."""
+    obj = manifest.request.object
+    return manifest.request.group == KUSTOMIZE_GROUP and isinstance(obj, dict) and bool(obj.get("images"))
 
 
 def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:

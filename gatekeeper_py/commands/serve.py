@@ -94,6 +94,14 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     help="Maximum size of a request body; larger ones get 413.",
 )
 @click.option(
+    "--guard-most-rejected",
+    type=click.IntRange(0, 100),
+    default=checked.DEFAULT_MOST_REJECTED,
+    metavar="PERCENT",
+    help="Refuse a change of the ConfigMap in --configmap that rejects more of the images that this replica"
+    " admitted in the last 24 hours; 0 never refuses.",
+)
+@click.option(
     "--registry-config",
     type=click.Path(file_okay=False, path_type=Path),
     help="Directory with config.json (credentials) and CA files for look-ups in registries.",

@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from gatekeeper_py.commands.files import decoded, read_bytes
-from gatekeeper_py.commands.policyinput import Outline, lines_of, outline_of, unquoted
+from gatekeeper_py.commands.policyinput import TEST_KIND, Outline, lines_of, outline_of, unquoted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
-from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
+from gatekeeper_py.core.policy.document import API_VERSION, KIND, MODES, Mode
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
@@ -29,7 +29,6 @@ from gatekeeper_py.core.policy.parse.fields import (
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import type_name
 
-TEST_KIND: Final = "ImagePolicyTest"
 UNSET: Final = object()
 """Stands for an absent field ``rewritten``, because ``None`` stands for ``rewritten: null``: no rewrite."""
 
@@ -97,7 +96,8 @@ def test_schema() -> dict[str, Any]:
 
 def _is_tests(outline: Outline) -> bool:
     """Return whether a document has at least the kind or the API version of a file of tests."""
-    return outline.text_of("kind") == TEST_KIND or outline.text_of("apiVersion") == API_VERSION
+    kind = outline.text_of("kind")
+    return kind == TEST_KIND or (kind != KIND and outline.text_of("apiVersion") == API_VERSION)
 
 
 def _filled(text: str) -> str:

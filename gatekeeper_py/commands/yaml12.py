@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import yaml
@@ -18,27 +21,46 @@ MAX_NODES: Final = 5_000_000
 """Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""
 
 
+@dataclass(slots=True)
+class Merges:
+    """The number of entries that merge keys may still add to the documents of one file."""
+
+    left: int = MAX_NODES
+
+
+class TooManyValuesError(yaml.constructor.ConstructorError):
+    """Merge keys add more than ``MAX_NODES`` entries."""
+
+
+class KeyNotTextError(yaml.constructor.ConstructorError):
+    """A key of a mapping is a list or a mapping. An unquoted ``{{ x }}`` of a template is such a mapping."""
+
+
 class Yaml12Loader(yaml.CSafeLoader):
     """Reads YAML 1.2's core schema as far as JSON has its values: null, booleans and decimal numbers.
 
     Any other scalar is text.
     """
 
-    _entries = 0
+    def __init__(self, text: str, merges: Merges | None = None) -> None:
+        super().__init__(text)
+        self._merges = merges or Merges()
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Copy the entries of merge keys. Each line of a file can merge all entries of the line before it."""
         super().flatten_mapping(node)
-        self._entries += len(node.value)
-        if self._entries > MAX_NODES:
+        self._merges.left -= len(node.value)
+        if self._merges.left < 0:
             problem = f"more than {MAX_NODES} values once merge keys are followed"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+            raise TooManyValuesError(None, None, problem, node.start_mark)
 
     def construct_mapping(self, node: yaml.MappingNode, *, deep: bool = False) -> dict[Any, Any]:  # type: ignore[override]
         """Build a mapping whose keys are text, as kubectl does; a duplicate key is an error."""
         seen: set[str] = set()
         for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE:
+            if not isinstance(key, yaml.ScalarNode):
+                raise KeyNotTextError(None, None, "a key is not text", key.start_mark)
+            if key.tag != _MERGE:
                 if key.value in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, "a key is given twice", key.start_mark
@@ -67,10 +89,10 @@ def finite(text: str) -> float:
     return number
 
 
-def described(problem: yaml.YAMLError | ValueError) -> str:
-    """Describe a problem on one line, without quoting the file."""
+def described(problem: yaml.YAMLError | ValueError, before: int = 0) -> str:
+    """Describe a problem on one line, without quoting the file. ``before`` lines precede the text."""
     if isinstance(problem, yaml.MarkedYAMLError) and problem.problem_mark is not None:
-        return f" at line {problem.problem_mark.line + 1}: {problem.problem}"
+        return f" at line {before + problem.problem_mark.line + 1}: {problem.problem}"
     if isinstance(problem, yaml.reader.ReaderError):
         return f": {problem.reason} at character {problem.position}"
     return f": {problem}"
@@ -96,44 +118,80 @@ for _other in (None, *(f"{_CORE}{name}" for name in ("binary", "timestamp", "oma
     Yaml12Loader.add_constructor(_other, Yaml12Loader.construct_undefined)
 
 
+def load_documents(text: str, merges: Merges) -> list[Any]:
+    """Return the documents of a YAML stream. Raises ``YAMLError``, ``ValueError`` and ``RecursionError``."""
+    loader: Callable[[str], Any] = partial(Yaml12Loader, merges=merges)
+    return list(yaml.load_all(text, Loader=loader))  # type: ignore[arg-type]
+
+
+def holds_object(text: str) -> bool:
+    """Return whether a text is YAML with the fields of a Kubernetes object, even if it cannot be loaded."""
+    return any(
+        isinstance(node, yaml.MappingNode)
+        and {"apiVersion", "kind"} <= {key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)}
+        for node in _nodes(text)
+    )
+
+
+def split_documents(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the documents of a YAML stream that are not empty, each with the number of lines before it."""
+    first = 0
+    document: list[str] = []
+    # Lines keep their ends, because the revision of a policy is computed from its text.
+    for number, line in enumerate(_lines(text)):
+        if line.rstrip() not in {"---", "..."} and not line.startswith(("--- ", "---\t", "... ", "...\t")):
+            document.append(line)
+            continue
+        if any(map(_is_content, document)):
+            yield first, "".join(document)
+        # A document may begin on the line of its marker.
+        rest = line[3:] if _is_content(line[3:]) else ""
+        first, document = (number, [f"   {rest}"]) if rest else (number + 1, [])
+    if any(map(_is_content, document)):
+        yield first, "".join(document)
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Split at LF and CRLF, and keep the line ends."""
+    *lines, last = text.split("\n")
+    yield from (f"{line}\n" for line in lines)
+    yield last
+
+
+def _is_content(line: str) -> bool:
+    stripped = line.strip()
+    return bool(stripped) and not stripped.startswith(("#", "%"))
+
+
 class SourceText:
     """A text that was read as YAML or JSON documents.
 
-    ``starts`` are the offsets of the documents in a JSON stream, which needs no separators. The first look-up
-    of a line parses the text a second time, because only reports about mistakes need lines.
+    ``parts`` are the text, or its documents if they were read one by one, each with the number of lines
+    before it. The first look-up of a line parses the text a second time, because only reports about mistakes
+    need lines.
     """
 
-    def __init__(self, name: str, text: str, starts: tuple[int, ...] = ()) -> None:
+    def __init__(self, name: str, parts: Sequence[tuple[int, str]]) -> None:
         self.name = name
-        self._text = text
-        self._starts = starts
-        self._nodes: list[yaml.Node | None] | None = None
+        self._parts = parts
+        self._nodes: list[tuple[int, yaml.Node | None]] | None = None
 
-    def line_of(self, document: int, parts: Parts) -> int:
+    def line_of(self, document: int, path: Parts) -> int:
         """Return the line of a value, counted from 1. If it is absent, return that of its nearest parent."""
-        start = self._starts[document] if self._starts else 0
-        line = self._text.count("\n", 0, start) + 1
         if self._nodes is None:
-            self._nodes = self._composed()
-        node = self._nodes[document] if document < len(self._nodes) else None
-        return line if node is None else line + _found(node, parts).start_mark.line
-
-    def _composed(self) -> list[yaml.Node | None]:
-        if not self._starts:
-            return _nodes(self._text)
-        ends = (*self._starts[1:], len(self._text))
-        documents = (self._text[start:end] for start, end in zip(self._starts, ends, strict=True))
-        return [next(iter(_nodes(document)), None) for document in documents]
+            self._nodes = [(before, node) for before, text in self._parts for node in _nodes(text) or (None,)]
+        before, node = self._nodes[document] if document < len(self._nodes) else (0, None)
+        return before + 1 + (0 if node is None else _found(node, path).start_mark.line)
 
 
 def _nodes(text: str) -> list[yaml.Node | None]:
     """Parse the text into one node for each document.
 
-    Return an empty list for JSON that is not YAML, for example with a key of over 1,024 characters.
+    Return an empty list for a text that is not YAML. JSON with a key of over 1,024 characters is not YAML.
     """
     try:
         return list(yaml.compose_all(text, Loader=Yaml12Loader))
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return []
 
 

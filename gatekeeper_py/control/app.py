@@ -37,14 +37,11 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.parser.process import IDLE_SECONDS, Parser
 from gatekeeper_py.runtime.logs import Format
 from gatekeeper_py.runtime.process import Process
-from gatekeeper_py.serving.health import Health, LoopWatch
-from gatekeeper_py.serving.listener import Listener, log_evictions
+from gatekeeper_py.serving.health import Health, LoopWatch, listen
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
 
 FIELD_MANAGER: Final = "gatekeeper-py-controller"
-
-MAX_HEALTH_CONNECTIONS: Final = 100
 
 KEPT_SECONDS: Final = 30 * 86400.0
 """With the fast path, an idle parser process ends only after this time. Starting one takes 0.3 s. During this
@@ -234,18 +231,9 @@ class _Control:
             ready={"reconcile": self._controller.problem},
             exposition=self._metrics.exposition,
         )
-        listener = Listener(
-            health.handle,
-            max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=log_evictions(self._log, "health"),
-        )
-        address = self._settings.health_listen
-        try:
-            bound = listener.bind(address)
-        except OSError as problem:
-            self._log.error("cannot_listen", listener="health", address=str(address), problem=str(problem))
+        listener = listen(health, self._settings.health_listen, self._log)
+        if listener is None:
             return 2
-        self._log.info("listening", listener="health", address=str(bound))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(self._controller.run()),

@@ -49,6 +49,10 @@ POLICY_REVISION: Final = "gatekeeper-py/policy-revision"
 PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
 """Annotation of the installation's namespace: the webhook configurations are removed until this time."""
 
+ACCEPT_REJECTIONS: Final = "gatekeeper-py/accept-rejections"
+"""Annotation of the policy's ConfigMap: with the value ``true``, the policy guard accepts a policy however
+many of the admitted images it rejects."""
+
 
 def always_exempt(namespace: str) -> tuple[str, ...]:
     """Return the namespaces that are never reviewed, for an installation in ``namespace``."""

@@ -106,7 +106,11 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         if tab and not NAMESPACE_NAME.fullmatch(before.strip()):
             # With the image in the first column, the text after the tab would silently be judged instead.
             raise InvalidRecord(number, "the text before the tab is not a valid namespace name")
-        yield UsedImage((image if tab else text).strip(), POD, Usage("", usage, "", f"line {number}"))
+        image = (image if tab else text).strip()
+        if any(character.isspace() for character in image):
+            # In another file, such as a manifest, every line would silently be an image that no rule matches.
+            raise InvalidRecord(number, "an image has no whitespace: write one image in each line")
+        yield UsedImage(image, POD, Usage("", usage, "", f"line {number}"))
 
 
 def audited_images(text: bytes) -> Iterator[UsedImage]:

@@ -25,13 +25,15 @@ from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
+from gatekeeper_py.core.policy.radius import Admitted, Radius
 
 ITEMS_BYTES: Final = 32 * 1024
 """Entries are sent when they reach this size. Decoding this much, about 200 rules, blocks the event loop for
 0.2 ms."""
 
 MAX_JOB_BYTES: Final = 2 * MAX_FILE_BYTES
-"""Maximum size of a job. Encoding the text again can make it longer than its file."""
+"""Maximum size of a job. Encoding the text again can make it longer than its file. The largest job with
+admitted images has 1 MiB of text and 9 MiB of images."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000
@@ -42,7 +44,8 @@ class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """One document to judge. ``mode`` replaces the document's mode.
 
     Lint judges the document as of ``instant``, or does not run if that is ``None``. ``send_document`` asks
-    for the parsed document. The job may use ``cpu_seconds`` of processor time, and ``memory_bytes`` in
+    for the parsed document. An accepted policy then judges the images in ``admitted``, unless that is
+    ``None``. The job may use ``cpu_seconds`` of processor time, and ``memory_bytes`` in
     addition to what the process uses at its start.
     """
 
@@ -52,6 +55,7 @@ class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
     send_document: bool
     memory_bytes: int
     cpu_seconds: int
+    admitted: tuple[tuple[Admitted, ...], ...] | None = None
 
 
 class ExceptionsJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -92,10 +96,14 @@ class Complete(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The findings about an accepted document, and when the clock changes them, ``None`` if never."""
+    """The findings about an accepted document, and when the clock changes them, ``None`` if never.
+
+    ``radius`` holds what the document does to admitted images, if the job has some.
+    """
 
     findings: tuple[Finding, ...]
     until: datetime | None = None
+    radius: Radius | None = None
 
 
 class Excepting(msgspec.Struct, frozen=True, array_like=True, tag=True):

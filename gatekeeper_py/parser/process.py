@@ -23,6 +23,7 @@ from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.radius import Admitted, Radius
 from gatekeeper_py.parser import messages
 from gatekeeper_py.runtime.logs import Log
 
@@ -70,11 +71,15 @@ Fetch = Callable[[], Awaitable[PolicyDocument]]
 
 
 class Judged(NamedTuple):
-    """What was found in one document. The clock changes the findings at ``until``, ``None`` if never."""
+    """What was found in one document. The clock changes the findings at ``until``, ``None`` if never.
+
+    ``radius`` is set for an accepted document that judged admitted images.
+    """
 
     accepted: bool
     findings: tuple[Finding, ...]
     until: datetime | None = None
+    radius: Radius | None = None
 
 
 class ParsedExceptions(NamedTuple):
@@ -205,13 +210,14 @@ class Parser:
         *,
         seconds: float | None = None,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None = None,
+        admitted: tuple[tuple[Admitted, ...], ...] | None = None,
     ) -> Judged:
         """Parse a document, and lint it as of an instant unless that is ``None``. Call this within ``turn``.
 
-        ``mode`` replaces the document's mode. ``seconds`` limits the time until the document is parsed and,
-        separately, the time for lint after the document was fetched. If the document is accepted,
-        ``on_accepted`` is called, while lint still runs, with a function that fetches the document. Raises
-        ``ParserError``.
+        ``mode`` replaces the document's mode. With an instant, an accepted policy also judges the images in
+        ``admitted``. ``seconds`` limits the time until the document is parsed and, separately, the time for
+        lint after the document was fetched. If the document is accepted, ``on_accepted`` is called, while
+        lint still runs, with a function that fetches the document. Raises ``ParserError``.
         """
         content = text.encode("utf-8", "surrogatepass")
         limits = self._limits_for(len(content))
@@ -222,6 +228,7 @@ class Parser:
             send_document=on_accepted is not None,
             memory_bytes=limits.memory_bytes,
             cpu_seconds=limits.cpu_seconds,
+            admitted=admitted,
         )
         return await self._finish(
             job, self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
@@ -279,8 +286,8 @@ class Parser:
         match reply:
             case messages.Refused(findings):
                 return Judged(accepted=False, findings=findings)
-            case messages.Linted(findings, until):
-                return Judged(accepted=True, findings=findings, until=until)
+            case messages.Linted(findings, until, radius):
+                return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise _error(self._unexpected(), job)
 
     async def _exceptions(self, job: messages.ExceptionsJob, seconds: float) -> ParsedExceptions:

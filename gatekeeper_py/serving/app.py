@@ -31,7 +31,7 @@ from gatekeeper_py.runtime.process import Process, allow_descriptors
 from gatekeeper_py.serving import aiohttp_internals
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
-from gatekeeper_py.serving.health import Health, LoopWatch
+from gatekeeper_py.serving.health import MAX_HEALTH_CONNECTIONS, Health, LoopWatch
 from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.statuspage import StatusPage, describe_policy
@@ -55,8 +55,6 @@ backlog at once, even on idle connections, before they notice that the server cl
 MAX_QUIET_WAIT_SECONDS: Final = 25.0
 """Maximum wait for the quiet time: Kubernetes' default grace period of 30 s, less the default of
 ``--drain-seconds``, which is 5 s."""
-
-MAX_HEALTH_CONNECTIONS: Final = 100
 
 OTHER_DESCRIPTORS: Final = 128
 """File descriptors for everything but connections: the event loop, files, the API server, logs."""
@@ -92,7 +90,14 @@ class _Server:
         registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
         keeper = ExceptionsKeeper(live, parser, observer=metrics, log=log)
-        guard = PolicyGuard(settings.configmap, parser, live, observer=metrics, log=log)
+        guard = PolicyGuard(
+            settings.configmap,
+            parser,
+            live,
+            most_rejected=settings.guard_most_rejected,
+            observer=metrics,
+            log=log,
+        )
         reloader = Reloader(
             live,
             parser,

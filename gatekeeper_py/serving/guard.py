@@ -3,6 +3,8 @@
 Only changes of the ConfigMap that this server follows, and of exceptions, are checked. The parser process
 parses one document at a time, for at most a fifth of the time, because anyone who can reach the port can
 request a check. A change of the live policy interrupts a check, which is repeated if there is time.
+
+A changed policy also judges the images that this replica admitted recently, in the same process.
 """
 
 from __future__ import annotations
@@ -20,12 +22,15 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.live import LivePolicy
-from gatekeeper_py.parser.process import Interrupted, Parser, ParserError
+from gatekeeper_py.parser.process import Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.runtime.slices import in_slices
 from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.serving.metrics import CheckResult, Metrics
-from gatekeeper_py.settings import ConfigMapName
+from gatekeeper_py.serving.recent import RecentImages
+from gatekeeper_py.settings import DEFAULT_MOST_REJECTED, ConfigMapName
 
 LONGEST_CHECK_SECONDS: Final = 9.5
 """Maximum time for a check. By default, an API server waits 10 s for a webhook, including the network."""
@@ -125,6 +130,9 @@ class PolicyGuard:
 
     Without a name, every review is allowed. Checks of exceptions have a share of their own, so that a tenant
     cannot use up that of the policy.
+
+    A policy that refuses more than ``most_rejected`` percent of the images that ``live`` admitted recently is
+    refused, unless an annotation insists on it; 0 refuses none.
     """
 
     def __init__(
@@ -133,15 +141,19 @@ class PolicyGuard:
         parser: Parser,
         live: LivePolicy,
         *,
+        most_rejected: int = DEFAULT_MOST_REJECTED,
         observer: Metrics,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
+        self.recent = RecentImages()
         self._name = name
         self._parser = parser
         self._live = live
+        self._most_rejected = most_rejected
+        self._monotonic = monotonic
         self._observer = observer
         self._log = log
         self._now = now
@@ -194,13 +206,24 @@ class PolicyGuard:
     async def _judge_policy(
         self, request: AdmissionRequest, policy: ConfigMapPolicy, text: str, seconds: float
     ) -> Outcome:
-        report = await self._policies.run(
-            lambda left: self._parser.judge(text, policy.mode, self._now(), seconds=left), seconds
-        )
-        errors = in_order((*policy.findings, *(() if report.accepted else report.findings)))
+        report = await self._policies.run(lambda left: self._parse_and_judge(policy, text, left), seconds)
+        errors = [*policy.findings, *(() if report.accepted else report.findings)]
+        notes: tuple[str, ...] = ()
+        if report.radius is not None:
+            self._observer.guard_rejected(report.radius.rejected)
+            too_many = guard.excess(report.radius, self._most_rejected)
+            if too_many is not None and not policy.accepts_rejections:
+                errors.append(too_many)
+            notes = guard.radius_notes(report.radius, insisted=policy.accepts_rejections)
         if errors:
-            return self._counted("refused", guard.refused(request, errors))
-        return self._counted("accepted", guard.accepted(request, report.findings))
+            return self._counted("refused", guard.refused(request, in_order(errors)))
+        return self._counted("accepted", guard.accepted(request, report.findings, notes))
+
+    async def _parse_and_judge(self, policy: ConfigMapPolicy, text: str, seconds: float) -> Judged:
+        end = self._monotonic() + seconds
+        admitted = await self._admitted(policy, text, end)
+        left = end - self._monotonic()
+        return await self._parser.judge(text, policy.mode, self._now(), seconds=left, admitted=admitted)
 
     async def _judge_exceptions(
         self, request: AdmissionRequest, written: WrittenExceptions, text: str, seconds: float
@@ -227,6 +250,22 @@ class PolicyGuard:
             all_errors = in_order((*written.findings, *errors))
             return self._counted("refused", guard.refused(request, all_errors, EXCEPTIONS))
         return self._counted("accepted", guard.accepted(request, found, notes))
+
+    async def _admitted(
+        self, policy: ConfigMapPolicy, text: str, end: float
+    ) -> tuple[tuple[Admitted, ...], ...] | None:
+        """Return the images to judge by the new policy, or ``None`` if it is the live one.
+
+        Raises ``TimeoutError`` if this takes longer than until ``end``.
+        """
+        snapshot = self._live.snapshot
+        if snapshot is None:
+            return None
+        live = snapshot.compiled.policy
+        if text == live.text and (policy.mode or live.document.mode) == live.mode:
+            return None
+        steps = self.recent.admitted(snapshot, time.perf_counter())
+        return await in_slices(steps, end=end, monotonic=self._monotonic)
 
     def _counted(self, result: CheckResult, outcome: Outcome) -> Outcome:
         self._observer.policy_check(result)

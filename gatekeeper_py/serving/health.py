@@ -12,11 +12,17 @@ from aiohttp import hdrs, web
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY
+from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.serving.answers import SERVER, error_response, json_response
+from gatekeeper_py.serving.listener import Listener, log_evictions
+from gatekeeper_py.settings import Address
 
 LAG_INTERVAL_SECONDS: Final = 0.5
 STUCK_SECONDS: Final = 30.0
 """A restart loses every review in flight, so /livez fails only when the event loop was stuck this long."""
+
+MAX_HEALTH_CONNECTIONS: Final = 100
+"""Maximum number of open connections to the health port."""
 
 PAGE_SECONDS: Final = 1.0
 METRICS_HEADERS: Final = {hdrs.CONTENT_TYPE: CONTENT_TYPE_LATEST, hdrs.SERVER: SERVER}
@@ -127,6 +133,22 @@ class Health:
         if self._rendered is None or now - self._rendered[0] >= PAGE_SECONDS:
             self._rendered = now, render().encode()
         return web.Response(body=self._rendered[1], headers=PAGE_HEADERS)
+
+
+def listen(health: Health, address: Address, log: Log) -> Listener | None:
+    """Serve the health paths at ``address``. If that is impossible, log the reason and return ``None``."""
+    listener = Listener(
+        health.handle, max_connections=MAX_HEALTH_CONNECTIONS, on_evicted=log_evictions(log, "health")
+    )
+    try:
+        bound = listener.bind(address)
+    except OSError as problem:
+        log.error(  # noqa: TRY400 - the problem is the message
+            "cannot_listen", listener="health", address=str(address), problem=str(problem)
+        )
+        return None
+    log.info("listening", listener="health", address=str(bound))
+    return listener
 
 
 def _checked(checks: Mapping[str, Check], error: str) -> web.Response:

@@ -64,6 +64,9 @@ DURATION_BUCKETS: Final = (
 LOOKUP_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. A registry nearby answers in some milliseconds; no look-up takes longer than 5 s."""
 
+APPROVED: Final[frozenset[Reason]] = frozenset({"allowed", "exception"})
+"""The reasons of images that are approved."""
+
 MAX_HOSTS: Final = 100
 """Maximum number of registries with series of their own, which is how many a policy can configure."""
 
@@ -126,6 +129,10 @@ class Metrics:
         self.policy_check = self._counted(
             "policy_checks", "Reviews of the /validate-policy endpoint, by result.", "result", CHECK_RESULTS
         )
+        self.guard_rejected = self._gauge(
+            "guard_rejected_images",
+            "Recently admitted images that the last policy change checked by the policy guard rejects.",
+        ).set
         self.http_error = self._counted(
             "http_errors",
             "HTTP requests answered with a status other than 200, by status code.",
@@ -270,8 +277,7 @@ class Metrics:
                 for operation in ("CREATE", "UPDATE"):
                     self._reviews.add((endpoint, operation, verdict, mode), 0)
         for reason in get_args(Reason):
-            approved = reason in {"allowed", "exception"}
-            self._images.add(("approved" if approved else "rejected", reason), 0)
+            self._images.add(("approved" if reason in APPROVED else "rejected", reason), 0)
         for result in get_args(Result):
             self._reloads.labels(result)
         for child in CHILDREN:
@@ -284,9 +290,15 @@ class Metrics:
         self._reviews.add((endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode))
         self._durations.observe(endpoint, seconds)
 
-    def images(self, reason: str, count: int, *, approved: bool) -> None:
+    def images(self, reason: str, count: int) -> None:
         """Count judged images, by reason."""
-        self._images.add(("approved" if approved else "rejected", reason), count)
+        self._images.add(("approved" if reason in APPROVED else "rejected", reason), count)
+
+    def judged(self, reasons: Iterable[str]) -> None:
+        """Count judged images, each by its reason."""
+        add = self._images.add
+        for reason in reasons:
+            add(("approved" if reason in APPROVED else "rejected", reason))
 
     def rewrite(self, mirror: int) -> None:
         """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -49,6 +50,12 @@ MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
+
+EXCEPTIONS: Final = "exceptions"
+"""The audit annotation of a review with an image that an exception approves."""
+
+_IMAGE: Final = attrgetter("decision.image")
+_REASON: Final = attrgetter("decision.reason")
 
 T = TypeVar("T")
 
@@ -134,6 +141,7 @@ class Webhook:
         self.last_request = time.monotonic()
         self._live = live
         self._guard = guard
+        self._note = guard.recent.note
         self._observer = observer
         self._log = log
         self._denial_limit = DenialLimit(log)
@@ -204,9 +212,10 @@ class Webhook:
             request = review.parse(document)
             if decide is _VALIDATE:
                 if not self._log_allowed:
-                    count = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
-                    if count is not None:
-                        return self._approved(request, snapshot, count, start)
+                    images = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
+                    if images is not None:
+                        self._note(peer, snapshot, request.namespace, images, start)
+                        return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
             endpoint, judging = decide
@@ -318,7 +327,7 @@ class Webhook:
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(asked, request, outcome, snapshot.revision)
+        self._record(asked, request, outcome, snapshot)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -326,7 +335,7 @@ class Webhook:
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
         if images:
-            self._observer.images("allowed", images, approved=True)
+            self._observer.images("allowed", images)
         else:
             self._observer.exemption("no-images")
         self._observer.review("validate", request.operation, "allowed", mode, time.perf_counter() - start)
@@ -344,7 +353,7 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record(asked, parsed, outcome, "")
+        self._record(asked, parsed, outcome, None)
         return response
 
     def _parse_policy_review(
@@ -370,7 +379,9 @@ class Webhook:
         )
         return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
-    def _record(self, asked: Asked, request: AdmissionRequest, outcome: Outcome, revision: str) -> None:
+    def _record(
+        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
+    ) -> None:
         """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
         seconds = time.perf_counter() - start
@@ -378,10 +389,12 @@ class Webhook:
         if outcome.exemption:
             observer.exemption(outcome.exemption)
         excepted = False
-        if endpoint == "validate":
-            excepted = self._count_excepted(outcome)
-            for judgement in outcome.judgements:
-                observer.images(judgement.decision.reason, 1, approved=judgement.approved)
+        if endpoint == "validate" and snapshot is not None:
+            observer.judged(map(_REASON, outcome.judgements))
+            excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
+            if outcome.verdict != "denied":
+                images = tuple(map(_IMAGE, outcome.judgements))
+                self._note(peer, snapshot, request.namespace, images, start)
         elif outcome.verdict == "mutated":
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
@@ -395,7 +408,10 @@ class Webhook:
             write = self._log.info if passes else None
         if write is not None:
             # Describing a review costs a third of it, so it is done only if the line is written.
-            write("review", **described(endpoint, request, outcome, revision))
+            write(
+                "review",
+                **described(endpoint, request, outcome, "" if snapshot is None else snapshot.revision),
+            )
 
     def _count_excepted(self, outcome: Outcome) -> bool:
         """Count the images that exceptions approve, and return whether there are some."""

@@ -76,6 +76,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "server.extraArgs": (["--cache-size=0"], {}),
     "server.podAnnotations": ({"a": "b"}, {}),
     "server.podLabels": ({"a": "b"}, {}),
+    "policyGuard.mostRejected": (0, {}),
     "controller.resources": ({"limits": {"memory": "2Gi"}}, {}),
     "controller.logLevel": ("debug", {}),
     "controller.extraArgs": (["--log-format=json"], {}),

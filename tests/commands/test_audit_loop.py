@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from builders import pod, policy_text
 from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
+from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
 from server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
@@ -146,6 +151,60 @@ def test_the_documented_search_shows_how_each_audit_ended(start: Start, write: W
         if len(shown) == 2:
             break
     assert shown == ["audit_failed", "audited"]
+
+
+def asked(address: str, path: str) -> tuple[int, str]:
+    """Return the status and the body of a path of the health port."""
+    connection = http.client.HTTPConnection(address, timeout=30)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    found = response.status, response.read().decode()
+    connection.close()
+    return found
+
+
+FAILED = "the last audit failed; the log has the reason"
+
+
+@pytest.mark.parametrize(
+    ("document", "ended", "problem"),
+    [
+        pytest.param(policy_text(), "audited", "", id="succeeds"),
+        pytest.param("mode: [", "audit_failed", FAILED, id="fails"),
+        # The cluster of this test serves the API of reports, and refuses every write.
+        pytest.param(policy_text(), "reports_not_written", FAILED, id="writes-no-report"),
+    ],
+)
+def test_the_health_port_shows_how_the_last_audit_ended(
+    cluster: FakeCluster, start: Start, write: Write, document: str, ended: str, problem: str
+) -> None:
+    if ended == "reports_not_written":
+        cluster.documents[OPENREPORTS.root] = {"resources": [{"name": "reports"}, {"name": "clusterreports"}]}
+        cluster.add(OPENREPORTS.all_path)
+        cluster.add(OPENREPORTS.path(None))
+    write(document)
+    before = time.time()
+    process = start("--health-listen", "127.0.0.1:0")
+    address = event(process, "listening")["address"]
+    event(process, ended)
+    status, body = asked(address, "/readyz")
+    assert (status, json.loads(body)["checks"]) == (503 if problem else 200, {"audit": problem or "ok"})
+    assert asked(address, "/livez")[0] == 200
+    samples = {
+        sample.name.removeprefix("gatekeeper_py_audit_"): sample.value
+        for family in text_string_to_metric_families(asked(address, "/metrics")[1])
+        for sample in family.samples
+    }
+    assert (samples["failures_total"], samples["interval_seconds"]) == (bool(problem), 10)
+    assert (samples["last_success_timestamp_seconds"] >= before) == (not problem)
+
+
+def test_a_health_port_that_is_taken_is_exit_2(start: Start, write: Write) -> None:
+    write(policy_text())
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        process = start("--health-listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        assert event(process, "cannot_listen")["listener"] == "health"
+        assert process.wait(30) == 2
 
 
 def test_a_signal_during_an_audit_ends_it_at_once(start: Start, write: Write, cluster: FakeCluster) -> None:

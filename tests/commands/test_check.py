@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
@@ -321,7 +322,7 @@ def test_two_policies_in_a_stream_are_an_error(command: Command) -> None:
 def test_a_stream_without_a_policy_exits_with_2(command: Command) -> None:
     done = command("check", "-", stdin=stream(SETTINGS_MAP, "a: [\n", "b\n"))
     assert (done.code, done.out) == (2, "")
-    assert "<stdin>: none of its 3 documents is a policy" in done.err
+    assert "<stdin>: none of its 3 documents is a policy; line 7: this document cannot be read" in done.err
 
 
 @pytest.mark.parametrize("target", ["match-conditions", "validating-admission-policy"])
@@ -339,19 +340,39 @@ def test_objects_compiled_from_another_policy_cause_a_warning(
     assert command("check", "-", "--strict", stdin=stream(changed, compiled)).code == 1
 
 
-def test_a_warning_about_a_compiled_object_shows_its_line(command: Command) -> None:
+def test_a_warning_about_a_compiled_object_shows_its_line(command: Command, write: Write) -> None:
+    compiled = command("compile", write(WARNS), "--to", "validating-admission-policy").out
     quoted = (
         f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: policy}}\n"
         f"data: {{policy.yaml: {json.dumps(CLEAN)}}}\n"
     )
-    broken = "kind: ValidatingAdmissionPolicy\nmetadata: [\n"
-    done = command("check", "-", stdin=stream(quoted, broken))
-    assert "  6 | kind: ValidatingAdmissionPolicy\n" in done.out
+    done = command("check", "-", stdin=stream(quoted, compiled.removeprefix("---\n")))
+    assert re.search(r"^  6 \| \w", done.out, re.MULTILINE)
 
 
-def test_a_compiled_object_that_cannot_be_read_causes_a_warning(command: Command) -> None:
-    broken = "kind: ValidatingAdmissionPolicy\nmetadata: [\n"
-    assert findings_of(command, stream(CLEAN, broken)) == [("unreadable-object", CLEAN.count("\n") + 2)]
+@pytest.mark.parametrize(
+    ("document", "code", "line"),
+    [
+        pytest.param("kind: ValidatingAdmissionPolicy\nmetadata: [\n", "yaml-syntax", 3, id="broken"),
+        pytest.param("kind: Deployment\n- a\n", "yaml-syntax", 2, id="list-in-a-mapping"),
+        pytest.param("a: 1\nb: {{ .Values.b }}\n", "yaml-syntax", 2, id="template"),
+        pytest.param("{{ if .Values.b }}\na: 1\n", "yaml-syntax", 1, id="template-with-a-condition"),
+        pytest.param("[" * 20_000, "yaml-syntax", 1, id="deep"),
+        pytest.param("a: 1\na: 2\n", "unreadable-object", 2, id="key-given-twice"),
+        pytest.param("a: !b c\n", "unreadable-object", 1, id="tag"),
+    ],
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_document_of_a_stream_that_cannot_be_read_is_a_finding_that_quotes_nothing(
+    command: Command, document: str, code: str, line: int, *, first: bool
+) -> None:
+    text = stream(document, CLEAN) if first else stream(CLEAN, document)
+    assert findings_of(command, text) == [(code, line + (0 if first else CLEAN.count("\n") + 1))]
+    done = command("check", "-", stdin=text)
+    assert done.code == int(code == "yaml-syntax")
+    assert command("check", "-", "--strict", stdin=text).code == 1
+    assert " | " not in done.out
+    assert ("use the output of helm template" in done.out) is ("{{" in document)
 
 
 OURS = "labels: {app.kubernetes.io/part-of: gatekeeper-py}"
@@ -382,13 +403,6 @@ def test_own_and_system_images_that_the_policy_refuses_cause_a_warning(
         done = command("check", "-", stdin=stream(CLEAN, deployment))
         assert done.code == 0
         assert image in done.out
-
-
-@pytest.mark.parametrize("text", ["kind: Deployment\nmetadata: [\n", "kind: Deployment\n- a\n"])
-def test_a_manifest_that_cannot_be_read_causes_no_finding_about_own_images(
-    command: Command, text: str
-) -> None:
-    assert findings_of(command, stream(CLEAN, text)) == []
 
 
 def test_without_a_good_policy_nothing_is_compared(command: Command, write: Write) -> None:

@@ -61,6 +61,12 @@ def test_help_is_printed_on_stdout(command: Command, arguments: list[str]) -> No
     assert "Usage: gatekeeper-py" in done.out
 
 
+def test_without_a_command_the_help_is_printed(command: Command) -> None:
+    done = command()
+    assert (done.code, done.out) == (2, "")
+    assert done.err == command("--help").out
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MAX_BODY_BYTES", "0"), ("CONFIGMAP", "a/b"), ("TLS_CERT", "x"), ("HEALTH_LISTEN", "x"),
@@ -174,6 +180,8 @@ def test_colours_appear_only_on_terminals_and_not_with_no_color(
     ("name", "message"),
     [
         pytest.param("explian", "No such command 'explian'. Did you mean 'explain'?", id="near"),
+        pytest.param("validate", "No such command 'validate'. Did you mean 'check'?", id="of-others"),
+        pytest.param("help", "No such command 'help'. Did you mean 'gatekeeper-py --help'?", id="help"),
         pytest.param("zzz", "No such command 'zzz'.\n", id="far"),
         pytest.param("x" * 100_000, "No such command", id="huge"),
     ],

@@ -327,6 +327,7 @@ def test_an_audit_log_without_objects_is_refused(
             id="namespace-after-the-image",
         ),
         pytest.param("--images", b"a\n\xff\n", "line 2: not UTF-8", id="utf-8"),
+        pytest.param("--images", "kind:\nspec: {}\n", "line 2: an image has no whitespace", id="manifest"),
         pytest.param("--reviews", "\n", "there is nothing to judge", id="no-reviews"),
         pytest.param("--reviews", "{}\n", "line 1: not an AdmissionReview: kind must be", id="no-review"),
         pytest.param("--reviews", '{"kind"\n', "line 1: not JSON", id="cut-review"),

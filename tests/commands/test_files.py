@@ -209,7 +209,7 @@ def test_a_directory_that_is_replaced_while_it_is_read_is_refused(tmp_path: Path
 SPECIAL: Final = {
     "device": "a device, but must be a file or a pipe",
     "socket": "a socket cannot be read",
-    "directory": "a directory, but must be a file or a pipe",
+    "directory": "a directory, but must be a file or a pipe; name one of the files in it",
 }
 
 

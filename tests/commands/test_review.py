@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
 from commanding import Command, Write
-from gatekeeper_py.commands.manifests import _documents, applied
+from gatekeeper_py.commands.documents import documents_in
+from gatekeeper_py.commands.manifests import applied
 from gatekeeper_py.core.admission.review import PatchOperation
 from gatekeeper_py.reporting.manifest import ManifestDumper
 
@@ -354,7 +355,7 @@ def test_sarif_has_the_line_of_each_rejected_image(
     ],
 )
 def test_values_are_read_as_in_yaml_1_2_and_json(text: str, value: Any) -> None:
-    assert _documents("file", text)[0][0]["x"] == value
+    assert documents_in("file", text)[0][0]["x"] == value
 
 
 def test_json_with_emoji_and_long_keys_is_read(command: Command, write: Write) -> None:
@@ -428,7 +429,7 @@ WORDS = st.sampled_from(["yes", "NO", "~", "0o17", "0x1f", "1e3", "12e5", "1_0",
 @given(text=st.one_of(st.text(), NUMBERS, WORDS))
 def test_text_that_mutate_prints_stays_text(text: str) -> None:
     dumped = yaml.dump({"x": text}, Dumper=ManifestDumper)
-    assert _documents("file", dumped)[0] == [{"x": text}]
+    assert documents_in("file", dumped)[0] == [{"x": text}]
     assert yaml.safe_load(dumped) == {"x": text}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from builders import WORKLOADS, workload
 from e2e.acting import apply
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import APPROVED, NAMESPACE, POLICY, UNLISTED, Installed, deployment, pod
@@ -187,6 +188,41 @@ def test_an_update_that_cannot_roll_out_warns_and_leaves_an_event(
     wait_until(found, seconds=30, what="the Event of the stuck roll-out")
     described = plane.kubectl("describe", "deployment", "old", "-n", namespace).stdout
     assert "Progressing    False   ReplicaSetCreateError" in described
+
+
+def test_every_kind_of_workload_that_cannot_roll_out_warns(product: Installed, namespace: str) -> None:
+    product.set_mode("warn")
+    plane, labels = product.plane, {"app": "old"}
+    specs: dict[str, dict[str, Any]] = {
+        "PodTemplate": {},
+        "ReplicationController": {"selector": labels},
+        "ReplicaSet": {"selector": {"matchLabels": labels}},
+        "StatefulSet": {"selector": {"matchLabels": labels}, "serviceName": "old"},
+        "DaemonSet": {"selector": {"matchLabels": labels}},
+        "Job": {"suspend": True},
+        "CronJob": {"schedule": "0 0 1 1 *"},
+    }
+    patches = {}
+    for kind, spec in specs.items():
+        old = workload(kind, UNLISTED, restartPolicy="Never" if kind.endswith("Job") else "Always")
+        *path, last = WORKLOADS[kind][1][:-1]
+        holder = old
+        patch: dict[str, Any] = {last: {"metadata": {"annotations": {"restartedAt": "now"}}}}
+        for key in path:
+            holder = holder[key]
+        holder[last]["metadata"] = {"labels": labels}
+        for key in reversed(path):
+            patch = {key: patch}
+        old = {**old, "metadata": {"name": "old"}, **({"spec": old["spec"] | spec} if spec else {})}
+        assert apply(plane, namespace, old).returncode == 0, kind
+        patches[kind] = json.dumps(patch)
+    product.set_mode("enforce")
+    for kind, text in patches.items():
+        done = plane.kubectl(
+            "patch", kind, "old", "-n", namespace, "--type=merge", "--dry-run=server", "-p", text
+        )
+        assert f"Warning: {'.'.join(WORKLOADS[kind][1])}.containers[0].image: quay.io/" in done.stderr, kind
+        assert " is not approved; new Pods will be refused" in done.stderr, kind
 
 
 def test_a_lost_pod_of_an_older_policy_leaves_an_event_of_its_replica_set(

@@ -132,6 +132,32 @@ def test_failure_policies_timeouts_and_webhooks_follow_the_settings(enforcing: I
     )
 
 
+def test_a_custom_resource_that_cannot_roll_out_warns(enforcing: Installed, namespace: str) -> None:
+    plane, names = enforcing.plane, {"kind": "JobSet", "plural": "jobsets", "singular": "jobset"}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    version = {"name": "v1", "served": True, "storage": True, "schema": schema}
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "jobsets.example.com"},
+        "spec": {"group": "example.com", "scope": "Namespaced", "names": names, "versions": [version]},
+    }
+    assert apply(plane, namespace, definition).returncode == 0
+    plane.kubectl("wait", "--for=condition=Established", "crd/jobsets.example.com", "--timeout=30s")
+    old = pod("old", UNLISTED) | {"apiVersion": "example.com/v1", "kind": "JobSet"}
+    assert apply(plane, namespace, old).returncode == 0
+    put(enforcing, "extraRules: [{apiGroups: [example.com], apiVersions: ['*'], resources: [jobsets]}]\n")
+    warning = f"Warning: spec.containers[0].image: {UNLISTED} is not approved; new Pods will be refused"
+    patch = ("patch", "jobset", "old", "-n", namespace, "--type=merge", "-p")
+    wait_until(
+        lambda: warning in plane.kubectl(*patch, '{"spec": {"size": 2}}', "--dry-run=server").stderr,
+        seconds=30,
+        what="the warning about a change of the spec",
+    )
+    assert plane.kubectl(*patch, '{"status": {"ready": 1}, "metadata": {"labels": {"a": "b"}}}').stderr == ""
+    plane.kubectl("delete", "crd", "jobsets.example.com")
+
+
 def test_bad_settings_leave_the_last_good_ones_with_an_alarm(enforcing: Installed, namespace: str) -> None:
     """control/webhooks/test_settings.py and test_file.py have all other bad settings."""
     put(enforcing, f"exemptNamespaces: [{namespace}]")

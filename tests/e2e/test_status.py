@@ -1,7 +1,8 @@
-"""``gatekeeper-py status`` on a real API server: healthy, and broken in four ways."""
+"""``gatekeeper-py status`` on a real API server: healthy, and broken in five ways."""
 
 from __future__ import annotations
 
+import base64
 import json
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from e2e.acting import CONTROLLER, SERVICE, edit, recreate, scale, without_guard
-from tools.installation.product import CONFIGMAP, MUTATING, NAMESPACE, Installed
+from tools.installation.product import CONFIGMAP, MUTATING, NAMESPACE, SECRET, Installed
 from tools.polling import wait_until
 
 STATUS = [sys.executable, "-m", "gatekeeper_py", "status"]
@@ -117,11 +118,23 @@ def service_deleted(product: Installed) -> Iterator[str]:
     recreate(product.plane, SERVICE, service)
 
 
+@contextmanager
+def started_with_a_damaged_secret(product: Installed) -> Iterator[str]:
+    scale(product, CONTROLLER, 0)
+    product.plane.api("PATCH", SECRET, {"data": {"tls.key": base64.b64encode(b"garbage").decode()}})
+    server = product.servers()[0]
+    product.kubelet.crash(server)
+    name = server.name.removeprefix("pod-")
+    yield f"the replica {name} is not ready: certificate: the certificate and its key are unusable"
+    scale(product, CONTROLLER, 1)
+
+
 BREAKAGES: dict[str, Callable[[Installed], AbstractContextManager[str]]] = {
     "replica-down": replica_down,
     "drift": drifted_without_controller,
     "bad-policy": bad_policy,
     "service-deleted": service_deleted,
+    "started-with-a-damaged-secret": started_with_a_damaged_secret,
 }
 """One for each kind of thing that is read. control/status/test_assess.py has all other problems."""
 

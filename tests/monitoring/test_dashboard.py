@@ -60,9 +60,12 @@ def test_panels_do_not_overlap() -> None:
 
 
 @pytest.mark.parametrize("query", panel_queries().values(), ids=panel_queries())
-def test_a_query_works_at_every_zoom_and_namespace(query: str) -> None:
+def test_a_query_works_at_every_zoom_and_with_every_variable(query: str) -> None:
     if re.search(r"\b(rate|increase)\(", query):
         assert set(re.findall(r"\[(.+?)\]", query)) == {"$__rate_interval"}
-    for metric, selector in re.findall(r"(gatekeeper_py_\w+)(\{[^}]*\})?", query):
+    for metric, selector in re.findall(r"\b((?:gatekeeper_py|apiserver|process)_\w+)(\{[^}]*\})?", query):
         if metric != "gatekeeper_py_event_loop_lag_seconds" or selector:
-            assert 'namespace=~"$namespace"' in selector, metric
+            assert 'cluster=~"$cluster"' in selector, metric
+            assert ('namespace=~"$namespace"' in selector) == (not metric.startswith("apiserver_")), metric
+            of_server = not re.match("apiserver_|gatekeeper_py_(control|fastpath|audit)_", metric)
+            assert ('pod=~"$pod"' in selector) == of_server, metric

@@ -1,4 +1,4 @@
-"""A new server or controller exposes every metric that the dashboard and the rules name."""
+"""A new server, controller or audit exposes every metric that the dashboard and the rules name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
 from monitoring_files import LATER, alerts, panel_queries
-from scraped import start_controller
+from scraped import start_audit, start_controller
 from served import families
 from server import Server
 
@@ -21,12 +21,12 @@ QUERIES = {**{name: rule["expr"] for name, rule in alerts().items()}, **panel_qu
 
 @pytest.fixture(scope="module")
 def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[str]]]:
-    """Return all metrics of a new server and a new controller, each with the names of its labels."""
+    """Return all metrics of a new server, controller and audit, each with the names of its labels."""
     directory = tmp_path_factory.mktemp("scraped")
     policy = directory / "policy.yaml"
     policy.write_text(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\n"
-        "allow: [{image: registry.example, verify: true}]\n"
+        "allow: [{image: registry.example, verify: true}, {image: old.example, until: 2999-01-01}]\n"
         "mirrors: [{from: docker.io, to: registry.example/hub}]\n"
     )
     ca = directory / "ca.crt"
@@ -37,9 +37,10 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
     try:
         server.wait(server.is_ready)
         found = families(server.get("/metrics")[1])
-        with start_controller(directory) as controller:
-            for name, labels in families(controller.metrics()).items():
-                found[name] = found.get(name, set()) | labels
+        with start_controller(directory) as controller, start_audit(directory) as audit:
+            for each in (controller, audit):
+                for name, labels in families(each.metrics()).items():
+                    found[name] = found.get(name, set()) | labels
         yield found | with_a_known_policy()
     finally:
         server.end()

@@ -11,8 +11,12 @@ import pytest
 from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from gatekeeper_py.core.policy.radius import Admitted, Radius, Share
+from gatekeeper_py.live import MAX_CACHED_LENGTH
 from gatekeeper_py.parser.messages import (
     ITEMS_BYTES,
+    MAX_JOB_BYTES,
     MAX_REPLY_BYTES,
     Accepted,
     Assembly,
@@ -28,6 +32,7 @@ from gatekeeper_py.parser.messages import (
     parse_job,
     parse_reply,
 )
+from gatekeeper_py.serving.recent import MAX_IMAGES
 
 FULL = policy_text(
     """
@@ -95,6 +100,7 @@ def test_one_large_entry_fits_into_a_frame() -> None:
         Failed("bug", "Traceback"),
         Complete(),
         Linted(()),
+        Linted((), None, Radius(2, 20, ("a", "b"), Share(2, 12), complete=False)),
     ],
 )
 def test_every_other_reply_is_unchanged_after_decoding(reply: Reply) -> None:
@@ -114,8 +120,23 @@ def test_a_job_is_unchanged_after_decoding() -> None:
         send_document=True,
         memory_bytes=2**30,
         cpu_seconds=20,
+        admitted=((Admitted(None, "a", 0), Admitted("shop", "b", 2)), ()),
     )
     assert parse_job(encode(job)) == job
+
+
+def test_a_job_with_the_most_admitted_images_fits_into_a_frame() -> None:
+    longest = Admitted("n" * 63, "x" * (MAX_CACHED_LENGTH - 63), 2)
+    job = Job(
+        text=b"x" * MAX_CONFIGMAP_BYTES,
+        mode="enforce",
+        instant=datetime(2026, 3, 1, tzinfo=UTC),
+        send_document=False,
+        memory_bytes=2**30,
+        cpu_seconds=20,
+        admitted=((longest,) * MAX_IMAGES,),
+    )
+    assert len(encode(job)) < MAX_JOB_BYTES
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode(["Linted", 3])])

@@ -1,4 +1,4 @@
-"""Run a real Prometheus as a process."""
+"""Run promtool, and a real Prometheus as a process."""
 
 from __future__ import annotations
 
@@ -101,6 +101,14 @@ def start_prometheus(
         finally:
             process.kill()
             reader.join(DEADLINE_SECONDS)
+
+
+def promtool(*arguments: str, directory: Path) -> str:
+    """Run promtool. Return its output if it fails, and an empty text otherwise."""
+    done = subprocess.run(
+        ["promtool", *arguments], cwd=directory, capture_output=True, text=True, check=False
+    )
+    return "" if done.returncode == 0 else done.stdout + done.stderr
 
 
 def _read(process: subprocess.Popen[str], lines: list[str]) -> None:

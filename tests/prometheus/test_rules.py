@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,8 @@ import pytest
 import yaml
 
 from monitoring_files import alerts, groups
+from prometheus.running import promtool
 from prometheus.timelines import TIMELINES, Timeline
-
-
-def promtool(*arguments: str, directory: Path) -> str:
-    """Run promtool. Return its output if it fails, and an empty text otherwise."""
-    done = subprocess.run(
-        ["promtool", *arguments], cwd=directory, capture_output=True, text=True, check=False
-    )
-    return "" if done.returncode == 0 else done.stdout + done.stderr
-
-
-@pytest.fixture
-def rules(tmp_path: Path) -> Path:
-    """Write the rules in the format of Prometheus, and return the path of the file."""
-    path = tmp_path / "rules.yaml"
-    path.write_text(yaml.safe_dump({"groups": groups()}))
-    return path
 
 
 def expected(timeline: Timeline) -> list[dict[str, Any]]:
@@ -63,24 +47,28 @@ def promtool_test(timeline: Timeline) -> dict[str, Any]:
     }
 
 
-def run(timelines: Sequence[Timeline], rules: Path) -> str:
-    """Run promtool on some timelines, and return the differences from the expectation."""
+def run(timelines: Sequence[Timeline], directory: Path) -> str:
+    """Run promtool on some timelines of one alert, and return the differences from the expectation."""
+    (alert,) = {each.alert for each in timelines}
+    rules = {"groups": [{"name": "one", "rules": [alerts()[alert]]}]}
+    (directory / "rules.yaml").write_text(yaml.safe_dump(rules))
     document = {
-        "rule_files": [rules.name],
+        "rule_files": ["rules.yaml"],
         "evaluation_interval": "1m",
         "tests": [promtool_test(timeline) for timeline in timelines],
     }
-    (rules.parent / "test.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
-    return promtool("test", "rules", "test.yaml", directory=rules.parent)
+    (directory / "test.yaml").write_text(yaml.safe_dump(document, sort_keys=False))
+    return promtool("test", "rules", "test.yaml", directory=directory)
 
 
-def test_the_rules_are_accepted(rules: Path) -> None:
-    assert promtool("check", "rules", "rules.yaml", directory=rules.parent) == ""
+def test_the_rules_are_accepted(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups()}))
+    assert promtool("check", "rules", "rules.yaml", directory=tmp_path) == ""
 
 
 @pytest.mark.parametrize("alert", alerts())
-def test_an_alert_on_its_timelines(alert: str, rules: Path) -> None:
-    problem = run([each for each in TIMELINES if each.alert == alert], rules)
+def test_an_alert_on_its_timelines(alert: str, tmp_path: Path) -> None:
+    problem = run([each for each in TIMELINES if each.alert == alert], tmp_path)
     assert not problem, problem
 
 
@@ -103,10 +91,10 @@ def test_an_alert_on_a_counter_fires_at_the_first_event(alert: str) -> None:
     assert any(each.fires for each in firsts)
 
 
-def test_a_wrong_expectation_fails(rules: Path) -> None:
+def test_a_wrong_expectation_fails(tmp_path: Path) -> None:
     """If it passed, the tests above would prove nothing."""
     timeline = next(each for each in TIMELINES if each.fires)
     silent = Timeline(
         alert=timeline.alert, name="never", series=timeline.series, silent=[*timeline.fires, *timeline.silent]
     )
-    assert "got:" in run([silent], rules)
+    assert "got:" in run([silent], tmp_path)

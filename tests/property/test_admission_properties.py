@@ -160,13 +160,16 @@ def test_after_mutation_every_verdict_is_the_decision_on_the_stored_image(spec: 
 def check_short_cut(document: dict[str, Any], a_policy: CompiledPolicy) -> bool:
     """Check that the general path agrees if the short cut approves; return whether it does."""
     request = parse(document)
-    count = approved_images(request, a_policy)
-    if count is None:
+    images = approved_images(request, a_policy)
+    if images is None:
         return False
     outcome = validated(document, a_policy)
     result = (outcome.verdict, outcome.exemption, outcome.response.warnings)
-    assert result == ("allowed", "" if count else "no-images", ())
-    assert [judgement.decision.reason for judgement in outcome.judgements] == ["allowed"] * count
+    assert result == ("allowed", "" if images else "no-images", ())
+    decisions = [judgement.decision for judgement in outcome.judgements]
+    assert [(decision.image, decision.reason) for decision in decisions] == [
+        (image, "allowed") for image in images
+    ]
     assert outcome.response == allowed(request.uid, audit_annotations=outcome.response.audit_annotations)
     return True
 
@@ -214,5 +217,5 @@ def within(kind: str, pod_spec: dict[str, Any]) -> Any:
 def test_the_short_cut_approves_every_pod_that_is_allowed(obj: dict[str, Any]) -> None:
     a_policy = policy(allow="[docker.io, registry.corp.io]")
     outcome = validated(review(obj, kind=("", "Pod")), a_policy)
-    count = approved_images(parse(review(obj, kind=("", "Pod"))), a_policy)
-    assert (count is not None) == (outcome.verdict == "allowed")
+    images = approved_images(parse(review(obj, kind=("", "Pod"))), a_policy)
+    assert (images is not None) == (outcome.verdict == "allowed")

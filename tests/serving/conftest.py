@@ -63,6 +63,7 @@ async def start(
         client_ca: bytes | None = None,
         handshake_seconds: float = 5.0,
         guarded: ConfigMapName | None = GUARDED,
+        most_rejected: int = 50,
         **options: Any,
     ) -> Served:
         live, counts, log = LivePolicy(), CacheCounts(), RecordingLog()
@@ -70,7 +71,7 @@ async def start(
             live.install(Snapshot(compiled, 100, counts))
         metrics = Metrics(live, counts)
         parser = InProcessParser()
-        guard = PolicyGuard(guarded, parser, live, observer=metrics, log=log)
+        guard = PolicyGuard(guarded, parser, live, most_rejected=most_rejected, observer=metrics, log=log)
         webhook = Webhook(
             live,
             guard,

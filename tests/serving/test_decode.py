@@ -205,12 +205,12 @@ def _check_approvals(document: Any, whole: Any) -> None:
             parse(whole)
         return
     for each in POLICIES:
-        count = admission.approved_images(request, each)
-        assert count == admission.approved_images(known, each)
-        if count is not None:
+        images = admission.approved_images(request, each)
+        assert images == admission.approved_images(known, each)
+        if images is not None:
             outcome = admission.validate(known, each)
             assert (outcome.verdict, outcome.response.warnings) == ("allowed", ())
-            assert len(outcome.judgements) == count
+            assert [judgement.decision.image for judgement in outcome.judgements] == images
 
 
 @settings(max_examples=budget(1500))

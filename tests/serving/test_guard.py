@@ -11,13 +11,14 @@ from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, policy, policy_text, review
+from builders import UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
-from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
 from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
@@ -262,6 +263,91 @@ class TestAnswers:
         assert served.metric("policy_checks_total", result="refused") == 1
 
 
+class TestBlastRadius:
+    """Over a socket: what a change does to the images that the server admitted before."""
+
+    ELSEWHERE: Final = policy_text('deny: ["*/**:latest"]\n', allow="[elsewhere.io]")
+
+    @staticmethod
+    async def admit(
+        served: Served, number: int, namespace: str = "shop", host: str = "registry.corp.io"
+    ) -> None:
+        for each in range(number):
+            obj = pod(f"{host}/app{each}:1") if each % 2 else workload("Deployment", f"{host}/app{each}:1")
+            assert (await served.review(review(obj, namespace=namespace))).allowed
+
+    async def test_a_change_that_rejects_most_images_is_refused(self, served: Served) -> None:
+        await self.admit(served, 12)
+        response = verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))
+        assert not response["allowed"]
+        message = response["status"]["message"]
+        assert "this policy rejects 12 of 12 images that were approved here in the last 24 hours" in message
+        assert "registry.corp.io/app0:1" in message
+        assert served.metric("policy_checks_total", result="refused") == 1
+        assert served.metric("guard_rejected_images") == 12
+
+    async def test_the_annotation_insists_on_the_change(self, served: Served) -> None:
+        await self.admit(served, 12)
+        obj = configmap(self.ELSEWHERE)
+        obj["metadata"]["annotations"] = {"gatekeeper-py/accept-rejections": "true"}
+        response = verdict(await ask(served, change(obj, "UPDATE")))
+        assert response["allowed"]
+        first, *_, last = response["warnings"]
+        assert first.startswith("this policy rejects 12 of 12 images")
+        assert last.startswith("remove the annotation")
+
+    @pytest.mark.parametrize("images", [1, 9])
+    async def test_a_change_that_rejects_few_images_is_allowed_with_a_warning(
+        self, served: Served, images: int
+    ) -> None:
+        await self.admit(served, images)
+        response = verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))
+        assert response["allowed"]
+        assert response["warnings"][0].startswith(f"this policy rejects {images} of {images} images")
+
+    async def test_denied_images_do_not_count(self, served: Served) -> None:
+        for number in range(12):
+            obj = pod(f"denied.io/app{number}:1", "registry.corp.io/web:1")
+            assert not (await served.review(review(obj))).allowed
+        assert verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE"))) == {
+            "uid": UID,
+            "allowed": True,
+        }
+
+    async def test_a_change_to_enforce_is_judged_by_the_images_that_were_warned_about(
+        self, start: Start
+    ) -> None:
+        text = policy_text('deny: ["*/**:latest"]\n', mode="warn")
+        served = start(parse_policy(text).at(datetime.now(UTC)))
+        await self.admit(served, 12, host="other.io")
+        for data, allowed in (({"mode": "enforce"}, False), ({"mode": "warn"}, True), ({}, True)):
+            response = verdict(await ask(served, change(configmap(text, **data), "UPDATE")))
+            assert response["allowed"] is allowed
+            assert "images that were approved" not in str(response.get("warnings"))
+
+    async def test_the_live_policy_is_not_judged_again(self, start: Start) -> None:
+        """For example when a label changes. Its images may have been admitted under another policy."""
+        served = start(parse_policy(CLEAN).at(datetime.now(UTC)))
+        await self.admit(served, 12)
+        assert verdict(await ask(served, change(configmap(mode="enforce"), "UPDATE")))["allowed"]
+        assert served.metric("guard_rejected_images") == 0
+
+    async def test_images_are_still_known_after_the_policy_changed(self, start: Start) -> None:
+        """An operator who corrects a typing error at once may make a larger one."""
+        served = start(parse_policy(CLEAN).at(datetime.now(UTC)))
+        await self.admit(served, 12)
+        changed = parse_policy(policy_text(allow="[registry.corp.io, more.io]")).at(datetime.now(UTC))
+        served.live.install(Snapshot(changed, 100, CacheCounts()))
+        assert not verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))["allowed"]
+
+    async def test_no_limit_means_a_warning_only(self, start: Start) -> None:
+        served = start(most_rejected=0)
+        await self.admit(served, 12)
+        response = verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))
+        assert response["allowed"]
+        assert response["warnings"][0].startswith("this policy rejects 12 of 12 images")
+
+
 class Clock:
     """A clock that advances only on request, or when somebody sleeps."""
 
@@ -295,10 +381,11 @@ class SlowParser(InProcessParser):
         *,
         seconds: float | None = None,
         on_accepted: Any = None,
+        admitted: Any = None,
     ) -> Judged:
         self.budgets.append(seconds)
         self._clock.now += self.seconds
-        return await super().judge(text, mode, instant, seconds=seconds)
+        return await super().judge(text, mode, instant, seconds=seconds, admitted=admitted)
 
 
 class Text(str):

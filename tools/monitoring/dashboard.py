@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +21,25 @@ Document = dict[str, Any]
 def rendered() -> str:
     """Return the file's text: the dashboard as Grafana stores it."""
     source = yaml.safe_load(SOURCE.read_text(encoding="utf-8"))
-    return json.dumps(source["dashboard"] | {"panels": _panels(source)}, indent=2) + "\n"
+    dashboard = source["dashboard"]
+    dashboard["templating"]["list"] += _variables(source["variables"])
+    text = json.dumps(dashboard | {"panels": _panels(source)}, indent=2) + "\n"
+    for name, matchers in source["filters"].items():
+        text = text.replace(f"<{name}>", json.dumps(matchers)[1:-1])
+    return text
+
+
+def _variables(source: Document) -> Iterator[Document]:
+    """Yield a variable for each label. The choice of one variable limits the values of the next ones."""
+    matchers: list[str] = []
+    for label, title in source["labels"].items():
+        query = {
+            "qryType": 1,
+            "query": f"label_values({source['of']}{{{','.join(matchers)}}}, {label})",
+            "refId": "PrometheusVariableQueryEditor-VariableQuery",
+        }
+        yield {"name": label, "label": title, "query": query, **source["common"]}
+        matchers.append(f'{label}=~"${label}"')
 
 
 def _panels(source: Document) -> list[Document]:

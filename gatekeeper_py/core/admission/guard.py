@@ -3,22 +3,32 @@
 Also refuse upgrades with Helm that would undo edits. Helm 3 silently overwrites edits in the cluster with the
 output of the chart. Helm 4 stops with a conflict, because server-side apply compares field managers. The
 guard does the same comparison for Helm 3.
+
+Also show what a change would reject of the images that were admitted recently, and refuse a change that would
+reject most of them.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission import Outcome, review
-from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES, MAX_WARNING_LENGTH, finding_warnings
+from gatekeeper_py.core.admission.messages import (
+    MAX_MESSAGE_BYTES,
+    MAX_WARNING_LENGTH,
+    MAX_WARNINGS,
+    finding_warnings,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.core.policy.configmap import (
     KEYS,
     ConfigMapPolicy,
@@ -28,6 +38,7 @@ from gatekeeper_py.core.policy.configmap import (
 )
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.radius import Radius
 
 CONFIGMAP: Final = ("", "ConfigMap")
 GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
@@ -37,6 +48,9 @@ HELM: Final = "helm"
 
 MAX_APPROVALS: Final = 5
 """Maximum number of entries that are shown when exceptions are accepted."""
+
+MAX_RADIUS_LINES: Final = 5
+"""Maximum number of warnings that list rejected images."""
 
 MAX_NAME: Final = 60
 """Maximum number of characters of a field manager's name that are shown."""
@@ -80,7 +94,12 @@ def guarded(
     if request.namespace != namespace or name not in (request.name, own_name):
         return None
     policy = read_configmap(obj.get("data"), obj.get("binaryData"))
-    return replace(policy, findings=(*policy.findings, *_undone_edits(request, writer)))
+    annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
+    return replace(
+        policy,
+        findings=(*policy.findings, *_undone_edits(request, writer)),
+        accepts_rejections=isinstance(annotations, dict) and annotations.get(ACCEPT_REJECTIONS) == "true",
+    )
 
 
 class WrittenExceptions(NamedTuple):
@@ -134,10 +153,57 @@ def refused(request: AdmissionRequest, errors: Sequence[Finding], what: str = "t
 
 
 def accepted(request: AdmissionRequest, findings: Sequence[Finding], notes: Sequence[str] = ()) -> Outcome:
-    """Return the answer for an acceptable document, with notes and then findings as warnings."""
-    warnings = (*notes, *finding_warnings(findings))
+    """Return the answer for an acceptable policy, with notes and then lint findings as warnings."""
+    warnings = (*notes, *finding_warnings(findings, MAX_WARNINGS - len(notes)))
     response = review.allowed(request.uid, warnings=warnings)
     return Outcome(response=response, verdict="warned" if warnings else "allowed", mode="enforce")
+
+
+def excess(radius: Radius, most: int) -> Finding | None:
+    """Return the error for a policy that refuses more than ``most`` percent of the images admitted recently.
+
+    ``most`` is 0 if there is no limit.
+    """
+    if not most:
+        return None
+    if not radius.complete:
+        message = "judging the images that were admitted here in the last 24 hours takes too long"
+    elif radius.worst.exceeds(most):
+        message = f"{_rejections(*radius.worst)}: {', '.join(map(escape, radius.images))}"
+    else:
+        return None
+    return Finding(
+        severity="error",
+        code="rejects-too-many",
+        path="data",
+        line=1,
+        message=message,
+        proposal=f'to apply it anyway, set the annotation {ACCEPT_REJECTIONS}: "true" on the ConfigMap',
+    )
+
+
+def radius_notes(radius: Radius, *, insisted: bool) -> tuple[str, ...]:
+    """Return warnings about the images that an acceptable policy rejects, at most six lines.
+
+    ``insisted`` is whether the ConfigMap has the annotation that accepts any number of rejections.
+    """
+    notes = []
+    if radius.rejected:
+        text = f"{_rejections(radius.rejected, radius.known)}: {', '.join(map(escape, radius.images))}"
+        notes = textwrap.wrap(
+            text,
+            MAX_WARNING_LENGTH,
+            max_lines=MAX_RADIUS_LINES,
+            placeholder=" ...",
+            break_on_hyphens=False,
+        )
+    if insisted:
+        notes.append(f"remove the annotation {ACCEPT_REJECTIONS} now, so that the next change is checked")
+    return tuple(notes)
+
+
+def _rejections(rejected: int, known: int) -> str:
+    return f"this policy rejects {rejected} of {known} images that were approved here in the last 24 hours"
 
 
 def _message(findings: Sequence[Finding], what: str) -> str:

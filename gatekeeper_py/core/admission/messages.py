@@ -159,9 +159,9 @@ def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
 
-def finding_warnings(findings: Sequence[Finding]) -> tuple[str, ...]:
-    """Return one warning per finding on a policy. If there are more than ten, the tenth counts the rest."""
-    return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings")
+def finding_warnings(findings: Sequence[Finding], most: int = MAX_WARNINGS) -> tuple[str, ...]:
+    """Return one warning per finding on a policy, at most ``most``. The last one may count the rest."""
+    return _limited(findings, lambda finding: escape(str(finding), MAX_WARNING_LENGTH), "findings", most)
 
 
 def undeclared_warning(kind: str) -> str:

@@ -109,10 +109,10 @@ def approved_images(
     policy: ActivePolicy,
     is_found: IsFound = never_found,
     most: int = MAX_IMAGES,
-) -> int | None:
-    """Return the number of images to judge if it is certain that ``validate`` approves all of them.
+) -> list[str] | None:
+    """Return the images to judge if it is certain that ``validate`` approves all of them.
 
-    Otherwise return ``None``, and the caller uses ``validating``. The number is 0 for an update without new
+    Otherwise return ``None``, and the caller uses ``validating``. The list is empty for an update without new
     images. For an object without images or with more images than ``most``, return ``None``, and also if an
     exception approves an image, because users see a warning about it. The hot path uses this check, because
     it builds no ``Outcome``. ``is_found`` returns whether earlier answers show that a manifest exists.
@@ -133,14 +133,14 @@ def approved_images(
                 return None
             if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
                 return None
-        return len(images)
+        return images
     for image in images:
         if not policy.decide_by_rules(namespace, image).approved:
             return None
-    return len(images)
+    return images
 
 
-def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> int | None:
+def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> list[str] | None:
     """Do the same for workloads and for updates. Of an update, only new images count.
 
     The policy must approve the other images of a workload, too, because the update may make Pods of them.
@@ -167,7 +167,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: i
     for image in images:
         if not policy.decide_by_rules(namespace, image).approved:
             return None
-    return len(new)
+    return new
 
 
 def _rejected(

@@ -662,25 +662,25 @@ class TestApprovedImages:
     """The short cut accepts only objects whose images are all approved."""
 
     @pytest.mark.parametrize("obj", [pod(GOOD, GOOD), workload("Deployment", GOOD, GOOD)])
-    @pytest.mark.parametrize(("most", "count"), [(2, 2), (1, None)])
-    def test_an_object_with_more_images_than_the_limit_is_not_counted(
-        self, obj: dict[str, Any], most: int, count: int | None
+    @pytest.mark.parametrize(("most", "images"), [(2, [GOOD, GOOD]), (1, None)])
+    def test_an_object_with_more_images_than_the_limit_is_left_out(
+        self, obj: dict[str, Any], most: int, images: list[str] | None
     ) -> None:
-        assert approved_images(parse(review(obj)), policy(), most=most) == count
+        assert approved_images(parse(review(obj)), policy(), most=most) == images
 
     @pytest.mark.parametrize(
-        ("document", "count"),
+        ("document", "images"),
         [
-            *(pytest.param(review(workload(kind, GOOD, GOOD)), 2, id=kind) for kind in WORKLOADS),
-            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod("a")), 1, id="update"),
-            pytest.param(review(pod(BAD), operation="UPDATE", old=pod(BAD)), 0, id="nothing-is-new"),
+            *(pytest.param(review(workload(kind, GOOD, GOOD)), [GOOD, GOOD], id=kind) for kind in WORKLOADS),
+            pytest.param(review(pod(GOOD), operation="UPDATE", old=pod("a")), [GOOD], id="update"),
+            pytest.param(review(pod(BAD), operation="UPDATE", old=pod(BAD)), [], id="nothing-is-new"),
             pytest.param(
                 review(
                     workload("Deployment", f"{GOOD}2", GOOD),
                     operation="UPDATE",
                     old=workload("Deployment", GOOD),
                 ),
-                1,
+                [f"{GOOD}2"],
                 id="only-new-images-count",
             ),
             pytest.param(
@@ -690,21 +690,21 @@ class TestApprovedImages:
                     old=pod(BAD),
                     sub_resource="ephemeralcontainers",
                 ),
-                1,
+                [GOOD],
                 id="ephemeral",
             ),
         ],
     )
-    def test_workloads_and_updates_are_counted(self, document: dict[str, Any], count: int) -> None:
-        assert approved_images(parse(document), policy()) == count
+    def test_new_images_of_workloads_and_updates_are_approved(
+        self, document: dict[str, Any], images: list[str]
+    ) -> None:
+        assert approved_images(parse(document), policy()) == images
 
-    def test_templates_are_not_counted_where_their_pods_are_rewritten(self) -> None:
+    def test_templates_are_left_out_where_their_pods_are_rewritten(self) -> None:
         document = review(workload("Deployment", GOOD))
         assert approved_images(parse(document), policy(mode="mutate")) is None
-        assert (
-            approved_images(parse(review(pod(GOOD), operation="UPDATE", old=pod("a"))), policy(mode="mutate"))
-            == 1
-        )
+        update = review(pod(GOOD), operation="UPDATE", old=pod("a"))
+        assert approved_images(parse(update), policy(mode="mutate")) == [GOOD]
 
     @pytest.mark.parametrize(
         ("document", "more"),
@@ -737,5 +737,5 @@ class TestApprovedImages:
             ),
         ],
     )
-    def test_other_requests_are_not_counted(self, document: dict[str, Any], more: str) -> None:
+    def test_other_requests_are_left_out(self, document: dict[str, Any], more: str) -> None:
         assert approved_images(parse(document), policy(more)) is None

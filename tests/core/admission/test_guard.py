@@ -9,10 +9,21 @@ import pytest
 from builders import UID, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.guard import Writer, accepted, guarded, read_writer, refused, untouched
+from gatekeeper_py.core.admission.guard import (
+    MAX_RADIUS_LINES,
+    Writer,
+    accepted,
+    excess,
+    guarded,
+    radius_notes,
+    read_writer,
+    refused,
+    untouched,
+)
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.radius import Radius, Share
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
 
@@ -116,6 +127,88 @@ def test_a_long_denial_counts_the_problems_that_do_not_fit() -> None:
         assert len(message.encode()) <= MAX_MESSAGE_BYTES
         assert lines[0] == "the policy is not acceptable: 100 problems"
         assert lines[-1] == f"and {100 - (len(lines) - 2)} more"
+
+
+def radius(length: int = 34, **fields: Any) -> Radius:
+    images = tuple(f"registry.corp.example/shop/{number:0>{length - 27}}" for number in range(20))
+    found = Radius(rejected=214, known=230, images=images, worst=Share(214, 230), complete=True)
+    return found._replace(**fields)
+
+
+@pytest.mark.parametrize("length", [30, 34, 37, 120, 121, 512])
+def test_up_to_five_warnings_name_images_that_an_acceptable_policy_rejects(length: int) -> None:
+    notes = radius_notes(radius(length), insisted=False)
+    assert len(notes) == MAX_RADIUS_LINES
+    found = response(accepted(parse(change({})), [finding()] * 12, notes))["warnings"]
+    assert found[0].startswith(
+        "this policy rejects 214 of 230 images that were approved here in the last 24 hours:"
+    )
+    assert ("registry.corp.example/shop/0" in found[0]) is (
+        length != 37
+    )  # 37 fits into one line, but not here
+    assert found[4].endswith("...")
+    assert found[-1] == "8 more findings"
+    assert len(found) == MAX_WARNINGS
+    assert max(map(len, found)) <= MAX_WARNING_LENGTH
+
+
+def test_few_rejected_images_are_all_named() -> None:
+    few = radius(rejected=2, images=("a.io/x:1", "b.io/y:2"))
+    (note,) = radius_notes(few, insisted=False)
+    assert note.endswith(
+        "rejects 2 of 230 images that were approved here in the last 24 hours: a.io/x:1, b.io/y:2"
+    )
+
+
+def test_a_policy_that_rejects_nothing_gets_no_note_but_the_annotation_gets_one() -> None:
+    harmless = radius(rejected=0, images=())
+    assert radius_notes(harmless, insisted=False) == ()
+    (note,) = radius_notes(harmless, insisted=True)
+    assert note.startswith("remove the annotation gatekeeper-py/accept-rejections")
+
+
+@pytest.mark.parametrize(
+    ("found", "most", "message"),
+    [
+        pytest.param(radius(worst=Share(5, 10)), 50, None, id="half"),
+        pytest.param(radius(worst=Share(6, 10)), 50, "this policy rejects 6 of 10 images", id="more"),
+        pytest.param(radius(worst=Share(10, 10)), 0, None, id="switched-off"),
+        pytest.param(radius(worst=Share(), complete=False), 50, "takes too long", id="not-judged-in-time"),
+        pytest.param(radius(worst=Share(), complete=False), 0, None, id="not-judged-and-switched-off"),
+    ],
+)
+def test_a_policy_that_refuses_more_than_the_limit_is_refused_with_the_way_out(
+    found: Radius, most: int, message: str | None
+) -> None:
+    error = excess(found, most)
+    assert (error is None) is (message is None)
+    if error is not None and message is not None:
+        denial = response(refused(parse(change({})), [error]))["status"]["message"]
+        assert message in denial
+        assert 'set the annotation gatekeeper-py/accept-rejections: "true" on the ConfigMap' in denial
+
+
+@pytest.mark.parametrize(
+    ("annotations", "accepts"),
+    [
+        ({"gatekeeper-py/accept-rejections": "true"}, True),
+        ({"gatekeeper-py/accept-rejections": "True"}, False),
+        ({"gatekeeper-py/accept-rejections": True}, False),
+        ({"gatekeeper-py/accept-rejections": ""}, False),
+        ({}, False),
+        (None, False),
+        (["gatekeeper-py/accept-rejections"], False),
+    ],
+)
+def test_only_the_annotation_with_the_value_true_insists_on_a_policy(
+    annotations: Any,
+    accepts: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    document = change({"policy.yaml": policy_text()})
+    document["request"]["object"]["metadata"]["annotations"] = annotations
+    policy = guarded(parse(document), NAMESPACE, NAME)
+    assert policy is not None
+    assert policy.accepts_rejections is accepts
 
 
 HELM = {"fieldManager": "helm"}

@@ -305,7 +305,7 @@ def test_every_part_gives_the_same_answer(
     assert [judgement.decision for judgement in outcome.judgements] == [decision]
     # The hot path leaves images with exceptions to the path that warns about them.
     approved = admission.approved_images(request, policy)
-    assert approved == (1 if decision.reason == "allowed" else None)
+    assert approved == ([image] if decision.reason == "allowed" else None)
 
 
 @usual

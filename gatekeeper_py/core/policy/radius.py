@@ -1,0 +1,108 @@
+"""The blast radius of a policy change: what the new policy does to images that were admitted recently."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+from typing import Final, NamedTuple, Protocol
+
+from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import Mode, refuses
+
+APPROVED: Final = 0
+WARNED: Final = 1
+REFUSED: Final = 2
+"""What a policy does with an image in a namespace. A larger number is worse."""
+
+LEAST_KNOWN: Final = 10
+"""A share of fewer images than this says little, so it refuses no change."""
+
+MAX_NAMED: Final = 20
+"""Maximum number of images that a radius names. The warnings have room for fewer."""
+
+
+class Policy(Protocol):
+    """A compiled policy, or a snapshot that caches its decisions."""
+
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision: ...
+
+    def mode(self, namespace: str | None) -> Mode: ...
+
+
+class Admitted(NamedTuple):
+    """An image that was admitted in a namespace, and what the present policy does with it there."""
+
+    namespace: str | None
+    image: str
+    present: int
+
+
+class Share(NamedTuple):
+    """How many of ``known`` images that the present policy admits the new one refuses."""
+
+    refused: int = 0
+    known: int = 0
+
+    def exceeds(self, percent: int) -> bool:
+        return 100 * self.refused > percent * self.known
+
+
+class Radius(NamedTuple):
+    """The images that the new policy rejects, of all that were admitted: their number, and the first of them.
+
+    ``worst`` is the largest share that it refuses, of all images or of those of one group. ``complete`` is
+    false if time ran out before all images were judged.
+    """
+
+    rejected: int
+    known: int
+    images: tuple[str, ...]
+    worst: Share
+    complete: bool
+
+
+def effect(policy: Policy, namespace: str | None, image: str) -> int:
+    """Return what a policy does with an image, judged by its name."""
+    if policy.decide_by_rules(namespace, image).approved:
+        return APPROVED
+    return REFUSED if refuses(policy.mode(namespace)) else WARNED
+
+
+def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]) -> Radius:
+    """Judge the admitted images of all groups by a new policy.
+
+    A group holds the images of one sender of reviews. Each group is a share of its own, so that one sender
+    cannot hide the images of another behind its own.
+    """
+    effects: dict[tuple[str | None, str], int] = {}
+    complete = True
+    for namespace, image, _ in chain.from_iterable(groups):
+        if (namespace, image) not in effects:
+            if not has_time():
+                complete = False
+                break
+            effects[namespace, image] = effect(policy, namespace, image)
+    judged = [[(each, effects[each[:2]]) for each in group if each[:2] in effects] for group in groups]
+    everything = list(chain.from_iterable(judged))
+    rejected = {
+        each.image for each, new in everything if new and (new > each.present or each.present == REFUSED)
+    }
+    # Images that the present policy approves count by themselves. Together with those that it warns about,
+    # they show what a change to another mode refuses.
+    shares = (_share(group, most) for group in (everything, *judged) for most in (APPROVED, WARNED))
+    return Radius(
+        rejected=len(rejected),
+        known=len({each.image for each, _ in everything}),
+        images=tuple(sorted(rejected)[:MAX_NAMED]),
+        worst=max(shares, key=lambda share: share.refused / (share.known or 1)),
+        complete=complete,
+    )
+
+
+def _share(judged: Iterable[tuple[Admitted, int]], most: int) -> Share:
+    """Return the share of the images for which the present policy does nothing worse than ``most``."""
+    admitted = [(each.image, new) for each, new in judged if each.present <= most]
+    known = len({image for image, _ in admitted})
+    if known < LEAST_KNOWN:
+        return Share()
+    return Share(len({image for image, new in admitted if new == REFUSED}), known)

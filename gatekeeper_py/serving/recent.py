@@ -1,0 +1,132 @@
+"""The images that this replica admitted in the last 24 hours, for the policy guard.
+
+A review whose images are all known adds nothing, and costs one comparison of sets. Once an hour, the first
+review of an image notes it again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from gatekeeper_py.core.policy.radius import Admitted, effect
+from gatekeeper_py.live import MAX_CACHED_LENGTH, Snapshot
+from gatekeeper_py.runtime.slices import Steps
+
+HOUR: Final = 3600.0
+KEPT_SECONDS: Final = 25 * HOUR
+"""An image is noted once an hour, so its last review may be up to an hour later than its note."""
+
+MAX_IMAGES: Final = 16_384
+"""Maximum number of images of all peers. They take 5 MiB, and with the longest names 14 MiB."""
+
+MAX_PEERS: Final = 64
+"""Maximum number of peers with images of their own. Further ones share one group."""
+
+OTHER_PEERS: Final = "other"
+
+_Key = str | tuple[str | None, str]
+"""The image. With its namespace if the policy's decision depended on the namespace."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The images of one peer, the oldest first, with namespace and time; ``fresh`` are those of this hour."""
+
+    noted: dict[_Key, tuple[str | None, str, float]] = field(default_factory=dict)
+    fresh: set[_Key] = field(default_factory=set)
+
+
+class RecentImages:
+    """Remembers admitted images by the peer that sent their reviews.
+
+    When memory is full, the peer with the most images loses its oldest one. So a peer that sends forged
+    reviews cannot push out the images of another that has fewer.
+    """
+
+    def __init__(self, *, most: int = MAX_IMAGES) -> None:
+        self._most = most
+        self._groups: dict[str, _Group] = {}
+        self._count = 0
+        self._hour_ends = float("-inf")
+
+    def note(
+        self, peer: str | None, snapshot: Snapshot, namespace: str | None, images: Sequence[str], now: float
+    ) -> None:
+        """Note the images of an admitted review. ``now`` is on ``time.perf_counter``.
+
+        ``peer`` is the key of the peer that sent the review.
+        """
+        keys: Sequence[_Key] = images
+        if snapshot.by_namespace:
+            keys = [(namespace, image) for image in images]
+        if now < self._hour_ends:
+            group = self._groups.get(peer or OTHER_PEERS)
+            if group is not None and group.fresh.issuperset(keys):
+                return
+        else:
+            self._begin_hour(now)
+        self._add(peer or OTHER_PEERS, namespace, images, keys, now)
+
+    def admitted(self, snapshot: Snapshot, now: float) -> Steps[tuple[tuple[Admitted, ...], ...]]:
+        """Return the images of each peer, with what the live policy does with them. Runs in steps."""
+        if now >= self._hour_ends:
+            self._begin_hour(now)
+        groups = []
+        for noted in [list(group.noted.values()) for group in self._groups.values()]:
+            group = []
+            for namespace, image, _ in noted:
+                group.append(Admitted(namespace, image, effect(snapshot, namespace, image)))
+                yield
+            groups.append(tuple(group))
+        return tuple(groups)
+
+    def _begin_hour(self, now: float) -> None:
+        """Forget images that were not noted for long, and let the others be noted again."""
+        self._hour_ends = now + HOUR
+        for peer, group in list(self._groups.items()):
+            group.fresh.clear()
+            for key in _expired(group, now - KEPT_SECONDS):
+                self._drop(group, key)
+            if not group.noted:
+                del self._groups[peer]
+
+    def _add(
+        self, peer: str, namespace: str | None, images: Sequence[str], keys: Sequence[_Key], now: float
+    ) -> None:
+        if peer not in self._groups and len(self._groups) >= MAX_PEERS:
+            peer = OTHER_PEERS
+        group = self._groups.setdefault(peer, _Group())
+        for key, image in zip(keys, images, strict=True):
+            # The limit of the cache. A longer image cannot be pulled, and a longer namespace cannot exist.
+            length = len(image) + len(namespace or "")
+            if (
+                key in group.fresh
+                or not 0 < length <= MAX_CACHED_LENGTH
+                or not f"{namespace}{image}".isascii()
+            ):
+                continue
+            if key in group.noted:
+                self._drop(group, key)
+            group.noted[key] = namespace, image, now
+            group.fresh.add(key)
+            self._count += 1
+            if self._count > self._most:
+                largest = max(self._groups.values(), key=lambda each: len(each.noted))
+                self._drop(largest, next(iter(largest.noted)))
+
+    def _drop(self, group: _Group, key: _Key) -> None:
+        del group.noted[key]
+        group.fresh.discard(key)
+        self._count -= 1
+
+
+def _expired(group: _Group, before: float) -> list[_Key]:
+    """Return the images noted before a time. The oldest come first, so no others are looked at."""
+    expired: list[_Key] = []
+    for key, (_, _, at) in group.noted.items():
+        if at >= before:
+            break
+        expired.append(key)
+    return expired

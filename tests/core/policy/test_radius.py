@@ -1,0 +1,145 @@
+"""What a new policy does to images that were admitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builders import policy
+from gatekeeper_py.core.policy.radius import (
+    APPROVED,
+    LEAST_KNOWN,
+    MAX_NAMED,
+    REFUSED,
+    WARNED,
+    Admitted,
+    Radius,
+    Share,
+    effect,
+    measure,
+)
+
+NEW: Final = policy(
+    "namespaces: [{names: [dev], mode: warn}]\n",
+    allow="[new.io, {image: team.io, namespaces: [team]}]",
+)
+
+
+def always() -> bool:
+    return True
+
+
+def of(host: str, number: int, namespace: str | None = "shop", present: int = APPROVED) -> list[Admitted]:
+    return [Admitted(namespace, f"{host}/app{each}:1", present) for each in range(number)]
+
+
+@pytest.mark.parametrize(
+    ("namespace", "image", "expected"),
+    [
+        ("shop", "new.io/a:1", APPROVED),
+        ("shop", "old.io/a:1", REFUSED),
+        ("dev", "old.io/a:1", WARNED),
+        ("team", "team.io/a:1", APPROVED),
+        ("shop", "team.io/a:1", REFUSED),
+        (None, "team.io/a:1", REFUSED),
+    ],
+)
+def test_the_effect_depends_on_the_rules_and_on_the_mode_of_the_namespace(
+    namespace: str | None, image: str, expected: int
+) -> None:
+    assert effect(NEW, namespace, image) == expected
+
+
+@pytest.mark.parametrize(
+    ("groups", "rejected", "known", "worst"),
+    [
+        pytest.param([], 0, 0, Share(), id="nothing-known"),
+        pytest.param([of("new.io", 30)], 0, 30, Share(0, 30), id="all-approved"),
+        pytest.param([of("new.io", 4) + of("old.io", 8)], 8, 12, Share(8, 12), id="some-refused"),
+        pytest.param([of("old.io", LEAST_KNOWN - 1)], 9, 9, Share(), id="too-few-known"),
+        pytest.param([of("old.io", LEAST_KNOWN)], 10, 10, Share(10, 10), id="just-enough-known"),
+        pytest.param([of("old.io", 12, "dev")], 12, 12, Share(0, 12), id="warned-about"),
+        pytest.param([of("old.io", 12, "dev", WARNED)], 0, 12, Share(0, 12), id="warned-about-as-before"),
+        pytest.param([of("old.io", 12, "shop", WARNED)], 12, 12, Share(12, 12), id="enforced-from-now-on"),
+        pytest.param(
+            [of("old.io", 12, "shop", WARNED) + of("new.io", 28)],
+            12,
+            40,
+            Share(12, 40),
+            id="few-are-enforced-from-now-on",
+        ),
+        pytest.param(
+            [of("old.io", 12) + of("x.io", 30, "dev", WARNED)],
+            12,
+            42,
+            Share(12, 12),
+            id="approved-images-are-a-share-of-their-own",
+        ),
+        pytest.param([of("old.io", 12, "shop", REFUSED)], 12, 12, Share(), id="refused-already"),
+        pytest.param([of("old.io", 12), of("new.io", 500)], 12, 512, Share(12, 12), id="one-group-is-hit"),
+        pytest.param([of("old.io", 12)] * 3, 12, 12, Share(12, 12), id="the-same-images-in-each-group"),
+        pytest.param(
+            [of("team.io", 12, "team") + of("team.io", 12)], 12, 12, Share(12, 12), id="in-one-namespace"
+        ),
+    ],
+)  # fmt: skip
+def test_images_are_counted_once_and_each_group_is_a_share(
+    groups: list[list[Admitted]], rejected: int, known: int, worst: Share
+) -> None:
+    radius = measure(NEW, groups, always)
+    assert (radius.rejected, radius.known, radius.complete) == (rejected, known, True)
+    assert radius.worst.refused * max(worst.known, 1) == worst.refused * max(radius.worst.known, 1)
+    assert len(radius.images) == rejected
+
+
+def test_the_first_rejected_images_are_named_in_order() -> None:
+    radius = measure(NEW, [of("old.io", 2 * MAX_NAMED) + of("new.io", 5)], always)
+    assert radius.images == tuple(sorted(each.image for each in of("old.io", 2 * MAX_NAMED))[:MAX_NAMED])
+
+
+@pytest.mark.parametrize(
+    ("share", "percent", "exceeds"),
+    [(Share(5, 10), 50, False), (Share(6, 10), 50, True), (Share(10, 10), 100, False), (Share(), 1, False)],
+)
+def test_a_share_exceeds_a_percentage_only_if_it_is_larger(
+    share: Share,
+    percent: int,
+    exceeds: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    assert share.exceeds(percent) is exceeds
+
+
+def times(number: int) -> Callable[[], bool]:
+    left = count()
+    return lambda: next(left) < number
+
+
+def test_without_time_the_images_judged_so_far_count() -> None:
+    radius = measure(NEW, [of("old.io", 5), of("other.io", 5)], times(7))
+    assert (radius.rejected, radius.known, radius.complete) == (7, 7, False)
+
+
+admitted = st.builds(
+    Admitted,
+    st.sampled_from(["shop", "dev", "team", None]),
+    st.builds("{}.io/app{}".format, st.sampled_from(["new", "old", "team"]), st.integers(0, 30)),
+    st.sampled_from([APPROVED, WARNED, REFUSED]),
+)
+
+
+@given(st.lists(st.lists(admitted, max_size=60), max_size=4), st.lists(admitted, max_size=60))
+def test_more_images_from_another_group_never_lower_the_worst_share(
+    groups: list[list[Admitted]], forged: list[Admitted]
+) -> None:
+    """Reviews that one caller forges cannot hide what a change does to the images of another."""
+
+    def ratio(radius: Radius) -> float:
+        return radius.worst.refused / max(radius.worst.known, 1)
+
+    of_groups = max((ratio(measure(NEW, [group], always)) for group in groups), default=0.0)
+    assert ratio(measure(NEW, [*groups, forged], always)) >= of_groups

@@ -1,0 +1,121 @@
+"""The memory of admitted images: what it keeps, for how long, and for whom."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pytest
+
+from builders import policy
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.radius import APPROVED, REFUSED, WARNED, Admitted
+from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, Snapshot
+from gatekeeper_py.runtime.slices import run_slice
+from gatekeeper_py.serving.recent import HOUR, KEPT_SECONDS, MAX_PEERS, RecentImages
+
+API_SERVER, STRANGER = "192.0.2.1", "192.0.2.66"
+DAY: Final = 24 * HOUR
+
+
+def snapshot(compiled: CompiledPolicy) -> Snapshot:
+    return Snapshot(compiled, 100, CacheCounts())
+
+
+BY_NAME: Final = snapshot(policy())
+BY_NAMESPACE: Final = snapshot(
+    policy("namespaces: [{names: [dev], mode: warn}]\n", allow="[{image: r.io, namespaces: [team-*]}]")
+)
+
+
+def images(recent: RecentImages, now: float = 0.0, live: Snapshot = BY_NAME) -> list[list[str]]:
+    """Return the names of the images of each peer."""
+    return [[each.image for each in group] for group in run_slice(recent.admitted(live, now), float("inf"))]
+
+
+def test_an_image_is_kept_once_for_each_peer() -> None:
+    recent = RecentImages()
+    for peer in (API_SERVER, STRANGER, API_SERVER):
+        recent.note(peer, BY_NAME, "shop", ["a", "b", "a"], 0.0)
+    recent.note(API_SERVER, BY_NAME, "other", ["b", "c"], 1.0)
+    assert images(recent) == [["a", "b", "c"], ["a", "b"]]
+
+
+def test_an_image_has_the_effect_of_the_live_policy_in_each_namespace_that_matters() -> None:
+    recent = RecentImages()
+    for namespace in ("team-a", "dev", "shop", "shop"):
+        recent.note(API_SERVER, BY_NAMESPACE, namespace, ["r.io/x"], 0.0)
+    (group,) = run_slice(recent.admitted(BY_NAMESPACE, 0.0), float("inf"))
+    assert group == (
+        Admitted("team-a", "r.io/x", APPROVED),
+        Admitted("dev", "r.io/x", WARNED),
+        Admitted("shop", "r.io/x", REFUSED),
+    )
+
+
+@pytest.mark.parametrize(
+    ("last_used", "asked", "kept"),
+    [
+        pytest.param(0.0, DAY, True, id="a-day-later"),
+        pytest.param(0.0, KEPT_SECONDS + 2 * HOUR, False, id="longer"),
+        pytest.param(HOUR - 1, HOUR - 1 + DAY, True, id="used-again-in-the-same-hour"),
+        pytest.param(3 * DAY, 4 * DAY, True, id="used-for-days"),
+        pytest.param(3 * DAY, 6 * DAY, False, id="used-for-days-but-not-lately"),
+    ],
+)
+def test_an_image_is_kept_for_a_day_after_its_last_review(
+    last_used: float,
+    asked: float,
+    kept: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    recent = RecentImages()
+    now = 0.0
+    while now < last_used:
+        recent.note(API_SERVER, BY_NAME, "shop", ["a"], now)
+        now += HOUR / 3
+    recent.note(API_SERVER, BY_NAME, "shop", ["a"], last_used)
+    for hour in range(int((asked - last_used) / HOUR)):  # other images go on
+        recent.note(API_SERVER, BY_NAME, "shop", ["b"], last_used + hour * HOUR)
+    assert ("a" in images(recent, asked)[0]) is kept
+
+
+def test_a_peer_without_recent_images_is_forgotten() -> None:
+    recent = RecentImages()
+    recent.note(STRANGER, BY_NAME, "shop", ["a"], 0.0)
+    assert images(recent, KEPT_SECONDS + 2 * HOUR) == []
+
+
+def test_the_oldest_image_of_the_peer_with_the_most_makes_room() -> None:
+    recent = RecentImages(most=10)
+    recent.note(API_SERVER, BY_NAME, "shop", ["a", "b", "c"], 0.0)
+    recent.note(STRANGER, BY_NAME, "shop", [f"x{number}" for number in range(1000)], 1.0)
+    real, forged = images(recent)
+    assert (real, forged) == (["a", "b", "c"], [f"x{number}" for number in range(993, 1000)])
+    # What was pushed out is noted again at once.
+    recent.note(STRANGER, BY_NAME, "shop", ["x0"], 2.0)
+    assert images(recent)[1][-1] == "x0"
+
+
+def test_many_peers_share_one_group() -> None:
+    recent = RecentImages()
+    for number in range(3 * MAX_PEERS):
+        recent.note(f"2001:db8::{number}/64", BY_NAME, "shop", [f"x{number}"], 0.0)
+    recent.note(None, BY_NAME, "shop", ["unknown"], 0.0)
+    groups = images(recent)
+    assert len(groups) == MAX_PEERS + 1
+    assert len(groups[-1]) == 2 * MAX_PEERS + 1
+
+
+@pytest.mark.parametrize(
+    ("namespace", "image"),
+    [
+        pytest.param("shop", "x" * MAX_CACHED_LENGTH, id="long-image"),
+        pytest.param("x" * MAX_CACHED_LENGTH, "nginx", id="long-namespace"),
+        pytest.param("sh\u00f6p", "nginx", id="namespace-that-cannot-exist"),
+    ],
+)
+def test_what_cannot_be_pulled_or_exist_is_not_kept(namespace: str, image: str) -> None:
+    """So the memory has a limit in bytes, and the message to the child process too."""
+    recent = RecentImages()
+    recent.note(API_SERVER, BY_NAME, namespace, [image, "y"], 0.0)
+    recent.note(API_SERVER, BY_NAME, None, ["z"], 0.0)
+    assert {each for group in images(recent) for each in group} <= {"y", "z"}
