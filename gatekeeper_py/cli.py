@@ -123,10 +123,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.ClickException as problem:
-        from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
-
-        problem.message = harmless(problem.message)  # type: ignore[misc]
-        problem.show()
+        _show(problem)
         return EXIT_USAGE
     except (MemoryError, RecursionError) as problem:
         reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
@@ -146,6 +143,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
         click.echo(f"Error: cannot write: {problem.strerror}", err=True)
         return EXIT_USAGE
     return int(code or 0)
+
+
+def _show(problem: click.ClickException) -> None:
+    """Print an error on one line, or the help if there is no command."""
+    from gatekeeper_py.reporting.console import harmless  # noqa: PLC0415 - keeps commands fast to start
+
+    if not isinstance(problem, click.exceptions.NoArgsIsHelpError):
+        problem.message = harmless(problem.message)  # type: ignore[misc]
+    problem.show()
 
 
 def _discard_output() -> None:

@@ -75,20 +75,16 @@ def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ())
     """Return the display name and the content.
 
     If ``within`` has directories (paths without links), the file must be a regular file below one of them.
-    Raises ``UnreadableError``, and ``TooLongError`` for more than ``most`` bytes.
+    Raises ``UnreadableError``, ``TooLongError`` for more than ``most`` bytes, and ``OtherFileError`` for
+    UTF-16.
     """
     name = shown(argument)
     with _readable(name), _opened(argument, within) as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise TooLongError(f"{name}: longer than {most // 2**20:,} MiB, the limit")
+    _refuse_utf16(name, content)
     return name, content
-
-
-def read_text(argument: str, within: Sequence[str] = ()) -> tuple[str, str]:
-    """Return the display name and the text. ``within`` as for ``read_bytes``. Raises ``UnreadableError``."""
-    name, content = read_bytes(argument, within=within)
-    return name, decoded(name, content)
 
 
 def read_lines(argument: str, longest: int) -> Iterator[bytes]:
@@ -103,20 +99,26 @@ def read_lines(argument: str, longest: int) -> Iterator[bytes]:
             number += 1
             if len(line) > longest:
                 raise UnreadableError(f"{name}: line {number}: longer than {longest // 2**20} MiB, the limit")
+            if number == 1:
+                _refuse_utf16(name, line)
             yield line
 
 
 def decoded(name: str, content: bytes) -> str:
     """Decode UTF-8, with or without a byte order mark. Raises ``OtherFileError``."""
-    # Without a byte order mark, every second byte of an ASCII text in UTF-16 is zero.
-    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-    if content.startswith(marks) or b"\0\0" in {content[0:4:2], content[1:4:2]}:
-        message = f"{name}: UTF-16, but must be UTF-8; save it again (in PowerShell: Out-File -Encoding utf8)"
-        raise OtherFileError(message, "UTF-16")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise OtherFileError(f"{name}: not UTF-8 at byte {problem.start}", "not UTF-8") from None
+
+
+def _refuse_utf16(name: str, content: bytes) -> None:
+    """Raise ``OtherFileError`` for UTF-16, which a redirection in Windows PowerShell writes."""
+    # Without a byte order mark, every second byte of an ASCII text is zero.
+    marks = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    if content.startswith(marks) or b"\0\0" in {content[0:4:2], content[1:4:2]}:
+        message = f"{name}: UTF-16, but must be UTF-8; save it again (in PowerShell: Out-File -Encoding utf8)"
+        raise OtherFileError(message, "UTF-16")
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview,
 from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.core.images.glob import compiled
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.reporting.console import counted, note
 
 UID: Final = "offline"
@@ -71,7 +72,7 @@ class Skipped:
         more = len(self.files) - len(named)
         named += [f"{more:,} more"] if more else []
         count = counted(len(self.files), "file")
-        return f"skipped {count}, in whole or in part, as not Kubernetes manifests: {', '.join(named)}"
+        return f"skipped {count} with documents that are not Kubernetes manifests: {', '.join(named)}"
 
 
 def read_manifests(
@@ -86,21 +87,21 @@ def read_manifests(
 
     ``namespace`` applies to objects that name none. ``within`` is as for ``read_bytes``, and ``ignore`` as
     for ``manifest_files``. With ``skipped``, a file in a directory is added to it instead of being an error,
-    if one of its documents is not a Kubernetes manifest. Its other documents are read.
+    if one of its documents is not a Kubernetes manifest. Its other documents are read. A document of
+    gatekeeper-py itself, such as the policy, is left out, because no cluster can store it.
 
     Raises ``UnreadableError`` for bad input, and if there is no object, because an empty result would look
     like success.
     """
     empty = True
     for file, folders in manifest_files(argument, within, ignore):
-        name, content = read_bytes(file, within=folders)
         lenient = skipped is not None and file != argument
-        for found in _found_in(name, content, namespace, lenient=lenient):
+        for found in _found_in(file, folders, namespace, lenient=lenient):
             if isinstance(found, Manifest):
                 empty = False
                 yield found
             elif skipped is not None:
-                skipped.files.setdefault(name, found.why)
+                skipped.files.setdefault(file, found.why)
     if empty:
         reason = f"; {skipped}" if skipped is not None and skipped.files else ""
         raise UnreadableError(f"{shown(argument)}: there is no object to judge{reason}")
@@ -144,7 +145,7 @@ def path_matches(glob: str, path: str) -> bool:
     ``*`` stands for any characters of one name, and ``**`` for any number of names, even none. The number of
     comparisons is at most the number of names in the path times those in the glob.
     """
-    parts, names = glob.strip("/").split("/"), path.split("/")
+    parts, names = glob.removeprefix("./").strip("/").split("/"), path.split("/")
     part = name = 0
     after, resumed = -1, 0  # where to resume if the names after the last ** do not match
     while name < len(names):
@@ -179,10 +180,11 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
 
 
 def _found_in(
-    name: str, content: bytes, namespace: str, *, lenient: bool
+    file: str, within: Sequence[str], namespace: str, *, lenient: bool
 ) -> Iterator[Manifest | OtherFileError]:
     """Yield the objects of a file. If ``lenient``, yield the error of a document that is not an object."""
     try:
+        name, content = read_bytes(file, within=within)
         documents, source = (each_document if lenient else documents_in)(name, decoded(name, content))
         for index, document in enumerate(documents):
             yield from _objects_in(source, index, document, namespace, lenient=lenient)
@@ -190,6 +192,8 @@ def _found_in(
         if not lenient:
             raise
         yield problem
+    except UnreadableError as problem:
+        raise UnreadableError(f"{problem.message}{'; --ignore leaves it out' * lenient}") from None
 
 
 def _objects_in(
@@ -198,13 +202,18 @@ def _objects_in(
     """Yield the objects of a document. If ``lenient``, yield its error if it is not an object."""
     if isinstance(document, OtherFileError):
         yield document
-    elif document is not None:
+    elif document is not None and not (lenient and _is_ours(document)):
         try:
             yield from _objects(source, index, (), document, namespace)
         except OtherFileError as problem:
             if not lenient:
                 raise
             yield problem
+
+
+def _is_ours(document: Any) -> bool:
+    """Return whether gatekeeper-py reads a document. No cluster can: the name of an API group has a dot."""
+    return isinstance(document, dict) and document.get("apiVersion") == API_VERSION
 
 
 def _objects(

@@ -103,7 +103,7 @@ class Shift:
 
 
 def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
-    """Read and parse POLICY. ``within`` is as for ``read_text``.
+    """Read and parse POLICY. ``within`` is as for ``read_bytes``.
 
     Raises ``UnreadableError`` when POLICY cannot be read as text.
     """

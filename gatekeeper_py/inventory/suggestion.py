@@ -12,7 +12,6 @@ from gatekeeper_py.core.admission.judgement import ActivePolicy, exemption, judg
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
 from gatekeeper_py.core.images.reference import (
-    DOCKER_HUB,
     Location,
     Reference,
     effective_tag,
@@ -20,27 +19,11 @@ from gatekeeper_py.core.images.reference import (
     locate,
 )
 from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.lint.platforms import open_registry
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.tally import Usage, usage_order
 
 By = Literal["registry", "path", "repository"]
-
-OPEN_HOSTS: Final = frozenset(
-    {
-        DOCKER_HUB,
-        "ghcr.io",
-        "quay.io",
-        "public.ecr.aws",
-        "gcr.io",
-        "registry.gitlab.com",
-        "codeberg.org",
-        "ttl.sh",
-    }
-)
-"""Registries where anyone can publish. No suggested rule approves a whole registry of this set."""
-
-OPEN_SUFFIXES: Final = (".gcr.io", ".pkg.dev")
-"""Suffixes of registry hosts that many projects share."""
 
 NOTHING: Final = Policy(document=PolicyDocument(mode="enforce", allow=()), text="", mode="enforce")
 """A policy that approves no image: the base if the user gives none."""
@@ -160,22 +143,18 @@ def pattern_for(reference: Reference, by: By) -> str | None:
     return text if matches and not pattern.any_host else None
 
 
-def is_open(host: str) -> bool:
-    """Return whether anyone can publish images in a registry."""
-    return host in OPEN_HOSTS or host.endswith(OPEN_SUFFIXES)
-
-
 def _pattern_text(location: Location, by: By) -> str:
     name, port = split_port(location.host)
     dotless = "." not in name and not name.startswith("[") and name != "localhost"
     # A host without a dot and port would be read as a user of Docker Hub, so write even the default port.
     host = f"{name}:443" if dotless and not port else location.host
-    if by == "registry" and not is_open(location.host):
+    # No suggested rule approves a whole registry where anyone can publish.
+    if by == "registry" and open_registry(location.host) is None:
         return f"{host}/" if dotless else host
     if by == "repository" or len(location.segments) == 1:
         return "/".join((host, *location.segments))
     return f"{host}/{location.segments[0]}/**"
 
 
-def _order(use: Use) -> tuple[str, tuple[str, str, str, str]]:
+def _order(use: Use) -> tuple[str, tuple[str, ...]]:
     return use.image, usage_order(use.usage)

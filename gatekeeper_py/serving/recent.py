@@ -101,7 +101,11 @@ class RecentImages:
         for key, image in zip(keys, images, strict=True):
             # The limit of the cache. A longer image cannot be pulled, and a longer namespace cannot exist.
             length = len(image) + len(namespace or "")
-            if key in group.fresh or length > MAX_CACHED_LENGTH or not f"{namespace}{image}".isascii():
+            if (
+                key in group.fresh
+                or not 0 < length <= MAX_CACHED_LENGTH
+                or not f"{namespace}{image}".isascii()
+            ):
                 continue
             if key in group.noted:
                 self._drop(group, key)

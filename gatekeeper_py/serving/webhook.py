@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import orjson
@@ -14,7 +15,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.guard import read_writer
+from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
@@ -49,6 +50,12 @@ MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
+
+EXCEPTIONS: Final = "exceptions"
+"""The audit annotation of a review with an image that an exception approves."""
+
+_IMAGE: Final = attrgetter("decision.image")
+_REASON: Final = attrgetter("decision.reason")
 
 T = TypeVar("T")
 
@@ -320,11 +327,7 @@ class Webhook:
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        if asked.endpoint == "validate" and outcome.verdict != "denied":
-            # What is no image reference cannot be pulled, so nobody misses it when a policy refuses it.
-            images = [each.decision.image for each in outcome.judgements if each.decision.reason != "invalid"]
-            self._note(asked.peer, snapshot, request.namespace, images, asked.start)
-        self._record(asked, request, outcome, snapshot.revision)
+        self._record(asked, request, outcome, snapshot)
         return body
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
@@ -332,7 +335,7 @@ class Webhook:
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
         if images:
-            self._observer.images("allowed", images, approved=True)
+            self._observer.images("allowed", images)
         else:
             self._observer.exemption("no-images")
         self._observer.review("validate", request.operation, "allowed", mode, time.perf_counter() - start)
@@ -350,10 +353,12 @@ class Webhook:
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record(asked, parsed, outcome, "")
+        self._record(asked, parsed, outcome, None)
         return response
 
-    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+    def _parse_policy_review(
+        self, document: Any
+    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | WrittenExceptions | None]]:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield
@@ -374,30 +379,46 @@ class Webhook:
         )
         return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
-    def _record(self, asked: Asked, request: AdmissionRequest, outcome: Outcome, revision: str) -> None:
-        """Count a review. Log it if it was denied, warned about or mutated."""
+    def _record(
+        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
+    ) -> None:
+        """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
         seconds = time.perf_counter() - start
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
-        if endpoint == "validate":
-            for judgement in outcome.judgements:
-                observer.images(judgement.decision.reason, 1, approved=judgement.approved)
+        excepted = False
+        if endpoint == "validate" and snapshot is not None:
+            observer.judged(map(_REASON, outcome.judgements))
+            excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
+            if outcome.verdict != "denied":
+                images = tuple(map(_IMAGE, outcome.judgements))
+                self._note(peer, snapshot, request.namespace, images, start)
         elif outcome.verdict == "mutated":
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
                     observer.rewrite(judgement.mirror)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
-        if outcome.verdict == "allowed":
+        if outcome.verdict == "allowed" and not excepted:
             write = self._log.debug if self._log_allowed else None
         else:
             passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
             write = self._log.info if passes else None
         if write is not None:
             # Describing a review costs a third of it, so it is done only if the line is written.
-            write("review", **described(endpoint, request, outcome, revision))
+            write(
+                "review",
+                **described(endpoint, request, outcome, "" if snapshot is None else snapshot.revision),
+            )
+
+    def _count_excepted(self, outcome: Outcome) -> bool:
+        """Count the images that exceptions approve, and return whether there are some."""
+        excepted = outcome.excepted
+        for each in excepted:
+            self._observer.excepted(each.source)
+        return bool(excepted)
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

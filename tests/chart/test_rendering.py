@@ -97,6 +97,10 @@ BESIDE_A_POLICY: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
         {"certManager": {"enabled": True}, "fastPath": {"enabled": True}},
         ["fastPath.enabled needs the controller"],
     ),
+    "armed-without-cert-manager": (
+        {"certManager": {"armed": True}},
+        ["certManager.armed has no effect without certManager.enabled", "remove certManager.armed"],
+    ),
     "renewed-as-soon-as-made": (
         {"certificates": {"days": 10}},
         ["certificates.renewBeforeDays must be less than certificates.days"],
@@ -167,12 +171,16 @@ POLICIES: Final[dict[str, tuple[dict[str, Any], list[str]]]] = {
         {"policy": {"document": POLICY, "existingConfigMap": "mine"}},
         ["policy.document and policy.existingConfigMap exclude each other"],
     ),
-    "not-yaml": ({"policy": {"document": "allow: [unclosed"}}, ["policy.document is not YAML"]),
+    "not-yaml": ({"policy": {"document": "allow:\n- [unclosed"}}, ["policy.document is not YAML"]),
+    "a-file-name": (
+        {"policy": {"document": "policies/shop policy.yaml"}},
+        ['holds only "policies/shop policy.yaml"', "--set-file policy.document=policies/shop policy.yaml"],
+    ),
     "another-kind": (
-        {"policy": {"document": "kind: ConfigMap"}},
+        {"policy": {"document": "kind: ConfigMap\nmetadata: {}"}},
         ["policy.document is not a policy: its kind is ConfigMap, not ImagePolicy"],
     ),
-    "without-a-kind": ({"policy": {"document": "allow: [a.example]"}}, ["its kind is missing"]),
+    "without-a-kind": ({"policy": {"document": "{allow: [a.example]}"}}, ["its kind is missing"]),
     "a-mode-for-nothing": (
         {"policy": {"existingConfigMap": "mine", "mode": "warn"}},
         ["policy.mode has no effect with policy.existingConfigMap"],
@@ -190,6 +198,37 @@ def test_values_that_cannot_work_are_refused_with_a_remedy(helm: Helm, name: str
     refusal = helm.refusal(values)
     for sentence in sentences:
         assert sentence in refusal
+
+
+def document_in(text: str) -> str:
+    """Return the policy in the rendered text of the chart."""
+    found: str = by_name(text)["ConfigMap", "gatekeeper-py", "gatekeeper-py-policy"]["data"]["policy.yaml"]
+    return found
+
+
+@pytest.mark.parametrize("mode", ["warn", None])
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(POLICY, id="usual"),
+        pytest.param(POLICY.rstrip("\n"), id="no-end-of-line"),
+        pytest.param(f"{POLICY}\n \n\n", id="empty-lines-at-the-end"),
+        pytest.param(f"\n\n  #\tindented\n \n{POLICY}", id="begins-with-empty-lines-and-spaces"),
+        pytest.param(f"---\n{POLICY}# spaces  \n...\n", id="markers-and-spaces-at-the-end-of-a-line"),
+        pytest.param(f"{POLICY}# {{{{ .Values }}}} \\ \" ' |+ é ☃\n", id="template-quotes-other-scripts"),
+        pytest.param(f"{POLICY}# ends here  ", id="spaces-at-the-end"),
+    ],
+)
+def test_a_policy_keeps_its_lines_and_every_character(helm: Helm, document: str, mode: str | None) -> None:
+    rendered = helm.template(values={"policy": {"document": document, "mode": mode}})
+    assert document_in(rendered) == document
+    assert {f"    {line}" for line in POLICY.splitlines()} <= set(rendered.splitlines())
+
+
+@pytest.mark.parametrize("odd", ["\r\n", "\x85\n", "\u2028\n", "\ufeff\n", "\xa0\n"])
+def test_a_policy_with_characters_that_change_in_a_block_is_quoted(helm: Helm, odd: str) -> None:
+    document = POLICY + f"# {odd}"
+    assert document_in(helm.template(values={"policy": {"document": document}})) == document
 
 
 @pytest.mark.parametrize(

@@ -61,6 +61,12 @@ def test_help_is_printed_on_stdout(command: Command, arguments: list[str]) -> No
     assert "Usage: gatekeeper-py" in done.out
 
 
+def test_without_a_command_the_help_is_printed(command: Command) -> None:
+    done = command()
+    assert (done.code, done.out) == (2, "")
+    assert done.err == command("--help").out
+
+
 @pytest.mark.parametrize(
     ("name", "value"),
     [("MAX_BODY_BYTES", "0"), ("CONFIGMAP", "a/b"), ("TLS_CERT", "x"), ("HEALTH_LISTEN", "x"),

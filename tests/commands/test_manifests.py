@@ -43,6 +43,7 @@ REPOSITORY: Final[Tree] = {
     "docs/empty.yaml": "# nothing\n---\n",
     "docs/mkdocs.yml": "site_name: web\nextra: !!python/name:a.b\n",
     "package.json": '{"name": "web", "version": "1.0.0"}',
+    "policy.yaml": policy_text(),
     "README.md": "{{",
     "tsconfig.json": "{\n  // a comment\n  strict: true\n}\n",
 }  # fmt: skip
@@ -79,7 +80,7 @@ def test_a_repository_is_judged_and_its_other_files_are_counted(
         "charts/web/templates/service.yaml",
     ]
     assert done.err == (
-        "note: skipped 10 files, in whole or in part, as not Kubernetes manifests:"
+        "note: skipped 10 files with documents that are not Kubernetes manifests:"
         f" {folder}/.gitlab-ci.yml (not YAML or JSON), {folder}/package.json (no apiVersion and kind),"
         f" {folder}/tsconfig.json (not YAML or JSON),"
         f" {folder}/.github/workflows/ci.yml (no apiVersion and kind),"
@@ -120,7 +121,7 @@ def test_a_file_that_is_not_a_manifest_is_skipped_in_a_directory_and_an_error_by
     plant(folder, {"good.json": GOOD, "other.yaml": content})
     done = command("review", policy, folder)
     assert (done.code, done.out.splitlines()[-1]) == (0, "1 object: 1 admitted")
-    skipped = f"skipped 1 file, in whole or in part, as not Kubernetes manifests: {folder}/other.yaml ({why})"
+    skipped = f"skipped 1 file with documents that are not Kubernetes manifests: {folder}/other.yaml ({why})"
     assert done.err == f"note: {skipped}\n"
     assert command("review", policy, folder, "--strict").code == 1
     by_name = command("review", policy, folder / "good.json", folder / "other.yaml")
@@ -225,6 +226,7 @@ def test_braces_alone_hide_no_object(command: Command, write: Write, folder: Pat
         pytest.param(["**/a.json"], ["b/c/d.json"], id="at-any-level"),
         pytest.param(["b"], ["a.json"], id="folder"),
         pytest.param(["b/"], ["a.json"], id="folder-with-a-slash"),
+        pytest.param(["./b"], ["a.json"], id="folder-with-a-dot"),
         pytest.param(["b/**"], ["a.json"], id="all-below-a-folder"),
         pytest.param(["*/c"], ["a.json", "b/a.json"], id="star-for-a-folder"),
         pytest.param(["*.json"], ["b/a.json", "b/c/d.json"], id="star-in-a-name"),
@@ -261,7 +263,11 @@ NAMES: Final = st.text("ab.", min_size=1, max_size=3)
 
 
 @given(
-    st.lists(st.one_of(st.text("ab.*", min_size=1, max_size=3), st.just("**")), min_size=1, max_size=5),
+    st.lists(
+        st.one_of(st.text("ab.*", min_size=1, max_size=3), st.just("**")).filter(lambda part: part != "."),
+        min_size=1,
+        max_size=5,
+    ),
     st.lists(NAMES, min_size=1, max_size=5),
 )
 def test_a_glob_matches_paths_as_the_regular_expression_of_its_meaning(

@@ -57,6 +57,8 @@ def files(write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
         ("check kind.yaml", 1, "this is a Kustomization", "use the output of kustomize build"),
         ("check other.yaml", 1, "this is not an ImagePolicy", BEGIN),
         ("check utf-16.yaml", 2, "UTF-16, but must be UTF-8", "Out-File -Encoding utf8"),
+        ("diff policy.yaml policy.yaml --images utf-16.yaml", 2, "UTF-16, but must", "Out-File -Encoding"),
+        ("diff policy.yaml policy.yaml --audit utf-16.yaml", 2, "UTF-16, but must", "Out-File -Encoding"),
         ("check .", 2, ".: a directory, but must be a file or a pipe", "name one of the files in it"),
         ("diff policy.yaml policy.yaml", 2, "no cluster configuration", "give --all-images, --images, --aud"),
     ],

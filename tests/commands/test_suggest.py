@@ -104,7 +104,7 @@ def test_the_width_of_rules_can_be_chosen(suggest: Any, by: str, patterns: list[
 
 def test_exempt_namespaces_are_left_out_unless_all_are_requested(suggest: Any) -> None:
     assert "gcr.io" not in suggest().out
-    assert "  - k8s.gcr.io/dns\n" in suggest("--all").out
+    assert "  - k8s.gcr.io\n" in suggest("--all").out
     assert "docker.io" not in suggest("--exempt-namespace", "shop").out
     assert suggest("-n", "bank").out.startswith("# Approves 2 images, used 2 times")
 

@@ -21,6 +21,7 @@ from gatekeeper_py.children.process import INHERITED
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.radius import Admitted, Radius, Share
 from gatekeeper_py.parser import process
 from gatekeeper_py.parser.process import (
     COMMAND,
@@ -32,6 +33,7 @@ from gatekeeper_py.parser.process import (
     ParserError,
     limits_for,
 )
+from gatekeeper_py.serving.recent import MAX_IMAGES
 from recording import Counted, RecordingLog
 from wire import eventually
 
@@ -182,6 +184,28 @@ def wait_for(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def longest(host: str) -> tuple[tuple[Admitted, ...], ...]:
+    """Return as many admitted images as a server knows, each as long as a runtime can pull."""
+    suffix = f":{'v' * 128}@sha256:{'0' * 64}"
+    return (tuple(Admitted("shop", f"{host}/{number:0>230}{suffix}", 0) for number in range(MAX_IMAGES)),)
+
+
+async def test_the_most_admitted_images_are_judged(world: World) -> None:
+    report = await world.judge(GOOD, admitted=longest("registry.corp.io"))
+    assert report.radius == Radius(0, MAX_IMAGES, (), Share(0, MAX_IMAGES), complete=True)
+    assert (await world.judge(policy_text("x: y"), admitted=longest("a.io"))).radius is None
+    assert (await world.judge(GOOD)).radius is None
+
+
+async def test_the_worst_images_are_judged_within_the_budget_of_a_check(world: World) -> None:
+    """Each image takes a millisecond, because it could match hundreds of wildcards."""
+    rules = "".join(f"\n  - 'registry.corp.io/*0*{number}*x'" for number in range(450))
+    report = await world.judge(policy_text(allow=rules), admitted=longest("registry.corp.io"), seconds=9.5)
+    assert report.radius is not None
+    assert not report.radius.complete
+    assert 0 < report.radius.rejected == report.radius.known < MAX_IMAGES
 
 
 async def test_a_good_document_is_accepted_with_its_findings(world: World) -> None:

@@ -12,8 +12,9 @@ from builders import pod, policy_text, review
 from gatekeeper_py.commands.suggestion import extended, new_policy
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.policy.lint.platforms import every_account, open_registry
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.suggestion import NOTHING, By, Suggestion, is_open
+from gatekeeper_py.inventory.suggestion import NOTHING, By, Suggestion
 from property.policy_pairs import NOW
 from property.strategies import any_text, documents, images, namespaces, text_of, varied_images
 
@@ -61,7 +62,7 @@ def test_a_new_policy_approves_what_runs_and_needs_every_rule(used_images: Runni
         if narrower is not None:
             assert approved(narrower, used_images) != answers
     for rule in policy.allow:
-        assert not (is_open(rule.pattern.host) and not rule.pattern.segments)
+        assert open_registry(rule.pattern.host) is None or not every_account(rule.pattern)
 
 
 @examples

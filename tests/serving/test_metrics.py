@@ -29,7 +29,7 @@ class World:
     def use_everything(self) -> None:
         metrics = self.metrics
         metrics.review("validate", "CREATE", "denied", "enforce", 0.0003)
-        metrics.images("unlisted", 1, approved=False)
+        metrics.images("unlisted", 1)
         metrics.rewrite(0)
         metrics.exemption("deleting")
         metrics.http_error(400)
@@ -134,9 +134,9 @@ def test_input_of_callers_creates_no_series() -> None:
 
 def test_images_by_verdict_and_reason() -> None:
     world = World()
-    world.metrics.images("allowed", 1, approved=True)
+    world.metrics.images("allowed", 1)
     for _ in range(2):
-        world.metrics.images("denied", 1, approved=False)
+        world.metrics.images("denied", 1)
     assert world.value("images_total", verdict="approved", reason="allowed") == 1
     assert world.value("images_total", verdict="rejected", reason="denied") == 2
 

@@ -217,13 +217,24 @@ def test_floating_latest(allow: str, deny: str, expected: list[str]) -> None:
         pytest.param("*.dkr.ecr.eu-west-1.amazonaws.com", True, id="amazon"),
         pytest.param("123.dkr.ecr.*.amazonaws.com", True, id="star-in-the-middle"),
         pytest.param("*.azurecr.io:5000", True, id="port"),
+        pytest.param("123456789012.dkr.ecr.*.amazonaws.com", False, id="fixed-account-in-any-region"),
+        pytest.param("123456789012.dkr.ecr-fips.*.amazonaws.com", False, id="fips"),
+        pytest.param("123456789012.dkr.ecr.cn-*.amazonaws.com.cn", False, id="china"),
+        pytest.param("12345678901*.dkr.ecr.eu-west-1.amazonaws.com", True, id="part-of-an-account"),
+        pytest.param("123456789012.*.ecr.eu-west-1.amazonaws.com", True, id="not-ecr"),
+        pytest.param("*.dkr.ecr.cn-north-1.amazonaws.com.cn", True, id="china-any-account"),
+        pytest.param("*.ecr.aws", True, id="ecr-public"),
+        pytest.param("*-docker.pkg.dev/project/**", False, id="account-in-the-path"),
+        pytest.param("*-docker.pkg.dev/project-*/**", True, id="part-of-an-account-in-the-path"),
+        pytest.param("*-docker.pkg.dev", True, id="no-account-in-the-path"),
+        pytest.param("*.azurecr.io/team/**", True, id="the-host-is-the-account"),
         pytest.param("corp.azurecr.io", False, id="one-account"),
         pytest.param("*.myazurecr.io", False, id="another-domain"),
         pytest.param("*.corp.io", False, id="own-domain"),
     ],
 )
 def test_mutable_hosts(host: str, *, found: bool) -> None:
-    assert paths("mutable-host", allow=f"['{host}@*']") == (["allow[0]"] if found else [])
+    assert paths("mutable-host", allow=f"['{host}']") == (["allow[0]"] if found else [])
 
 
 def test_a_denied_wildcard_host_is_not_dangerous() -> None:
@@ -267,6 +278,63 @@ def test_broad_hosts(host: str, *, found: bool) -> None:
 )
 def test_hub_user_namespace(pattern: str, *, found: bool) -> None:
     assert paths("hub-user-namespace", allow=f"['{pattern}']") == (["allow[0]"] if found else [])
+
+
+@pytest.mark.parametrize(
+    ("pattern", "platform"),
+    [
+        pytest.param("quay.io", "Quay", id="bare-host"),
+        pytest.param("quay.io:443/**", "Quay", id="everything-below"),
+        pytest.param("quay.io@*", "Quay", id="pinned-by-anybody"),
+        pytest.param("quay.io/**:v1", "Quay", id="tag"),
+        pytest.param(f"quay.io/**@{SHA256}", "Quay", id="one-digest"),
+        pytest.param(f"docker.io/**@{SHA256}", "Docker Hub", id="one-digest-on-hub"),
+        pytest.param("docker.io@*", None, id="hub-has-a-finding-of-its-own"),
+        pytest.param("docker.io/library/*", None, id="official-images"),
+        pytest.param("ghcr.io/*/tool", "GitHub", id="any-account"),
+        pytest.param("ghcr.io/acme-*/**", "GitHub", id="part-of-an-account"),
+        pytest.param("ghcr.io/acme/*", None, id="one-account"),
+        pytest.param("eu.gcr.io", "Google Container Registry", id="region"),
+        pytest.param("k8s.gcr.io", None, id="the-registry-of-one-project"),
+        pytest.param("europe-docker.pkg.dev/**", "Google Artifact Registry", id="artifact-registry"),
+        pytest.param("*-docker.pkg.dev/**", "Google Artifact Registry", id="artifact-registry-anywhere"),
+        pytest.param("europe-docker.pkg.dev/project/*/**", None, id="one-project"),
+        pytest.param("public.ecr.aws/**", "Amazon ECR Public", id="ecr-public"),
+        pytest.param("123456789012.dkr.ecr.*.amazonaws.com", None, id="ecr-account"),
+        pytest.param("registry.gitlab.com", "GitLab", id="gitlab"),
+        pytest.param("registry.cn-hangzhou.aliyuncs.com", "Alibaba Cloud", id="region-in-the-middle"),
+        pytest.param("quay.io:5000", None, id="another-port"),
+        pytest.param("a.quay.io", None, id="another-host"),
+        pytest.param("aspitalia.azurecr.io", None, id="registry-of-one-account"),
+        pytest.param("localhost:5000", None, id="localhost"),
+    ],
+)
+def test_open_registry(pattern: str, platform: str | None) -> None:
+    found = [f.message for f in lint(allow=f"['{pattern}']") if f.code == "open-registry"]
+    assert [message.rpartition(" at ")[2] for message in found] == ([platform] if platform else [])
+    assert paths("open-registry", f"deny: ['{pattern}']") == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "expected"),
+    [
+        pytest.param("{names: ['*'], mode: warn}", ["namespaces[0].mode"], id="every-namespace"),
+        pytest.param("{names: [a, '**'], mode: warn}", ["namespaces[0].mode"], id="among-others"),
+        pytest.param("{names: ['sandbox-*'], mode: warn}", [], id="some-namespaces"),
+        pytest.param("{names: ['*'], mode: mutate}", [], id="another-mode"),
+        pytest.param("{names: ['*'], mode: warn, until: 2026-01-01}", [], id="expired"),
+        pytest.param(
+            "{names: [a], mode: enforce}, {names: ['*'], mode: warn}", [], id="after-an-enforced-one"
+        ),
+        pytest.param(
+            "{names: [a], mode: enforce, until: 2026-01-01}, {names: ['*'], mode: warn}",
+            ["namespaces[1].mode"],
+            id="after-one-that-expired",
+        ),
+    ],
+)
+def test_enforces_nothing(entries: str, expected: list[str]) -> None:
+    assert paths("enforces-nothing", f"namespaces: [{entries}]") == expected
 
 
 @pytest.mark.parametrize(
@@ -470,7 +538,9 @@ def test_the_number_of_other_rules_does_not_affect_cover(more: str, allow: str, 
         ),
         pytest.param("deny: [" + alike("'a.io/*{}*'") + "]", "[a.io/hubhub]", id="latest"),
         pytest.param(
-            "namespaces: [{names: ['*', 'a*'], mode: warn}, {names: [" + many("n{}") + "], mode: warn}]",
+            "namespaces: [{names: ['*', 'a*'], mode: enforce}, {names: ["
+            + many("n{}")
+            + "], mode: enforce}]",
             "[a.io@*]",
             id="override",
         ),

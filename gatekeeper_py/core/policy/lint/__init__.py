@@ -21,9 +21,19 @@ from gatekeeper_py.core.policy.finding import (
     Remark,
     Remarks,
 )
-from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
+from gatekeeper_py.core.policy.lint.cover import (
+    dead_overrides,
+    dead_rules,
+    nothing_approved,
+    unused_exceptions,
+)
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
-from gatekeeper_py.core.policy.lint.modes import expiry, overridden_mode, rewriting_without_mirrors
+from gatekeeper_py.core.policy.lint.modes import (
+    expiry,
+    overridden_mode,
+    rewriting_without_mirrors,
+    unenforced,
+)
 from gatekeeper_py.core.policy.lint.patterns import (
     broad_hosts,
     exact_repositories,
@@ -32,6 +42,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     ignored_tags,
     mutable_hosts,
     one_segment,
+    open_registries,
 )
 from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
@@ -44,10 +55,12 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         nothing_approved: (NOTHING_APPROVED,),
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
+        unused_exceptions: ("except-unused",),
         expiry: ("expired", "expires-soon"),
         floating_latest: ("floating-latest",),
         mutable_hosts: ("mutable-host",),
         hub_users: ("hub-user-namespace",),
+        open_registries: ("open-registry",),
         exact_repositories: ("exact-repository",),
         ignored_tags: ("tag-ignored",),
         unapproved_mirrors: ("mirror-unapproved",),
@@ -56,6 +69,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         broad_hosts: ("broad-host",),
         one_segment: ("one-segment",),
         overridden_mode: (MODE_OVERRIDDEN,),
+        unenforced: ("enforces-nothing",),
         rewriting_without_mirrors: (NOTHING_TO_REWRITE,),
     }
 )

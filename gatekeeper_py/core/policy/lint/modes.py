@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, rewrites
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, refuses, rewrites
 from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.subject import Subject, warning
@@ -41,6 +41,22 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
                 path,
                 f"mode {mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
                 "add mirrors, or write mode: enforce",
+            )
+
+
+def unenforced(subject: Subject) -> Iterator[Remark]:
+    """Yield each live override that lets every namespace only warn, if no earlier one enforces."""
+    for index, entry in enumerate(subject.policy.document.namespaces):
+        if entry.until is not None and entry.until <= subject.instant:
+            continue
+        if refuses(entry.mode):
+            return
+        if any(set(name) == {"*"} for name in entry.names):
+            yield warning(
+                "enforces-nothing",
+                ("namespaces", index, "mode"),
+                f"mode {entry.mode} applies to every namespace, so no image is refused anywhere",
+                "name the namespaces that only warn, or enforce in an earlier entry",
             )
 
 

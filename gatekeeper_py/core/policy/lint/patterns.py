@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, is_glob
@@ -12,36 +12,14 @@ from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 from gatekeeper_py.core.images.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
 from gatekeeper_py.core.policy.finding import Path, Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, image_path, short, warning
-from gatekeeper_py.core.policy.rules import Rule
-
-PUBLIC_PLATFORMS: Final = (
-    "azurecr.io",
-    "amazonaws.com",
-    "pkg.dev",
-    "gcr.io",
-    "jfrog.io",
-    "cloudsmith.io",
-    "ocir.io",
-    "aliyuncs.com",
-    "myhuaweicloud.com",
-    "tencentcloudcr.com",
-    "scw.cloud",
-    "icr.io",
-    "digitalocean.com",
-    "gitlab.com",
-    "github.com",
-    "quay.io",
-    "docker.io",
-    "docker.com",
-    "googleusercontent.com",
-    "azurewebsites.net",
-    "cloudapp.azure.com",
-    "herokuapp.com",
-    "ngrok.io",
-    "ngrok.app",
+from gatekeeper_py.core.policy.lint.platforms import (
+    PUBLIC_PLATFORMS,
+    every_account,
+    one_account,
+    open_registry,
 )
-"""Suffixes under which anyone can open an account and so get a host name."""
+from gatekeeper_py.core.policy.lint.subject import Subject, image_path, path_of, short, warning
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 """Registries whose repositories always have an owner before the name."""
@@ -50,12 +28,16 @@ TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 def floating_latest(subject: Subject) -> Iterator[Remark]:
     """Yield the first rule that approves ``:latest`` and whose ``:latest`` no deny rule refuses."""
     scan = Scan(each=None, total=subject.comparisons)
+    denials = subject.live_deny
+    if any(rule.exceptions for rule in denials):
+        # Whoever wrote an exception to a rule that denies :latest has considered it.
+        denials = RuleSet(replace(rule, exceptions=()) for rule in denials)
     for rule in subject.approving():
         pattern = rule.pattern
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
             continue
-        cover = subject.live_deny.cover(pattern, scan)
-        denied = next(subject.live_deny.covering(cover, qualifiers_of("latest", None), None), None)
+        cover = denials.cover(pattern, scan)
+        denied = next(denials.covering(cover, qualifiers_of("latest", None), None), None)
         if scan.cut:
             return
         if denied is None:
@@ -71,6 +53,8 @@ def floating_latest(subject: Subject) -> Iterator[Remark]:
 def mutable_hosts(subject: Subject) -> Iterator[Remark]:
     """Yield each rule for a wildcard host under a platform where anyone can get a host name."""
     for rule, host in _wildcard_hosts(subject):
+        if one_account(rule.pattern):
+            continue
         ending = ".".join(host.ending)
         platform = next((p for p in PUBLIC_PLATFORMS if ending == p or ending.endswith(f".{p}")), None)
         if platform is not None:
@@ -114,20 +98,31 @@ def _wildcard_hosts(subject: Subject) -> Iterator[tuple[Rule, _WildcardHost]]:
 def hub_users(subject: Subject) -> Iterator[Remark]:
     """Yield each rule that approves the images of every user of Docker Hub."""
     for rule in subject.approving():
-        pattern = rule.pattern
-        everybody = (pattern.subtree and not pattern.segments) or (
-            bool(pattern.segments)
-            and is_glob(pattern.segments[0])
-            and (pattern.subtree or len(pattern.segments) > 1)
-        )
-        pinned = pattern.digest not in {None, ANY}
-        if pattern.host == DOCKER_HUB and everybody and not pinned:
+        if _of_every_hub_user(rule.pattern):
             yield warning(
                 "hub-user-namespace",
                 image_path(rule),
-                f"{short(pattern.text)} approves everybody's images on Docker Hub",
+                f"{short(rule.pattern.text)} approves everybody's images on Docker Hub",
                 f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/** for the official ones, or name the users",
             )
+
+
+def open_registries(subject: Subject) -> Iterator[Remark]:
+    """Yield each rule that approves the images of every account at a public registry."""
+    for rule in subject.approving():
+        pattern = rule.pattern
+        platform = open_registry(pattern.host) if every_account(pattern) else None
+        if platform is not None and not _of_every_hub_user(pattern):
+            yield warning(
+                "open-registry",
+                image_path(rule),
+                f"{short(pattern.text)} approves the images of everybody who has an account at {platform}",
+                "name the accounts that you trust, each in a rule of its own",
+            )
+
+
+def _of_every_hub_user(pattern: Pattern) -> bool:
+    return pattern.host == DOCKER_HUB and every_account(pattern) and pattern.digest in {None, ANY}
 
 
 def exact_repositories(subject: Subject) -> Iterator[Remark]:
@@ -184,6 +179,8 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
 def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
     for rule in subject.live():
         yield image_path(rule), rule.pattern
+        for each in rule.exceptions:
+            yield (*path_of(rule), *image_path(each)), each.pattern
     for mirror in subject.policy.mirrors:
         for index, pattern in enumerate(mirror.exceptions):
             yield ("mirrors", mirror.index, "except", index), pattern
