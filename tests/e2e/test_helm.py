@@ -25,6 +25,7 @@ from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
     APPROVED,
     MUTATING,
+    POLICY,
     SETTLE_SECONDS,
     UNLISTED,
     VALIDATING,
@@ -96,6 +97,11 @@ class Release:
 
     def document(self) -> str:
         return self.product.policy_text()
+
+    def marked(self) -> bool:
+        """Return whether the Deployment of the server has the annotation of a later revision."""
+        found = self.plane.api("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py")
+        return "example.com/v" in found["spec"]["template"]["metadata"]["annotations"]
 
     def refused(self, namespace: str, image: str = UNLISTED) -> bool:
         done = try_pod(self.plane, namespace, image)
@@ -246,6 +252,28 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
     wait_until(lambda: used("other.example"), seconds=SETTLE_SECONDS, what="the new policy")
     insist("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
     assert release.document() == DOCUMENT
+    release.uninstall()
+
+
+def test_an_edit_by_hand_stops_a_rollback_until_the_policy_is_deleted(release: Release) -> None:
+    """The page Operate documents this."""
+    release.install()
+    marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
+    changed = release.upgrade({"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked})
+    assert changed.returncode == 0, changed.stderr
+    release.product.set_policy(EDITED)
+    rollback = ("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    stopped = release.helm(*rollback)
+    assert stopped.returncode != 0
+    assert "kubectl-patch" in stopped.stderr
+    assert release.document() == EDITED
+    assert release.marked()
+
+    release.plane.kubectl("delete", "configmap", POLICY, "-n", NAMESPACE)
+    release.succeed(*rollback)
+    assert release.document() == DOCUMENT
+    assert not release.marked()
+    release.product.wait_armed()
     release.uninstall()
 
 
