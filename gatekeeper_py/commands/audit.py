@@ -9,7 +9,6 @@ import click
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands import auditloop
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
     noted_exemptions,
@@ -162,6 +161,9 @@ def audit(
     from_settings = bool(configmap or webhooks_config) and not given("exempt_namespaces")
     exempt = None if from_settings else frozenset(exempt_namespaces)
     if every is not None:
+        # Imported here, because a single audit does not need the HTTP server and the metrics.
+        from gatekeeper_py.commands import auditloop  # noqa: PLC0415
+
         try:
             return auditloop.run(
                 auditloop.LoopSettings(
