@@ -91,11 +91,13 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "certManager.duration": ("4380h", CERT_MANAGER),
     "certManager.renewBefore": ("24h", CERT_MANAGER),
     "fastPath.enabled": (True, {}),
+    "exceptions.enabled": (True, {}),
     "enforcement.probeNamespace": ("probes", {}),
     "identityPolicies.enabled": (False, {}),
     "reports.enabled": (True, {}),
     "reports.every": ("1h", {"reports": {"enabled": True}}),
     "reports.kind": ("openreports", {"reports": {"enabled": True}}),
+    "reports.clusterName": ("prod", {"reports": {"enabled": True}}),
     "reports.events": (True, {"reports": {"enabled": True}}),
     "reports.extraRules": (
         [{"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["list"]}],
