@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from gatekeeper_py.commands.files import decoded, read_bytes
 from gatekeeper_py.commands.policyinput import TEST_KIND, Outline, lines_of, outline_of, unquoted
+from gatekeeper_py.core.exceptions.document import KIND as EXCEPTIONS_KIND
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, MODES, Mode
@@ -97,7 +98,9 @@ def test_schema() -> dict[str, Any]:
 def _is_tests(outline: Outline) -> bool:
     """Return whether a document has at least the kind or the API version of a file of tests."""
     kind = outline.text_of("kind")
-    return kind == TEST_KIND or (kind != KIND and outline.text_of("apiVersion") == API_VERSION)
+    return kind == TEST_KIND or (
+        kind not in {KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
+    )
 
 
 def _filled(text: str) -> str:
