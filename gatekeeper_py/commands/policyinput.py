@@ -330,8 +330,14 @@ def is_ours(outline: Outline) -> bool:
             or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
-    return kind == KIND or (
-        kind not in {TEST_KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
+    return may_be(outline, KIND)
+
+
+def may_be(outline: Outline, wanted: str) -> bool:
+    """Return whether a document is of a kind of ours, or has our API version and no other of our kinds."""
+    kind = outline.text_of("kind")
+    return kind == wanted or (
+        kind not in {KIND, TEST_KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
     )
 
 
