@@ -32,6 +32,7 @@ from gatekeeper_py.control.webhooks.settings import (
     WebhookSettings,
     parse_settings,
 )
+from gatekeeper_py.core.exceptions.document import KIND as EXCEPTIONS_KIND
 from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
@@ -51,6 +52,7 @@ TEST_KIND: Final = "ImagePolicyTest"
 _HINTS: Final = {
     KIND: "give the file of tests, which names the policy: gatekeeper-py test FILE...",
     TEST_KIND: "run it: gatekeeper-py test FILE...",
+    EXCEPTIONS_KIND: "apply it in a ConfigMap with the key exceptions.yaml",
     "Kustomization": "use the output of kustomize build",
 }
 """What to do with a document of another kind than the command reads."""
@@ -328,7 +330,15 @@ def is_ours(outline: Outline) -> bool:
             or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
-    return kind == KIND or (kind != TEST_KIND and outline.text_of("apiVersion") == API_VERSION)
+    return may_be(outline, KIND)
+
+
+def may_be(outline: Outline, wanted: str) -> bool:
+    """Return whether a document is of a kind of ours, or has our API version and no other of our kinds."""
+    kind = outline.text_of("kind")
+    return kind == wanted or (
+        kind not in {KIND, TEST_KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
+    )
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:
