@@ -8,7 +8,7 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +18,7 @@ from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot, snapshot_of
 from gatekeeper_py.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.runtime.backoff import backed_off
 from gatekeeper_py.runtime.logs import Log
@@ -107,7 +107,7 @@ class Reloader:
     """Keeps ``live`` in step with a source.
 
     ``source`` is its kind in metrics (``file`` or ``configmap``), ``source_name`` its path or its name.
-    ``on_live`` receives every policy that becomes live.
+    The functions in ``on_live`` receive every policy that becomes live.
     """
 
     def __init__(
@@ -121,7 +121,7 @@ class Reloader:
         counts: CacheCounts,
         observer: Observer,
         log: Log,
-        on_live: Callable[[CompiledPolicy], None] = lambda _compiled: None,
+        on_live: Iterable[Callable[[CompiledPolicy], None]] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.source = source
@@ -134,7 +134,7 @@ class Reloader:
         self._counts = counts
         self._observer = observer
         self._log = log
-        self._on_live = on_live
+        self._on_live = tuple(on_live)
         self._now = now
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
@@ -353,11 +353,11 @@ class Reloader:
     async def _prepare(self, snapshot: Snapshot, instant: datetime) -> None:
         """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
         async with self._compiling:
-            if self._live.snapshot is not snapshot:
+            if not self._is_live(snapshot):
                 return
             with collector_paused():
                 compiled = await in_slices(snapshot.compiled.policy.compiling(instant))
-        if self._live.snapshot is snapshot:
+        if self._is_live(snapshot):
             self._successor = self._snapshot(compiled)
 
     async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, Snapshot | None]:
@@ -383,7 +383,7 @@ class Reloader:
         if self._successor is None:
             await self._prepare(snapshot, self._now())
         successor = self._successor
-        if successor is None or self._live.snapshot is not snapshot:
+        if successor is None or not self._is_live(snapshot):
             return
         compiled = successor.compiled
         replaced = [snapshot]
@@ -415,14 +415,20 @@ class Reloader:
         return loaded
 
     def _snapshot(self, compiled: CompiledPolicy) -> Snapshot:
-        return Snapshot(compiled, self._cache_size, self._counts)
+        return snapshot_of(compiled, self._cache_size, self._counts, self._now)
+
+    def _is_live(self, snapshot: Snapshot) -> bool:
+        """Return whether the policy of a snapshot is live, with whatever exceptions."""
+        live = self._live.snapshot
+        return live is not None and live.compiled is snapshot.compiled
 
     def _install(self, snapshot: Snapshot, successor: Snapshot | None = None) -> None:
         self._live.install(snapshot)
         self._successor = successor
         self._installed.set()
         self._observer.policy_live(snapshot, self.source)
-        self._on_live(snapshot.compiled)
+        for use in self._on_live:
+            use(snapshot.compiled)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(

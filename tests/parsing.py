@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.messages import (
     Accepted,
     Assembly,
+    Excepting,
+    ExceptionsJob,
     Items,
     Job,
     Linted,
@@ -20,7 +23,7 @@ from gatekeeper_py.parser.messages import (
     parse_job,
     parse_reply,
 )
-from gatekeeper_py.parser.process import Fetch, Judged, Parser, ParserError
+from gatekeeper_py.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.parser.program import judge
 from gatekeeper_py.serving.metrics import Metrics
 from recording import RecordingLog
@@ -63,8 +66,7 @@ class InProcessParser(Parser):
             cpu_seconds=0,
             admitted=admitted,
         )
-        job = parse_job(encode(job))
-        replies = [parse_reply(encode(reply)) for reply in judge(job)]
+        replies = [parse_reply(encode(reply)) for reply in judge(parse_job(encode(job)))]
         if isinstance(replies[0], Accepted) and on_accepted is not None:
             assembly = Assembly(replies[0])
 
@@ -83,3 +85,20 @@ class InProcessParser(Parser):
             case Linted(findings, until, radius):
                 return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise AssertionError(replies[-1])
+
+    async def parse_exceptions(
+        self, text: str, source: Source, *, seconds: float | None = None
+    ) -> ParsedExceptions:
+        assert self._turn.locked()
+        await asyncio.sleep(0)
+        self.parsed.append(text)
+        if self.failures:
+            raise self.failures.pop(0)
+        content = text.encode("utf-8", "surrogatepass")
+        job = ExceptionsJob(text=content, source=source, memory_bytes=0, cpu_seconds=0)
+        match [parse_reply(encode(reply)) for reply in judge(parse_job(encode(job)))]:
+            case [Excepting(document)]:
+                return ParsedExceptions(document, ())
+            case [Refused(findings)]:
+                return ParsedExceptions(None, findings)
+        raise AssertionError

@@ -85,18 +85,19 @@ def fields(kind: Any) -> set[str]:
 
 def rule_fields() -> set[str]:
     """Return the fields of a rule, named as in a document."""
-    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE}
+    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE - {"exceptions"}} | {"except"}
 
 
 def read_fields() -> set[str]:
     """Return the fields in the JSON Schema, which has what the parser reads."""
-    _text, mapping = json_schema()["$defs"]["AllowModel"]["anyOf"]
-    return set(mapping["properties"])
+    models = (json_schema()["$defs"][name]["anyOf"][1] for name in ("AllowModel", "RuleModel"))
+    return {name for model in models for name in model["properties"]}
 
 
 def shown_fields() -> set[str]:
-    policies = map(test_rule_fields.with_field, test_rule_fields.FIELDS)
-    return {key for policy in policies for key in rule_as_json(policy.allow[0]) or ()}
+    rules = [test_rule_fields.with_field(name).allow[0] for name in test_rule_fields.FIELDS]
+    rules += test_rule_fields.denying(", except: [a.example/x]").deny
+    return {key for rule in rules for key in rule_as_json(rule) or ()}
 
 
 def metric_names() -> set[str]:
@@ -180,7 +181,7 @@ CHANGES: Final[Mapping[str, Change]] = {
             "core/policy/rules.py": rule_fields,
             "core/policy/parse/document.py": read_fields,
             "core/admission/explain.py": shown_fields,
-            "tests/core/policy/test_rule_fields.py": lambda: map(camel, test_rule_fields.FIELDS),
+            "tests/core/policy/test_rule_fields.py": lambda: {*map(camel, test_rule_fields.FIELDS), "except"},
             "docs/policy.md": words("docs/policy.md"),
         },
     ),

@@ -16,9 +16,8 @@ from typing import Any, Final
 
 import yaml
 
-from gatekeeper_py.control.configurations import EVERYTHING
+from gatekeeper_py.control.configurations import complete
 from gatekeeper_py.control.webhooks.settings import settings_schema
-from gatekeeper_py.control.webhooks.templates import mutating, validating
 from gatekeeper_py.core.names import NAMESPACE_LABEL
 from tools.webhook_manifests import TARGET, rendered
 
@@ -43,9 +42,10 @@ def files() -> dict[Path, str]:
     """Return the text of each file that is generated as a whole or in part."""
     readme = CHART / "README.md"
     schema = CHART / "values.schema.json"
+    validating, mutating = complete(TARGET)
     return {
-        CHART / "files/webhooks/validating.yaml": rendered(validating(TARGET, EVERYTHING)),
-        CHART / "files/webhooks/mutating.yaml": rendered(mutating(TARGET, EVERYTHING)),
+        CHART / "files/webhooks/validating.yaml": rendered(validating),
+        CHART / "files/webhooks/mutating.yaml": rendered(mutating),
         **{CHART / "files/monitoring" / name: _monitoring(name) for name in ("rules.yaml", "dashboard.json")},
         schema: _with_webhooks(schema.read_text(encoding="utf-8")),
         readme: _with_table(readme.read_text(encoding="utf-8")),

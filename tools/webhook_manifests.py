@@ -1,10 +1,11 @@
-"""Write the static webhook configurations in ``k8s/base/webhooks`` from the templates of the controller.
+"""Write the static webhook configurations in ``k8s`` from the templates of the controller.
 
 Installations without a controller use them. ``make manifests`` writes them; a test compares the files.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ import yaml
 from gatekeeper_py.control.webhooks.desired import API_VERSION, Desired
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
+    EXCEPTIONS_GUARD,
     EXTRA_VALIDATION,
     POD_MUTATION,
     POD_VALIDATION,
@@ -24,7 +26,7 @@ from gatekeeper_py.control.webhooks.templates import (
 )
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
 
-FOLDER: Final = Path(__file__).parents[1] / "k8s/base/webhooks"
+K8S: Final = Path(__file__).parents[1] / "k8s"
 
 TARGET: Final = Target(namespace=DEFAULT_NAMESPACE, service="gatekeeper-py", policy=POLICY_CONFIGMAP)
 
@@ -45,6 +47,9 @@ Custom resources, which the settings name under extraRules.""",
     POLICY_GUARD: """\
 The policy itself: the webhook refuses a policy with errors when somebody applies it. An outage admits
 the policy, so that people can repair it. The server keeps the last good policy in any case.""",
+    EXCEPTIONS_GUARD: """\
+Exceptions: the webhook refuses those that are bad, or that no grant in the policy covers. An outage
+admits them. The server judges each exception again when it is used.""",
     POD_MUTATION: """\
 Rewrites images to their mirrors in mutate mode, and does nothing in the other modes. An outage leaves
 images as they are, and the validating webhook judges them as written.""",
@@ -73,9 +78,17 @@ def manifests() -> dict[Path, str]:
     """Return the text of each file."""
     settings = WebhookSettings()
     return {
-        FOLDER / "validating.yaml": rendered(validating(TARGET, settings)),
-        FOLDER / "mutating.yaml": rendered(mutating(TARGET, settings)),
+        K8S / "base/webhooks/validating.yaml": rendered(validating(TARGET, settings)),
+        K8S / "base/webhooks/mutating.yaml": rendered(mutating(TARGET, settings)),
+        K8S / "components/exceptions/webhook.yaml": _patch(),
     }
+
+
+def _patch() -> str:
+    """Return a JSON patch that adds the guard of exceptions to the validating configuration."""
+    webhooks = validating(replace(TARGET, exceptions=True), WebhookSettings()).webhooks
+    (added,) = (each for each in webhooks if each["name"] == EXCEPTIONS_GUARD)
+    return HEADER + _yaml([{"op": "add", "path": "/webhooks/-", "value": added}])
 
 
 def rendered(desired: Desired) -> str:

@@ -30,6 +30,11 @@ from gatekeeper_py.runtime.backoff import backed_off
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Limit for one list or one line. An object has at most 1.5 MiB, and JSON escapes multiply it by up to 6."""
 
+PAGE_OBJECTS: Final = 500
+PAGE_BYTES: Final = 2 * 1024 * 1024
+"""Limits for one page of a list of many objects. Decoding this much takes 5 ms. The objects of a page become
+fewer until they fit, because users decide how large they are."""
+
 PAUSE_JITTER: Final = 0.5
 """Largest fraction by which a pause is extended, so that replicas do not all return at once."""
 
@@ -79,6 +84,10 @@ class WatchError(Exception):
         self.bug = bug
 
 
+class _TooLong(WatchError):
+    """A list has more bytes than its limit."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """Time limits and pauses, in seconds."""
@@ -100,11 +109,15 @@ class Timing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
-    """All objects of a list (``LISTED``), or the object of an event. A ``BOOKMARK`` has no object."""
+    """The objects of a list (``LISTED``), or the object of an event. A ``BOOKMARK`` has no object.
+
+    ``rest`` is set if the list has more pages; it is the token of the next one.
+    """
 
     kind: Literal["LISTED"] | EventKind
     version: str
     objects: tuple[dict[str, Any], ...] = ()
+    rest: str = ""
 
 
 class ListWatch(Generic[T]):
@@ -112,7 +125,7 @@ class ListWatch(Generic[T]):
 
     ``connect`` reads the configuration and makes a session; it raises ``SettingsError``. ``read`` is called
     with each list, event and bookmark; it may raise ``WatchError``. ``on_failed`` is called with each failure
-    and the pause that follows.
+    and the pause that follows. With ``pages``, a list arrives in pages, for objects of many namespaces.
     """
 
     def __init__(
@@ -124,6 +137,7 @@ class ListWatch(Generic[T]):
         read: Callable[[Seen], T | None],
         on_failed: Callable[[WatchError, float], None],
         timing: Timing | None = None,
+        pages: bool = False,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -139,6 +153,10 @@ class ListWatch(Generic[T]):
         self._uniform = uniform
         self._session: HttpSession | None = None
         self._version: str | None = None
+        self._pages = pages
+        self._page_objects = PAGE_OBJECTS
+        self._rest = ""
+        """The token of the next page, while a list has one."""
         self._stream: _Stream | None = None
         self._opened = 0.0
         self._in_step_since: float | None = None
@@ -182,7 +200,14 @@ class ListWatch(Generic[T]):
         """
         session = await self.connect()
         if self._version is None:
-            result = self._take(_read_list(await self._list(session)))
+            try:
+                body = await self._list(session)
+            except _TooLong:
+                if not self._pages or self._page_objects == 1:
+                    raise
+                self._page_objects = max(self._page_objects // 8, 1)
+                return None
+            result = self._take(_read_list(body))
             self._in_step_since = self._monotonic()
             return result
         if self._stream is None:
@@ -199,22 +224,27 @@ class ListWatch(Generic[T]):
 
     def _take(self, seen: Seen) -> T | None:
         result = self._read(seen)
-        self._version = seen.version
+        self._rest = seen.rest if self._pages else ""
+        self._version = None if self._rest else seen.version
         return result
 
     async def _list(self, session: HttpSession) -> bytes:
-        """Return the body of a list."""
+        """Return the body of a list, or of its next page."""
         # Without a resourceVersion, the answer is the newest state instead of the state of a stale cache.
         limits = self._limits(total=self._timing.list, read=self._timing.read)
-        response = await _get(session, self._path, self._selector, limits)
+        query, longest = dict(self._selector), MAX_BYTES
+        if self._pages:
+            query |= {"limit": str(self._page_objects)} | ({"continue": self._rest} if self._rest else {})
+            longest = PAGE_BYTES if self._page_objects > 1 else MAX_BYTES
+        response = await _get(session, self._path, query, limits)
         body = bytearray()
         # Leaving the block returns the connection to the pool if the body was read to its end, or else closes
         # it.
         async with response:
             while chunk := await response.content.readany():
                 body += chunk
-                if len(body) > MAX_BYTES:
-                    raise WatchError(f"a list of more than {MAX_BYTES} bytes")
+                if len(body) > longest:
+                    raise _TooLong(f"a list of more than {longest} bytes")
         return bytes(body)
 
     async def _watch(self, session: HttpSession, version: str) -> _Stream:
@@ -247,7 +277,7 @@ class ListWatch(Generic[T]):
         since, self._in_step_since = self._in_step_since, None
         if since is not None and self._monotonic() - since >= STEADY_SECONDS:
             self._failures = 0
-        self._version = None
+        self._version, self._rest, self._page_objects = None, "", PAGE_OBJECTS
         self._close_stream()
         if error.reconnect or self._failures >= RECONNECT_AFTER:
             await self.close()
@@ -343,9 +373,11 @@ def _read_list(body: bytes) -> Seen:
     items = document.get("items") or []
     if not isinstance(items, list):
         raise WatchError("a list whose items are not a list")
-    return Seen(
-        kind="LISTED", version=version, objects=tuple(each for each in items if isinstance(each, dict))
-    )
+    rest = document["metadata"].get("continue") or ""
+    if not isinstance(rest, str):
+        raise WatchError("a list whose continue token is not a text")
+    objects = tuple(each for each in items if isinstance(each, dict))
+    return Seen(kind="LISTED", version=version, objects=objects, rest=rest)
 
 
 def _read_event(line: bytes) -> Seen:

@@ -98,6 +98,11 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
     help=f"ConfigMap with the policy. Default: {POLICY_CONFIGMAP} in the installation's namespace.",
 )
 @click.option(
+    "--guard-exceptions",
+    is_flag=True,
+    help="Also review exceptions when they are applied, in every namespace, if the policy guard is enabled.",
+)
+@click.option(
     "--probe-namespace",
     metavar="NAMESPACE",
     help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy. With"
@@ -147,7 +152,9 @@ def _settings(cluster: Cluster, options: dict[str, Any]) -> ControlSettings:
     if policy.namespace != options["namespace"]:
         raise checked.SettingsError("--configmap must be in the namespace of the installation")
     names = ("namespace", "service", "deployment", "secret", "owner")
-    installation = Installation(**{name: options[name] for name in names}, policy=policy)
+    installation = Installation(
+        **{name: options[name] for name in names}, policy=policy, exceptions=options["guard_exceptions"]
+    )
     certificates = CertificateSettings(
         names=(installation.server_name, f"{installation.service}.{installation.namespace}"),
         lifetime=timedelta(days=options["certificate_days"]),

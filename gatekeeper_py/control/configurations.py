@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -78,7 +78,7 @@ class Changes:
 
 def complete(target: Target) -> tuple[Desired, Desired]:
     """Return both configurations, with every webhook that they can have."""
-    return validating(target, EVERYTHING), mutating(target, EVERYTHING)
+    return validating(replace(target, exceptions=True), EVERYTHING), mutating(target, EVERYTHING)
 
 
 def planned(

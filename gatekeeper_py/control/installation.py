@@ -25,6 +25,8 @@ class Installation:
     """The Deployment of the controller."""
     settings: str = SETTINGS_CONFIGMAP
     """The ConfigMap with the settings of the webhook configurations."""
+    exceptions: bool = False
+    """Whether the webhooks guard exceptions (``control --guard-exceptions``)."""
 
     def owner_of(self, uid: str) -> Owner:
         """Return the owner of the webhook configurations, whose object has this UID."""
@@ -33,8 +35,13 @@ class Installation:
 
     @property
     def target(self) -> Target:
-        """The Service that the webhooks call, and the ConfigMap that they guard."""
-        return Target(namespace=self.namespace, service=self.service, policy=self.policy.name)
+        """The Service that the webhooks call, and the ConfigMaps that they guard."""
+        return Target(
+            namespace=self.namespace,
+            service=self.service,
+            policy=self.policy.name,
+            exceptions=self.exceptions,
+        )
 
     @property
     def server_name(self) -> str:

@@ -11,6 +11,12 @@ DEFAULT_NAMESPACE: Final = "gatekeeper-py"
 POLICY_CONFIGMAP: Final = "gatekeeper-py-policy"
 """Default name of the ConfigMap that holds the policy."""
 
+EXCEPTIONS_CONFIGMAP: Final = "gatekeeper-py-exceptions"
+"""Name of the ConfigMap that holds exceptions, in the namespace they are for or in the installation's own."""
+
+BREAK_GLASS_CONFIGMAP: Final = "gatekeeper-py-break-glass"
+"""Name of the ConfigMap in the installation's namespace that holds the exceptions for an emergency."""
+
 SYSTEM_NAMESPACE: Final = "kube-system"
 """Namespace that is always exempt: the cluster's own components must be able to start without the webhook."""
 

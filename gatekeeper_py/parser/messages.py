@@ -1,11 +1,13 @@
 """The messages between the server and the parser process, each a msgpack value in a frame.
 
-The server sends a ``Job``. The parser process answers with:
+The server sends a ``Job`` for a policy. The parser process answers with:
 
 * ``Refused`` when the document has errors, ``Failed`` when it could not be judged;
 * otherwise, if the job asks for the document, ``Accepted`` with the document without its lists, then
   ``Items`` with the entries of the lists, then ``Complete``;
 * ``Linted`` at the end of every accepted document.
+
+To an ``ExceptionsJob`` it answers with ``Refused``, ``Failed`` or ``Excepting``.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
@@ -36,7 +40,7 @@ MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 exceptions of 512 characters. A longer frame means that the process does not work as it should."""
 
 
-class Job(msgspec.Struct, frozen=True, array_like=True):
+class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """One document to judge. ``mode`` replaces the document's mode.
 
     Lint judges the document as of ``instant``, or does not run if that is ``None``. ``send_document`` asks
@@ -52,6 +56,15 @@ class Job(msgspec.Struct, frozen=True, array_like=True):
     memory_bytes: int
     cpu_seconds: int
     admitted: tuple[tuple[Admitted, ...], ...] | None = None
+
+
+class ExceptionsJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """One document with exceptions to parse, from a ConfigMap with this ``source``."""
+
+    text: bytes
+    source: Source
+    memory_bytes: int
+    cpu_seconds: int
 
 
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
@@ -93,10 +106,16 @@ class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     radius: Radius | None = None
 
 
-Reply = Refused | Failed | Accepted | Items | Complete | Linted
+class Excepting(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A document with exceptions, which was accepted."""
+
+    document: ExceptionDocument
+
+
+Reply = Refused | Failed | Accepted | Items | Complete | Linted | Excepting
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_job_decoder: Final = msgspec.msgpack.Decoder(Job)
+_job_decoder: Final = msgspec.msgpack.Decoder(Job | ExceptionsJob)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
 
 
@@ -113,12 +132,13 @@ def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
 _SECTIONS: Final = _sections()
 
 
-def encode(message: Job | Reply) -> bytes:
+def encode(message: Job | ExceptionsJob | Reply) -> bytes:
     return _encoder.encode(message)
 
 
-def parse_job(payload: bytes) -> Job:
-    return _job_decoder.decode(payload)
+def parse_job(payload: bytes) -> Job | ExceptionsJob:
+    job: Job | ExceptionsJob = _job_decoder.decode(payload)
+    return job
 
 
 def parse_reply(payload: bytes) -> Reply:

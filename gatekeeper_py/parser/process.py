@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from gatekeeper_py.children.process import Cause, ChildError, ChildProcess, Observer, command
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.radius import Admitted, Radius
@@ -47,6 +49,11 @@ PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
 """Causes that make the same document fail again."""
 
 
+T = TypeVar("T")
+
+_Job = messages.Job | messages.ExceptionsJob
+
+
 class ParserError(ChildError):
     """A document could not be judged."""
 
@@ -73,6 +80,13 @@ class Judged(NamedTuple):
     findings: tuple[Finding, ...]
     until: datetime | None = None
     radius: Radius | None = None
+
+
+class ParsedExceptions(NamedTuple):
+    """A document with exceptions, ``None`` if it has errors; ``findings`` lists them."""
+
+    document: ExceptionDocument | None
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,16 +230,39 @@ class Parser:
             cpu_seconds=limits.cpu_seconds,
             admitted=admitted,
         )
+        return await self._finish(
+            job, self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
+        )
+
+    async def parse_exceptions(
+        self, text: str, source: Source, *, seconds: float | None = None
+    ) -> ParsedExceptions:
+        """Parse a document with exceptions within ``seconds``. Call this within ``turn``.
+
+        Raises ``ParserError``.
+        """
+        content = text.encode("utf-8", "surrogatepass")
+        limits = self._limits_for(len(content))
+        job = messages.ExceptionsJob(
+            text=content,
+            source=source,
+            memory_bytes=limits.memory_bytes,
+            cpu_seconds=limits.cpu_seconds,
+        )
+        return await self._finish(job, self._exceptions(job, limits.seconds if seconds is None else seconds))
+
+    async def _finish(self, job: _Job, work: Coroutine[Any, Any, T]) -> T:
+        """Return the result of a job. End the process if the job failed or was large."""
         try:
-            report = await self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
+            result = await work
         except BaseException:
             # Even if this task is cancelled: otherwise the next job would get the replies to this one.
             await self._child.end()
             raise
         self._child.worked()
-        if len(content) > LARGE_TEXT_BYTES:
+        if len(job.text) > LARGE_TEXT_BYTES:
             await self._child.end()
-        return report
+        return result
 
     async def close(self) -> None:
         """End the process. A job under way fails."""
@@ -239,26 +276,49 @@ class Parser:
         seconds: float,
         on_accepted: Callable[[Fetch], Awaitable[None]] | None,
     ) -> Judged:
-        too_slow = f"it was stopped after {seconds:.3g} s"
-        try:
-            async with asyncio.timeout(seconds):
-                await self._child.start()
-                await self._child.send(messages.encode(job), messages.MAX_JOB_BYTES)
-                reply = await self._receive()
-            if isinstance(reply, messages.Accepted) and on_accepted is not None:
+        reply = await self._first_reply(job, seconds)
+        if isinstance(reply, messages.Accepted) and on_accepted is not None:
+            try:
                 await on_accepted(partial(self._fetched, reply))
-                async with asyncio.timeout(seconds):
-                    reply = await self._receive()
-        except TimeoutError:
-            raise _error(self._child.fail("time", too_slow), job) from None
-        except ChildError as problem:
-            raise _error(problem, job) from None
+            except ChildError as problem:
+                raise _error(problem, job) from None
+            reply = await self._reply(job, seconds)
         match reply:
             case messages.Refused(findings):
                 return Judged(accepted=False, findings=findings)
             case messages.Linted(findings, until, radius):
                 return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise _error(self._unexpected(), job)
+
+    async def _exceptions(self, job: messages.ExceptionsJob, seconds: float) -> ParsedExceptions:
+        match await self._first_reply(job, seconds):
+            case messages.Excepting(document):
+                return ParsedExceptions(document, ())
+            case messages.Refused(findings):
+                return ParsedExceptions(None, findings)
+        raise _error(self._unexpected(), job)
+
+    async def _first_reply(self, job: _Job, seconds: float) -> messages.Reply:
+        """Start the process if none runs, send a job, and return the first reply. Raises ``ParserError``."""
+        return await self._reply(job, seconds, self._send(job))
+
+    async def _send(self, job: _Job) -> None:
+        await self._child.start()
+        await self._child.send(messages.encode(job), messages.MAX_JOB_BYTES)
+
+    async def _reply(
+        self, job: _Job, seconds: float, before: Coroutine[Any, Any, None] | None = None
+    ) -> messages.Reply:
+        try:
+            async with asyncio.timeout(seconds):
+                if before is not None:
+                    await before
+                return await self._receive()
+        except TimeoutError:
+            too_slow = f"it was stopped after {seconds:.3g} s"
+            raise _error(self._child.fail("time", too_slow), job) from None
+        except ChildError as problem:
+            raise _error(problem, job) from None
 
     async def _receive(self) -> messages.Reply:
         """Return the next reply. Raises ``ChildError``."""
@@ -297,7 +357,7 @@ class Parser:
             await self._child.end()
 
 
-def _error(problem: ChildError, job: messages.Job) -> ParserError:
+def _error(problem: ChildError, job: _Job) -> ParserError:
     """Return the error for the user who wrote the document."""
     if problem.cause == "cpu":
         return ParserError("cpu", f"it needs more than {job.cpu_seconds} s of processor time")

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp import http_parser
 
 from gatekeeper_py import __version__
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.excepting import ExceptionsKeeper
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
@@ -36,6 +39,9 @@ from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certi
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
 from gatekeeper_py.sources.file import FileSource
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cluster.configuration import ClusterConfiguration
 
 QUIET_SECONDS: Final = 3.0
 """A drain ends when no request came for this long after the listening socket was closed."""
@@ -83,6 +89,7 @@ class _Server:
         metrics = Metrics(live, counts)
         registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
+        keeper = ExceptionsKeeper(live, parser, observer=metrics, log=log)
         guard = PolicyGuard(
             settings.configmap,
             parser,
@@ -100,7 +107,7 @@ class _Server:
             counts=counts,
             observer=metrics,
             log=log,
-            on_live=registries.use_policy,
+            on_live=(registries.use_policy, keeper.use_policy),
         )
         certificates = await self._certificates(metrics)
         denials = Denials(details=settings.status_details)
@@ -121,12 +128,11 @@ class _Server:
             "policy": lambda: "" if live.snapshot is not None else "no policy is loaded",
             "certificate": lambda: certificates.problem,
             "registries": registries.problem,
+            "exceptions": keeper.problem,
             "draining": lambda: "draining" if webhook.draining else "",
         }
 
-        def policy() -> dict[str, Any]:
-            return describe_policy(reloader, live, registries.describe)
-
+        policy = partial(describe_policy, reloader, live, keeper, registries.describe)
         page = StatusPage(
             describe=policy,
             live=live,
@@ -170,6 +176,7 @@ class _Server:
             tasks = [
                 group.create_task(reloader.run(deliveries)),
                 group.create_task(loop_watch.run()),
+                group.create_task(keeper.run(self._exceptions(keeper))),
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
@@ -183,24 +190,13 @@ class _Server:
                 )
                 await files.poll()
                 tasks.append(group.create_task(files.run()))
-            try:
-                for name, each, address in (
-                    ("health", health_listener, settings.health_listen),
-                    ("webhook", listener, settings.listen),
-                ):
-                    bound = each.bind(address)
-                    log.info("listening", listener=name, address=str(bound))
-                give_back()  # return the memory that importing the code needed
-            except OSError as problem:
-                log.error(  # noqa: TRY400 - the problem is the message
-                    "cannot_listen", listener=name, address=str(address), problem=str(problem)
-                )
-                code = 2
-            else:
+            if self._listen(health_listener, listener):
                 await self._stop.wait()
                 registries.lookups.stop_refreshing()
                 await self._drain(webhook, guard, listener)
                 code = 0
+            else:
+                code = 2
             await listener.close(1.0)
             await health_listener.close(1.0)
             for task in tasks:
@@ -209,6 +205,21 @@ class _Server:
             await registries.close()
         log.info("stopped")
         return code
+
+    def _listen(self, health: Listener, webhook: Listener) -> bool:
+        """Open both ports. Return false if one of them cannot be opened."""
+        for name, each, address in (
+            ("health", health, self._settings.health_listen),
+            ("webhook", webhook, self._settings.listen),
+        ):
+            try:
+                bound = each.bind(address)
+            except OSError as problem:
+                self._log.error("cannot_listen", listener=name, address=str(address), problem=str(problem))
+                return False
+            self._log.info("listening", listener=name, address=str(bound))
+        give_back()  # return the memory that importing the code needed
+        return True
 
     async def _drain(self, webhook: Webhook, guard: PolicyGuard, listener: Listener) -> None:
         """Stop without losing a review: let endpoints change, close the socket, wait for the last requests.
@@ -287,18 +298,38 @@ class _Server:
         if settings.configmap is None:
             raise SettingsError("no source of a policy")
         # Imported here, because a policy from a file needs no API server.
-        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
         from gatekeeper_py.sources.configmap import ConfigMapSource  # noqa: PLC0415
 
-        cluster = ClusterConfiguration(
-            kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
-        )
-        source = ConfigMapSource(settings.configmap, cluster.connect, log=self._log, on_synced=on_synced)
+        connect = self._cluster().connect
+        source = ConfigMapSource(settings.configmap, connect, log=self._log, on_synced=on_synced)
         try:
             await source.connect()
             yield source.deliveries()
         finally:
             await source.close()
+
+    def _cluster(self) -> ClusterConfiguration:
+        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
+
+        settings = self._settings
+        return ClusterConfiguration(
+            kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
+        )
+
+    def _exceptions(
+        self, keeper: ExceptionsKeeper
+    ) -> Callable[[frozenset[Source]], Coroutine[Any, Any, None]]:
+        """Return the function that delivers the documents of some sources to the keeper."""
+        if self._settings.configmap is None:
+            return _no_exceptions
+        from gatekeeper_py.sources.exceptions import ExceptionsSource  # noqa: PLC0415
+
+        namespace = self._settings.configmap.namespace
+        return ExceptionsSource(namespace, self._cluster().connect, keeper, log=self._log).read
+
+
+async def _no_exceptions(_granted: frozenset[Source]) -> None:
+    await asyncio.Event().wait()
 
 
 def _make_certificate(tls: TlsSettings) -> Certificate:

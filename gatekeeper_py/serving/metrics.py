@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from itertools import accumulate, product
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
@@ -27,6 +28,8 @@ from prometheus_client.registry import Collector
 
 from gatekeeper_py.children.process import CAUSES, Cause
 from gatekeeper_py.core.admission.judgement import Exemption
+from gatekeeper_py.core.exceptions.exceptions import State
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
@@ -60,6 +63,9 @@ DURATION_BUCKETS: Final = (
 
 LOOKUP_BUCKETS: Final = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds. A registry nearby answers in some milliseconds; no look-up takes longer than 5 s."""
+
+APPROVED: Final[frozenset[Reason]] = frozenset({"allowed", "exception"})
+"""The reasons of images that are approved."""
 
 MAX_HOSTS: Final = 100
 """Maximum number of registries with series of their own, which is how many a policy can configure."""
@@ -159,7 +165,13 @@ class Metrics:
             "mode",
         )
         self._mode: Mode | None = None
-        self.registry.register(_NextExpiry(live))
+        self.registry.register(
+            _OptionalGauge(
+                "policy_next_expiry_timestamp_seconds",
+                "Unix time at which the next rule or override expires; absent if none does.",
+                lambda: _next_expiry(live),
+            )
+        )
         self.certificate = self._gauge(
             "certificate_not_after_timestamp_seconds", "Unix time at which the served certificate expires."
         ).set
@@ -228,6 +240,29 @@ class Metrics:
             "child",
             "cause",
         )
+        self._exceptions = self._gauge(
+            "exceptions",
+            "Entries of documents with exceptions, by source and state; of bad documents, the documents.",
+            "source",
+            "state",
+        )
+        self._next_end: datetime | None = None
+        self.registry.register(
+            _OptionalGauge(
+                "exceptions_next_end_timestamp_seconds",
+                "Unix time at which the next live exception ends; absent if none is live.",
+                lambda: None if self._next_end is None else self._next_end.timestamp(),
+            )
+        )
+        self._exceptions_readable = self._gauge(
+            "exceptions_readable",
+            "1 if the API server lets this replica read the exceptions of a source, else 0; absent until it"
+            " answered.",
+            "source",
+        )
+        self.excepted = self._counted(
+            "excepted_images", "Images approved by an exception, by its source.", "source", SOURCES
+        )
         self._hosts: set[str] = set()
         self._open_breakers: set[str] = set()
         self._start_at_zero()
@@ -242,7 +277,7 @@ class Metrics:
                 for operation in ("CREATE", "UPDATE"):
                     self._reviews.add((endpoint, operation, verdict, mode), 0)
         for reason in get_args(Reason):
-            self._images.add(("approved" if reason == "allowed" else "rejected", reason), 0)
+            self._images.add(("approved" if reason in APPROVED else "rejected", reason), 0)
         for result in get_args(Result):
             self._reloads.labels(result)
         for child in CHILDREN:
@@ -257,13 +292,13 @@ class Metrics:
 
     def images(self, reason: str, count: int) -> None:
         """Count judged images, by reason."""
-        self._images.add(("approved" if reason == "allowed" else "rejected", reason), count)
+        self._images.add(("approved" if reason in APPROVED else "rejected", reason), count)
 
     def judged(self, reasons: Iterable[str]) -> None:
         """Count judged images, each by its reason."""
         add = self._images.add
         for reason in reasons:
-            add(("approved" if reason == "allowed" else "rejected", reason))
+            add(("approved" if reason in APPROVED else "rejected", reason))
 
     def rewrite(self, mirror: int) -> None:
         """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""
@@ -336,6 +371,15 @@ class Metrics:
 
     def child_died(self, child: str, cause: Cause) -> None:
         self._child_deaths.labels(child, cause).inc()
+
+    def exceptions_counted(self, counts: Tally[tuple[Source, str]], next_end: datetime | None) -> None:
+        """Note the number of entries by source and state, and when the next live exception ends."""
+        self._next_end = next_end
+        for source, state in product(SOURCES, (*get_args(State), "invalid")):
+            self._exceptions.labels(source, state).set(counts[source, state])
+
+    def exceptions_readable(self, source: Source, *, readable: bool) -> None:
+        self._exceptions_readable.labels(source).set(readable)
 
     def _host_label(self, host: str) -> str:
         """Return the label for a registry; a new one gets its series.
@@ -455,18 +499,22 @@ class _FunctionCounter(Collector):
         yield CounterMetricFamily(self._name, self._help, self.count())
 
 
-class _NextExpiry(Collector):
-    """A gauge without a value while nothing in the live policy expires. The library's gauge would be 0."""
+class _OptionalGauge(Collector):
+    """A gauge that has no value while the function returns ``None``. The library's gauge would be 0."""
 
-    def __init__(self, live: LivePolicy) -> None:
-        self._live = live
+    def __init__(self, name: str, help_text: str, value: Callable[[], float | None]) -> None:
+        self._name = f"{PREFIX}_{name}"
+        self._help = help_text
+        self._value = value
 
     def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            f"{PREFIX}_policy_next_expiry_timestamp_seconds",
-            "Unix time at which the next rule or override expires; absent if none does.",
-        )
-        snapshot = self._live.snapshot
-        if snapshot is not None and snapshot.compiled.next_change is not None:
-            family.add_metric([], snapshot.compiled.next_change.timestamp())
+        family = GaugeMetricFamily(self._name, self._help)
+        value = self._value()
+        if value is not None:
+            family.add_metric([], value)
         yield family
+
+
+def _next_expiry(live: LivePolicy) -> float | None:
+    change = None if live.snapshot is None else live.snapshot.compiled.next_change
+    return None if change is None else change.timestamp()

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.runtime.logs import Log
 
 MAX_LOGGED_IMAGES: Final = 10
@@ -98,12 +100,28 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
                 "reason": judgement.decision.reason,
                 "detail": escape(judgement.decision.detail, 400),
                 **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
+                **(
+                    {"exception": _shown(judgement.decision.exception)}
+                    if judgement.decision.exception
+                    else {}
+                ),
                 **({"unverified": escape(judgement.unverified, 400)} if judgement.unverified else {}),
             }
             for judgement in shown[:MAX_LOGGED_IMAGES]
         ],
         "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
         "policy": revision,
+    }
+
+
+def _shown(exception: Excepted) -> dict[str, Any]:
+    return {
+        "source": exception.source,
+        "namespace": escape(exception.namespace, 63),
+        "index": exception.index,
+        "until": format_instant(exception.until),
+        "by": escape(exception.by),
+        "reason": escape(exception.reason),
     }
 
 

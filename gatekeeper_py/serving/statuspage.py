@@ -10,10 +10,13 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gatekeeper_py.core.exceptions.grants import SOURCES
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.rules import RuleSet
+from gatekeeper_py.excepting import ExceptionsKeeper
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.page.charts import Part, columns, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, table
@@ -27,6 +30,12 @@ SHOWN: Final = 10
 
 MAX_RULES: Final = 100
 """Maximum number of rules that are shown of each list."""
+
+MAX_REFUSED: Final = 20
+"""Maximum number of bad documents with exceptions that are shown."""
+
+MAX_MESSAGE: Final = 300
+"""Maximum number of characters that are shown of the first problem of such a document."""
 
 MAX_FINDINGS_BYTES: Final = 112 * 1024
 """Maximum size as JSON of the live policy's findings, and of a refused policy's findings. A character may
@@ -42,7 +51,7 @@ ENDPOINT_NAMES: Final[dict[Endpoint, str]] = {
 
 
 def describe_policy(
-    reloader: Reloader, live: LivePolicy, describe_registries: Callable[[], Any]
+    reloader: Reloader, live: LivePolicy, keeper: ExceptionsKeeper, describe_registries: Callable[[], Any]
 ) -> dict[str, Any]:
     """Return the content of ``/policy``: the live policy, and the last delivery if it was refused."""
     loaded, refused, snapshot = reloader.loaded, reloader.refused, live.snapshot
@@ -67,10 +76,32 @@ def describe_policy(
         "counts": counts,
         # Only a policy that looks up images uses registries.
         **({} if snapshot is None or not snapshot.looks_up else {"registries": describe_registries()}),
+        # Only a policy with grants uses exceptions.
+        **({} if snapshot is None or not snapshot.compiled.grants else {"exceptions": _exceptions(keeper)}),
         "findings": [] if loaded is None else _shown(loaded.findings),
         "refused": None
         if refused is None
         else {"at": format_instant(refused.at), "findings": _shown(refused.findings)},
+    }
+
+
+def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
+    """Return the number of live exceptions by source, the next end, and the documents that are bad."""
+    refused = [
+        {
+            "source": key.source,
+            "namespace": key.namespace,
+            "line": findings[0].line,
+            "code": findings[0].code,
+            "message": escape(findings[0].message, MAX_MESSAGE),
+        }
+        for key, findings in islice(keeper.refused(), MAX_REFUSED)
+    ]
+    return {
+        "live": {source: keeper.counts[source, "live"] for source in SOURCES},
+        "nextEnd": None if keeper.next_end is None else format_instant(keeper.next_end),
+        "invalid": sum(keeper.counts[source, "invalid"] for source in SOURCES),
+        "refused": refused,
     }
 
 
@@ -193,6 +224,9 @@ class StatusPage:
 
     def _policy(self, policy: Mapping[str, Any]) -> Html:
         source = [tag("p", "Source ", tag("code", text(str(policy["source"]))), *_loaded(policy), ".")]
+        exceptions = policy.get("exceptions")
+        if exceptions is not None:
+            source += _exceptions_shown(exceptions)
         refused = policy["refused"]
         if refused is not None:
             source += [
@@ -233,6 +267,26 @@ class StatusPage:
         older = table(headings, rows[SHOWN:], caption="Older denials")
         more = tag("details", tag("summary", f"{len(rows) - SHOWN} older"), older, class_="more")
         return join((note, newest, more))
+
+
+def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
+    live = ", ".join(f"{count:,} {source}" for source, count in exceptions["live"].items())
+    end = "" if exceptions["nextEnd"] is None else f"; the next ends {exceptions['nextEnd']}"
+    shown = [tag("p", f"Live exceptions by source: {live}{end}.")]
+    if exceptions["invalid"]:
+        note = f"{exceptions['invalid']:,} documents with exceptions are bad and approve nothing."
+        shown.append(tag("p", note, class_="note"))
+        shown += [
+            tag(
+                "p",
+                f"The {each['source']} document in ",
+                tag("code", text(each["namespace"])),
+                f", line {each['line']}: ",
+                text(each["message"]),
+            )
+            for each in exceptions["refused"]
+        ]
+    return shown
 
 
 def _loaded(policy: Mapping[str, Any]) -> tuple[str, ...]:

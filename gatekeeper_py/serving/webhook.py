@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.guard import read_writer
+from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
@@ -50,6 +50,9 @@ MAX_DURATION_LENGTH: Final = 16
 """Maximum length of the ``timeout`` in a query. An API server sends at most ``30s``."""
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
+
+EXCEPTIONS: Final = "exceptions"
+"""The audit annotation of a review with an image that an exception approves."""
 
 _IMAGE: Final = attrgetter("decision.image")
 _REASON: Final = attrgetter("decision.reason")
@@ -353,7 +356,9 @@ class Webhook:
         self._record(asked, parsed, outcome, None)
         return response
 
-    def _parse_policy_review(self, document: Any) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | None]]:
+    def _parse_policy_review(
+        self, document: Any
+    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | WrittenExceptions | None]]:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield
@@ -377,14 +382,16 @@ class Webhook:
     def _record(
         self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
     ) -> None:
-        """Count a review. Log it if it was denied, warned about or mutated."""
+        """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
         seconds = time.perf_counter() - start
         observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
+        excepted = False
         if endpoint == "validate" and snapshot is not None:
             observer.judged(map(_REASON, outcome.judgements))
+            excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
             if outcome.verdict != "denied":
                 images = tuple(map(_IMAGE, outcome.judgements))
                 self._note(peer, snapshot, request.namespace, images, start)
@@ -394,7 +401,7 @@ class Webhook:
                     observer.rewrite(judgement.mirror)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
-        if outcome.verdict == "allowed":
+        if outcome.verdict == "allowed" and not excepted:
             write = self._log.debug if self._log_allowed else None
         else:
             passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
@@ -405,6 +412,13 @@ class Webhook:
                 "review",
                 **described(endpoint, request, outcome, "" if snapshot is None else snapshot.revision),
             )
+
+    def _count_excepted(self, outcome: Outcome) -> bool:
+        """Count the images that exceptions approve, and return whether there are some."""
+        excepted = outcome.excepted
+        for each in excepted:
+            self._observer.excepted(each.source)
+        return bool(excepted)
 
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""

@@ -12,10 +12,12 @@ import pytest
 from chart.rendering import ROOT, Objects, kustomize
 from gatekeeper_py.cli import cli
 from gatekeeper_py.commands.audit import audit
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.inventory.resources import BUILT_IN
 from gatekeeper_py.reporting.policyreports.apis import APIS
 
 NAME = "gatekeeper-py-reports"
+EXCEPTIONS = "gatekeeper-py-exceptions"
 
 
 @pytest.fixture
@@ -28,6 +30,36 @@ def rendered(tmp_path: Path) -> Objects:
         f"components: [{k8s}/components/reports, {k8s}/components/report-events]\n"
     )
     return kustomize(tmp_path)
+
+
+def test_the_servers_may_list_and_watch_exceptions_by_name_and_nothing_else(tmp_path: Path) -> None:
+    k8s = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
+    kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
+    kustomization += f"resources: [{k8s}/overlays/enforce]\n"
+    (tmp_path / "kustomization.yaml").write_text(kustomization)
+    without = kustomize(tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(
+        f"{kustomization}components: [{k8s}/components/exceptions]\n"
+    )
+    rendered = kustomize(tmp_path)
+    role, binding = (rendered[kind, "", EXCEPTIONS] for kind in ("ClusterRole", "ClusterRoleBinding"))
+    assert role["rules"] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [EXCEPTIONS_CONFIGMAP, BREAK_GLASS_CONFIGMAP],
+            "verbs": ["list", "watch"],
+        }
+    ]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": "gatekeeper-py", "namespace": "gatekeeper-py"}
+    ]
+    changed = {key for key, each in rendered.items() if without.get(key) != each}
+    assert changed == {
+        ("ClusterRole", "", EXCEPTIONS),
+        ("ClusterRoleBinding", "", EXCEPTIONS),
+        ("Deployment", "gatekeeper-py", "gatekeeper-py-controller"),
+    }
 
 
 def allowed(role: dict[str, Any]) -> dict[tuple[str, str], set[str]]:

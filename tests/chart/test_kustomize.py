@@ -122,16 +122,18 @@ def test_chart_and_overlay_render_the_same_objects(helm: Helm, overlay: str, val
         ),
     ],
 )
+@pytest.mark.parametrize("exceptions", [False, True], ids=["no-exceptions", "exceptions"])
 def test_with_cert_manager_the_webhooks_are_those_that_the_controller_would_write(
-    helm: Helm, settings: dict[str, Any]
+    helm: Helm, settings: dict[str, Any], *, exceptions: bool
 ) -> None:
     values = {
         "policy": {"existingConfigMap": "mine"},
         "certManager": {"enabled": True, "armed": True},
         "webhooks": settings,
+        "exceptions": {"enabled": exceptions},
     }
     objects = helm.objects("shop", "--namespace=platform", values=values)
-    target = Target(namespace="platform", service="gatekeeper-py", policy="mine")
+    target = Target(namespace="platform", service="gatekeeper-py", policy="mine", exceptions=exceptions)
     parsed = parse_settings(yaml.safe_dump(settings))
     for desired in (validating(target, parsed), mutating(target, parsed)):
         rendered = objects[desired.kind, "", desired.name]
@@ -143,14 +145,18 @@ def test_with_cert_manager_the_webhooks_are_those_that_the_controller_would_writ
 def sorted_labels(webhook: Any) -> dict[str, Any]:
     """Return a webhook with its selector's terms in alphabetical order, as Helm renders a mapping."""
     copied: dict[str, Any] = json.loads(json.dumps(webhook))
-    first, *others = copied["namespaceSelector"]["matchExpressions"]
-    copied["namespaceSelector"]["matchExpressions"] = [first, *sorted(others, key=lambda term: term["key"])]
+    if copied["namespaceSelector"]:
+        first, *others = copied["namespaceSelector"]["matchExpressions"]
+        copied["namespaceSelector"]["matchExpressions"] = [
+            first,
+            *sorted(others, key=lambda term: term["key"]),
+        ]
     return copied
 
 
-def write_kustomization(folder: Path, **fields: Any) -> Path:
-    """Write a kustomization over the overlay ``enforce``, as an administrator would."""
-    resources = [os.path.relpath(INSTALLED / "enforce", folder)]
+def write_kustomization(folder: Path, overlay: str = "enforce", **fields: Any) -> Path:
+    """Write a kustomization over an overlay, as an administrator would."""
+    resources = [os.path.relpath(INSTALLED / overlay, folder)]
     (folder / "kustomization.yaml").write_text(json.dumps({"resources": resources, **fields}))
     return folder
 
@@ -185,6 +191,24 @@ def test_the_components_for_reports_do_what_the_values_do(
     folders = [os.path.relpath(ROOT / "k8s/components" / name, tmp_path) for name in components]
     expected = kustomize(write_kustomization(tmp_path, components=folders))
     assert rendered_with(helm, expected, "gatekeeper-py", reports=reports) == comparable(expected)
+
+
+@pytest.mark.parametrize(
+    ("overlay", "values"),
+    [
+        pytest.param("enforce", {}, id="controller"),
+        pytest.param(
+            "cert-manager-armed", {"certManager": {"enabled": True, "armed": True}}, id="cert-manager"
+        ),
+    ],
+)
+def test_the_component_exceptions_does_what_the_value_does(
+    helm: Helm, tmp_path: Path, overlay: str, values: dict[str, Any]
+) -> None:
+    component = os.path.relpath(ROOT / "k8s/components/exceptions", tmp_path)
+    expected = kustomize(write_kustomization(tmp_path, overlay, components=[component]))
+    rendered = rendered_with(helm, expected, "gatekeeper-py", exceptions={"enabled": True}, **values)
+    assert rendered == comparable(expected)
 
 
 def test_monitoring_is_the_same_too(helm: Helm) -> None:

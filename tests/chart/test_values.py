@@ -91,6 +91,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "certManager.duration": ("4380h", CERT_MANAGER),
     "certManager.renewBefore": ("24h", CERT_MANAGER),
     "fastPath.enabled": (True, {}),
+    "exceptions.enabled": (True, {}),
     "enforcement.probeNamespace": ("probes", {}),
     "identityPolicies.enabled": (False, {}),
     "reports.enabled": (True, {}),

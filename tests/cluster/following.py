@@ -36,6 +36,8 @@ class Followed:
         connect: Connect,
         timing: Timing = PATIENT,
         uniform: Callable[[float, float], float] = lambda low, _high: low,
+        *,
+        pages: bool = False,
     ) -> None:
         self.now = 1000.0
         self.pauses: list[float] = []
@@ -50,6 +52,7 @@ class Followed:
             read=self._read,
             on_failed=self._failed,
             timing=timing,
+            pages=pages,
             sleep=self._sleep,
             monotonic=lambda: self.now,
             uniform=uniform,

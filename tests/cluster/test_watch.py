@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from cluster.following import PATH, PATIENT, SELECTOR, Followed, connecting
@@ -33,7 +34,7 @@ from fakeapi import (
 )
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.session import HttpSession
-from gatekeeper_py.cluster.watch import MAX_BYTES, ListWatch, Timing
+from gatekeeper_py.cluster.watch import MAX_BYTES, PAGE_BYTES, ListWatch, Timing
 from gatekeeper_py.settings import SettingsError
 
 HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
@@ -255,6 +256,61 @@ FAULTS = [
 
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def page(*texts: str, rest: str = "") -> Script:
+    """Return a script for one page of a list, with the token of the next page if there is one."""
+    items = [configmap({"policy.yaml": text}, 101) for text in texts]
+    metadata = {"resourceVersion": "101", "continue": rest}
+    return answer(200, orjson.dumps({"metadata": metadata, "items": items}))
+
+
+class TestPages:
+    """Lists of many objects."""
+
+    async def test_a_list_arrives_in_pages_and_the_watch_follows_the_last(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
+        api.lists.extend((page("a", "b", rest="next"), page("c")))
+        followed = follow(pages=True)
+        await until(lambda: api.watching)
+
+        assert [(len(seen.objects), seen.rest) for seen in followed.seen] == [(2, "next"), (1, "")]
+        first, second = (each.query for each in api.requests if each.verb == "list")
+        assert first == {**SELECTOR, "limit": "500"}
+        assert second == {**SELECTOR, "limit": "500", "continue": "next"}
+        assert api.last("watch").query["resourceVersion"] == "101"
+
+    async def test_a_page_that_is_too_long_is_requested_with_fewer_objects(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
+        large = "x" * PAGE_BYTES
+        api.lists.extend((page("a", rest="next"), *([page(large)] * 3), page(large, rest="last"), page("c")))
+        followed = follow(pages=True)
+        await until(lambda: api.watching)
+
+        limits = [(each.query["limit"], each.query.get("continue")) for each in api.requests[:-1]]
+        assert limits == [
+            ("500", None), ("500", "next"), ("62", "next"), ("7", "next"), ("1", "next"), ("1", "last"),
+        ]  # fmt: skip
+        assert [len(seen.objects) for seen in followed.seen] == [1, 1, 1]
+        assert followed.problems == []
+
+    async def test_a_failure_between_two_pages_starts_over_with_the_first(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
+        api.lists.extend((page("a", rest="next"), answer(410), page("b")))
+        followed = follow(pages=True)
+        await until(lambda: api.watching)
+
+        assert followed.problems == ["the API server answered 410 Gone"]
+        assert "continue" not in api.last("list").query
+
+    async def test_a_token_in_a_list_without_pages_is_ignored(self, api: FakeApi, follow: Follow) -> None:
+        api.lists.append(page("a", rest="next"))
+        follow()
+        await until(lambda: api.watching)
+        assert api.count("list") == 1
 
 
 class TestFailures:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,14 +96,15 @@ def release(product: Installed) -> None:
 
 @pytest.mark.parametrize("conditions", [NO_CONDITIONS, FAST_PATH], ids=["usual", "fast-path"])
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+@pytest.mark.parametrize("target", [TARGET, replace(TARGET, exceptions=True)], ids=["usual", "exceptions"])
 def test_the_controller_may_write_every_configuration_that_the_settings_produce(
-    product: Installed, controller: Path, settings: WebhookSettings, conditions: Conditions
+    product: Installed, controller: Path, settings: WebhookSettings, conditions: Conditions, target: Target
 ) -> None:
     assert product.get(MUTATING) is None  # so that the first one is created and the second one is replaced
     apply = ("apply", "--server-side", "--force-conflicts")
     bundle = b"-----BEGIN CERTIFICATE-----\n"
     for build, command in ((validating, ("replace",)), (mutating, apply)):
-        desired: Desired = build(TARGET, settings)
+        desired: Desired = build(target, settings)
         document = desired.document(bundle, OWNER, conditions)
         # The API server parses the bundle, so it must be a real one.
         for webhook in document["webhooks"]:

@@ -140,15 +140,13 @@ namespaces: Final = st.sampled_from(NAMESPACES)
 name_lists: Final = st.lists(st.sampled_from(NAMESPACE_GLOBS), min_size=1, max_size=3)
 
 
-def _rules(texts: st.SearchStrategy[str]) -> st.SearchStrategy[Any]:
-    mapping = st.fixed_dictionaries(
-        {"image": texts}, optional={"namespaces": name_lists, "until": st.sampled_from(UNTIL)}
-    )
-    return st.one_of(texts, texts, mapping)
+def _rules(texts: st.SearchStrategy[str], **more: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    optional = {"namespaces": name_lists, "until": st.sampled_from(UNTIL), **more}
+    return st.one_of(texts, texts, st.fixed_dictionaries({"image": texts}, optional=optional))
 
 
 allow_rules: Final = _rules(allow_patterns)
-deny_rules: Final = _rules(patterns)
+deny_rules: Final = _rules(patterns, **{"except": st.lists(_rules(patterns), max_size=3)})
 
 _prefix_hosts = [host + "/" if host.startswith("foo:") else host for host in HOSTS]
 prefixes: Final = st.one_of(

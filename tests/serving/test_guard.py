@@ -6,15 +6,17 @@ import asyncio
 import dataclasses
 import json
 import weakref
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, policy_text, review, workload
+from builders import UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
 from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
@@ -26,6 +28,15 @@ from parsing import InProcessParser
 from recording import RecordingLog
 from served import GUARDED, Served, Start, sample
 from wire import Answer, eventually, request
+
+FINDINGS: Final = {
+    "exception-too-long": "until is further away than the grant allows",
+    "too-many": "more live entries precede it",
+    "exception-outside": "no grant with source",
+    "bad-time": "until",
+    "unknown-key": "data.more",
+}
+"""A part of the message of each finding."""
 
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
 """A policy without lint findings."""
@@ -56,6 +67,90 @@ def verdict(answer: Answer) -> dict[str, Any]:
         assert (response["status"]["code"], response["status"]["reason"]) == (403, "Forbidden")
         assert len(response["status"]["message"].encode()) <= 1024
     return response
+
+
+GRANTS: Final = """
+exceptions:
+  - {source: namespace, namespaces: [team-*], images: ["ghcr.io/**"], longest: 14d, most: 2}
+"""
+
+
+def exceptions(
+    *entries: str, namespace: str = "team-a", name: str = EXCEPTIONS_CONFIGMAP, **more: Any
+) -> dict[str, Any]:
+    """Return a review of a ConfigMap with exceptions for images, each ``IMAGE UNTIL``."""
+    text = "apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:\n"
+    for entry in entries:
+        image, until = entry.split()
+        text += f"  - {{image: {image}, until: {until}, reason: x}}\n"
+    data = {"exceptions.yaml": text, **more}
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": data}
+    return review(obj, kind=("", "ConfigMap"), namespace=namespace)
+
+
+def in_days(days: int) -> str:
+    """Return a date that many days from now."""
+    return f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}"
+
+
+class TestExceptions:
+    """Over a socket: exceptions are judged by the live policy when somebody applies them."""
+
+    async def test_an_acceptable_one_is_answered_with_what_it_approves_and_until_when(
+        self, start: Start
+    ) -> None:
+        served = start(policy(GRANTS))
+        end = in_days(10)
+        response = verdict(await ask(served, exceptions(f"ghcr.io/acme/tool:1.* {end}")))
+        assert response["allowed"]
+        assert response["warnings"] == [f"approved until {end}T00:00:00Z: ghcr.io/acme/tool:1.*"]
+        assert served.metric("policy_checks_total", result="accepted") == 1
+
+    @pytest.mark.parametrize(
+        ("document", "code"),
+        [
+            pytest.param(exceptions(f"ghcr.io/a {in_days(30)}"), "exception-too-long", id="too-long"),
+            pytest.param(exceptions(*[f"ghcr.io/a {in_days(5)}"] * 3), "too-many", id="too-many"),
+            pytest.param(exceptions(f"quay.io/a {in_days(5)}"), "exception-outside", id="outside"),
+            pytest.param(
+                exceptions(f"ghcr.io/a {in_days(5)}", namespace="shop"), "exception-outside", id="elsewhere"
+            ),
+            pytest.param(
+                exceptions(
+                    f"ghcr.io/a {in_days(5)}", name=BREAK_GLASS_CONFIGMAP, namespace=GUARDED.namespace
+                ),
+                "exception-outside",
+                id="no-grant-for-the-source",
+            ),
+            pytest.param(exceptions("ghcr.io/a never"), "bad-time", id="bad-document"),
+            pytest.param(exceptions(f"ghcr.io/a {in_days(5)}", more="x"), "unknown-key", id="bad-configmap"),
+        ],
+    )
+    async def test_a_bad_one_is_refused_with_the_finding(
+        self, start: Start, document: dict[str, Any], code: str
+    ) -> None:
+        served = start(policy(GRANTS))
+        response = verdict(await ask(served, document))
+        assert not response["allowed"]
+        message = response["status"]["message"]
+        assert message.startswith("the exceptions are not acceptable: ")
+        assert FINDINGS[code] in message
+        assert served.metric("policy_checks_total", result="refused") == 1
+
+    async def test_a_configmap_with_the_break_glass_name_elsewhere_is_none_of_our_business(
+        self, start: Start
+    ) -> None:
+        served = start(policy(GRANTS))
+        document = exceptions("nonsense now", name=BREAK_GLASS_CONFIGMAP)
+        assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
+        assert served.metric("policy_checks_total", result="skipped") == 1
+
+    async def test_an_expired_entry_is_allowed_with_a_warning(self, start: Start) -> None:
+        served = start(policy(GRANTS))
+        response = verdict(await ask(served, exceptions(f"ghcr.io/a {in_days(-1)}")))
+        assert response["allowed"]
+        [warning] = response["warnings"]
+        assert "the exception ended at" in warning
 
 
 class TestAnswers:
@@ -408,13 +503,13 @@ class TestCost:
         parser.seconds = 2.0
         await self.judge(guard)
         parsed = parse(change(configmap()))
-        policy = guard.read(parsed, Writer())
-        assert policy is not None
-        text = Text(policy.text)
+        written = guard.read(parsed, Writer())
+        assert isinstance(written, ConfigMapPolicy)
+        text = Text(written.text)
         watched = weakref.ref(text)
         with collector_off():
             with pytest.raises(Refusal):
-                await guard.judge(parsed, dataclasses.replace(policy, text=text), 4.5)
+                await guard.judge(parsed, dataclasses.replace(written, text=text), 4.5)
             del text
             assert watched() is None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 import pytest
@@ -16,6 +17,7 @@ from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.excepting import ExceptionsKeeper
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import RefusedDelivery, Reloader
 from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
@@ -47,10 +49,13 @@ class World:
             log=RecordingLog(),
             now=lambda: INSTANT,
         )
+        self.keeper = ExceptionsKeeper(
+            self.live, InProcessParser(), observer=self.metrics, log=RecordingLog(), now=lambda: INSTANT
+        )
         self.denials = Denials(details=details, now=INSTANT.timestamp)
         self.problem = ""
         self.page = StatusPage(
-            describe=lambda: describe_policy(self.reloader, self.live, dict),
+            describe=self.describe,
             live=self.live,
             ready={"certificate": lambda: self.problem},
             certificates=self,
@@ -59,6 +64,9 @@ class World:
             version="1.2.3",
             now=lambda: INSTANT,
         )
+
+    def describe(self) -> dict[str, Any]:
+        return describe_policy(self.reloader, self.live, self.keeper, dict)
 
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
         return None if self.problem else (INSTANT + timedelta(days=30), ("gatekeeper-py.gatekeeper-py.svc",))
@@ -199,7 +207,7 @@ async def test_the_page_and_the_policy_stay_small_after_long_problems_and_denial
     page = world.page.render()
     assert len(page.encode()) < 512 * 1024
     assert "3 more rules are not shown." in page
-    shown = describe_policy(world.reloader, world.live, dict)
+    shown = world.describe()
     assert 80_000 < len(orjson.dumps(shown)) < 256 * 1024
     for entries in (shown["findings"], shown["refused"]["findings"]):
         assert len(entries) == MAX_FINDINGS + 1 or entries[-1]["code"] == "more-findings"

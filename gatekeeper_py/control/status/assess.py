@@ -445,8 +445,9 @@ class _Assessment:
 
 
 def _expiries(policy: Policy) -> Iterator[Expiry]:
-    for (name, index), entry, until in policy.document.dated():
+    for (name, index, *below), entry, until in policy.document.dated():
         shown = str(entry) if isinstance(entry, Rule) else f"{name}[{index}] {', '.join(entry.names[:5])}"
+        shown = f"{name}[{index}].{shown}" if below else shown
         yield Expiry(entry=shown, at=until, owner=entry.owner if isinstance(entry, Rule) else None)
 
 

@@ -221,16 +221,17 @@ def renew_before(controller: dict[str, Any] | None, namespace: str) -> timedelta
 def as_deployed(
     installation: Installation, deployment: dict[str, Any] | None, controller: dict[str, Any] | None
 ) -> Installation:
-    """Return the installation with the ConfigMap from which its servers read the policy.
+    """Return the installation with what the arguments of its Deployments change.
 
-    The ConfigMap is that in the arguments of the servers, else that in the arguments of the controller, else
-    that in ``installation``.
+    The policy's ConfigMap is that in the arguments of the servers, else that in the arguments of the
+    controller, else that in ``installation``.
     """
     namespace = installation.namespace
     policy = policy_configmap(deployment, "serve", namespace) or policy_configmap(
         controller, "control", namespace
     )
-    return installation if policy is None else replace(installation, policy=policy)
+    exceptions = any("--guard-exceptions" in arguments for _, arguments in _arguments(controller, "control"))
+    return replace(installation, policy=policy or installation.policy, exceptions=exceptions)
 
 
 def policy_configmap(deployment: dict[str, Any] | None, command: str, namespace: str) -> ConfigMapName | None:
@@ -252,12 +253,8 @@ def option(deployment: dict[str, Any] | None, command: str, name: str, namespace
     wins, as on the command line. Variables are replaced as by the kubelet, if the Deployment alone determines
     their values.
     """
-    spec = (((deployment or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
     found = None
-    for container in spec.get("containers") or ():
-        arguments = [*(container.get("command") or ()), *(container.get("args") or ())]
-        if command not in arguments:
-            continue
+    for container, arguments in _arguments(deployment, command):
         following = [*arguments[1:], None]
         for argument, value in zip(arguments, following, strict=True):
             if argument == f"--{name}" and value is not None:
@@ -265,6 +262,15 @@ def option(deployment: dict[str, Any] | None, command: str, name: str, namespace
             elif argument.startswith(f"--{name}="):
                 found = _expanded(argument.partition("=")[2], container, namespace)
     return found
+
+
+def _arguments(deployment: dict[str, Any] | None, command: str) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield each container that runs ``gatekeeper-py COMMAND``, with its arguments."""
+    spec = (((deployment or {}).get("spec") or {}).get("template") or {}).get("spec") or {}
+    for container in spec.get("containers") or ():
+        arguments = [*(container.get("command") or ()), *(container.get("args") or ())]
+        if command in arguments:
+            yield container, arguments
 
 
 def _expanded(text: str, container: dict[str, Any], namespace: str) -> str:

@@ -14,7 +14,14 @@ from typing import Any, Final
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING, Desired, configuration_path
 from gatekeeper_py.control.webhooks.settings import Calls, WebhookSettings
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, ImageList, WorkloadKind
-from gatekeeper_py.core.names import NAMESPACE_LABEL, PART_OF, PART_OF_LABEL, always_exempt
+from gatekeeper_py.core.names import (
+    BREAK_GLASS_CONFIGMAP,
+    EXCEPTIONS_CONFIGMAP,
+    NAMESPACE_LABEL,
+    PART_OF,
+    PART_OF_LABEL,
+    always_exempt,
+)
 
 VALIDATING_NAME: Final = "image-validation-webhook"
 MUTATING_NAME: Final = "image-mutation-webhook"
@@ -26,6 +33,7 @@ POD_VALIDATION: Final = f"pods.{VALIDATING_NAME}.gatekeeper-py"
 WORKLOAD_VALIDATION: Final = f"workloads.{VALIDATING_NAME}.gatekeeper-py"
 EXTRA_VALIDATION: Final = f"custom-resources.{VALIDATING_NAME}.gatekeeper-py"
 POLICY_GUARD: Final = f"policy.{VALIDATING_NAME}.gatekeeper-py"
+EXCEPTIONS_GUARD: Final = f"exceptions.{VALIDATING_NAME}.gatekeeper-py"
 POD_MUTATION: Final = f"pods.{MUTATING_NAME}.gatekeeper-py"
 
 VALIDATE_PATH: Final = "/validate-image"
@@ -39,11 +47,15 @@ LABELS: Final = {PART_OF_LABEL: PART_OF}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """The Service that the webhooks call, and the policy's ConfigMap that they guard, in one namespace."""
+    """The Service that the webhooks call, and the policy's ConfigMap that they guard, in one namespace.
+
+    With ``exceptions``, they also guard the exceptions in every namespace.
+    """
 
     namespace: str
     service: str
     policy: str
+    exceptions: bool = False
 
 
 def validating(target: Target, settings: WebhookSettings) -> Desired:
@@ -55,6 +67,8 @@ def validating(target: Target, settings: WebhookSettings) -> Desired:
         webhooks.append(_extra_validation(target, settings))
     if settings.policy_guard:
         webhooks.append(_policy_guard(target))
+        if target.exceptions:
+            webhooks.append(_exceptions_guard(target))
     return Desired(kind=VALIDATING, name=VALIDATING_NAME, labels=LABELS, webhooks=tuple(webhooks))
 
 
@@ -115,17 +129,31 @@ def _extra_validation(target: Target, settings: WebhookSettings) -> dict[str, An
 def _policy_guard(target: Target) -> dict[str, Any]:
     # The failure policy is Ignore, because an outage must not prevent anybody from repairing the policy. In
     # any case the server refuses a bad policy and keeps the last good one.
+    selector = {
+        "matchExpressions": [{"key": NAMESPACE_LABEL, "operator": "In", "values": [target.namespace]}]
+    }
+    condition = {"name": "is-the-policy", "expression": f"request.name == '{target.policy}'"}
+    return _guard(POLICY_GUARD, target, selector, condition)
+
+
+def _exceptions_guard(target: Target) -> dict[str, Any]:
+    # The failure policy is Ignore here, too: the server judges each exception again when it is used.
+    expression = (
+        f"request.name == '{EXCEPTIONS_CONFIGMAP}' || "
+        f"(request.name == '{BREAK_GLASS_CONFIGMAP}' && request.namespace == '{target.namespace}')"
+    )
+    return _guard(EXCEPTIONS_GUARD, target, {}, {"name": "holds-exceptions", "expression": expression})
+
+
+def _guard(name: str, target: Target, selector: dict[str, Any], condition: dict[str, str]) -> dict[str, Any]:
+    """Return a webhook that reviews ConfigMaps."""
     return _webhook(
-        POLICY_GUARD,
+        name,
         target,
         GUARD_PATH,
         rules=[_rule(("",), ("v1",), ("configmaps",))],
-        selector={
-            "matchExpressions": [
-                {"key": NAMESPACE_LABEL, "operator": "In", "values": [target.namespace]},
-            ]
-        },
-        conditions=[{"name": "is-the-policy", "expression": f"request.name == '{target.policy}'"}],
+        selector=selector,
+        conditions=[condition],
         calls=Calls(failure_policy="Ignore", timeout_seconds=GUARD_TIMEOUT_SECONDS),
     )
 

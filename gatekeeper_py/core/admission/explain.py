@@ -11,10 +11,12 @@ from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judgement import Judgement, by_name
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -62,8 +64,10 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
     if decision.reference is not None and decision.reason != "invalid":
         location = locate(decision.reference)
     nearest: tuple[NearMiss, ...] = ()
-    if decision.reason == "unlisted" and location is not None and decision.reference is not None:
-        nearest = _nearest(policy, namespace, decision.reference, location)
+    if location is not None and decision.reference is not None:
+        # An exception must match the name that its rule matched: the image, or its original.
+        named = location if decision.origin is None else _location(decision.origin)
+        nearest = _nearest(_missed(policy, decision), namespace, decision.reference, named)
     return Explanation(
         image=image,
         namespace=namespace,
@@ -72,7 +76,7 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
         rewritten=new.image,
         rewritten_decision=policy.decide(namespace, new.image) if new.image is not None else None,
-        rewrite_problem=new.problem,
+        rewrite_problem=new.problem or _excepted(plan),
         nearest=nearest,
     )
 
@@ -90,30 +94,47 @@ def refined(
     slot = Slot(("spec", "containers", 0, "image"), CONTAINERS.noun, image)
     registries = PodLookups(pod, policy, namespace, facts)
     judgement = registries.verified(Judgement(slot, explanation.decision))
-    new = registries.new_image(slot, policy.plan(namespace, image))
+    plan = policy.plan(namespace, image)
+    new = registries.new_image(slot, plan)
     manifest = explanation.decision.manifest
     found = replace(
         explanation,
         decision=judgement.decision,
         rewritten=new.image,
         rewritten_decision=None if new.image is None else policy.decide(namespace, new.image),
-        rewrite_problem=new.problem,
+        rewrite_problem=new.problem or _excepted(plan),
     )
     return found, None if manifest is None else facts.get((manifest,)).answer
 
 
+def _excepted(plan: Rewrite | None) -> str:
+    """Return which mirror leaves an image as written because its ``except`` matches, empty if none does."""
+    is_excepted = plan is not None and plan.image is None and not plan.problem and not plan.candidates
+    return f"the except of mirrors[{plan.mirror.index}] matches it" if plan and is_excepted else ""
+
+
+def _missed(policy: CompiledPolicy, decision: Decision) -> tuple[Rule, ...]:
+    """Return the rules of which one could have approved a rejected image."""
+    if decision.reason == "unlisted":
+        return policy.policy.allow
+    return decision.rule.exceptions if decision.reason == "denied" and decision.rule is not None else ()
+
+
+def _location(name: str) -> Location:
+    host, *segments = name.split("/")
+    return Location(host, tuple(segments))
+
+
 def _nearest(
-    policy: CompiledPolicy, namespace: str | None, reference: Reference, location: Location
+    rules: tuple[Rule, ...], namespace: str | None, reference: Reference, location: Location
 ) -> tuple[NearMiss, ...]:
-    """Return the nearest allow rules: those that failed at the latest check, the most similar ones first."""
+    """Return the nearest rules: those that failed at the latest check, the most similar ones first."""
     tag = effective_tag(reference)
     scored: list[tuple[int, float, int, NearMiss]] = []
-    stages = {
-        id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in policy.policy.allow
-    }
+    stages = {id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in rules}
     # Computing the similarity is expensive, so only the rules that failed at the latest checks are compared.
-    furthest = sorted(stages.values(), reverse=True)[:MAX_NEAREST][-1]
-    for rule in policy.policy.allow:
+    furthest = min(sorted(stages.values(), reverse=True)[:MAX_NEAREST], default=0)
+    for rule in rules:
         stage = stages[id(rule)]
         if stage < furthest:
             continue
@@ -190,7 +211,17 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
         shown |= {"verify": True, "onError": rule.on_error}
     if rule.pin:
         shown["pin"] = True
+    if rule.exceptions:
+        shown["except"] = [rule_as_json(each) for each in rule.exceptions]
     return shown
+
+
+def exception_as_json(found: Excepted | None) -> dict[str, object] | None:
+    """Return an exception as ``explain --format json`` shows it."""
+    if found is None:
+        return None
+    names = ("source", "namespace", "index", "image", "until", "reason", "owner", "grant")
+    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)}
 
 
 def nearest_as_json(nearest: Iterable[NearMiss]) -> list[dict[str, object]]:

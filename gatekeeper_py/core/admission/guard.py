@@ -13,6 +13,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission import Outcome, review
@@ -23,10 +24,20 @@ from gatekeeper_py.core.admission.messages import (
     finding_warnings,
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
-from gatekeeper_py.core.policy.configmap import KEYS, ConfigMapPolicy, read_configmap
+from gatekeeper_py.core.policy.configmap import (
+    KEYS,
+    ConfigMapPolicy,
+    document_key,
+    read_configmap,
+    read_exceptions,
+)
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.radius import Radius
 
 CONFIGMAP: Final = ("", "ConfigMap")
@@ -34,6 +45,9 @@ GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
 
 HELM: Final = "helm"
 """Prefix of the field managers of Helm and of tools that contain Helm: helm, helm3, helm-controller."""
+
+MAX_APPROVALS: Final = 5
+"""Maximum number of entries that are shown when exceptions are accepted."""
 
 MAX_RADIUS_LINES: Final = 5
 """Maximum number of warnings that list rejected images."""
@@ -88,14 +102,53 @@ def guarded(
     )
 
 
+class WrittenExceptions(NamedTuple):
+    """A document with exceptions that a request would write, as ``read_exceptions`` returns it."""
+
+    key: DocumentKey
+    text: str | None
+    findings: tuple[Finding, ...]
+
+
+def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenExceptions | None:
+    """Return the exceptions that a request would write; ``None`` when it is about another object.
+
+    ``installation`` is the namespace of the installation.
+    """
+    if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
+        return None
+    obj = request.object if isinstance(request.object, dict) else {}
+    metadata = obj.get("metadata")
+    own_name = metadata.get("name") if isinstance(metadata, dict) else None
+    keys = (document_key(name, request.namespace, installation) for name in (request.name, own_name))
+    key = next(filter(None, keys), None)
+    if key is None:
+        return None
+    return WrittenExceptions(key, *read_exceptions(obj.get("data"), obj.get("binaryData")))
+
+
+def approvals(
+    grants: Grants, key: DocumentKey, document: ExceptionDocument, now: datetime
+) -> tuple[str, ...]:
+    """Return warnings that show what a document approves and until when. The last one counts the rest."""
+    states = Exceptions({key: document}).states(grants, now)
+    live = [entry for _, entry, state in states if state == "live"]
+    shown = [
+        escape(f"approved until {format_instant(entry.until)}: {entry.pattern.text}", MAX_WARNING_LENGTH)
+        for entry in live[:MAX_APPROVALS]
+    ]
+    left = len(live) - len(shown)
+    return (*shown, f"and {left} more entries") if left else tuple(shown)
+
+
 def untouched(request: AdmissionRequest) -> Outcome:
     """Return the answer to a review of an object that is not the policy."""
     return Outcome(response=review.allowed(request.uid), verdict="allowed", mode="enforce")
 
 
-def refused(request: AdmissionRequest, errors: Sequence[Finding]) -> Outcome:
-    """Return the answer for a policy that is not acceptable."""
-    response = review.denied(request.uid, _message(errors))
+def refused(request: AdmissionRequest, errors: Sequence[Finding], what: str = "the policy is") -> Outcome:
+    """Return the answer for a document that is not acceptable. ``what`` names it in the message."""
+    response = review.denied(request.uid, _message(errors, what))
     return Outcome(response=response, verdict="denied", mode="enforce")
 
 
@@ -153,9 +206,9 @@ def _rejections(rejected: int, known: int) -> str:
     return f"this policy rejects {rejected} of {known} images that were approved here in the last 24 hours"
 
 
-def _message(findings: Sequence[Finding]) -> str:
+def _message(findings: Sequence[Finding], what: str) -> str:
     """Return one line for each finding. If not all fit into 1 KiB, the last line counts the rest."""
-    lines = [f"the policy is not acceptable: {len(findings)} problem{'s' if len(findings) > 1 else ''}"]
+    lines = [f"{what} not acceptable: {len(findings)} problem{'s' if len(findings) > 1 else ''}"]
     size = len(lines[0])
     for number, finding in enumerate(findings):
         line = escape(str(finding), 400)
@@ -196,7 +249,7 @@ def _finding(key: str, manager: str) -> Finding:
         path=f"data.{key}",
         line=1,
         message=f"{escape(manager, MAX_NAME)} changed this in the cluster, and Helm would undo it",
-        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and upgrade again",
+        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and run Helm again",
     )
 
 

@@ -9,6 +9,7 @@ from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.admission.workload import changed, slots
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -47,6 +48,8 @@ class ActivePolicy(Protocol):
     def rewrites_in(self, namespace: str | None) -> bool: ...
 
     def decide(self, namespace: str | None, image: str) -> Decision: ...
+
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision: ...
 
     def plan(self, namespace: str | None, image: str) -> Rewrite | None: ...
 
@@ -102,6 +105,11 @@ class Outcome(NamedTuple):
     @property
     def rejected(self) -> tuple[Judgement, ...]:
         return tuple(judgement for judgement in self.judgements if not judgement.approved)
+
+    @property
+    def excepted(self) -> tuple[Excepted, ...]:
+        """The exceptions that approve images."""
+        return tuple(e for judgement in self.judgements if (e := judgement.decision.exception) is not None)
 
 
 class Judging(NamedTuple):

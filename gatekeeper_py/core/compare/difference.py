@@ -158,6 +158,33 @@ class _HostClass(NamedTuple):
     shared: _Shared | None = None
 
 
+class _Rules:
+    """The rules of one policy for one repository, as sets of entries with one bit for each entry."""
+
+    __slots__ = ("_allow", "_deny", "_spare")
+
+    def __init__(self) -> None:
+        self._allow = 0
+        self._deny: dict[str, int] = {}
+        """The deny rules of each group."""
+        self._spare: dict[str, int] = {}
+
+    def add(self, entry: Entry, bit: int) -> None:
+        if entry.role == "allow":
+            self._allow |= bit
+        elif entry.role == "deny":
+            self._deny[entry.group] = self._deny.get(entry.group, 0) | bit
+        elif entry.role == "spare":
+            self._spare[entry.group] = self._spare.get(entry.group, 0) | bit
+
+    def approve(self, holding: int) -> bool:
+        """Return whether the policy approves an image for which these entries hold."""
+        return bool(self._allow & holding) and not any(
+            denials & holding and not self._spare.get(group, 0) & holding
+            for group, denials in self._deny.items()
+        )
+
+
 class _Comparison:
     def __init__(self, old: CompiledPolicy, new: CompiledPolicy) -> None:
         self._policies = (old, new)
@@ -214,7 +241,8 @@ class _Comparison:
             allows |= entry.role == "allow"
             rewriting |= entry.role == "source"
             same_denials &= entry.role != "deny" or all(sides)
-            if entry.role in decided and always(entry):
+            # What an exception spares is not decided yet.
+            if entry.role in decided and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
             return True
@@ -342,20 +370,16 @@ class _Comparison:
                 key = (holding & there, modes[namespace])
                 if key not in seen:
                     seen.add(key)
-                    before, after = (bool(allow & key[0]) and not deny & key[0] for allow, deny in rules)
+                    before, after = (rule.approve(key[0]) for rule in rules)
                     self._judge(f"{name}{suffix}", namespace, (before, after), rewriting=rewriting)
 
-    def _rules(self, entries: Sequence[Entry]) -> list[tuple[int, int]]:
-        """Return for each policy, as sets of bits, which entries are its allow rules and its deny rules."""
-        found = [(0, 0), (0, 0)]
+    def _rules(self, entries: Sequence[Entry]) -> list[_Rules]:
+        """Return for each policy which entries are its allow rules, its deny rules and their exceptions."""
+        found = [_Rules(), _Rules()]
         for index, entry in enumerate(entries):
             for side in (0, 1):
                 if self._sides[entry][side]:
-                    allow, deny = found[side]
-                    found[side] = (
-                        allow | (entry.role == "allow") << index,
-                        deny | (entry.role == "deny") << index,
-                    )
+                    found[side].add(entry, 1 << index)
         return found
 
     def _judge(

@@ -9,14 +9,15 @@ import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Any, Final, Literal
 
 from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.document import OverrideEntry, ResourceEntry
-from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.registries import Registry
@@ -73,9 +74,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             _moved_lookups(found, old.allow, new.allow, same)
     _overrides(found, old.document.namespaces, new.document.namespaces)
     for name, key, meaning in (
-        ("mirrors", _mirror_name, _mirror_meaning),
+        ("mirrors", _mirror_name, _without_index),
         ("resources", _resource_name, _itself),
         ("registries", _registry_name, _itself),
+        ("exceptions", _grant_name, _without_index),
     ):
         _pair(
             found,
@@ -169,7 +171,8 @@ def _rule_name(rule: Rule) -> Hashable:
 
 
 def _rule_meaning(rule: Rule) -> Hashable:
-    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup
+    exceptions = tuple((_rule_name(each), _rule_meaning(each)) for each in rule.exceptions)
+    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup, exceptions
 
 
 def _rule(rule: Rule) -> Entry:
@@ -180,7 +183,11 @@ def _mirror_name(entry: Mirror) -> Hashable:
     return entry.source.host, entry.source.segments
 
 
-def _mirror_meaning(entry: Mirror) -> Hashable:
+def _grant_name(entry: Grant) -> Hashable:
+    return entry.source, entry.images
+
+
+def _without_index(entry: Mirror | Grant) -> Hashable:
     return dataclasses.replace(entry, index=0)
 
 
@@ -215,6 +222,8 @@ def _fields(entry: Any) -> Iterator[tuple[str, object]]:
 def _plain(value: Any) -> object:
     if isinstance(value, datetime):
         return format_instant(value)
+    if isinstance(value, timedelta):
+        return format_duration(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return getattr(value, "text", value)

@@ -3,12 +3,16 @@
 These parts are the rules, and the sources and exceptions of mirrors. A deny rule refuses an image on a mirror
 if the rule matches the original image. So a deny rule that matches images below the source of a mirror yields
 further entries for their copies below the targets of the mirror.
+
+A deny rule does not match what one of its exceptions matches. So a deny rule with exceptions and the entries
+of its exceptions, with the role ``spare``, have the same ``group``. On a mirror, an exception must match the
+same original as its rule. So the entries of each target of a mirror have a group of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from gatekeeper_py.core.compare.sequences import Item
@@ -17,19 +21,21 @@ from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
-Role = Literal["allow", "deny", "source", "except"]
+Role = Literal["allow", "deny", "spare", "source", "except"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry(images.Entry):
     """An entry of one policy.
 
-    ``target`` distinguishes mirrors with the same source. Two entries with equal fields have the same effect
+    ``target`` distinguishes mirrors with the same source. ``group`` names the exceptions of a deny rule, all
+    with their namespaces; it is empty if there are none. Two entries with equal fields have the same effect
     on every image, even if they are of different policies.
     """
 
     role: Role
     target: str = ""
+    group: str = ""
 
     @property
     def item(self) -> Item:
@@ -45,18 +51,31 @@ class Entry(images.Entry):
 def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
     """Yield the entries of a policy's live rules and of its mirrors."""
     for rule in policy.allow:
-        yield _of_rule(rule)
-    denials = tuple(map(_of_rule, policy.deny))
+        yield _of_rule(rule, "allow")
+    denials = tuple(entry for rule in policy.deny for entry in _of_denial(rule, policy))
     yield from denials
     for mirror in policy.mirrors:
         yield from _of_source(mirror)
         for denial in denials:
-            yield from copies(mirror, denial)
+            if not denial.group:
+                yield from copies(mirror, denial)
+                continue
+            for to in mirror.targets:
+                group = f"{denial.group}, from {mirror.source.text} to {to.text}"
+                yield from copies(replace(mirror, targets=(to,)), replace(denial, group=group))
 
 
-def _of_rule(rule: Rule) -> Entry:
+def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[Entry]:
+    """Yield a deny rule and its live exceptions."""
+    spares = [_of_rule(each, "spare") for each in rule.exceptions_at(policy.instant)]
+    group = "; ".join(sorted(map(str, spares)))
+    yield replace(_of_rule(rule, "deny"), group=group)
+    yield from (replace(spare, group=group) for spare in spares)
+
+
+def _of_rule(rule: Rule, role: Role) -> Entry:
     names = None if rule.namespaces is None else tuple(sorted(rule.namespaces))
-    return Entry(role=rule.list, images=rule.pattern.unwritten(), namespaces=names)
+    return Entry(role=role, images=rule.pattern.unwritten(), namespaces=names)
 
 
 def _of_source(mirror: Mirror) -> Iterator[Entry]:

@@ -8,9 +8,10 @@ thousand pinned digests costs no more than a repository with one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from heapq import nlargest
+from typing import Any, Final, Generic, TypeVar
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
@@ -30,8 +31,18 @@ def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
     return (None,) if tag is None else (f":{tag}", None)
 
 
+def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
+    """Return the qualifiers that every image of a pattern satisfies literally."""
+    if pattern.digest == ANY:
+        return (f"@{ANY}", None)
+    return qualifiers_of(pattern.tag, pattern.digest)
+
+
 LEAF_WORK: Final = 12
 """Work of a search in one leaf, in the unit of ``globmap``."""
+
+_MAX_HASHED: Final = 6
+"""Maximum number of hashed rules of one leaf that match an image: three qualifiers; each twice."""
 
 _MAX_TAG: Final = 128
 """Maximum length of a tag."""
@@ -44,6 +55,16 @@ def prefix_work(depth: int) -> int:
 
 _NOTHING: Final[dict[Any, Any]] = {}
 """A shared empty mapping for hosts and paths that do not need one of their own. A policy may have 200,000."""
+
+
+V = TypeVar("V")
+
+_Weight = Callable[[int], int]
+"""Returns the work for the order of a pattern that matches."""
+
+
+def _nothing(_order: int) -> int:
+    return 0
 
 
 class _Leaf:
@@ -103,18 +124,16 @@ class _Leaf:
             for leaf in self._scoped.matching(namespace, scan=scan):
                 yield from leaf.orders(qualifiers, None, scan=scan)
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``orders``."""
-        work = LEAF_WORK
+    def worst(self, of: _Weight) -> int:
+        """Return a bound on the work of ``orders`` and of its results."""
+        work = LEAF_WORK + sum(nlargest(_MAX_HASHED, map(of, self._hashed.values())))
+        if self._always is not None:
+            work += of(self._always)
         if self._tags is not None:
-            work += self._tags.worst(_MAX_TAG, _nothing)
+            work += self._tags.worst(_MAX_TAG, of)
         if self._scoped is not None:
-            work += self._scoped.worst(MAX_NAMESPACE_LENGTH, _Leaf.worst)
+            work += self._scoped.worst(MAX_NAMESPACE_LENGTH, lambda leaf: leaf.worst(of))
         return work
-
-
-def _nothing(_order: int) -> int:
-    return 0
 
 
 @dataclass(slots=True)
@@ -130,9 +149,9 @@ class _Ends:
         if exact and self.exact is not None:
             yield self.exact
 
-    def worst(self) -> int:
+    def worst(self, of: _Weight) -> int:
         """Return a bound on the work in both leaves."""
-        return sum(leaf.worst() for leaf in self.leaves(exact=True, below=True))
+        return sum(leaf.worst(of) for leaf in self.leaves(exact=True, below=True))
 
 
 class _Paths:
@@ -199,16 +218,18 @@ class _Paths:
             for length, ends in self._globs.matching(segments, scan=scan):
                 yield from ends.leaves(exact=not subtree and length == len(segments), below=length <= longest)
 
-    def worst(self) -> int:
+    def worst(self, of: _Weight) -> int:
         """Return a bound on the work of ``leaves`` and of the leaves that it yields."""
-        work = prefix_work(self._depth) + max((leaf.worst() for leaf in self._exact.values()), default=0)
+        work = prefix_work(self._depth) + max((leaf.worst(of) for leaf in self._exact.values()), default=0)
         below: dict[int, int] = {}  # a path has one prefix of each length
         for segments, leaf in self._subtree.items():
-            below[len(segments)] = max(below.get(len(segments), 0), leaf.worst())
+            below[len(segments)] = max(below.get(len(segments), 0), leaf.worst(of))
         work += sum(below.values())
         if self._all is not None:
-            work += self._all.worst()
-        return work if self._globs is None else work + self._globs.worst(MAX_REPOSITORY_LENGTH, _Ends.worst)
+            work += self._all.worst(of)
+        if self._globs is not None:
+            work += self._globs.worst(MAX_REPOSITORY_LENGTH, lambda ends: ends.worst(of))
+        return work
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,14 +304,16 @@ class PatternIndex:
             scan,
         )
 
-    def worst(self) -> int:
+    def worst(self, of: _Weight = _nothing) -> int:
         """Return a bound on the work of ``find`` and of ``matching`` without ``scan``, for any image.
 
-        The unit is that of ``globmap``. The time is linear in the number of patterns.
+        ``of`` returns the work for the order of a pattern that matches. The unit is that of ``globmap``. The
+        time is linear in the number of patterns.
         """
-        work = max((paths.worst() for paths in self._hosts.values()), default=0)
-        work += max((t.worst(MAX_IMAGE_LENGTH, _Paths.worst) for t in self._host_globs.values()), default=0)
-        return work if self._any_host is None else work + self._any_host.worst()
+        work = max((paths.worst(of) for paths in self._hosts.values()), default=0)
+        trees = self._host_globs.values()
+        work += max((t.worst(MAX_IMAGE_LENGTH, lambda paths: paths.worst(of)) for t in trees), default=0)
+        return work if self._any_host is None else work + self._any_host.worst(of)
 
     def _paths(self, host: str) -> _Paths:
         if host == ANY:
@@ -323,6 +346,35 @@ class PatternIndex:
         for length, paths in tree.matching(labels, scan=scan):
             if length == len(labels):
                 yield paths
+
+
+class PatternMap(Generic[V]):
+    """Values by pattern and namespaces. ``matching`` finds all values, even of equal patterns."""
+
+    __slots__ = ("_index", "_numbers", "_values")
+
+    def __init__(self) -> None:
+        self._index = PatternIndex()
+        self._numbers: dict[tuple[object, ...], int] = {}
+        self._values: list[list[V]] = []
+
+    def add(self, pattern: Pattern, namespaces: tuple[str, ...] | None, value: V) -> None:
+        path = (pattern.host, pattern.segments, pattern.subtree, pattern.qualifier)
+        for namespace in (None,) if namespaces is None else namespaces:
+            number = self._numbers.setdefault((*path, namespace), len(self._values))
+            if number == len(self._values):
+                self._index.add(number, pattern, None if namespace is None else (namespace,))
+                self._values.append([])
+            self._values[number].append(value)
+
+    def matching(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Iterator[V]:
+        """Yield the values of all patterns that match; a value once for each of its names that match."""
+        for number in self._index.matching(location, qualifiers, namespace):
+            yield from self._values[number]
+
+    def worst(self) -> int:
+        """Return a bound on the work of ``matching``; each value counts as 1 (``PatternIndex.worst``)."""
+        return self._index.worst(lambda number: len(self._values[number]))
 
 
 def _labels(name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The ConfigMap that holds the policy: its keys, the size of its text, and its problems."""
+"""The ConfigMaps of the policy and of exceptions: names, keys, size of the text, and problems."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from gatekeeper_py.core.exceptions.document import MAX_BYTES
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.problems import mode_problem, type_name
@@ -14,6 +17,7 @@ from gatekeeper_py.core.policy.problems import mode_problem, type_name
 POLICY_KEY: Final = "policy.yaml"
 MODE_KEY: Final = "mode"
 KEYS: Final = (POLICY_KEY, MODE_KEY)
+EXCEPTIONS_KEY: Final = "exceptions.yaml"
 
 UNKNOWN_KEY: Final = "unknown-key"
 """The code of the finding for any other key."""
@@ -40,12 +44,8 @@ class ConfigMapPolicy:
 
 def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
     """Read the fields ``data`` and ``binaryData`` of a ConfigMap, as plain values."""
-    findings: list[Finding] = []
     entries = data if isinstance(data, dict) else {}
-    if data is not None and not isinstance(data, dict):
-        findings.append(configmap_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}"))
-    else:
-        findings += _text_problems(entries)
+    text, findings = _read_text(data, POLICY_KEY, MAX_CONFIGMAP_BYTES, _ADD_POLICY)
     if MODE_KEY in entries:
         problem = mode_problem(entries[MODE_KEY])
         if problem is not None:
@@ -53,13 +53,39 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
     unknown = [str(key) for key in entries if key not in KEYS]
     findings += unknown_keys(unknown, f"the only keys are {POLICY_KEY} and {MODE_KEY}")
     if binary_data:
-        findings.append(_binary_problem(binary_data))
-    text, mode = entries.get(POLICY_KEY), entries.get(MODE_KEY)
+        findings.append(_binary_problem(binary_data, POLICY_KEY, "a policy is"))
+    mode = entries.get(MODE_KEY)
     return ConfigMapPolicy(
-        text=text if isinstance(text, str) and not _too_long(text) else None,
+        text=text,
         mode=mode if isinstance(mode, str) and mode_problem(mode) is None else None,
         findings=tuple(findings),
     )
+
+
+def document_key(name: object, namespace: object, installation: str) -> DocumentKey | None:
+    """Return the key of the document in a ConfigMap, ``None`` if the ConfigMap is not one with exceptions.
+
+    ``installation`` is the namespace of the installation.
+    """
+    if isinstance(namespace, str):
+        if name == EXCEPTIONS_CONFIGMAP:
+            return DocumentKey("installation" if namespace == installation else "namespace", namespace)
+        if name == BREAK_GLASS_CONFIGMAP and namespace == installation:
+            return DocumentKey("break-glass", namespace)
+    return None
+
+
+def read_exceptions(data: object, binary_data: object = None) -> tuple[str | None, tuple[Finding, ...]]:
+    """Return the document in a ConfigMap with exceptions, and the errors of the ConfigMap itself.
+
+    The document is ``None`` if it is missing, too long or not text. With an error, it approves nothing.
+    """
+    text, findings = _read_text(data, EXCEPTIONS_KEY, MAX_BYTES, "")
+    unknown = [str(key) for key in data if key != EXCEPTIONS_KEY] if isinstance(data, dict) else []
+    findings += unknown_keys(unknown, f"the only key is {EXCEPTIONS_KEY}")
+    if binary_data:
+        findings.append(_binary_problem(binary_data, EXCEPTIONS_KEY, "exceptions are"))
+    return text, tuple(findings)
 
 
 def unknown_keys(unknown: Sequence[str], message: str, proposal: str = "") -> Iterator[Finding]:
@@ -75,36 +101,34 @@ def unknown_keys(unknown: Sequence[str], message: str, proposal: str = "") -> It
         yield configmap_error(UNKNOWN_KEY, "data", f"{left_out:,} more unknown keys are not listed")
 
 
-def _text_problems(entries: dict[object, object]) -> list[Finding]:
-    path = f"data.{POLICY_KEY}"
-    if POLICY_KEY not in entries:
-        message = f"the ConfigMap holds no text under the key {POLICY_KEY}"
-        proposal = f"add your policy there: kustomizations of k8s/overlays add a file {POLICY_KEY}"
-        return [configmap_error("missing-field", path, message, proposal)]
-    text = entries[POLICY_KEY]
+_ADD_POLICY: Final = f"add your policy there: kustomizations of k8s/overlays add a file {POLICY_KEY}"
+
+
+def _read_text(data: object, key: str, limit: int, how_to_add: str) -> tuple[str | None, list[Finding]]:
+    """Return the text under a key of ``data``, or ``None`` and the problem."""
+    path = f"data.{key}"
+    if data is not None and not isinstance(data, dict):
+        return None, [configmap_error("wrong-type", "data", f"must be a mapping, not {type_name(data)}")]
+    if not data or key not in data:
+        message = f"the ConfigMap holds no text under the key {key}"
+        return None, [configmap_error("missing-field", path, message, how_to_add)]
+    text = data[key]
     if not isinstance(text, str):
-        return [configmap_error("wrong-type", path, f"must be text, not {type_name(text)}")]
-    if _too_long(text):
-        return [
-            configmap_error(
-                "too-long", path, f"the text is longer than {MAX_CONFIGMAP_BYTES // 2**20} MiB, the limit"
-            )
-        ]
-    return []
+        return None, [configmap_error("wrong-type", path, f"must be text, not {type_name(text)}")]
+    # A text has at least as many bytes as characters, so a huge text is refused without encoding it.
+    if len(text) > limit or len(text.encode("utf-8", "surrogatepass")) > limit:
+        shown = f"{limit // 2**20} MiB" if limit >= 2**20 else f"{limit // 2**10} KiB"
+        return None, [configmap_error("too-long", path, f"the text is longer than {shown}, the limit")]
+    return text, []
 
 
-def _binary_problem(binary_data: object) -> Finding:
-    if isinstance(binary_data, dict) and POLICY_KEY in binary_data:
+def _binary_problem(binary_data: object, key: str, what_is: str) -> Finding:
+    if isinstance(binary_data, dict) and key in binary_data:
         # kubectl stores a file that is not UTF-8 this way.
         return configmap_error(
-            "binary-data", "binaryData", f"{POLICY_KEY} is under binaryData: it is not UTF-8 text"
+            "binary-data", "binaryData", f"{key} is under binaryData: it is not UTF-8 text"
         )
-    return configmap_error("binary-data", "binaryData", "must be absent: a policy is text under data")
-
-
-def _too_long(text: str) -> bool:
-    # A text has at least as many bytes as characters, so a huge text is refused without encoding it.
-    return len(text) > MAX_CONFIGMAP_BYTES or len(text.encode("utf-8", "surrogatepass")) > MAX_CONFIGMAP_BYTES
+    return configmap_error("binary-data", "binaryData", f"must be absent: {what_is} text under data")
 
 
 def configmap_error(code: str, path: str, message: str, proposal: str = "") -> Finding:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal
 
+from gatekeeper_py.core.exceptions.exceptions import Excepted, Exceptions, Ruling
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
 from gatekeeper_py.core.images.reference import (
@@ -20,8 +23,9 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
-Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified"]
-"""``decide`` returns the first four. A look-up in a registry can replace them with one of the last two."""
+Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified", "exception"]
+"""``decide`` returns the first four. A look-up in a registry can replace them with ``absent`` or
+``unverified``, and ``with_exceptions`` can replace ``denied`` and ``unlisted`` with ``exception``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,8 @@ class Decision:
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
     decided, ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse.
     ``origin`` is set when a deny rule matched not the image itself but the name that it mirrors.
-    ``manifest`` is set when the approving rule requires a look-up in the registry.
+    ``manifest`` is set when the approving rule requires a look-up in the registry. ``ruling`` is set when
+    exceptions say something about an image that the rules reject.
     """
 
     image: str
@@ -42,6 +47,12 @@ class Decision:
     reference: Reference | None = None
     origin: str | None = None
     manifest: Manifest | None = None
+    ruling: Ruling | None = None
+
+    @property
+    def exception(self) -> Excepted | None:
+        """The exception that approves the image, if the rules do not."""
+        return None if self.ruling is None else self.ruling.approval
 
     @property
     def canonical(self) -> str | None:
@@ -106,6 +117,39 @@ def decide(
         detail=f"{location.name} matches no rule" + ("" if rule is None else f"; {_expiry(rule)}"),
         reference=reference,
     )
+
+
+def with_exceptions(
+    decision: Decision, exceptions: Exceptions, grants: Grants, namespace: str | None, now: datetime
+) -> Decision:
+    """Return the decision with exceptions for a decision of ``decide``.
+
+    Exceptions change nothing but rejections with the reasons ``unlisted`` and, if a grant overrides it,
+    ``denied``.
+    """
+    reference, denied = decision.reference, decision.reason == "denied"
+    if not grants or reference is None or not (denied or decision.reason == "unlisted"):
+        return decision
+    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
+    ruling = exceptions.judge(grants, locate(reference), qualifiers, namespace, now, denied=denied)
+    if ruling == _SILENT:
+        return decision
+    found = ruling.approval
+    if found is None:
+        return replace(decision, ruling=ruling)
+    where = f"exceptions[{found.index}] of the {found.source} document in {found.namespace}"
+    despite = f", although {decision.detail}" if denied else ""
+    return Decision(
+        image=decision.image,
+        approved=True,
+        reason="exception",
+        detail=f"approved until {format_instant(found.until)} by {where}{despite}",
+        reference=reference,
+        ruling=ruling,
+    )
+
+
+_SILENT: Final = Ruling()
 
 
 def _expiry(rule: Rule) -> str:

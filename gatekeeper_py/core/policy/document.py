@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal, assert_never, get_args
 
+from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.finding import Finding, Path
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
@@ -84,6 +85,7 @@ class PolicyDocument:
     mirrors: tuple[Mirror, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     registries: tuple[Registry, ...] = ()
+    exceptions: tuple[Grant, ...] = ()
     message: str = ""
 
     def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry, datetime]]:
@@ -94,3 +96,6 @@ class PolicyDocument:
             for index, entry in enumerate(entries):
                 if entry.until is not None:
                     yield (name, index), entry, entry.until
+                for each in entry.exceptions if isinstance(entry, Rule) else ():
+                    if each.until is not None:
+                        yield (name, index, each.list, each.index), each, each.until

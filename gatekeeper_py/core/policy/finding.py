@@ -167,5 +167,17 @@ def in_order(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     )
 
 
+def more_findings(number: int, last: Finding) -> Finding:
+    """Return the finding that counts the findings after the ``last`` one that is listed."""
+    return Finding(
+        severity=last.severity,
+        code=MORE_FINDINGS,
+        path="",
+        line=last.line,
+        message=f"{number:,} more {'finding is' if number == 1 else 'findings are'} not listed",
+        proposal="correct these first",
+    )
+
+
 def _cut(text: str, length: int) -> str:
     return f"{text[: length - 3]}..."

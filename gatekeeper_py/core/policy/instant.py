@@ -40,6 +40,17 @@ def parse_instant(text: str) -> datetime:
         raise ValueError(message) from None
 
 
+def format_duration(duration: timedelta) -> str:
+    """Write a number of whole hours as a policy does: ``14d``, or ``12h`` if it is not a number of days."""
+    hours = duration // timedelta(hours=1)
+    return f"{hours}h" if hours % 24 else f"{hours // 24}d"
+
+
+def format_minute(instant: datetime) -> str:
+    """Write a time as RFC 3339 in UTC, without its seconds: ``2026-12-31T18:00Z``."""
+    return f"{format_instant(instant)[:-4]}Z"
+
+
 def format_instant(instant: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the second: ``2026-12-31T18:00:00Z``."""
     # strftime writes the year 999 with three digits on some systems.

@@ -18,7 +18,7 @@ MAX_RULES: Final = 200_000
 """Maximum number of entries of ``allow`` and ``deny`` together."""
 
 MAX_ENTRIES: Final = MappingProxyType(
-    {"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000, "registries": 100}
+    {"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000, "registries": 100, "exceptions": 100}
 )
 """Maximum number of entries of each other list of the document."""
 
@@ -27,6 +27,9 @@ MAX_ITEMS: Final = 1_000
 
 MAX_TARGETS: Final = 4
 """Maximum number of targets of one mirror, in order of preference."""
+
+MAX_LIVE_ENTRIES: Final = 1_000
+"""Maximum value of ``most``, the number of live entries of one document with exceptions."""
 
 MAX_TEXT_LENGTH: Final = 200
 """Maximum characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""

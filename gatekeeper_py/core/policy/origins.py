@@ -179,7 +179,19 @@ class DeniedOrigins:
     """An index of the images on the mirrors of a policy that are copies of denied images."""
 
     __slots__ = (
-        *("_below", "_cut", "_deny", "_fitting", "_here", "_hub", "_levels", "_mirrors", "_sizes", "_to"),
+        *(
+            "_below",
+            "_cut",
+            "_deny",
+            "_fitting",
+            "_here",
+            "_hub",
+            "_levels",
+            "_mirrors",
+            "_sizes",
+            "_spared",
+            "_to",
+        ),
     )
 
     def __init__(self, mirrors: Mirrors, deny: RuleSet) -> None:
@@ -193,6 +205,8 @@ class DeniedOrigins:
         """Registry -> lengths of the paths in ``_to``, in ascending order."""
         self._hub = 0
         """The set of mirrors of the whole Docker Hub: a single segment below ``to`` is an official image."""
+        self._spared = 0
+        """The set of mirrors for which a rule with exceptions holds: an origin may turn out not denied."""
         self._cut = False
         """Whether the sets may contain many mirrors whose images are not denied."""
         self._sizes: list[int] = []
@@ -239,7 +253,16 @@ class DeniedOrigins:
         levels = max(levels, *map(len, self._levels.values()), 0)
         # One of the paths is looked up twice: as written, and as an official image.
         work = (levels + 1) * (self._below.worst() + _LEVEL_WORK) + prefix_work(levels) + self._here.worst()
-        return work + (len(self._mirrors) * _ORIGIN_WORK if self._cut else 0)
+        if self._cut:
+            return work + len(self._mirrors) * (_ORIGIN_WORK + (self._deny.worst() if self._spared else 0))
+        if self._spared:
+            # An image has one path above it of each length, so count one target for each length.
+            most: dict[int, int] = {}
+            for (_, segments), mirrors in self._to.items():
+                spared = (mirrors & self._spared).bit_count()
+                most[len(segments)] = max(most.get(len(segments), 0), spared)
+            work += sum(most.values()) * (_ORIGIN_WORK + self._deny.worst())
+        return work
 
     def _denied(self, rest: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
         """Return the set of mirrors that may have a denied image at this path below their ``to``."""
@@ -285,6 +308,7 @@ class DeniedOrigins:
         for rule in self._deny:
             for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
                 entries.add(path, rule, mirrors, subtree=subtree)
+                self._spared |= mirrors if rule.exceptions else 0
                 work += 10 + 4 * len(rule.namespaces or ())
                 if work > STEP_WORK:
                     work = 0

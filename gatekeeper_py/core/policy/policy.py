@@ -9,10 +9,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
 
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
-from gatekeeper_py.core.policy.decision import Decision, decide
+from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import (
     Mode,
     OverrideEntry,
@@ -46,7 +48,9 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
 
     document = parse_document(text, mode, max_bytes=max_bytes)
     policy = Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
-    problem = too_much_work(policy.allow, policy.deny, policy.mirrors, document.namespaces)
+    problem = too_much_work(
+        policy.allow, policy.deny, policy.mirrors, document.namespaces, document.exceptions
+    )
     if problem is not None:
         raise refused(text, problem)
     return policy
@@ -89,11 +93,13 @@ class Policy:
     def mirrors(self) -> Mirrors:
         return Mirrors(self.document.mirrors)
 
-    def at(self, instant: datetime) -> CompiledPolicy:
+    def at(self, instant: datetime, exceptions: Exceptions = NO_EXCEPTIONS) -> CompiledPolicy:
         """Compile the policy as of an instant. Raises ``ValueError`` for an instant without an offset."""
-        return at_once(self.compiling(instant))
+        return at_once(self.compiling(instant, exceptions))
 
-    def compiling(self, instant: datetime) -> Generator[None, None, CompiledPolicy]:
+    def compiling(
+        self, instant: datetime, exceptions: Exceptions = NO_EXCEPTIONS
+    ) -> Generator[None, None, CompiledPolicy]:
         """Compile as ``at`` does, in steps of about 0.1 ms, between which an event loop can do other work.
 
         Yields after each step and returns the compiled policy.
@@ -114,7 +120,9 @@ class Policy:
             yield
         resources = yield from _paths_by_kind(self.document.resources)
         origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
-        ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant))
+        grants = yield from Grants.compiling(self.document.exceptions)
+        change = exceptions.next_change(grants, instant) if grants else None
+        ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant), change)
         return CompiledPolicy(
             policy=self,
             instant=instant,
@@ -126,6 +134,8 @@ class Policy:
             overrides=overrides,
             named_manifests=tuple(named),
             resources=resources,
+            grants=grants,
+            exceptions=exceptions,
         )
 
     @cached_property
@@ -155,7 +165,8 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_change`` is the next instant at which a rule or an override expires, ``None`` if nothing expires.
+    ``next_change`` is the next instant at which a rule or an override expires, or an exception begins or
+    ends; ``None`` if there is none.
     ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance.
@@ -172,6 +183,8 @@ class CompiledPolicy:
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
     resources: dict[tuple[str, str], PathTree]
+    grants: Grants
+    exceptions: Exceptions
 
     @property
     def revision(self) -> str:
@@ -224,7 +237,14 @@ class CompiledPolicy:
         return bool(self.looked_up_hosts)
 
     def decide(self, namespace: str | None, image: str) -> Decision:
-        """Judge one image as written."""
+        """Judge one image as written, by the rules and the exceptions."""
+        decision = decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
+        if decision.approved:
+            return decision
+        return with_exceptions(decision, self.exceptions, self.grants, namespace, self.instant)
+
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
+        """Judge one image as written without exceptions. The answer holds until a rule expires."""
         return decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
@@ -237,7 +257,8 @@ class CompiledPolicy:
 
         ``None`` when the image is not below the source of any mirror, or when it is denied or invalid.
         """
-        decision = self.decide(namespace, image)
+        # Exceptions change no rewrite: an image that a deny rule matches stays as written.
+        decision = self.decide_by_rules(namespace, image)
         if decision.reference is None or decision.reason in {"denied", "invalid"}:
             return None
         return self.mirrors.rewrite(decision.reference, locate(decision.reference))
@@ -274,22 +295,31 @@ def _rules_at(
     listed: tuple[Rule, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None]]:
     """Return the live rules of a list, those that expired lately, and the next expiry. Runs in steps."""
-    rules, expired, end = RuleSet(), RuleSet(), None
-    work, begin = 0, 0
-    for index, rule in enumerate(listed):
+    rules, expired = RuleSet(instant=instant), RuleSet()
+    end, work = None, 0
+    for rule in listed:
+        work += 10 + 4 * len(rule.namespaces or ())
         if rule.until is None or instant < rule.until:
-            rules.add(rule)
+            for each in rules.adding(rule):
+                work += 10 + 4 * len(each.namespaces or ())
+                if work > STEP_WORK:
+                    work = 0
+                    yield
+            end = _next_end((rule, *rule.exceptions), instant, end)
         elif instant - rule.until <= EXPIRED_LATELY:
             expired.add(rule)
-        work += 10 + 4 * len(rule.namespaces or ())
-        if work > STEP_WORK or index == len(listed) - 1:
-            ends = (end, _next_end(listed[begin : index + 1], instant))
-            end = min((each for each in ends if each is not None), default=None)
-            work, begin = 0, index + 1
+        if work > STEP_WORK:
+            work = 0
             yield
     return rules, expired, end
 
 
-def _next_end(entries: Iterable[Rule | OverrideEntry], instant: datetime) -> datetime | None:
-    """Return the instant when the first live entry expires, ``None`` if no live entry expires."""
-    return min((e.until for e in entries if e.until is not None and e.until > instant), default=None)
+def _next_end(
+    entries: Iterable[Rule | OverrideEntry], instant: datetime, end: datetime | None = None
+) -> datetime | None:
+    """Return the instant when the first live entry expires, or ``end`` if no live entry expires earlier."""
+    for each in entries:
+        until = each.until
+        if until is not None and until > instant and (end is None or until < end):
+            end = until
+    return end

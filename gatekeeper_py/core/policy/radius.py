@@ -24,7 +24,7 @@ MAX_NAMED: Final = 20
 class Policy(Protocol):
     """A compiled policy, or a snapshot that caches its decisions."""
 
-    def decide(self, namespace: str | None, image: str) -> Decision: ...
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision: ...
 
     def mode(self, namespace: str | None) -> Mode: ...
 
@@ -63,7 +63,7 @@ class Radius(NamedTuple):
 
 def effect(policy: Policy, namespace: str | None, image: str) -> int:
     """Return what a policy does with an image, judged by its name."""
-    if policy.decide(namespace, image).approved:
+    if policy.decide_by_rules(namespace, image).approved:
         return APPROVED
     return REFUSED if refuses(policy.mode(namespace)) else WARNED
 

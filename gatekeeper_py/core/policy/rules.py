@@ -9,7 +9,7 @@ from typing import Literal
 
 from gatekeeper_py.core.images.glob import Glob, any_matches
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Cover, PatternIndex, Qualifiers
+from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
 
@@ -19,15 +19,16 @@ OnError = Literal["keep", "deny"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One entry of ``allow`` or ``deny``.
+    """One entry of ``allow`` or ``deny``, or of ``except`` in an entry of ``deny``.
 
     If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
-    ``until`` is in UTC. Only entries of ``allow`` set the last three fields. An image that a rule with
-    ``verify`` approves must exist in its registry; ``on_error`` applies if that is not known. With ``pin``,
-    which implies ``verify``, mutate mode adds the digest that was verified.
+    ``until`` is in UTC. Only entries of ``allow`` set ``verify``, ``on_error`` and ``pin``. An image that a
+    rule with ``verify`` approves must exist in its registry; ``on_error`` applies if that is not known. With
+    ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. A rule of ``deny`` does
+    not match what one of its live ``exceptions`` matches; ``index`` of these is that in their list.
     """
 
-    list: Literal["allow", "deny"]
+    list: Literal["allow", "deny", "except"]
     index: int
     pattern: Pattern
     namespaces: tuple[str, ...] | None = None
@@ -37,6 +38,7 @@ class Rule:
     verify: bool = False
     on_error: OnError = "keep"
     pin: bool = False
+    exceptions: tuple[Rule, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
@@ -49,35 +51,86 @@ class Rule:
     def lives_at(self, instant: datetime) -> bool:
         return self.until is None or instant < self.until
 
+    def exceptions_at(self, instant: datetime | None) -> tuple[Rule, ...]:
+        """Return the exceptions that are live at an instant, or all of them if it is ``None``."""
+        if instant is None or not self.exceptions:
+            return self.exceptions
+        return tuple(rule for rule in self.exceptions if rule.lives_at(instant))
+
     def applies_to(self, namespace: str | None) -> bool:
         if self.namespaces is None:
             return True
         return namespace is not None and any_matches(map(Glob, self.namespaces), namespace)
 
 
+class _Excepting:
+    """The rules with live exceptions: ``exceptions`` has the order of its rule for each of them."""
+
+    __slots__ = ("exceptions", "rules")
+
+    def __init__(self) -> None:
+        self.rules: PatternMap[int] = PatternMap()
+        self.exceptions: PatternMap[int] = PatternMap()
+
+    def first(
+        self, location: Location, qualifiers: Qualifiers, namespace: str | None, other: int | None
+    ) -> int | None:
+        """Return the lowest of ``other`` and the orders of rules that match and whose exceptions do not."""
+        found = set(self.rules.matching(location, qualifiers, namespace))
+        if found:
+            found.difference_update(self.exceptions.matching(location, qualifiers, namespace))
+        if other is not None:
+            found.add(other)
+        return min(found, default=None)
+
+    def worst(self) -> int:
+        return self.rules.worst() + self.exceptions.worst()
+
+
 class RuleSet:
-    """The live rules of one list, in document order, with their index."""
+    """The live rules of one list, in document order, with their index.
 
-    __slots__ = ("_index", "_rules", "by_namespace", "verified")
+    Exceptions that have ended at ``instant`` do not count. If it is ``None``, all exceptions count.
+    """
 
-    def __init__(self, rules: Iterable[Rule] = ()) -> None:
+    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "verified")
+
+    def __init__(self, rules: Iterable[Rule] = (), instant: datetime | None = None) -> None:
+        self.instant = instant
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
         self.verified: list[Rule] = []
         """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
+        self._excepting: _Excepting | None = None
         for rule in rules:
             self.add(rule)
 
     def add(self, rule: Rule) -> None:
         """Append a rule. Only the code that creates the set may call it."""
-        self._index.add(len(self._rules), rule.pattern, rule.namespaces)
+        for _ in self.adding(rule):
+            pass
+
+    def adding(self, rule: Rule) -> Iterator[Rule]:
+        """Append a rule in steps. Yields the exceptions of the rule, each after its step."""
+        order = len(self._rules)
+        live = rule.exceptions_at(self.instant)
+        if live:
+            self._excepting = self._excepting or _Excepting()
+            self._excepting.rules.add(rule.pattern, rule.namespaces, order)
+        else:
+            self._index.add(order, rule.pattern, rule.namespaces)
         self._rules.append(rule)
         if rule.namespaces is not None:
             self.by_namespace = True
         if rule.verify:
             self.verified.append(rule)
+        for each in live:
+            if self._excepting is not None:
+                self._excepting.exceptions.add(each.pattern, each.namespaces, order)
+            self.by_namespace = self.by_namespace or each.namespaces is not None
+            yield each
 
     def __iter__(self) -> Iterator[Rule]:
         return iter(self._rules)
@@ -88,15 +141,24 @@ class RuleSet:
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
         """Return the first live rule that matches, or ``None``."""
         order = self._index.find(location, qualifiers, namespace)
+        if self._excepting is not None:
+            order = self._excepting.first(location, qualifiers, namespace, order)
         return None if order is None else self._rules[order]
 
     def worst(self) -> int:
         """Return a bound on the work of ``find`` for any image (``PatternIndex.worst``)."""
-        return self._index.worst()
+        return self._index.worst() + (0 if self._excepting is None else self._excepting.worst())
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
-        """Return leaves of the index whose paths match everything that ``pattern`` can match."""
+        """Return leaves of the index whose paths match everything that ``pattern`` can match.
+
+        Rules with live exceptions are not among them.
+        """
         return self._index.cover(pattern, scan)
+
+    def covering_all(self, pattern: Pattern, namespace: str | None, scan: Scan) -> Iterator[Rule]:
+        """Yield the rules that match every image of a pattern in a namespace, as far as ``scan`` allows."""
+        return self.covering(self.cover(pattern, scan), qualifiers_of_all(pattern), namespace)
 
     def covering(self, cover: Cover, qualifiers: Qualifiers, namespace: str | None) -> Iterator[Rule]:
         """Yield the rules in these leaves that match every image with these qualifiers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from gatekeeper_py.core.exceptions.grants import Grant, Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.index import LEAF_WORK, prefix_work
 from gatekeeper_py.core.images.pattern import Pattern
@@ -25,7 +26,11 @@ the event loop, which may take 100 ms. About a thousand wildcards that match one
 
 
 def too_much_work(
-    allow: tuple[Rule, ...], deny: tuple[Rule, ...], mirrors: Mirrors, overrides: tuple[OverrideEntry, ...]
+    allow: tuple[Rule, ...],
+    deny: tuple[Rule, ...],
+    mirrors: Mirrors,
+    overrides: tuple[OverrideEntry, ...],
+    grants: tuple[Grant, ...] = (),
 ) -> Remark | None:
     """Return the problem of a policy if judging one image could take more than ``MAX_WORK``.
 
@@ -42,6 +47,7 @@ def too_much_work(
         "deny": denied.worst() + _depth_work(deny),
         "namespaces": by_namespace.worst(),
         "mirrors": mirrors.worst(),
+        "exceptions": Grants(grants).worst(),
     }
     if sum(work.values()) <= MAX_WORK:
         # Last, because preparing the origins compares the sources of mirrors with wildcards.
@@ -68,8 +74,12 @@ _PROPOSALS: Final = {
 
 
 def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
-    """Return the rules of which one image can match many: those with wildcards or ``namespaces``."""
-    return RuleSet(rule for rule in rules if rule.namespaces is not None or _has_wildcard(rule.pattern))
+    """Return the rules of which one image can match many: with wildcards, ``namespaces`` or exceptions."""
+    return RuleSet(
+        rule
+        for rule in rules
+        if rule.namespaces is not None or rule.exceptions or _has_wildcard(rule.pattern)
+    )
 
 
 def _has_wildcard(pattern: Pattern) -> bool:

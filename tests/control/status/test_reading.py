@@ -242,6 +242,11 @@ def test_the_controller_names_the_configmap_if_the_servers_do_not() -> None:
     assert as_deployed(INSTALLATION, None, None) == INSTALLATION
 
 
+def test_the_controller_says_whether_exceptions_are_guarded() -> None:
+    controller = deployment("control", "--guard-exceptions")
+    assert as_deployed(INSTALLATION, None, controller).exceptions
+
+
 @pytest.mark.parametrize(
     ("arguments", "days"),
     [

@@ -10,6 +10,7 @@ import pytest
 from control.world import INSTALLATION
 from gatekeeper_py.control.webhooks.settings import Calls, ExtraRule, WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
+    EXCEPTIONS_GUARD,
     EXTRA_VALIDATION,
     POD_MUTATION,
     POD_VALIDATION,
@@ -122,6 +123,23 @@ def test_only_our_own_service_and_paths_are_called(settings: WebhookSettings) ->
         assert (service["namespace"], service["name"], service["port"]) == ("ns", "gk", 443)
         paths.add(service["path"])
     assert paths == {"/validate-image", "/mutate-image", "/validate-policy"}
+
+
+def test_the_guard_of_exceptions_is_called_for_their_names_in_every_namespace() -> None:
+    target = replace(TARGET, exceptions=True)
+    *others, guard = validating(target, WebhookSettings()).webhooks
+    assert others == list(validating(TARGET, WebhookSettings()).webhooks)
+    assert guard["name"] == EXCEPTIONS_GUARD
+    assert guard["clientConfig"]["service"]["path"] == "/validate-policy"
+    assert (guard["failurePolicy"], guard["namespaceSelector"]) == ("Ignore", {})
+    [condition] = guard["matchConditions"]
+    assert condition["expression"] == (
+        "request.name == 'gatekeeper-py-exceptions' || "
+        "(request.name == 'gatekeeper-py-break-glass' && request.namespace == 'ns')"
+    )
+    assert validating(target, WebhookSettings(policy_guard=False)) == validating(
+        TARGET, WebhookSettings(policy_guard=False)
+    )
 
 
 def test_the_guard_is_called_for_the_policy_only() -> None:

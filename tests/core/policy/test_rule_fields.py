@@ -22,7 +22,7 @@ from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Document, Options
-from gatekeeper_py.core.compile.native.selection import EXPIRES, LOOKS_UP, CannotExpress
+from gatekeeper_py.core.compile.native.selection import EXCEPTS, EXPIRES, LOOKS_UP, CannotExpress, select
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.policy.document import MODES, Mode, refuses, rewrites
 from gatekeeper_py.core.policy.lint import lint
@@ -85,9 +85,11 @@ PLAIN: Final = parse_policy(policy_text(allow="[a.example]"))
 
 
 def test_the_table_and_the_schema_have_the_fields_of_a_rule() -> None:
-    assert names(Rule) == set(FIELDS) | PLACE
+    assert names(Rule) == set(FIELDS) | PLACE | {"exceptions"}
     _text, mapping = json_schema()["$defs"]["AllowModel"]["anyOf"]
     assert set(mapping["properties"]) == {WRITTEN.get(name, name) for name in FIELDS} | {"image"}
+    _text, mapping = json_schema()["$defs"]["RuleModel"]["anyOf"]
+    assert set(mapping["properties"]) == {"image", "namespaces", "until", "owner", "reason", "except"}
 
 
 @every_field
@@ -151,6 +153,27 @@ def test_every_field_is_shown_and_a_change_of_it_is_reported(
         file.write_text(policy.text, encoding="utf-8")
         assert run(["explain", str(file), IMAGE]) == 0
         assert f"  {name:<11}{FIELDS[name].yaml.partition(': ')[2]}\n" in capsys.readouterr().out
+
+
+def denying(more: str) -> Policy:
+    return parse_policy(policy_text(f"deny: [{{image: a.example/x{more}}}]", allow="[a.example]"))
+
+
+def test_an_exception_of_a_deny_rule_makes_it_deny_less() -> None:
+    policy, plain = denying(", except: ['a.example/x:1']"), denying("")
+    assert policy.at(NOW).decide(HERE, IMAGE).approved
+    assert not policy.at(NOW).decide(HERE, "a.example/x:2").approved
+    assert compare(plain.at(NOW), policy.at(NOW)).changes == {"approved"}
+    # The fast path leaves what an exception spares to the webhook.
+    assert not compile_fastpath(policy, NOW).approves(HERE, IMAGE, "validating")
+    with pytest.raises(CannotExpress, match=EXCEPTS):
+        native(policy)
+    assert select(policy, NOW, backstop=True).deny == ()
+    shown = rule_as_json(policy.deny[0])
+    assert shown is not None
+    assert shown["except"] == [{"list": "except", "index": 0, "image": "a.example/x:1"}]
+    (change,) = compare_documents(plain, policy).changed
+    assert change.new == shown
 
 
 MIRROR: Final[Mapping[str, str]] = {

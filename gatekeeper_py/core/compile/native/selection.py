@@ -33,6 +33,7 @@ TOO_LARGE: Final = "the expression would become too long or too expensive"
 ALL_TOO_LARGE: Final = "the expression for all of them would become too long or too expensive"
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
+EXCEPTS: Final = "it has exceptions, which a native policy does not express"
 LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
 
 
@@ -116,7 +117,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
 
     A backstop
 
-    - keeps allow rules that will expire, and leaves out deny rules that will expire,
+    - keeps allow rules that will expire, and leaves out deny rules that will expire or have exceptions,
     - approves images by name where the policy would look them up in a registry,
     - uses the most permissive mode that a namespace can have before and after overrides expire.
 
@@ -132,7 +133,9 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
         policy=policy,
         allow=tuple(rule for rule in policy.allow if rule.lives_at(now)),
         deny=tuple(
-            rule for rule in policy.deny if rule.lives_at(now) and not (backstop and rule.until is not None)
+            rule
+            for rule in policy.deny
+            if rule.lives_at(now) and not (backstop and (rule.until is not None or rule.exceptions_at(now)))
         ),
         # Keep an expiring override to warn, the most permissive mode. Drop any other: it is enforce or
         # mutate, which reject the same Pods, so the mode that applies in its place rejects no more. Templates
@@ -145,12 +148,13 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
 
 def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
     for rule in (*policy.allow, *policy.deny):
-        if not rule.lives_at(now):
-            continue
-        if rule.until is not None:
-            yield Refusal(part=str(rule), why=EXPIRES)
-        if rule.verify:
-            yield Refusal(part=str(rule), why=LOOKS_UP)
+        if rule.lives_at(now):
+            reasons = (
+                (EXPIRES, rule.until is not None),
+                (EXCEPTS, bool(rule.exceptions_at(now))),
+                (LOOKS_UP, rule.verify),
+            )
+            yield from (Refusal(part=str(rule), why=why) for why, holds in reasons if holds)
     for index, override in enumerate(policy.document.namespaces):
         if override.until is not None and now < override.until:
             yield Refusal(part=f"namespaces[{index}]", why=EXPIRES)

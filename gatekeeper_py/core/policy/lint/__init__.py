@@ -21,7 +21,12 @@ from gatekeeper_py.core.policy.finding import (
     Remark,
     Remarks,
 )
-from gatekeeper_py.core.policy.lint.cover import dead_overrides, dead_rules, nothing_approved
+from gatekeeper_py.core.policy.lint.cover import (
+    dead_overrides,
+    dead_rules,
+    nothing_approved,
+    unused_exceptions,
+)
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
 from gatekeeper_py.core.policy.lint.modes import (
     expiry,
@@ -50,6 +55,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         nothing_approved: (NOTHING_APPROVED,),
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
+        unused_exceptions: ("except-unused",),
         expiry: ("expired", "expires-soon"),
         floating_latest: ("floating-latest",),
         mutable_hosts: ("mutable-host",),

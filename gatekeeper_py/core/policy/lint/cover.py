@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.index import qualifiers_of_all
+from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import NOTHING_APPROVED, Remark
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
@@ -43,7 +44,7 @@ def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
     If different deny rules do so in the rule's namespaces, return the one for the last namespace.
     """
     cover = denials.cover(rule.pattern, scan)
-    qualifiers = _qualifiers(rule.pattern)
+    qualifiers = qualifiers_of_all(rule.pattern)
     found: Rule | None = None
     for namespace in rule.namespaces if rule.namespaces is not None else (None,):
         found = next(denials.covering(cover, qualifiers, namespace), None)
@@ -82,7 +83,7 @@ def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int],
     rule does so in one of them.
     """
     cover = rules.cover(rule.pattern, scan)
-    qualifiers = _qualifiers(rule.pattern)
+    qualifiers = qualifiers_of_all(rule.pattern)
     found: Rule | None = None
     for namespace in rule.namespaces if rule.namespaces is not None else (None,):
         found = next(
@@ -129,14 +130,26 @@ def _may_share(one: Pattern, other: Pattern) -> bool:
     return globs_overlap(one.host, other.host) and all(map(globs_overlap, one.segments, other.segments))
 
 
-def _qualifiers(pattern: Pattern) -> Qualifiers:
-    if pattern.digest == ANY:
-        return (f"@{ANY}", None)
-    return qualifiers_of(pattern.tag, pattern.digest)
-
-
 def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
     return one.until is None or (other.until is not None and other.until <= one.until)
+
+
+def unused_exceptions(subject: Subject) -> Iterator[Remark]:
+    """Yield each exception of a deny rule that matches nothing that the rule matches."""
+    left = subject.comparisons
+    for rule in subject.policy.deny:
+        denied = Entry(images=rule.pattern, namespaces=rule.namespaces)
+        for each in rule.exceptions:
+            left -= len(rule.namespaces or ("",)) * len(each.namespaces or ("",))
+            if left < 0:
+                return
+            if not denied.overlaps(Entry(images=each.pattern, namespaces=each.namespaces)):
+                yield warning(
+                    "except-unused",
+                    (*path_of(rule), *path_of(each)),
+                    f"the exception has no effect: {shown(rule)} matches none of its images",
+                    "remove it",
+                )
 
 
 def dead_overrides(subject: Subject) -> Iterator[Remark]:

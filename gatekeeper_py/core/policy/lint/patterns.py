@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, is_glob
@@ -18,8 +18,8 @@ from gatekeeper_py.core.policy.lint.platforms import (
     one_account,
     open_registry,
 )
-from gatekeeper_py.core.policy.lint.subject import Subject, image_path, short, warning
-from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.core.policy.lint.subject import Subject, image_path, path_of, short, warning
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 """Registries whose repositories always have an owner before the name."""
@@ -28,12 +28,16 @@ TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 def floating_latest(subject: Subject) -> Iterator[Remark]:
     """Yield the first rule that approves ``:latest`` and whose ``:latest`` no deny rule refuses."""
     scan = Scan(each=None, total=subject.comparisons)
+    denials = subject.live_deny
+    if any(rule.exceptions for rule in denials):
+        # Whoever wrote an exception to a rule that denies :latest has considered it.
+        denials = RuleSet(replace(rule, exceptions=()) for rule in denials)
     for rule in subject.approving():
         pattern = rule.pattern
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
             continue
-        cover = subject.live_deny.cover(pattern, scan)
-        denied = next(subject.live_deny.covering(cover, qualifiers_of("latest", None), None), None)
+        cover = denials.cover(pattern, scan)
+        denied = next(denials.covering(cover, qualifiers_of("latest", None), None), None)
         if scan.cut:
             return
         if denied is None:
@@ -175,6 +179,8 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
 def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
     for rule in subject.live():
         yield image_path(rule), rule.pattern
+        for each in rule.exceptions:
+            yield (*path_of(rule), *image_path(each)), each.pattern
     for mirror in subject.policy.mirrors:
         for index, pattern in enumerate(mirror.exceptions):
             yield ("mirrors", mirror.index, "except", index), pattern

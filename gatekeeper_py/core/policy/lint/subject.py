@@ -53,7 +53,7 @@ def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet
     if any(rule.until is not None for rule in live):
         forever = datetime.max.replace(tzinfo=UTC)
         live.sort(key=lambda rule: rule.until or forever, reverse=True)
-    return RuleSet(live)
+    return RuleSet(live, instant)
 
 
 def warning(code: str, path: Path, message: str, proposal: str = "") -> Remark:

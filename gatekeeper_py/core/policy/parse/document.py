@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from typing import Any, Final, get_args
 
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import (
     MAX_PATTERN_LENGTH,
@@ -33,6 +35,7 @@ from gatekeeper_py.core.policy.limits import (
     MAX_ENTRIES,
     MAX_FILE_BYTES,
     MAX_ITEMS,
+    MAX_LIVE_ENTRIES,
     MAX_RULES,
     MAX_TARGETS,
     MAX_TEXT_LENGTH,
@@ -43,6 +46,7 @@ from gatekeeper_py.core.policy.parse.events import UNKNOWN
 from gatekeeper_py.core.policy.parse.fields import (
     Boolean,
     Field,
+    Integer,
     Invalid,
     Items,
     OneOf,
@@ -63,6 +67,8 @@ MAX_RATE: Final = 1000
 _NAMESPACE_GLOB: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*-]{0,61}[a-z0-9*])?")
 _DURATION: Final = re.compile(r"(?P<number>[0-9]{1,7})(?P<unit>ms|s|m)")
 _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
+_DAYS: Final = re.compile(r"(?P<number>[0-9]{1,4})(?P<unit>[hd])")
+_UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
 _SECRET_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
@@ -97,9 +103,14 @@ def refused(text: str, problem: Remark) -> PolicyError:
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the document."""
-    lists = (each for each in _DOCUMENT.fields.values() if isinstance(each, Items))
+    return complete_schema(_DOCUMENT)
+
+
+def complete_schema(document: Record) -> dict[str, Any]:
+    """Return the JSON Schema of a document, with a definition for each of its lists."""
+    lists = (each for each in document.fields.values() if isinstance(each, Items))
     definitions = {each.definition: each.item.schema() for each in lists}
-    schema: dict[str, Any] = _sorted({"$defs": definitions, **_DOCUMENT.schema()})
+    schema: dict[str, Any] = _sorted({"$defs": definitions, **document.schema()})
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
@@ -158,6 +169,14 @@ def _parse_rate(value: object) -> int:
     return value
 
 
+def _parse_days(value: object) -> timedelta:
+    match = _DAYS.fullmatch(value) if isinstance(value, str) else None
+    duration = None if match is None else int(match["number"]) * _UNITS[match["unit"]]
+    if duration is None or not timedelta(hours=1) <= duration <= timedelta(days=400):
+        raise Invalid("must be a duration from 1h to 400d, such as 12h or 14d")
+    return duration
+
+
 def _seconds(text: str) -> float | None:
     match = _DURATION.fullmatch(text)
     return None if match is None else int(match["number"]) * _UNIT_SECONDS[match["unit"]]
@@ -180,14 +199,21 @@ def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
             reason = "a rule with verify or pin must name its registry without a wildcard"
             found[key] = reading.report("wildcard-host", reason, below=(key,))
     _check_lookups(reading, found)
-    _check_rule(reading, found)
+    check_rule(reading, found)
 
 
-def _check_rule(_reading: Reading, found: dict[str, Any]) -> None:
+def check_rule(_reading: Reading, found: dict[str, Any]) -> None:
     # "*" matches every namespace, and no other name matches a request without a namespace.
     names = found.get("namespaces")
     if isinstance(names, tuple) and "*" in names:
         found["namespaces"] = None
+
+
+def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
+    check_rule(reading, found)
+    if found.get("overrides") == "deny" and found.get("source") in {"namespace", "installation"}:
+        message = "only a grant with source: break-glass overrides deny rules"
+        reading.report("bad-value", message, "leave it out", below=("overrides",))
 
 
 def _check_mirror(reading: Reading, found: dict[str, Any]) -> None:
@@ -232,7 +258,7 @@ def _matching(pattern: re.Pattern[str], code: str, message: str) -> Scalar:
     return _text(parse, code)
 
 
-def _choice(values: tuple[str, ...], **more: Any) -> OneOf:
+def choice(values: tuple[str, ...], **more: Any) -> OneOf:
     return OneOf(values, more={"type": "string", **more})
 
 
@@ -253,7 +279,7 @@ def _duration(shortest: str, longest: str, default: str) -> Scalar:
 _PATTERN_LENGTH: Final[dict[str, Any]] = {"minLength": 1, "maxLength": MAX_PATTERN_LENGTH}
 _PATTERN_FORM: Final = "HOST[:PORT][/PATH][:TAG][@DIGEST]"
 _PATTERN: Final = _text(parse_pattern, "bad-pattern", _PATTERN_FORM, **_PATTERN_LENGTH)
-_ALLOWED: Final = _text(parse_allowed, "bad-pattern", _PATTERN_FORM, **_PATTERN_LENGTH)
+ALLOWED: Final = _text(parse_allowed, "bad-pattern", _PATTERN_FORM, **_PATTERN_LENGTH)
 _PREFIX: Final = _text(
     parse_prefix, "bad-mirror", "a registry, or registry/path, without wildcards", **_PATTERN_LENGTH
 )
@@ -263,13 +289,13 @@ _HOST: Final = _text(
     "a registry's host, with its port, without wildcard",
     maxLength=MAX_PATTERN_LENGTH,
 )
-_UNTIL: Final = _text(
+UNTIL: Final = _text(
     parse_instant,
     "bad-time",
     "a date (00:00 UTC of that day) or an RFC 3339 time; expired from then on",
     expected="a date or a time",
 )
-_LINE: Final = _text(_parse_line, "bad-text", maxLength=MAX_TEXT_LENGTH)
+LINE: Final = _text(_parse_line, "bad-text", maxLength=MAX_TEXT_LENGTH)
 _NAMESPACE: Final = _matching(
     _NAMESPACE_GLOB,
     "bad-namespace",
@@ -281,7 +307,7 @@ _RESOURCE_PATH: Final = _text(
     "field names joined by ., [*] for every list item, {*} for every mapping value",
     maxLength=MAX_PATH_LENGTH,
 )
-_MODE: Final = _choice(MODES)
+_MODE: Final = choice(MODES)
 _FLAG: Final = Boolean(more={"default": False})
 
 
@@ -290,21 +316,31 @@ def _list_in_entry(item: Field, at_least: int = 0) -> Items:
     return Items(item=item, at_most=MAX_ITEMS, at_least=at_least, noun="entries in one list", more=more)
 
 
+NAMESPACES: Final = _list_in_entry(_NAMESPACE, at_least=1)
+FILLED_LINE: Final = _text(_parse_filled_line, "bad-text", minLength=1, maxLength=MAX_TEXT_LENGTH)
+
+
+def _shorthand(record: Record) -> Shorthand:
+    return Shorthand(
+        record, "image", "pattern", "a pattern or a mapping", {"type": "string", **_PATTERN_LENGTH}
+    )
+
+
 _RULE_FIELDS: Final[dict[str, Field]] = {
-    "namespaces": _list_in_entry(_NAMESPACE, at_least=1),
-    "until": _UNTIL,
-    "owner": _LINE,
-    "reason": _LINE,
+    "namespaces": NAMESPACES,
+    "until": UNTIL,
+    "owner": LINE,
+    "reason": LINE,
 }
 
 _ALLOW: Final = Record(
     partial(Rule, list="allow"),
     {
-        "image": _ALLOWED,
+        "image": ALLOWED,
         **_RULE_FIELDS,
         "verify": _FLAG,
         "pin": _FLAG,
-        "onError": _choice(get_args(OnError), default="keep"),
+        "onError": choice(get_args(OnError), default="keep"),
     },
     required=("image",),
     names={"image": "pattern"},
@@ -314,13 +350,24 @@ _ALLOW: Final = Record(
     description="One entry of allow, which must name its registry.",
 )
 
-_DENY: Final = Record(
-    partial(Rule, list="deny"),
+_EXCEPT: Final = Record(
+    partial(Rule, list="except"),
     {"image": _PATTERN, **_RULE_FIELDS},
     required=("image",),
     names={"image": "pattern"},
     numbered="index",
-    check=_check_rule,
+    check=check_rule,
+    title="ExceptModel",
+    description="Images that a rule of deny does not match: a pattern alone, or with its conditions.",
+)
+
+_DENY: Final = Record(
+    partial(Rule, list="deny"),
+    {"image": _PATTERN, **_RULE_FIELDS, "except": _list_in_entry(_shorthand(_EXCEPT))},
+    required=("image",),
+    names={"image": "pattern", "except": "exceptions"},
+    numbered="index",
+    check=check_rule,
     title="RuleModel",
     description="One entry of deny: a pattern alone, or with its conditions.",
 )
@@ -328,17 +375,17 @@ _DENY: Final = Record(
 _OVERRIDE: Final = Record(
     OverrideEntry,
     {
-        "names": _list_in_entry(_NAMESPACE, at_least=1),
+        "names": NAMESPACES,
         "mode": _MODE,
-        "until": _UNTIL,
-        "reason": _LINE,
+        "until": UNTIL,
+        "reason": LINE,
     },
     required=("names", "mode"),
     title="OverrideModel",
     description="Another mode for some namespaces.",
 )
 
-_CONSEQUENCE: Final = _choice(get_args(OnMissing), default="keep")
+_CONSEQUENCE: Final = choice(get_args(OnMissing), default="keep")
 
 _MIRROR: Final = Record(
     Mirror,
@@ -365,8 +412,8 @@ _MIRROR: Final = Record(
 _RESOURCE: Final = Record(
     ResourceEntry,
     {
-        "group": _LINE,
-        "kind": _text(_parse_filled_line, "bad-text", minLength=1, maxLength=MAX_TEXT_LENGTH),
+        "group": LINE,
+        "kind": FILLED_LINE,
         "images": _list_in_entry(_RESOURCE_PATH, at_least=1),
     },
     required=("group", "kind", "images"),
@@ -405,11 +452,29 @@ _REGISTRY: Final = Record(
 )
 
 
+_GRANT: Final = Record(
+    Grant,
+    {
+        "source": choice(SOURCES),
+        "namespaces": _list_in_entry(_NAMESPACE),
+        "images": _list_in_entry(ALLOWED),
+        "longest": _text(_parse_days, "bad-duration", "from 1h to 400d, in hours or days", expected=""),
+        "most": Integer(1, MAX_LIVE_ENTRIES),
+        "overrides": choice(("deny",)),
+        "owner": LINE,
+        "reason": LINE,
+    },
+    required=("source", "images", "longest"),
+    numbered="index",
+    check=_check_grant,
+    title="GrantModel",
+    description="What the documents of one source may approve, and for how long.",
+)
+
+
 def _rules(record: Record, *, at_least: int = 0) -> Items:
     return Items(
-        item=Shorthand(
-            record, "image", "pattern", "a pattern or a mapping", {"type": "string", **_PATTERN_LENGTH}
-        ),
+        item=_shorthand(record),
         at_most=MAX_RULES,
         at_least=at_least,
         noun="rules in allow and deny together",
@@ -428,8 +493,8 @@ def _entries(name: str, record: Record) -> Items:
 _DOCUMENT: Final = Record(
     _document,
     {
-        "apiVersion": _choice((API_VERSION,)),
-        "kind": _choice((KIND,)),
+        "apiVersion": choice((API_VERSION,)),
+        "kind": choice((KIND,)),
         "mode": _MODE,
         "message": _text(_parse_line, "bad-text", default="", maxLength=MAX_TEXT_LENGTH),
         "allow": _rules(_ALLOW, at_least=1),
@@ -438,6 +503,7 @@ _DOCUMENT: Final = Record(
         "mirrors": _entries("mirrors", _MIRROR),
         "resources": _entries("resources", _RESOURCE),
         "registries": _entries("registries", _REGISTRY),
+        "exceptions": _entries("exceptions", _GRANT),
     },
     required=("apiVersion", "kind", "mode", "allow"),
     check=_check_document,

@@ -12,13 +12,13 @@ from typing import Final
 
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.finding import (
-    MORE_FINDINGS,
     Finding,
     Mark,
     Path,
     Remark,
     Remarks,
     in_order,
+    more_findings,
 )
 from gatekeeper_py.core.policy.parse.events import Node, Reader
 
@@ -43,7 +43,7 @@ def as_findings(text: str, remarks: Remarks) -> tuple[Finding, ...]:
     positions = _find_positions(text, requested) if requested else {}
     findings = [each if isinstance(each, Finding) else _located(each, positions) for each in kept]
     if remarks.more:
-        findings.append(_more(remarks.more, in_order(findings)[-1]))
+        findings.append(more_findings(remarks.more, in_order(findings)[-1]))
     return in_order(findings)
 
 
@@ -75,17 +75,6 @@ def _located(remark: Remark, positions: dict[Path, _Position]) -> Finding:
         column=mark.column,
         message=remark.message,
         proposal=remark.proposal,
-    )
-
-
-def _more(number: int, last: Finding) -> Finding:
-    return Finding(
-        severity=last.severity,
-        code=MORE_FINDINGS,
-        path="",
-        line=last.line,
-        message=f"{number:,} more {'finding is' if number == 1 else 'findings are'} not listed",
-        proposal="correct these first",
     )
 
 

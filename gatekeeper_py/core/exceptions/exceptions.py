@@ -1,0 +1,322 @@
+"""The exceptions in use: all documents, and what they say about an image that the policy rejects.
+
+A decision reads at most three documents: that of the namespace, and two of the installation. So its cost does
+not grow with the number of documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Final, Literal, NamedTuple
+
+from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
+from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.index import PatternMap, Qualifiers
+from gatekeeper_py.core.images.reference import Location
+
+State = Literal["live", "early", "expired", "outside", "too-many"]
+"""The state of an entry: it acts; its ``until`` is further away than its grant allows; it has ended; no grant
+has an image in common with it; or it acts nowhere, because too many live entries precede it."""
+
+MISSED_FOR: Final = timedelta(days=30)
+"""How long before its begin and after its end an exception is shown to a user whose image is rejected."""
+
+
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+
+
+class DocumentKey(NamedTuple):
+    """A document: its source, and the namespace of its ConfigMap."""
+
+    source: Source
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Excepted:
+    """One entry of a document, with the index of the grant that covers it, for one image.
+
+    ``namespace`` is that of the document. The exception acts from ``begins``, included, to ``until``,
+    excluded. ``ended`` is true if it does not act any more.
+    """
+
+    source: Source
+    namespace: str
+    index: int
+    image: str
+    begins: datetime
+    until: datetime
+    reason: str
+    owner: str | None
+    grant: int
+    ended: bool = False
+
+    @property
+    def by(self) -> str:
+        """The owner, or the namespace of the document if it names no owner."""
+        return self.namespace if self.owner is None else self.owner
+
+
+class Ruling(NamedTuple):
+    """What exceptions say about an image that the policy rejects.
+
+    ``approval`` is the live exception with the latest end. Without one, ``missed`` is an exception that ended
+    in the last 30 days or begins in the next, the nearest in time. ``longest`` is the maximum duration of an
+    exception in the document of the namespace, if a grant allows one.
+    """
+
+    approval: Excepted | None = None
+    missed: Excepted | None = None
+    longest: timedelta | None = None
+
+
+class Exceptions:
+    """The documents by source and namespace. Never changes; ``updated`` returns another set.
+
+    Raises ``ValueError`` if two documents have the same source, unless it is ``namespace``.
+    """
+
+    __slots__ = ("_of_installation", "_of_namespaces")
+
+    def __init__(self, documents: Mapping[DocumentKey, ExceptionDocument] | None = None) -> None:
+        self._of_namespaces: dict[str, _Held] = {}
+        self._of_installation: dict[Source, _Held] = {}
+        for key, document in (documents or {}).items():
+            self._set(key, _Held(key, document))
+
+    def updated(self, changes: Mapping[DocumentKey, ExceptionDocument | None]) -> Exceptions:
+        """Return these documents with some of them replaced, added or, if they are ``None``, removed."""
+        new = Exceptions()
+        new._of_namespaces = dict(self._of_namespaces)
+        new._of_installation = dict(self._of_installation)
+        for key, document in changes.items():
+            if key.source == "namespace":
+                new._of_namespaces.pop(key.namespace, None)
+            elif key.source in new._of_installation and new._of_installation[key.source].key == key:
+                del new._of_installation[key.source]
+            if document is not None:
+                new._set(key, _Held(key, document))
+        return new
+
+    def __len__(self) -> int:
+        """Return the number of documents."""
+        return len(self._of_namespaces) + len(self._of_installation)
+
+    def documents(self) -> Iterator[tuple[DocumentKey, ExceptionDocument]]:
+        return ((held.key, held.document) for held in self._held())
+
+    def judge(
+        self,
+        grants: Grants,
+        location: Location,
+        qualifiers: Qualifiers,
+        namespace: str | None,
+        now: datetime,
+        *,
+        denied: bool,
+    ) -> Ruling:
+        """Return what the documents say about an image; ``denied`` if a deny rule matches it."""
+        approval = missed = None
+        for held in self._reaching(namespace):
+            source = held.key.source
+            covering = grants.matching(source, location, qualifiers, namespace)
+            if denied:
+                covering = tuple(each for each in covering if each.overrides is not None)
+            if not covering:
+                continue
+            # The clock is inside for some grant if it is inside for the one with the longest duration.
+            grant = max(covering, key=lambda each: each.longest)
+            found = [
+                _Found(entry, _begin(entry, grant.longest), grant, held.key)
+                for entry in held.index().matching(location, qualifiers, namespace)
+            ]
+            live = [each for each in found if each.lives_at(now)]
+            if live:
+                last = held.last_counted(grants, grants.most(source, namespace), now)
+                counted = (each for each in live if each.entry.index <= last)
+                approval = max((approval, *counted), key=_until)
+            near = (each for each in found if not each.lives_at(now) and each.distance(now) <= MISSED_FOR)
+            missed = min((missed, *near), key=lambda each: _distance(each, now))
+        longest = None
+        if not denied and namespace is not None:
+            own = grants.matching("namespace", location, qualifiers, namespace)
+            longest = max((each.longest for each in own), default=None)
+        return Ruling(_shown(approval, now), None if approval is not None else _shown(missed, now), longest)
+
+    def states(self, grants: Grants, now: datetime) -> Iterator[tuple[DocumentKey, ExceptionEntry, State]]:
+        """Yield the state of every entry. A caller may do other work between two of them."""
+        for held in self._held():
+            yield from ((held.key, entry, state) for entry, state in held.states(grants, now))
+
+    def next_change(self, grants: Grants, now: datetime) -> datetime | None:
+        """Return the next instant at which an exception begins or ends, ``None`` if there is none."""
+        instants = (
+            each
+            for held in self._held()
+            for window in held.windows(grants)
+            if window is not None
+            for each in window
+        )
+        return min((each for each in instants if each > now), default=None)
+
+    def next_end(self, grants: Grants, now: datetime) -> datetime | None:
+        """Return the instant when the first live exception ends, ``None`` if none is live."""
+        return min((e.until for _, e, state in self.states(grants, now) if state == "live"), default=None)
+
+    def _set(self, key: DocumentKey, held: _Held) -> None:
+        if key.source == "namespace":
+            self._of_namespaces[key.namespace] = held
+        elif key.source in self._of_installation:
+            raise ValueError(f"two documents with the source {key.source}")
+        else:
+            self._of_installation[key.source] = held
+
+    def _held(self) -> Iterator[_Held]:
+        yield from self._of_namespaces.values()
+        yield from self._of_installation.values()
+
+    def _reaching(self, namespace: str | None) -> Iterator[_Held]:
+        """Yield the documents that may reach a namespace."""
+        if namespace is not None and (held := self._of_namespaces.get(namespace)) is not None:
+            yield held
+        yield from self._of_installation.values()
+
+
+NO_EXCEPTIONS: Final = Exceptions()
+
+_Window = tuple[datetime, datetime]
+"""The begin of an exception, included, and its end, excluded."""
+
+
+class _Held:
+    """One document, with its index and its relation to the grants that were asked for last."""
+
+    __slots__ = ("_index", "_windows", "document", "key")
+
+    def __init__(self, key: DocumentKey, document: ExceptionDocument) -> None:
+        self.key = key
+        self.document = document
+        self._index: PatternMap[ExceptionEntry] | None = None
+        self._windows: tuple[Grants, tuple[_Window | None, ...]] | None = None
+
+    def index(self) -> PatternMap[ExceptionEntry]:
+        """Return the entries by image. Built at the first use: few namespaces have rejected images."""
+        if self._index is None:
+            self._index = indexed(self.document)
+        return self._index
+
+    def windows(self, grants: Grants) -> tuple[_Window | None, ...]:
+        """Return when each entry acts under some grant, ``None`` if it is outside every grant."""
+        if self._windows is None or self._windows[0] is not grants:
+            found = grants.overlapping(
+                self.key.source, (reach(self.key, entry) for entry in self.document.entries)
+            )
+            windows = tuple(
+                (_begin(entry, max(each.longest for each in over)), entry.until) if over else None
+                for entry, over in zip(self.document.entries, found, strict=True)
+            )
+            self._windows = (grants, windows)
+        return self._windows[1]
+
+    def last_counted(self, grants: Grants, most: int, now: datetime) -> int:
+        """Return the index of the last entry that counts: that of the live entry number ``most``."""
+        if len(self.document.entries) > most:
+            live = 0
+            for index, window in enumerate(self.windows(grants)):
+                live += window is not None and window[0] <= now < window[1]
+                if live == most:
+                    return index
+        return len(self.document.entries)
+
+    def states(self, grants: Grants, now: datetime) -> Iterator[tuple[ExceptionEntry, State]]:
+        live = 0
+        for entry, window in zip(self.document.entries, self.windows(grants), strict=True):
+            state: State
+            if window is None:
+                state = "outside"
+            elif now >= window[1]:
+                state = "expired"
+            elif now < window[0]:
+                state = "early"
+            else:
+                live += 1
+                state = "live" if live <= self._most(grants, entry) else "too-many"
+            yield entry, state
+
+    def _most(self, grants: Grants, entry: ExceptionEntry) -> int:
+        """Return the largest ``most`` in a namespace that the entry reaches."""
+        over = next(grants.overlapping(self.key.source, (reach(self.key, entry),)))
+        return max((each.most for each in over), default=0)
+
+
+def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:
+    """Return the images that an entry of a document may approve, without regard to grants."""
+    here = (key.namespace,) if key.source == "namespace" else entry.namespaces
+    return Entry(images=entry.pattern, namespaces=here)
+
+
+def latest_until(grants: Grants, key: DocumentKey, entry: ExceptionEntry, now: datetime) -> datetime:
+    """Return the latest ``until`` with which an entry of a document would act now."""
+    over = next(grants.overlapping(key.source, (reach(key, entry),)))
+    return now + max((each.longest for each in over), default=timedelta())
+
+
+def indexed(document: ExceptionDocument) -> PatternMap[ExceptionEntry]:
+    """Return the entries of a document by image and namespace."""
+    index: PatternMap[ExceptionEntry] = PatternMap()
+    for entry in document.entries:
+        index.add(entry.pattern, entry.namespaces, entry)
+    return index
+
+
+def _begin(entry: ExceptionEntry, longest: timedelta) -> datetime:
+    """Return the begin of an exception. ``until`` may be in the first year that a datetime can have."""
+    try:
+        return entry.until - longest
+    except OverflowError:
+        return _EARLIEST
+
+
+class _Found(NamedTuple):
+    """An entry that matches an image, with the grant that covers the image."""
+
+    entry: ExceptionEntry
+    begins: datetime
+    grant: Grant
+    key: DocumentKey
+
+    def lives_at(self, now: datetime) -> bool:
+        return self.begins <= now < self.entry.until
+
+    def distance(self, now: datetime) -> timedelta:
+        """Return how long the exception has ended, or how soon it begins. It must not be live."""
+        return self.begins - now if now < self.begins else now - self.entry.until
+
+
+def _until(found: _Found | None) -> datetime:
+    return _EARLIEST if found is None else found.entry.until
+
+
+def _distance(found: _Found | None, now: datetime) -> timedelta:
+    return timedelta.max if found is None else found.distance(now)
+
+
+def _shown(found: _Found | None, now: datetime) -> Excepted | None:
+    if found is None:
+        return None
+    entry, begins, grant, key = found
+    return Excepted(
+        source=key.source,
+        namespace=key.namespace,
+        index=entry.index,
+        image=entry.pattern.text,
+        begins=begins,
+        until=entry.until,
+        reason=entry.reason,
+        owner=entry.owner,
+        grant=grant.index,
+        ended=now >= entry.until,
+    )

@@ -1,0 +1,125 @@
+"""Parse a document with exceptions, as strictly as a policy (docs/exceptions.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from gatekeeper_py.core.exceptions.document import (
+    KIND,
+    MAX_BYTES,
+    MAX_ENTRIES,
+    ExceptionDocument,
+    ExceptionEntry,
+)
+from gatekeeper_py.core.exceptions.exceptions import indexed
+from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
+from gatekeeper_py.core.policy.parse import document as policy
+from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
+from gatekeeper_py.core.policy.parse.fields import Items, Reading, Record, read_document
+from gatekeeper_py.core.policy.parse.positions import as_findings
+
+MAX_WORK: Final = 3_000
+"""Maximum work of finding the entries of one document that match an image, in units of ``globmap``: 0.3 ms,
+a tenth of what a policy may take. About a hundred wildcards that match one image reach it."""
+
+
+class ExceptionsError(ValueError):
+    """The text is not an acceptable document with exceptions; ``findings`` lists the problems."""
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        super().__init__("; ".join(map(str, findings)))
+        self.findings = tuple(findings)
+
+
+def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocument:
+    """Parse a document of at most 64 KiB. ``source`` says where it is, if that is known.
+
+    Raises ``ExceptionsError`` with every problem: at most 100, and the number of the others.
+    """
+    remarks = Remarks()
+    document: ExceptionDocument | None = read_document(
+        text, _DOCUMENT, MAX_BYTES, remarks, alone="keep one document in the ConfigMap"
+    )
+    if document is None and not remarks:
+        remarks.add(Remark(code="empty-document", path=(), message="the document is empty"))
+    elif document is not None and source == "namespace":
+        _refuse_namespaces(document, remarks)
+    if document is not None and not remarks and (work := indexed(document).worst()) > MAX_WORK:
+        message = f"one image could take {work:,} steps to judge, and the limit is {MAX_WORK:,}"
+        proposal = "write entries with fewer wildcards"
+        remarks.add(
+            Remark(code="too-many-wildcards", path=("exceptions",), message=message, proposal=proposal)
+        )
+    if document is None or remarks:
+        raise ExceptionsError(as_findings(text, remarks))
+    return document
+
+
+def exceptions_schema() -> dict[str, Any]:
+    """Return the JSON Schema (2020-12) of a document with exceptions."""
+    return policy.complete_schema(_DOCUMENT)
+
+
+def _refuse_namespaces(document: ExceptionDocument, remarks: Remarks) -> None:
+    for entry in document.entries:
+        if entry.namespaces is not None:
+            path = ("exceptions", entry.index, "namespaces")
+            message = "a document reaches only its own namespace, so its entries name none"
+            remarks.add(Remark(code="unknown-field", path=path, message=message, at_key=True))
+
+
+class _WithLine(Record):
+    """An entry, with its first line. So findings about it need no second parse of the text."""
+
+    def read(self, reading: Reading, node: Node) -> Any:
+        line = node.mark.line
+        entry = super().read(reading, node)
+        return entry if entry is UNKNOWN else entry(line=line)
+
+
+def _entry(**fields: Any) -> Any:
+    return lambda line: ExceptionEntry(line=line, **fields)
+
+
+def _document(*, api_version: str, kind: str, exceptions: tuple[Any, ...]) -> ExceptionDocument:  # noqa: ARG001 - always the same
+    return ExceptionDocument(entries=exceptions)
+
+
+_ENTRY: Final = _WithLine(
+    _entry,
+    {
+        "image": policy.ALLOWED,
+        "namespaces": policy.NAMESPACES,
+        "until": policy.UNTIL,
+        "reason": policy.FILLED_LINE,
+        "owner": policy.LINE,
+    },
+    required=("image", "until", "reason"),
+    names={"image": "pattern"},
+    numbered="index",
+    check=policy.check_rule,
+    title="ExceptionModel",
+    description="Images that are approved until a time, as far as a grant in the policy covers them.",
+)
+
+_DOCUMENT: Final = Record(
+    _document,
+    {
+        "apiVersion": policy.choice((API_VERSION,)),
+        "kind": policy.choice((KIND,)),
+        "exceptions": Items(
+            item=_ENTRY, at_most=MAX_ENTRIES, noun="entries of exceptions", definition=_ENTRY.title
+        ),
+    },
+    required=("apiVersion", "kind", "exceptions"),
+    examples={
+        "apiVersion": f"apiVersion: {API_VERSION}",
+        "kind": f"kind: {KIND}",
+        "exceptions": "exceptions: []",
+    },
+    title="gatekeeper-py ImageExceptions",
+    description="Images that a team needs for a limited time.",
+)

@@ -1,0 +1,433 @@
+"""Keep the exceptions in use in step with the documents that a source delivers.
+
+Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
+once a second, the oldest change first, and all of them together for at most a tenth of the time. A document
+that is bad, gone, or waits too long for its turn approves nothing: the last good version is not kept.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import time
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from hashlib import blake2b
+from typing import Any, Final, Protocol
+
+from gatekeeper_py.core.exceptions.document import MAX_DOCUMENTS, MAX_ENTRIES_IN_ALL, ExceptionDocument
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.policy.configmap import configmap_error
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.delivery import DeliveredExceptions
+from gatekeeper_py.live import LivePolicy
+from gatekeeper_py.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
+from gatekeeper_py.runtime.logs import Log, RateLimit
+from gatekeeper_py.runtime.slices import Steps, in_slices
+
+PAUSE_FACTOR: Final = 9.0
+"""The pause after a document was parsed, as a multiple of the time that it took."""
+
+APART_SECONDS: Final = 1.0
+"""Minimum time between two parses of one document."""
+
+STALE_SECONDS: Final = 1.5
+"""How long the old version of a document acts while the new one waits for its turn."""
+
+RETRY_SECONDS: Final = 10.0
+"""Pause before a document is parsed again after a failure that may be temporary."""
+
+GATHER_SECONDS: Final = 0.1
+"""While many documents are parsed, they become live together, at most this often."""
+
+MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
+"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
+
+READY_SECONDS: Final = 10.0
+"""How long a replica that starts stays unready at most until the exceptions are read."""
+
+COUNT_SECONDS: Final = 60.0
+COUNT_PAUSE_FACTOR: Final = 20.0
+"""The entries are counted for the metrics after each change, and at least each minute. The pause after a
+count is a multiple of its duration, and at least ``APART_SECONDS``."""
+
+
+MAX_LOGGED: Final = 10
+"""Maximum number of findings in one log line."""
+
+
+class Observer(Protocol):
+    """Receives what the metrics show."""
+
+    def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
+
+    def exceptions_readable(self, source: Source, *, readable: bool) -> None: ...
+
+
+class _Timer(Protocol):
+    def cancel(self) -> None: ...
+
+
+@dataclass(slots=True)
+class _Document:
+    """What is known about one ConfigMap."""
+
+    digest: bytes = b""
+    """Of the newest text."""
+    document: ExceptionDocument | None = None
+    findings: tuple[Finding, ...] = ()
+    waiting: str | None = None
+    """The newest text, until it is parsed."""
+    queued: bool = False
+    """Whether it has a place in the queue. It keeps the place even if nothing waits any more."""
+    gone: bool = False
+    """Whether the ConfigMap is gone. It is forgotten after a second, so that a ConfigMap that is created
+    again and again is not parsed more often than others."""
+    begun: float = float("-inf")
+    """When the last parse began."""
+    stale: _Timer | None = None
+    """Stops the old version, unless the newest text is parsed before."""
+
+
+class ExceptionsKeeper:
+    """Parses documents and makes the exceptions live. ``later`` calls a function after some seconds."""
+
+    def __init__(
+        self,
+        live: LivePolicy,
+        parser: Parser,
+        *,
+        observer: Observer,
+        log: Log,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], _Timer] = lambda seconds, call: (
+            asyncio.get_running_loop().call_later(seconds, call)
+        ),
+    ) -> None:
+        self._live = live
+        self._parser = parser
+        self._observer = observer
+        self._log = log
+        self._now = now
+        self._monotonic = monotonic
+        self._later = later
+        self._granted: frozenset[Source] = frozenset()
+        self._regranted = asyncio.Event()
+        self._documents: dict[DocumentKey, _Document] = {}
+        self._entries = 0
+        """Entries of all parsed documents."""
+        self._queue: list[tuple[float, int, DocumentKey]] = []
+        """When each waiting document may be parsed: at most one place for each document."""
+        self._number = 0
+        self._parsing = False
+        self._waiting_bytes = 0
+        self._room = asyncio.Event()
+        self._queued = asyncio.Event()
+        self._next_start = float("-inf")
+        self._changes: dict[DocumentKey, ExceptionDocument | None] = {}
+        """Changes that are not live yet."""
+        self._last_install = float("-inf")
+        self._limit = RateLimit(monotonic=monotonic)
+        self._unlisted: set[Source] = set()
+        """Granted sources whose documents were never listed."""
+        self._settled = False
+        """Whether the replica has read the exceptions once, or need not."""
+        self._granted_at = 0.0
+        self._changed = asyncio.Event()
+        self.counts: Counter[tuple[Source, str]] = Counter()
+        self.next_end: datetime | None = None
+
+    def problem(self) -> str:
+        """Return why a replica that starts is not ready; empty once it has read the exceptions."""
+        return "" if self._is_settled() or not self._granted else "the exceptions are being read"
+
+    def refused(self) -> Iterator[tuple[DocumentKey, tuple[Finding, ...]]]:
+        """Yield the documents that are bad, with their problems."""
+        return ((key, known.findings) for key, known in self._documents.items() if known.findings)
+
+    def use_policy(self, compiled: CompiledPolicy) -> None:
+        """Follow the documents of the sources that a policy grants."""
+        granted = frozenset(source for source in SOURCES if compiled.grants.of(source))
+        if granted != self._granted:
+            for key in [key for key in self._documents if key.source not in granted]:
+                self._forget(key)
+            self._install()
+            if not self._granted:
+                self._granted_at = self._monotonic()
+            self._unlisted = (self._unlisted | granted - self._granted) & granted
+            self._granted = granted
+            self._regranted.set()
+        if not granted:
+            self._settled = True
+        self._changed.set()
+
+    async def run(self, read: Callable[[frozenset[Source]], Coroutine[Any, Any, None]]) -> None:
+        """Follow the documents until cancelled. ``read`` delivers those of some sources until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._parse_forever())
+            group.create_task(self._count_forever())
+            while True:
+                self._regranted.clear()
+                reading = group.create_task(self._read_forever(read))
+                await self._regranted.wait()
+                reading.cancel()
+                await asyncio.wait({reading})
+
+    async def _read_forever(self, read: Callable[[frozenset[Source]], Coroutine[Any, Any, None]]) -> None:
+        while self._granted:
+            try:
+                await read(self._granted)
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server
+                self._log.error("exceptions_not_read", exc_info=True)
+            await asyncio.sleep(RETRY_SECONDS)
+
+    async def deliver(self, delivered: DeliveredExceptions) -> None:
+        """Take the current state of a document. Waits while too many texts wait for their turn."""
+        key, text = delivered.key, delivered.text
+        if key.source not in self._granted:
+            return
+        if text is None and not delivered.findings:
+            self._forget(key)
+            self._install()
+            return
+        known = self._documents.get(key)
+        if known is None:
+            if len(self._documents) >= MAX_DOCUMENTS:
+                self._refuse(key, (_error("too-many-documents", f"more than {MAX_DOCUMENTS:,} documents"),))
+                return
+            known = self._documents[key] = _Document()
+        known.gone = False
+        if text is None or delivered.findings:
+            self._unqueue(known)
+            known.digest = b""
+            self._settle(key, known, None, delivered.findings)
+            self._install()
+            return
+        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        if digest != known.digest:
+            known.digest = digest
+            self._queue_text(key, known, text, self._monotonic())
+            while self._waiting_bytes > MAX_WAITING_BYTES:
+                self._room.clear()
+                await self._room.wait()
+
+    def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
+        """Forget the documents of some sources that no longer exist: only those with ``keys`` do."""
+        for key in [key for key in self._documents if key.source in sources and key not in keys]:
+            self._forget(key)
+        self._readable(sources, readable=True)
+
+    def unreadable(self, sources: frozenset[Source]) -> None:
+        """Forget the documents of some sources, which may no longer be read."""
+        for key in [key for key in self._documents if key.source in sources]:
+            self._forget(key)
+        self._readable(sources, readable=False)
+
+    def _readable(self, sources: frozenset[Source], *, readable: bool) -> None:
+        self._install()
+        self._unlisted -= sources
+        self._queued.set()
+        for source in sources:
+            self._observer.exceptions_readable(source, readable=readable)
+
+    def _is_settled(self) -> bool:
+        if not self._settled and self._granted:
+            late = self._monotonic() - self._granted_at > READY_SECONDS
+            waits = self._unlisted or self._waiting_bytes or self._parsing or self._changes
+            self._settled = late or not waits
+        return self._settled
+
+    def _queue_text(self, key: DocumentKey, known: _Document, text: str, earliest: float) -> None:
+        self._take_place(key, known, earliest)
+        self._waiting_bytes += len(text) - len(known.waiting or "")
+        known.waiting = text
+        if known.document is not None and known.stale is None:
+            known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
+        self._queued.set()
+
+    def _take_place(self, key: DocumentKey, known: _Document, earliest: float) -> None:
+        if not known.queued:
+            known.queued = True
+            self._number += 1
+            due = max(earliest, known.begun + APART_SECONDS)
+            heapq.heappush(self._queue, (due, self._number, key))
+
+    def _unqueue(self, known: _Document) -> None:
+        """Drop the text that waits."""
+        self._waiting_bytes -= len(known.waiting or "")
+        known.waiting = None
+        self._room.set()
+
+    def _suspend(self, key: DocumentKey, known: _Document) -> None:
+        """Stop the old version of a document, because the new one has waited for too long."""
+        known.stale = None
+        self._settle(key, known, None, ())
+        self._install()
+
+    def _forget(self, key: DocumentKey) -> None:
+        known = self._documents.get(key)
+        if known is not None and not known.gone:
+            known.gone, known.digest = True, b""
+            self._unqueue(known)
+            self._settle(key, known, None, ())
+            self._take_place(key, known, self._monotonic())
+            self._queued.set()
+
+    def _settle(
+        self,
+        key: DocumentKey,
+        known: _Document,
+        document: ExceptionDocument | None,
+        findings: tuple[Finding, ...],
+    ) -> None:
+        """Set what a document approves, from the next ``_install`` on."""
+        if known.stale is not None:
+            known.stale.cancel()
+            known.stale = None
+        self._entries -= 0 if known.document is None else len(known.document.entries)
+        if document is not None and self._entries + len(document.entries) > MAX_ENTRIES_IN_ALL:
+            message = f"all documents together have more than {MAX_ENTRIES_IN_ALL:,} entries"
+            document, findings = None, (_error("too-many-entries", message),)
+        self._entries += 0 if document is None else len(document.entries)
+        known.document = self._changes[key] = document
+        if findings and findings != known.findings:
+            self._refuse(key, findings)
+        known.findings = findings
+
+    def _refuse(self, key: DocumentKey, findings: tuple[Finding, ...]) -> None:
+        suppressed = self._limit.passes("exceptions_refused")
+        if suppressed is not None:
+            self._log.warning(
+                "exceptions_refused",
+                source=key.source,
+                namespace=key.namespace,
+                findings=[f"line {each.line}: {each}" for each in findings[:MAX_LOGGED]],
+                more_findings=max(len(findings) - MAX_LOGGED, 0),
+                suppressed=suppressed,
+            )
+
+    def _install(self) -> None:
+        """Make all changes live, in one assignment."""
+        if self._changes:
+            self._live.use_exceptions(self._live.exceptions.updated(self._changes))
+            self._changes = {}
+            self._last_install = self._monotonic()
+            self._changed.set()
+
+    async def _parse_forever(self) -> None:
+        while True:
+            self._queued.clear()
+            try:
+                pause = await self.step()
+            except Exception:  # noqa: BLE001 - a bug of ours must not end the server
+                self._log.error("exceptions_not_read", exc_info=True)
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._queued.wait()
+
+    async def step(self) -> float | None:
+        """Parse the documents that are due, and make them live.
+
+        Return the seconds until the next one is due, ``None`` if none waits.
+        """
+        while self._queue:
+            start = max(self._queue[0][0], self._next_start if self._is_settled() else float("-inf"))
+            pause = start - self._monotonic()
+            if pause > 0:
+                self._install()
+                return pause
+            key = heapq.heappop(self._queue)[2]
+            known = self._documents[key]
+            known.queued = False
+            if known.gone:
+                del self._documents[key]
+            if known.waiting is not None:
+                self._parsing = True
+                try:
+                    await self._parse(key, known, known.waiting)
+                finally:
+                    self._parsing = False
+        self._install()
+        self._is_settled()
+        return None
+
+    async def _parse(self, key: DocumentKey, known: _Document, text: str) -> None:
+        self._unqueue(known)
+        known.begun = self._monotonic()
+        digest = known.digest
+        again = False
+        try:
+            parsed = await self._judge(key, text)
+        except ParserError as problem:
+            failed = _error("not-parsed", f"the document was not parsed: {problem}")
+            parsed, again = ParsedExceptions(None, (failed,)), not problem.permanent
+        if known.digest != digest:
+            return  # it is gone, or another text waits
+        self._settle(key, known, *parsed)
+        if again:
+            self._queue_text(key, known, text, self._monotonic() + RETRY_SECONDS)
+        if self._monotonic() - self._last_install > GATHER_SECONDS:
+            self._install()
+
+    async def _judge(self, key: DocumentKey, text: str) -> ParsedExceptions:
+        """Parse a text. A change of the policy goes first. Raises ``ParserError``."""
+        while True:
+            with suppress(Interrupted):
+                async with self._parser.turn(gives_way=True):
+                    start = self._monotonic()
+                    try:
+                        return await self._parser.parse_exceptions(text, key.source)
+                    finally:
+                        end = self._monotonic()
+                        self._next_start = end + PAUSE_FACTOR * (end - start)
+
+    async def count(self) -> None:
+        """Count the entries by state."""
+        self.counts, self.next_end = await in_slices(self._counting())
+        self._observer.exceptions_counted(self.counts, self.next_end)
+
+    async def _count_forever(self) -> None:
+        while True:
+            self._changed.clear()
+            start = self._monotonic()
+            await self.count()
+            now = self._monotonic()
+            await asyncio.sleep(max(APART_SECONDS, COUNT_PAUSE_FACTOR * (now - start)))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._seconds_to_count()):
+                    await self._changed.wait()
+
+    def _seconds_to_count(self) -> float:
+        if self.next_end is None:
+            return COUNT_SECONDS
+        return min(max((self.next_end - self._now()).total_seconds(), 0.0), COUNT_SECONDS)
+
+    def _counting(self) -> Steps[tuple[Counter[tuple[Source, str]], datetime | None]]:
+        """Count the entries by source and state, and the bad documents. Find the next end."""
+        counts: Counter[tuple[Source, str]] = Counter()
+        next_end: datetime | None = None
+        snapshot = self._live.snapshot
+        if snapshot is not None and self._granted:
+            now = self._now()
+            for key, entry, state in self._live.exceptions.states(snapshot.compiled.grants, now):
+                counts[key.source, state] += 1
+                if state == "live":
+                    next_end = entry.until if next_end is None else min(next_end, entry.until)
+                yield
+        for key, known in list(self._documents.items()):
+            counts[key.source, "invalid"] += bool(known.findings)
+            yield
+        return counts, next_end
+
+
+def _error(code: str, message: str) -> Finding:
+    return configmap_error(code, "", message)

@@ -1,0 +1,254 @@
+"""Exceptions on a real API server: they act, end and are given back, and their rights are narrow."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Any, Final
+
+import pytest
+
+from e2e.acting import CONTROLLER
+from gatekeeper_py.control.webhooks.templates import EXCEPTIONS_GUARD
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from tools.controlplane.exchange import ApiError
+from tools.installation.product import K8S, NAMESPACE, OVERLAYS, SETTLE_SECONDS, VALIDATING, Installed, pod
+from tools.polling import wait_until
+
+GRANTS: Final = """
+exceptions:
+  - {source: namespace, images: ["ghcr.io/**"], longest: 1h, most: 2}
+  - {source: installation, images: ["quay.io/**"], longest: 1h}
+  - {source: break-glass, images: ["registry.corp.example/**"], longest: 1h, overrides: deny}
+"""
+EXCEPTED: Final = "ghcr.io/acme/tool:1"
+DENIED: Final = "registry.corp.example/app:latest"
+ACTS_WITHIN: Final = 2.0
+"""Seconds within which a document and its removal act on every replica."""
+
+REQUESTS: Final = 9
+"""API servers choose a replica for each request; this many reach all three almost surely."""
+
+
+def document(*entries: tuple[str, datetime], name: str = EXCEPTIONS_CONFIGMAP) -> dict[str, Any]:
+    """Return a ConfigMap with exceptions for images, each with its end."""
+    exceptions = [
+        {"image": image, "until": until.strftime("%Y-%m-%dT%H:%M:%SZ"), "reason": "a test"}
+        for image, until in entries
+    ]
+    text = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions", "exceptions": exceptions}
+    return {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": name},
+        "data": {"exceptions.yaml": json.dumps(text)},  # JSON is YAML
+    }
+
+
+def soon(**delta: float) -> datetime:
+    return datetime.now(UTC) + timedelta(**delta)
+
+
+@pytest.fixture(scope="module")
+def excepting(product: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
+    """Add the component ``exceptions`` to the installation, and grants to its policy."""
+    folder = tmp_path_factory.mktemp("exceptions")
+    fields = {
+        "resources": [os.path.relpath(OVERLAYS / "enforce", folder)],
+        "components": [os.path.relpath(K8S / "components/exceptions", folder)],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(fields), encoding="utf-8")
+    product.set_mode("enforce")
+    before = product.policy_text()
+    product.plane.kubectl("apply", "-k", str(folder))
+    product.wait_armed()
+    product.set_policy(before + GRANTS)
+    wait_until(lambda: guards(product), seconds=SETTLE_SECONDS, what="the guard of exceptions")
+    yield product
+    product.set_policy(before)
+    product.plane.kubectl("delete", "-f", str(K8S / "components/exceptions/rbac.yaml"))
+    product.plane.kubectl("apply", "-k", str(OVERLAYS / "enforce"))
+    wait_until(lambda: not guards(product), seconds=SETTLE_SECONDS, what="no guard of exceptions")
+    wait_until(product.controllers, seconds=SETTLE_SECONDS, what=CONTROLLER)
+
+
+def guards(product: Installed) -> bool:
+    """Return whether the webhook for exceptions is registered."""
+    found = product.get(VALIDATING) or {}
+    return any(each["name"] == EXCEPTIONS_GUARD for each in found.get("webhooks") or ())
+
+
+def configmaps(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/configmaps"
+
+
+def put(product: Installed, namespace: str, body: dict[str, Any]) -> None:
+    """Create the ConfigMap; it must be admitted."""
+    product.plane.api("POST", configmaps(namespace), body)
+
+
+def admitted(product: Installed, namespace: str, image: str) -> bool:
+    """Return whether a Pod with this image is admitted, in dry run."""
+    try:
+        product.plane.api("POST", f"/api/v1/namespaces/{namespace}/pods?dryRun=All", pod("tried", image))
+    except ApiError as refusal:
+        if refusal.status != HTTPStatus.FORBIDDEN:
+            raise
+        return False
+    return True
+
+
+def everywhere(product: Installed, namespace: str, image: str, *, expected: bool) -> bool:
+    """Return whether every replica answers as expected about an image."""
+    return all(admitted(product, namespace, image) is expected for _ in range(REQUESTS))
+
+
+def check_within(product: Installed, namespace: str, image: str, *, expected: bool) -> None:
+    """Fail if some replica does not answer as expected from ``ACTS_WITHIN`` seconds from now on."""
+    time.sleep(ACTS_WITHIN)
+    assert everywhere(product, namespace, image, expected=expected)
+
+
+@pytest.mark.oldest
+def test_a_document_acts_and_its_removal_acts_within_two_seconds(
+    excepting: Installed, namespace: str
+) -> None:
+    assert everywhere(excepting, namespace, EXCEPTED, expected=False)
+    put(excepting, namespace, document((EXCEPTED, soon(minutes=30))))
+    check_within(excepting, namespace, EXCEPTED, expected=True)
+    assert not admitted(excepting, "default", EXCEPTED)
+    excepting.plane.api("DELETE", f"{configmaps(namespace)}/{EXCEPTIONS_CONFIGMAP}")
+    check_within(excepting, namespace, EXCEPTED, expected=False)
+
+
+def test_an_entry_that_is_removed_from_its_document_ends_within_two_seconds(
+    excepting: Installed, namespace: str
+) -> None:
+    put(excepting, namespace, document((EXCEPTED, soon(minutes=30))))
+    check_within(excepting, namespace, EXCEPTED, expected=True)
+    changed = document(("ghcr.io/acme/other", soon(minutes=30)))
+    excepting.plane.api("PUT", f"{configmaps(namespace)}/{EXCEPTIONS_CONFIGMAP}", changed)
+    check_within(excepting, namespace, EXCEPTED, expected=False)
+
+
+def test_an_end_acts_at_the_instant(excepting: Installed, namespace: str) -> None:
+    # The wire format has whole seconds.
+    end = soon(seconds=8).replace(microsecond=0)
+    put(excepting, namespace, document((EXCEPTED, end)))
+    check_within(excepting, namespace, EXCEPTED, expected=True)
+    while (left := end.timestamp() - time.time()) > 0.5:
+        assert admitted(excepting, namespace, EXCEPTED)
+    time.sleep(left + 0.1)
+    assert everywhere(excepting, namespace, EXCEPTED, expected=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "image"),
+    [
+        pytest.param(EXCEPTIONS_CONFIGMAP, "quay.io/somebody/app:1", id="installation"),
+        pytest.param(BREAK_GLASS_CONFIGMAP, DENIED, id="break-glass-overrides-a-deny-rule"),
+    ],
+)
+def test_a_document_of_the_installation_reaches_other_namespaces(
+    excepting: Installed, namespace: str, name: str, image: str
+) -> None:
+    assert not admitted(excepting, namespace, image)
+    put(excepting, NAMESPACE, document((image, soon(minutes=30)), name=name))
+    try:
+        check_within(excepting, namespace, image, expected=True)
+    finally:
+        excepting.plane.api("DELETE", f"{configmaps(NAMESPACE)}/{name}")
+    check_within(excepting, namespace, image, expected=False)
+
+
+def test_a_bad_document_that_the_guard_did_not_see_approves_nothing(
+    excepting: Installed, namespace: str
+) -> None:
+    put(excepting, namespace, document((EXCEPTED, soon(minutes=30))))
+    check_within(excepting, namespace, EXCEPTED, expected=True)
+    path = f"{configmaps(namespace)}/{EXCEPTIONS_CONFIGMAP}"
+    saved = excepting.plane.api("GET", VALIDATING)
+    excepting.kubelet.hold(f"{CONTROLLER}-")
+    try:
+        excepting.kubelet.crash(excepting.controllers()[0])
+        kept = [each for each in saved["webhooks"] if each["name"] != EXCEPTIONS_GUARD]
+        excepting.plane.api("PUT", VALIDATING, saved | {"webhooks": kept})
+        # API servers need a moment to notice that the webhook is gone.
+        bad = {"data": {"exceptions.yaml": "{"}}
+        wait_until(lambda: _patched(excepting, path, bad), seconds=10, what="the bad document written")
+        check_within(excepting, namespace, EXCEPTED, expected=False)
+        shown = [excepting.shown_policy(each.address)["exceptions"] for each in excepting.servers()]
+        assert all(
+            [(each["source"], each["namespace"]) for each in one["refused"]] == [("namespace", namespace)]
+            for one in shown
+        )
+    finally:
+        excepting.kubelet.release(f"{CONTROLLER}-")
+        wait_until(lambda: guards(excepting), seconds=SETTLE_SECONDS, what="the guard again")
+
+
+def _patched(product: Installed, path: str, body: dict[str, Any]) -> bool:
+    try:
+        product.plane.api("PATCH", path, body)
+    except ApiError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        pytest.param([(EXCEPTED, {"days": 3})], "further away than the grant allows", id="too-long"),
+        pytest.param([("docker.io/x", {"minutes": 30})], "no grant with source: namespace", id="outside"),
+        pytest.param([(EXCEPTED, {"minutes": 30})] * 3, "more live entries precede it", id="too-many"),
+    ],
+)
+def test_the_guard_refuses_a_document_with_the_finding(
+    excepting: Installed, namespace: str, entries: list[tuple[str, dict[str, float]]], message: str
+) -> None:
+    body = document(*((image, soon(**delta)) for image, delta in entries))
+    done = excepting.plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(body), check=False)
+    assert done.returncode != 0
+    assert "the exceptions are not acceptable" in done.stderr
+    assert message in done.stderr
+
+
+def test_the_guard_answers_an_accepted_document_with_what_it_approves(
+    excepting: Installed, namespace: str
+) -> None:
+    end = soon(minutes=30)
+    body = document((EXCEPTED, end))
+    done = excepting.plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(body))
+    assert f"Warning: approved until {end:%Y-%m-%dT%H:%M:%S}Z: {EXCEPTED}" in done.stderr
+
+
+NAMED: Final = f"--field-selector=metadata.name={EXCEPTIONS_CONFIGMAP}"
+
+
+@pytest.mark.parametrize(
+    ("command", "allowed"),
+    [
+        (f"get configmaps -A {NAMED}", True),
+        (f"get configmaps -A --field-selector=metadata.name={BREAK_GLASS_CONFIGMAP}", True),
+        (f"get configmaps -n default {NAMED}", True),
+        ("get configmaps -A", False),
+        ("get configmaps -n default", False),
+        ("get configmaps -A --field-selector=metadata.name=kube-root-ca.crt", False),
+        ("get configmaps -A --field-selector=metadata.namespace=default", False),
+        ("get configmap kube-root-ca.crt -n default", False),
+        (f"get configmap {EXCEPTIONS_CONFIGMAP} -n default", False),
+        (f"create configmap {EXCEPTIONS_CONFIGMAP} -n default --dry-run=server", False),
+        (f"delete configmap {EXCEPTIONS_CONFIGMAP} -n default --ignore-not-found", False),
+        ("get secrets -A", False),
+    ],
+)
+def test_the_serving_identity_reads_exceptions_by_name_and_no_other_configmap(
+    excepting: Installed, command: str, *, allowed: bool
+) -> None:
+    identity = excepting.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
+    done = excepting.plane.kubectl(*command.split(), kubeconfig=identity, check=False)
+    assert (done.returncode == 0) is allowed, done.stderr

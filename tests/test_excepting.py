@@ -1,0 +1,405 @@
+"""Documents with exceptions become live, within the shares that one tenant may take from the others."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+import pytest
+
+from builders import INSTANT, policy
+from fakeapi import until
+from gatekeeper_py import excepting
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.delivery import DeliveredExceptions
+from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.parser.process import ParserError
+from parsing import InProcessParser
+from recording import RecordingLog
+
+GRANTS = """
+exceptions:
+  - {source: namespace, images: [ghcr.io/**], longest: 14d}
+  - {source: installation, images: ["quay.io/**"], longest: 14d}
+"""
+TEAM = DocumentKey("namespace", "team-a")
+IMAGE = "ghcr.io/acme/tool:1"
+
+
+def document(*images: str, until: str = "2026-03-05") -> str:
+    """Return a document with an exception for each image."""
+    entries = "".join(f"  - {{image: {image}, until: {until}, reason: x}}\n" for image in images)
+    return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:\n{entries or '  []'}\n"
+
+
+class World:
+    """A keeper with a clock and timers that the test moves, and a parser in the test process."""
+
+    def __init__(self, more: str = GRANTS) -> None:
+        self.clock = 100.0
+        self.now = INSTANT
+        self.timers: list[tuple[float, Callable[[], None]]] = []
+        self.live = LivePolicy()
+        self.log = RecordingLog()
+        self.parser = InProcessParser()
+        self.parse_seconds = 0.0
+        self.readable: dict[Source, bool] = {}
+        self.keeper = ExceptionsKeeper(
+            self.live,
+            self.parser,
+            observer=self,
+            log=self.log,
+            now=lambda: self.now,
+            monotonic=self._monotonic,
+            later=self._later,
+        )
+        self.use(more)
+
+    def use(self, more: str) -> None:
+        self.live.install(snapshot_of(policy(more), 100, CacheCounts(), lambda: self.now))
+        self.keeper.use_policy(policy(more))
+
+    def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
+
+    def exceptions_readable(self, source: Source, *, readable: bool) -> None:
+        self.readable[source] = readable
+
+    def approves(self, image: str = IMAGE, namespace: str = "team-a") -> bool:
+        assert self.live.snapshot is not None
+        return self.live.snapshot.decide(namespace, image).approved
+
+    def advance(self, seconds: float) -> None:
+        """Move the clock, and call the timers that are due."""
+        self.clock += seconds
+        due = [call for at, call in self.timers if at <= self.clock]
+        self.timers = [each for each in self.timers if each[0] > self.clock]
+        for call in due:
+            call()
+
+    async def deliver(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
+        await self.keeper.deliver(DeliveredExceptions(key=key, text=text, findings=findings))
+
+    async def settle(self) -> None:
+        """Let the first list end, so that the shares apply from now on."""
+        self.keeper.listed(frozenset({"namespace", "installation"}), frozenset())
+        await self.keeper.step()
+        assert self.keeper.problem() == ""
+
+    def _monotonic(self) -> float:
+        return self.clock
+
+    def _later(self, seconds: float, call: Callable[[], None]) -> _Cancelled:
+        timer = (self.clock + seconds, call)
+        self.timers.append(timer)
+        return _Cancelled(lambda: self.timers.remove(timer) if timer in self.timers else None)
+
+
+class _Cancelled:
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+async def test_a_document_acts_and_its_removal_acts_at_once(world: World) -> None:
+    assert not world.approves()
+    await world.deliver(document("ghcr.io/acme/*"))
+    assert await world.keeper.step() is None
+    assert world.approves()
+    assert not world.approves(namespace="team-b")
+    await world.deliver(None)
+    assert not world.approves()
+
+
+async def test_begin_and_end_act_at_the_instant_although_the_decision_is_cached(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    end = datetime.fromisoformat("2026-03-05T00:00:00Z")
+    for now, expected in ((end - timedelta(microseconds=1), True), (end, False)):
+        world.now = now
+        assert world.approves() is expected
+    assert world.live.snapshot is not None
+    assert world.live.snapshot.counts.hits == 1
+
+
+async def test_exceptions_stay_when_the_policy_changes(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    world.use(GRANTS + "message: hello\n")
+    assert world.approves()
+    world.use("")
+    assert not world.approves()
+    world.use(GRANTS)
+    assert not world.approves()  # until the documents are read again
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        pytest.param(document("ghcr.io/acme/*").replace("until", "untill"), id="unknown-field"),
+        pytest.param("{", id="not-yaml"),
+        pytest.param("", id="empty"),
+    ],
+)
+async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept(
+    world: World, bad: str
+) -> None:
+    await world.deliver(document(IMAGE))
+    await world.deliver(document("ghcr.io/b"), DocumentKey("namespace", "team-b"))
+    await world.keeper.step()
+    await world.deliver(bad)
+    world.advance(1)
+    await world.keeper.step()
+    assert not world.approves()
+    assert world.approves("ghcr.io/b", "team-b")
+    [refused] = world.log.named("exceptions_refused")
+    assert (refused["source"], refused["namespace"]) == ("namespace", "team-a")
+    [(key, findings)] = world.keeper.refused()
+    assert key == TEAM
+    assert findings
+    await world.keeper.count()
+    assert world.keeper.counts["namespace", "invalid"] == 1
+    await world.deliver(document(IMAGE))
+    world.advance(1)
+    await world.keeper.step()
+    assert world.approves()
+    assert not list(world.keeper.refused())
+
+
+async def test_a_bad_configmap_approves_nothing_at_once(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    problem = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="x")
+    await world.deliver(document(IMAGE), TEAM, problem)
+    assert not world.approves()
+    assert dict(world.keeper.refused()) == {TEAM: (problem,)}
+    await world.deliver(document(IMAGE))
+    world.advance(1)
+    await world.keeper.step()
+    assert world.approves()
+
+
+async def test_without_a_grant_for_its_source_a_document_is_not_parsed(world: World) -> None:
+    await world.deliver(document(IMAGE), DocumentKey("break-glass", "gatekeeper-py"))
+    await world.keeper.step()
+    assert world.parser.parsed == []
+
+
+async def test_a_document_is_parsed_again_only_when_its_text_changes(world: World) -> None:
+    for _ in range(3):
+        await world.deliver(document(IMAGE))
+        world.advance(5)
+        await world.keeper.step()
+    assert len(world.parser.parsed) == 1
+
+
+async def test_a_document_is_parsed_at_most_once_a_second_with_its_newest_text(world: World) -> None:
+    await world.settle()
+    texts = [document(f"ghcr.io/acme/tool:{number}") for number in range(10)]
+    for text in texts:
+        await world.deliver(text)
+        await world.keeper.step()
+        world.advance(0.05)
+    assert await world.keeper.step() == pytest.approx(0.5)
+    assert world.parser.parsed == texts[:1]
+    world.advance(0.51)
+    await world.keeper.step()
+    assert world.parser.parsed == [texts[0], texts[-1]]
+
+
+@pytest.mark.parametrize("between", [None, "bad"], ids=["deleted", "bad-configmap"])
+async def test_creating_a_document_again_does_not_gain_a_parse(world: World, between: str | None) -> None:
+    await world.settle()
+    problem = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="x")
+    for number in range(10):
+        await world.deliver(document(f"ghcr.io/acme/tool:{number}"))
+        await world.keeper.step()
+        await world.deliver(None, TEAM, *([problem] if between else []))
+        await world.keeper.step()
+        world.advance(0.05)
+    assert len(world.parser.parsed) == 1
+
+
+async def test_documents_are_parsed_in_the_order_of_their_changes(world: World) -> None:
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(5)]
+    for key in keys:
+        await world.deliver(document(key.namespace), key)
+        world.advance(0.01)
+    await world.deliver(document("changed"), keys[0])  # keeps its place
+    await world.keeper.step()
+    assert world.parser.parsed == [
+        document(name) for name in ("changed", "team-1", "team-2", "team-3", "team-4")
+    ]
+
+
+async def test_parsing_takes_at_most_a_tenth_of_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.settle()
+    parse = world.parser.parse_exceptions
+
+    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
+        world.clock += 0.2
+        return await parse(text, source, seconds=seconds)
+
+    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    for number in range(20):
+        await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
+    start = world.clock
+    while (pause := await world.keeper.step()) is not None:
+        world.advance(pause)
+    assert len(world.parser.parsed) == 20
+    assert 20 * 0.2 / (world.clock - start) <= 0.11
+
+
+async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    await world.deliver(document("ghcr.io/other"))
+    world.advance(excepting.STALE_SECONDS - 0.01)
+    assert world.approves()
+    world.advance(0.01)
+    assert not world.approves()
+    await world.keeper.step()
+    assert world.approves("ghcr.io/other")
+
+
+async def test_a_text_that_was_replaced_while_it_was_parsed_never_acts(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    async with world.parser.turn():
+        step = asyncio.create_task(world.keeper.step())
+        await asyncio.sleep(0)
+        await world.deliver(document("ghcr.io/other"))
+    await step
+    assert world.parser.parsed == [document(IMAGE)]
+    assert not world.approves()
+    world.advance(1)
+    await world.keeper.step()
+    assert world.approves("ghcr.io/other")
+
+
+async def test_documents_that_a_list_lacks_are_gone(world: World) -> None:
+    other = DocumentKey("namespace", "team-b")
+    await world.deliver(document(IMAGE))
+    await world.deliver(document(IMAGE), other)
+    await world.keeper.step()
+    world.keeper.listed(frozenset({"namespace", "installation"}), frozenset({other}))
+    assert (world.approves(), world.approves(namespace="team-b")) == (False, True)
+    assert world.readable == {"namespace": True, "installation": True}
+
+
+async def test_exceptions_that_may_not_be_read_approve_nothing(world: World) -> None:
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    world.keeper.unreadable(frozenset({"namespace", "installation"}))
+    assert not world.approves()
+    assert world.readable == {"namespace": False, "installation": False}
+    assert world.keeper.problem() == ""
+
+
+@pytest.mark.parametrize(
+    ("limit", "code"),
+    [("MAX_DOCUMENTS", "too-many-documents"), ("MAX_ENTRIES_IN_ALL", "too-many-entries")],
+)
+async def test_more_documents_or_entries_than_the_limit_approve_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
+) -> None:
+    monkeypatch.setattr(excepting, limit, 2)
+    for name in ("team-a", "team-b", "team-c"):
+        await world.deliver(document(IMAGE), DocumentKey("namespace", name))
+        await world.keeper.step()
+    assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
+    [refused] = world.log.named("exceptions_refused")
+    assert code in refused["findings"][0] or code.startswith("too-many")
+    await world.deliver(None)
+    world.advance(2)
+    await world.keeper.step()
+    await world.deliver(document(IMAGE, "ghcr.io/b"), DocumentKey("namespace", "team-d"))
+    await world.keeper.step()
+    assert world.approves(namespace="team-d") is (limit == "MAX_DOCUMENTS")
+
+
+@pytest.mark.parametrize("cause", ["cpu", "died"])
+async def test_a_document_that_cannot_be_parsed_is_tried_again_only_if_that_may_help(
+    world: World, cause: str
+) -> None:
+    world.parser.failures = [ParserError(cause, "it failed")]  # type: ignore[arg-type]
+    await world.deliver(document(IMAGE))
+    await world.keeper.step()
+    assert not world.approves()
+    assert [findings[0].code for _, findings in world.keeper.refused()] == ["not-parsed"]
+    world.advance(excepting.RETRY_SECONDS)
+    await world.keeper.step()
+    assert world.approves() is (cause == "died")
+
+
+async def test_a_change_of_the_policy_goes_first(world: World) -> None:
+    async with world.parser.turn():
+        await world.deliver(document(IMAGE))
+        step = asyncio.create_task(world.keeper.step())
+        await asyncio.sleep(0)
+        assert world.parser.parsed == []
+    await step
+    assert world.approves()
+
+
+async def test_a_replica_that_starts_is_ready_once_it_has_read_the_exceptions(world: World) -> None:
+    assert world.keeper.problem()
+    await world.deliver(document(IMAGE))
+    world.keeper.listed(frozenset({"namespace", "installation"}), frozenset({TEAM}))
+    assert world.keeper.problem()
+    await world.keeper.step()
+    assert world.keeper.problem() == ""
+    assert World("").keeper.problem() == ""
+
+
+async def test_a_replica_becomes_ready_even_if_nobody_answers(world: World) -> None:
+    world.advance(excepting.READY_SECONDS + 1)
+    assert world.keeper.problem() == ""
+
+
+async def test_new_grants_do_not_make_a_running_replica_unready(world: World) -> None:
+    world = World("")
+    world.use(GRANTS)
+    assert world.keeper.problem() == ""
+
+
+async def test_entries_are_counted_by_state(world: World) -> None:
+    text = (
+        document(IMAGE, "docker.io/x")
+        + document("ghcr.io/b", until="2026-02-01").partition("exceptions:\n")[2]
+    )
+    text += document("ghcr.io/c", until="2027-01-01").partition("exceptions:\n")[2]
+    await world.deliver(text)
+    await world.keeper.step()
+    await world.keeper.count()
+    states = {state: count for (source, state), count in world.keeper.counts.items() if count}
+    assert states == {"live": 1, "outside": 1, "expired": 1, "early": 1}
+    assert world.keeper.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
+
+
+async def test_run_reads_the_granted_sources_and_again_when_they_change(world: World) -> None:
+    reads: list[frozenset[Source]] = []
+    world.use("")
+
+    async def read(granted: frozenset[Source]) -> None:
+        reads.append(granted)
+        await world.deliver(document(IMAGE))
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(world.keeper.run(read))
+    world.use(GRANTS)
+    await until(world.approves)
+    world.use(GRANTS.partition("  - {source: installation")[0])
+    await until(lambda: len(reads) == 2)
+    assert reads == [frozenset({"namespace", "installation"}), frozenset({"namespace"})]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
