@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import click
 
 from gatekeeper_py.commands.clusterinput import exempt_by
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
 from gatekeeper_py.commands.parameters import (
@@ -85,6 +86,7 @@ class Reviewed:
 )
 @format_option("text", "json", "sarif", "junit")
 @lookup_options
+@exceptions_options
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def review(
@@ -94,6 +96,7 @@ def review(
     mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
     registry_config: Path | None,
     webhooks_config: str | None,
     ignore: tuple[str, ...],
@@ -121,7 +124,7 @@ def review(
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
-    compiled = (chosen if mode is None else replace(chosen, mode=mode)).at(now())
+    compiled = (chosen if mode is None else replace(chosen, mode=mode)).at(now(), exceptions.read(namespace))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     skipped = Skipped()
     manifests = [
