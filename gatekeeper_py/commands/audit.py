@@ -18,6 +18,7 @@ from gatekeeper_py.commands.clusterinput import (
     read_cluster,
     with_cluster,
 )
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
@@ -40,7 +41,7 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.reporting.pageparts import write_page
@@ -93,6 +94,7 @@ from gatekeeper_py.reporting.policyreports.apis import ApiChoice
 @cluster_options
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
+@exceptions_options
 def audit(
     policy: str | None,
     configmap: checked.ConfigMapName | None,
@@ -106,6 +108,7 @@ def audit(
     cluster: Cluster,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
     *,
     approved_too: bool,
     wide: bool,
@@ -154,11 +157,11 @@ def audit(
             raise UnreadableError(str(problem)) from None
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    instant = now()
+    instant, excepted = now(), exceptions.read(namespace)
 
     async def work(api: ApiClient) -> tuple[Policy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
-        judge = Snapshot(found.at(instant), CACHE_SIZE, CacheCounts())
+        judge = snapshot_at(found.at(instant, excepted), CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
