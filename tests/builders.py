@@ -25,6 +25,12 @@ def policy_text(more: str = "", *, mode: str = "enforce", allow: str = "[registr
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\nallow: {allow}\n{more}"
 
 
+def exceptions_text(*entries: str) -> str:
+    """Return a document with exceptions; each entry is a flow mapping without its braces."""
+    listed = "".join(f"\n  - {{{entry}}}" for entry in entries) or " []"
+    return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:{listed}\n"
+
+
 @cache
 def policy(more: str = "", *, mode: Mode = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
     """Return the same policy, compiled at ``INSTANT``."""

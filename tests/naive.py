@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -46,6 +46,81 @@ def approved(document: dict[str, Any], image: str, namespace: str | None, now: d
         ):
             return False
     return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
+
+
+Documents = dict[tuple[str, str], list[dict[str, Any]]]
+"""Entries of exceptions by the source and the namespace of their document."""
+
+
+def excepted(
+    policy: dict[str, Any],
+    documents: Documents,
+    image: str,
+    namespace: str | None,
+    now: datetime,
+    possible: list[tuple[str, str | None]],
+) -> bool:
+    """Return whether an exception approves an image that the rules reject.
+
+    ``possible`` are images and namespaces. If an entry and a grant have no image of these in common, the
+    entry is outside the grant.
+    """
+    seen = read(image)
+    if seen is None:
+        return False
+    denied = not approved({**policy, "allow": ["*.io", "docker.io"]}, image, namespace, now)
+    for (source, where), entries in documents.items():
+        if source == "namespace" and where != namespace:
+            continue
+        grants = [grant for grant in policy["exceptions"] if grant["source"] == source]
+        most = max((g.get("most", 20) for g in grants if applies(_named(g), namespace, now)), default=0)
+        live = 0
+        for entry in entries:
+            own = _named(entry) if source != "namespace" else {"namespaces": [where]}
+            shared = [
+                grant
+                for grant in grants
+                for text, place in possible
+                if applies(own, place, now)
+                and matches(entry["image"], _read(text))
+                and _granted(grant, _read(text), place, now)
+            ]
+            live += any(_inside(grant, entry, now) for grant in shared)
+            if live > most:
+                break
+            if (
+                applies(own, namespace, now)
+                and matches(entry["image"], seen)
+                and any(
+                    _granted(grant, seen, namespace, now)
+                    and _inside(grant, entry, now)
+                    and (not denied or grant.get("overrides") == "deny")
+                    for grant in grants
+                )
+            ):
+                return True
+    return False
+
+
+def _named(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return the namespaces of a grant or of an exception as those of a rule."""
+    return {"namespaces": entry["namespaces"]} if "namespaces" in entry else {}
+
+
+def _read(image: str) -> Image:
+    seen = read(image)
+    assert seen is not None
+    return seen
+
+
+def _granted(grant: dict[str, Any], image: Image, namespace: str | None, now: datetime) -> bool:
+    return applies(_named(grant), namespace, now) and any(matches(each, image) for each in grant["images"])
+
+
+def _inside(grant: dict[str, Any], entry: dict[str, Any], now: datetime) -> bool:
+    until, longest = instant(entry["until"]), str(grant["longest"])
+    hours = int(longest[:-1]) * (24 if longest.endswith("d") else 1)
+    return until - timedelta(hours=hours) <= now < until
 
 
 def rewritten(document: dict[str, Any], image: str) -> bool:

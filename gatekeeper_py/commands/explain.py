@@ -17,9 +17,16 @@ from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, w
 from gatekeeper_py.commands.manifests import SUFFIXES
 from gatekeeper_py.commands.parameters import AT, format_option, namespace_option
 from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.core.admission.explain import Explanation, nearest_as_json, refined, rule_as_json
+from gatekeeper_py.core.admission.explain import (
+    Explanation,
+    exception_as_json,
+    nearest_as_json,
+    refined,
+    rule_as_json,
+)
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.messages import exception_text
 from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.manifest import Answer
@@ -137,6 +144,7 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "reason": decision.reason,
         "detail": decision.detail,
         "rule": rule_as_json(decision.rule),
+        "exception": exception_as_json(decision.exception),
         "origins": list(explanation.origins),
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
@@ -245,6 +253,8 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     for label, value in (("owner", _owner(explanation)), ("reason", _reason(explanation))):
         if value and decision.approved:
             _row(out, label, value)
+    if decision.ruling is not None and decision.ruling.missed is not None:
+        _row(out, "exception", exception_text(decision.ruling.missed))
     for miss in explanation.nearest:
         _row(out, "near miss", f"{miss.rule}: {miss.missed}")
     _print_rewrite(out, explanation)
@@ -260,13 +270,13 @@ def _print_rewrite(out: Console, explanation: Explanation) -> None:
 
 
 def _owner(explanation: Explanation) -> str:
-    rule = explanation.decision.rule
-    return rule.owner or "" if rule is not None else ""
+    decided = explanation.decision.exception or explanation.decision.rule
+    return decided.owner or "" if decided is not None else ""
 
 
 def _reason(explanation: Explanation) -> str:
-    rule = explanation.decision.rule
-    return rule.reason or "" if rule is not None else ""
+    decided = explanation.decision.exception or explanation.decision.rule
+    return decided.reason or "" if decided is not None else ""
 
 
 def _row(out: Console, label: str, value: str) -> None:

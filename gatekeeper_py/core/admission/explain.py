@@ -11,6 +11,7 @@ from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judgement import Judgement, by_name
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
@@ -205,6 +206,14 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
     if rule.exceptions:
         shown["except"] = [rule_as_json(each) for each in rule.exceptions]
     return shown
+
+
+def exception_as_json(found: Excepted | None) -> dict[str, object] | None:
+    """Return an exception as ``explain --format json`` shows it."""
+    if found is None:
+        return None
+    names = ("source", "namespace", "index", "image", "until", "reason", "owner", "grant")
+    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)}
 
 
 def nearest_as_json(nearest: Iterable[NearMiss]) -> list[dict[str, object]]:

@@ -6,12 +6,15 @@ Source: docs/interface.md, "HTTP" (shapes and limits), and what the API server d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.instant import format_duration, format_minute
 from gatekeeper_py.core.policy.rules import RuleSet
 
 Subject = TypeVar("Subject")
@@ -34,6 +37,9 @@ MAX_AUDIT_BYTES: Final = 1024
 MAX_WARNING_LENGTH: Final = 120
 MAX_WARNINGS: Final = 10
 MAX_IMAGES_SHOWN: Final = 5
+ASK_FOR: Final = timedelta(days=7)
+"""Duration in the command that asks for an exception, unless the grants allow only a shorter one."""
+
 MAX_PATTERNS: Final = 5
 MAX_RULES_READ: Final = 1000
 MAX_NAMES_READ: Final = 1000
@@ -45,12 +51,14 @@ patterns. They bound the cost of a denial even under a policy with 100,000 rules
 def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
     """Return the text of a denial, at most 1 KiB of UTF-8.
 
-    If the text would be longer, the approved patterns are dropped first, then lines for images. The policy's
-    own message and the number of images that are not shown always stay.
+    If the text would be longer, the command that asks for an exception is dropped first, then the approved
+    patterns, then lines for images. The policy's own message and the number of images that are not shown
+    always stay.
     """
-    lines = [image_line(judgement) for judgement in rejected[:MAX_IMAGES_SHOWN]]
+    lines = [_with_exception(judgement) for judgement in rejected[:MAX_IMAGES_SHOWN]]
     patterns = _approved_patterns(allow, namespace)
-    for shown in (patterns, ""):
+    asking = _how_to_ask(rejected, namespace)
+    for shown in ("\n".join(filter(None, (patterns, asking))), patterns, ""):
         text = _assembled(lines, len(rejected), shown, message)
         if _fits(text):
             return text
@@ -75,6 +83,56 @@ def image_line(judgement: Judgement) -> str:
     mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
     return f"{subject}: {escape(slot.value)}{NOT_APPROVED}: {mirrored}{decision.detail}{use}"
+
+
+def _with_exception(judgement: Judgement) -> str:
+    """Return the line for a rejected image, and one about an exception that ended lately or begins soon."""
+    line, ruling = image_line(judgement), judgement.decision.ruling
+    if ruling is None or ruling.missed is None:
+        return line
+    return f"{line}\nan exception for it {exception_text(ruling.missed)}"
+
+
+def exception_text(missed: Excepted) -> str:
+    """Return when an exception that does not act ended or begins, whose it is, and its reason."""
+    when = (
+        f"ended {format_minute(missed.until)}" if missed.ended else f"begins {format_minute(missed.begins)}"
+    )
+    return f"{when} ({escape(missed.by, 60)}: {escape(missed.reason, 100)})"
+
+
+def _how_to_ask(rejected: Sequence[Judgement], namespace: str | None) -> str:
+    """Return the command that asks for an exception for the first image that may have one, or nothing."""
+    for judgement in rejected:
+        ruling, image = judgement.decision.ruling, escape(judgement.decision.image)
+        # An image that had to be cut would be another one.
+        if ruling is not None and ruling.longest is not None and image == judgement.decision.image:
+            duration = format_duration(min(ruling.longest, ASK_FOR))
+            options = f"-n {namespace} --for {duration} --reason \N{HORIZONTAL ELLIPSIS}"
+            return f"ask for an exception: gatekeeper-py except {image} {options}"
+    return ""
+
+
+def exception_warnings(excepted: Sequence[Judgement]) -> tuple[str, ...]:
+    """Return one warning per image that an exception approves."""
+    return _limited(excepted, _excepted_warning, "images are approved by exceptions")
+
+
+def exception_list(excepted: Sequence[Judgement]) -> str:
+    """Return the audit annotation for images that exceptions approve: each with its document and entry."""
+    return audit_list(excepted, lambda judgement: f"{judgement.decision.image} {_entry_text(judgement)}")
+
+
+def _entry_text(judgement: Judgement) -> str:
+    found = judgement.decision.exception
+    return "" if found is None else f"({found.source} {found.namespace} exceptions[{found.index}])"
+
+
+def _excepted_warning(judgement: Judgement) -> str:
+    found = judgement.decision.exception
+    until = "" if found is None else f" until {format_minute(found.until)}"
+    path = f"{escape(judgement.slot.path)}: " if judgement.slot.path else ""
+    return _fitted(path, escape(judgement.decision.image), f" is approved{until} by an exception")
 
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:

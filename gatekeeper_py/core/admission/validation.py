@@ -26,6 +26,8 @@ from gatekeeper_py.core.admission.lookups import (
 from gatekeeper_py.core.admission.messages import (
     audit_list,
     denial_message,
+    exception_list,
+    exception_warnings,
     rollout_warnings,
     undeclared_warning,
     unverified_list,
@@ -79,13 +81,16 @@ def _conclude(
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
+    excepted = [judgement for judgement in judgements[:new] if judgement.decision.exception]
+    if excepted:
+        audit["exceptions"] = exception_list(excepted)
     rejected = [judgement for judgement in judgements[:new] if not judgement.approved]
     stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
     judgements = judgements[:new]
     if rejected or stuck:
-        return _rejected(request, policy, mode, judgements, rejected, stuck, audit)
+        return _rejected(request, policy, mode, judgements, rejected, stuck, excepted, audit)
     kind = (request.group, request.kind)
-    warnings: tuple[str, ...] = ()
+    warnings = exception_warnings(excepted)
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         exempt = "unknown-kind"
         warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
@@ -108,9 +113,9 @@ def approved_images(
     """Return the images to judge if it is certain that ``validate`` approves all of them.
 
     Otherwise return ``None``, and the caller uses ``validating``. The list is empty for an update without new
-    images. For an object without images or with more images than ``most``, return ``None``. The hot path uses
-    this check, because it builds no ``Outcome``. ``is_found`` returns whether earlier answers show that a
-    manifest exists.
+    images. For an object without images or with more images than ``most``, return ``None``, and also if an
+    exception approves an image, because users see a warning about it. The hot path uses this check, because
+    it builds no ``Outcome``. ``is_found`` returns whether earlier answers show that a manifest exists.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy, most)
@@ -123,14 +128,14 @@ def approved_images(
     if policy.looks_up:
         rewrites_here = policy.rewrites_in(namespace)
         for image in images:
-            decision = policy.decide(namespace, image)
+            decision = policy.decide_by_rules(namespace, image)
             if not decision.approved or (decision.manifest is not None and not is_found(decision.manifest)):
                 return None
             if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
                 return None
         return images
     for image in images:
-        if not policy.decide(namespace, image).approved:
+        if not policy.decide_by_rules(namespace, image).approved:
             return None
     return images
 
@@ -160,7 +165,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: i
         if kind == POD:
             images = new
     for image in images:
-        if not policy.decide(namespace, image).approved:
+        if not policy.decide_by_rules(namespace, image).approved:
             return None
     return new
 
@@ -172,6 +177,7 @@ def _rejected(
     judgements: tuple[Judgement, ...],
     rejected: list[Judgement],
     stuck: list[Judgement],
+    excepted: list[Judgement],
     audit: dict[str, str],
 ) -> Outcome:
     """Deny the object, or warn. ``stuck`` are the kept images whose new Pods the policy rejects."""
@@ -181,9 +187,9 @@ def _rejected(
         response = review.denied(request.uid, message, audit_annotations=audit)
         return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
     if refuses(mode):
-        warnings = rollout_warnings(stuck)
+        warnings = rollout_warnings(stuck) + exception_warnings(excepted)
     else:
-        warnings = warnings_for(rejected + stuck)
+        warnings = warnings_for(rejected + stuck) + exception_warnings(excepted)
         audit["rejected"] = _audited(rejected + stuck)
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))

@@ -46,6 +46,11 @@ def format_duration(duration: timedelta) -> str:
     return f"{hours}h" if hours % 24 else f"{hours // 24}d"
 
 
+def format_minute(instant: datetime) -> str:
+    """Write a time as RFC 3339 in UTC, without its seconds: ``2026-12-31T18:00Z``."""
+    return f"{format_instant(instant)[:-4]}Z"
+
+
 def format_instant(instant: datetime) -> str:
     """Write a time as RFC 3339 in UTC, to the second: ``2026-12-31T18:00:00Z``."""
     # strftime writes the year 999 with three digits on some systems.

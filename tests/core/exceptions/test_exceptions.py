@@ -1,0 +1,464 @@
+"""The laws of exceptions (docs/exceptions.md), each as a property that quotes its sentence."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from itertools import product
+from typing import Any, Final, Never
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import naive
+from budget import budget
+from builders import INSTANT, exceptions_text, pod, policy_text, review
+from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
+from gatekeeper_py.core.compile.native.objects import Options
+from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from growth import instructions
+
+IMAGES: Final = [
+    f"{host}/{path}{suffix}"
+    for host, path, suffix in product(("a.io", "b.io"), ("x", "y"), ("", ":1", f"@sha256:{'7c' * 32}"))
+]
+PATTERNS: Final = ("a.io", "*.io", "a.io/x", "*.io/**:1", "b.io/y:1", "b.io/**", "a.io@*")
+NAMESPACES: Final = (None, "team-a", "team-b", "other")
+POSSIBLE: Final = list(product(IMAGES, NAMESPACES))
+HOURS: Final = (-800, -2, 0, 1, 1, 1, 2, 2, 12, 13, 24, 25, 700)
+INSTALLATION: Final = "gatekeeper"
+
+names = st.lists(st.sampled_from(["team-*", "team-a", "other", "*"]), min_size=1, max_size=2)
+untils = st.sampled_from(HOURS).map(lambda hours: INSTANT + timedelta(hours=hours))
+some_patterns = st.lists(st.sampled_from(PATTERNS), min_size=1, max_size=3)
+grants = st.lists(
+    st.one_of(
+        *[
+            st.fixed_dictionaries(
+                {
+                    "source": st.just(source),
+                    "images": some_patterns,
+                    "longest": st.sampled_from(["1h", "12h", "1d", "1d"]),
+                },
+                optional={"namespaces": names, "most": st.integers(1, 3), **more},
+            )
+            for source, more in (
+                ("namespace", {}),
+                ("installation", {}),
+                ("break-glass", {"overrides": st.just("deny")}),
+            )
+        ]
+    ),
+    min_size=2,
+    max_size=6,
+)
+policies = st.builds(
+    lambda deny, granted: {
+        "apiVersion": "gatekeeper-py/v1",
+        "kind": "ImagePolicy",
+        "mode": "enforce",
+        "allow": ["a.io/y"],
+        "deny": deny,
+        "exceptions": granted,
+    },
+    st.sampled_from([[], [], ["b.io/y"], ["*.io/**:1"], ["b.io", "a.io/x"]]),
+    grants,
+)
+
+
+def entries(**more: st.SearchStrategy[Any]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    fields = {
+        "image": st.sampled_from(PATTERNS),
+        "until": untils.map(datetime.isoformat),
+        "reason": st.just("r"),
+    }
+    return st.lists(st.fixed_dictionaries(fields, optional=more), min_size=1, max_size=5)
+
+
+documents = st.fixed_dictionaries(
+    {("namespace", "team-a"): entries()},
+    optional={
+        ("namespace", "team-b"): entries(),
+        ("installation", INSTALLATION): entries(namespaces=names),
+        ("break-glass", INSTALLATION): entries(namespaces=names),
+    },
+)
+places = st.sampled_from([*NAMESPACES, "team-a"])
+images = st.sampled_from(IMAGES)
+usual = settings(max_examples=budget(600))
+
+
+def document_of(source: Source, listed: list[dict[str, Any]]) -> ExceptionDocument:
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions"}
+    return parse_exceptions(json.dumps({**head, "exceptions": listed}), source)
+
+
+def exceptions_of(written: naive.Documents) -> Exceptions:
+    found: dict[DocumentKey, ExceptionDocument] = {}
+    for (source, where), listed in written.items():
+        (known,) = (each for each in SOURCES if each == source)
+        found[DocumentKey(known, where)] = document_of(known, listed)
+    return Exceptions(found)
+
+
+def policy_of(written: dict[str, Any]) -> Policy:
+    return parse_policy(json.dumps(written))
+
+
+def compiled(
+    more: str, *entries: str, source: Source = "namespace", now: datetime = INSTANT
+) -> CompiledPolicy:
+    """Return a policy with one document: that of ``team-a``, or of the installation."""
+    where = "team-a" if source == "namespace" else INSTALLATION
+    document = parse_exceptions(exceptions_text(*entries), source)
+    return parse_policy(policy_text(more)).at(now, Exceptions({DocumentKey(source, where): document}))
+
+
+def granting(grant: str = "source: namespace, images: [ghcr.io/**], longest: 2h", *, deny: str = "[]") -> str:
+    return f"deny: {deny}\nexceptions: [{{{grant}}}]\n"
+
+
+@usual
+@given(policies, documents, images, places)
+def test_an_exception_approves_an_image_as_the_laws_say(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """Law: an exception approves what its entry and a grant match, while the clock is inside.
+
+    "An exception approves an image ⇔ its document's entry matches it in that namespace and a grant of that
+    source matches it in that namespace and the clock is inside."
+    """
+    found = policy_of(written).at(INSTANT, exceptions_of(others)).decide(namespace, image)
+    by_rules = naive.approved(written, image, namespace, INSTANT)
+    assert (found.reason == "allowed") is by_rules
+    excepted = naive.excepted(written, others, image, namespace, INSTANT, POSSIBLE)
+    assert (found.reason == "exception") is (excepted and not by_rules)
+    assert (found.exception is not None) is (found.reason == "exception")
+    assert found.approved is (found.reason in {"allowed", "exception"})
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        (timedelta(hours=2, microseconds=1), "unlisted"),
+        (timedelta(hours=2), "exception"),
+        (timedelta(microseconds=1), "exception"),
+        (timedelta(), "unlisted"),
+    ],
+)
+def test_the_clock_is_inside_for_the_longest_duration_before_the_end(before: timedelta, reason: str) -> None:
+    """The clock is inside while `until - longest <= now < until`."""
+    until = datetime(2026, 3, 1, 18, tzinfo=UTC)
+    found = compiled(
+        granting(), "image: ghcr.io/x, until: 2026-03-01T18:00:00Z, reason: r", now=until - before
+    )
+    assert found.decide("team-a", "ghcr.io/x").reason == reason
+
+
+@usual
+@given(policies, documents, images, places)
+def test_entries_that_do_not_act_change_nothing(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """Law: an entry that does not act is no fault of its document.
+
+    "An entry that is too long, superfluous or outside every grant is no fault of its document: the other
+    entries act. Expired entries do not count."
+    """
+    policy, every = policy_of(written).at(INSTANT), exceptions_of(others)
+    states = {(key, entry.index): state for key, entry, state in every.states(policy.grants, INSTANT)}
+    acting = {
+        (source, where): [
+            entry
+            for index, entry in enumerate(listed)
+            if states[DocumentKey(source, where), index] in {"live", "too-many"}  # type: ignore[arg-type]
+        ]
+        for (source, where), listed in others.items()
+    }
+    found, left = (policy.policy.at(INSTANT, each) for each in (every, exceptions_of(acting)))
+    assert found.decide(namespace, image).approved is left.decide(namespace, image).approved
+
+
+def test_the_first_live_entries_of_a_document_count() -> None:
+    """Law: the largest `most` counts.
+
+    "Of a document, the first `most` live entries count (of several grants that cover the namespace, the
+    largest `most`); the others are the finding `too-many`."
+    """
+    listed = [
+        "image: ghcr.io/ended, until: 2026-03-01T11:00:00Z, reason: r",
+        "image: quay.io/outside, until: 2026-03-01T13:00:00Z, reason: r",
+        "image: ghcr.io/early, until: 2026-03-01T15:00:00Z, reason: r",
+        *(f"image: ghcr.io/live{n}, until: 2026-03-01T13:00:00Z, reason: r" for n in range(4)),
+    ]
+    grant = "source: namespace, longest: 2h, images: [ghcr.io/**]"
+    for most, further in ((1, ""), (3, f", {{{grant}, most: 1, namespaces: [team-*]}}")):
+        more = f"exceptions: [{{{grant}, most: {most}}}{further}]\n"
+        policy = compiled(more, *listed)
+        acting = [n for n in range(4) if policy.decide("team-a", f"ghcr.io/live{n}").approved]
+        assert acting == list(range(most))
+        states = [state for _, _, state in policy.exceptions.states(policy.grants, INSTANT)]
+        expected = ["expired", "outside", "early", *["live"] * most, *["too-many"] * (4 - most)]
+        assert states == expected
+
+
+def test_an_exception_approves_an_image_and_not_its_pod() -> None:
+    """It approves an image, never a Pod: the other images of the Pod are judged as usual."""
+    policy = compiled(granting(), "image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r")
+    request = admission.review.parse(review(pod("ghcr.io/x", "ghcr.io/other"), namespace="team-a"))
+    outcome = admission.validate(request, policy)
+    assert outcome.verdict == "denied"
+    assert [judgement.slot.value for judgement in outcome.rejected] == ["ghcr.io/other"]
+    assert [found.image for found in outcome.excepted] == ["ghcr.io/x"]
+
+
+@usual
+@given(policies, documents, entries(), images, places)
+def test_a_document_of_a_namespace_reaches_no_other(
+    written: dict[str, Any],
+    others: naive.Documents,
+    listed: list[dict[str, Any]],
+    image: str,
+    namespace: str | None,
+) -> None:
+    """A document in a namespace reaches that namespace only."""
+    before, after = exceptions_of(others), exceptions_of({**others, ("namespace", "elsewhere"): listed})
+    policy = policy_of(written)
+    assert policy.at(INSTANT, before).decide(namespace, image) == policy.at(INSTANT, after).decide(
+        namespace, image
+    )
+
+
+@usual
+@given(policies, documents, images, places)
+def test_deny_wins_unless_the_grant_overrides_it(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """Law: `deny` wins, unless the grant has `overrides: deny`.
+
+    "Invalid and never-approved references stay rejected." "With `overrides` on one grant and not on another,
+    only the former approves what is denied."
+    """
+    policy = policy_of(written).at(INSTANT, exceptions_of(others))
+    found = policy.decide(namespace, image)
+    if found.exception is not None and policy.decide_by_rules(namespace, image).reason == "denied":
+        assert written["exceptions"][found.exception.grant]["overrides"] == "deny"
+        assert found.exception.source == "break-glass"
+    for invalid in ("", "A.io/X", "foo_bar.com/x", f"sha256:{'7c' * 32}", "a.io:99999/x"):
+        assert policy.decide(namespace, invalid).reason == "invalid"
+
+
+class Unasked(Exceptions):
+    """Documents that must not be consulted."""
+
+    def judge(self, *_: object, **__: object) -> Never:
+        raise AssertionError("an approved image needs no exception")
+
+
+@usual
+@given(policies, images, places)
+def test_exceptions_are_consulted_only_for_rejected_images(
+    written: dict[str, Any], image: str, namespace: str | None
+) -> None:
+    """Law: an image that the policy approves costs nothing more.
+
+    "It is consulted only for images that the policy rejects as `unlisted` (or `denied`, under `overrides`)."
+    """
+    policy = policy_of({**written, "allow": ["a.io", "b.io"], "deny": []})
+    decision = policy.at(INSTANT, Unasked()).decide(namespace, image)
+    assert decision == policy.at(INSTANT).decide(namespace, image)
+    assert decision.reason == "allowed"
+
+
+def test_an_excepted_image_is_rewritten_as_without_exceptions_and_not_looked_up() -> None:
+    """An excepted image is not looked up, not pinned, and is rewritten only as the mirrors say."""
+    more = granting(
+        "source: break-glass, images: [ghcr.io], longest: 2h, overrides: deny", deny="[ghcr.io/evil]"
+    )
+    more += "mirrors: [{from: ghcr.io, to: m.io/ghcr}]\n"
+    policy = compiled(more, "image: ghcr.io/**, until: 2026-03-01T13:00:00Z, reason: r", source="break-glass")
+    for image in ("ghcr.io/x", "ghcr.io/evil"):
+        found = policy.decide("team-a", image)
+        assert (found.reason, found.manifest, found.rule) == ("exception", None, None)
+    assert policy.rewrite("team-a", "ghcr.io/x") == "m.io/ghcr/x"
+    assert policy.rewrite("team-a", "ghcr.io/evil") is None
+
+
+@usual
+@given(policies, documents, images, places)
+def test_every_part_gives_the_same_answer(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """One evaluator: the webhook, `explain`, `review`, `audit`, `diff`, `test`, reports."""
+    policy = policy_of(written).at(INSTANT, exceptions_of(others))
+    decision = policy.decide(namespace, image)
+    assert explain(policy, namespace, image).decision == decision
+    request = admission.review.parse(review(pod(image), namespace=namespace))
+    outcome = admission.validate(request, policy)
+    assert [judgement.decision for judgement in outcome.judgements] == [decision]
+    # The hot path leaves images with exceptions to the path that warns about them.
+    approved = admission.approved_images(request, policy)
+    assert approved == ([image] if decision.reason == "allowed" else None)
+
+
+@usual
+@given(policies, images, places)
+def test_exceptions_never_enter_the_fast_path_or_a_native_policy(
+    written: dict[str, Any], image: str, namespace: str | None
+) -> None:
+    """Exceptions never enter the fast path or a native policy."""
+    policy, plain = policy_of(written), policy_of({**written, "exceptions": []})
+    found, without = (compile_fastpath(each, INSTANT) for each in (policy, plain))
+    assert (found.validating, found.mutating) == (without.validating, without.mutating)
+    for each in (
+        found.approves(namespace, image, "validating"),
+        policy.at(INSTANT).decide(namespace, image).approved,
+    ):
+        assert not each or naive.approved(written, image, namespace, INSTANT)
+    native, other = (validating_policy(each, INSTANT, Options(exempt=())) for each in (policy, plain))
+    assert [each["spec"] for each in native] == [each["spec"] for each in other]
+
+
+@usual
+@given(policies, documents, images, places)
+def test_the_exception_with_the_latest_end_is_shown(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """Several entries match: the one with the latest `until` is the one that is shown."""
+    every = exceptions_of(others)
+    policy = policy_of(written)
+    shown = policy.at(INSTANT, every).decide(namespace, image).exception
+    for key, document in every.documents():
+        for entry in document.entries:
+            alone = Exceptions({key: ExceptionDocument(entries=(entry,))})
+            found = policy.at(INSTANT, alone).decide(namespace, image).exception
+            counts = (key, entry, "live") in every.states(policy.at(INSTANT).grants, INSTANT)
+            most = policy.at(INSTANT).grants.most(key.source, namespace)
+            if found is not None and counts and most >= len(document.entries):
+                assert shown is not None
+                assert shown.until >= found.until
+
+
+@usual
+@given(policies, documents, images, places)
+def test_no_decision_changes_before_the_next_change(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """``next_change`` names the next instant at which an exception begins or ends."""
+    policy, every = policy_of(written), exceptions_of(others)
+    now = policy.at(INSTANT, every)
+    then = INSTANT + timedelta(days=60) if now.next_change is None else now.next_change
+    before = policy.at(then - timedelta(microseconds=1), every)
+    assert now.decide(namespace, image).exception == before.decide(namespace, image).exception
+
+
+@pytest.mark.parametrize(
+    ("until", "shown"),
+    [
+        ("2026-01-30T11:59:59Z", None),
+        ("2026-01-30T12:00:00Z", True),
+        ("2026-03-01T12:00:00Z", True),
+        ("2026-03-31T14:00:00Z", False),
+        ("2026-03-31T14:00:01Z", None),
+        ("0001-01-01", None),
+    ],
+)
+def test_an_exception_that_ended_or_begins_within_30_days_is_shown(until: str, shown: bool | None) -> None:  # noqa: FBT001
+    """Refused, with an expired or not-yet-live exception of the last or next 30 days."""
+    decision = compiled(granting(), f"image: ghcr.io/x, until: {until}, reason: r").decide(
+        "team-a", "ghcr.io/x"
+    )
+    assert decision.reason == "unlisted"
+    assert decision.ruling is not None
+    missed = decision.ruling.missed
+    assert (None if missed is None else missed.ended) is shown
+    assert decision.ruling.longest == timedelta(hours=2)
+
+
+def test_of_two_missed_exceptions_the_nearest_is_shown() -> None:
+    decision = compiled(
+        granting(),
+        "image: ghcr.io/x, until: 2026-02-28, reason: long ago",
+        "image: ghcr.io/x, until: 2026-03-01T11:00:00Z, reason: lately",
+        "image: ghcr.io/x, until: 2026-03-05, reason: later",
+    ).decide("team-a", "ghcr.io/x")
+    assert decision.ruling is not None
+    assert decision.ruling.missed is not None
+    assert decision.ruling.missed.reason == "lately"
+
+
+def test_a_request_without_a_namespace_is_reached_by_entries_that_name_none() -> None:
+    """Law: only the installation reaches requests without a namespace.
+
+    "A request without a namespace is reached by the documents in the installation's namespace whose entry
+    names none."
+    """
+    grant = granting("source: installation, images: [ghcr.io/**], longest: 2h")
+    policy = compiled(
+        grant,
+        "image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r",
+        "image: ghcr.io/y, until: 2026-03-01T13:00:00Z, reason: r, namespaces: [team-*]",
+        source="installation",
+    )
+    assert policy.decide(None, "ghcr.io/x").approved
+    assert not policy.decide(None, "ghcr.io/y").approved
+    assert policy.decide("team-a", "ghcr.io/y").approved
+
+
+def test_documents_can_be_replaced_added_and_removed() -> None:
+    listed = ["image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r"]
+    document = parse_exceptions(exceptions_text(*listed))
+    keys = [DocumentKey("namespace", "team-a"), DocumentKey("break-glass", INSTALLATION)]
+    whole = NO_EXCEPTIONS.updated(dict.fromkeys(keys, document))
+    assert [key for key, _ in whole.documents()] == keys
+    assert len(NO_EXCEPTIONS) == 0
+    assert len(whole.updated({DocumentKey("break-glass", "elsewhere"): None})) == 2
+    assert [key for key, _ in whole.updated({keys[1]: None}).documents()] == keys[:1]
+    assert [key for key, _ in whole.updated({keys[0]: None, keys[1]: document}).documents()] == keys[1:]
+    with pytest.raises(ValueError, match="two documents with the source break-glass"):
+        whole.updated({DocumentKey("break-glass", "elsewhere"): document})
+
+
+def test_the_next_end_is_that_of_a_live_exception() -> None:
+    policy = compiled(
+        granting(),
+        "image: ghcr.io/a, until: 2026-03-01T13:30:00Z, reason: r",
+        "image: ghcr.io/b, until: 2026-03-01T13:00:00Z, reason: r",
+        "image: ghcr.io/c, until: 2026-03-01T11:00:00Z, reason: r",
+    )
+    assert policy.exceptions.next_end(policy.grants, INSTANT) == datetime(2026, 3, 1, 13, tzinfo=UTC)
+    assert NO_EXCEPTIONS.next_end(policy.grants, INSTANT) is None
+
+
+def test_without_a_grant_documents_say_nothing() -> None:
+    policy = compiled("", "image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r")
+    assert policy.decide("team-a", "ghcr.io/x").ruling is None
+    assert policy.next_change is None
+
+
+def test_the_cost_of_a_rejected_image_does_not_grow_with_the_number_of_documents() -> None:
+    """A decision reads at most three documents."""
+    document = parse_exceptions(exceptions_text("image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r"))
+
+    def cost(number: int) -> float:
+        documents = {DocumentKey("namespace", f"team-{n}"): document for n in range(number)}
+        policy = parse_policy(policy_text(granting())).at(INSTANT, Exceptions(documents))
+        policy.decide("team-0", "ghcr.io/x")  # builds the index of the document
+        return instructions(lambda image: policy.decide("team-0", image), "ghcr.io/x")
+
+    assert cost(1) == cost(1_000)
+
+
+def test_a_document_with_the_most_entries_costs_little() -> None:
+    """1,000 entries for one image: the work of a decision stays linear in their number."""
+    same = ["image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r"] * 1_000
+    policy = compiled(granting(), *same)
+    policy.decide("team-a", "ghcr.io/x")
+    assert instructions(lambda image: policy.decide("team-a", image), "ghcr.io/x") < 200_000
