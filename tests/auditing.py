@@ -8,6 +8,7 @@ from typing import Any, Final
 from builders import INSTANT
 from gatekeeper_py.core import Policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.inventory.provenance import PolicySource, Provenance
 from gatekeeper_py.inventory.survey import Survey
 from gatekeeper_py.inventory.tally import Tally
 from gatekeeper_py.reporting.auditpage import AuditPage
@@ -16,6 +17,13 @@ Run = tuple[str, str, str, str]
 """Namespace, kind (``Pod`` or one of ``apps``), name and image."""
 
 EXEMPT: Final = "kube-system"
+
+META: Final = Provenance(
+    time="2026-03-01T12:00:00Z",
+    version="1.2.3",
+    cluster="prod",
+    policy=PolicySource("policy.yaml", "0123456789ab"),
+)
 
 HOSTILE: Final = (
     "<script>alert(1)</script>",
@@ -52,6 +60,4 @@ def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
 
 
 def page_of(policy: Policy) -> AuditPage:
-    return AuditPage(
-        policy=policy, policy_name="policy.yaml", namespace=None, instant=INSTANT, version="1.2.3"
-    )
+    return AuditPage(meta=META, policy=policy, namespace=None, instant=INSTANT)

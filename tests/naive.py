@@ -124,15 +124,20 @@ def _inside(grant: dict[str, Any], entry: dict[str, Any], now: datetime) -> bool
 
 
 def rewritten(document: dict[str, Any], image: str) -> bool:
-    """Return whether a mirror has an image, so that the mutating webhook may have something to do."""
+    """Return whether the mutating webhook may have something to do: the longest mirror has no exception."""
     seen = read(image)
     if seen is None:
         return False
-    for mirror in document.get("mirrors", ()):
-        host, path = end(mirror["from"])
-        if seen.host == host and seen.path[: len(path)] == path:
-            return True
-    return False
+    ends = [(end(mirror["from"]), mirror) for mirror in document.get("mirrors", ())]
+    found = [
+        (len(path), mirror)
+        for (host, path), mirror in ends
+        if seen.host == host and seen.path[: len(path)] == path
+    ]
+    if not found:
+        return False
+    _, mirror = max(found, key=lambda each: each[0])
+    return not any(matches(pattern, seen) for pattern in mirror.get("except", ()))
 
 
 @lru_cache(maxsize=4096)

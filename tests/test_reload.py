@@ -613,7 +613,8 @@ async def test_many_findings_make_a_bounded_log_line(world: World) -> None:
 
 UNTIL = datetime(2026, 6, 1, tzinfo=UTC)
 DATED = policy_text(
-    "deny: ['*/**:latest']\n", allow="[other.io, {image: quay.io, until: 2026-06-01, owner: build team}]"
+    "deny: ['*/**:latest']\n",
+    allow="[other.io, {image: quay.io/team/**, until: 2026-06-01, owner: build team}]",
 )
 
 

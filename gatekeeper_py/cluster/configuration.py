@@ -56,6 +56,11 @@ class ClusterConfiguration:
         return ", ".join(map(str, self._paths)) or "the service account"
 
     @property
+    def context(self) -> str | None:
+        """The context of the kubeconfig; ``None`` before the first connection, and for a service account."""
+        return self._context
+
+    @property
     def in_cluster(self) -> bool:
         """Whether this is the service account of a Pod, and not a kubeconfig."""
         return not self._paths
@@ -98,7 +103,8 @@ class ClusterConfiguration:
             # memory counts there.
             from gatekeeper_py.cluster.kubeconfig import load  # noqa: PLC0415
 
-            await load(library, self._paths, self._context, configuration)
+            # Later connections use the same context, even if somebody changes the current one meanwhile.
+            self._context = await load(library, self._paths, self._context, configuration)
         else:
             library.load(
                 client_configuration=configuration,

@@ -17,18 +17,18 @@ if TYPE_CHECKING:
 
 async def load(
     library: Library, paths: tuple[Path, ...], context: str | None, configuration: Configuration
-) -> None:
+) -> str | None:
     """Load kubeconfigs into ``configuration``, with ``context`` or else the current context.
 
-    Raises ``SettingsError``, and the library's own errors for a document that is not a kubeconfig.
+    Returns the name of the context. Raises ``SettingsError``, and the library's own errors for a document
+    that is not a kubeconfig.
     """
     try:
         if context is not None and not _has_context(paths, context):
             raise SettingsError(f"no context {context!r}")
+        used = context or _current_context(paths)
         await library.load(
-            config_file=os.pathsep.join(map(str, paths)),
-            context=context or _current_context(paths),
-            client_configuration=configuration,
+            config_file=os.pathsep.join(map(str, paths)), context=used, client_configuration=configuration
         )
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
@@ -37,16 +37,14 @@ async def load(
     except yaml.YAMLError as problem:
         # Do not use the error's text, which may quote the file.
         raise SettingsError(type(problem).__name__) from None
+    return used
 
 
 def _current_context(paths: tuple[Path, ...]) -> str | None:
     """Return the current context of the first file that has one, as kubectl does.
 
-    The library would use that of the last file. Return ``None`` for a single file, to leave the choice to
-    the library.
+    The library would use that of the last file.
     """
-    if len(paths) == 1:
-        return None
     for path in paths:
         document = _read(path)
         context = document.get("current-context") if isinstance(document, dict) else None

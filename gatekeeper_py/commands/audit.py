@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from gatekeeper_py import __version__
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.commands import auditloop
@@ -21,6 +20,7 @@ from gatekeeper_py.commands.clusterinput import (
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
+    CLUSTER_NAME,
     CONFIGMAP,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
@@ -34,20 +34,31 @@ from gatekeeper_py.commands.parameters import (
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
+from gatekeeper_py.commands.recording import merged
 from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
+from gatekeeper_py.inventory.tally import Tally
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
+from gatekeeper_py.reporting.console import note
 from gatekeeper_py.reporting.pageparts import write_page
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
 
 
 @click.command()
+@click.argument("files", metavar="[FILE]...", nargs=-1)
+@click.option(
+    "--merge",
+    is_flag=True,
+    help="Merge audits of several clusters, each a FILE from 'audit --all --format json'.",
+)
 @click.option("--policy", metavar="POLICY", help="Policy file, ConfigMap manifest, or - for stdin.")
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap of the cluster.")
 @namespace_option("Audit only this namespace. Default: all.")
@@ -91,9 +102,11 @@ from gatekeeper_py.reporting.policyreports.apis import ApiChoice
     help="With --every: address for /livez, /readyz and /metrics over plain HTTP. Default: none.",
 )
 @cluster_options
+@CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def audit(
+    files: tuple[str, ...],
     policy: str | None,
     configmap: checked.ConfigMapName | None,
     namespace: str | None,
@@ -104,9 +117,11 @@ def audit(
     report: ApiChoice | None,
     health_listen: checked.Address | None,
     cluster: Cluster,
+    cluster_name: str | None,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
+    merge: bool,
     approved_too: bool,
     wide: bool,
     suggest: bool,
@@ -122,6 +137,9 @@ def audit(
     PolicyReport objects instead of a table. If an audit fails, it logs the reason, and the
     reports stay as they are.
 
+    With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
+    cluster of each object.
+
     With --configmap, the command reads the exempt namespaces from the ConfigMap gatekeeper-py-webhooks in the
     same namespace. --webhooks-config and --exempt-namespace replace them.
 
@@ -129,6 +147,14 @@ def audit(
     policy cannot be used. With --suggest or --every: 0 or 2.
     """
     _check_usage(**click.get_current_context().params)
+    # The page counts approved images by registry and namespace, even if it does not list them.
+    keep_approved = approved_too or style == "html"
+    if merge:
+        tally, meta = merged(files, now(), keep_approved=keep_approved)
+        for warning in meta.warnings if style != "table" else ():
+            note(f"Warning: {escape(warning)}")
+        page = AuditPage(meta=meta, policy=None, namespace=None, instant=now(), lists_approved=approved_too)
+        return _write(tally, page, style, wide=wide)
     if suggest:
         left_out = frozenset(() if approved_too else exempt_namespaces)
         click.echo(suggested(base, by or "registry", namespace, left_out, cluster), nl=False)
@@ -139,9 +165,10 @@ def audit(
         try:
             return auditloop.run(
                 auditloop.LoopSettings(
-                    cluster=cluster.configuration(),
+                    cluster=cluster.configuration,
                     policy=policy,
                     configmap=configmap,
+                    cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
                     every=every,
@@ -162,30 +189,36 @@ def audit(
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
-            # The page counts approved images by registry and namespace, even if it does not list them.
-            keep_approved=approved_too or style == "html",
+            keep_approved=keep_approved,
         )
         return found, survey, await read_cluster(api, survey, judge.resources, namespace)
 
     judged, survey, missing = with_cluster(cluster, work)
+    source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
+    page = AuditPage(
+        meta=provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace),
+        policy=judged,
+        namespace=namespace,
+        instant=instant,
+        missing=[kind_text(kind) for kind in missing],
+        lists_approved=approved_too,
+    )
+    return _write(survey.tally, page, style, wide=wide)
+
+
+def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:
+    """Write the report, and return the exit code."""
     if style == "html":
-        page = AuditPage(
-            policy=judged,
-            policy_name=f"ConfigMap {configmap}" if configmap is not None else shown(policy or ""),
-            namespace=namespace,
-            instant=instant,
-            version=__version__,
-            missing=[kind_text(kind) for kind in missing],
-            lists_approved=approved_too,
-        )
-        write_page(audit_page(survey.tally, page))
+        write_page(audit_page(tally, page))
     else:
-        write_report(survey.tally, style, wide=wide)
-    return 1 if survey.tally.counts["rejected"] else 0
+        write_report(tally, page.meta, style, wide=wide)
+    return 1 if tally.counts["rejected"] else 0
 
 
 def _check_usage(
     *,
+    files: tuple[str, ...],
+    merge: bool,
     policy: str | None,
     configmap: checked.ConfigMapName | None,
     style: Style,
@@ -194,6 +227,9 @@ def _check_usage(
     approved_too: bool,
     **others: Any,
 ) -> None:
+    if merge or files:
+        _check_merge(files, merge=merge)
+        return
     check_exempt_usage()
     if others["webhooks_config"] is not None and (suggest or every is not None):
         raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
@@ -216,3 +252,15 @@ def _check_usage(
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
+
+
+def _check_merge(files: tuple[str, ...], *, merge: bool) -> None:
+    if not merge:
+        raise click.UsageError(f"unexpected argument {files[0]!r}: only --merge reads saved audits")
+    if not files:
+        raise click.UsageError("--merge needs at least one saved audit: FILE...")
+    if files.count("-") > 1:
+        raise click.UsageError("stdin can be read only once")
+    taken = {"files", "merge", "approved_too", "style", "wide"}
+    if any(given(name) for name in click.get_current_context().params if name not in taken):
+        raise click.UsageError("--merge reads saved audits; it takes only --all, --format and --wide")

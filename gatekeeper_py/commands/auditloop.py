@@ -19,6 +19,7 @@ from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.listing import collect
+from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import ClusterError, kind_text
 from gatekeeper_py.inventory.survey import Survey, Warned
 from gatekeeper_py.live import CacheCounts, Snapshot
@@ -43,6 +44,7 @@ class LoopSettings:
     cluster: ClusterConfiguration
     policy: str | None
     configmap: checked.ConfigMapName | None
+    cluster_name: str | None
     namespace: str | None
     exempt: frozenset[str] | None
     """``None``: read the exempt namespaces from the settings in the namespace of the ConfigMap."""
@@ -172,14 +174,16 @@ class _Loop:
         began = self._monotonic()
         try:
             policy = _usable(await self._policy(api))
-            compiled = policy.at(now())
-            judge = Snapshot(compiled, CACHE_SIZE, CacheCounts())
+            instant = now()
+            judge = Snapshot(policy.at(instant), CACHE_SIZE, CacheCounts())
             warned = Warned()
             found = Survey(judge, await self._exempt(api), keep_approved=True, warned=warned)
             namespace = self._settings.namespace
             missing = await collect(api, judge.resources, found, namespace=namespace)
-            findings = findings_by_namespace(found.tally, compiled.mode, self._settings.policy_name)
-            published = await publish(api, self._settings.report, findings, namespace=namespace)
+            findings = findings_by_namespace(found.tally, self._settings.policy_name)
+            cluster = self._settings.cluster_name or self._settings.cluster.context
+            meta = provenance(instant, cluster, policy, self._settings.policy_name)
+            published = await publish(api, self._settings.report, findings, meta, namespace=namespace)
             recorded = await self._record(api, warned)
         except (ClusterError, UnreadableError, UnusablePolicy, ReportError) as problem:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)

@@ -41,7 +41,7 @@ def with_cluster(cluster: Cluster, work: Callable[[ApiClient], Awaitable[T]]) ->
     Raises ``UnreadableError`` when the configuration or the cluster cannot be used.
     """
     try:
-        return asyncio.run(_connected(cluster.configuration(), work))
+        return asyncio.run(_connected(cluster.configuration, work))
     except checked.SettingsError as problem:
         raise UnreadableError(str(problem)) from None
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+import msgspec
 
-from gatekeeper_py import __version__
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
@@ -21,6 +21,7 @@ from gatekeeper_py.commands.clusterinput import (
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
     AT,
+    CLUSTER_NAME,
     CONFIGMAP,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
@@ -37,8 +38,10 @@ from gatekeeper_py.commands.recording import read_recording
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
 from gatekeeper_py.core.compare.documents import compare_documents
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.changes import CHANGES, Changes
+from gatekeeper_py.inventory.provenance import PolicySource, Provenance, provenance
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.reporting.diff import FORMATS, Style, write_changes, write_difference
 from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
@@ -112,6 +115,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @format_option(*FORMATS)
 @WIDE
 @cluster_options
+@CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def diff(
@@ -122,6 +126,7 @@ def diff(
     fail_on: tuple[tuple[Change, ...], ...],
     style: Style,
     cluster: Cluster,
+    cluster_name: str | None,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     *,
@@ -161,13 +166,15 @@ def diff(
         return read, changes
 
     found: Changes | Difference
+    audits: tuple[Provenance, ...] = ()
     if all_images or recordings:
         change = change if configmap is None else with_cluster(cluster, read_old)
         if all_images:
             found = change.difference()
         else:
             found = change.changes(exempt_namespaces)
-            read_recording(*recordings.popitem(), found, change.declared, namespace)
+            audits = read_recording(*recordings.popitem(), found, change.declared, namespace)
+            cluster_name = cluster_name or next((each.cluster for each in audits), None)
     else:
         try:
             change, found = with_cluster(cluster, changes_in)
@@ -175,23 +182,26 @@ def diff(
             if any(map(given, ("kubeconfig", "context", "configmap"))):
                 raise
             raise UnreadableError(f"{problem.message}; {_WITHOUT_CLUSTER}") from None
+        cluster_name = cluster_name or cluster.configuration.context
     documents = compare_documents(change.old, change.new)
+    old_source = shown(policies[0]) if configmap is None else f"ConfigMap {configmap}"
+    meta = msgspec.structs.replace(
+        provenance(now(), cluster_name, change.new, shown(policies[-1]), namespace),
+        old_policy=PolicySource(old_source, change.old.revision),
+        at=format_instant(change.instant),
+        audits=audits,
+    )
     if style == "html":
-        page = DiffPage(
-            old_name=shown(policies[0]) if configmap is None else f"ConfigMap {configmap}",
-            new_name=shown(policies[-1]),
-            instant=change.instant,
-            version=__version__,
-        )
+        page = DiffPage(meta=meta, instant=change.instant)
         write_page(
             changes_page(documents, found, page)
             if isinstance(found, Changes)
             else difference_page(documents, found, page)
         )
     elif isinstance(found, Changes):
-        write_changes(documents, found, style, wide=wide)
+        write_changes(documents, found, meta, style, wide=wide)
     else:
-        write_difference(documents, found, style, wide=wide)
+        write_difference(documents, found, meta, style, wide=wide)
     counts = found.counts if isinstance(found, Changes) else dict.fromkeys(found.changes, 1)
     return 1 if any(counts.get(name) for names in fail_on for name in names) else 0
 

@@ -23,6 +23,9 @@ from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
 
+MAX_CLUSTER_NAME: Final = 253
+"""Maximum number of characters of ``--cluster-name``."""
+
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -97,6 +100,12 @@ def _checked_namespace(_ctx: click.Context, _param: click.Parameter, name: str |
     return name
 
 
+def _checked_cluster_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not 0 < len(name) <= MAX_CLUSTER_NAME:
+        raise click.UsageError(f"--cluster-name: give 1 to {MAX_CLUSTER_NAME} characters")
+    return name
+
+
 def namespace_option(explained: str, default: str | None = None) -> Decorator:
     """Return the option ``--namespace`` with its help text."""
     return click.option(
@@ -151,13 +160,14 @@ WIDE: Final = click.option(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cluster:
     """The cluster that the user selected with the options of a command."""
 
     kubeconfig: Path | None
     context: str | None
 
+    @functools.cached_property
     def configuration(self) -> ClusterConfiguration:
         """Return the location of the cluster's configuration. Raises ``SettingsError``."""
         # Imported here, so that commands that need no cluster start fast.
@@ -182,6 +192,14 @@ def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
         return command(cluster=Cluster(kubeconfig, context), **others)
 
     return _KUBECONFIG(_CONTEXT(with_options))
+
+
+CLUSTER_NAME: Final = click.option(
+    "--cluster-name",
+    metavar="NAME",
+    callback=_checked_cluster_name,
+    help="Name of the cluster in the report. Default: the context of the kubeconfig.",
+)
 
 
 EXEMPT_NAMESPACES: Final = click.option(

@@ -11,9 +11,11 @@ from typing import Any, Final, Literal
 import click
 
 from gatekeeper_py.commands.clusterinput import exempt_by
+from gatekeeper_py.commands.files import shown
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
 from gatekeeper_py.commands.parameters import (
+    CLUSTER_NAME,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     check_exempt_usage,
@@ -31,6 +33,7 @@ from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
 from gatekeeper_py.reporting.manifest import user_yaml
@@ -85,6 +88,7 @@ class Reviewed:
 )
 @format_option("text", "json", "sarif", "junit")
 @lookup_options
+@CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
 def review(
@@ -94,6 +98,7 @@ def review(
     mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
+    cluster_name: str | None,
     registry_config: Path | None,
     webhooks_config: str | None,
     ignore: tuple[str, ...],
@@ -121,7 +126,10 @@ def review(
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
     check_lookup_usage(look_up=look_up, registry_config=registry_config)
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
-    compiled = (chosen if mode is None else replace(chosen, mode=mode)).at(now())
+    instant = now()
+    judged_by = chosen if mode is None else replace(chosen, mode=mode)
+    compiled = judged_by.at(instant)
+    meta = provenance(instant, cluster_name, judged_by, shown(policy))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     skipped = Skipped()
     manifests = [
@@ -149,11 +157,11 @@ def review(
     elif style == "json":
         click.echo(json_text([report.as_json() for report in reports]))
     elif style == "sarif":
-        click.echo(json_text(sarif(reports)))
+        click.echo(json_text(sarif(reports, meta)))
     elif style == "junit":
-        click.echo(junit(reports))
+        click.echo(junit(reports, meta))
     else:
-        print_reviewed(reports)
+        print_reviewed(reports, meta)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
     return 1 if is_failure else 0
@@ -193,7 +201,7 @@ def review_manifest(
     file.
     """
     if manifest.namespace in exempt:
-        return Reviewed(report=_report(manifest, "exempt"), stored=manifest.request.object)
+        return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
     mutated = admission.mutate(manifest.request, compiled, facts)
     stored = applied(mutated.response.patch, manifest.request.object)
     validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
@@ -203,7 +211,7 @@ def review_manifest(
         is_kustomized or not is_kubernetes_group(manifest.request.group)
     ):
         report = replace(
-            _report(manifest, "unknown"),
+            _report(manifest, "unknown", validated.mode),
             note=_KUSTOMIZED
             if is_kustomized
             else _OURS
@@ -235,7 +243,7 @@ def review_manifest(
             if judgement.unverified
         ),
     )
-    report = replace(_report(manifest, verdict), images=images, warnings=warnings)
+    report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
     return Reviewed(report=report, stored=stored)
 
 
@@ -245,7 +253,7 @@ def _overrides_images(manifest: Manifest) -> bool:
     return manifest.request.group == KUSTOMIZE_GROUP and isinstance(obj, dict) and bool(obj.get("images"))
 
 
-def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:
+def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> ReviewedObject:
     return ReviewedObject(
         source=manifest.source,
         document=manifest.document,
@@ -253,6 +261,7 @@ def _report(manifest: Manifest, verdict: Verdict) -> ReviewedObject:
         namespace=manifest.namespace,
         name=manifest.name,
         verdict=verdict,
+        mode=mode,
         images=(),
     )
 

@@ -54,7 +54,7 @@ def status(namespace: str, style: Literal["table", "json"], cluster: Cluster, *,
         policy=checked.ConfigMapName(namespace, POLICY_CONFIGMAP),
     )
     try:
-        return asyncio.run(_show(cluster.configuration(), installation, style, watch=watch))
+        return asyncio.run(_show(cluster.configuration, installation, style, watch=watch))
     except checked.SettingsError as problem:
         raise UnreadableError(str(problem)) from None
 

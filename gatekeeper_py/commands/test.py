@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.files import in_folder, real_folder
+from gatekeeper_py.commands.files import UnreadableError, in_folder, real_folder
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG, format_option
 from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
@@ -128,7 +128,10 @@ class Runner:
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         path = in_folder(self.folder, case.manifest)
-        manifests = list(read_manifests(path, namespace=case.namespace or "default", within=self.within))
+        try:
+            manifests = list(read_manifests(path, namespace=case.namespace or "default", within=self.within))
+        except UnreadableError as problem:
+            raise UnreadableError(f"{problem.message} ({self.source}, line {case.line})") from None
         exempt = exempt_among(self.settings, manifests)
         reviewed = [review_manifest(manifest, policy, exempt) for manifest in manifests]
         actual = _combined(reviewed)

@@ -46,6 +46,9 @@ FAST_PATH_CONDITION: Final = "not-pre-approved"
 POLICY_REVISION: Final = "gatekeeper-py/policy-revision"
 """Annotation of a native policy: the revision of the policy that it was compiled from."""
 
+ORIGIN: Final = "gatekeeper-py/"
+"""Prefix of the annotations of a report in the cluster that state where the report comes from."""
+
 PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
 """Annotation of the installation's namespace: the webhook configurations are removed until this time."""
 

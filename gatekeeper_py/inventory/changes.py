@@ -22,7 +22,8 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
-from gatekeeper_py.inventory.tally import Usage, interned, usage_order
+from gatekeeper_py.core.policy.document import refuses
+from gatekeeper_py.inventory.tally import Usage, interned, only_warned, usage_order
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 
@@ -56,6 +57,9 @@ class Changes:
         self._exempt = exempt
         self._images: set[str] = set()
         self._usages: dict[ImageChange, list[Usage]] = {}
+        # Images that both policies reject, where only one of the modes refuses them.
+        self._refused: set[str] = set()
+        self._only_warned: set[str] = set()
 
     def empty(self) -> Changes:
         return Changes(self._old, self._new, self._exempt)
@@ -64,6 +68,8 @@ class Changes:
         """Take over the contents of another instance, which must not be used afterwards."""
         self.objects += other.objects
         self._images |= other._images
+        self._refused |= other._refused
+        self._only_warned |= other._only_warned
         for change, usages in other._usages.items():
             self._usages.setdefault(change, []).extend(usages)
 
@@ -95,12 +101,25 @@ class Changes:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the number of distinct images for each change, and of those that change nowhere."""
+        """Return the number of distinct images for each change, and of those that change nowhere.
+
+        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings. Another
+        mode changes no verdict: ``newlyRefused`` and ``newlyWarned`` are the images that both policies
+        reject, and that the new policy refuses or only warns about somewhere, unlike the old one.
+        """
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
-        for each in self._usages:
+        refused = set()
+        for each, usages in self._usages.items():
             changed[each.change].add(each.image)
-        unchanged = self._images.difference(*changed.values())
-        return {**{change: len(images) for change, images in changed.items()}, "unchanged": len(unchanged)}
+            if each.change == "rejected" and not only_warned(usages):
+                refused.add(each.image)
+        return {
+            **{change: len(images) for change, images in changed.items()},
+            "unchanged": len(self._images.difference(*changed.values())),
+            "warned": len(changed["rejected"] - refused),
+            "newlyRefused": len(self._refused),
+            "newlyWarned": len(self._only_warned),
+        }
 
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
         """Yield each change, and the uses of the image to which the change applies; both are sorted."""
@@ -116,13 +135,24 @@ class Changes:
         after: Judgement | None,
     ) -> None:
         image = slot.value if isinstance(slot.value, str) else ""
-        change = None if namespace in self._exempt else self._change(namespace, image, before, after)
+        change = None
+        if namespace not in self._exempt:
+            change = self._change(namespace, image, before, after)
+            if before is not None and after is not None and not before.approved and not after.approved:
+                self._note_modes(namespace, image)
         if change is None:
             if not slot.problem:
                 self._images.add(image)
             return
         self._images.add(image)
-        self._usages.setdefault(change, []).append(interned(usage))
+        in_force = interned(usage._replace(mode=self._new.mode(namespace)))
+        self._usages.setdefault(change, []).append(in_force)
+
+    def _note_modes(self, namespace: str | None, image: str) -> None:
+        """Note an image that both policies reject, if only one of the modes refuses it."""
+        refused, refuses_now = (refuses(policy.mode(namespace)) for policy in (self._old, self._new))
+        if refused != refuses_now:
+            (self._refused if refuses_now else self._only_warned).add(image)
 
     def _change(
         self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from collections.abc import Set as AbstractSet
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
@@ -20,7 +20,10 @@ from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.names import NAMESPACE_NAME
-from gatekeeper_py.inventory.tally import Usage
+from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.inventory.provenance import Provenance
+from gatekeeper_py.inventory.tally import JudgedImage, Usage
 
 ANY_KIND: Final[GroupKind] = ("", "")
 """Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
@@ -63,6 +66,11 @@ class _RecordedUsage(msgspec.Struct, gc=False):
     namespace: str | None
     name: str
     path: str
+    mode: Mode | None = None
+    cluster: str | None = None
+
+    def usage(self) -> Usage:
+        return Usage(self.kind, self.namespace, self.name, self.path, self.mode, self.cluster)
 
 
 class _Image(msgspec.Struct):
@@ -72,17 +80,27 @@ class _Image(msgspec.Struct):
     objects: list[msgspec.Raw]
 
 
+class _Judged(_Image):
+    canonical: str | None
+    verdict: Literal["approved", "rejected", "exempt"]
+    reason: Reason
+    detail: str
+
+
 class _Counts(msgspec.Struct):
     images: int
+    objects: int = 0
 
 
-class _Audit(msgspec.Struct):
+class _Header(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``meta`` is missing in audits that earlier versions saved."""
+
     counts: _Counts
+    meta: Provenance | None = None
+
+
+class _Audit(_Header, forbid_unknown_fields=False, kw_only=True):
     images: list[msgspec.Raw]
-
-
-class _Header(msgspec.Struct, forbid_unknown_fields=True):
-    counts: _Counts
 
 
 T = TypeVar("T")
@@ -113,36 +131,62 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         yield UsedImage(image, POD, Usage("", usage, "", f"line {number}"))
 
 
-def audited_images(text: bytes) -> Iterator[UsedImage]:
-    """Yield the images of a saved ``audit --all``, in the format ``json`` or ``jsonl``.
+class SavedAudit:
+    """A saved ``audit --all``, in the format ``json`` or ``jsonl``.
 
-    Raises ``InvalidRecord`` if the text is not a saved audit, or the audit was made without ``--all``.
+    ``meta`` is ``None`` if an earlier version saved it. All methods raise ``InvalidRecord`` if the text is
+    not a saved audit, or the audit was made without ``--all``.
     """
-    first, _, rest = text.partition(b"\n")
-    header = _header(first)
-    images: list[tuple[int, bytes | memoryview]]
-    if header is not None:
-        counts = header.counts
-        images = [(number, line) for number, line in enumerate(rest.splitlines(), 2) if line.strip()]
-    else:
-        audit = _decoded(text, 0, _Audit)
-        counts, images = audit.counts, [(0, memoryview(raw)) for raw in audit.images]
-    if len(images) != counts.images:
-        raise InvalidRecord(
-            0,
-            f"it lists {len(images):,} of the {counts.images:,} images that were audited; "
-            "make it with: audit --all --format json",
-        )
-    for line, entry in images:
-        each = _decoded(entry, line, _Image)
-        for raw in each.objects:
-            usage = _decoded(raw, line, _RecordedUsage)
-            kind = POD if usage.kind == POD[1] else ANY_KIND
-            yield UsedImage(each.image, kind, Usage(usage.kind, usage.namespace, usage.name, usage.path))
+
+    def __init__(self, text: bytes) -> None:
+        first, _, rest = text.partition(b"\n")
+        found = _header(first)
+        self._images: list[tuple[int, bytes | memoryview]]
+        if found is not None:
+            lines = enumerate(rest.splitlines(), 2)
+            self._images = [(number, line) for number, line in lines if line.strip()]
+        else:
+            found = _decoded(text, 0, _Audit)
+            self._images = [(0, memoryview(raw)) for raw in found.images]
+        self.meta = found.meta
+        self.objects = found.counts.objects
+        if len(self._images) != found.counts.images:
+            raise InvalidRecord(
+                0,
+                f"it lists {len(self._images):,} of the {found.counts.images:,} images that were audited; "
+                "make it with: audit --all --format json",
+            )
+
+    def origin(self) -> tuple[Provenance, str]:
+        """Return the provenance and the name of the cluster. An audit without them cannot be merged."""
+        meta = self.meta
+        if meta is None or not meta.cluster or meta.policy is None:
+            raise InvalidRecord(
+                0, "it does not name its cluster and policy; audit again, with --cluster-name NAME"
+            )
+        return meta, meta.cluster
+
+    def used(self) -> Iterator[UsedImage]:
+        """Yield each use of an image."""
+        for line, entry in self._images:
+            each = _decoded(entry, line, _Image)
+            for usage in _usages(line, each):
+                yield UsedImage(each.image, POD if usage.kind == POD[1] else ANY_KIND, usage)
+
+    def judged(self) -> Iterator[tuple[JudgedImage, Iterator[Usage]]]:
+        """Yield each image with its verdict and its uses."""
+        for line, entry in self._images:
+            each = _decoded(entry, line, _Judged)
+            image = JudgedImage(each.image, each.canonical, each.verdict, each.reason, each.detail)
+            yield image, _usages(line, each)
+
+
+def _usages(line: int, image: _Image) -> Iterator[Usage]:
+    return (_decoded(raw, line, _RecordedUsage).usage() for raw in image.objects)
 
 
 def _header(line: bytes) -> _Header | None:
-    """Parse the first line of JSON lines, which holds only the counts; ``None`` if it is any other text."""
+    """Parse the first line of JSON lines, which holds no images; ``None`` if it is any other text."""
     try:
         return msgspec.json.decode(line, type=_Header)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

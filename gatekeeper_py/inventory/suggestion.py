@@ -156,5 +156,5 @@ def _pattern_text(location: Location, by: By) -> str:
     return f"{host}/{location.segments[0]}/**"
 
 
-def _order(use: Use) -> tuple[str, tuple[str, str, str, str]]:
+def _order(use: Use) -> tuple[str, tuple[str, ...]]:
     return use.image, usage_order(use.usage)

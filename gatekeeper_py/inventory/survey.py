@@ -57,9 +57,10 @@ class Survey:
             self._warned.take(request, outcome)
         for judgement in outcome.judgements:
             image = judged_image(judgement, self._policy, request.namespace)
+            path = judgement.slot.path
+            usage = Usage(request.kind, request.namespace, request.name, path, outcome.mode)
             if request.namespace in self._exempt:
-                image = image._replace(verdict="exempt")
-            usage = Usage(request.kind, request.namespace, request.name, judgement.slot.path)
+                image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
             self.tally.add(image, usage, judgement.decision.rule)
 
 

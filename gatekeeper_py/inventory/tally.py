@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -37,12 +38,39 @@ class JudgedImage(NamedTuple):
 
 
 class Usage(NamedTuple):
-    """Where an image is used; ``namespace`` is ``None`` in a cluster-scoped object."""
+    """Where an image is used; ``namespace`` is ``None`` in a cluster-scoped object.
+
+    ``mode`` is the mode that applies to the object; ``None`` if the namespace is exempt or the mode is
+    unknown. ``cluster`` is set only if a report covers several clusters.
+    """
 
     kind: str
     namespace: str | None
     name: str
     path: str
+    mode: Mode | None = None
+    cluster: str | None = None
+
+    @property
+    def only_warned(self) -> bool:
+        """Whether a rejected image only causes a warning here."""
+        return self.mode is not None and not refuses(self.mode)
+
+    def as_json(self) -> dict[str, Any]:
+        fields = self._asdict()
+        if self.cluster is None:
+            del fields["cluster"]
+        return fields
+
+
+Effect = Literal["refused", "warned", "approved", "exempt"]
+"""What the policy does about one use of an image. A rejected image causes only a warning in mode ``warn``."""
+
+
+def effect(image: JudgedImage, usage: Usage) -> Effect:
+    if image.verdict != "rejected":
+        return image.verdict
+    return "warned" if usage.only_warned else "refused"
 
 
 def interned(usage: Usage) -> Usage:
@@ -51,11 +79,16 @@ def interned(usage: Usage) -> Usage:
     JSON parsers create a new text for each value, but there are few kinds, namespaces and paths.
     """
     namespace = None if usage.namespace is None else sys.intern(usage.namespace)
-    return Usage(sys.intern(usage.kind), namespace, usage.name, sys.intern(usage.path))
+    return usage._replace(kind=sys.intern(usage.kind), namespace=namespace, path=sys.intern(usage.path))
 
 
-def usage_order(usage: Usage) -> tuple[str, str, str, str]:
-    return usage.kind, usage.namespace or "", usage.name, usage.path
+def usage_order(usage: Usage) -> tuple[str, ...]:
+    return usage.cluster or "", usage.kind, usage.namespace or "", usage.name, usage.path
+
+
+def only_warned(usages: Iterable[Usage]) -> bool:
+    """Return whether a rejected image with these uses only causes warnings."""
+    return all(usage.only_warned for usage in usages)
 
 
 RuleKey = tuple[str, int]
@@ -115,13 +148,19 @@ class Tally:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Return the number of objects read, and the number of images, including those not listed."""
+        """Return the number of objects read, and the number of images, including those not listed.
+
+        ``warned`` are the rejected images that only cause warnings.
+        """
         verdicts = Counter(image.verdict for image in self._usages)
         return {
             "objects": self.objects,
             "images": len(self._usages),
             "approved": verdicts["approved"],
             "rejected": verdicts["rejected"],
+            "warned": sum(
+                image.verdict == "rejected" and only_warned(usages) for image, usages in self._usages.items()
+            ),
             "exempt": verdicts["exempt"],
         }
 

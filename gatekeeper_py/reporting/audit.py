@@ -11,33 +11,50 @@ from unicodedata import normalize
 import click
 
 from gatekeeper_py.core.images.reference import escape, printable
-from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
-from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.inventory.provenance import Provenance
+from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage, only_warned
+from gatekeeper_py.reporting.console import console, counted, print_provenance
 from gatekeeper_py.reporting.images import write_image_lines, write_images
-from gatekeeper_py.reporting.tables import MAX_CELL, Row, objects_of, print_table, table_width
+from gatekeeper_py.reporting.tables import (
+    MAX_CELL,
+    Row,
+    modes_of,
+    objects_of,
+    print_table,
+    rejected_text,
+    table_width,
+)
 
 Style = Literal["table", "json", "jsonl", "csv", "html"]
 FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
-HEADINGS: Final = ("IMAGE", "REASON", "COUNT", "DETAIL", "WHERE")
-CSV_FIELDS: Final = ("image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path")
+HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
+CSV_FIELDS: Final = (
+    "image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path", "mode",
+    "cluster", "policy", "revision", "time", "version",
+)  # fmt: skip
 _FORMULA: Final = frozenset("=+-@\u2212")
-STYLES: Final = {"approved": "bold green", "rejected": "bold red", "exempt": "bold blue"}
+STYLES: Final = {
+    "approved": "bold green",
+    "rejected": "bold red",
+    "warned": "bold yellow",
+    "exempt": "bold blue",
+}
 
 
-def write_report(tally: Tally, style: Style, *, wide: bool = False) -> None:
+def write_report(tally: Tally, meta: Provenance, style: Style, *, wide: bool = False) -> None:
     """Write a report to stdout, image by image, so that a long report needs little memory.
 
     A table is shortened to the width of the terminal, unless ``wide`` is set. ``auditpage`` builds the HTML
     page.
     """
     if style == "json":
-        write_images({"counts": tally.counts}, _rows(tally), {})
+        write_images({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally), {})
     elif style == "jsonl":
-        write_image_lines({"counts": tally.counts}, _rows(tally))
+        write_image_lines({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally))
     elif style == "csv":
-        _write_csv(tally)
+        _write_csv(tally, meta)
     else:
-        _print_table(tally, wide=wide)
+        _print_table(tally, meta, wide=wide)
 
 
 def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
@@ -45,6 +62,7 @@ def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
     return (
         escape(image.image, MAX_CELL) or "(none)",
         "exempt" if image.verdict == "exempt" else image.reason,
+        modes_of(usages),
         str(len(usages)),
         escape(image.note, MAX_CELL),
         objects_of(usages),
@@ -55,20 +73,25 @@ def _rows(tally: Tally) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
     return ((image._asdict(), usages) for image, usages in tally.listed())
 
 
-def _print_table(tally: Tally, *, wide: bool) -> None:
+def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
     out = console()
     rows = list(tally.listed())
     if rows:
         cells = [table_cells(*row) for row in rows]
-        styles = [STYLES[image.verdict] for image, _ in rows]
+        styles = [
+            STYLES["warned" if image.verdict == "rejected" and only_warned(usages) else image.verdict]
+            for image, usages in rows
+        ]
         print_table(out, HEADINGS, cells, styles, width=table_width(out, wide=wide))
+    print_provenance(out, meta)
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
-    out.print(f"{totals}{counts['rejected']} rejected, {counts['approved']} approved{exempt}")
+    out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{exempt}")
 
 
-def _write_csv(tally: Tally) -> None:
+def _write_csv(tally: Tally, meta: Provenance) -> None:
+    origins = {each.cluster: each.properties() for each in (meta, *meta.audits)}
     click.echo(",".join(CSV_FIELDS))
     for image, usages in tally.listed():
         text = io.StringIO()
@@ -80,7 +103,11 @@ def _write_csv(tally: Tally) -> None:
             image.reason,
             image.detail,
         )
-        writer.writerows(map(_cell, (*decided, *usage)) for usage in usages)
+        for usage in usages:
+            # Only in a merged report, each use has a cluster.
+            origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
+            place = (usage.kind, usage.namespace, usage.name, usage.path, usage.mode)
+            writer.writerow(map(_cell, (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:]))))
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)
 

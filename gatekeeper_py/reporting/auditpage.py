@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final
 
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.inventory.tally import JudgedImage, RuleUse, Tally, Usage, rule_key
+from gatekeeper_py.inventory.provenance import Provenance
+from gatekeeper_py.inventory.tally import Effect, JudgedImage, RuleUse, Tally, Usage, effect, rule_key
 from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
-from gatekeeper_py.reporting.pageparts import CLUSTER, Kind, Shares, image_list, named_bar, registry_of
+from gatekeeper_py.reporting.pageparts import (
+    Kind,
+    Shares,
+    audits_table,
+    image_list,
+    named_bar,
+    namespace_of,
+    page_lead,
+    registry_of,
+)
 
-Verdict = Literal["rejected", "approved", "exempt"]
-
-KINDS: Final = (Kind("rejected", "bad"), Kind("approved", "good"), Kind("exempt", "mute"))
+KINDS: Final = (
+    Kind("refused", "bad"),
+    Kind("warned", "change"),
+    Kind("approved", "good"),
+    Kind("exempt", "mute"),
+)
 
 REASONS: Final = {
     "unlisted": "No rule allows it",
@@ -38,15 +51,14 @@ Row = tuple[JudgedImage, Sequence[Usage]]
 class AuditPage:
     """The content of the page besides the tally, which must have been made with ``keep_approved``.
 
-    ``missing`` are the kinds that the cluster does not serve. ``lists_approved`` adds the approved and exempt
-    images, which otherwise are only counted.
+    ``policy`` is ``None`` if the page covers several clusters. ``missing`` are the kinds that the cluster
+    does not serve. ``lists_approved`` adds the approved and exempt images, which otherwise are only counted.
     """
 
-    policy: Policy
-    policy_name: str
+    meta: Provenance
+    policy: Policy | None
     namespace: str | None
     instant: datetime
-    version: str
     missing: Sequence[str] = ()
     lists_approved: bool = False
 
@@ -58,69 +70,74 @@ def audit_page(tally: Tally, page: AuditPage) -> str:
     sections = [
         Section("summary", "Summary", _summary(tally, page, places)),
         Section("where", "Where", _where(rows)),
-        Section("rejected", "Rejected images", _rejected(rows), "Rejected"),
-        *_rule_sections(tally, page),
+        Section("refused", "Refused images", _rejected(rows, "refused"), "Refused"),
     ]
+    if places["warned"]:
+        title = "Images that only cause warnings"
+        sections.append(Section("warned", title, _rejected(rows, "warned"), "Warned"))
+    if page.policy is not None:
+        sections += _rule_sections(tally, page.policy, page)
     if page.lists_approved:
         sections += [
-            Section("approved", "Approved images", _with_verdict(rows, "approved"), "Approved"),
-            Section("exempt", "Images in exempt namespaces", _with_verdict(rows, "exempt"), "Exempt"),
+            Section("approved", "Approved images", _with_effect(rows, "approved"), "Approved"),
+            Section("exempt", "Images in exempt namespaces", _with_effect(rows, "exempt"), "Exempt"),
         ]
     scope = "All namespaces" if page.namespace is None else f"Namespace {page.namespace}"
-    lead = tag("p", f"{scope} · {format_instant(page.instant)}", class_="lead")
-    footer = tag(
-        "p",
-        f"Made by gatekeeper-py {page.version}. Every object was judged as the webhook would judge it if it "
-        f"were created on {format_instant(page.instant)}.",
-    )
+    if page.meta.audits:
+        scope = f"{counted(len(page.meta.audits), 'audit')} in one page"
+        sections.append(Section("audits", "Audits", audits_table(page.meta.audits)))
+    footer = tag("p", "Every object was judged as the webhook would judge it if it were created then.")
+    lead = page_lead(scope, page.meta)
     return document(title="Image audit", lead=lead, sections=sections, footer=footer)
 
 
 def _places(rows: Sequence[Row]) -> dict[str, int]:
     counts = {kind.name: 0 for kind in KINDS}
     for image, usages in rows:
-        counts[image.verdict] += len(usages)
+        for usage in usages:
+            counts[effect(image, usage)] += 1
     return counts
+
+
+def _verdict(counts: Mapping[str, int], places: Mapping[str, int]) -> tuple[str, str]:
+    """Return the headline and its style. It separates what is refused from what only causes warnings."""
+    refused = counted(counts["rejected"] - counts["warned"], "image")
+    if not sum(places.values()):
+        return "No image was found.", "good"
+    if places["refused"]:
+        warned = f", and only warn in {counted(places['warned'], 'more place')}" if places["warned"] else ""
+        return f"The policy would refuse {refused} in {counted(places['refused'], 'place')}{warned}.", "bad"
+    if places["warned"]:
+        warned = f"{counted(counts['warned'], 'image')} in {counted(places['warned'], 'place')}"
+        return f"The policy would refuse nothing that runs, and only warn about {warned}.", "change"
+    return "The policy would refuse nothing that runs.", "good"
 
 
 def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
     counts = tally.counts
-    rejected = counts["rejected"]
-    style = "bad" if rejected else "good"
-    if not sum(places.values()):
-        verdict = "No image was found."
-    elif rejected:
-        verdict = (
-            f"The policy would refuse {counted(rejected, 'image')} in {counted(places['rejected'], 'place')}."
-        )
-    else:
-        verdict = "The policy would refuse nothing that runs."
+    refused = counts["rejected"] - counts["warned"]
+    verdict, style = _verdict(counts, places)
     parts = [Part(kind.name, places[kind.name], kind.style) for kind in KINDS]
     shown = ", ".join(f"{part.amount} {part.name}" for part in parts)
-    parts = [part for part in parts if part.amount or part.name != "exempt"]
+    parts = [part for part in parts if part.amount or part.name not in {"exempt", "warned"}]
     bar = share_bar(parts, sum(places.values()), label=f"Places: {shown}")
     return join(
         (
             tag("p", verdict, class_=f"verdict {style}"),
             figures(
                 (
-                    (f"{rejected:,}", "images rejected", style),
+                    (f"{refused:,}", "images refused", "bad" if refused else "good"),
+                    *((f"{n:,}", "images only warned about", "change") for n in [counts["warned"]] if n),
                     (f"{counts['approved']:,}", "images approved", ""),
                     (f"{sum(places.values()):,}", "places with an image", ""),
                     (f"{counts['objects']:,}", "objects read", ""),
                 )
             ),
             tag("div", bar, legend(parts), class_="big"),
-            tag(
-                "p",
-                "Policy ",
-                tag("code", text(page.policy_name)),
-                ", mode ",
-                tag("strong", page.policy.mode),
-                ", revision ",
-                tag("code", page.policy.revision),
-                ".",
-                class_="more",
+            *(
+                tag("p", "Mode of the policy: ", tag("strong", policy.mode), class_="more")
+                for policy in [page.policy]
+                if policy is not None
             ),
             *(
                 tag("p", f"Not audited: the cluster does not serve {kind}.", class_="note")
@@ -131,17 +148,21 @@ def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
 
 
 def _where(rows: Sequence[Row]) -> Html:
-    registries, namespaces, reasons = Shares(KINDS), Shares(KINDS), Shares(KINDS)
+    registries, namespaces, reasons, clusters = (Shares(KINDS) for _ in range(4))
     for image, usages in rows:
-        registries.add(registry_of(image.canonical), image.verdict, len(usages))
-        if image.verdict == "rejected":
-            reasons.add(image.reason, image.verdict, len(usages))
         for usage in usages:
-            namespaces.add(usage.namespace or CLUSTER, image.verdict, 1)
+            kind = effect(image, usage)
+            registries.add(registry_of(image.canonical), kind, 1)
+            if image.verdict == "rejected":
+                reasons.add(image.reason, kind, 1)
+            namespaces.add(namespace_of(usage), kind, 1)
+            if usage.cluster is not None:
+                clusters.add(usage.cluster, kind, 1)
     return tag(
         "div",
         tag(
             "div",
+            *((tag("h3", "By cluster"), clusters.table("cluster")) if clusters else ()),
             tag("h3", "By registry"),
             registries.table("registry"),
             tag("h3", "By reason"),
@@ -152,26 +173,36 @@ def _where(rows: Sequence[Row]) -> Html:
     )
 
 
-def _rejected(rows: Sequence[Row]) -> Html:
-    """Return the rejected images, grouped by reason, so that no line repeats the reason."""
+def _with(rows: Sequence[Row], wanted: Effect) -> Iterator[Row]:
+    """Yield the images with the uses that have an effect."""
+    for image, usages in rows:
+        found = [usage for usage in usages if effect(image, usage) == wanted]
+        if found:
+            yield image, found
+
+
+def _rejected(rows: Sequence[Row], wanted: Effect) -> Html:
+    """Return rejected images, grouped by reason, so that no line repeats the reason."""
     groups = []
+    affected = list(_with(rows, wanted))
+    style = next(kind.style for kind in KINDS if kind.name == wanted)
     for reason, title in REASONS.items():
-        found = [row for row in rows if row[0].verdict == "rejected" and row[0].reason == reason]
+        found = [row for row in affected if row[0].reason == reason]
         if found:
             shown = ((image.image, image.note, usages) for image, usages in found)
-            badge = tag("span", reason, class_="badge bad")
+            badge = tag("span", reason, class_=f"badge {style}")
             groups.append(tag("h3", badge, f" {title}: {counted(len(found), 'image')}"))
             groups.append(image_list(shown))
     return filtered(join(groups), noun="images") if groups else tag("p", "None.")
 
 
-def _with_verdict(rows: Sequence[Row], verdict: Verdict) -> Html:
-    shown = [(image.image, "", usages) for image, usages in rows if image.verdict == verdict]
+def _with_effect(rows: Sequence[Row], wanted: Effect) -> Html:
+    shown = [(image.image, "", usages) for image, usages in _with(rows, wanted)]
     return filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
 
 
-def _rule_sections(tally: Tally, page: AuditPage) -> Iterator[Section]:
-    rules = (*page.policy.allow, *page.policy.deny)
+def _rule_sections(tally: Tally, policy: Policy, page: AuditPage) -> Iterator[Section]:
+    rules = (*policy.allow, *policy.deny)
     uses = tally.rules
     used = [(rule, use) for rule in rules if (use := uses.get(rule_key(rule))) is not None]
     used.sort(key=lambda pair: -pair[1].places)

@@ -13,7 +13,11 @@ from typing import Any, Final
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.core.images.reference import printable
+from gatekeeper_py.core.images.reference import escape, printable
+from gatekeeper_py.inventory.provenance import Provenance
+
+MAX_LINE: Final = 2000
+"""Maximum number of characters of a line about the origin of a report."""
 
 _COMMAND: Final = re.compile(r"\A *:(?=:)")
 """The beginning of a line that GitHub Actions executes."""
@@ -60,6 +64,14 @@ def console(*, stderr: bool = False) -> Console:
 def note(text: str) -> None:
     """Print a line on stderr."""
     console(stderr=True).print(text)
+
+
+def print_provenance(out: Console, meta: Provenance) -> None:
+    """Print a line for each report from which this one was made, then one for this report, and warnings."""
+    for each in (*meta.audits, meta):
+        out.print(Text(escape(str(each), MAX_LINE), "dim"))
+    for warning in meta.warnings:
+        out.print(Text(f"Warning: {escape(warning, MAX_LINE)}", "bold yellow"))
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:

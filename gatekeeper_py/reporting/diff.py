@@ -16,10 +16,19 @@ from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryCh
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
+from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
-from gatekeeper_py.reporting.console import console, counted, json_text
+from gatekeeper_py.reporting.console import console, counted, json_text, print_provenance
 from gatekeeper_py.reporting.images import write_images
-from gatekeeper_py.reporting.tables import MAX_CELL, Row, objects_of, print_table, table_width
+from gatekeeper_py.reporting.tables import (
+    MAX_CELL,
+    Row,
+    modes_of,
+    objects_of,
+    print_table,
+    rejected_text,
+    table_width,
+)
 
 Style = Literal["table", "json", "html"]
 FORMATS: Final = ("table", "json", "html")
@@ -46,10 +55,13 @@ _NAMES: Final = {
 }
 
 
-def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *, wide: bool) -> None:
+def write_changes(
+    documents: DocumentChanges, changes: Changes, meta: Provenance, style: Style, *, wide: bool
+) -> None:
     """Write the effect of a change on the images that run. ``diffpage`` builds the HTML page."""
     if style == "json":
-        write_images({"rules": documents.as_json()}, _rows(changes), {"counts": changes.counts})
+        before = {"meta": meta.as_json(), "rules": documents.as_json()}
+        write_images(before, _rows(changes), {"counts": changes.counts})
         return
     out = console()
     _print_documents(out, documents)
@@ -58,6 +70,7 @@ def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *,
         (
             escape(change.image, MAX_CELL) or "(none)",
             change.change,
+            modes_of(usages),
             str(len(usages)),
             escape(_detail(change), MAX_CELL),
             objects_of(usages),
@@ -66,18 +79,35 @@ def write_changes(documents: DocumentChanges, changes: Changes, style: Style, *,
     ]
     if cells:
         styles = [STYLES[change.change] for change, _ in listed]
-        headings = ("IMAGE", "CHANGE", "COUNT", "DETAIL", "WHERE")
+        headings = ("IMAGE", "CHANGE", "MODE", "COUNT", "DETAIL", "WHERE")
         print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
+    print_provenance(out, meta)
     counts = changes.counts
-    total = ", ".join(f"{counts[name]} {name}" for name in (*CHANGES, "unchanged"))
+    others = [f"{counts[name]} {name}" for name in ("approved", "rewritten", "unchanged")]
     objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
-    out.print(f"{objects}{counted(sum(counts.values()), 'image')}: {total}")
+    images = counted(sum(counts[name] for name in (*CHANGES, "unchanged")), "image")
+    for sentence in mode_notes(counts):
+        out.print(Text(sentence, STYLES["rejected"]))
+    out.print(f"{objects}{images}: {', '.join((rejected_text(counts), *others))}")
 
 
-def write_difference(documents: DocumentChanges, difference: Difference, style: Style, *, wide: bool) -> None:
+def mode_notes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Yield what another mode does to images that both policies reject, because their verdict is the same."""
+    if counts["newlyRefused"]:
+        images = counted(counts["newlyRefused"], "image")
+        yield f"The mode changes: NEW refuses {images} in places where OLD only warns."
+    if counts["newlyWarned"]:
+        images = counted(counts["newlyWarned"], "image")
+        yield f"The mode changes: NEW only warns about {images} in places where OLD refuses."
+
+
+def write_difference(
+    documents: DocumentChanges, difference: Difference, meta: Provenance, style: Style, *, wide: bool
+) -> None:
     """Write the effect of a change on every possible image. ``diffpage`` builds the HTML page."""
     if style == "json":
         answer = {
+            "meta": meta.as_json(),
             "rules": documents.as_json(),
             "widens": difference.widens,
             "narrows": difference.narrows,
@@ -102,6 +132,7 @@ def write_difference(documents: DocumentChanges, difference: Difference, style: 
         styles = [STYLES[witness.change] for witness in difference.witnesses]
         headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
         print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
+    print_provenance(out, meta)
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
     if difference.next_change is not None:

@@ -11,13 +11,14 @@ from gatekeeper_py.core.compare.difference import Change, Difference
 from gatekeeper_py.core.compare.documents import DocumentChanges
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
+from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
-from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note
-from gatekeeper_py.reporting.pageparts import CLUSTER, Kind, Shares, image_list
+from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note, mode_notes
+from gatekeeper_py.reporting.pageparts import Kind, Shares, audits_table, image_list, namespace_of, page_lead
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
@@ -36,10 +37,8 @@ MAX_ENTRIES: Final = 1000
 class DiffPage:
     """The content of the page besides the changes."""
 
-    old_name: str
-    new_name: str
+    meta: Provenance
     instant: datetime
-    version: str
 
 
 def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -> str:
@@ -50,15 +49,24 @@ def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -
     parts = [*changed, Part("unchanged", counts["unchanged"], "mute")]
     total = sum(part.amount for part in parts)
     spoken = ", ".join(f"{part.amount} {part.name}" for part in parts)
+    notes = list(mode_notes(counts))
     verdict = (
         f"The change affects {counted(sum(part.amount for part in changed), 'image')} of {total:,}."
         if any(part.amount for part in changed)
         else "The change affects no image that runs."
+        if not notes
+        else "No image becomes approved or rejected, but the mode changes."
     )
-    style = "bad" if counts["rejected"] else "good"
+    if counts["warned"]:
+        refused = counts["rejected"] - counts["warned"]
+        verdict += f" {refused:,} become refused, and {counts['warned']:,} only cause warnings."
+    style = "change" if counts["warned"] or notes else "good"
+    if counts["rejected"] > counts["warned"] or counts["newlyRefused"]:
+        style = "bad"
     summary = join(
         (
             tag("p", verdict, class_=f"verdict {style}"),
+            *(tag("p", sentence, class_="note") for sentence in notes),
             figures(
                 (f"{part.amount:,}", f"become {part.name}", part.style if part.amount else "")
                 if part.name != "rewritten"
@@ -113,11 +121,11 @@ def _answer(sentence: str, style: str) -> Html:
 
 
 def _document(sections: Sequence[Section], page: DiffPage) -> str:
-    lead = join((text(page.old_name), " → ", text(page.new_name), f" · {format_instant(page.instant)}"))
-    footer = f"Made by gatekeeper-py {page.version}. Both policies as of {format_instant(page.instant)}."
-    return document(
-        title="Policy change", lead=tag("p", lead, class_="lead"), sections=sections, footer=tag("p", footer)
-    )
+    scope = f"Both policies as of {format_instant(page.instant)}"
+    lead = page_lead(scope, page.meta)
+    if page.meta.audits:
+        sections = (*sections, Section("audits", "Images in use, from", audits_table(page.meta.audits)))
+    return document(title="Policy change", lead=lead, sections=sections, footer=tag("p", f"{scope}."))
 
 
 def _edited(documents: DocumentChanges) -> Section:
@@ -142,7 +150,7 @@ def _where(rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Html:
     for change, usages in rows:
         reasons.add(change.reason, change.change, len(usages))
         for usage in usages:
-            namespaces.add(usage.namespace or CLUSTER, change.change, 1)
+            namespaces.add(namespace_of(usage), change.change, 1)
     return tag(
         "div",
         tag("div", tag("h3", "By namespace"), namespaces.table("namespace")),

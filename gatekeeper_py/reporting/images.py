@@ -34,7 +34,7 @@ def write_images(before: Mapping[str, Any], rows: Rows, after: Mapping[str, Any]
         whole = _indented({**fields, "count": len(usages), "objects": []}, 4)
         out.write(f"{separator}{whole.removesuffix('[]' + CLOSING)}[")
         for index, usage in enumerate(usages):
-            out.write(f"{',' if index else ''}\n{_indented(usage._asdict(), 8)}")
+            out.write(f"{',' if index else ''}\n{_indented(usage.as_json(), 8)}")
         separator = ",\n"
         out.write(f"\n      ]{CLOSING}" if usages else f"]{CLOSING}")
     out.write("]" if separator == "\n" else "\n  ]")
@@ -51,7 +51,7 @@ def write_image_lines(header: Mapping[str, Any], rows: Rows) -> None:
         start = json_text({**fields, "count": len(usages), "objects": []}, indent=None)
         out.write(start.removesuffix("]}"))
         for index, usage in enumerate(usages):
-            out.write(f"{', ' if index else ''}{json_text(usage._asdict(), indent=None)}")
+            out.write(f"{', ' if index else ''}{json_text(usage.as_json(), indent=None)}")
         out.write("]}\n")
 
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 import click
 
+from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.page.charts import Part, share_bar
 from gatekeeper_py.page.document import table
@@ -47,6 +48,9 @@ class Shares:
         counts = self._counts[name]
         counts[kind] = counts.get(kind, 0) + count
 
+    def __bool__(self) -> bool:
+        return bool(self._counts)
+
     def table(self, noun: str) -> Html:
         """Return a table with a bar for each name, sorted by the count of the first kind, largest first."""
         ordered = sorted(self._counts.items(), key=self._order)
@@ -80,6 +84,20 @@ def write_page(page: str) -> None:
     click.echo(page.encode(), nl=False)
 
 
+def page_lead(scope: str, meta: Provenance) -> Html:
+    """Return the lines below the title: the subject of the page, and where it comes from."""
+    lines = (tag("p", text(each), class_="lead") for each in (scope, str(meta)))
+    warnings = (tag("p", text(warning), class_="note") for warning in meta.warnings)
+    return join((*lines, *warnings))
+
+
+def audits_table(audits: Iterable[Provenance]) -> Html:
+    """Return the saved audits from which the page was made."""
+    keys = ("cluster", "time", "policy", "revision", "version")
+    rows = ([text(each.properties()[key]) for key in keys] for each in audits)
+    return table([key.capitalize() for key in keys], rows, caption="Audits")
+
+
 def named_bar(name: Html, parts: Sequence[Part], whole: int) -> Html:
     """Return a name with its bar below it."""
     return join((name, share_bar(parts, whole)))
@@ -90,10 +108,16 @@ def registry_of(canonical: str | None) -> str:
     return INVALID if canonical is None else canonical.partition("/")[0]
 
 
+def namespace_of(usage: Usage) -> str:
+    """Return the namespace for a breakdown, with the cluster if the page covers several."""
+    name = usage.namespace or CLUSTER
+    return name if usage.cluster is None else f"{usage.cluster}: {name}"
+
+
 def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
     """Return a list of images, each with a detail, which may be empty, and its uses.
 
-    If more than ``MAX_SINGLE`` images have a single use, these images are grouped by kind and field.
+    If more than ``MAX_SINGLE`` images have a single use, these images are grouped by kind, field and mode.
     """
     shown = list(rows)
     single = [row for row in shown if len(row[2]) == 1]
@@ -101,14 +125,22 @@ def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
         return tag("ul", *(_image(*row) for row in shown), class_="list")
     several = [_image(*row) for row in shown if len(row[2]) > 1]
     parts = [tag("ul", *several, class_="list")] if several else []
-    for (kind, path), found in groupby(sorted(single, key=_kind_and_path), _kind_and_path):
+    for group, found in groupby(sorted(single, key=_group_of_row), _group_of_row):
         names = (_single(image, detail, _object(usages[0])) for image, detail, usages in found)
-        parts += (tag("h4", text(f"{kind} "), "· ", text(path)), tag("ul", *names, class_="list"))
+        parts += (tag("h4", _field(group, ())), tag("ul", *names, class_="list"))
     return join(parts)
 
 
-def _kind_and_path(row: tuple[str, str, Sequence[Usage]]) -> tuple[str, str]:
-    return row[2][0].kind, row[2][0].path
+_Group = tuple[str, str, str, str]
+"""Cluster, kind, path and mode. Uses of an image with the same group share one line."""
+
+
+def _group(usage: Usage) -> _Group:
+    return usage.cluster or "", usage.kind, usage.path, usage.mode or ""
+
+
+def _group_of_row(row: tuple[str, str, Sequence[Usage]]) -> _Group:
+    return _group(row[2][0])
 
 
 def _image(image: str, detail: str, usages: Sequence[Usage]) -> Html:
@@ -139,21 +171,20 @@ def _object(usage: Usage) -> Html:
 
 
 def _extent(usages: Sequence[Usage]) -> str:
-    namespaces = len({usage.namespace for usage in usages})
-    return f"{len(usages):,} places in {counted(namespaces, 'namespace')}"
+    namespaces = len({(usage.cluster, usage.namespace) for usage in usages})
+    clusters = len({usage.cluster for usage in usages if usage.cluster is not None})
+    of_clusters = f" of {counted(clusters, 'cluster')}" if clusters else ""
+    return f"{len(usages):,} places in {counted(namespaces, 'namespace')}{of_clusters}"
 
 
-def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[str, str, list[Html]]]:
-    """Yield each kind and field once, with all its objects."""
-
-    def group(usage: Usage) -> tuple[str, str]:
-        return usage.kind, usage.path
-
-    for (kind, path), found in groupby(sorted(usages, key=group), group):
-        yield kind, path, sorted(map(_object, found))
+def _grouped(usages: Sequence[Usage]) -> Iterator[tuple[_Group, list[Html]]]:
+    """Yield each group once, with all its objects."""
+    for group, found in groupby(sorted(usages, key=_group), _group):
+        yield group, sorted(map(_object, found))
 
 
-def _field(kind: str, path: str, names: Sequence[Html]) -> Html:
+def _field(group: _Group, names: Sequence[Html]) -> Html:
+    cluster, kind, path, mode = map(text, group)
     objects = join((name for name in names if name), ", ")
-    subject = join((part for part in (text(kind), objects) if part), " ")
-    return join((part for part in (subject, text(path)) if part), " · ")
+    subject = join((part for part in (kind, objects) if part), " ")
+    return join((part for part in (cluster, subject, path, mode) if part), " · ")

@@ -10,7 +10,9 @@ from rich.text import Text
 
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.reporting.console import console, counted
+from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.inventory.provenance import Provenance
+from gatekeeper_py.reporting.console import console, counted, print_provenance
 
 Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
 
@@ -47,9 +49,9 @@ class ReviewedImage:
 class ReviewedObject:
     """One object with its verdict, and where it was read: ``document`` counts from 0, ``line`` from 1.
 
-    ``note`` explains what to do about an unknown kind. ``warnings`` holds a sentence for each image that is
-    not moved to a mirror although one applies, and for each image that is approved although its registry did
-    not answer.
+    ``mode`` is the mode that applies to the object; ``None`` in an exempt namespace. ``note`` explains what
+    to do about an unknown kind. ``warnings`` holds a sentence for each image that is not moved to a mirror
+    although one applies, and for each image that is approved although its registry did not answer.
     """
 
     source: str
@@ -58,6 +60,7 @@ class ReviewedObject:
     namespace: str | None
     name: str
     verdict: Verdict
+    mode: Mode | None
     images: tuple[ReviewedImage, ...]
     note: str = ""
     line: int = 1
@@ -81,6 +84,7 @@ class ReviewedObject:
             "namespace": self.namespace,
             "name": self.name,
             "verdict": self.verdict,
+            "mode": self.mode,
             "images": [
                 {
                     "path": image.path,
@@ -95,11 +99,11 @@ class ReviewedObject:
         }
 
 
-def print_reviewed(reviewed: Sequence[ReviewedObject]) -> None:
-    """Print each object with its rejected and rewritten images, then the counts."""
+def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None:
+    """Print each object with its mode, and its rejected and rewritten images; then the counts."""
     out = console()
     for each in reviewed:
-        where = f"{each.source}[{each.document}]"
+        where = f"{each.source}[{each.document}]{f' (mode {each.mode})' if each.mode else ''}"
         out.print(
             Text.assemble(
                 (each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}"
@@ -113,6 +117,7 @@ def print_reviewed(reviewed: Sequence[ReviewedObject]) -> None:
                 out.print(f"  {line}")
     counts = [(verdict, sum(each.verdict == verdict for each in reviewed)) for verdict in STYLES]
     summary = ", ".join(f"{number} {verdict}" for verdict, number in counts if number)
+    print_provenance(out, meta)
     out.print(f"{counted(len(reviewed), 'object')}: {summary or 'nothing to judge'}")
 
 

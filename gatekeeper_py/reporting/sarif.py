@@ -10,6 +10,7 @@ from urllib.parse import quote
 from gatekeeper_py import __version__
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.reporting.reviewed import ReviewedObject
 
 SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
@@ -31,12 +32,14 @@ RULES: Final = {
 LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
 
 
-def sarif(reviewed: Sequence[ReviewedObject]) -> dict[str, Any]:
+def sarif(reviewed: Sequence[ReviewedObject], meta: Provenance) -> dict[str, Any]:
     """Return one result for each rejected image and for each unknown kind.
 
     The level is ``warning`` for images in mode warn and for unknown kinds.
     """
-    return _document(RULES, (result for each in reviewed for result in _results(each)))
+    document = _document(RULES, (result for each in reviewed for result in _results(each)))
+    document["runs"][0]["properties"] = meta.as_json()
+    return document
 
 
 def findings_as_sarif(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
@@ -88,6 +91,7 @@ def _result(
         "ruleId": rule,
         "level": level,
         "message": {"text": message},
+        "properties": {"mode": each.mode},
         "locations": [
             {
                 "physicalLocation": _physical(each.source, line),

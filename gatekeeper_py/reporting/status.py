@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.control.status.assess import Expiry, Replica, Status, Webhook
+from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.reporting.console import console
 from gatekeeper_py.reporting.tables import print_table
@@ -28,7 +29,10 @@ def print_status(status: Status) -> None:
     for problem in status.problems:
         out.print(Text.assemble(("  - ", "bold red"), problem))
     out.print()
-    _row(out, "mode", status.mode or "unknown")
+    _row(out, "mode", "unknown" if status.mode is None else _effect(status.mode))
+    for each in status.overrides:
+        until = "" if each.until is None else f", until {format_instant(each.until)}"
+        _row(out, "", f"{_effect(each.mode)} in {_listed(each.names, MAX_NAMES)}{until}")
     _row(out, "revision", status.revision or "unknown")
     if status.mode is not None:
         _row(out, "next expiry", "none" if status.next_expiry is None else _expiry(status.next_expiry))
@@ -47,6 +51,10 @@ def print_status(status: Status) -> None:
 
 def _row(out: Console, label: str, value: str) -> None:
     out.print(Text.assemble((f"{label:<14}", "dim"), value))
+
+
+def _effect(mode: Mode) -> str:
+    return mode if refuses(mode) else f"{mode} (refuses nothing, only warns)"
 
 
 def _enforcement(status: Status) -> str:

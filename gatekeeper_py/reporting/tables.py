@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
 from rich.console import Console
@@ -88,12 +88,32 @@ def table_width(out: Console, *, wide: bool) -> int | None:
     return out.width if sys.stdout.isatty() and not wide else None
 
 
+def rejected_text(counts: Mapping[str, int]) -> str:
+    """Return the number of rejected images, and how many of them only cause warnings."""
+    warned = f" ({counts['warned']} only warned about)" if counts["warned"] else ""
+    return f"{counts['rejected']} rejected{warned}"
+
+
 def objects_of(usages: Sequence[Usage]) -> Names:
-    """Return each object once, even if several of its containers use the image."""
-    return Names(escape(name, MAX_CELL) for name in dict.fromkeys(map(_object_of, usages)))
+    """Return each object once, even if several of its containers use the image.
+
+    If the modes of the objects differ, each object has its mode.
+    """
+    mixed = len(modes_of(usages)) > 1
+    names = (f"{_object_of(usage)}{f' ({usage.mode})' if mixed else ''}" for usage in usages)
+    return Names(escape(name, MAX_CELL) for name in dict.fromkeys(names))
+
+
+def modes_of(usages: Sequence[Usage]) -> Names:
+    """Return each mode that applies to one of the objects once."""
+    return Names(sorted({usage.mode for usage in usages if usage.mode is not None}))
 
 
 def _object_of(usage: Usage) -> str:
+    return f"{usage.cluster}: {_in_cluster(usage)}" if usage.cluster is not None else _in_cluster(usage)
+
+
+def _in_cluster(usage: Usage) -> str:
     if not usage.kind:  # an image from a list (diff --images) has no object
         return f"{usage.namespace}, {usage.path}" if usage.namespace else usage.path
     return f"{usage.kind} {usage.namespace}/{usage.name}" if usage.namespace else f"{usage.kind} {usage.name}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
@@ -12,7 +12,7 @@ import orjson
 
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.rules import RuleSet
@@ -180,6 +180,7 @@ class StatusPage:
         summary = self.certificates.summary()
         expires = "none" if summary is None else f"{summary[0]:%Y-%m-%d}"
         notes = [tag("p", f"{name}: ", text(problem), class_="note") for name, problem in problems.items()]
+        notes += [tag("p", warning, class_="note") for warning in self._not_refused()]
         names = "" if summary is None else ", ".join(summary[1][:10])
         return join(
             (
@@ -197,6 +198,16 @@ class StatusPage:
                 tag("p", "Certificate for ", tag("code", text(names)), ".") if names else Html(""),
             )
         )
+
+    def _not_refused(self) -> Iterator[str]:
+        """Yield where images that are not approved only cause warnings."""
+        if self.live.snapshot is None:
+            return
+        compiled = self.live.snapshot.compiled
+        if not refuses(compiled.policy.mode):
+            yield "The mode warn refuses nothing: images that are not approved only cause warnings."
+        elif not all(refuses(each.mode) for each in compiled.overrides):
+            yield "An override sets the mode warn: in its namespaces, nothing is refused."
 
     def _reviews(self) -> Html:
         verdicts = self.counts.verdicts()

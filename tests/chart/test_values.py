@@ -97,6 +97,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reports.enabled": (True, {}),
     "reports.every": ("1h", {"reports": {"enabled": True}}),
     "reports.kind": ("openreports", {"reports": {"enabled": True}}),
+    "reports.clusterName": ("prod", {"reports": {"enabled": True}}),
     "reports.events": (True, {"reports": {"enabled": True}}),
     "reports.extraRules": (
         [{"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["list"]}],

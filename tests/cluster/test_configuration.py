@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 import trustme
+import yaml
 
 from builders import policy_text
 from cluster.following import Connect, Followed
@@ -425,6 +426,20 @@ class TestFinding:
 
         with pytest.raises(SettingsError, match=rf"^{given}: no context 'two'$"):
             await ClusterConfiguration(kubeconfig=given, context="two", environ={}).connect()
+
+    async def test_the_context_of_the_first_connection_stays(self, tmp_path: Path) -> None:
+        """Another shell may change the current context while an audit runs."""
+        kubeconfig = write(tmp_path / "kubeconfig", "http://one")
+        text = kubeconfig.read_text("utf-8")
+        cluster = ClusterConfiguration(kubeconfig=kubeconfig, environ={})
+        assert cluster.context is None
+        for current in ("one", "two"):
+            document = yaml.safe_load(text)
+            contexts = [{**document["contexts"][0], "name": name} for name in ("one", "two")]
+            document |= {"contexts": contexts, "current-context": current}
+            kubeconfig.write_text(yaml.safe_dump(document), "utf-8")
+            await (await cluster.connect()).close()
+            assert cluster.context == "one"
 
     async def test_a_server_below_a_path(self, start: Callable[..., Any], tmp_path: Path) -> None:
         api = await start()

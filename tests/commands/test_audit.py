@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -18,6 +19,8 @@ import pytest
 from builders import HUB_TO_CORP, named, pod, policy_text, workload
 from commanding import Command, Done
 from fakecluster import FakeCluster, status
+from gatekeeper_py import __version__
+from gatekeeper_py.core.policy.instant import parse_instant
 from paging import sections
 
 PODS = "/api/v1/pods"
@@ -59,7 +62,7 @@ def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(
     page = sections(done.out)
     assert "The policy would refuse 2 images in 4 places." in page["summary"]
     assert "approved 1" in page["summary"]
-    assert GOOD not in page["rejected"]
+    assert GOOD not in page["refused"]
     assert "allow[0] registry.corp.io" in page["rules"]
     assert "approved" not in page
     assert GOOD in sections(audit("--format", "html", "--all").out)["approved"]
@@ -70,7 +73,7 @@ def test_html_is_one_page_that_counts_approved_images_and_lists_them_on_request(
 def test_an_object_with_an_image_twice_is_listed_once(audit: Audit, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("ghcr.io/a/b", "ghcr.io/a/b"), "twice"))
     [line] = [line for line in audit().out.splitlines() if line.startswith("ghcr.io/a/b ")]
-    assert line.split()[2] == "2"
+    assert line.split()[2:4] == ["enforce", "2"]
     assert line.endswith("2  Pod shop/twice")
 
 
@@ -81,12 +84,64 @@ def test_a_rule_that_expired_lately_is_named(audit: Audit, cluster: FakeCluster)
     named_rule = f"allow[1] ghcr.io/acme/** expired {yesterday} (owner: build team)"
     found = audit(policy=policy_text(allow=allow)).out
     assert named_rule in found
-    assert found.count("expired") == 1
-    assert named_rule in sections(audit("--format", "html", policy=policy_text(allow=allow)).out)["rejected"]
+    assert found.count(" expired ") == 1
+    assert named_rule in sections(audit("--format", "html", policy=policy_text(allow=allow)).out)["refused"]
 
 
-def test_in_warn_mode_the_answer_is_the_same(audit: Audit) -> None:
-    assert audit(policy=policy_text(mode="warn")) == audit()
+WARN_IN_BANK = "namespaces: [{names: [bank], mode: warn}]"
+
+
+def test_every_format_separates_what_is_refused_from_what_only_causes_warnings(audit: Audit) -> None:
+    table = audit(policy=policy_text(WARN_IN_BANK))
+    assert table.code == 1
+    assert "  unlisted  enforce      3  " in table.out
+    assert "  unlisted  warn         1  Pod bank/tool" in table.out
+    assert table.out.splitlines()[-1] == "4 objects, 3 images: 2 rejected (1 only warned about), 1 approved"
+    found = json.loads(audit("--format", "json", policy=policy_text(WARN_IN_BANK)).out)
+    assert found["counts"]["warned"] == 1
+    modes = {each["namespace"]: each["mode"] for image in found["images"] for each in image["objects"]}
+    assert modes == {"shop": "enforce", "bank": "warn"}
+    page = sections(audit("--format", "html", policy=policy_text(WARN_IN_BANK)).out)
+    assert "The policy would refuse 1 image in 3 places, and only warn in 1 more place." in page["summary"]
+    assert "quay.io/team/tool" in page["warned"]
+    assert "quay.io/team/tool" not in page["refused"]
+    only = sections(audit("--format", "html", policy=policy_text(mode="warn")).out)["summary"]
+    assert "The policy would refuse nothing that runs, and only warn about 2 images in 4 places." in only
+
+
+def test_an_object_has_its_mode_if_the_modes_of_one_image_differ(audit: Audit, cluster: FakeCluster) -> None:
+    cluster.add(PODS, named(pod("nginx:1.25"), "web", "bank"))
+    out = audit(policy=policy_text(WARN_IN_BANK)).out
+    assert "unlisted  enforce, warn      4  Deployment shop/web (enforce), Pod bank/web (warn), " in out
+
+
+def test_every_format_states_where_the_report_comes_from(audit: Audit, tmp_path: Path) -> None:
+    policy = str(tmp_path / "policy.yaml")
+    found = json.loads(audit("--format", "json").out)["meta"]
+    revision = found["policy"]["revision"]
+    assert found == {
+        "time": found["time"],
+        "version": __version__,
+        "cluster": "here",
+        "policy": {"source": policy, "revision": revision},
+    }
+    assert abs(parse_instant(found["time"]) - datetime.now(UTC)) < timedelta(minutes=5)
+    named_prod = ("--cluster-name", "prod")
+    first, *_ = audit("--format", "jsonl", *named_prod).out.splitlines()
+    assert json.loads(first)["meta"]["cluster"] == "prod"
+    row, *_ = csv.DictReader(io.StringIO(audit("--format", "csv", *named_prod).out))
+    assert (row["mode"], row["cluster"], row["policy"], row["revision"], row["version"]) == (
+        "enforce", "prod", policy, revision, __version__,
+    )  # fmt: skip
+    assert parse_instant(row["time"])
+    origin = f"cluster prod, policy {policy} (revision {revision}), "
+    assert origin in audit(*named_prod).out.splitlines()[-2]
+    assert origin in audit("--format", "html", *named_prod).out
+
+
+@pytest.mark.parametrize("name", ["", "x" * 254])
+def test_a_cluster_name_that_is_empty_or_too_long_is_refused(audit: Audit, name: str) -> None:
+    assert audit("--cluster-name", name).code == 2
 
 
 def test_in_mutate_mode_templates_count_as_their_pods_will_be(audit: Audit) -> None:
@@ -237,7 +292,7 @@ def test_on_a_terminal_lines_fit_and_digests_are_cut_first(
     assert done.code == 1
     assert not re.search("\x1b\\[[0-9;]*3[0-9]", done.out)
     lines = re.sub("\x1b\\[[0-9;]*m", "", done.out).splitlines()
-    assert [len(line) <= 100 for line in lines] == [True] * 4
+    assert [len(line) <= 100 for line in lines if not line.startswith("cluster ")] == [True] * 4
     assert re.match(r"quay\.io/team/tool@sha256:abababababab\.\.\.  unlisted", lines[2])
     assert re.search(r"  Deployment shop/web, \+2 more$", lines[1])
 
@@ -291,13 +346,21 @@ def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, 
     done = audit("--format", "json", "--all")
     assert done.code == 1
     answer = json.loads(done.out)
-    assert answer["counts"] == {"objects": 2, "images": 2, "approved": 0, "rejected": 1, "exempt": 1}
+    assert answer["counts"] == {
+        "objects": 2,
+        "images": 2,
+        "approved": 0,
+        "rejected": 1,
+        "warned": 0,
+        "exempt": 1,
+    }
     assert [(image["verdict"], image["reason"]) for image in answer["images"]] == [
         ("exempt", "unlisted"),
         ("rejected", "unlisted"),
     ]
     done = audit("--exempt-namespace=kube-system", "--exempt-namespace=calico")
-    assert (done.code, done.out) == (0, "2 objects, 1 image: 0 rejected, 0 approved, 1 exempt\n")
+    assert done.code == 0
+    assert done.out.splitlines()[1:] == ["2 objects, 1 image: 0 rejected, 0 approved, 1 exempt"]
     done = audit("--exempt-namespace=", "--format", "json")
     assert json.loads(done.out)["counts"]["rejected"] == 1
     assert "exempt" in audit("--all").out

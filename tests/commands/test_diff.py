@@ -45,6 +45,21 @@ def answer(done: Done, code: int) -> dict[str, Any]:
     return found
 
 
+def without_meta(found: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in found.items() if key != "meta"}
+
+
+def meta_of(audit: str) -> Any:
+    """Return the meta of an audit in the format ``json`` or ``jsonl``."""
+    return json.JSONDecoder().raw_decode(audit)[0]["meta"]
+
+
+def counts(**others: int) -> dict[str, int]:
+    """Return the counts of an answer; those that are not given are 0."""
+    names = ("rejected", "approved", "rewritten", "unchanged", "warned", "newlyRefused", "newlyWarned")
+    return dict.fromkeys(names, 0) | others
+
+
 def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(each["image"], each["change"], each["count"]) for each in found["images"]]
 
@@ -124,7 +139,75 @@ def test_a_saved_audit_gives_the_answer_of_the_cluster(
     for style in ("json", "jsonl"):
         audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", style)
         saved = write(audit.out, f"audit.{style}")
-        assert answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1) == live
+        found = answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1)
+        assert without_meta(found) == without_meta(live)
+        assert found["meta"]["cluster"] == live["meta"]["cluster"] == "here"
+        assert found["meta"]["audits"] == [meta_of(audit.out)]
+
+
+def test_a_saved_audit_of_an_earlier_version_has_no_meta(
+    command: Command, policies: tuple[Path, Path], write: Write
+) -> None:
+    usage = {"kind": "Pod", "namespace": "shop", "name": "web", "path": "spec.containers[0].image"}
+    counts, image = {"counts": {"images": 1}}, {"image": "nginx:1", "objects": [usage]}
+    for text in (json.dumps({**counts, "images": [image]}), lines_of(counts, image)):
+        done = command("diff", *policies, "--audit", write(text, "saved"), "--format", "json")
+        found = answer(done, 1)
+        assert changed(found) == [("nginx:1", "rejected", 1)]
+        assert found["images"][0]["objects"] == [{**usage, "mode": "enforce"}]
+        assert found["meta"]["cluster"] is None
+        assert "audits" not in found["meta"]
+
+
+def test_the_answer_states_where_it_comes_from(
+    command: Command, policies: tuple[Path, Path], write: Write
+) -> None:
+    at = ("--at", "2027-01-01", "--cluster-name", "prod")
+    for images in (("--all-images",), ("--images", write("nginx:1\n", "images"))):
+        meta = answer(command("diff", *policies, *images, *at, "--format", "json"), 1)["meta"]
+        assert (meta["cluster"], meta["at"]) == ("prod", "2027-01-01T00:00:00Z")
+        assert [meta["oldPolicy"]["source"], meta["policy"]["source"]] == list(map(str, policies))
+        for style in ("table", "html"):
+            out = command("diff", *policies, *images, *at, "--format", style).out
+            assert f"cluster prod, policy {policies[0]} (revision {meta['oldPolicy']['revision']}) -" in out
+
+
+@pytest.mark.parametrize(
+    ("modes", "key", "sentence"),
+    [
+        pytest.param(
+            ("warn", "enforce"), "newlyRefused", "NEW refuses 1 image in places where OLD only", id="enforce"
+        ),
+        pytest.param(
+            ("enforce", "warn"), "newlyWarned", "NEW only warns about 1 image in places where OLD", id="warn"
+        ),
+    ],
+)
+def test_another_mode_changes_no_verdict_but_is_stated(
+    command: Command, write: Write, modes: tuple[str, str], key: str, sentence: str
+) -> None:
+    override = "namespaces: [{names: [prod], mode: enforce}]"
+    policies = [write(policy_text(override, mode=mode), mode) for mode in modes]
+    images = write("shop\tnginx:1\nprod\tnginx:2\nshop\tregistry.corp.io/x\nkube-system\tnginx:3\n", "images")
+    given_arguments = ("diff", *policies, "--images", images)
+    found = answer(command(*given_arguments, "--format", "json"), 0)
+    assert found["counts"] == counts(unchanged=4, **{key: 1})
+    assert sentence in command(*given_arguments).out
+    page = sections(command(*given_arguments, "--format", "html").out)["summary"]
+    assert "No image becomes approved or rejected, but the mode changes." in page
+    assert sentence in page
+
+
+def test_images_that_only_cause_warnings_are_counted(command: Command, write: Write) -> None:
+    new = policy_text("namespaces: [{names: [dev], mode: warn}]")
+    images = write("dev\tnginx:1\nshop\tnginx:2\n", "images")
+    given_arguments = ("diff", write(OLD, "old"), write(new, "new"), "--images", images)
+    found = answer(command(*given_arguments, "--format", "json"), 1)
+    assert (found["counts"]["rejected"], found["counts"]["warned"]) == (2, 1)
+    assert [each["objects"][0]["mode"] for each in found["images"]] == ["warn", "enforce"]
+    assert "2 images: 2 rejected (1 only warned about), " in command(*given_arguments).out
+    page = sections(command(*given_arguments, "--format", "html").out)["summary"]
+    assert "1 become refused, and 1 only cause warnings." in page
 
 
 @pytest.mark.parametrize("recorded", ["--audit", "--images"])
@@ -168,10 +251,11 @@ def test_a_template_in_a_saved_audit_is_judged_after_its_mirror(
     live = answer(command("diff", *policies, *kubeconfig, "--format", "json"), 1)
     assert changed(live) == [("nginx:1", "rejected", 2), ("nginx:1", "rewritten", 1)]
     assert live["images"][1]["detail"] == "registry.corp.io/dockerhub/library/nginx:1"
-    assert live["counts"] == {"rejected": 1, "approved": 0, "rewritten": 1, "unchanged": 2}
+    assert live["counts"] == counts(rejected=1, rewritten=1, unchanged=2)
     audit = command("audit", "--policy", policies[0], *kubeconfig, "--all", "--format", "json")
     saved = write(audit.out, "audit.json")
-    assert answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1) == live
+    found = answer(command("diff", *policies, "--audit", saved, "--format", "json"), 1)
+    assert without_meta(found) == without_meta(live)
 
 
 def test_an_audit_that_leaves_images_out_is_refused(
@@ -194,8 +278,10 @@ def test_a_list_of_images_may_name_namespaces(command: Command, write: Write) ->
     images = write("# what runs\r\na.io/x\nshop\ta.io/x:1\n\nbank\ta.io/x:2\n", "images")
     found = answer(command("diff", old, new, "--images", images, "--format", "json"), 1)
     assert changed(found) == [("a.io/x:1", "rejected", 1), ("a.io/x:2", "approved", 1)]
-    assert found["images"][0]["objects"] == [{"kind": "", "namespace": "shop", "name": "", "path": "line 3"}]
-    assert found["counts"] == {"rejected": 1, "approved": 1, "rewritten": 0, "unchanged": 1}
+    assert found["images"][0]["objects"] == [
+        {"kind": "", "namespace": "shop", "name": "", "path": "line 3", "mode": "enforce"}
+    ]
+    assert found["counts"] == counts(rejected=1, approved=1, unchanged=1)
     assert [change["old"]["namespaces"] for change in found["rules"]["changed"]] == [["shop"]]
     found = answer(command("diff", old, new, "--images", images, "-n", "bank", "--format", "json"), 0)
     assert changed(found) == [("a.io/x", "approved", 1), ("a.io/x:2", "approved", 1)]
@@ -204,7 +290,7 @@ def test_a_list_of_images_may_name_namespaces(command: Command, write: Write) ->
 def test_images_may_come_from_stdin(command: Command, policies: tuple[Path, Path]) -> None:
     done = command("diff", *policies, "--images", "-", stdin="nginx\n")
     assert done.code == 1
-    assert "nginx  rejected      1  matches no rule  line 1" in done.out
+    assert "nginx  rejected  enforce      1  matches no rule  line 1" in done.out
 
 
 def lines_of(*documents: Any) -> str:

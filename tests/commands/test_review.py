@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 import yaml
@@ -597,3 +598,30 @@ def test_an_object_with_many_keys_of_which_the_last_is_given_twice_is_refused_in
     done = command("review", write(ENFORCE), write(f'{{{keys}, "k199999": 1}}', "many.json"))
     assert (done.code, done.out) == (2, "")
     assert "a key is given twice" in done.err
+
+
+def test_each_format_has_the_mode_of_each_object_and_the_origin_of_the_report(
+    command: Command, write: Write
+) -> None:
+    policy = write(policy_text("namespaces: [{names: [dev], mode: warn}]"))
+    objects = [
+        pod("nginx", metadata={"name": name, "namespace": name}) for name in ("dev", "shop", "kube-system")
+    ]
+    path = write("\n---\n".join(map(json.dumps, objects)), "all.yaml")
+    answer = reviewed(command, policy, path, code=1)
+    assert [each["mode"] for each in answer] == ["warn", "enforce", None]
+    arguments = ("review", policy, path, "--cluster-name", "prod", "--format")
+    (run,) = json.loads(command(*arguments, "sarif").out)["runs"]
+    assert run["properties"]["cluster"] == "prod"
+    assert run["properties"]["policy"]["source"] == str(policy)
+    assert [each["properties"]["mode"] for each in run["results"]] == ["warn", "enforce"]
+    suite = ET.fromstring(command(*arguments, "junit").out).find("testsuite")
+    assert suite is not None
+    properties = {each.get("name"): each.get("value") for each in suite.findall("properties/property")}
+    assert properties.keys() == {"time", "version", "cluster", "policy", "revision"}
+    assert properties["revision"] == run["properties"]["policy"]["revision"]
+    modes = [each.get("value") for each in suite.findall("testcase/properties/property[@name='mode']")]
+    assert modes == ["warn", "enforce"]
+    lines = command(*arguments, "text").out.splitlines()
+    assert lines[0].endswith("[0] (mode warn)")
+    assert lines[-2].startswith(f"cluster prod, policy {policy} (revision ")

@@ -25,6 +25,7 @@ from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
     APPROVED,
     MUTATING,
+    POLICY,
     SETTLE_SECONDS,
     UNLISTED,
     VALIDATING,
@@ -82,13 +83,13 @@ class Release:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def install(self) -> None:
-        self._write(VALUES)
+    def install(self, replicas: int = 3) -> None:
+        self.write({**VALUES, "replicas": replicas})
         self.succeed("install", RELEASE, str(CHART), *self.options())
-        self.product.wait_armed()
+        self.product.wait_armed(replicas)
 
     def upgrade(self, values: Mapping[str, Any]) -> subprocess.CompletedProcess[str]:
-        self._write(values)
+        self.write(values)
         return self.helm("upgrade", RELEASE, str(CHART), *self.options())
 
     def uninstall(self) -> None:
@@ -96,6 +97,11 @@ class Release:
 
     def document(self) -> str:
         return self.product.policy_text()
+
+    def marked(self) -> bool:
+        """Return whether the Deployment of the server has the annotation of a later revision."""
+        found = self.plane.api("GET", f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py")
+        return "example.com/v" in found["spec"]["template"]["metadata"]["annotations"]
 
     def refused(self, namespace: str, image: str = UNLISTED) -> bool:
         done = try_pod(self.plane, namespace, image)
@@ -113,7 +119,7 @@ class Release:
         own = {"configmap/kube-root-ca.crt", "serviceaccount/default"}
         return found + [name for name in listed if name not in own]
 
-    def _write(self, values: Mapping[str, Any]) -> None:
+    def write(self, values: Mapping[str, Any]) -> None:
         self._values.write_text(yaml.safe_dump(dict(values)), encoding="utf-8")
 
     def options(self) -> list[str]:
@@ -214,6 +220,60 @@ def test_an_edit_by_hand_stops_an_upgrade(release: Release, namespace: str) -> N
     second = release.helm("install", "second", str(CHART), *release.options())
     assert second.returncode != 0
     assert "exists and cannot be imported into the current release" in second.stderr
+    release.uninstall()
+
+
+def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
+    release: Release, namespace: str
+) -> None:
+    release.install(replicas=1)  # each replica knows the images of its own reviews
+
+    def used(host: str) -> bool:
+        return not any(release.refused(namespace, f"{host}/app{number}:1") for number in range(12))
+
+    def annotate(annotation: str) -> None:
+        name = "gatekeeper-py-policy"
+        release.plane.kubectl("annotate", "configmap", name, f"--namespace={NAMESPACE}", annotation)
+
+    def insist(*command: str) -> None:
+        before = release.document()
+        stopped = release.helm(*command)
+        assert stopped.returncode != 0
+        assert "this policy rejects 12 of 12 images" in stopped.stderr
+        assert release.document() == before
+        annotate("gatekeeper-py/accept-rejections=true")
+        release.succeed(*command)
+        annotate("gatekeeper-py/accept-rejections-")
+
+    assert used("registry.corp.example")
+    other = DOCUMENT.replace("registry.corp.example", "other.example")
+    release.write({**VALUES, "replicas": 1, "policy": {"document": other}})
+    insist("upgrade", RELEASE, str(CHART), *release.options())
+    wait_until(lambda: used("other.example"), seconds=SETTLE_SECONDS, what="the new policy")
+    insist("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    assert release.document() == DOCUMENT
+    release.uninstall()
+
+
+def test_an_edit_by_hand_stops_a_rollback_until_the_policy_is_deleted(release: Release) -> None:
+    """The page Operate documents this."""
+    release.install()
+    marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
+    changed = release.upgrade({"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked})
+    assert changed.returncode == 0, changed.stderr
+    release.product.set_policy(EDITED)
+    rollback = ("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    stopped = release.helm(*rollback)
+    assert stopped.returncode != 0
+    assert "kubectl-patch" in stopped.stderr
+    assert release.document() == EDITED
+    assert release.marked()
+
+    release.plane.kubectl("delete", "configmap", POLICY, "-n", NAMESPACE)
+    release.succeed(*rollback)
+    assert release.document() == DOCUMENT
+    assert not release.marked()
+    release.product.wait_armed()
     release.uninstall()
 
 

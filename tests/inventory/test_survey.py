@@ -85,13 +85,20 @@ async def test_images_are_found_wherever_pods_come_from(api: ApiClient, cluster:
         "reason": "unlisted",
         "detail": "docker.io/library/nginx matches no rule",
     }
-    assert [tuple(usage) for usage in usages] == [
-        ("CronJob", "bank", "nightly", "spec.jobTemplate.spec.template.spec.containers[0].image"),
-        ("Deployment", "shop", "web", "spec.template.spec.containers[0].image"),
-        ("Pod", "shop", "web-1", "spec.containers[0].image"),
-        ("PodTemplate", "shop", "spare", "template.spec.containers[0].image"),
+    assert [usage[:5] for usage in usages] == [
+        ("CronJob", "bank", "nightly", "spec.jobTemplate.spec.template.spec.containers[0].image", "enforce"),
+        ("Deployment", "shop", "web", "spec.template.spec.containers[0].image", "enforce"),
+        ("Pod", "shop", "web-1", "spec.containers[0].image", "enforce"),
+        ("PodTemplate", "shop", "spare", "template.spec.containers[0].image", "enforce"),
     ]
-    assert found.tally.counts == {"objects": 4, "images": 2, "approved": 1, "rejected": 1, "exempt": 0}
+    assert found.tally.counts == {
+        "objects": 4,
+        "images": 2,
+        "approved": 1,
+        "rejected": 1,
+        "warned": 0,
+        "exempt": 0,
+    }
 
 
 async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluster) -> None:
@@ -228,7 +235,7 @@ async def test_odd_counts_and_names_do_no_harm(api: ApiClient, cluster: FakeClus
     item = {"metadata": {"name": 1, "namespace": None}, "spec": {"containers": [{"image": "nginx"}]}}
     cluster.documents[PODS] = {"metadata": {"remainingItemCount": "many", "continue": 7}, "items": [item]}
     [(_, usages)] = (await looked(api)).tally.listed()
-    assert [tuple(usage) for usage in usages] == [("Pod", None, "", "spec.containers[0].image")]
+    assert [usage[:4] for usage in usages] == [("Pod", None, "", "spec.containers[0].image")]
 
 
 async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster: FakeCluster) -> None:
@@ -242,7 +249,7 @@ async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster:
     )
     [(image, usages)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
     assert image.image == "nginx"
-    assert [tuple(usage) for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
+    assert [usage[:4] for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
 
 
 async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster: FakeCluster) -> None:
@@ -320,7 +327,14 @@ async def test_rules_for_namespaces_count(api: ApiClient, cluster: FakeCluster) 
     cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
     found = await looked(api, judge)
     assert names(found) == ["theirs"]
-    assert found.tally.counts == {"objects": 2, "images": 2, "approved": 1, "rejected": 1, "exempt": 0}
+    assert found.tally.counts == {
+        "objects": 2,
+        "images": 2,
+        "approved": 1,
+        "rejected": 1,
+        "warned": 0,
+        "exempt": 0,
+    }
 
 
 async def test_a_mirror_pod_is_judged_because_it_runs(api: ApiClient, cluster: FakeCluster) -> None:

@@ -84,14 +84,14 @@ async def test_a_script_that_came_in_anyway_does_not_run(browser: Page, url: str
 
 async def test_the_filter_hides_what_does_not_match(browser: Page, url: str) -> None:
     await browser.open(url, width=1280, height=900, scheme="light")
-    visible = "[...document.querySelectorAll('#rejected .list>li')].filter(each => each.offsetParent).length"
+    visible = "[...document.querySelectorAll('#refused .list>li')].filter(each => each.offsetParent).length"
     before = await browser.evaluate(visible)
     await browser.evaluate(
         "(field => { field.value = 'web-3'; field.dispatchEvent(new Event('input')); })"
-        "(document.querySelector('#rejected input'))"
+        "(document.querySelector('#refused input'))"
     )
     assert 0 < await browser.evaluate(visible) < before
-    status = await browser.evaluate("document.querySelector('#rejected [role=status]').textContent")
+    status = await browser.evaluate("document.querySelector('#refused [role=status]').textContent")
     assert status == f"1 of {before}"
 
 
@@ -112,7 +112,7 @@ async def test_keys_reach_the_content_and_open_an_image(browser: Page, url: str)
     assert await browser.evaluate(focused) == "Summary"
     for _ in range(40):
         await browser.press("Tab", 9)
-        if await browser.evaluate("document.activeElement.matches('#rejected summary')"):
+        if await browser.evaluate("document.activeElement.matches('#refused summary')"):
             break
     await browser.press(" ", 32)
     assert await browser.evaluate("document.activeElement.parentElement.open") is True
@@ -126,7 +126,7 @@ async def test_a_screen_reader_finds_headings_tables_and_what_a_chart_shows(
     found = await browser.accessible()
     headings = [name for role, name in found if role == "heading"]
     assert headings[0] == "Image audit"
-    assert {"Summary", "Where", "Rejected images", "What the rules do", "Unused rules"} <= set(headings)
+    assert {"Summary", "Where", "Refused images", "What the rules do", "Unused rules"} <= set(headings)
     assert any(role in {"image", "img"} and name.startswith("Places: ") for role, name in found)
     assert any(role == "rowheader" and "quay.io" in name for role, name in found)
     assert any(role == "searchbox" and "Filter images" in name for role, name in found)

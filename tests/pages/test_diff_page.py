@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from auditing import HOSTILE
+from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
@@ -23,7 +24,8 @@ NEW = parse_policy(policy_text("message: ask us\n", allow="[registry.corp.io, gh
 
 
 def page_of(kind: str) -> str:
-    page = DiffPage(old_name="old.yaml", new_name="n" * 300 + ".yaml", instant=INSTANT, version="1.2.3")
+    meta = msgspec.structs.replace(META, cluster="n" * 300, warnings=("w" * 300,))
+    page = DiffPage(meta=meta, instant=INSTANT)
     documents = compare_documents(OLD, NEW)
     if kind == "exact":
         return difference_page(documents, compare(OLD.at(INSTANT), NEW.at(INSTANT)), page)

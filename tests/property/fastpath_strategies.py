@@ -83,7 +83,14 @@ def _end(host: str, segments: list[str]) -> str:
 
 
 _ends = st.builds(_end, st.sampled_from(HOSTS), st.lists(st.sampled_from(SEGMENTS), max_size=2))
-_mirrors = st.lists(st.fixed_dictionaries({"from": _ends, "to": _ends}), min_size=1, max_size=2)
+_exceptions = st.lists(
+    _patterns(allowed=False) | st.sampled_from(["*", "*/**:v1", "a.io", "docker.io"]), max_size=2
+)
+_mirrors = st.lists(
+    st.fixed_dictionaries({"from": _ends, "to": _ends}, optional={"except": _exceptions}),
+    min_size=1,
+    max_size=2,
+)
 policies: Final[st.SearchStrategy[Document]] = st.builds(
     document,
     st.lists(_rules(allowed=True), min_size=1, max_size=5),

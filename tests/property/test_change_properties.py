@@ -47,7 +47,8 @@ def by_use(found: Changes) -> dict[tuple[str, Usage], list[ImageChange]]:
     uses: dict[tuple[str, Usage], list[ImageChange]] = {}
     for change, usages in found.listed():
         for usage in usages:
-            uses.setdefault((change.image, usage), []).append(change)
+            # The mode is that of the new policy, so it differs between both directions.
+            uses.setdefault((change.image, usage._replace(mode=None)), []).append(change)
     return uses
 
 

@@ -17,13 +17,14 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.inventory.changes import Changes
 from gatekeeper_py.inventory.recorded import (
     InvalidRecord,
+    SavedAudit,
     UsedImage,
-    audited_images,
     images_in,
     listed_images,
     logged_requests,
     reviewed_requests,
 )
+from gatekeeper_py.inventory.tally import effect
 
 examples: Final = settings(max_examples=budget(100))
 OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)
@@ -81,6 +82,15 @@ lines = st.lists(
 )
 
 
+def audited(text: bytes) -> Iterator[UsedImage]:
+    """Yield the images of a saved audit, after its other reader has read them as well."""
+    saved = SavedAudit(text)
+    with suppress(InvalidRecord):
+        for image, usages in saved.judged():
+            assert all(effect(image, usage) for usage in usages)
+    yield from saved.used()
+
+
 @examples
 @given(lines)
 def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
@@ -89,7 +99,7 @@ def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
         reviewed_requests(given_lines),
         logged_requests(given_lines, {("argoproj.io", "Workflow")}),
         listed_images(given_lines, None),
-        audited_images(b"\n".join(given_lines)),
+        audited(b"\n".join(given_lines)),
     )
     for records in readers:
         with suppress(InvalidRecord):

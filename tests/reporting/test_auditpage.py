@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from auditing import HOSTILE, page_of, tally_of
+from auditing import HOSTILE, META, page_of, tally_of
 from builders import INSTANT
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.inventory.tally import Tally
@@ -53,13 +53,13 @@ def shown(**changes: object) -> dict[str, str]:
 def test_the_summary_counts_images_and_places() -> None:
     summary = lines(shown()["summary"])
     assert summary[1] == "The policy would refuse 3 images in 4 places."
-    assert "rejected 4" in summary
+    assert "refused 4" in summary
     assert "approved 2" in summary
     assert "exempt 1" in summary
 
 
 def test_rejected_images_are_grouped_by_reason_with_every_place() -> None:
-    text = shown()["rejected"]
+    text = shown()["refused"]
     assert "2 places in 2 namespaces" in text
     for place in (
         "Deployment shop/web · spec.template.spec.containers[0].image",
@@ -112,7 +112,7 @@ def test_an_empty_cluster() -> None:
     policy = parse_policy(POLICY)
     page = sections(audit_page(Tally(keep_approved=True), page_of(policy)))
     assert "No image was found." in page["summary"]
-    assert "None." in page["rejected"]
+    assert "None." in page["refused"]
 
 
 def test_a_clean_cluster() -> None:
@@ -160,7 +160,7 @@ def test_the_page_states_how_many_rules_it_does_not_show() -> None:
     policy = parse_policy(f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: warn\nallow:\n{rules}")
     page = audit_page(
         tally_of(policy, [("a", "Pod", "b", "r1.example.com/x")]),
-        AuditPage(policy=policy, policy_name="p", namespace="a", instant=INSTANT, version="1"),
+        AuditPage(meta=META, policy=policy, namespace="a", instant=INSTANT),
     )
     assert "4 more rules are not shown." in page
     assert "in the namespace a" in page

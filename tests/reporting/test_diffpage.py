@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from auditing import HOSTILE
+import msgspec
+
+from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.inventory.changes import Changes
+from gatekeeper_py.inventory.provenance import PolicySource
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
 from paging import lines, sections
 
-PAGE = DiffPage(old_name="old.yaml", new_name="<new>.yaml", instant=INSTANT, version="1.2.3")
+PAGE = DiffPage(
+    meta=msgspec.structs.replace(META, policy=PolicySource("<new>.yaml", "0123456789ab")), instant=INSTANT
+)
 OLD = parse_policy(policy_text(allow="[registry.corp.io, quay.io]"))
 NEW = parse_policy(policy_text(allow="[registry.corp.io, ghcr.io]"))
 POD = ("", "Pod")
@@ -43,8 +48,8 @@ def test_lines_of_a_list_of_images_have_no_object() -> None:
     changes.take_image("quay.io/a:1", POD, Usage("", "shop", "", "line 2"))
     changes.take_image("quay.io/b:1", POD, Usage("", None, "", "line 3"))
     rejected = lines(sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))["rejected"])
-    assert "shop · line 2" in rejected
-    assert "line 3" in rejected
+    assert "shop · line 2 · enforce" in rejected
+    assert "line 3 · enforce" in rejected
 
 
 def test_no_change() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from gatekeeper_py.control.status.assess import Enforcement, Expiry, Replica, Status, Webhook
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.reporting.status import print_status
 
 NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
@@ -62,6 +63,38 @@ image-mutation-webhook    no       yes
 def shown(status: Status, capsys: pytest.CaptureFixture[str]) -> str:
     print_status(status)
     return capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "expected"),
+    [
+        pytest.param("warn", (), ["mode          warn (refuses nothing, only warns)"], id="warn"),
+        pytest.param(
+            "enforce",
+            (OverrideEntry(names=("shop",), mode="mutate"), OverrideEntry(names=("dev-*", "x"), mode="warn")),
+            [
+                "mode          enforce",
+                "              mutate in shop",
+                "              warn (refuses nothing, only warns) in dev-*, x",
+            ],
+            id="overrides-in-their-order",
+        ),
+        pytest.param(
+            "enforce",
+            (OverrideEntry(names=("*",), mode="warn", until=NOT_AFTER),),
+            [
+                "mode          enforce",
+                "              warn (refuses nothing, only warns) in *, until 2026-12-31T18:00:00Z",
+            ],
+            id="an-override-that-expires",
+        ),
+    ],
+)
+def test_the_modes_show_where_nothing_is_refused(
+    mode: Mode, overrides: tuple[OverrideEntry, ...], expected: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = shown(replace(STATUS, mode=mode, overrides=overrides), capsys).splitlines()
+    assert lines[2 : 2 + len(expected)] == expected
 
 
 def test_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:

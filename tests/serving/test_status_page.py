@@ -109,6 +109,31 @@ async def test_it_shows_the_policy_the_certificate_and_what_was_decided() -> Non
     assert "No request has been denied yet." in page["denials"]
 
 
+@pytest.mark.parametrize(
+    ("text", "note"),
+    [
+        pytest.param(policy_text(mode="warn"), "The mode warn refuses nothing: ", id="warn"),
+        pytest.param(
+            policy_text("namespaces: [{names: [secret-name], mode: warn}]"),
+            "An override sets the mode warn: ",
+            id="override",
+        ),
+        pytest.param(
+            policy_text("namespaces: [{names: [dev], mode: warn, until: 2026-01-01}]"),
+            "",
+            id="expired-override",
+        ),
+    ],
+)
+async def test_it_states_if_images_only_cause_warnings(text: str, note: str) -> None:
+    world = World()
+    await world.reloader.apply(Delivery(text=text))
+    status = sections(world.page.render())["status"]
+    assert note in status
+    assert bool(note) == ("the mode warn" in status.lower())
+    assert "secret-name" not in status
+
+
 async def test_before_the_first_policy_and_with_a_problem() -> None:
     world = World()
     world.problem = "<b>expired</b>"

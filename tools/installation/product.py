@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
@@ -40,12 +41,12 @@ class Installed:
         """Return an object, or ``None`` if it does not exist."""
         return self.plane.find(path)
 
-    def wait_armed(self) -> None:
-        """Wait until the validating configuration exists and three replicas are ready."""
+    def wait_armed(self, replicas: int = 3) -> None:
+        """Wait until the validating configuration exists and all replicas are ready."""
         wait_until(
-            lambda: self.get(VALIDATING) and self.ready_replicas() == 3,
+            lambda: self.get(VALIDATING) and self.ready_replicas() == replicas,
             seconds=SETTLE_SECONDS,
-            what="the webhook armed, with three ready replicas",
+            what=f"the webhook armed, with {replicas} ready replicas",
         )
 
     def wait_not_mutating(self) -> None:
@@ -72,8 +73,7 @@ class Installed:
 
     def set_mode(self, mode: str) -> None:
         """Change the mode as an operator does, and wait until every replica has it."""
-        patch = json.dumps({"data": {"mode": mode}})
-        self.plane.kubectl("patch", "configmap", POLICY, "-n", self.namespace, "--type=merge", "-p", patch)
+        self._patch({"mode": mode})
         wait_until(
             lambda: all(self.mode_of(pod.address) == mode for pod in self.servers()),
             seconds=10,
@@ -93,14 +93,18 @@ class Installed:
 
     def set_policy(self, text: str) -> None:
         """Write the policy and wait until every replica has it."""
-        patch = json.dumps({"data": {"policy.yaml": text}})
         before = self.revisions()
-        self.plane.kubectl("patch", "configmap", POLICY, "-n", self.namespace, "--type=merge", "-p", patch)
+        self._patch({"policy.yaml": text})
         wait_until(
             lambda: len(after := self.revisions()) == 1 and after != before,
             seconds=10,
             what="every replica on the new policy",
         )
+
+    def _patch(self, data: dict[str, str]) -> None:
+        """Change the policy, even if it then rejects most of the images that were used before."""
+        patch = json.dumps({"metadata": {"annotations": {ACCEPT_REJECTIONS: "true"}}, "data": data})
+        self.plane.kubectl("patch", "configmap", POLICY, "-n", self.namespace, "--type=merge", "-p", patch)
 
     def policy_text(self) -> str:
         found = self.plane.api("GET", f"/api/v1/namespaces/{self.namespace}/configmaps/{POLICY}")

@@ -31,7 +31,7 @@ from gatekeeper_py.control.webhooks.settings import (
 from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
-from gatekeeper_py.core.policy.document import PolicyError
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyError
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
@@ -103,12 +103,13 @@ class Status:
     ``in_step`` is ``None`` if there is no fast path, and ``enforcement`` is ``None`` if no controller proves
     enforcement. The exemptions come from the settings in the cluster. If these settings are refused, or there
     is no controller, the exemptions come from the live configuration. ``expired`` are the entries of the
-    policy that have expired, the latest first.
+    policy that have expired, the latest first. ``overrides`` set the mode of some namespaces
+    now; the first one that matches a namespace counts.
     """
 
     namespace: str
     problems: tuple[str, ...]
-    mode: str | None
+    mode: Mode | None
     revision: str | None
     next_expiry: Expiry | None
     expired: tuple[Expiry, ...]
@@ -119,6 +120,7 @@ class Status:
     enforcement: Enforcement | None
     exempt_namespaces: tuple[str, ...]
     exempt_labels: tuple[str, ...]
+    overrides: tuple[OverrideEntry, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -131,6 +133,10 @@ class Status:
             "problems": list(self.problems),
             "mode": self.mode,
             "revision": self.revision,
+            "overrides": [
+                {"names": list(each.names), "mode": each.mode, "until": _shown(each.until)}
+                for each in self.overrides
+            ],
             "nextExpiry": None if self.next_expiry is None else self.next_expiry.as_json(),
             "expired": [each.as_json() for each in self.expired],
             "replicas": [
@@ -207,6 +213,11 @@ class _Assessment:
             enforcement=enforcement,
             exempt_namespaces=exempt_namespaces,
             exempt_labels=exempt_labels,
+            overrides=tuple(
+                each
+                for each in (() if policy is None else policy.document.namespaces)
+                if each.until is None or self._now < each.until
+            ),
         )
 
     def _report(self, problem: str) -> None:

@@ -16,6 +16,7 @@ from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -75,7 +76,7 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
         rewritten=new.image,
         rewritten_decision=policy.decide(namespace, new.image) if new.image is not None else None,
-        rewrite_problem=new.problem,
+        rewrite_problem=new.problem or _excepted(plan),
         nearest=nearest,
     )
 
@@ -93,16 +94,23 @@ def refined(
     slot = Slot(("spec", "containers", 0, "image"), CONTAINERS.noun, image)
     registries = PodLookups(pod, policy, namespace, facts)
     judgement = registries.verified(Judgement(slot, explanation.decision))
-    new = registries.new_image(slot, policy.plan(namespace, image))
+    plan = policy.plan(namespace, image)
+    new = registries.new_image(slot, plan)
     manifest = explanation.decision.manifest
     found = replace(
         explanation,
         decision=judgement.decision,
         rewritten=new.image,
         rewritten_decision=None if new.image is None else policy.decide(namespace, new.image),
-        rewrite_problem=new.problem,
+        rewrite_problem=new.problem or _excepted(plan),
     )
     return found, None if manifest is None else facts.get((manifest,)).answer
+
+
+def _excepted(plan: Rewrite | None) -> str:
+    """Return which mirror leaves an image as written because its ``except`` matches, empty if none does."""
+    is_excepted = plan is not None and plan.image is None and not plan.problem and not plan.candidates
+    return f"the except of mirrors[{plan.mirror.index}] matches it" if plan and is_excepted else ""
 
 
 def _missed(policy: CompiledPolicy, decision: Decision) -> tuple[Rule, ...]:

@@ -249,7 +249,7 @@ def _finding(key: str, manager: str) -> Finding:
         path=f"data.{key}",
         line=1,
         message=f"{escape(manager, MAX_NAME)} changed this in the cluster, and Helm would undo it",
-        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and upgrade again",
+        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and run Helm again",
     )
 
 

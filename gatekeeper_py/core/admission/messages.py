@@ -113,9 +113,10 @@ def _how_to_ask(rejected: Sequence[Judgement], namespace: str | None) -> str:
     return ""
 
 
-def exception_warnings(excepted: Sequence[Judgement]) -> tuple[str, ...]:
-    """Return one warning per image that an exception approves."""
-    return _limited(excepted, _excepted_warning, "images are approved by exceptions")
+def exception_warnings(excepted: Sequence[Judgement], others: int = 0) -> tuple[str, ...]:
+    """Return one warning per image that an exception approves, as far as ``others`` leave room for them."""
+    room = MAX_WARNINGS - others
+    return _limited(excepted, _excepted_warning, "images are approved by exceptions", room) if room else ()
 
 
 def exception_list(excepted: Sequence[Judgement]) -> str:

@@ -187,10 +187,11 @@ def _rejected(
         response = review.denied(request.uid, message, audit_annotations=audit)
         return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
     if refuses(mode):
-        warnings = rollout_warnings(stuck) + exception_warnings(excepted)
+        warnings = rollout_warnings(stuck)
     else:
-        warnings = warnings_for(rejected + stuck) + exception_warnings(excepted)
+        warnings = warnings_for(rejected + stuck)
         audit["rejected"] = _audited(rejected + stuck)
+    warnings += exception_warnings(excepted, len(warnings))
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))
 

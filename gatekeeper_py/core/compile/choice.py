@@ -85,7 +85,8 @@ class _Choosing:
         else:
             exclusion = self.excluded.covering(entry)
             if exclusion is not None:
-                self.problems[candidate.index] = f"{exclusion.because} {self.verb} all of it"
+                but = "" if exclusion.but is None else ", apart from its exceptions"
+                self.problems[candidate.index] = f"{exclusion.because} {self.verb} all of it{but}"
                 return
             try:
                 excluded = _coarse_enough(entry, list(self.excluded.overlapping(entry)))

@@ -93,7 +93,13 @@ def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
 
 
 def _source(mirror: Mirror, because: str) -> Iterator[Entry]:
-    return (Entry(images=end, because=because) for end in (mirror.source.here, mirror.source.below))
+    """Yield the images that a mirror may rewrite, but not those of a rule that its ``except`` covers."""
+    but: EntryIndex | None = None
+    if mirror.exceptions:
+        but = EntryIndex()
+        but.extend(Entry(images=pattern.unwritten()) for pattern in mirror.exceptions)
+    for end in (mirror.source.here, mirror.source.below):
+        yield Entry(images=end, but=but, because=because)
 
 
 SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(

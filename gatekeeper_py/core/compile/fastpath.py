@@ -28,6 +28,7 @@ from gatekeeper_py.core.images.reference import (
     parse_reference,
 )
 from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -137,6 +138,7 @@ def not_pre_approved(policy: Policy, now: datetime) -> tuple[Finding, ...]:
     Further findings name the rules whose expiry ends the validity of match conditions that are compiled now.
     """
     fast_path, remarks = compile_fastpath(policy, now), Remarks()
+    end = "" if fast_path.valid_until is None else format_instant(fast_path.valid_until)
     remarks.extend(
         Remark(
             severity="information",
@@ -152,7 +154,7 @@ def not_pre_approved(policy: Policy, now: datetime) -> tuple[Finding, ...]:
             severity="information",
             code="conditions-expire",
             path=(rule.list, rule.index, "until"),
-            message=f"match conditions that are compiled now must be replaced before {fast_path.valid_until}",
+            message=f"match conditions that are compiled now must be replaced before {end}",
         )
         for rule in policy.allow
         if rule.until is not None and rule.until == fast_path.valid_until

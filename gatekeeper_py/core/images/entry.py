@@ -32,13 +32,15 @@ class Entry:
     """Images in some namespaces.
 
     ``namespaces`` are globs, or ``None`` for all namespaces. Repositories that are longer than ``longest``
-    characters are not in the entry. ``because`` names the part of the policy from which the entry was made.
-    Comparisons of entries ignore it.
+    characters are not in the entry. An entry neither covers nor overlaps an entry that ``but`` covers;
+    expressions ignore ``but``. ``because`` names the part of the policy from which the entry was made.
+    Whether two entries are equal does not depend on the last two fields.
     """
 
     images: Pattern
     namespaces: tuple[str, ...] | None = None
     longest: int = NO_LIMIT
+    but: EntryIndex | None = field(default=None, compare=False)
     because: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -59,15 +61,23 @@ class Entry:
             self.longest >= other.longest
             and self._covers_namespaces(other)
             and self.images.covers(other.images)
+            and not self._leaves_out(other)
         )
 
     def overlaps(self, other: Self) -> bool:
         """Return whether some image in some namespace may be in both; only ``False`` is certain."""
-        return self._shares_namespaces(other) and self.images.overlaps(other.images)
+        return (
+            self._shares_namespaces(other)
+            and self.images.overlaps(other.images)
+            and not self._leaves_out(other)
+        )
 
     def unqualified(self) -> Self:
         """Return the entry for every tag, digest and namespace."""
         return replace(self, images=self.images.unqualified(), namespaces=None)
+
+    def _leaves_out(self, other: Self) -> bool:
+        return self.but is not None and self.but.covering(other) is not None
 
     def _covers_namespaces(self, other: Self) -> bool:
         if self.namespaces is None:

@@ -37,7 +37,8 @@ _FIELDS: Final = (
 class Live:
     """A report in the cluster.
 
-    ``intact`` is whether the fields ``scope`` and ``source`` have the values that this program writes.
+    ``intact`` is whether the fields ``scope`` and ``source``, and the annotations other than the time, have
+    the values that this program writes.
     """
 
     name: str

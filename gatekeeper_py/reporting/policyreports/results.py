@@ -7,14 +7,13 @@ because a time would change every report in every audit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import Mode
-from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage, effect
 
 SOURCE: Final = "gatekeeper-py"
 CATEGORY: Final = "Image policy"
@@ -64,13 +63,11 @@ class Findings:
     skipped: int = 0
 
 
-def findings_by_namespace(
-    tally: Tally, mode_in: Callable[[str | None], Mode], policy_name: str
-) -> dict[str | None, Findings]:
+def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Findings]:
     """Return the findings of each namespace that has an image; ``None`` is for cluster-scoped objects.
 
-    ``tally`` must have been made with ``keep_approved``. ``mode_in`` returns the mode in a namespace: in the
-    mode ``warn``, the field ``result`` of a result is ``warn``; in any other mode, it is ``fail``.
+    ``tally`` must have been made with ``keep_approved``. In the mode ``warn``, the field ``result`` of a
+    result is ``warn``; in any other mode, it is ``fail``.
     """
     found: dict[str | None, Findings] = {}
     rejected: dict[str | None, Results] = {}
@@ -85,7 +82,7 @@ def findings_by_namespace(
             elif image.verdict == "exempt":
                 findings.skipped += 1
             else:
-                result = "warn" if mode_in(usage.namespace) == "warn" else "fail"
+                result = "warn" if effect(image, usage) == "warned" else "fail"
                 rejected[usage.namespace].add(image, usage, result)
     return found
 
@@ -109,5 +106,5 @@ def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Resul
         "scored": True,
         "message": message[:MAX_MESSAGE],
         "resources": [resource],
-        "properties": {"image": shown, "path": path},
+        "properties": {"image": shown, "path": path, "mode": usage.mode or ""},
     }

@@ -5,15 +5,18 @@ The reports use one of two APIs. Reports in the other API are removed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.cluster.api import continue_token
 from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.names import ORIGIN
+from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.reporting.policyreports.apis import APIS, ApiChoice, ReportApi, ReportsClient, served
-from gatekeeper_py.reporting.policyreports.placement import DesiredReport, Live, digest_of, place
+from gatekeeper_py.reporting.policyreports.placement import DesiredReport, Live, Placement, digest_of, place
 from gatekeeper_py.reporting.policyreports.results import SOURCE, Findings
 
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
@@ -24,6 +27,13 @@ PAGE_SIZE: Final = 20
 """Number of reports in one page. A report has up to 300 KB with usual names, and at most 1 MB."""
 
 MAX_PROBLEMS: Final = 5
+
+MAX_ANNOTATION: Final = 500
+"""Maximum number of characters of one annotation. The API server accepts 256 KiB of all annotations."""
+
+MADE: Final = f"{ORIGIN}time"
+"""The annotation with the time of the audit that wrote a report. A later audit that finds the same leaves the
+report, and its time, as they are."""
 
 SUMMARY_KEYS: Final = ("pass", "fail", "warn", "error", "skip")
 
@@ -60,7 +70,12 @@ class Published(NamedTuple):
 
 
 async def publish(
-    api: ReportsClient, choice: ApiChoice, findings: Mapping[str | None, Findings], *, namespace: str | None
+    api: ReportsClient,
+    choice: ApiChoice,
+    findings: Mapping[str | None, Findings],
+    meta: Provenance,
+    *,
+    namespace: str | None,
 ) -> Published:
     """Write the reports; with ``namespace``, only those of this namespace. Raises ``ReportError``.
 
@@ -71,9 +86,10 @@ async def publish(
     try:
         available = await served(api)
         target = _target(choice, available)
+        annotations = _annotations(meta)
         written = Written()
         if target is not None:
-            written = await _write_reports(api, target, findings, namespace=namespace)
+            written = await _write_reports(api, target, findings, annotations, namespace=namespace)
         for other in available:
             if other is not target:
                 await _remove(api, other, namespace, written)
@@ -94,7 +110,7 @@ def _target(choice: ApiChoice, available: list[ReportApi]) -> ReportApi | None:
 async def _remove(api: ReportsClient, other: ReportApi, namespace: str | None, written: Written) -> None:
     """Remove our reports from an API that is no longer used, if RBAC allows it."""
     try:
-        removed = await _write_reports(api, other, {}, namespace=namespace)
+        removed = await _write_reports(api, other, {}, {}, namespace=namespace)
     except ApiError as problem:
         if problem.status == HTTPStatus.FORBIDDEN:
             return
@@ -104,17 +120,29 @@ async def _remove(api: ReportsClient, other: ReportApi, namespace: str | None, w
     written.problems += removed.problems
 
 
+def _annotations(meta: Provenance) -> dict[str, str]:
+    """Return the annotations that state where a report comes from."""
+    known = {key: value for key, value in meta.properties().items() if value}
+    return {f"{ORIGIN}{key}": escape(value, MAX_ANNOTATION) for key, value in known.items()}
+
+
 async def _write_reports(
-    api: ReportsClient, kind: ReportApi, findings: Mapping[str | None, Findings], *, namespace: str | None
+    api: ReportsClient,
+    kind: ReportApi,
+    findings: Mapping[str | None, Findings],
+    annotations: Mapping[str, str],
+    *,
+    namespace: str | None,
 ) -> Written:
     """Write the reports that changed and delete stale ones; with ``namespace``, only in this namespace.
 
     A failed write does not stop the others. Raises ``ApiError`` when the reports cannot be listed.
     """
-    live = await _live(api, kind, namespace)
+    live = await _live(api, kind, namespace, annotations)
     written = Written()
     for each in sorted({*live, *findings}, key=lambda name: (name is not None, name or "")):
-        await _write(api, kind, each, live.get(each, ()), findings.get(each, Findings()), written)
+        placement = place(live.get(each, ()), findings.get(each, Findings()))
+        await _write(api, kind, each, placement, annotations, written)
     return written
 
 
@@ -122,17 +150,16 @@ async def _write(
     api: ReportsClient,
     kind: ReportApi,
     namespace: str | None,
-    live: Iterable[Live],
-    findings: Findings,
+    placement: Placement,
+    annotations: Mapping[str, str],
     written: Written,
 ) -> None:
-    placement = place(live, findings)
     written.unchanged += placement.unchanged
     path = kind.path(namespace)
     # A rebuild can move a result into another report. Write before deleting, so that the result is briefly in
     # two reports rather than in none.
     for report in placement.write:
-        document = _document(kind, namespace, report)
+        document = _document(kind, namespace, report, annotations)
         try:
             if report.live is None:
                 await api.post(path, document)
@@ -157,14 +184,16 @@ def _namespace_is_gone(problem: ApiError) -> bool:
     return gone or (problem.status == HTTPStatus.FORBIDDEN and "being terminated" in problem.explanation)
 
 
-async def _live(api: ReportsClient, kind: ReportApi, namespace: str | None) -> dict[str | None, list[Live]]:
+async def _live(
+    api: ReportsClient, kind: ReportApi, namespace: str | None, annotations: Mapping[str, str]
+) -> dict[str | None, list[Live]]:
     """Return our reports by namespace, with digests instead of their results."""
     found: dict[str | None, list[Live]] = {}
     paths = (kind.path(None), kind.all_path) if namespace is None else (kind.path(namespace),)
     for path in paths:
         async for item in _listed(api, path):
             where = item["metadata"].get("namespace")
-            found.setdefault(where, []).append(_read(kind, where, item))
+            found.setdefault(where, []).append(_read(kind, where, item, annotations))
     return found
 
 
@@ -180,8 +209,11 @@ async def _listed(api: ReportsClient, path: str) -> AsyncIterator[dict[str, Any]
             return
 
 
-def _read(kind: ReportApi, namespace: str | None, item: Mapping[str, Any]) -> Live:
+def _read(
+    kind: ReportApi, namespace: str | None, item: Mapping[str, Any], annotations: Mapping[str, str]
+) -> Live:
     metadata = item["metadata"]
+    has = metadata.get("annotations") or {}
     results, summary = item.get("results"), item.get("summary")
     numbers = summary if isinstance(summary, dict) else {}
     return Live(
@@ -189,13 +221,16 @@ def _read(kind: ReportApi, namespace: str | None, item: Mapping[str, Any]) -> Li
         resource_version=metadata["resourceVersion"],
         digests=tuple(map(digest_of, results)) if isinstance(results, list) else (),
         summary={key: numbers.get(key, 0) for key in SUMMARY_KEYS},
-        intact=item.get("scope") == _scope(namespace)
+        intact=all(has.get(key) == value for key, value in annotations.items() if key != MADE)
+        and item.get("scope") == _scope(namespace)
         and (not kind.has_source or item.get("source") == SOURCE),
     )
 
 
-def _document(kind: ReportApi, namespace: str | None, report: DesiredReport) -> dict[str, Any]:
-    metadata: dict[str, Any] = {"name": report.name, "labels": LABELS}
+def _document(
+    kind: ReportApi, namespace: str | None, report: DesiredReport, annotations: Mapping[str, str]
+) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"name": report.name, "labels": LABELS, "annotations": dict(annotations)}
     if namespace is not None:
         metadata["namespace"] = namespace
     if report.live is not None:

@@ -107,6 +107,7 @@ def test_the_json_form() -> None:
         "problems": [],
         "mode": "enforce",
         "revision": revision,
+        "overrides": [],
         "nextExpiry": None,
         "expired": [],
         "replicas": [
@@ -145,6 +146,9 @@ def test_what_expires_next_and_what_has_expired() -> None:
     shown = assessed(facts, days=1).as_json()
     assert shown["nextExpiry"] == third
     assert [each["entry"] for each in shown["expired"]] == ["deny[0] d.io"]
+    override = {"names": ["shop", "pay"], "mode": "warn", "until": "2026-01-05T00:00:00Z"}
+    assert shown["overrides"] == [override]
+    assert assessed(facts, days=9).as_json()["overrides"] == []
     assert shown["healthy"]
     shown = assessed(facts, days=3).as_json()
     assert shown["nextExpiry"] == {

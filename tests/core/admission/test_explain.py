@@ -88,13 +88,17 @@ def test_the_rewrite_of_an_image_is_shown() -> None:
     assert explanation.verdict == "rejected"
 
 
-def test_an_image_that_mutate_leaves_has_no_rewrite() -> None:
-    explanation = explained("team/app", MIRRORED)
-    assert (explanation.rewritten, explanation.rewritten_decision, explanation.rewrite_problem) == (
-        None,
-        None,
-        "",
-    )
+@pytest.mark.parametrize(
+    ("image", "problem"),
+    [
+        pytest.param("elsewhere.io/app", "", id="no-mirror"),
+        pytest.param("team/app", "the except of mirrors[0] matches it", id="exception"),
+    ],
+)
+def test_an_image_that_mutate_leaves_has_no_rewrite(image: str, problem: str) -> None:
+    explanation = explained(image, MIRRORED)
+    assert (explanation.rewritten, explanation.rewritten_decision) == (None, None)
+    assert explanation.rewrite_problem == problem
 
 
 def test_the_reason_for_no_rewrite_is_shown() -> None:

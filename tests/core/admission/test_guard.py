@@ -249,7 +249,7 @@ def test_an_edited_policy_is_not_overwritten() -> None:
     (problem,) = problems(upgrade({"policy.yaml": "edited"}, {"policy.yaml": "of the chart"}))
     assert problem == (
         "undone-edit data.policy.yaml: kubectl-edit changed this in the cluster, and Helm would undo it;"
-        " take it into the value policy.document, or delete the ConfigMap to discard it, and upgrade again"
+        " take it into the value policy.document, or delete the ConfigMap to discard it, and run Helm again"
     )
 
 

@@ -8,8 +8,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import HUB_TO_CORP, container, pod, policy, review, workload
+from builders import (
+    HUB_TO_CORP,
+    INSTANT,
+    NAMESPACE,
+    container,
+    exceptions_text,
+    pod,
+    policy,
+    policy_text,
+    review,
+    workload,
+)
 from calling import mutate, validate
+from contract import Answer
+from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.messages import (
     audit_list,
@@ -21,7 +34,9 @@ from gatekeeper_py.core.admission.messages import (
     warnings_for,
 )
 from gatekeeper_py.core.admission.slot import MappingKey, Slot
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 NO_RULE = "matches no rule"
 LONG_NAME = "a" * 200
@@ -208,6 +223,100 @@ class TestDenial:
         more = "{image: more.io, namespaces: [shop]}"
         assert lines(pod("x"), allow=f"[{', '.join(rules)}, last.io]")[-1] == "approved: last.io"
         assert len(lines(pod("x"), allow=f"[{', '.join(rules)}, {more}, last.io]")) == 1
+
+
+class TestExceptions:
+    """A denial names a missed exception and how to ask for one; an admitted image shows until when."""
+
+    GRANT = "exceptions: [{source: namespace, images: [ghcr.io/**, m.io/**], longest: 14d}]\n"
+    SHORT = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 12h}]\n"
+
+    def judged(self, obj: Any, more: str = GRANT, *entries: str, **options: Any) -> Answer:
+        documents = {DocumentKey("namespace", NAMESPACE): parse_exceptions(exceptions_text(*entries))}
+        compiled = parse_policy(policy_text(more, **options)).at(INSTANT, Exceptions(documents))
+        return validate(review(obj), compiled)
+
+    @pytest.mark.parametrize(
+        ("entry", "line"),
+        [
+            (
+                "until: 2026-03-01T10:00:30Z, reason: 'INC-1: café', owner: team-a",
+                "an exception for it ended 2026-03-01T10:00Z (team-a: INC-1: caf\\xe9)",
+            ),
+            (
+                "until: 2026-03-20, reason: hotfix",
+                "an exception for it begins 2026-03-06T00:00Z (shop: hotfix)",
+            ),
+        ],
+    )
+    def test_a_missed_exception_has_one_more_line(self, entry: str, line: str) -> None:
+        found = self.judged(pod("ghcr.io/x:1"), self.GRANT, f"image: ghcr.io/x, {entry}").message
+        assert found.split("\n") == [
+            (
+                'container "c0" (spec.containers[0].image): ghcr.io/x:1 is not approved:'
+                " ghcr.io/x matches no rule"
+            ),
+            line,
+            "approved: registry.corp.io",
+            (
+                "ask for an exception: gatekeeper-py except ghcr.io/x:1 -n shop --for 7d"
+                " --reason \N{HORIZONTAL ELLIPSIS}"
+            ),
+        ]
+
+    @pytest.mark.parametrize(
+        ("image", "more", "asking"),
+        [
+            ("ghcr.io/x", GRANT, "ghcr.io/x -n shop --for 7d"),
+            ("ghcr.io/x", SHORT, "ghcr.io/x -n shop --for 12h"),
+            # The image that Pods will have in mutate mode needs the exception.
+            ("quay.io/x", GRANT + "mirrors: [{from: quay.io, to: m.io/q}]\n", "m.io/q/x -n shop --for 7d"),
+            ("quay.io/x", GRANT, ""),
+            ("ghcr.io/x", GRANT + "deny: [ghcr.io]\n", ""),
+            (f"ghcr.io/{LONG_NAME}", GRANT, ""),
+        ],
+    )
+    def test_the_command_that_asks_is_shown_once_where_a_grant_covers_an_image(
+        self, image: str, more: str, asking: str
+    ) -> None:
+        response = self.judged(workload("Deployment", image, image), more, mode="mutate")
+        found = [line for line in response.message.split("\n") if line.startswith("ask for")]
+        assert len(found) == bool(asking)
+        assert all(f"gatekeeper-py except {asking} " in line for line in found)
+
+    def test_the_command_goes_before_the_patterns_do(self) -> None:
+        images = [f"ghcr.io/{'a' * 170}{i}" for i in range(2)]
+        found = self.judged(pod(*images), self.GRANT, allow="[registry.corp.io]").message.split("\n")
+        assert found[-1] == "approved: registry.corp.io"
+        assert len(found) == 3
+
+    def test_an_admitted_image_has_a_warning_and_an_audit_annotation(self) -> None:
+        entry = "image: ghcr.io/x, until: 2026-03-05T18:00:00Z, reason: r"
+        response = self.judged(pod("ghcr.io/x:1", "registry.corp.io/a"), self.GRANT, entry)
+        assert response.allowed
+        assert response.warnings == (
+            "spec.containers[0].image: ghcr.io/x:1 is approved until 2026-03-05T18:00Z by an exception",
+        )
+        assert response.audit["exceptions"] == "ghcr.io/x:1 (namespace shop exceptions[0])"
+
+    def test_warnings_about_rejected_images_go_before_those_about_exceptions(self) -> None:
+        entry = "image: ghcr.io/**, until: 2026-03-05T18:00:00Z, reason: r"
+        excepted = [f"ghcr.io/x{i}" for i in range(5)]
+        for rejected, shown in ((0, 5), (6, 4), (9, 1), (12, 0)):
+            others = [f"quay.io/x{i}" for i in range(rejected)]
+            response = self.judged(pod(*excepted, *others), self.GRANT, entry, mode="warn")
+            found = [warning for warning in response.warnings if "exception" in warning]
+            assert len(found) == shown
+            assert len(response.warnings) <= 10
+        assert response.audit["exceptions"].count("ghcr.io/") == 5
+
+    def test_an_admitted_image_has_a_warning_beside_a_rejected_one_in_warn_mode(self) -> None:
+        entry = "image: ghcr.io/x, until: 2026-03-05T18:00:00Z, reason: r"
+        response = self.judged(pod("ghcr.io/x:1", "quay.io/a"), self.GRANT, entry, mode="warn")
+        assert [warning.rpartition(" ")[0] for warning in response.warnings] == [
+            "spec.containers[1].image: quay.io/a is not",
+            "spec.containers[0].image: ghcr.io/x:1 is approved until 2026-03-05T18:00Z by an",
+        ]
 
 
 class TestWarnings:

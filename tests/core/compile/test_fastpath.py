@@ -180,6 +180,28 @@ def test_a_rule_excludes_denied_and_ambiguous_images(rule: str, more: str, exclu
             "a.io/x", "mirrors: [{from: a.io, to: b.io}]", "", "mirrors[0] rewrites all of it", id="rewritten"
         ),
         pytest.param("a.io", "mirrors: [{from: a.io/x, to: b.io}]", "", "", id="rewritten-in-part"),
+        pytest.param("a.io/x", "mirrors: [{from: a.io, to: b.io, except: [a.io/x]}]", "", "", id="excepted"),
+        pytest.param(
+            "a.io/x/**",
+            "mirrors: [{from: a.io, to: b.io, except: [a.io/y, 'a.io/**:v1']}]",
+            "",
+            "mirrors[0] rewrites all of it, apart from its exceptions",
+            id="excepted-in-part",
+        ),
+        pytest.param(
+            "a.io/x/y",
+            "mirrors: [{from: a.io, to: b.io, except: [a.io/**]}, {from: a.io/x, to: c.io}]",
+            "",
+            "mirrors[1] rewrites all of it",
+            id="a-longer-mirror-has-no-exception",
+        ),
+        pytest.param(
+            "a.io/x",
+            "mirrors: [{from: a.io, to: b.io, verify: true, onMissing: deny, except: [a.io/x]}]",
+            "",
+            "",
+            id="an-exception-is-not-looked-up",
+        ),
         pytest.param("registry.corp.io", HUB_TO_CORP, "", "", id="the-mirror-itself"),
         pytest.param(
             "a.io",
@@ -350,7 +372,7 @@ def test_findings_name_what_is_left_to_the_webhook_and_what_ends_the_conditions(
         ("information", "conditions-expire", "allow[2].until", 7),
     ]
     assert found[0].message == "the fast path leaves allow[1] b.io to the webhook: it has expired"
-    assert found[1].message.endswith("must be replaced before 2999-01-01 00:00:00+00:00")
+    assert found[1].message.endswith("must be replaced before 2999-01-01T00:00:00Z")
 
 
 def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() -> None:
@@ -460,9 +482,9 @@ KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     # Left to the webhook: verify and pin, and with them on_error.
     # What an exception spares counts as denied: exceptions.
     Rule: "list index pattern namespaces until owner reason verify on_error pin exceptions",
-    # Excluded whatever the length of the repository: longest.
-    Entry: "images namespaces longest because",
-    # Both ends of a mirror are excluded. Its exceptions are left to the mutating webhook.
+    # Excluded whatever the length of the repository: longest. Left out of an exclusion: but.
+    Entry: "images namespaces longest but because",
+    # Both ends of a mirror are excluded, except for rules that its exceptions cover.
     # A look-up that can reject is an exclusion: on_missing, on_error.
     Mirror: "index source targets exceptions verify on_missing on_error pin image_pull_secret",
     # Mode: the same result in every mode. Guard: resources. No influence: registries, message.

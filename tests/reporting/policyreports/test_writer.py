@@ -6,12 +6,14 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import pytest
 
-from auditing import tally_of
+from auditing import META, tally_of
 from builders import INSTANT, policy_text
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.inventory.provenance import PolicySource
 from gatekeeper_py.inventory.survey import Owner
 from gatekeeper_py.inventory.tally import Tally, Usage
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
@@ -91,14 +93,13 @@ RUNS = (
 
 
 def found(runs: Any = RUNS) -> dict[str | None, Findings]:
-    return findings_by_namespace(tally_of(POLICY, runs), POLICY.at(INSTANT).mode, "a/b")
+    return findings_by_namespace(tally_of(POLICY, runs), "a/b")
 
 
 async def published(api: FakeApi, findings: Any = None, **options: Any) -> Published:
-    given = {"choice": "auto", "namespace": None, **options}
-    return await publish(
-        api, given["choice"], found() if findings is None else findings, namespace=given["namespace"]
-    )
+    given = {"choice": "auto", "namespace": None, "meta": META, **options}
+    choice, meta, namespace = (given[key] for key in ("choice", "meta", "namespace"))
+    return await publish(api, choice, found() if findings is None else findings, meta, namespace=namespace)
 
 
 async def test_results_name_image_object_and_reason() -> None:
@@ -121,9 +122,16 @@ async def test_results_name_image_object_and_reason() -> None:
             "message": "spec.containers[0].image: nginx:1 is not approved: "
             "docker.io/library/nginx matches no rule",
             "resources": [{"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web-1"}],
-            "properties": {"image": "nginx:1", "path": "spec.containers[0].image"},
+            "properties": {"image": "nginx:1", "path": "spec.containers[0].image", "mode": "enforce"},
         }
     ]
+    assert shop["metadata"]["annotations"] == {
+        "gatekeeper-py/time": META.time,
+        "gatekeeper-py/version": META.version,
+        "gatekeeper-py/cluster": "prod",
+        "gatekeeper-py/policy": "policy.yaml",
+        "gatekeeper-py/revision": "0123456789ab",
+    }
     sandbox = api.objects["/apis/openreports.io/v1alpha1/namespaces/sandbox/reports/gatekeeper-py-1"]
     (result,) = sandbox["results"]
     assert (result["result"], result["severity"], result["rule"]) == ("warn", "high", "invalid")
@@ -138,7 +146,7 @@ async def test_cluster_scoped_objects_have_reports_of_their_own() -> None:
     for image, _ in tally_of(POLICY, RUNS[:1]).listed():
         tally.add(image, Usage("Fleet", None, "all", "spec.image"))
     api = FakeApi(POLICYREPORT)
-    findings = findings_by_namespace(tally, POLICY.at(INSTANT).mode, "a/b")
+    findings = findings_by_namespace(tally, "a/b")
     await published(api, findings)
     report = api.objects["/apis/wgpolicyk8s.io/v1alpha2/clusterpolicyreports/gatekeeper-py-1"]
     assert report["kind"] == "ClusterPolicyReport"
@@ -154,6 +162,15 @@ async def test_a_second_run_writes_nothing_and_stale_reports_are_deleted(kind: R
     assert (await published(api)).written == Written(unchanged=3)
     assert (await published(api, found(RUNS[:1]))).written == Written(replaced=1, deleted=2)
     assert len(api.objects) == 1
+
+
+async def test_reports_are_written_again_for_another_policy_but_not_for_another_time() -> None:
+    api = FakeApi(OPENREPORTS)
+    await published(api)
+    later = msgspec.structs.replace(META, time="2026-03-02T12:00:00Z")
+    assert (await published(api, meta=later)).written == Written(unchanged=3)
+    changed = msgspec.structs.replace(later, policy=PolicySource("policy.yaml", "ba9876543210"))
+    assert (await published(api, meta=changed)).written == Written(replaced=3)
 
 
 async def test_auto_prefers_openreports_and_removes_ours_from_the_other() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import jsonschema
@@ -12,6 +12,7 @@ import pytest
 from builders import INSTANT, policy_text
 from findings import check_findings, golden
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
+from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.policy.document import OverrideEntry, PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -37,7 +38,7 @@ allow:
   - {image: r.io, pin: true}
 deny:
   - "*/**:latest"
-  - {image: c.io, namespaces: [shop, "*"]}
+  - {image: c.io, namespaces: [shop, "*"], except: [c.io/x, {image: "*/y", owner: team y}]}
 namespaces:
   - names: ["*"]
     mode: warn
@@ -66,6 +67,16 @@ registries:
     ttlMissing: 1s
     rate: 5
   - {host: localhost}
+exceptions:
+  - source: break-glass
+    images: [ghcr.io/**]
+    longest: 12h
+    overrides: deny
+    namespaces: [team-*]
+    most: 5
+    owner: security
+    reason: emergencies
+  - {source: namespace, images: [], longest: 14d}
 message: "ask #platform"
 """
 
@@ -88,7 +99,15 @@ DOCUMENT: Final = PolicyDocument(
     ),
     deny=(
         Rule(list="deny", index=0, pattern=parse_pattern("*/**:latest")),
-        Rule(list="deny", index=1, pattern=parse_pattern("c.io")),
+        Rule(
+            list="deny",
+            index=1,
+            pattern=parse_pattern("c.io"),
+            exceptions=(
+                Rule(list="except", index=0, pattern=parse_pattern("c.io/x")),
+                Rule(list="except", index=1, pattern=parse_pattern("*/y"), owner="team y"),
+            ),
+        ),
     ),
     namespaces=(
         OverrideEntry(
@@ -132,6 +151,20 @@ DOCUMENT: Final = PolicyDocument(
         ),
         Registry(host="localhost"),
     ),
+    exceptions=(
+        Grant(
+            index=0,
+            source="break-glass",
+            images=(parse_pattern("ghcr.io/**"),),
+            longest=timedelta(hours=12),
+            overrides="deny",
+            namespaces=("team-*",),
+            most=5,
+            owner="security",
+            reason="emergencies",
+        ),
+        Grant(index=1, source="namespace", images=(), longest=timedelta(days=14)),
+    ),
     message="ask #platform",
 )
 
@@ -165,7 +198,13 @@ def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bo
 @pytest.mark.parametrize(
     "more",
     [
-        *(f"{name}: []" for name in ("deny", "namespaces", "mirrors", "resources", "registries")),
+        *(
+            f"{name}: []"
+            for name in ("deny", "namespaces", "mirrors", "resources", "registries", "exceptions")
+        ),
+        "deny: [{image: a.io, except: []}, {image: b.io, except: ['*', {image: b.io/x, until: 2026-01-01}]}]",
+        "exceptions: [{source: namespace, images: [], longest: 1h, namespaces: []}]",
+        "exceptions: [{source: break-glass, images: [a.io], longest: 400d, most: 1000, overrides: deny}]",
         "mirrors: [{from: a.io, to: b.io, except: []}]",
         "message: ''",
         "message: " + "m" * 200,

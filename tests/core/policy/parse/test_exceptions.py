@@ -1,0 +1,99 @@
+"""Documents with exceptions are read as strictly as policies, and within their limits."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+from jsonschema import Draft202012Validator
+
+from builders import exceptions_text
+from findings import check_findings, golden
+from gatekeeper_py.core.exceptions.document import MAX_BYTES, MAX_ENTRIES, ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, exceptions_schema, parse_exceptions
+
+ENTRY = "image: ghcr.io/x, until: 2026-03-01, reason: r"
+FULL = """\
+apiVersion: gatekeeper-py/v1
+kind: ImageExceptions
+exceptions:
+  - image: ghcr.io/acme/tool:1.*
+    namespaces: [team-a]
+    until: 2026-12-10T18:00:00+02:00
+    reason: "INC-4711: vendor hotfix"
+    owner: team-a
+  - {image: quay.io, namespaces: ['*', team-b], until: 2026-12-10, reason: r}
+"""
+DOCUMENT = ExceptionDocument(
+    entries=(
+        ExceptionEntry(
+            index=0,
+            line=4,
+            pattern=parse_pattern("ghcr.io/acme/tool:1.*"),
+            until=datetime(2026, 12, 10, 16, tzinfo=UTC),
+            reason="INC-4711: vendor hotfix",
+            owner="team-a",
+            namespaces=("team-a",),
+        ),
+        ExceptionEntry(
+            index=1,
+            line=9,
+            pattern=parse_pattern("quay.io"),
+            until=datetime(2026, 12, 10, tzinfo=UTC),
+            reason="r",
+        ),
+    )
+)
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ExceptionsError) as caught:
+        parse_exceptions(text)
+    return str(caught.value)
+
+
+def test_every_field() -> None:
+    assert parse_exceptions(FULL, "installation") == DOCUMENT
+    assert parse_exceptions(FULL) == DOCUMENT
+    assert parse_exceptions(exceptions_text()).entries == ()
+
+
+def test_a_document_can_be_sent_to_another_process() -> None:
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(DOCUMENT), type=ExceptionDocument) == DOCUMENT
+
+
+@pytest.mark.parametrize("name", golden("exceptions"))
+def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bool) -> None:  # noqa: FBT001
+    with pytest.raises(ExceptionsError) as caught:
+        parse_exceptions(golden("exceptions")[name]["text"], "namespace")
+    check_findings("exceptions", name, caught.value.findings, update=update_golden)
+    assert {finding.severity for finding in caught.value.findings} == {"error"}
+
+
+def test_the_limits() -> None:
+    most = exceptions_text(*[ENTRY] * MAX_ENTRIES)
+    assert len(parse_exceptions(most + "#" * (MAX_BYTES - len(most))).entries) == MAX_ENTRIES
+    assert "longer than 65,536 bytes" in refusal(most + "#" * (MAX_BYTES + 1 - len(most)))
+    assert "more than 1,000 entries of exceptions, the limit" in refusal(
+        exceptions_text(*[ENTRY] * (MAX_ENTRIES + 1))
+    )
+
+
+def test_a_document_with_too_many_similar_wildcards_is_refused() -> None:
+    orders = itertools.islice(itertools.permutations("abcdefg"), 700)
+    similar = [f"image: 'ghcr.io/*{'*'.join(each)}*', until: 2026-03-01, reason: r" for each in orders]
+    assert len(parse_exceptions(exceptions_text(*similar[:50])).entries) == 50
+    assert "steps to judge, and the limit is 3,000" in refusal(exceptions_text(*similar))
+
+
+def test_the_schema_accepts_what_the_parser_accepts() -> None:
+    schema = exceptions_schema()
+    Draft202012Validator.check_schema(schema)
+    validator = Draft202012Validator(schema)
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions"}
+    entry = {"image": "ghcr.io/x", "until": "2026-03-01", "reason": "r"}
+    assert validator.is_valid({**head, "exceptions": [entry]})
+    assert not validator.is_valid({**head, "exceptions": [{**entry, "verify": True}]})

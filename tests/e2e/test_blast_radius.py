@@ -1,0 +1,122 @@
+"""A change of the policy that rejects most of the images that the cluster uses, as an operator sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from subprocess import CompletedProcess
+from typing import Final
+
+import pytest
+
+from e2e.acting import refused, scale
+from gatekeeper_py.core.names import ACCEPT_REJECTIONS
+from tools.installation.product import (
+    CONFIGMAP,
+    NAMESPACE,
+    POLICY,
+    SETTLE_SECONDS,
+    Installed,
+)
+from tools.polling import wait_until
+
+SERVER: Final = "gatekeeper-py"
+NUMBER: Final = 12
+HERE, ELSEWHERE, NOWHERE = "registry.corp.example", "registry.corp.exmaple", "quay.io/somebody"
+
+
+@pytest.fixture
+def alone(product: Installed) -> Iterator[Installed]:
+    """Replace the replicas by one that knows no image yet, because each replica knows its own."""
+    product.set_mode("enforce")
+    scale(product, SERVER, 0)
+    scale(product, SERVER, 1)
+    wait_until(lambda: product.ready_replicas() == 1, seconds=SETTLE_SECONDS, what="one ready replica")
+    annotate(product, f"{ACCEPT_REJECTIONS}-")
+    before = product.plane.api("GET", CONFIGMAP)["data"]
+    try:
+        yield product
+    finally:
+        annotate(product, f"{ACCEPT_REJECTIONS}=true")
+        change(product, before)
+        annotate(product, f"{ACCEPT_REJECTIONS}-")
+        scale(product, SERVER, 3)
+        product.wait_armed()
+
+
+def annotate(product: Installed, annotation: str) -> None:
+    """Annotate the policy as docs/operate.md describes."""
+    product.plane.kubectl("annotate", "configmap", POLICY, "-n", NAMESPACE, "--overwrite", annotation)
+
+
+def change(product: Installed, data: dict[str, str], *arguments: str) -> CompletedProcess[str]:
+    """Change the policy's ConfigMap; the change may be refused."""
+    patch = json.dumps({"data": data})
+    return product.plane.kubectl(
+        *("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch, *arguments), check=False
+    )
+
+
+def live_on(product: Installed, revisions: set[str]) -> None:
+    wait_until(lambda: product.revisions() != revisions, seconds=10, what="another policy live")
+
+
+def use(product: Installed, namespace: str, host: str, number: int = NUMBER) -> None:
+    for each in range(number):
+        assert not refused(product, namespace, f"{host}/app{each}:1")
+
+
+def policy(host: str) -> dict[str, str]:
+    return {
+        "policy.yaml": f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [{host}]\n"
+    }
+
+
+def test_a_wrong_registry_name_is_refused_until_somebody_insists(alone: Installed, namespace: str) -> None:
+    use(alone, namespace, HERE)
+    said = f"this policy rejects {NUMBER} of {NUMBER} images that were approved here in the last 24 hours"
+    for arguments in (("--dry-run=server",), ()):
+        denied = change(alone, policy(ELSEWHERE), *arguments)
+        assert denied.returncode != 0
+        assert said in denied.stderr
+        assert f'set the annotation {ACCEPT_REJECTIONS}: "true"' in denied.stderr
+    # Other edits of the ConfigMap are not judged.
+    alone.plane.kubectl("label", "configmap", POLICY, "-n", NAMESPACE, "--overwrite", "team=platform")
+
+    annotate(alone, f"{ACCEPT_REJECTIONS}=true")
+    before = alone.revisions()
+    insisted = change(alone, policy(ELSEWHERE))
+    assert insisted.returncode == 0
+    warnings = [line for line in insisted.stderr.splitlines() if line.startswith("Warning: ")]
+    assert warnings[0].startswith(f"Warning: {said}")
+    assert f"{HERE}/app0:1" in insisted.stderr
+    assert f"Warning: remove the annotation {ACCEPT_REJECTIONS} now" in insisted.stderr
+    assert alone.metric(alone.servers()[0].address, "gatekeeper_py_guard_rejected_images") == NUMBER
+    annotate(alone, f"{ACCEPT_REJECTIONS}-")
+    live_on(alone, before)
+    assert refused(alone, namespace, f"{HERE}/app0:1")
+
+    # The way back is a change as well: it rejects what the cluster uses by now.
+    use(alone, namespace, ELSEWHERE)
+    back = change(alone, policy(HERE))
+    assert back.returncode != 0
+    assert f"this policy rejects {NUMBER} of {NUMBER} images" in back.stderr
+    annotate(alone, f"{ACCEPT_REJECTIONS}=true")
+    assert change(alone, policy(HERE)).returncode == 0
+
+
+def test_a_change_to_enforce_that_would_refuse_most_images_is_refused(
+    alone: Installed, namespace: str
+) -> None:
+    before = alone.revisions()
+    assert change(alone, {"mode": "warn"}).returncode == 0
+    live_on(alone, before)
+    use(alone, namespace, NOWHERE)
+    use(alone, namespace, HERE, 3)
+    denied = change(alone, {"mode": "enforce"})
+    assert denied.returncode != 0
+    assert f"this policy rejects {NUMBER} of {NUMBER + 3} images" in denied.stderr
+    use(alone, namespace, HERE)
+    allowed = change(alone, {"mode": "enforce"})
+    assert allowed.returncode == 0
+    assert f"this policy rejects {NUMBER} of {2 * NUMBER} images" in allowed.stderr
