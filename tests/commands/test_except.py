@@ -1,0 +1,255 @@
+"""``except``: write an exception for an image, and show which grant covers it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from budget import budget
+from builders import exceptions_text, policy_text
+from commanding import Command, Write
+from gatekeeper_py.commands.yaml12 import Merges, load_documents
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.policy.instant import format_instant, parse_instant
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from property.strategies import any_text, images, varied_images
+
+POLICY: Final = policy_text(
+    """
+deny: ["*/**:latest", quay.io/bad/**]
+exceptions:
+  - {source: namespace, namespaces: [team-*], images: [ghcr.io/**, quay.io/**], longest: 14d, most: 2}
+  - {source: installation, images: [docker.io/**], longest: 30d}
+  - {source: break-glass, images: [quay.io/bad/x], longest: 12h, overrides: deny}
+""",
+    allow="[registry.corp.io, ghcr.io/ok/**]",
+)
+FAR: Final = "2999-01-01T00:00:00Z"
+OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
+
+
+def manifest(document: str, namespace: str = "team-a", name: str = "gatekeeper-py-exceptions") -> str:
+    block = document.replace("\n", "\n    ").rstrip(" ")
+    head = f"kind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+    return f"apiVersion: v1\n{head}data:\n  exceptions.yaml: |\n    {block}"
+
+
+def document_in(text: str) -> ExceptionDocument:
+    (obj,) = load_documents(text, Merges())
+    return parse_exceptions(obj["data"]["exceptions.yaml"] if "data" in obj else text)
+
+
+def end_in(text: str) -> datetime:
+    return document_in(text).entries[-1].until
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "code", "said"),
+    [
+        pytest.param(
+            "ghcr.io/x:1", [], 0, "by exceptions[0] (source: namespace, longest: 14d)", id="covered"
+        ),
+        pytest.param("ghcr.io/x/**", [], 0, ": approved until", id="pattern"),
+        pytest.param("*.io/x", [], 0, ": in part, approved until", id="pattern-in-part"),
+        pytest.param("registry.corp.io/x:1", [], 1, "approves it anyway", id="superfluous"),
+        pytest.param("ghcr.io/ok/x:1", [], 0, "approves it anyway: ", id="superfluous-and-covered"),
+        pytest.param("nginx:1", [], 1, "exceptions[0]: its images do not include this one\n", id="image"),
+        pytest.param("nginx:1", [], 1, "exceptions[1]: it is for documents with source", id="source"),
+        pytest.param("ghcr.io/x:1", ["-n", "shop"], 1, "[0]: it does not apply to shop\n", id="namespace"),
+        pytest.param("ghcr.io/x", [], 1, "[0]: it does not override deny rules\n", id="denied-by-tag"),
+        pytest.param("quay.io/bad/*", [], 1, "denied by deny[1] quay.io/bad/**\n", id="denied-pattern"),
+        pytest.param("ghcr.io/x:1", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long"),
+        pytest.param("ghcr.io/x/*", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long-pattern"),
+    ],
+)
+def test_it_says_which_grant_covers_an_image_or_why_each_misses(
+    command: Command, write: Write, image: str, options: list[str], code: int, said: str
+) -> None:
+    arguments = ["-n", "team-a", "--for", "7d", "--reason", "r", "--policy", write(POLICY), *options]
+    done = command("except", image, *arguments)
+    assert done.code == code
+    assert done.err.startswith(f"{image}: ")
+    assert said in done.err
+    found = write(done.out, "exception.yaml")
+    assert len(document_in(done.out).entries) == 1
+    assert command("check", found, "--policy", write(POLICY)).code == (0 if "deny" in done.err else code)
+
+
+def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:
+    policy = write(POLICY)
+    arguments = ["except", "ghcr.io/x:1", "-n", "team-a", "--reason", "r", "--policy", policy]
+    too_long = command(*arguments, "--until", FAR)
+    assert too_long.code == 1
+    latest = too_long.err.rpartition(" ")[2].strip()
+    assert command(*arguments, "--until", latest).code == 0
+    later = format_instant(parse_instant(latest) + timedelta(hours=1))
+    assert command(*arguments, "--until", later).code == 1
+
+
+def test_a_duration_counts_from_now(command: Command) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    done = command("except", "a.io/x", "-n", "a", "--for", "36h", "--reason", "r")
+    assert timedelta() <= end_in(done.out) - before - timedelta(hours=36) <= timedelta(minutes=5)
+    assert "only the form of the exception was checked" in done.err
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "image", "code"),
+    [
+        pytest.param("team-a", "gatekeeper-py-exceptions", "ghcr.io/x:1", 0, id="namespace"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-exceptions", "nginx:1", 0, id="installation"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "quay.io/bad/x:1", 0, id="break-glass"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "ghcr.io/x:1", 1, id="other-source"),
+    ],
+)
+def test_an_entry_in_a_document_of_the_installation_names_its_namespace(
+    command: Command, write: Write, namespace: str, name: str, image: str, code: int
+) -> None:
+    file = write(manifest(exceptions_text(), namespace, name), "old.yaml")
+    arguments = ["-n", "team-a", "--for", "12h", "--reason", "r", "--into", file]
+    done = command("except", image, *arguments, "--policy", write(POLICY))
+    assert done.code == code
+    (entry,) = document_in(done.out).entries
+    assert entry.namespaces == (None if namespace == "team-a" else ("team-a",))
+    judged = ["explain", write(POLICY), image, "-n", "team-a", "--exceptions", write(done.out, "new.yaml")]
+    assert command(*judged).code == code
+
+
+def test_live_entries_before_it_count(command: Command, write: Write) -> None:
+    policy = write(POLICY)
+    arguments = ["-n", "team-a", "--for", "1d", "--reason", "r", "--policy", policy]
+    images = ["ghcr.io/a:1", "ghcr.io/b:1", "ghcr.io/c:1", "ghcr.io/d/**"]
+    done = command("except", *images, *arguments)
+    refused = [line.partition(": ")[0] for line in done.err.splitlines() if "as many precede it" in line]
+    assert (done.code, refused) == (1, images[2:])
+
+
+LAYOUTS: Final = {
+    "comments": "# a\n" + exceptions_text(OLD).replace("r}", "r} # b") + "# c\n",
+    "bare": exceptions_text(OLD),
+    "several-lines": exceptions_text().replace(
+        "[]", f"\n- image: a.io/x # b\n  until: {FAR}\n  reason: |\n    one\n    two\n\n# c\n"
+    ),
+    "empty": exceptions_text(),
+    "brackets": exceptions_text().replace("[]", f"[{{{OLD}}}, # b\n ] # c"),
+    "no-end-of-line": exceptions_text(OLD).rstrip("\n"),
+    "fields-after-it": f"exceptions:\n- {{{OLD}}}\n\n\nkind: ImageExceptions\napiVersion: gatekeeper-py/v1\n",
+    "json": f'{{"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions", "exceptions": [{{"image": '
+    f'"ghcr.io/old", "until": "{FAR}", "reason": "r"}}]}}',
+}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("around", ["document", "manifest", "stream"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_all_of_a_file_is_kept_around_the_new_entry(
+    command: Command, write: Write, name: str, around: str, ends: str
+) -> None:
+    text = LAYOUTS[name]
+    if around != "document":
+        text = manifest(text)
+    if around == "stream":
+        text = f"kind: Other # {{{{\n---\n{text}\n---\n{manifest(exceptions_text(OLD), 'team-b')}"
+    content = b"\xef\xbb\xbf" + text.replace("\n", ends).encode()
+    file = write(content, "old.yaml")
+    arguments = ["-n", "team-a", "--for", "7d", "--reason", "new", "--into", file]
+    done = command("except", "ghcr.io/x:1", "ghcr.io/y:2", *arguments)
+    assert (done.code, file.read_bytes()) == (0, content)
+    printed = done.out.encode()
+    at = next((i for i in range(len(content) + 1) if not printed.startswith(content[: i + 1])), len(content))
+    assert printed.endswith(content[at:])
+    added = printed[at : len(printed) - len(content) + at].decode()
+    assert added.count("new") == 2
+    assert added.count("ghcr.io") == 2
+    assert command("check", write(printed, "new.yaml"), "-n", "team-a").code == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("kind: Other\n", "it holds no document with exceptions for team-a"),
+        (manifest(exceptions_text(), "team-b"), "it holds no document with exceptions for team-a"),
+        (f"{manifest(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
+        (manifest(exceptions_text("image: nginx")), "error[missing-field]"),
+        (manifest("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
+        (f"a: \x1b[1m\n---\n{exceptions_text()}", "the character U+001B"),
+        (exceptions_text(*([OLD] * 1000)), "with the new entries: "),
+    ],
+)
+def test_a_file_that_cannot_be_extended_is_refused(
+    command: Command, write: Write, text: str, problem: str
+) -> None:
+    file = write(text, "old.yaml")
+    done = command("except", "a.io/x", "-n", "team-a", "--for", "7d", "--reason", "r", "--into", file)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        (["a.io/x", "--for", "1d", "--reason", "r"], "Missing option '-n'"),
+        (["a.io/x", "-n", "a", "--reason", "r"], "give --for or --until"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--until", FAR, "--reason", "r"], "give --for or --until"),
+        (["a.io/x", "-n", "a", "--until", "2020-01-01", "--reason", "r"], "--until is in the past"),
+        (["a.io/x", "-n", "a", "--for", "401d", "--reason", "r"], "401d is not between"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--reason", ""], "must not be empty"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--reason", "x" * 201], "at most 200 characters"),
+        (["*/x", "-n", "a", "--for", "1d", "--reason", "r"], "would approve every registry"),
+        (["NGINX", "-n", "a", "--for", "1d", "--reason", "r"], "'NGINX': "),
+    ],
+)
+def test_bad_usage_prints_no_manifest(command: Command, arguments: list[str], problem: str) -> None:
+    done = command("except", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
+
+
+PRINTABLE: Final = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200)
+QUOTES: Final = st.text("'\"\\:#-?[]{}&*!|>%@` \u00e9\U0001f600", min_size=1, max_size=30)
+
+
+@settings(max_examples=budget(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(images, varied_images, any_text),
+    st.one_of(PRINTABLE, QUOTES, any_text),
+    st.none() | PRINTABLE | QUOTES,
+    st.sampled_from(["true", "123", "1e5", "team-a", "gatekeeper-py"]),
+    st.sampled_from([None, *LAYOUTS]),
+)
+def test_whatever_it_prints_says_what_was_asked_for(
+    command: Command,
+    write: Write,
+    image: str,
+    reason: str,
+    owner: str | None,
+    namespace: str,
+    into: str | None,
+) -> None:
+    """The strict parser and ``check`` accept it, quoting included; other input prints nothing."""
+    options = [f"--reason={reason}", *([] if owner is None else [f"--owner={owner}"])]
+    before = 0
+    if into is not None:
+        options += ["--into", str(write(LAYOUTS[into], "old.yaml"))]
+        before = len(document_in(LAYOUTS[into]).entries)
+    done = command("except", "-n", namespace, "--until", FAR, *options, "--", image)
+    assert done.code in {0, 2}
+    assert bool(done.out) == (done.code == 0)
+    if done.code == 0:
+        entry = document_in(done.out).entries[before]
+        lines = reason if "\n" not in reason else " ".join(filter(None, map(str.strip, reason.split("\n"))))
+        assert (entry.reason, entry.owner, format_instant(entry.until)) == (lines, owner, FAR)
+        assert command("check", "-n", namespace, write(done.out, "new.yaml")).code == 0
+        anywhere = policy_text(
+            f"exceptions: [{{source: installation, images: [{entry.pattern.text!r}], longest: 400d}},"
+            f" {{source: namespace, images: [{entry.pattern.text!r}], longest: 400d}}]"
+        )
+        near = format_instant(entry.until - timedelta(days=1))
+        judged = ["-n", namespace, "--at", near, "--exceptions", write(done.out, "new.yaml"), "--", image]
+        if "*" not in image:
+            assert command("explain", write(anywhere), *judged).code == 0
