@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
+from typing import Final
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
@@ -37,6 +39,8 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
+
+_REASON: Final = attrgetter("decision.reason")
 
 
 def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
@@ -81,7 +85,9 @@ def _conclude(
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-    excepted = [judgement for judgement in judgements[:new] if judgement.decision.exception]
+    excepted: list[Judgement] = []
+    if "exception" in map(_REASON, judgements):  # rarely, and this costs less than a loop
+        excepted = [judgement for judgement in judgements[:new] if judgement.decision.exception]
     if excepted:
         audit["exceptions"] = exception_list(excepted)
     rejected = [judgement for judgement in judgements[:new] if not judgement.approved]
@@ -191,7 +197,8 @@ def _rejected(
     else:
         warnings = warnings_for(rejected + stuck)
         audit["rejected"] = _audited(rejected + stuck)
-    warnings += exception_warnings(excepted, len(warnings))
+    if excepted:
+        warnings += exception_warnings(excepted, len(warnings))
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))
 
