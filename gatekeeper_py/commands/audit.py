@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
+import msgspec
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands import auditloop
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
     noted_exemptions,
@@ -39,18 +40,24 @@ from gatekeeper_py.commands.recording import merged
 from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
-from gatekeeper_py.inventory.tally import Tally
+from gatekeeper_py.inventory.tally import Tally, rule_key
 from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
-from gatekeeper_py.reporting.console import note
+from gatekeeper_py.reporting.console import counted, note
 from gatekeeper_py.reporting.pageparts import write_page
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
+
+MAX_EXPIRING: Final = 20
+"""Maximum number of expiring entries in the warnings. A count of the others follows."""
 
 
 @click.command()
@@ -154,8 +161,6 @@ def audit(
     keep_approved = approved_too or style == "html"
     if merge:
         tally, meta = merged(files, now(), keep_approved=keep_approved)
-        for warning in meta.warnings if style != "table" else ():
-            note(f"Warning: {escape(warning)}")
         page = AuditPage(meta=meta, policy=None, namespace=None, instant=now(), lists_approved=approved_too)
         return _write(tally, page, style, wide=wide)
     if suggest:
@@ -165,6 +170,9 @@ def audit(
     from_settings = bool(configmap or webhooks_config) and not given("exempt_namespaces")
     exempt = None if from_settings else frozenset(exempt_namespaces)
     if every is not None:
+        # Imported here, because a single audit does not need the HTTP server and the metrics.
+        from gatekeeper_py.commands import auditloop  # noqa: PLC0415
+
         try:
             return auditloop.run(
                 auditloop.LoopSettings(
@@ -198,8 +206,9 @@ def audit(
 
     judged, survey, missing = with_cluster(cluster, work)
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
+    meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
     page = AuditPage(
-        meta=provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace),
+        meta=msgspec.structs.replace(meta, warnings=_expiring(survey.tally, judged, instant)),
         policy=judged,
         namespace=namespace,
         instant=instant,
@@ -210,12 +219,31 @@ def audit(
 
 
 def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:
-    """Write the report, and return the exit code."""
+    """Write the report, and return the exit code. A table shows the warnings itself."""
+    for warning in page.meta.warnings if style != "table" else ():
+        note(f"Warning: {escape(warning)}")
     if style == "html":
         write_page(audit_page(tally, page))
     else:
         write_report(tally, page.meta, style, wide=wide)
     return 1 if tally.counts["rejected"] else 0
+
+
+def _expiring(tally: Tally, policy: Policy, instant: datetime) -> tuple[str, ...]:
+    """Return a warning about each entry in use that expires soon. Verdicts of today do not show it."""
+    found = []
+    for (_, index), entry, until in policy.document.dated():
+        if not instant < until <= instant + EXPIRES_SOON:
+            continue
+        at = f"expires at {format_instant(until)}"
+        if not isinstance(entry, Rule):
+            found.append(
+                f"namespaces[{index}] {at}: until then, the mode {entry.mode} applies to its namespaces"
+            )
+        elif (use := tally.rules.get(rule_key(entry))) is not None:
+            found.append(f"{entry} {at}: it decides about {counted(use.places, 'place')}")
+    more = len(found) - MAX_EXPIRING
+    return (*found[:MAX_EXPIRING], *([f"{more:,} more entries in use expire soon"] if more > 0 else ()))
 
 
 def _check_usage(

@@ -53,6 +53,7 @@ TEST_KIND: Final = "ImagePolicyTest"
 _HINTS: Final = {
     KIND: "give the file of tests, which names the policy: gatekeeper-py test FILE...",
     TEST_KIND: "run it: gatekeeper-py test FILE...",
+    EXCEPTIONS_KIND: "apply it in a ConfigMap with the key exceptions.yaml",
     "Kustomization": "use the output of kustomize build",
 }
 """What to do with a document of another kind than the command reads."""
@@ -331,8 +332,15 @@ def is_ours(outline: Outline) -> bool:
             or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
-    others = {TEST_KIND, EXCEPTIONS_KIND}
-    return kind == KIND or (kind not in others and outline.text_of("apiVersion") == API_VERSION)
+    return may_be(outline, KIND)
+
+
+def may_be(outline: Outline, wanted: str) -> bool:
+    """Return whether a document is of a kind of ours, or has our API version and no other of our kinds."""
+    kind = outline.text_of("kind")
+    return kind == wanted or (
+        kind not in {KIND, TEST_KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
+    )
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:

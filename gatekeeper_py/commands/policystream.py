@@ -21,7 +21,7 @@ from gatekeeper_py.commands.policyinput import (
     read_bounded,
 )
 from gatekeeper_py.commands.recognition import template_hint
-from gatekeeper_py.commands.yaml12 import KeyNotTextError, Merges, load_documents, split_documents
+from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_documents, split_documents
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -110,9 +110,7 @@ def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, document:
 
     It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice.
     """
-    is_yaml = isinstance(problem, yaml.constructor.ConstructorError) and not isinstance(
-        problem, KeyNotTextError
-    )
+    is_yaml = not is_syntax_error(problem) and not isinstance(problem, RecursionError)
     mark = getattr(problem, "problem_mark", None)
     reason = getattr(problem, "problem", None) or "it is not valid YAML"
     return Finding(

@@ -59,7 +59,7 @@ def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -
     )
     if counts["warned"]:
         refused = counts["rejected"] - counts["warned"]
-        verdict += f" {refused:,} become refused, and {counts['warned']:,} only cause warnings."
+        verdict += f" Rejected: {refused:,} refused, and {counts['warned']:,} only warned about."
     style = "change" if counts["warned"] or notes else "good"
     if counts["rejected"] > counts["warned"] or counts["newlyRefused"]:
         style = "bad"
@@ -124,7 +124,7 @@ def _document(sections: Sequence[Section], page: DiffPage) -> str:
     scope = f"Both policies as of {format_instant(page.instant)}"
     lead = page_lead(scope, page.meta)
     if page.meta.audits:
-        sections = (*sections, Section("audits", "Images in use, from", audits_table(page.meta.audits)))
+        sections = (*sections, Section("audits", "Saved audit", audits_table(page.meta.audits)))
     return document(title="Policy change", lead=lead, sections=sections, footer=tag("p", f"{scope}."))
 
 

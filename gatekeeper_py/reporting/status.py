@@ -42,6 +42,8 @@ def print_status(status: Status) -> None:
         _row(out, "exceptions", _exceptions(status.exceptions))
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
+    for unknown in status.not_checked:
+        _row(out, "not checked", unknown)
     _row(out, "fast path", {None: "off", True: "in step", False: "not in step"}[status.in_step])
     _row(out, "enforcement", _enforcement(status))
     _row(out, "exempt", _exempt(status))

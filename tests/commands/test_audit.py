@@ -139,6 +139,26 @@ def test_every_format_states_where_the_report_comes_from(audit: Audit, tmp_path:
     assert origin in audit("--format", "html", *named_prod).out
 
 
+def test_entries_in_use_that_expire_soon_are_warnings(audit: Audit) -> None:
+    """The audit approves their images today, and perhaps refuses them tomorrow."""
+    soon, late = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (2, 60))
+    entries = {"registry.corp.io": soon, "unused.io": soon, "quay.io": late}
+    allow = ", ".join(f"{{image: {image}, until: {until}}}" for image, until in entries.items())
+    text = policy_text(f"namespaces: [{{names: [bank], mode: warn, until: {soon}}}]", allow=f"[{allow}]")
+    warnings = [
+        f"allow[0] registry.corp.io expires at {soon}T00:00:00Z: it decides about 1 place",
+        f"namespaces[0] expires at {soon}T00:00:00Z: until then, the mode warn applies to its namespaces",
+    ]
+    assert json.loads(audit("--format", "json", policy=text).out)["meta"]["warnings"] == warnings
+    shown = [f"Warning: {each}" for each in warnings]
+    assert audit("--format", "csv", policy=text).err.splitlines() == shown
+    table = audit(policy=text)
+    assert table.out.splitlines()[-3:-1] == shown
+    assert table.err == ""
+    page = audit("--format", "html", policy=text).out
+    assert all(each in page for each in warnings)
+
+
 @pytest.mark.parametrize("name", ["", "x" * 254])
 def test_a_cluster_name_that_is_empty_or_too_long_is_refused(audit: Audit, name: str) -> None:
     assert audit("--cluster-name", name).code == 2

@@ -207,7 +207,7 @@ def test_images_that_only_cause_warnings_are_counted(command: Command, write: Wr
     assert [each["objects"][0]["mode"] for each in found["images"]] == ["warn", "enforce"]
     assert "2 images: 2 rejected (1 only warned about), " in command(*given_arguments).out
     page = sections(command(*given_arguments, "--format", "html").out)["summary"]
-    assert "1 become refused, and 1 only cause warnings." in page
+    assert "Rejected: 1 refused, and 1 only warned about." in page
 
 
 @pytest.mark.parametrize("recorded", ["--audit", "--images"])

@@ -65,6 +65,11 @@ def shown(status: Status, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
+def test_what_the_caller_may_not_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(replace(STATUS, not_checked=("the Secret a, because you may not read it",)), capsys)
+    assert "\nnot checked   the Secret a, because you may not read it\n" in lines
+
+
 @pytest.mark.parametrize(
     ("mode", "overrides", "expected"),
     [

@@ -120,7 +120,7 @@ class Status:
     enforcement. The exemptions come from the settings in the cluster. If these settings are refused, or there
     is no controller, the exemptions come from the live configuration. ``expired`` are the entries of the
     policy that have expired, the latest first. ``overrides`` set the mode of some namespaces
-    now; the first one that matches a namespace counts.
+    now; the first one that matches a namespace counts. ``not_checked`` is what the caller may not read.
     """
 
     namespace: str
@@ -137,6 +137,7 @@ class Status:
     exempt_namespaces: tuple[str, ...]
     exempt_labels: tuple[str, ...]
     overrides: tuple[OverrideEntry, ...] = ()
+    not_checked: tuple[str, ...] = ()
     exceptions: ExceptionsInUse | None = None
     """``None`` if no replica serves a policy with grants."""
 
@@ -149,6 +150,7 @@ class Status:
         return {
             "healthy": self.healthy,
             "problems": list(self.problems),
+            "notChecked": list(self.not_checked),
             "mode": self.mode,
             "revision": self.revision,
             "overrides": [
@@ -233,6 +235,9 @@ class _Assessment:
             enforcement=enforcement,
             exempt_namespaces=exempt_namespaces,
             exempt_labels=exempt_labels,
+            not_checked=()
+            if self._facts.secret_readable
+            else (f"the Secret {self._installation.secret}, because you may not read it",),
             overrides=tuple(
                 each
                 for each in (() if policy is None else policy.document.namespaces)

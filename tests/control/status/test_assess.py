@@ -105,6 +105,7 @@ def test_the_json_form() -> None:
     assert assessed(healthy()).as_json() == {
         "healthy": True,
         "problems": [],
+        "notChecked": [],
         "mode": "enforce",
         "revision": revision,
         "overrides": [],
@@ -422,7 +423,10 @@ def test_while_the_settings_are_refused_the_exemptions_are_those_in_force(data: 
 
 
 def test_a_secret_that_may_not_be_read_is_not_a_problem() -> None:
-    assert assessed(replace(healthy(), secret=None, secret_readable=False)).healthy
+    status = assessed(replace(healthy(), secret=None, secret_readable=False))
+    assert status.healthy
+    assert status.not_checked == ("the Secret gk-tls, because you may not read it",)
+    assert assessed(healthy()).not_checked == ()
 
 
 def test_an_installation_without_a_controller_has_both_configurations() -> None:
