@@ -141,6 +141,8 @@ class ExceptionsKeeper:
         """Whether the replica has read the exceptions once, or need not."""
         self._granted_at = 0.0
         self._changed = asyncio.Event()
+        self.unread: set[Source] = set()
+        """Sources whose documents the API server does not let this replica read."""
         self.counts: Counter[tuple[Source, str]] = Counter()
         self.next_end: datetime | None = None
 
@@ -235,6 +237,7 @@ class ExceptionsKeeper:
         self._unlisted -= sources
         self._queued.set()
         for source in sources:
+            (self.unread.discard if readable else self.unread.add)(source)
             self._observer.exceptions_readable(source, readable=readable)
 
     def _is_settled(self) -> bool:

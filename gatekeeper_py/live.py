@@ -160,6 +160,12 @@ class _WithGrants(Snapshot):
         return with_exceptions(decision, self.exceptions, self.compiled.grants, namespace, self._now())
 
 
+def snapshot_at(compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> Snapshot:
+    """Return a snapshot that judges as of the instant of a policy, with the exceptions of that policy."""
+    snapshot = snapshot_of(compiled, cache_size, counts, lambda: compiled.instant)
+    return snapshot.excepting(compiled.exceptions)
+
+
 def snapshot_of(
     compiled: CompiledPolicy,
     cache_size: int,

@@ -11,7 +11,6 @@ import msgspec
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands import auditloop
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
     noted_exemptions,
@@ -19,6 +18,7 @@ from gatekeeper_py.commands.clusterinput import (
     read_cluster,
     with_cluster,
 )
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
@@ -49,7 +49,7 @@ from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
 from gatekeeper_py.inventory.tally import Tally, rule_key
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.reporting.console import counted, note
@@ -113,6 +113,7 @@ MAX_EXPIRING: Final = 20
 @CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
+@exceptions_options
 def audit(
     files: tuple[str, ...],
     policy: str | None,
@@ -128,6 +129,7 @@ def audit(
     cluster_name: str | None,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
     *,
     merge: bool,
     approved_too: bool,
@@ -168,6 +170,9 @@ def audit(
     from_settings = bool(configmap or webhooks_config) and not given("exempt_namespaces")
     exempt = None if from_settings else frozenset(exempt_namespaces)
     if every is not None:
+        # Imported here, because a single audit does not need the HTTP server and the metrics.
+        from gatekeeper_py.commands import auditloop  # noqa: PLC0415
+
         try:
             return auditloop.run(
                 auditloop.LoopSettings(
@@ -187,11 +192,11 @@ def audit(
             raise UnreadableError(str(problem)) from None
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    instant = now()
+    instant, excepted = now(), exceptions.read(namespace)
 
     async def work(api: ApiClient) -> tuple[Policy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
-        judge = Snapshot(found.at(instant), CACHE_SIZE, CacheCounts())
+        judge = snapshot_at(found.at(instant, excepted), CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,

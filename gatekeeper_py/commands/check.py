@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.parameters import format_option
-from gatekeeper_py.commands.policyinput import now
+from gatekeeper_py.commands.exceptioninput import INSTALLATION, ExceptionInput, Place
+from gatekeeper_py.commands.parameters import format_option, namespace_option
+from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, read_stream
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
+from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.findings import concise, github, print_findings
 from gatekeeper_py.reporting.sarif import findings_as_sarif
@@ -29,24 +31,38 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 @click.argument("policy")
 @format_option("text", "json", "concise", "github", "sarif")
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option("--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, too.")
+@namespace_option("Namespace of exceptions that do not name one.")
+@INSTALLATION
 @click.option(
     "--fast-path",
     is_flag=True,
     help="Also report which rules the fast path leaves to the webhook.",
 )
-def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
+def check(
+    policy: str,
+    style: Style,
+    by: str | None,
+    namespace: str | None,
+    installation: str,
+    *,
+    strict: bool,
+    fast_path: bool,
+) -> int:
     """Report all problems of POLICY, each with its line and often with a proposal.
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
-    policy or webhook settings (webhooks.yaml). A document that is not YAML is an error. The command also
-    warns if the stream holds match conditions or native policies that "compile" made from a different
-    policy, and if the policy refuses an image of gatekeeper-py or of kube-system that the stream holds.
+    policy, webhook settings (webhooks.yaml) or exceptions. Exceptions are judged by the policies in the same
+    stream, or by the one of --policy. Without either, only their form is checked. A document that is not YAML
+    is an error. The command also warns if the stream holds match conditions or native policies that "compile"
+    made from a different policy, and if the policy refuses an image of gatekeeper-py or of kube-system that
+    the stream holds.
 
     Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
     stream without a policy.
     """
-    stream = read_stream(policy)
+    stream = read_stream(policy, Place(namespace=namespace, installation=installation))
     instant = now()
     findings: list[Finding] = []
     for given in stream.policies:
@@ -58,6 +74,12 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         findings += found
         if style == "text":
             print_findings(given.name, given.lines, found)
+    policies = [usable_policy(by)] if by is not None else [p.policy for p in stream.policies if p.policy]
+    for written in stream.exceptions:
+        found = in_order((*written.errors, *_under(policies, written, instant)))
+        findings += found
+        if style == "text":
+            print_findings(written.name, written.lines, found)
     about_others = (*outdated(stream, instant), *refused_own_images(stream, instant))
     findings += (*stream.unread, *about_others)
     errors = sum(finding.severity == "error" for finding in findings)
@@ -79,6 +101,26 @@ def check(policy: str, style: Style, *, strict: bool, fast_path: bool) -> int:
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{stream.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1
+
+
+def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime) -> Iterator[Finding]:
+    """Yield the findings about a document with exceptions under each policy."""
+    for policy in policies:
+        if given.document is None:
+            return
+        if given.key is None:
+            message, proposal = "these exceptions are not judged by the policy", "add -n NAMESPACE"
+            yield Finding(
+                severity="warning",
+                code="namespace-unknown",
+                path="",
+                line=given.shift.lines + 1,
+                message=message,
+                proposal=proposal,
+            )
+            return
+        found = exception_findings(policy.at(instant), given.key, given.document, instant)
+        yield from map(given.shift.moved, found)
 
 
 def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:

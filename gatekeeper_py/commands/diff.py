@@ -18,6 +18,7 @@ from gatekeeper_py.commands.clusterinput import (
     read_cluster,
     with_cluster,
 )
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError, shown
 from gatekeeper_py.commands.parameters import (
     AT,
@@ -38,11 +39,12 @@ from gatekeeper_py.commands.recording import read_recording
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
 from gatekeeper_py.core.compare.documents import compare_documents
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.changes import CHANGES, Changes
 from gatekeeper_py.inventory.provenance import PolicySource, Provenance, provenance
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.diff import FORMATS, Style, write_changes, write_difference
 from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
 from gatekeeper_py.reporting.pageparts import write_page
@@ -118,6 +120,7 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
 @CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
+@exceptions_options
 def diff(
     policies: tuple[str, ...],
     configmap: checked.ConfigMapName | None,
@@ -129,6 +132,7 @@ def diff(
     cluster_name: str | None,
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
     *,
     all_images: bool,
     wide: bool,
@@ -150,7 +154,8 @@ def diff(
     recordings = {option: name for option, name in files.items() if name is not None}
     _check_usage(policies, configmap, recordings, all_images=all_images)
     given_policies = [usable_policy(each) for each in policies]
-    change = _PolicyChange(given_policies[0], given_policies[-1], instant or now())
+    excepted = exceptions.read(namespace)
+    change = _PolicyChange(given_policies[0], given_policies[-1], instant or now(), excepted)
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
 
     async def read_old(api: ApiClient) -> _PolicyChange:
@@ -208,11 +213,15 @@ def diff(
 
 @dataclass(frozen=True, slots=True)
 class _PolicyChange:
-    """Two policies to compare at one instant. Before a live policy has been read, ``old`` equals ``new``."""
+    """Two policies to compare at one instant, with the same exceptions.
+
+    Before a live policy has been read, ``old`` equals ``new``.
+    """
 
     old: Policy
     new: Policy
     instant: datetime
+    exceptions: Exceptions
 
     @property
     def declared(self) -> frozenset[GroupKind]:
@@ -232,7 +241,8 @@ class _PolicyChange:
     def changes(self, exempt: Iterable[str]) -> Changes:
         """Return an empty collector of changes."""
         old, new = (
-            Snapshot(each.at(self.instant), CACHE_SIZE, CacheCounts()) for each in (self.old, self.new)
+            snapshot_at(each.at(self.instant, self.exceptions), CACHE_SIZE, CacheCounts())
+            for each in (self.old, self.new)
         )
         return Changes(old, new, frozenset(exempt))
 
@@ -254,6 +264,8 @@ def _check_usage(
         raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
     if all_images and names:
         raise click.UsageError("--all-images cannot be combined with a file of images")
+    if all_images and given("exceptions"):
+        raise click.UsageError("--all-images compares the rules of the policies; it takes no --exceptions")
     if all_images and (given("namespace") or given("exempt_namespaces")):
         raise click.UsageError(
             "--all-images compares the policies for every namespace; it cannot be combined with --namespace"

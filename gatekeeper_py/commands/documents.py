@@ -14,13 +14,13 @@ from gatekeeper_py.commands.files import OtherFileError, UnreadableError
 from gatekeeper_py.commands.recognition import HELM_TEMPLATE, template_hint
 from gatekeeper_py.commands.yaml12 import (
     MAX_NODES,
-    KeyNotTextError,
     Merges,
     SourceText,
     TooManyValuesError,
     described,
     finite,
     holds_object,
+    is_syntax_error,
     load_documents,
     split_documents,
 )
@@ -29,14 +29,15 @@ _NOT_SPACE: Final = re.compile(r"\S")
 
 
 def documents_in(name: str, text: str) -> tuple[list[Any], SourceText]:
-    """Return the documents of a file. Raises ``OtherFileError`` if one is neither YAML nor JSON."""
+    """Return the documents of a file.
+
+    Raises ``OtherFileError`` if one is neither YAML nor JSON, and ``RecursionError``.
+    """
     parts = [(0, text)]
     try:
         documents = _json_documents(text, parts)
     except ValueError as problem:
         raise _neither_yaml_nor_json(name, text, problem) from None
-    except RecursionError:
-        raise UnreadableError(f"{name}: nested too deeply") from None
     if documents is None:
         documents = _loaded(name, text, Merges())
     _check_size(name, documents)
@@ -81,31 +82,21 @@ def _loaded(name: str, text: str, merges: Merges, before: int = 0) -> list[Any]:
         return load_documents(text, merges)
     except (yaml.YAMLError, ValueError) as problem:
         raise _neither_yaml_nor_json(name, text, problem, before) from None
-    except RecursionError:
-        raise UnreadableError(f"{name}: nested too deeply") from None
 
 
 def _neither_yaml_nor_json(
     name: str, text: str, problem: yaml.YAMLError | ValueError, before: int = 0
 ) -> UnreadableError:
     message = f"{name}: not valid YAML or JSON{described(problem, before)}"
-    is_limit = isinstance(problem, TooManyValuesError) or "exceeded maximum nesting depth" in str(problem)
-    if is_limit:
+    if isinstance(problem, TooManyValuesError) or "exceeded maximum nesting depth" in message:
         return UnreadableError(message)
-    is_syntax = isinstance(problem, KeyNotTextError) or not isinstance(
-        problem, yaml.constructor.ConstructorError
-    )
-    if is_syntax and (hint := template_hint(text)):
+    if is_syntax_error(problem) and (hint := template_hint(text)):
         return OtherFileError(f"{message}; {hint}", HELM_TEMPLATE.what)
     return OtherFileError(message, "not YAML or JSON")
 
 
 def _check_size(name: str, documents: Iterable[Any]) -> None:
-    try:
-        nodes = sum(_size(document, {}) for document in documents)
-    except RecursionError:
-        raise UnreadableError(f"{name}: nested too deeply") from None
-    if nodes > MAX_NODES:
+    if sum(_size(document, {}) for document in documents) > MAX_NODES:
         raise UnreadableError(f"{name}: more than {MAX_NODES} values once aliases are followed")
 
 

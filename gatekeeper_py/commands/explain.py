@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import SUFFIXES
@@ -50,6 +51,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @AT
 @format_option("text", "json")
 @lookup_options
+@exceptions_options
 @click.option(
     "--rule",
     metavar="N",
@@ -66,6 +68,7 @@ def explain(
     images: tuple[str, ...],
     namespace: str | None,
     instant: datetime | None,
+    exceptions: ExceptionFiles,
     style: Literal["text", "json"],
     rule: str | None,
     registry_config: Path | None,
@@ -97,7 +100,7 @@ def explain(
     if fast_path:
         _show_fast_path(compile_fastpath(usable_policy(policy), instant or now()), namespace, images, style)
         return 0
-    compiled = usable_policy(policy).at(instant or now())
+    compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
     explanations = [explain_image(compiled, namespace, image) for image in images]
     answers: list[Answer | None] = [None] * len(images)
     if look_up:

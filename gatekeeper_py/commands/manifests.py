@@ -100,7 +100,9 @@ def read_manifests(
             if isinstance(found, Manifest):
                 empty = False
                 yield found
-            elif skipped is not None:
+            elif skipped is None or not lenient:
+                raise found
+            else:
                 skipped.files.setdefault(file, found.why)
     if empty:
         reason = f"; {skipped}" if skipped is not None and skipped.files else ""
@@ -182,33 +184,24 @@ def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:
 def _found_in(
     file: str, within: Sequence[str], namespace: str, *, lenient: bool
 ) -> Iterator[Manifest | OtherFileError]:
-    """Yield the objects of a file. If ``lenient``, yield the error of a document that is not an object."""
+    """Yield the objects of a file, and the error of each document that is not an object.
+
+    If not ``lenient``, a file with a document that is neither YAML nor JSON has no objects.
+    """
     try:
         name, content = read_bytes(file, within=within)
         documents, source = (each_document if lenient else documents_in)(name, decoded(name, content))
         for index, document in enumerate(documents):
-            yield from _objects_in(source, index, document, namespace, lenient=lenient)
+            if isinstance(document, OtherFileError):
+                yield document
+            elif document is not None and not (lenient and _is_ours(document)):
+                yield from _objects(source, index, (), document, namespace)
     except OtherFileError as problem:
-        if not lenient:
-            raise
         yield problem
+    except RecursionError:
+        raise UnreadableError(f"{shown(file)}: nested too deeply") from None
     except UnreadableError as problem:
         raise UnreadableError(f"{problem.message}{'; --ignore leaves it out' * lenient}") from None
-
-
-def _objects_in(
-    source: SourceText, index: int, document: Any, namespace: str, *, lenient: bool
-) -> Iterator[Manifest | OtherFileError]:
-    """Yield the objects of a document. If ``lenient``, yield its error if it is not an object."""
-    if isinstance(document, OtherFileError):
-        yield document
-    elif document is not None and not (lenient and _is_ours(document)):
-        try:
-            yield from _objects(source, index, (), document, namespace)
-        except OtherFileError as problem:
-            if not lenient:
-                raise
-            yield problem
 
 
 def _is_ours(document: Any) -> bool:
@@ -218,17 +211,16 @@ def _is_ours(document: Any) -> bool:
 
 def _objects(
     source: SourceText, index: int, prefix: Parts, document: Any, namespace: str
-) -> Iterator[Manifest]:
-    """Yield the objects of a document, or of an item of a list.
+) -> Iterator[Manifest | OtherFileError]:
+    """Yield the objects of a document or of an item of a list, or the error of a document that is not one.
 
-    Raises ``OtherFileError`` for a document that is not an object, and ``UnreadableError`` for an item of a
-    list that is not one.
+    Raises ``UnreadableError`` for an item that is not an object.
     """
     label = f"{source.name}[{index}]"
-    if not isinstance(document, dict) or not isinstance(document.get("kind"), str):
-        raise _not_an_object(label, prefix, document, "kind")
-    kind = document["kind"]
-    if kind == review.KIND:
+    kind = document.get("kind") if isinstance(document, dict) else None
+    if not isinstance(kind, str):
+        yield _not_an_object(label, prefix, document, "kind")
+    elif kind == review.KIND:
         yield _reviewed(source, index, prefix, document, label)
     elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
         items = document.get("items")
@@ -240,16 +232,17 @@ def _objects(
             if isinstance(item, dict) and kind != "List":
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
             yield from _objects(source, index, (*prefix, "items", number), whole, namespace)
+    elif not isinstance(version := document.get("apiVersion"), str) or not version:
+        yield _not_an_object(label, prefix, document, "apiVersion")
     else:
-        if not isinstance(version := document.get("apiVersion"), str) or not version:
-            raise _not_an_object(label, prefix, document, "apiVersion")
         yield _created(source, index, prefix, document, namespace)
 
 
-def _not_an_object(label: str, prefix: Parts, document: Any, missing: str) -> UnreadableError:
+def _not_an_object(label: str, prefix: Parts, document: Any, missing: str) -> OtherFileError:
+    """Return the error of a document. Raises the error of an item of a list."""
     message = f"{label}: not a Kubernetes object: it has no {missing}"
     if prefix:
-        return UnreadableError(message)
+        raise UnreadableError(message)
     known = recognised(document) if isinstance(document, dict) and "kind" not in document else None
     if known is None:
         return OtherFileError(message, "no apiVersion and kind")

@@ -32,6 +32,7 @@ from gatekeeper_py.control.webhooks.settings import (
     WebhookSettings,
     parse_settings,
 )
+from gatekeeper_py.core.exceptions.document import KIND as EXCEPTIONS_KIND
 from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
@@ -45,12 +46,14 @@ from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.reporting.findings import print_findings
 
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+_METADATA: Final = ("name", "namespace")
 _MISSPELT_KEY: Final = "policy.yml"
 NOT_A_POLICY: Final = "not-a-policy"
 TEST_KIND: Final = "ImagePolicyTest"
 _HINTS: Final = {
     KIND: "give the file of tests, which names the policy: gatekeeper-py test FILE...",
     TEST_KIND: "run it: gatekeeper-py test FILE...",
+    EXCEPTIONS_KIND: "apply it in a ConfigMap with the key exceptions.yaml",
     "Kustomization": "use the output of kustomize build",
 }
 """What to do with a document of another kind than the command reads."""
@@ -261,7 +264,8 @@ def outline_of(text: str) -> Outline:
             for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
                 fields[key] = node
                 if key == "metadata" and node.kind == "mapping":
-                    fields |= {f"{key}.name": inner for name, inner in reader.entries() if name == "name"}
+                    own = ((name, inner) for name, inner in reader.entries() if name in _METADATA)
+                    fields |= {f"{key}.{name}": inner for name, inner in own}
                 if key in {"data", "binaryData"} and node.kind == "mapping":
                     for name, inner in reader.entries():
                         fields[f"{key}.{name}"] = inner
@@ -282,7 +286,7 @@ def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
         errors = list(unquoted(errors, outline, codes=_OF_ANY_CONFIGMAP))
     if found.text is None:
         return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=Shift())
-    shift = _shift(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
+    shift = shift_to(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
     policy, findings = _parsed(found.text, found.mode, MAX_CONFIGMAP_BYTES)
     errors += [shift.moved(finding) for finding in findings]
     return PolicyInput(
@@ -309,7 +313,7 @@ def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> Polic
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     shift = Shift()
     if found.text is not None:
-        shift = _shift(outline.mark_of(f"data.{SETTINGS_KEY}"), found.text, lines)
+        shift = shift_to(outline.mark_of(f"data.{SETTINGS_KEY}"), found.text, lines)
         try:
             parse_settings(found.text)
         except InvalidWebhookSettings as problem:
@@ -328,7 +332,15 @@ def is_ours(outline: Outline) -> bool:
             or outline.text_of("metadata.name") == POLICY_CONFIGMAP
             or holds_settings(outline)
         )
-    return kind == KIND or (kind != TEST_KIND and outline.text_of("apiVersion") == API_VERSION)
+    return may_be(outline, KIND)
+
+
+def may_be(outline: Outline, wanted: str) -> bool:
+    """Return whether a document is of a kind of ours, or has our API version and no other of our kinds."""
+    kind = outline.text_of("kind")
+    return kind == wanted or (
+        kind not in {KIND, TEST_KIND, EXCEPTIONS_KIND} and outline.text_of("apiVersion") == API_VERSION
+    )
 
 
 def _located(outline: Outline, finding: Finding) -> Finding:
@@ -384,12 +396,15 @@ def _too_long() -> Finding:
     return Finding(severity="error", code="too-long", path="", line=1, message=message)
 
 
-def _shift(mark: Mark, document: str, lines: tuple[str, ...]) -> Shift:
-    """Return the offset of a text in a ConfigMap from the file's start."""
+def shift_to(mark: Mark, document: str, lines: tuple[str, ...], before: int = 0) -> Shift:
+    """Return the offset of a text in a ConfigMap from the file's start.
+
+    ``mark`` is its position in ``lines``, and ``before`` the number of lines of the file before these.
+    """
     if not mark.literal:
-        return Shift(mark.line - 1, mark.column - 1, block=False)
+        return Shift(before + mark.line - 1, mark.column - 1, block=False)
     for number, inner in enumerate(lines_of(document)):
         if inner.strip() and mark.line + number < len(lines):
             outer = lines[mark.line + number]
-            return Shift(mark.line, len(outer) - len(inner))
-    return Shift(mark.line)
+            return Shift(before + mark.line, len(outer) - len(inner))
+    return Shift(before + mark.line)

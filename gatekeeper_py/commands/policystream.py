@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from gatekeeper_py.commands.exceptioninput import ExceptionInput, Place, exceptions_in, holds_exceptions
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import (
     Outline,
@@ -20,7 +21,7 @@ from gatekeeper_py.commands.policyinput import (
     read_bounded,
 )
 from gatekeeper_py.commands.recognition import template_hint
-from gatekeeper_py.commands.yaml12 import KeyNotTextError, Merges, load_documents, split_documents
+from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_documents, split_documents
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -43,25 +44,33 @@ class PolicyStream:
     """The content of a POLICY argument: policies, and other documents.
 
     ``lines`` are those of the whole text. ``unread`` are the findings about documents that cannot be read.
+    A stream of exceptions alone holds no policy.
     """
 
     name: str
     lines: tuple[str, ...]
     policies: tuple[PolicyInput, ...]
+    exceptions: tuple[ExceptionInput, ...] = ()
     others: tuple[OtherDocument, ...] = ()
     unread: tuple[Finding, ...] = ()
 
 
-def read_stream(argument: str) -> PolicyStream:
+def read_stream(argument: str, place: Place) -> PolicyStream:
     """Read POLICY as one document, like ``read_policy``, or as a stream of documents that contains policies.
 
-    Raises ``UnreadableError`` when POLICY cannot be read as text, and when a stream holds no policy.
+    The documents may also be exceptions, at ``place``. Raises ``UnreadableError`` when POLICY cannot be read
+    as text, and when a stream holds neither.
     """
     name, text = read_bounded(argument)
     documents = [] if text is None else list(split_documents(text))
-    if text is None or len(documents) <= 1:
+    lines = () if text is None else lines_of(text)
+    exceptions = tuple(
+        found
+        for first, document in documents
+        for found in exceptions_in(name, document, outline_of(document), first, lines, place)
+    )
+    if text is None or (len(documents) <= 1 and not exceptions):
         return PolicyStream(name=name, lines=(), policies=(parsed_input(name, text),))
-    lines = lines_of(text)
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
     unread: list[Finding] = []
@@ -72,6 +81,8 @@ def read_stream(argument: str) -> PolicyStream:
         if outline.text_of("kind") == "List" and _lists_policy(document):
             policies.append(_unread_list(name, outline, first))
             continue
+        if holds_exceptions(outline, place):
+            continue
         if not is_ours(outline):
             try:
                 others += (OtherDocument(first + 1, each) for each in load_documents(document, merges))
@@ -81,11 +92,16 @@ def read_stream(argument: str) -> PolicyStream:
         given = _moved(parsed_input(name, document, outline), first, lines)
         bare += outline.text_of("kind") != "ConfigMap"
         policies.append(_refused(given, first) if bare > 1 else given)
-    if not policies:
+    if not policies and not exceptions:
         reason = f"; line {unread[0].line}: {unread[0].message}" if unread else ""
         raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy{reason}")
     return PolicyStream(
-        name=name, lines=lines, policies=tuple(policies), others=tuple(others), unread=tuple(unread)
+        name=name,
+        lines=lines,
+        policies=tuple(policies),
+        exceptions=exceptions,
+        others=tuple(others),
+        unread=tuple(unread),
     )
 
 
@@ -94,9 +110,7 @@ def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, document:
 
     It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice.
     """
-    is_yaml = isinstance(problem, yaml.constructor.ConstructorError) and not isinstance(
-        problem, KeyNotTextError
-    )
+    is_yaml = not is_syntax_error(problem) and not isinstance(problem, RecursionError)
     mark = getattr(problem, "problem_mark", None)
     reason = getattr(problem, "problem", None) or "it is not valid YAML"
     return Finding(

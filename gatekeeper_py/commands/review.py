@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import click
 
 from gatekeeper_py.commands.clusterinput import exempt_by
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import shown
 from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
@@ -88,6 +89,7 @@ class Reviewed:
 )
 @format_option("text", "json", "sarif", "junit")
 @lookup_options
+@exceptions_options
 @CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
@@ -98,6 +100,7 @@ def review(
     mode: Mode | None,
     style: Literal["text", "json", "sarif", "junit"],
     exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
     cluster_name: str | None,
     registry_config: Path | None,
     webhooks_config: str | None,
@@ -128,7 +131,7 @@ def review(
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()
     judged_by = chosen if mode is None else replace(chosen, mode=mode)
-    compiled = judged_by.at(instant)
+    compiled = judged_by.at(instant, exceptions.read(namespace))
     meta = provenance(instant, cluster_name, judged_by, shown(policy))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     skipped = Skipped()

@@ -12,15 +12,17 @@ import click
 @click.option(
     "--for",
     "document",
-    type=click.Choice(["policy", "test", "webhooks"]),
+    type=click.Choice(["policy", "exceptions", "test", "webhooks"]),
     default="policy",
     show_default=True,
-    help="Which document: a policy, a file of policy tests, or webhook settings (webhooks.yaml).",
+    help="Which document: a policy, exceptions, a file of policy tests, or webhook settings (webhooks.yaml).",
 )
-def schema(document: Literal["policy", "test", "webhooks"]) -> None:
+def schema(document: Literal["policy", "exceptions", "test", "webhooks"]) -> None:
     """Print the JSON Schema of a document, for editors."""
     if document == "webhooks":
         from gatekeeper_py.control.webhooks.settings import settings_schema as found  # noqa: PLC0415
+    elif document == "exceptions":
+        from gatekeeper_py.core.policy.parse.exceptions import exceptions_schema as found  # noqa: PLC0415
     elif document == "test":
         from gatekeeper_py.commands.testfile import test_schema as found  # noqa: PLC0415
     else:

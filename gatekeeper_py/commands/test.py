@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import click
 
+from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError, in_folder, real_folder
 from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG, format_option
@@ -20,6 +21,7 @@ from gatekeeper_py.commands.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judgement import by_name
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.reporting.cases import CaseResult, print_results, results_as_json, results_as_junit
@@ -31,7 +33,13 @@ from gatekeeper_py.reporting.findings import print_findings
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @format_option("text", "json", "junit")
 @WEBHOOKS_CONFIG
-def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhooks_config: str | None) -> int:
+@exceptions_options
+def test(
+    files: tuple[str, ...],
+    style: Literal["text", "json", "junit"],
+    webhooks_config: str | None,
+    exceptions: ExceptionFiles,
+) -> int:
     """Run the policy tests in each FILE (- for stdin).
 
     A file names a policy and cases. Each case has an image or a manifest, and the verdict that it must get.
@@ -52,7 +60,8 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
             print_findings(file.name, file.lines, file.errors, stderr=True)
         raise click.exceptions.Exit(2)
     settings = WebhookSettings() if webhooks_config is None else usable_settings(webhooks_config)
-    runners = [(_runner(argument, file, instant, settings), file.cases) for argument, file in given]
+    excepted = exceptions.read()
+    runners = [(_runner(argument, file, instant, settings, excepted), file.cases) for argument, file in given]
     results = [runner.run(case) for runner, cases in runners for case in cases]
     if style == "json":
         click.echo(json_text(results_as_json(results)))
@@ -63,11 +72,13 @@ def test(files: tuple[str, ...], style: Literal["text", "json", "junit"], webhoo
     return 0 if all(each.passed for each in results) else 1
 
 
-def _runner(argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings) -> Runner:
+def _runner(
+    argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings, exceptions: Exceptions
+) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
     within = (real_folder(str(folder)), real_folder("."))
     policy = usable(read_policy(in_folder(folder, file.policy), within))
-    return Runner(file.name, folder, within, policy, instant, settings)
+    return Runner(file.name, folder, within, policy, instant, settings, exceptions)
 
 
 @dataclass(slots=True)
@@ -84,6 +95,7 @@ class Runner:
     policy: Policy
     now: datetime
     settings: WebhookSettings = field(default_factory=WebhookSettings)
+    exceptions: Exceptions = NO_EXCEPTIONS
     _compiled: dict[tuple[Mode | None, datetime], CompiledPolicy] = field(default_factory=dict)
 
     def run(self, case: Case) -> CaseResult:
@@ -107,7 +119,7 @@ class Runner:
         known = self._compiled.get(key)
         if known is None:
             policy = self.policy if case.mode is None else dataclasses.replace(self.policy, mode=case.mode)
-            known = self._compiled[key] = policy.at(key[1])
+            known = self._compiled[key] = policy.at(key[1], self.exceptions)
         return known
 
     @staticmethod

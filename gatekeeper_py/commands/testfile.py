@@ -8,10 +8,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from gatekeeper_py.commands.files import decoded, read_bytes
-from gatekeeper_py.commands.policyinput import TEST_KIND, Outline, lines_of, outline_of, unquoted
+from gatekeeper_py.commands.policyinput import TEST_KIND, lines_of, may_be, outline_of, unquoted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
-from gatekeeper_py.core.policy.document import API_VERSION, KIND, MODES, Mode
+from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
@@ -77,7 +77,7 @@ def read_tests(argument: str) -> CaseFile:
     document = read_document(text, _DOCUMENT, MAX_FILE_BYTES, remarks)
     errors = as_findings(text, remarks)
     lines = lines_of(text)
-    if document is None and not _is_tests(outline := outline_of(text)):
+    if document is None and not may_be(outline := outline_of(text), TEST_KIND):
         proposal = f"begin with apiVersion: {API_VERSION} and kind: {TEST_KIND}"
         errors = unquoted(errors, outline, wanted=f"an {TEST_KIND}", proposal=proposal)
         lines = ()
@@ -92,12 +92,6 @@ def test_schema() -> dict[str, Any]:
         "title": TEST_KIND,
         **_DOCUMENT.schema(),
     }
-
-
-def _is_tests(outline: Outline) -> bool:
-    """Return whether a document has at least the kind or the API version of a file of tests."""
-    kind = outline.text_of("kind")
-    return kind == TEST_KIND or (kind != KIND and outline.text_of("apiVersion") == API_VERSION)
 
 
 def _filled(text: str) -> str:
@@ -137,7 +131,7 @@ _IMAGE_CASE: Final = Record(
         "image": Scalar(parse=str, json={"type": "string", "description": "The image, as a Pod names it."}),
         **_COMMON,
         "expect": OneOf(("approved", "rejected")),
-        "reason": OneOf(("allowed", "denied", "unlisted", "invalid")),
+        "reason": OneOf(("allowed", "denied", "unlisted", "invalid", "exception")),
         "rewritten": Scalar(
             parse=_rewritten,
             expected="",

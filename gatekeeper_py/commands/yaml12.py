@@ -36,6 +36,16 @@ class KeyNotTextError(yaml.constructor.ConstructorError):
     """A key of a mapping is a list or a mapping. An unquoted ``{{ x }}`` of a template is such a mapping."""
 
 
+def is_syntax_error(problem: Exception) -> bool:
+    """Return whether a text is not YAML that Kubernetes can read. A key that is not text counts, too.
+
+    Other problems are those of values, such as a key that is given twice.
+    """
+    return isinstance(problem, KeyNotTextError) or (
+        isinstance(problem, yaml.YAMLError) and not isinstance(problem, yaml.constructor.ConstructorError)
+    )
+
+
 class Yaml12Loader(yaml.CSafeLoader):
     """Reads YAML 1.2's core schema as far as JSON has its values: null, booleans and decimal numbers.
 

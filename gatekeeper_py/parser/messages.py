@@ -33,7 +33,7 @@ ITEMS_BYTES: Final = 32 * 1024
 
 MAX_JOB_BYTES: Final = 2 * MAX_FILE_BYTES
 """Maximum size of a job. Encoding the text again can make it longer than its file. The largest job with
-admitted images has 1 MiB of text and 9 MiB of images."""
+admitted images has 1 MiB of text and 3 MiB of images."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 """Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000

@@ -8,7 +8,7 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.control.status.assess import Expiry, Replica, Status, Webhook
+from gatekeeper_py.control.status.assess import ExceptionsInUse, Expiry, Replica, Status, Webhook
 from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.reporting.console import console
@@ -38,6 +38,8 @@ def print_status(status: Status) -> None:
         _row(out, "next expiry", "none" if status.next_expiry is None else _expiry(status.next_expiry))
     if status.expired:
         _row(out, "expired", _listed(list(map(_expiry, status.expired)), MAX_EXPIRED))
+    if status.exceptions is not None:
+        _row(out, "exceptions", _exceptions(status.exceptions))
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
     for unknown in status.not_checked:
@@ -70,6 +72,13 @@ def _enforcement(status: Status) -> str:
 def _exempt(status: Status) -> str:
     text = _listed(status.exempt_namespaces, MAX_NAMES)
     return f"{text}; labels {', '.join(status.exempt_labels)}" if status.exempt_labels else text
+
+
+def _exceptions(found: ExceptionsInUse) -> str:
+    live = ", ".join(f"{count} {source}" for source, count in found.live.items() if count)
+    end = "" if found.next_end is None else f", next end {found.next_end}"
+    invalid = f"; {found.invalid} bad documents" if found.invalid else ""
+    return f"{live or 'none live'}{end}{invalid}"
 
 
 def _expiry(expiry: Expiry) -> str:

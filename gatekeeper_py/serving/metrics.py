@@ -516,5 +516,5 @@ class _OptionalGauge(Collector):
 
 
 def _next_expiry(live: LivePolicy) -> float | None:
-    change = None if live.snapshot is None else live.snapshot.compiled.next_change
-    return None if change is None else change.timestamp()
+    expiry = None if live.snapshot is None else live.snapshot.compiled.next_expiry
+    return None if expiry is None else expiry.timestamp()

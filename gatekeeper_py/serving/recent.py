@@ -6,8 +6,10 @@ review of an image notes it again.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Final
 
 from gatekeeper_py.core.policy.radius import Admitted, effect
@@ -18,8 +20,12 @@ HOUR: Final = 3600.0
 KEPT_SECONDS: Final = 25 * HOUR
 """An image is noted once an hour, so its last review may be up to an hour later than its note."""
 
+LEAST_BYTES: Final = 128
+"""An image counts for this many bytes, or for the length of its name and namespace if that is longer."""
+
 MAX_IMAGES: Final = 16_384
-"""Maximum number of images of all peers. They take 5 MiB, and with the longest names 14 MiB."""
+MAX_BYTES: Final = MAX_IMAGES * LEAST_BYTES
+"""Limit of the images of all peers. They take 5 MiB, and a check sends 2 MiB to the child process."""
 
 MAX_PEERS: Final = 64
 """Maximum number of peers with images of their own. Further ones share one group."""
@@ -32,23 +38,28 @@ _Key = str | tuple[str | None, str]
 
 @dataclass(slots=True)
 class _Group:
-    """The images of one peer, the oldest first, with namespace and time; ``fresh`` are those of this hour."""
+    """The images of one peer, the oldest first, with namespace and time; ``fresh`` are those of this hour.
 
-    noted: dict[_Key, tuple[str | None, str, float]] = field(default_factory=dict)
+    ``size`` is the number of bytes that they count for.
+    """
+
+    # To find the first key of a plain dict takes long after many first keys were removed.
+    noted: OrderedDict[_Key, tuple[str | None, str, float]] = field(default_factory=OrderedDict)
     fresh: set[_Key] = field(default_factory=set)
+    size: int = 0
 
 
 class RecentImages:
     """Remembers admitted images by the peer that sent their reviews.
 
-    When memory is full, the peer with the most images loses its oldest one. So a peer that sends forged
-    reviews cannot push out the images of another that has fewer.
+    When memory is full, the peer with the most bytes loses its oldest image. So a peer that sends forged
+    reviews cannot push out the images of another that has fewer bytes.
     """
 
-    def __init__(self, *, most: int = MAX_IMAGES) -> None:
-        self._most = most
+    def __init__(self, *, most_bytes: int = MAX_BYTES) -> None:
+        self._most_bytes = most_bytes
         self._groups: dict[str, _Group] = {}
-        self._count = 0
+        self._size = 0
         self._hour_ends = float("-inf")
 
     def note(
@@ -70,14 +81,18 @@ class RecentImages:
         self._add(peer or OTHER_PEERS, namespace, images, keys, now)
 
     def admitted(self, snapshot: Snapshot, now: float) -> Steps[tuple[tuple[Admitted, ...], ...]]:
-        """Return the images of each peer, with what the live policy does with them. Runs in steps."""
+        """Return the images of each peer, with what the live policy does with them. Runs in steps.
+
+        Images that an exception approves are left out, because the new policy is judged without exceptions.
+        """
         if now >= self._hour_ends:
             self._begin_hour(now)
         groups = []
         for noted in [list(group.noted.values()) for group in self._groups.values()]:
             group = []
             for namespace, image, _ in noted:
-                group.append(Admitted(namespace, image, effect(snapshot, namespace, image)))
+                if snapshot.decide(namespace, image).exception is None:
+                    group.append(Admitted(namespace, image, effect(snapshot, namespace, image)))
                 yield
             groups.append(tuple(group))
         return tuple(groups)
@@ -100,7 +115,7 @@ class RecentImages:
         group = self._groups.setdefault(peer, _Group())
         for key, image in zip(keys, images, strict=True):
             # The limit of the cache. A longer image cannot be pulled, and a longer namespace cannot exist.
-            length = len(image) + len(namespace or "")
+            length = _length(namespace, image)
             if (
                 key in group.fresh
                 or not 0 < length <= MAX_CACHED_LENGTH
@@ -111,15 +126,22 @@ class RecentImages:
                 self._drop(group, key)
             group.noted[key] = namespace, image, now
             group.fresh.add(key)
-            self._count += 1
-            if self._count > self._most:
-                largest = max(self._groups.values(), key=lambda each: len(each.noted))
+            group.size += max(length, LEAST_BYTES)
+            self._size += max(length, LEAST_BYTES)
+            while self._size > self._most_bytes:
+                largest = max(self._groups.values(), key=attrgetter("size"))
                 self._drop(largest, next(iter(largest.noted)))
 
     def _drop(self, group: _Group, key: _Key) -> None:
-        del group.noted[key]
+        namespace, image, _ = group.noted.pop(key)
         group.fresh.discard(key)
-        self._count -= 1
+        size = max(_length(namespace, image), LEAST_BYTES)
+        group.size -= size
+        self._size -= size
+
+
+def _length(namespace: str | None, image: str) -> int:
+    return len(image) + len(namespace or "")
 
 
 def _expired(group: _Group, before: float) -> list[_Key]:

@@ -100,6 +100,7 @@ def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
     return {
         "live": {source: keeper.counts[source, "live"] for source in SOURCES},
         "nextEnd": None if keeper.next_end is None else format_instant(keeper.next_end),
+        "unreadable": sorted(keeper.unread),
         "invalid": sum(keeper.counts[source, "invalid"] for source in SOURCES),
         "refused": refused,
     }
@@ -273,6 +274,9 @@ def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
     live = ", ".join(f"{count:,} {source}" for source, count in exceptions["live"].items())
     end = "" if exceptions["nextEnd"] is None else f"; the next ends {exceptions['nextEnd']}"
     shown = [tag("p", f"Live exceptions by source: {live}{end}.")]
+    if exceptions["unreadable"]:
+        note = f"This replica may not read these exceptions: {', '.join(exceptions['unreadable'])}."
+        shown.append(tag("p", note, class_="note"))
     if exceptions["invalid"]:
         note = f"{exceptions['invalid']:,} documents with exceptions are bad and approve nothing."
         shown.append(tag("p", note, class_="note"))

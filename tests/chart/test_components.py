@@ -101,6 +101,9 @@ def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: O
     parsed = audit.make_context(name, arguments, parent=parent).params
     assert (parsed["every"], parsed["report"], parsed["events"]) == (600.0, "auto", True)
     assert str(parsed["configmap"]) == "gatekeeper-py/gatekeeper-py-policy"
+    assert container["ports"] == [{"name": "health", "containerPort": parsed["health_listen"].port}]
+    for probe, path in (("livenessProbe", "/livez"), ("readinessProbe", "/readyz")):
+        assert container[probe]["httpGet"] == {"path": path, "port": "health"}
     # The audit reads the exemptions from the settings of the webhooks.
     assert not any(argument.startswith("--exempt-namespace") for argument in arguments)
     assert pod["serviceAccountName"] == NAME

@@ -183,6 +183,7 @@ MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n 
         pytest.param(
             f"a: [\n---\n{DEPLOYMENT}x: !!set {{a}}\n", "at line 7: a tag is not supported", id="tag-in-mixed"
         ),
+        pytest.param(f"# {{{{ a }}}}\n{DEPLOYMENT}x: 1e999\n", "a number is too large", id="number"),
         pytest.param(f'{GOOD[:-1]}, "kind": "Pod"}}', "a key is given twice", id="key-twice-in-json"),
         pytest.param("apiVersion: v1\nkind: List\nitems: [a]\n", "it has no kind", id="item-of-a-list"),
         pytest.param(

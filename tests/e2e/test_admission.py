@@ -188,6 +188,10 @@ def test_an_update_that_cannot_roll_out_warns_and_leaves_an_event(
     wait_until(found, seconds=30, what="the Event of the stuck roll-out")
     described = plane.kubectl("describe", "deployment", "old", "-n", namespace).stdout
     assert "Progressing    False   ReplicaSetCreateError" in described
+    reason = '.status.conditions[?(@.type=="Progressing")].reason'
+    columns = f"custom-columns=NAMESPACE:.metadata.namespace,NAME:.metadata.name,REASON:{reason}"
+    listed = plane.kubectl("get", "deployments", "-A", "-o", columns).stdout.splitlines()
+    assert [namespace, "old", "ReplicaSetCreateError"] in [line.split() for line in listed]
 
 
 def test_every_kind_of_workload_that_cannot_roll_out_warns(product: Installed, namespace: str) -> None:

@@ -13,7 +13,6 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.radius import Admitted, Radius, Share
-from gatekeeper_py.live import MAX_CACHED_LENGTH
 from gatekeeper_py.parser.messages import (
     ITEMS_BYTES,
     MAX_JOB_BYTES,
@@ -32,7 +31,7 @@ from gatekeeper_py.parser.messages import (
     parse_job,
     parse_reply,
 )
-from gatekeeper_py.serving.recent import MAX_IMAGES
+from gatekeeper_py.serving.recent import LEAST_BYTES, MAX_BYTES, MAX_IMAGES
 
 FULL = policy_text(
     """
@@ -126,7 +125,7 @@ def test_a_job_is_unchanged_after_decoding() -> None:
 
 
 def test_a_job_with_the_most_admitted_images_fits_into_a_frame() -> None:
-    longest = Admitted("n" * 63, "x" * (MAX_CACHED_LENGTH - 63), 2)
+    usual = Admitted("n" * 63, "x" * (LEAST_BYTES - 63), 2)
     job = Job(
         text=b"x" * MAX_CONFIGMAP_BYTES,
         mode="enforce",
@@ -134,9 +133,9 @@ def test_a_job_with_the_most_admitted_images_fits_into_a_frame() -> None:
         send_document=False,
         memory_bytes=2**30,
         cpu_seconds=20,
-        admitted=((longest,) * MAX_IMAGES,),
+        admitted=((usual,) * MAX_IMAGES,),
     )
-    assert len(encode(job)) < MAX_JOB_BYTES
+    assert len(encode(job)) < MAX_CONFIGMAP_BYTES + 2 * MAX_BYTES < MAX_JOB_BYTES
 
 
 @pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x90", msgspec.msgpack.encode(["Linted", 3])])

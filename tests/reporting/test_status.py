@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gatekeeper_py.control.status.assess import Enforcement, Expiry, Replica, Status, Webhook
+from gatekeeper_py.control.status.assess import Enforcement, ExceptionsInUse, Expiry, Replica, Status, Webhook
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.reporting.status import print_status
 
@@ -158,3 +158,11 @@ def test_the_proof_of_enforcement(
     enforcement: Enforcement, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert f"enforcement   {text}\n" in shown(replace(STATUS, enforcement=enforcement), capsys)
+
+
+def test_exceptions_are_shown_by_source(capsys: pytest.CaptureFixture[str]) -> None:
+    live = {"namespace": 3, "installation": 0, "break-glass": 1}
+    found = ExceptionsInUse(live=live, next_end="2026-12-10T18:00:00Z", invalid=2)
+    print_status(replace(STATUS, exceptions=found))
+    expected = "exceptions    3 namespace, 1 break-glass, next end 2026-12-10T18:00:00Z; 2 bad documents"
+    assert expected in capsys.readouterr().out.splitlines()

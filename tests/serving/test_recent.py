@@ -6,12 +6,22 @@ from typing import Final
 
 import pytest
 
-from builders import policy
-from gatekeeper_py.core.policy.policy import CompiledPolicy
+from builders import INSTANT, exceptions_text, policy, policy_text
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.core.policy.radius import APPROVED, REFUSED, WARNED, Admitted
-from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, Snapshot
+from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, Snapshot, snapshot_at
 from gatekeeper_py.runtime.slices import run_slice
-from gatekeeper_py.serving.recent import HOUR, KEPT_SECONDS, MAX_PEERS, RecentImages
+from gatekeeper_py.serving.recent import (
+    HOUR,
+    KEPT_SECONDS,
+    LEAST_BYTES,
+    MAX_BYTES,
+    MAX_IMAGES,
+    MAX_PEERS,
+    RecentImages,
+)
 
 API_SERVER, STRANGER = "192.0.2.1", "192.0.2.66"
 DAY: Final = 24 * HOUR
@@ -52,6 +62,20 @@ def test_an_image_has_the_effect_of_the_live_policy_in_each_namespace_that_matte
     )
 
 
+def test_an_image_that_an_exception_approves_does_not_count() -> None:
+    """The rules of a new policy reject it as well, and the exception still approves it."""
+    grant = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 2h}]\n"
+    document = parse_exceptions(
+        exceptions_text("image: ghcr.io/a, until: 2026-03-01T13:00:00Z, reason: x"), "namespace"
+    )
+    exceptions = Exceptions({DocumentKey("namespace", "team-a"): document})
+    live = snapshot_at(parse_policy(policy_text(grant)).at(INSTANT, exceptions), 100, CacheCounts())
+    recent = RecentImages()
+    recent.note(API_SERVER, live, "team-a", ["ghcr.io/a:1", "registry.corp.io/web:1"], 0.0)
+    assert live.decide("team-a", "ghcr.io/a:1").approved
+    assert images(recent, live=live) == [["registry.corp.io/web:1"]]
+
+
 @pytest.mark.parametrize(
     ("last_used", "asked", "kept"),
     [
@@ -85,7 +109,7 @@ def test_a_peer_without_recent_images_is_forgotten() -> None:
 
 
 def test_the_oldest_image_of_the_peer_with_the_most_makes_room() -> None:
-    recent = RecentImages(most=10)
+    recent = RecentImages(most_bytes=10 * LEAST_BYTES)
     recent.note(API_SERVER, BY_NAME, "shop", ["a", "b", "c"], 0.0)
     recent.note(STRANGER, BY_NAME, "shop", [f"x{number}" for number in range(1000)], 1.0)
     real, forged = images(recent)
@@ -93,6 +117,22 @@ def test_the_oldest_image_of_the_peer_with_the_most_makes_room() -> None:
     # What was pushed out is noted again at once.
     recent.note(STRANGER, BY_NAME, "shop", ["x0"], 2.0)
     assert images(recent)[1][-1] == "x0"
+
+
+def test_a_peer_with_few_long_names_makes_room_before_one_with_many_short_names() -> None:
+    recent = RecentImages(most_bytes=10 * LEAST_BYTES)
+    recent.note(API_SERVER, BY_NAME, None, list("abcd"), 0.0)
+    recent.note(STRANGER, BY_NAME, None, [f"{number}{'x' * 3 * LEAST_BYTES}" for number in range(3)], 1.0)
+    real, forged = images(recent)
+    assert (real, [name[0] for name in forged]) == (list("abcd"), ["2"])
+
+
+@pytest.mark.parametrize(("length", "kept"), [(100, MAX_IMAGES), (500, MAX_BYTES // 500)])
+def test_the_number_of_images_depends_on_their_length(length: int, kept: int) -> None:
+    recent = RecentImages()
+    names = [f"{number:0>{length}}" for number in range(MAX_IMAGES + 100)]
+    recent.note(API_SERVER, BY_NAME, None, names, 0.0)
+    assert images(recent) == [names[-kept:]]
 
 
 def test_many_peers_share_one_group() -> None:

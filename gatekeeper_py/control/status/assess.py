@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -29,6 +29,7 @@ from gatekeeper_py.control.webhooks.settings import (
     parse_settings,
 )
 from gatekeeper_py.control.webhooks.templates import VALIDATING_PATH, exemptions
+from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyError
@@ -97,6 +98,21 @@ class Expiry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExceptionsInUse:
+    """The exceptions that the replicas use: of each number the largest that a replica shows.
+
+    ``live`` holds the number of live entries by source, ``invalid`` is the number of bad documents.
+    """
+
+    live: Mapping[str, int]
+    next_end: str | None
+    invalid: int
+
+    def as_json(self) -> dict[str, Any]:
+        return {"live": dict(self.live), "nextEnd": self.next_end, "invalid": self.invalid}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status:
     """The status of an installation. ``mode`` and ``revision`` are those of the ConfigMap.
 
@@ -122,6 +138,8 @@ class Status:
     exempt_labels: tuple[str, ...]
     overrides: tuple[OverrideEntry, ...] = ()
     not_checked: tuple[str, ...] = ()
+    exceptions: ExceptionsInUse | None = None
+    """``None`` if no replica serves a policy with grants."""
 
     @property
     def healthy(self) -> bool:
@@ -141,6 +159,7 @@ class Status:
             ],
             "nextExpiry": None if self.next_expiry is None else self.next_expiry.as_json(),
             "expired": [each.as_json() for each in self.expired],
+            "exceptions": None if self.exceptions is None else self.exceptions.as_json(),
             "replicas": [
                 {
                     "pod": each.pod,
@@ -200,6 +219,7 @@ class _Assessment:
         in_step = self._controllers()
         enforcement = self._enforcement()
         exempt_namespaces, exempt_labels = self._exemptions()
+        exceptions = self._exceptions()
         expiries = sorted(() if policy is None else _expiries(policy), key=lambda each: each.at)
         return Status(
             namespace=self._installation.namespace,
@@ -223,6 +243,7 @@ class _Assessment:
                 for each in (() if policy is None else policy.document.namespaces)
                 if each.until is None or self._now < each.until
             ),
+            exceptions=exceptions,
         )
 
     def _report(self, problem: str) -> None:
@@ -340,6 +361,25 @@ class _Assessment:
             if pod.metrics.get(FILES_BAD):
                 self._report(f"{name} cannot use its certificate files: see certificate_refused in its log")
             self._problems += _certificate_problems(name, each, self._now, self._expires_soon)
+
+    def _exceptions(self) -> ExceptionsInUse | None:
+        shown = []
+        for pod in self._facts.replicas:
+            each = (pod.policy or {}).get("exceptions")
+            if isinstance(each, dict):
+                shown.append(each)
+                sources = each.get("unreadable")
+                if isinstance(sources, list) and sources:
+                    listed = ", ".join(map(str, sources))
+                    self._report(f"the replica {pod.name} may not read exceptions: {listed}"[:300])
+        if not shown:
+            return None
+        ends = [end for each in shown if isinstance(end := each.get("nextEnd"), str)]
+        return ExceptionsInUse(
+            live={source: max(_count(each.get("live"), source) for each in shown) for source in SOURCES},
+            next_end=min(ends, default=None),
+            invalid=max(_count(each, "invalid") for each in shown),
+        )
 
     def _webhooks(self) -> tuple[Webhook, ...]:
         """Compare the configurations with what a pass of the controller plans."""
@@ -484,6 +524,12 @@ def _alarms(controller: PodFacts) -> Iterator[str]:
     for sample, value in controller.metrics.items():
         if sample.startswith(ALARM) and value:
             yield sample.removeprefix(ALARM).removesuffix('"}')
+
+
+def _count(counts: Any, key: str) -> int:
+    """Return a number that a replica shows, 0 if it shows none."""
+    value = counts.get(key) if isinstance(counts, dict) else None
+    return value if isinstance(value, int) else 0
 
 
 def _shown(instant: datetime | None) -> str | None:

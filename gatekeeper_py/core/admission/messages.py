@@ -35,6 +35,9 @@ REST: Final = "images are not approved"
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
 MAX_WARNING_LENGTH: Final = 120
+SHORTEST_IMAGE: Final = 24
+"""Number of characters of an image that a warning shows before it cuts other texts."""
+
 MAX_WARNINGS: Final = 10
 MAX_IMAGES_SHOWN: Final = 5
 ASK_FOR: Final = timedelta(days=7)
@@ -138,7 +141,7 @@ def _excepted_warning(judgement: Judgement) -> str:
 
 def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
     """Return one warning per rejected image. If there are more than ten, the tenth counts the rest."""
-    return _limited(rejected, lambda each: _fitted(*_rejection(each)), REST)
+    return _limited(rejected, _rejected_warning, REST)
 
 
 def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
@@ -146,12 +149,7 @@ def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
 
     The image is cut as much as necessary, because the user knows it: the object held it before.
     """
-
-    def text(judgement: Judgement) -> str:
-        path, image, rest = _rejection(judgement)
-        return _fitted(path, image, rest + NEW_PODS, shortest=0)
-
-    return _limited(stuck, text, REST)
+    return _limited(stuck, lambda each: _rejected_warning(each, NEW_PODS, shortest=0), REST)
 
 
 def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
@@ -194,15 +192,16 @@ def kept_text(judgement: Judgement) -> str:
     return verb + judgement.problem
 
 
-def _rejection(judgement: Judgement) -> tuple[str, str, str]:
-    """Return the parts of a warning about a rejected image: path, image and reason."""
+def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SHORTEST_IMAGE) -> str:
+    """Return the warning about a rejected image. ``effect`` follows the reason; ``_fitted`` cuts."""
     slot = judgement.slot
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
-        return path, "", slot.problem
+        return _fitted(path, "", slot.problem + effect, shortest)
     if judgement.decision.reason in {"absent", "unverified"}:
-        return path, escape(slot.value), f" {judgement.decision.detail}"
-    return path, escape(slot.value), REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
+        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}{effect}", shortest)
+    reason = REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
+    return _fitted(path, escape(slot.value), reason + effect, shortest)
 
 
 def _rewrite_warning(judgement: Judgement) -> str:
@@ -210,7 +209,7 @@ def _rewrite_warning(judgement: Judgement) -> str:
     return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
 
 
-def _fitted(path: str, image: str, rest: str, shortest: int = 24) -> str:
+def _fitted(path: str, image: str, rest: str, shortest: int = SHORTEST_IMAGE) -> str:
     """Join the three texts in at most 120 characters.
 
     If they are longer, the image is cut first, to ``shortest`` characters, then the rest. The path is cut

@@ -55,13 +55,13 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     found, kept = ([], []) if exempt else slots_to_judge(request, policy)
     kind = (request.group, request.kind)
     is_pod = kind == POD
-    rolled = rolled_out(kind, request.object, request.old_object, kept)
+    rolled = rolled_out(kind, request.object, request.old_object, kept) if kept and not is_pod else []
     after_mirror = not is_pod and rewrites(mode)
     by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
     any_slot = bool(found or kept)
     conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
     if facts is None or not is_pod or not policy.looks_up:
-        return Judging([*found, *rolled], by_name, conclude)
+        return Judging(found + rolled if rolled else found, by_name, conclude)
     registries = PodLookups(request.object, policy, request.namespace, facts)
     return Judging(found, lambda slot: registries.verified(by_name(slot)), conclude)
 
@@ -81,16 +81,18 @@ def _conclude(
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-    excepted = [judgement for judgement in judgements[:new] if judgement.decision.exception]
+    stuck = []
+    if new < len(judgements):
+        stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
+        judgements = judgements[:new]
+    excepted = [judgement for judgement in judgements if judgement.decision.exception]
     if excepted:
         audit["exceptions"] = exception_list(excepted)
-    rejected = [judgement for judgement in judgements[:new] if not judgement.approved]
-    stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
-    judgements = judgements[:new]
+    rejected = [judgement for judgement in judgements if not judgement.decision.approved]
     if rejected or stuck:
         return _rejected(request, policy, mode, judgements, rejected, stuck, excepted, audit)
     kind = (request.group, request.kind)
-    warnings = exception_warnings(excepted)
+    warnings = exception_warnings(excepted) if excepted else ()
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         exempt = "unknown-kind"
         warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
@@ -181,22 +183,19 @@ def _rejected(
     audit: dict[str, str],
 ) -> Outcome:
     """Deny the object, or warn. ``stuck`` are the kept images whose new Pods the policy rejects."""
-    if rejected and refuses(mode):
-        audit["rejected"] = _audited(rejected)
-        message = denial_message(rejected, policy.allow, request.namespace, policy.message)
-        response = review.denied(request.uid, message, audit_annotations=audit)
-        return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
-    if refuses(mode):
-        warnings = rollout_warnings(stuck)
-    else:
-        warnings = warnings_for(rejected + stuck)
-        audit["rejected"] = _audited(rejected + stuck)
-    warnings += exception_warnings(excepted, len(warnings))
+    refused = refuses(mode)
+    if stuck and not refused:
+        rejected += stuck
+    if rejected:
+        audit["rejected"] = audit_list(
+            rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
+        )
+        if refused:
+            message = denial_message(rejected, policy.allow, request.namespace, policy.message)
+            response = review.denied(request.uid, message, audit_annotations=audit)
+            return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
+    warnings = rollout_warnings(stuck) if refused else warnings_for(rejected)
+    if excepted:
+        warnings += exception_warnings(excepted, len(warnings))
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))
-
-
-def _audited(rejected: list[Judgement]) -> str:
-    return audit_list(
-        rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
-    )

@@ -408,7 +408,7 @@ class _Comparison:
         expected: tuple[bool, bool],
         sources: tuple[str, ...] = (),
     ) -> None:
-        old, new = (policy.decide(namespace, image) for policy in self._policies)
+        old, new = (policy.decide_by_rules(namespace, image) for policy in self._policies)
         if (old.approved, new.approved) != expected:
             raise Contradiction(f"{image} in namespace {namespace}: computed {expected}")
         self._changes.add(change)

@@ -6,7 +6,7 @@ not grow with the number of documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -146,6 +146,12 @@ class Exceptions:
             longest = max((each.longest for each in own), default=None)
         return Ruling(_shown(approval, now), None if approval is not None else _shown(missed, now), longest)
 
+    def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
+        """Return the latest ``until`` with which an entry of a document would act now."""
+        (held,) = (each for each in self._held() if each.key == key)
+        window = held.windows(grants)[index]
+        return now if window is None else now + (window.ends - window.begins)
+
     def states(self, grants: Grants, now: datetime) -> Iterator[tuple[DocumentKey, ExceptionEntry, State]]:
         """Yield the state of every entry. A caller may do other work between two of them."""
         for held in self._held():
@@ -158,7 +164,7 @@ class Exceptions:
             for held in self._held()
             for window in held.windows(grants)
             if window is not None
-            for each in window
+            for each in (window.begins, window.ends)
         )
         return min((each for each in instants if each > now), default=None)
 
@@ -187,8 +193,16 @@ class Exceptions:
 
 NO_EXCEPTIONS: Final = Exceptions()
 
-_Window = tuple[datetime, datetime]
-"""The begin of an exception, included, and its end, excluded."""
+
+class _Window(NamedTuple):
+    """When an exception acts: from ``begins``, included, to ``ends``, excluded.
+
+    ``most`` is the largest number of live entries that count in a namespace that it reaches.
+    """
+
+    begins: datetime
+    ends: datetime
+    most: int
 
 
 class _Held:
@@ -215,8 +229,7 @@ class _Held:
                 self.key.source, (reach(self.key, entry) for entry in self.document.entries)
             )
             windows = tuple(
-                (_begin(entry, max(each.longest for each in over)), entry.until) if over else None
-                for entry, over in zip(self.document.entries, found, strict=True)
+                _window(entry, over) for entry, over in zip(self.document.entries, found, strict=True)
             )
             self._windows = (grants, windows)
         return self._windows[1]
@@ -226,7 +239,7 @@ class _Held:
         if len(self.document.entries) > most:
             live = 0
             for index, window in enumerate(self.windows(grants)):
-                live += window is not None and window[0] <= now < window[1]
+                live += window is not None and window.begins <= now < window.ends
                 if live == most:
                     return index
         return len(self.document.entries)
@@ -237,31 +250,28 @@ class _Held:
             state: State
             if window is None:
                 state = "outside"
-            elif now >= window[1]:
+            elif now >= window.ends:
                 state = "expired"
-            elif now < window[0]:
+            elif now < window.begins:
                 state = "early"
             else:
                 live += 1
-                state = "live" if live <= self._most(grants, entry) else "too-many"
+                state = "live" if live <= window.most else "too-many"
             yield entry, state
 
-    def _most(self, grants: Grants, entry: ExceptionEntry) -> int:
-        """Return the largest ``most`` in a namespace that the entry reaches."""
-        over = next(grants.overlapping(self.key.source, (reach(self.key, entry),)))
-        return max((each.most for each in over), default=0)
+
+def _window(entry: ExceptionEntry, grants: Sequence[Grant]) -> _Window | None:
+    """Return when an entry acts under some of these grants, ``None`` if there are none."""
+    if not grants:
+        return None
+    longest = max(grant.longest for grant in grants)
+    return _Window(_begin(entry, longest), entry.until, max(grant.most for grant in grants))
 
 
 def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:
     """Return the images that an entry of a document may approve, without regard to grants."""
     here = (key.namespace,) if key.source == "namespace" else entry.namespaces
     return Entry(images=entry.pattern, namespaces=here)
-
-
-def latest_until(grants: Grants, key: DocumentKey, entry: ExceptionEntry, now: datetime) -> datetime:
-    """Return the latest ``until`` with which an entry of a document would act now."""
-    over = next(grants.overlapping(key.source, (reach(key, entry),)))
-    return now + max((each.longest for each in over), default=timedelta())
 
 
 def indexed(document: ExceptionDocument) -> PatternMap[ExceptionEntry]:

@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Final
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, latest_until, reach
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, reach
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding, Severity, more_findings
 from gatekeeper_py.core.policy.instant import format_instant
@@ -39,7 +39,7 @@ def exception_findings(
             message, proposal = _outside(policy, key)
             found.append(_finding("error", OUTSIDE, entry, message, proposal))
         elif state == "early":
-            latest = format_instant(latest_until(policy.grants, key, entry, now))
+            latest = format_instant(exceptions.latest_until(policy.grants, key, entry.index, now))
             message = "until is further away than the grant allows, so the exception does not act yet"
             found.append(
                 _finding("error", TOO_LONG, entry, message, f"the latest until that is good now is {latest}")

@@ -121,12 +121,13 @@ class Policy:
         resources = yield from _paths_by_kind(self.document.resources)
         origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
+        next_expiry = _first(allow_end, deny_end, _next_end(self.document.namespaces, instant))
         change = exceptions.next_change(grants, instant) if grants else None
-        ends = (allow_end, deny_end, _next_end(self.document.namespaces, instant), change)
         return CompiledPolicy(
             policy=self,
             instant=instant,
-            next_change=min((end for end in ends if end is not None), default=None),
+            next_expiry=next_expiry,
+            next_change=_first(next_expiry, change),
             allow=allow,
             deny=deny,
             denied_origins=origins,
@@ -156,6 +157,10 @@ class Policy:
         return Rewriting(possible=True, until=min((end for end in ends if end is not None), default=None))
 
 
+def _first(*instants: datetime | None) -> datetime | None:
+    return min((each for each in instants if each is not None), default=None)
+
+
 def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
     """Return the latest expiry; ``None`` if one never expires, and ``now`` if ``untils`` is empty."""
     return None if None in untils else max((each for each in untils if each is not None), default=now)
@@ -165,8 +170,8 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_change`` is the next instant at which a rule or an override expires, or an exception begins or
-    ends; ``None`` if there is none.
+    ``next_expiry`` is the next instant at which a rule or an override expires. At ``next_change``, this
+    happens or an exception begins or ends. Both are ``None`` if there is no such instant.
     ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance.
@@ -175,6 +180,7 @@ class CompiledPolicy:
 
     policy: Policy
     instant: datetime
+    next_expiry: datetime | None
     next_change: datetime | None
     allow: RuleSet
     deny: RuleSet

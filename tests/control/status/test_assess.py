@@ -111,6 +111,7 @@ def test_the_json_form() -> None:
         "overrides": [],
         "nextExpiry": None,
         "expired": [],
+        "exceptions": None,
         "replicas": [
             {
                 "pod": name,
@@ -129,6 +130,40 @@ def test_the_json_form() -> None:
         "fastPath": None,
         "enforcement": None,
     }
+
+
+def test_the_exceptions_are_the_worst_that_a_replica_shows() -> None:
+    facts = healthy()
+    one, two = facts.replicas
+    live = {"namespace": 2, "installation": 0, "break-glass": 1}
+    first = {"live": live, "nextEnd": "2026-01-05T00:00:00Z", "invalid": 0, "unreadable": []}
+    second = {
+        "live": live | {"namespace": 3},
+        "nextEnd": None,
+        "invalid": 1,
+        "unreadable": ["namespace"],
+    }
+    pods = (
+        replace(one, policy=(one.policy or {}) | {"exceptions": first}),
+        replace(two, policy=(two.policy or {}) | {"exceptions": second}),
+    )
+    status = assessed(replace(facts, replicas=pods))
+    assert status.as_json()["exceptions"] == {
+        "live": live | {"namespace": 3},
+        "nextEnd": "2026-01-05T00:00:00Z",
+        "invalid": 1,
+    }
+    assert status.problems == ("the replica gk-2 may not read exceptions: namespace",)
+
+
+@pytest.mark.parametrize("odd", [[], {"live": 7, "nextEnd": 3, "invalid": "x", "unreadable": "x"}])
+def test_exceptions_of_another_form_count_as_none(odd: Any) -> None:
+    facts = healthy()
+    one, two = facts.replicas
+    pods = (replace(one, policy=(one.policy or {}) | {"exceptions": odd}), two)
+    status = assessed(replace(facts, replicas=pods))
+    assert status.healthy
+    assert status.exceptions is None or not any(status.exceptions.live.values())
 
 
 def test_what_expires_next_and_what_has_expired() -> None:

@@ -791,6 +791,11 @@ def test_when_the_clock_changes_the_findings(now: str, expected: str | None) -> 
         assert lint_policy(policy, found - timedelta(microseconds=1)) == before != lint_policy(policy, found)
 
 
+def test_an_exception_of_a_deny_rule_expires_too() -> None:
+    more = "deny: [{image: b.io, except: [{image: b.io/x, until: 2026-03-02}, b.io/y]}]"
+    assert paths("expires-soon", more) == ["deny[0].except[0].until"]
+
+
 def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
     dated = "{image: b.io@*, until: 2026-03-02, owner: me, reason: trial}"
     more = "namespaces: [{names: [shop], mode: warn, until: 2026-03-02, reason: trial}]"

@@ -113,7 +113,8 @@ def test_the_first_live_override_wins(instant: datetime, mode: str) -> None:
     ],
 )
 def test_the_next_change(instant: datetime, expected: datetime | None) -> None:
-    assert parse_policy(policy_text(EXPIRING)).at(instant).next_change == expected
+    compiled = parse_policy(policy_text(EXPIRING)).at(instant)
+    assert compiled.next_change == compiled.next_expiry == expected
 
 
 def test_nothing_changes_without_until() -> None:
