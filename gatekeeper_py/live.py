@@ -7,12 +7,13 @@ invalidates a cache, because it is discarded together with its policy, and excep
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
+
+from cachetools import LRUCache
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD_SPECS, GroupKind
@@ -49,7 +50,6 @@ class Snapshot:
 
     __slots__ = (
         "_approvals",
-        "_cache_size",
         "_decisions",
         "_now",
         "_plans",
@@ -87,10 +87,8 @@ class Snapshot:
         self.by_namespace = compiled.by_namespace
         self.exceptions = NO_EXCEPTIONS
         self._now = now
-        # The least recently used entries come first.
-        self._cache_size = cache_size
-        self._decisions: OrderedDict[_Key, Decision] | None = OrderedDict() if cache_size else None
-        self._plans: OrderedDict[_Key, Rewrite | None] | None = OrderedDict() if cache_size else None
+        self._decisions: LRUCache[_Key, Decision] | None = LRUCache(cache_size) if cache_size else None
+        self._plans: LRUCache[_Key, Rewrite | None] | None = LRUCache(cache_size) if cache_size else None
 
     def excepting(self, exceptions: Exceptions) -> Snapshot:
         """Return this snapshot, its caches included, with these exceptions."""
@@ -129,13 +127,10 @@ class Snapshot:
             return self.compiled.decide_by_rules(namespace, image)
         decision = cache.get(key)
         if decision is not None:
-            cache.move_to_end(key)
             self.counts.hits += 1
             return decision
         self.counts.misses += 1
         decision = cache[key] = self.compiled.decide_by_rules(namespace, image)
-        if len(cache) > self._cache_size:
-            cache.popitem(last=False)
         return decision
 
     decide_by_rules = decide
@@ -149,10 +144,6 @@ class Snapshot:
         plan = cache.get(key, _ABSENT)
         if plan is _ABSENT:
             plan = cache[key] = self.compiled.plan(namespace, image)
-            if len(cache) > self._cache_size:
-                cache.popitem(last=False)
-        else:
-            cache.move_to_end(key)
         return plan  # type: ignore[return-value]
 
 
