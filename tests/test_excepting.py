@@ -260,6 +260,26 @@ async def test_parsing_takes_at_most_a_tenth_of_the_time(
     assert 20 * 0.2 / (world.clock - start) <= 0.11
 
 
+async def test_the_first_list_is_read_without_pauses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = world.parser.parse_exceptions
+
+    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
+        world.clock += 0.2
+        return await parse(text, source, seconds=seconds)
+
+    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(100)]
+    for key in keys:
+        await world.deliver(document(IMAGE), key)
+    assert await world.keeper.step() is None
+    assert len(world.parser.parsed) == 100
+    world.keeper.listed(frozenset({"namespace", "installation"}), frozenset(keys))
+    world.advance(1)
+    await world.deliver(document("ghcr.io/changed"), keys[0])
+    await world.deliver(document("ghcr.io/changed"), keys[1])
+    assert await world.keeper.step() == pytest.approx(9 * 0.2)
+
+
 async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World) -> None:
     await world.deliver(document(IMAGE))
     await world.keeper.step()

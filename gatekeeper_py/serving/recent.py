@@ -81,14 +81,18 @@ class RecentImages:
         self._add(peer or OTHER_PEERS, namespace, images, keys, now)
 
     def admitted(self, snapshot: Snapshot, now: float) -> Steps[tuple[tuple[Admitted, ...], ...]]:
-        """Return the images of each peer, with what the live policy does with them. Runs in steps."""
+        """Return the images of each peer, with what the live policy does with them. Runs in steps.
+
+        Images that an exception approves are left out, because the new policy is judged without exceptions.
+        """
         if now >= self._hour_ends:
             self._begin_hour(now)
         groups = []
         for noted in [list(group.noted.values()) for group in self._groups.values()]:
             group = []
             for namespace, image, _ in noted:
-                group.append(Admitted(namespace, image, effect(snapshot, namespace, image)))
+                if snapshot.decide(namespace, image).exception is None:
+                    group.append(Admitted(namespace, image, effect(snapshot, namespace, image)))
                 yield
             groups.append(tuple(group))
         return tuple(groups)

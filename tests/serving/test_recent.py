@@ -6,10 +6,12 @@ from typing import Final
 
 import pytest
 
-from builders import policy
-from gatekeeper_py.core.policy.policy import CompiledPolicy
+from builders import INSTANT, exceptions_text, policy, policy_text
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
 from gatekeeper_py.core.policy.radius import APPROVED, REFUSED, WARNED, Admitted
-from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, Snapshot
+from gatekeeper_py.live import MAX_CACHED_LENGTH, CacheCounts, Snapshot, snapshot_at
 from gatekeeper_py.runtime.slices import run_slice
 from gatekeeper_py.serving.recent import (
     HOUR,
@@ -58,6 +60,20 @@ def test_an_image_has_the_effect_of_the_live_policy_in_each_namespace_that_matte
         Admitted("dev", "r.io/x", WARNED),
         Admitted("shop", "r.io/x", REFUSED),
     )
+
+
+def test_an_image_that_an_exception_approves_does_not_count() -> None:
+    """The rules of a new policy reject it as well, and the exception still approves it."""
+    grant = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 2h}]\n"
+    document = parse_exceptions(
+        exceptions_text("image: ghcr.io/a, until: 2026-03-01T13:00:00Z, reason: x"), "namespace"
+    )
+    exceptions = Exceptions({DocumentKey("namespace", "team-a"): document})
+    live = snapshot_at(parse_policy(policy_text(grant)).at(INSTANT, exceptions), 100, CacheCounts())
+    recent = RecentImages()
+    recent.note(API_SERVER, live, "team-a", ["ghcr.io/a:1", "registry.corp.io/web:1"], 0.0)
+    assert live.decide("team-a", "ghcr.io/a:1").approved
+    assert images(recent, live=live) == [["registry.corp.io/web:1"]]
 
 
 @pytest.mark.parametrize(
