@@ -243,7 +243,7 @@ class ExceptionsKeeper:
         self._install()
         self._unlisted -= sources
         self._queued.set()
-        for source in sources:
+        for source in sources & self._granted:
             (self.unread.discard if readable else self.unread.add)(source)
             self._observer.exceptions_readable(source, readable=readable)
 

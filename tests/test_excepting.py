@@ -328,6 +328,7 @@ async def test_exceptions_that_may_not_be_read_approve_nothing(world: World) -> 
 async def test_a_source_without_a_grant_is_neither_readable_nor_unreadable(world: World) -> None:
     world.keeper.unreadable(frozenset({"namespace", "installation"}))
     world.use("")
+    world.keeper.unreadable(frozenset({"namespace"}))  # an answer that arrives later
     assert world.readable == {"namespace": None, "installation": None}
     assert not world.keeper.unread
 
