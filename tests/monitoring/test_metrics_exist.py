@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
-from monitoring_files import LATER, alerts, panel_queries
+from monitoring_files import LATER, alerts, exceptions_metrics, panel_queries
 from scraped import start_audit, start_controller
 from served import families
 from server import Server
@@ -54,17 +54,17 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
             for each in (controller, audit):
                 for name, labels in families(each.metrics()).items():
                     found[name] = found.get(name, set()) | labels
-        yield found | with_a_known_policy()
+        yield found | exposed_later()
     finally:
         server.end()
 
 
-def with_a_known_policy() -> dict[str, set[str]]:
-    """Return the one metric that a controller exposes only once it knows the policy."""
+def exposed_later() -> dict[str, set[str]]:
+    """Return the metrics that a controller or a server exposes only once it knows their values."""
     metrics = ControlMetrics()
     FastPathMetrics(metrics.registry).fastpath_known("0123456789ab")
     found = families(metrics.exposition())
-    return {name: found[name] for name in LATER}
+    return {name: found[name] for name in LATER} | families(exceptions_metrics())
 
 
 def selected(query: str) -> list[tuple[str, set[str]]]:
