@@ -67,7 +67,8 @@ class Observer(Protocol):
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
 
-    def exceptions_readable(self, source: Source, *, readable: bool) -> None: ...
+    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
+        """``None``: no grant needs the source any more."""
 
 
 class _Timer(Protocol):
@@ -91,6 +92,9 @@ class _Document:
     again and again is not parsed more often than others."""
     begun: float = float("-inf")
     """When the last parse began."""
+    first: bool = False
+    """Whether it is of the first list, and was not parsed yet. Reading the first list has no share, because
+    it ends: a replica that starts shall not reject images for minutes."""
     stale: _Timer | None = None
     """Stops the old version, unless the newest text is parsed before."""
 
@@ -161,6 +165,9 @@ class ExceptionsKeeper:
             for key in [key for key in self._documents if key.source not in granted]:
                 self._forget(key)
             self._install()
+            for source in self._granted - granted:
+                self.unread.discard(source)
+                self._observer.exceptions_readable(source, readable=None)
             if not self._granted:
                 self._granted_at = self._monotonic()
             self._unlisted = (self._unlisted | granted - self._granted) & granted
@@ -204,7 +211,7 @@ class ExceptionsKeeper:
             if len(self._documents) >= MAX_DOCUMENTS:
                 self._refuse(key, (_error("too-many-documents", f"more than {MAX_DOCUMENTS:,} documents"),))
                 return
-            known = self._documents[key] = _Document()
+            known = self._documents[key] = _Document(first=key.source in self._unlisted)
         known.gone = False
         if text is None or delivered.findings:
             self._unqueue(known)
@@ -236,7 +243,7 @@ class ExceptionsKeeper:
         self._install()
         self._unlisted -= sources
         self._queued.set()
-        for source in sources:
+        for source in sources & self._granted:
             (self.unread.discard if readable else self.unread.add)(source)
             self._observer.exceptions_readable(source, readable=readable)
 
@@ -343,13 +350,13 @@ class ExceptionsKeeper:
         Return the seconds until the next one is due, ``None`` if none waits.
         """
         while self._queue:
-            start = max(self._queue[0][0], self._next_start if self._is_settled() else float("-inf"))
-            pause = start - self._monotonic()
+            due, _, key = self._queue[0]
+            known = self._documents[key]
+            pause = (due if known.first else max(due, self._next_start)) - self._monotonic()
             if pause > 0:
                 self._install()
                 return pause
-            key = heapq.heappop(self._queue)[2]
-            known = self._documents[key]
+            heapq.heappop(self._queue)
             known.queued = False
             if known.gone:
                 del self._documents[key]
@@ -369,7 +376,7 @@ class ExceptionsKeeper:
         digest = known.digest
         again = False
         try:
-            parsed = await self._judge(key, text)
+            parsed = await self._judge(key, known, text)
         except ParserError as problem:
             failed = _error("not-parsed", f"the document was not parsed: {problem}")
             parsed, again = ParsedExceptions(None, (failed,)), not problem.permanent
@@ -381,7 +388,7 @@ class ExceptionsKeeper:
         if self._monotonic() - self._last_install > GATHER_SECONDS:
             self._install()
 
-    async def _judge(self, key: DocumentKey, text: str) -> ParsedExceptions:
+    async def _judge(self, key: DocumentKey, known: _Document, text: str) -> ParsedExceptions:
         """Parse a text. A change of the policy goes first. Raises ``ParserError``."""
         while True:
             with suppress(Interrupted):
@@ -391,7 +398,9 @@ class ExceptionsKeeper:
                         return await self._parser.parse_exceptions(text, key.source)
                     finally:
                         end = self._monotonic()
-                        self._next_start = end + PAUSE_FACTOR * (end - start)
+                        if not known.first:
+                            self._next_start = end + PAUSE_FACTOR * (end - start)
+                        known.first = False
 
     async def count(self) -> None:
         """Count the entries by state."""

@@ -48,7 +48,7 @@ class World:
         self.log = RecordingLog()
         self.parser = InProcessParser()
         self.parse_seconds = 0.0
-        self.readable: dict[Source, bool] = {}
+        self.readable: dict[Source, bool | None] = {}
         self.keeper = ExceptionsKeeper(
             self.live,
             self.parser,
@@ -66,7 +66,7 @@ class World:
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
 
-    def exceptions_readable(self, source: Source, *, readable: bool) -> None:
+    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
         self.readable[source] = readable
 
     def approves(self, image: str = IMAGE, namespace: str = "team-a") -> bool:
@@ -260,6 +260,26 @@ async def test_parsing_takes_at_most_a_tenth_of_the_time(
     assert 20 * 0.2 / (world.clock - start) <= 0.11
 
 
+async def test_the_first_list_is_read_without_pauses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = world.parser.parse_exceptions
+
+    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
+        world.clock += 0.2
+        return await parse(text, source, seconds=seconds)
+
+    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(100)]
+    for key in keys:
+        await world.deliver(document(IMAGE), key)
+    assert await world.keeper.step() is None
+    assert len(world.parser.parsed) == 100
+    world.keeper.listed(frozenset({"namespace", "installation"}), frozenset(keys))
+    world.advance(1)
+    await world.deliver(document("ghcr.io/changed"), keys[0])
+    await world.deliver(document("ghcr.io/changed"), keys[1])
+    assert await world.keeper.step() == pytest.approx(9 * 0.2)
+
+
 async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World) -> None:
     await world.deliver(document(IMAGE))
     await world.keeper.step()
@@ -303,6 +323,14 @@ async def test_exceptions_that_may_not_be_read_approve_nothing(world: World) -> 
     assert not world.approves()
     assert world.readable == {"namespace": False, "installation": False}
     assert world.keeper.problem() == ""
+
+
+async def test_a_source_without_a_grant_is_neither_readable_nor_unreadable(world: World) -> None:
+    world.keeper.unreadable(frozenset({"namespace", "installation"}))
+    world.use("")
+    world.keeper.unreadable(frozenset({"namespace"}))  # an answer that arrives later
+    assert world.readable == {"namespace": None, "installation": None}
+    assert not world.keeper.unread
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from gatekeeper_py.commands.policyinput import lines_of, now, outline_of, usable
 from gatekeeper_py.commands.yaml12 import split_documents
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import Grant
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
@@ -99,7 +99,7 @@ def except_(
     gatekeeper-py, the entries name NAMESPACE.
 
     Exit code: 0 when a grant covers every image, or without --policy; 1 when a grant is missing or allows
-    less; 2 when the exception, the policy or FILE cannot be used.
+    less, and then nothing is printed; 2 when the exception, the policy or FILE cannot be used.
     """
     if namespace is None:
         raise click.UsageError("Missing option '-n' / '--namespace'.")
@@ -133,8 +133,10 @@ def except_(
             _Request(compiled, target.key, entry, image, namespace).report()
             for image, entry in zip(requested.values(), added, strict=True)
         ]
+    if not all(covered):
+        return 1
     click.echo(target.mark + text.encode(), nl=False)
-    return 0 if all(covered) else 1
+    return 0
 
 
 def _pattern(image: str) -> str:
@@ -304,7 +306,7 @@ class _Request(NamedTuple):
     def _answer(self) -> tuple[bool, str, *tuple[str, ...]]:
         """Return whether the entry acts, a text that says why, and a line for each grant if all miss."""
         policy, instant = self.policy, self.policy.instant
-        grants = {grant.index: grant for grant in policy.grants}
+        grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
         rejected, text = False, "the policy does not approve it"
         denial = ""
         if "*" not in self.image:

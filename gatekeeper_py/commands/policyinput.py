@@ -48,12 +48,12 @@ from gatekeeper_py.reporting.findings import print_findings
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 _METADATA: Final = ("name", "namespace")
 _MISSPELT_KEY: Final = "policy.yml"
-NOT_A_POLICY: Final = "not-a-policy"
 TEST_KIND: Final = "ImagePolicyTest"
+_BEGIN: Final = f"begin a policy with apiVersion: {API_VERSION} and kind: {KIND}"
 _HINTS: Final = {
     KIND: "give the file of tests, which names the policy: gatekeeper-py test FILE...",
     TEST_KIND: "run it: gatekeeper-py test FILE...",
-    EXCEPTIONS_KIND: "apply it in a ConfigMap with the key exceptions.yaml",
+    EXCEPTIONS_KIND: "give it as --exceptions, besides the policy",
     "Kustomization": "use the output of kustomize build",
 }
 """What to do with a document of another kind than the command reads."""
@@ -179,7 +179,7 @@ def usable(given: PolicyInput, usage: str = "") -> Policy:
     if given.policy is None:
         # A ConfigMap with settings of the webhooks may have no errors, but it contains no policy.
         errors = given.errors or read_configmap({}).findings
-        if usage and errors[0].code == NOT_A_POLICY and errors[0].path:
+        if usage and errors[0].path == "kind" and errors[0].proposal == _BEGIN:
             errors = (dataclasses.replace(errors[0], proposal=f"the policy comes first: {usage}"),)
         print_findings(given.name, given.lines, errors, stderr=True)
         raise click.exceptions.Exit(2)
@@ -356,7 +356,7 @@ def unquoted(
     outline: Outline,
     *,
     wanted: str = f"an {KIND} or a ConfigMap that holds one",
-    proposal: str = f"begin a policy with apiVersion: {API_VERSION} and kind: {KIND}",
+    proposal: str = _BEGIN,
     codes: AbstractSet[str] = _OF_ANY_TEXT,
 ) -> tuple[Finding, ...]:
     """Return the findings with these codes; if there are none, one finding that the text is no policy.
@@ -380,7 +380,7 @@ def unquoted(
     return (
         Finding(
             severity="error",
-            code=NOT_A_POLICY,
+            code="not-a-policy",
             path="kind" if known else "",
             line=mark.line,
             column=mark.column,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -25,6 +25,9 @@ from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_document
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
+
+MAX_UNREAD: Final = 100
+"""Maximum number of documents of a stream that cannot be read, because each causes a finding."""
 
 
 class OtherDocument(NamedTuple):
@@ -88,6 +91,10 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
                 others += (OtherDocument(first + 1, each) for each in load_documents(document, merges))
             except (yaml.YAMLError, ValueError, RecursionError) as problem:
                 unread.append(_unreadable(problem, document, first))
+                if len(unread) > MAX_UNREAD:
+                    raise UnreadableError(
+                        f"{name}: more than {MAX_UNREAD} of its documents cannot be read"
+                    ) from None
             continue
         given = _moved(parsed_input(name, document, outline), first, lines)
         bare += outline.text_of("kind") != "ConfigMap"

@@ -22,7 +22,7 @@ REASONS: Final[Mapping[Reason, str]] = {
     "absent": "The image does not exist in its registry.",
     "unverified": "The registry did not confirm that the image exists.",
 }
-"""Why an image is rejected: every ``Reason`` but ``allowed``."""
+"""Why an image is rejected: every ``Reason`` but ``allowed`` and ``exception``."""
 
 RULES: Final = {
     **{f"image-{reason}": text for reason, text in REASONS.items()},

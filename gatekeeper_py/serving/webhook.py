@@ -21,6 +21,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.document import refuses
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import Log, RateLimit
 from gatekeeper_py.runtime.slices import Steps, run_slice
@@ -392,7 +393,8 @@ class Webhook:
         if endpoint == "validate" and snapshot is not None:
             observer.judged(map(_REASON, outcome.judgements))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
-            if outcome.verdict != "denied":
+            # In a mode that refuses, a warning is about images of which the object cannot make Pods.
+            if outcome.verdict == "allowed" or not refuses(outcome.mode):
                 images = tuple(map(_IMAGE, outcome.judgements))
                 self._note(peer, snapshot, request.namespace, images, start)
         elif outcome.verdict == "mutated":

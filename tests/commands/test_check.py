@@ -405,6 +405,13 @@ def test_own_and_system_images_that_the_policy_refuses_cause_a_warning(
         assert image in done.out
 
 
+def test_a_stream_with_too_many_broken_documents_is_exit_2(command: Command) -> None:
+    assert command("check", "-", stdin=stream(CLEAN, *["a: [\n"] * 100)).out.count("error[") == 100
+    done = command("check", "-", stdin=stream(CLEAN, *["a: [\n"] * 101))
+    assert (done.code, done.out) == (2, "")
+    assert done.err == "Error: <stdin>: more than 100 of its documents cannot be read\n"
+
+
 def test_without_a_good_policy_nothing_is_compared(command: Command, write: Write) -> None:
     compiled = command("compile", write(CLEAN), "--to", "match-conditions").out
     assert {code for code, _ in findings_of(command, stream(BAD, compiled))}.isdisjoint(

@@ -189,6 +189,7 @@ MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n 
         pytest.param(
             "apiVersion: admission.k8s.io/v1\nkind: AdmissionReview\n", "not an AdmissionReview", id="review"
         ),
+        pytest.param("[\n---\n" * 10_001, "not valid YAML, and more than 10,000 documents", id="documents"),
         pytest.param('{"a": ' * 3_000 + "1" + "}" * 3_000, "nested too deeply", id="too-deep-json"),
         pytest.param("a: " + "[" * 2_000 + "]" * 2_000, "maximum nesting depth", id="too-deep"),
         pytest.param(

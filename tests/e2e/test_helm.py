@@ -190,7 +190,7 @@ def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release,
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
 
 
-def test_an_edit_by_hand_stops_an_upgrade(release: Release, namespace: str) -> None:
+def test_after_an_edit_by_hand_an_upgrade_fails(release: Release, namespace: str) -> None:
     release.install()
 
     def stopped_by_hand(values: Mapping[str, Any], key: str) -> None:
@@ -255,7 +255,7 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
     release.uninstall()
 
 
-def test_an_edit_by_hand_stops_a_rollback_until_the_policy_is_deleted(release: Release) -> None:
+def test_after_an_edit_by_hand_a_rollback_fails_until_the_policy_is_deleted(release: Release) -> None:
     """The page Operate documents this."""
     release.install()
     marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
@@ -267,7 +267,7 @@ def test_an_edit_by_hand_stops_a_rollback_until_the_policy_is_deleted(release: R
     assert stopped.returncode != 0
     assert "kubectl-patch" in stopped.stderr
     assert release.document() == EDITED
-    assert release.marked()
+    assert not release.marked(), "Helm writes the other objects although the policy failed"
 
     release.plane.kubectl("delete", "configmap", POLICY, "-n", NAMESPACE)
     release.succeed(*rollback)

@@ -274,7 +274,7 @@ async def test_reviews_continue_while_the_worst_document_is_checked(source: Sour
 
 async def test_reviews_continue_while_the_most_images_are_judged(source: Source) -> None:
     """Forged reviews fill the memory of admitted images; each check then judges all of them."""
-    images = [f"registry.corp.io/{number:0>100}" for number in range(MAX_IMAGES + 1000)]
+    images = [f"registry.corp.io/{number:0>100}:1" for number in range(MAX_IMAGES + 1000)]
     with Probe(source) as probe:
         for begin in range(0, len(images), 500):
             forged = review(pod(*images[begin : begin + 500]))

@@ -9,4 +9,4 @@ from gatekeeper_py.reporting.sarif import REASONS
 
 
 def test_every_reason_to_reject_an_image_has_a_rule() -> None:
-    assert {*REASONS, "allowed"} == set(get_args(Reason))
+    assert {*REASONS, "allowed", "exception"} == set(get_args(Reason))

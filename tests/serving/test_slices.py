@@ -41,6 +41,8 @@ class SlowSnapshot(Snapshot):
                 pass
         return super().decide(namespace, image)
 
+    decide_by_rules = decide
+
 
 def many(image: str, count: int, *, padding: int = 0, **options: Any) -> dict[str, Any]:
     images = [image.format(n=number) for number in range(count)]

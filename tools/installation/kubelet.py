@@ -160,7 +160,10 @@ class Kubelet:
             self.plane.set_ready(self.namespace, name, ready=False)
             return  # a kubelet also waits for the Secret
         declared = {entry["name"]: self._value(entry) for entry in container.get("env") or ()}
-        arguments = [_expanded(argument, declared) for argument in container["args"]]
+        # All Pods are in one network namespace, so a Pod may not take a port on every address.
+        arguments = [
+            _expanded(argument, declared).replace("=[::]:", f"={address}:") for argument in container["args"]
+        ]
         argv = [sys.executable, "-m", "gatekeeper_py", *arguments]
         for _, place, path in mounted:
             argv = [argument.replace(f"={path}", f"={place}") for argument in argv]

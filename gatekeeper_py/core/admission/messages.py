@@ -58,10 +58,15 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
     patterns, then lines for images. The policy's own message and the number of images that are not shown
     always stay.
     """
-    lines = [_with_exception(judgement) for judgement in rejected[:MAX_IMAGES_SHOWN]]
+    # Without grants in the policy, no decision has a ruling, and nothing more is to do.
+    lines = [
+        image_line(judgement) if judgement.decision.ruling is None else _with_exception(judgement)
+        for judgement in rejected[:MAX_IMAGES_SHOWN]
+    ]
     patterns = _approved_patterns(allow, namespace)
-    asking = _how_to_ask(rejected, namespace)
-    for shown in ("\n".join(filter(None, (patterns, asking))), patterns, ""):
+    ruled = [judgement for judgement in rejected if judgement.decision.ruling is not None]
+    asking = _how_to_ask(ruled, namespace) if ruled else ""
+    for shown in (f"{patterns}\n{asking}" if patterns and asking else asking or patterns, patterns, ""):
         text = _assembled(lines, len(rejected), shown, message)
         if _fits(text):
             return text

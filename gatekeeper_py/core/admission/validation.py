@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from functools import partial
+from operator import attrgetter
+from typing import Final
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
@@ -37,6 +39,8 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
+
+_REASON: Final = attrgetter("decision.reason")
 
 
 def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
@@ -85,8 +89,9 @@ def _conclude(
     if new < len(judgements):
         stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
         judgements = judgements[:new]
-    excepted = [judgement for judgement in judgements if judgement.decision.exception]
-    if excepted:
+    excepted = []
+    if "exception" in map(_REASON, judgements):  # rarely, and this costs less than a loop
+        excepted = [judgement for judgement in judgements if judgement.decision.exception]
         audit["exceptions"] = exception_list(excepted)
     rejected = [judgement for judgement in judgements if not judgement.decision.approved]
     if rejected or stuck:

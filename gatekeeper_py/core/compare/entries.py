@@ -15,9 +15,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from gatekeeper_py.core.compare.sequences import Item
+from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images import entry as images
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
@@ -70,7 +72,7 @@ def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
 
 def entries_of_grants(policy: CompiledPolicy) -> Iterator[Entry]:
     """Yield the images that exceptions can approve."""
-    for grant in policy.grants:
+    for grant in chain.from_iterable(map(policy.grants.of, SOURCES)):
         names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
         if grant.source == "namespace" and names is None:
             names = (ANY,)  # a request without a namespace has no such document

@@ -37,9 +37,11 @@ def document(
     deny: Iterable[Any] = (),
     mirrors: Iterable[Any] = (),
     namespaces: Iterable[Any] = (),
+    exceptions: Iterable[Any] = (),
 ) -> str:
     head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
     lists = {"allow": allow, "deny": deny, "mirrors": mirrors, "namespaces": namespaces}
+    lists["exceptions"] = exceptions
     return json.dumps(head | {name: list(entries) for name, entries in lists.items()})
 
 
@@ -95,6 +97,46 @@ def refusal(text: str) -> tuple[str, str]:
             ),
             "mirrors",
             id="exceptions-of-a-mirror",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=[{"image": f"a{i}.io", "except": same_pieces(1_000, "a.io/*{}*")} for i in range(3)]
+            ),
+            "deny",
+            id="exceptions-of-deny-rules",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=[{"image": "a.io", "except": ["a.io/x"], "owner": str(i)} for i in range(40_000)]
+            ),
+            "deny",
+            id="equal-deny-rules-with-exceptions",
+        ),
+        pytest.param(
+            lambda: document(
+                exceptions=(
+                    {"source": "namespace", "images": same_pieces(1_000, "a.io/*{}*"), "longest": "1h"}
+                    for _ in range(3)
+                )
+            ),
+            "exceptions",
+            id="images-of-grants",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=[{"image": "*/**:latest", "except": ["*/x"]}],
+                mirrors=[{"from": f"m{i}.io", "to": "r.io"} for i in range(200)],
+            ),
+            "mirrors",
+            id="many-mirrors-with-one-target-whose-originals-may-be-spared",
+        ),
+        pytest.param(
+            lambda: document(
+                deny=[{"image": "*/**:latest", "except": ["*/x"]}],
+                mirrors=[{"from": f"m{i}.io", "to": f"r.io/{i}"} for i in range(200)],
+            ),
+            None,
+            id="many-mirrors-with-targets-of-their-own-are-accepted",
         ),
         pytest.param(
             lambda: document(deny=same_pieces(100, "*/*{}*"), mirrors=nested(8)),
