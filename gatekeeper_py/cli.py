@@ -30,7 +30,7 @@ SECTIONS: Final = {
         "review": "Judge manifests as the webhook would, for CI.",
         "test": "Run the tests of a policy.",
         "diff": "Show what a change of the policy would do.",
-        "except": "Write an exception for images that a team needs for a while.",
+        "except": "Write an exception for an image, for a limited time.",
         "schema": "Print a JSON Schema, for editors.",
     },
     "Look at a cluster": {
@@ -47,7 +47,7 @@ SECTIONS: Final = {
     },
 }
 """The commands as ``--help`` groups them. Each is a module in ``gatekeeper_py.commands`` that defines a
-command of the same name."""
+command of the same name. A function cannot have the name of a keyword, so ``except_`` has a ``_``."""
 
 COMMANDS: Final = {name: summary for group in SECTIONS.values() for name, summary in group.items()}
 
@@ -82,8 +82,7 @@ class _Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        # No function can have the name of a keyword, such as "except".
-        function = "command" if iskeyword(name) else name
+        function = f"{name}_" if iskeyword(name) else name
         command: click.Command = getattr(import_module(f"gatekeeper_py.commands.{name}"), function)
         return command
 

@@ -35,8 +35,12 @@ class Image(NamedTuple):
 def approved(document: dict[str, Any], image: str, namespace: str | None, now: datetime) -> bool:
     """Return whether the document approves an image in a namespace at an instant."""
     seen = read(image)
-    if seen is None:
+    if seen is None or _denied(document, seen, namespace, now):
         return False
+    return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
+
+
+def _denied(document: dict[str, Any], seen: Image, namespace: str | None, now: datetime) -> bool:
     for rule in document.get("deny", ()):
         spared = [] if isinstance(rule, str) else rule.get("except", [])
         if applies(rule, namespace, now) and any(
@@ -44,8 +48,22 @@ def approved(document: dict[str, Any], image: str, namespace: str | None, now: d
             and not any(applies(entry, namespace, now) and matches(entry, each) for entry in spared)
             for each in (seen, *origins(document, seen))
         ):
-            return False
-    return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
+            return True
+    return False
+
+
+def exceptable(document: dict[str, Any], image: str, namespace: str | None, now: datetime) -> bool:
+    """Return whether the document rejects an image, and some exception could approve it."""
+    seen = read(image)
+    if seen is None or approved(document, image, namespace, now):
+        return False
+    denied = _denied(document, seen, namespace, now)
+    return any(
+        _granted(grant, seen, namespace, now)
+        and (namespace is not None or grant["source"] != "namespace")
+        and (not denied or "overrides" in grant)
+        for grant in document.get("exceptions", ())
+    )
 
 
 Documents = dict[tuple[str, str], list[dict[str, Any]]]
@@ -68,7 +86,7 @@ def excepted(
     seen = read(image)
     if seen is None:
         return False
-    denied = not approved({**policy, "allow": ["*.io", "docker.io"]}, image, namespace, now)
+    denied = _denied(policy, seen, namespace, now)
     for (source, where), entries in documents.items():
         if source == "namespace" and where != namespace:
             continue

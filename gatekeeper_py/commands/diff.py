@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 import msgspec
@@ -58,19 +58,23 @@ _WITHOUT_CLUSTER: Final = (
 )
 
 
-class _FailOn(click.ParamType[tuple[Change, ...]]):
+FailOn = Change | Literal["granted"]
+
+
+class _FailOn(click.ParamType[tuple[FailOn, ...]]):
     """One or more changes, separated by commas."""
 
     name = "change"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Change, ...]:
+    ) -> tuple[FailOn, ...]:
         if isinstance(value, tuple):
             return value
-        names = tuple(change for change in CHANGES if change in value.split(","))
+        known: tuple[FailOn, ...] = (*CHANGES, "granted")
+        names = tuple(change for change in known if change in value.split(","))
         if len(names) != len(value.split(",")):
-            self.fail(f"{value!r} is not one of {', '.join(CHANGES)}", param, ctx)
+            self.fail(f"{value!r} is not one of {', '.join(known)}", param, ctx)
         return names
 
 
@@ -112,7 +116,8 @@ class _FailOn(click.ParamType[tuple[Change, ...]]):
     multiple=True,
     default=("rejected",),
     show_default=True,
-    help="Exit with 1 if this happens to an image: rejected, approved or rewritten. Repeatable.",
+    help="Exit with 1 if this happens to an image: rejected, approved or rewritten; or, with --all-images,"
+    " if exceptions could approve more images: granted. Repeatable.",
 )
 @format_option(*FORMATS)
 @WIDE
@@ -126,7 +131,7 @@ def diff(
     configmap: checked.ConfigMapName | None,
     namespace: str | None,
     instant: datetime | None,
-    fail_on: tuple[tuple[Change, ...], ...],
+    fail_on: tuple[tuple[FailOn, ...], ...],
     style: Style,
     cluster: Cluster,
     cluster_name: str | None,
@@ -144,7 +149,8 @@ def diff(
     objects that use these images. It reads the images in use from the cluster, or from one of --audit,
     --images, --audit-log and --reviews (- for stdin).
 
-    With --all-images, the command compares the policies for every image that can exist, in every namespace.
+    With --all-images, the command compares the policies for every image that can exist, in every namespace,
+    and what exceptions could approve of the images that both policies reject.
     This needs no cluster. The answer "No image becomes approved." is then proven for all image
     names. The proof does not cover changes of modes, look-ups, resources and dates.
 
@@ -153,6 +159,7 @@ def diff(
     """
     recordings = {option: name for option, name in files.items() if name is not None}
     _check_usage(policies, configmap, recordings, all_images=all_images)
+    _check_fail_on(fail_on, all_images=all_images)
     given_policies = [usable_policy(each) for each in policies]
     excepted = exceptions.read(namespace)
     change = _PolicyChange(given_policies[0], given_policies[-1], instant or now(), excepted)
@@ -207,8 +214,15 @@ def diff(
         write_changes(documents, found, meta, style, wide=wide)
     else:
         write_difference(documents, found, meta, style, wide=wide)
-    counts = found.counts if isinstance(found, Changes) else dict.fromkeys(found.changes, 1)
-    return 1 if any(counts.get(name) for names in fail_on for name in names) else 0
+    happened = _happened(found)
+    return 1 if any(name in happened for names in fail_on for name in names) else 0
+
+
+def _happened(found: Changes | Difference) -> frozenset[str]:
+    """Return the changes of at least one image, in the words of ``--fail-on``."""
+    if isinstance(found, Changes):
+        return frozenset(name for name, count in found.counts.items() if count)
+    return found.changes | {"granted"} if found.grants.widens else found.changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,6 +259,11 @@ class _PolicyChange:
             for each in (self.old, self.new)
         )
         return Changes(old, new, frozenset(exempt))
+
+
+def _check_fail_on(fail_on: Iterable[tuple[FailOn, ...]], *, all_images: bool) -> None:
+    if not all_images and any("granted" in names for names in fail_on):
+        raise click.UsageError("--fail-on granted needs --all-images")
 
 
 def _check_usage(

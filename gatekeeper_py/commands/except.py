@@ -1,65 +1,87 @@
-"""``gatekeeper-py except``: write an exception."""  # noqa: N999 - named like the command
+"""``gatekeeper-py except``: write an exception for an image, and show which grant covers it."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 import click
 
+from gatekeeper_py.commands.additions import addition
 from gatekeeper_py.commands.exceptioninput import INSTALLATION, ExceptionInput, Place, exceptions_in
-from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.commands.parameters import Instant, namespace_option
+from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
+from gatekeeper_py.commands.parameters import Instant, Interval, namespace_option
 from gatekeeper_py.commands.policyinput import lines_of, now, outline_of, usable_policy
 from gatekeeper_py.commands.yaml12 import split_documents
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, reach
-from gatekeeper_py.core.images.pattern import InvalidPattern
+from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
-from gatekeeper_py.core.policy.exceptions import exception_findings
-from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.parse.document import parse_allowed
-from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
+from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.core.policy.finding import Remarks
+from gatekeeper_py.core.policy.instant import format_duration, format_instant
+from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
+from gatekeeper_py.core.policy.parse.positions import as_findings
+from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inventory.suggestion import pattern_for
 from gatekeeper_py.reporting.console import note
+from gatekeeper_py.reporting.findings import print_findings
 
-_DURATION: Final = re.compile(r"([0-9]{1,4})([hd])")
-_ITEM: Final = re.compile(r"( *)- ")
-_HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:\n"
+MAX_FILE: Final = 2**20
+"""Maximum size of FILE: the manifests of a few documents, each of at most 64 KiB."""
 
+_SHORTEST: Final = 60
+_LONGEST: Final = 400 * 24 * 3600
+"""Limits of ``--for`` in seconds. No grant allows more than 400 days."""
 
-class _Duration(click.ParamType[timedelta]):
-    """A time such as ``12h`` or ``7d``."""
-
-    name = "duration"
-
-    def convert(
-        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
-    ) -> timedelta:
-        match = _DURATION.fullmatch(value) if isinstance(value, str) else None
-        if isinstance(value, timedelta):
-            return value
-        if match is None:
-            self.fail(f"{value!r} is not a duration such as 12h or 7d", param, ctx)
-        return timedelta(**{"h": {"hours": int(match[1])}, "d": {"days": int(match[1])}}[match[2]])
+_PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*/[a-z0-9._/:*@-]*[a-z0-9*]")
+"""Patterns that need no quotes in a block of YAML. None is a number, because of the slash."""
 
 
-@click.command(name="except")
+class _Line(click.ParamType[str]):
+    """A text that a document accepts as a reason or an owner."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return str(FILLED_LINE.parse(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+@click.command("except")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@namespace_option("Namespace that the exception is for.")
-@click.option("--for", "duration", type=_Duration(), help="How long from now, such as 12h or 7d.")
-@click.option("--until", type=Instant(), help="When it ends: a date or an RFC 3339 time.")
-@click.option("--reason", required=True, help="Why the images are needed, up to 200 characters.")
-@click.option("--owner", help="Who answers for the exception. Default: the namespace.")
-@click.option("--policy", metavar="POLICY", help="Check that a grant of this policy covers the exception.")
-@click.option("--into", metavar="FILE", help="Print this manifest with the exception added.")
+@namespace_option("Namespace that needs the images. Required.")
+@click.option(
+    "--for",
+    "duration",
+    metavar="DURATION",
+    type=Interval(_SHORTEST, _LONGEST),
+    help="How long the exception acts, such as 12h or 7d.",
+)
+@click.option("--until", type=Instant(), help="When the exception ends: a date or RFC 3339 time.")
+@click.option("--reason", type=_Line(), required=True, help="Why the images are needed. Users see it.")
+@click.option("--owner", type=_Line(), help="Who needs the images.")
+@click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
+@click.option(
+    "--into",
+    metavar="FILE",
+    help="Print this file with the exception added: the manifest of a ConfigMap, or a document. The file"
+    " itself is not changed.",
+)
 @INSTALLATION
-def command(
+def except_(
     images: tuple[str, ...],
     namespace: str | None,
-    duration: timedelta | None,
+    duration: float | None,
     until: datetime | None,
     reason: str,
     owner: str | None,
@@ -67,119 +89,271 @@ def command(
     into: str | None,
     installation: str,
 ) -> int:
-    """Print the manifest of a ConfigMap with an exception for each IMAGE, which may be a pattern.
+    """Print the manifest of a ConfigMap with an exception for each IMAGE, ready to apply.
 
-    With --into, print FILE with the exceptions added at the end of its list. FILE itself is not written.
-    With --policy, stderr says which grant covers each exception.
+    An IMAGE with a * is a pattern, as in the allow list of a policy. Without --policy, only the form of the
+    exception is checked. This command needs no cluster. A ConfigMap that you apply replaces the exceptions
+    that the namespace has. To keep them, give their manifest with --into.
 
-    Exit code: 0 when the exceptions are printed, 1 when no grant of the policy lets one act, 2 when a file or
-    the policy cannot be used.
+    With --into, the printed text is FILE with new entries. If FILE is a ConfigMap in the namespace of
+    gatekeeper-py, the entries name NAMESPACE.
+
+    Exit code: 0 when a grant covers every image, or without --policy; 1 when a grant is missing or allows
+    less, and then nothing is printed; 2 when the exception, the policy or FILE cannot be used.
     """
-    if (duration is None) == (until is None):
-        raise click.UsageError("give --for or --until")
     if namespace is None:
         raise click.UsageError("Missing option '-n' / '--namespace'.")
-    for image in images:
-        try:
-            parse_allowed(image)
-        except InvalidPattern as problem:
-            raise click.UsageError(f"{image[:60]!r}: {problem}") from None
+    if (duration is None) == (until is None):
+        raise click.UsageError("give --for or --until")
+    if policy == into == "-":
+        raise click.UsageError("stdin can be read only once")
     instant = now()
-    end = until if duration is None else (instant + duration).replace(microsecond=0)
-    entries = [_entry(image, end, reason, owner) for image in images]
+    end = until or instant + timedelta(seconds=duration or 0)
+    if end <= instant:
+        raise click.UsageError("--until is in the past")
+    given = None if policy is None else usable_policy(policy)
+    requested = {pattern: image for image in images for pattern in [_pattern(image)]}
     place = Place(namespace=namespace, installation=installation)
-    key = place.key(EXCEPTIONS_CONFIGMAP, namespace)
-    text = _manifest(namespace, entries) if into is None else _added(into, entries, place)
-    covered = policy is None or key is None or _judge(usable_policy(policy), key, entries, instant)
-    if covered:
-        click.echo(text, nl=False)
-    return 0 if covered else 1
-
-
-def _entry(image: str, end: datetime | None, reason: str, owner: str | None) -> list[str]:
-    """Return the lines of an entry, without indentation."""
-    at = "" if end is None else format_instant(end)
-    lines = [f"- image: {json.dumps(image)}", f"  until: {at}", f"  reason: {json.dumps(reason)}"]
-    return [*lines, *([] if owner is None else [f"  owner: {json.dumps(owner)}"])]
-
-
-def _document(entries: Sequence[Sequence[str]]) -> str:
-    return _HEAD + "".join(f"  {line}\n" for entry in entries for line in entry)
-
-
-def _manifest(namespace: str, entries: Sequence[Sequence[str]]) -> str:
-    text = _document(entries)
-    _checked(text)
-    metadata = f"metadata:\n  name: {EXCEPTIONS_CONFIGMAP}\n  namespace: {namespace}\n"
-    data = "".join(f"    {line}\n" for line in text.splitlines())
-    return f"apiVersion: v1\nkind: ConfigMap\n{metadata}data:\n  exceptions.yaml: |\n{data}"
-
-
-def _checked(text: str) -> None:
-    try:
-        parse_exceptions(text)
-    except ExceptionsError as problem:
-        raise click.UsageError(problem.findings[0].message) from None
-
-
-def _judge(policy: Policy, key: DocumentKey, entries: Sequence[Sequence[str]], instant: datetime) -> bool:
-    """Print which grants cover the entries, or why none does. Return whether all entries act."""
-    document = parse_exceptions(_document(entries))
-    compiled = policy.at(instant)
-    findings = exception_findings(compiled, key, document, instant)
-    for finding in findings:
-        proposal = f" ({finding.proposal})" if finding.proposal else ""
-        note(f"{finding.severity}: {finding.path}: {finding.message}{proposal}")
-    exceptions = Exceptions({key: document})
-    judged = policy.at(instant, exceptions)
-    acts = True
-    for _, entry, state in exceptions.states(compiled.grants, instant):
-        found = judged.decide(key.namespace, entry.pattern.text)
-        acts = acts and state == "live" and found.reason != "denied"
-        if found.reason == "denied":
-            note(f"error: exceptions[{entry.index}]: {found.detail}, and no grant overrides that")
-        elif state == "live":
-            over = next(compiled.grants.overlapping(key.source, (reach(key, entry),)))
-            note(f"{entry.pattern.text}: covered by {' and '.join(map(str, over))} of the policy")
-    return acts
-
-
-def _added(into: str, entries: Sequence[Sequence[str]], place: Place) -> str:
-    """Return the text of a manifest with entries after the last one of its list."""
-    name, content = read_bytes(into)
-    text = decoded(name, content)
-    before = _only(name, text, place)
-    lines = text.splitlines(keepends=True)
-    entry = before.document.entries[-1].line if before.document and before.document.entries else 0
-    at = entry + before.shift.lines if before.shift.block else 0
-    match = _ITEM.match(lines[at - 1]) if 0 < at <= len(lines) else None
-    if match is None:
-        raise UnreadableError(f"{name}: write the exceptions as a list with one item below the other")
-    indent = match[1]
-    while at < len(lines) and (not lines[at].strip() or lines[at].startswith(f"{indent} ")):
-        at += 1
-    while not lines[at - 1].strip():
-        at -= 1
-    if not lines[at - 1].endswith("\n"):
-        lines[at - 1] += "\n"
-    lines[at:at] = [f"{indent}{line}\n" for each in entries for line in each]
-    result = "".join(lines)
-    after = _only(name, result, place)
-    if (
-        before.document is None
-        or after.document is None
-        or len(after.document.entries) != len(before.document.entries) + len(entries)
-    ):
-        raise UnreadableError(f"{name}: the exceptions cannot be added here; add them by hand")
-    return result
-
-
-def _only(name: str, text: str, place: Place) -> ExceptionInput:
-    found = [
-        given
-        for first, document in split_documents(text)
-        for given in exceptions_in(name, document, outline_of(document), first, lines_of(text), place)
+    target = _new(place, namespace) if into is None else _read(into, place, namespace)
+    entries = [
+        {"image": pattern}
+        | ({} if target.key.source == "namespace" else {"namespaces": [namespace]})
+        | {"until": format_instant(end), "reason": reason}
+        | ({} if owner is None else {"owner": owner})
+        for pattern in requested
     ]
-    if len(found) != 1 or found[0].document is None:
-        raise UnreadableError(f"{name}: must hold one valid document with exceptions")
-    return found[0]
+    text, document = _extended(target, entries, place)
+    if given is None:
+        note("only the form of the exception was checked: add --policy POLICY to see which grant covers it")
+        covered = [True]
+    else:
+        compiled = given.at(instant, Exceptions({target.key: document}))
+        added = document.entries[-len(entries) :]
+        covered = [
+            _Request(compiled, target.key, entry, image, namespace).report()
+            for image, entry in zip(requested.values(), added, strict=True)
+        ]
+    if not all(covered):
+        return 1
+    click.echo(target.mark + text.encode(), nl=False)
+    return 0
+
+
+def _pattern(image: str) -> str:
+    """Return the pattern for an argument: the narrowest one for an image, or the pattern that it is."""
+    try:
+        if "*" in image:
+            return parse_allowed(image).text
+        reference = parse_reference(image)
+        locate(reference)
+    except ValueError as problem:
+        raise click.UsageError(f"{image!r}: {problem}") from None
+    name = pattern_for(reference, "repository")
+    if name is None:
+        raise click.UsageError(f"{image!r}: no pattern can name this image")
+    qualifier = f"@{reference.digest}" if reference.digest else f":{effective_tag(reference)}"
+    try:
+        return parse_allowed(f"{name}{qualifier}").text
+    except ValueError as problem:
+        raise click.UsageError(f"{image!r}: {problem}") from None
+
+
+class _Target(NamedTuple):
+    """The text that gets the entries, and the document in it that they are added to.
+
+    ``inner`` is the text of this document, and ``given`` what was read of it. ``mark`` is the byte order mark
+    of the text, if it has one.
+    """
+
+    name: str
+    text: str
+    key: DocumentKey
+    inner: str = ""
+    given: ExceptionInput | None = None
+    mark: bytes = b""
+
+
+def _new(place: Place, namespace: str) -> _Target:
+    """Return the beginning of a manifest. Its list has no items yet."""
+    key = place.key(EXCEPTIONS_CONFIGMAP, namespace)
+    if key is None:
+        raise AssertionError  # every namespace may have exceptions
+    lines = (
+        "apiVersion: v1",
+        "kind: ConfigMap",
+        "metadata:",
+        f"  name: {EXCEPTIONS_CONFIGMAP}",
+        f"  namespace: {json.dumps(namespace)}",
+        "data:",
+        f"  {EXCEPTIONS_KEY}: |",
+        f"    apiVersion: {API_VERSION}",
+        f"    kind: {KIND}",
+        "    exceptions:",
+        "",
+    )
+    return _Target("the exception", "\n".join(lines), key)
+
+
+def _read(file: str, place: Place, namespace: str) -> _Target:
+    """Return FILE and the document in it that reaches the namespace. Raises ``UnreadableError``."""
+    name, content = read_bytes(file, MAX_FILE)
+    text = decoded(name, content)
+    remarks = Remarks()
+    if not check_text(text, MAX_FILE, remarks):  # the whole file is printed, so every character counts
+        print_findings(name, (), as_findings(text, remarks), stderr=True)
+        raise click.exceptions.Exit(2)
+    found = list(_documents(name, text, place))
+    for given, _ in found:
+        print_findings(name, given.lines, given.errors, stderr=True)
+    if any(given.errors for given, _ in found):
+        raise click.exceptions.Exit(2)
+    own = [each for each in found if each[0].key == DocumentKey("namespace", namespace)]
+    own = own or [each for each in found if each[0].key is not None and each[0].key.source != "namespace"]
+    if len(own) != 1:
+        number = "no document" if not own else "more than one document"
+        raise UnreadableError(f"{name}: it holds {number} with exceptions for {namespace}")
+    ((given, inner),) = own
+    if given.key is None:
+        raise AssertionError  # every document has a namespace here: its own or that of -n
+    mark = content[: len(content) - len(text.encode())]
+    return _Target(shown(file), text, given.key, inner, given, mark)
+
+
+def _documents(name: str, text: str, place: Place) -> Iterator[tuple[ExceptionInput, str]]:
+    """Yield each document with exceptions in a text, and its own text."""
+    lines = lines_of(text)
+    for first, document in split_documents(text):
+        outline = outline_of(document)
+        field = outline.text_of(f"data.{EXCEPTIONS_KEY}")
+        for given in exceptions_in(name, document, outline, first, lines, place):
+            yield given, document if field is None else field
+
+
+def _extended(target: _Target, entries: list[dict[str, Any]], place: Place) -> tuple[str, ExceptionDocument]:
+    """Return the text with new entries, and the document. Raises ``UnreadableError`` if they do not fit."""
+    block = [line for entry in entries for line in _lines_of(entry)]
+    if target.given is None:
+        text = target.text + "".join(f"      {line}\n" for line in block)
+        before: list[ExceptionInput] = []
+    else:
+        before = [given for given, _ in _documents(target.name, target.text, place)]
+        flow = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+        text = _added(target.given, target, block, flow)
+    after = [given for given, _ in _documents(target.name, text, place)]
+    found = [given for given in after if given.key == target.key]
+    if len(found) == 1 and found[0].errors:
+        raise UnreadableError(f"{target.name}: with the new entries: {found[0].errors[0].message}")
+    document = found[0].document if len(found) == 1 else None
+    expected = [
+        _values(given.document) + (entries if given.key == target.key else []) for given in before
+    ] or [entries]
+    if document is None or [_values(given.document) for given in after] != expected:
+        raise _cannot_add(target)
+    return text, document
+
+
+def _added(given: ExceptionInput, target: _Target, block: Sequence[str], flow: Sequence[str]) -> str:
+    found = addition(target.inner, "exceptions", block, flow) if given.shift.block else None
+    if found is None:
+        raise _cannot_add(target)
+    try:
+        return found.added_to(target.text, given.shift.lines, given.shift.columns)
+    except IndexError:
+        raise _cannot_add(target) from None
+
+
+def _cannot_add(target: _Target) -> UnreadableError:
+    layout = f"write the document as a block ({EXCEPTIONS_KEY}: |) with one entry of exceptions a line"
+    return UnreadableError(f"{target.name}: cannot add to this layout: {layout}")
+
+
+def _lines_of(entry: dict[str, Any]) -> Iterator[str]:
+    for number, (name, value) in enumerate(entry.items()):
+        plain = name == "until" or (name == "image" and _PLAIN.fullmatch(value))
+        shown_value = value if plain else json.dumps(value, ensure_ascii=False)
+        yield f"{'  ' if number else '- '}{name}: {shown_value}"
+
+
+def _values(document: ExceptionDocument | None) -> list[dict[str, Any]]:
+    """Return the entries of a document as they are written, without their lines."""
+    return [_value(entry) for entry in (() if document is None else document.entries)]
+
+
+def _value(entry: ExceptionEntry) -> dict[str, Any]:
+    names = {} if entry.namespaces is None else {"namespaces": list(entry.namespaces)}
+    owner = {} if entry.owner is None else {"owner": entry.owner}
+    until = format_instant(entry.until)
+    return {"image": entry.pattern.text, **names, "until": until, "reason": entry.reason, **owner}
+
+
+class _Request(NamedTuple):
+    """One new entry in its document, which is the only one that ``policy`` has."""
+
+    policy: CompiledPolicy
+    key: DocumentKey
+    entry: ExceptionEntry
+    image: str
+    namespace: str
+
+    def report(self) -> bool:
+        """Print which grant covers the entry, or why each grant misses. Return whether one covers it."""
+        approved, text, *misses = self._answer()
+        note(f"{self.image}: {text}")
+        for line in misses:
+            note(f"  {line}")
+        return approved
+
+    def _answer(self) -> tuple[bool, str, *tuple[str, ...]]:
+        """Return whether the entry acts, a text that says why, and a line for each grant if all miss."""
+        policy, instant = self.policy, self.policy.instant
+        grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
+        rejected, text = False, "the policy does not approve it"
+        denial = ""
+        if "*" not in self.image:
+            decision = policy.decide(self.namespace, self.image)
+            if decision.exception is not None:
+                return True, _covered(grants[decision.exception.grant], decision.exception.until)
+            rejected = not decision.approved
+            if decision.approved:
+                text = f"the policy approves it anyway: {decision.detail}"
+            denial = decision.detail if decision.reason == "denied" else ""
+        elif rule := next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None):
+            denial = f"{self.image} is denied by {rule}"
+        misses = {grant: self._misses(grant, denied=bool(denial)) for grant in grants.values()}
+        covering = [grant for grant, reasons in misses.items() if not reasons]
+        if not covering:
+            lines = (f"{grant}: {', '.join(reasons)}" for grant, reasons in misses.items())
+            return False, denial or text, *lines
+        grant = max(covering, key=lambda each: each.longest)
+        if self.entry.until - grant.longest > instant:
+            latest = format_instant(instant + grant.longest)
+            allowed = f"until is too late: {grant} allows {format_duration(grant.longest)}"
+            return False, f"{allowed}, so the latest until that is good now is {latest}"
+        states = {entry.index: state for _, entry, state in policy.exceptions.states(policy.grants, instant)}
+        if rejected or states[self.entry.index] != "live":
+            return False, f"{grant} allows {grant.most} live entries, and as many precede it in the document"
+        whole = any(pattern.covers(self.entry.pattern) for pattern in grant.images)
+        covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
+        return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
+
+    def _misses(self, grant: Grant, *, denied: bool) -> list[str]:
+        """Return why a grant does not cover the entry; if it does, nothing."""
+        reasons = {
+            f"it is for documents with source: {grant.source}": grant.source != self.key.source,
+            f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
+            "its images do not include this one": not self._includes(grant),
+            "it does not override deny rules": denied and grant.overrides is None,
+        }
+        return [reason for reason, holds in reasons.items() if holds]
+
+    def _includes(self, grant: Grant) -> bool:
+        if "*" in self.image:
+            return any(pattern.overlaps(self.entry.pattern) for pattern in grant.images)
+        reference = parse_reference(self.image)
+        location, tag = locate(reference), effective_tag(reference)
+        return any(pattern.matches(location, tag, reference.digest) for pattern in grant.images)
+
+
+def _covered(grant: Grant, until: datetime) -> str:
+    longest = format_duration(grant.longest)
+    return f"approved until {format_instant(until)} by {grant} (source: {grant.source}, longest: {longest})"

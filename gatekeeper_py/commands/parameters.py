@@ -63,7 +63,7 @@ class Days(_Duration):
 
 
 class Interval(click.ParamType[float]):
-    """A time such as ``90s``, ``10m`` or ``1h``, in seconds."""
+    """A time such as ``90s``, ``10m``, ``1h`` or ``7d``, in seconds."""
 
     name = "duration"
 
@@ -76,15 +76,15 @@ class Interval(click.ParamType[float]):
             return value
         match = _INTERVAL.fullmatch(value)
         if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 10m or 1h", param, ctx)
+            self.fail(f"{value!r} is not a duration such as 90s, 10m, 1h or 7d", param, ctx)
         seconds = int(match[1]) * _UNITS[match[2]]
         if not self._least <= seconds <= self._most:
             self.fail(f"{value} is not between {self._least:g} s and {self._most / 3600:g} h", param, ctx)
         return float(seconds)
 
 
-_INTERVAL: Final = re.compile(r"([0-9]{1,6})([smh])")
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600}
+_INTERVAL: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def _parse_namespace(text: str) -> str:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.compare.difference import Change, Difference, Witness
+from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, GrantWitness, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
@@ -42,6 +42,13 @@ ANSWERS: Final[dict[Change, tuple[str, str]]] = {
     "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),
 }
 """The answers of ``--all-images`` for each change: if some images change in this way, and if none do."""
+
+GRANT_STYLES: Final = {"granted": "bold yellow", "withdrawn": "bold cyan"}
+GRANT_ANSWERS: Final = {
+    "granted": ("Exceptions could approve more images.", "No exception could approve more images."),
+    "withdrawn": ("Exceptions could approve fewer images.", "No exception could approve fewer images."),
+}
+"""The same for what exceptions could approve."""
 
 MAX_RULES: Final = 50
 """Maximum number of changed entries of the document in the table. JSON has all of them."""
@@ -113,6 +120,11 @@ def write_difference(
             "narrows": difference.narrows,
             "rewrites": difference.rewrites,
             "witnesses": [_witness(witness) for witness in difference.witnesses],
+            "grants": {
+                "widens": difference.grants.widens,
+                "narrows": difference.grants.narrows,
+                "witnesses": [_grant_witness(witness) for witness in difference.grants.witnesses],
+            },
         }
         click.echo(json_text(answer))
         return
@@ -126,17 +138,33 @@ def write_difference(
             decided_by(witness.old),
             decided_by(witness.new),
         )
-        for witness in difference.witnesses
+        for witness in witnesses_of(difference)
     ]
     if cells:
-        styles = [STYLES[witness.change] for witness in difference.witnesses]
+        styles = [{**STYLES, **GRANT_STYLES}[witness.change] for witness in witnesses_of(difference)]
         headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
         print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
     print_provenance(out, meta)
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
+    for change, sentence in grant_answers(difference.grants):
+        out.print(Text(sentence, GRANT_STYLES[change]) if change else Text(sentence))
     if difference.next_change is not None:
         out.print(Text(expiry_note(difference.next_change)))
+
+
+def witnesses_of(difference: Difference) -> tuple[Witness | GrantWitness, ...]:
+    """Return all examples: those of rules before those of grants."""
+    return (*difference.witnesses, *difference.grants.witnesses)
+
+
+def grant_answers(grants: GrantDifference) -> Iterator[tuple[str, str]]:
+    """Yield the answers about exceptions if a policy has grants, each with its change or ``""`` for none."""
+    for (change, (some, none)), holds in zip(
+        GRANT_ANSWERS.items(), (grants.widens, grants.narrows), strict=True
+    ):
+        if grants.exist:
+            yield (change, some) if holds else ("", none)
 
 
 def expiry_note(instant: datetime) -> str:
@@ -165,6 +193,14 @@ def _detail(change: ImageChange) -> str:
 
 def _witness(witness: Witness) -> dict[str, Any]:
     return {**witness._asdict(), "old": rule_as_json(witness.old), "new": rule_as_json(witness.new)}
+
+
+def _grant_witness(witness: GrantWitness) -> dict[str, Any]:
+    old, new = (
+        None if grant is None else {"index": grant.index, "source": grant.source}
+        for grant in (witness.old, witness.new)
+    )
+    return {**witness._asdict(), "old": old, "new": new}
 
 
 def decided_by(rule: object) -> str:

@@ -17,11 +17,21 @@ from gatekeeper_py.page.charts import Part, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
-from gatekeeper_py.reporting.diff import ANSWERS, decided_by, document_lines, expiry_note, mode_notes
+from gatekeeper_py.reporting.diff import (
+    ANSWERS,
+    decided_by,
+    document_lines,
+    expiry_note,
+    grant_answers,
+    mode_notes,
+    witnesses_of,
+)
 from gatekeeper_py.reporting.pageparts import Kind, Shares, audits_table, image_list, namespace_of, page_lead
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
+GRANT_STYLES: Final = {"granted": "change", "withdrawn": "change"}
+BADGES: Final[dict[str, str]] = {**{name: STYLES[name] for name in CHANGES}, **GRANT_STYLES}
 HEADINGS: Final[dict[Change, str]] = {
     "rejected": "Images that become rejected",
     "approved": "Images that become approved",
@@ -91,6 +101,9 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
         _answer(some, STYLES[name]) if name in difference.changes else _answer(none, "")
         for name, (some, none) in ANSWERS.items()
     ]
+    answers += (
+        _answer(answer, GRANT_STYLES.get(change, "")) for change, answer in grant_answers(difference.grants)
+    )
     note = "These answers hold for every possible image, in every namespace."
     parts = [tag("p", note), tag("ul", *answers, class_="answers")]
     if difference.next_change is not None:
@@ -99,12 +112,12 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
     rows = [
         (
             tag("code", text(witness.image)),
-            tag("span", witness.change, class_=f"badge {STYLES[witness.change]}"),
+            tag("span", witness.change, class_=f"badge {BADGES[witness.change]}"),
             "(none)" if witness.namespace is None else text(witness.namespace),
             tag("code", text(decided_by(witness.old))),
             tag("code", text(decided_by(witness.new))),
         )
-        for witness in difference.witnesses
+        for witness in witnesses_of(difference)
     ]
     headings = ("Image", "Change", "Namespace", "Old rule", "New rule")
     examples = table(headings, rows, caption="Examples of images that change") if rows else tag("p", "None.")

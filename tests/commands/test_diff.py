@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -461,6 +461,53 @@ def test_the_failing_changes_can_be_chosen(
     old, new = write(policy_text()), write(policy_text(allow="[registry.corp.io, quay.io]"), "new")
     assert command("diff", old, new, "--images", write("quay.io/x", "images"), *fail_on).code == code
     assert command("diff", old, new, "--all-images", *fail_on).code == code
+
+
+GRANT: Final = "{source: namespace, images: [ghcr.io/x], longest: 1d}"
+WIDER: Final = "{source: namespace, images: [ghcr.io/x, ghcr.io/y], longest: 1d}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "grants", "sentences"),
+    [
+        pytest.param(GRANT, WIDER, 1, (True, False), ["more images", "No exception"], id="wider"),
+        pytest.param(WIDER, GRANT, 0, (False, True), ["No exception", "fewer images"], id="narrower"),
+        pytest.param(GRANT, GRANT, 0, (False, False), ["No exception", "No exception"], id="same"),
+        pytest.param("", "", 0, (False, False), [], id="none"),
+    ],
+)
+def test_all_images_shows_what_exceptions_could_approve(
+    command: Command,
+    write: Write,
+    old: str,
+    new: str,
+    code: int,
+    grants: tuple[bool, bool],
+    sentences: list[str],
+) -> None:
+    policies = [
+        write(policy_text(f"exceptions: [{text}]"), name) for text, name in ((old, "old"), (new, "new"))
+    ]
+    arguments = ("diff", *policies, "--all-images", "--fail-on", "granted")
+    found = answer(command(*arguments, "--format", "json"), code)
+    assert (found["widens"], found["narrows"], found["witnesses"]) == (False, False, [])
+    assert (found["grants"]["widens"], found["grants"]["narrows"]) == grants
+    grant = {"index": 0, "source": "namespace"}
+    expected = ("granted", None, grant) if code else ("withdrawn", grant, None)
+    witnesses = [tuple(map(each.get, ("change", "old", "new"))) for each in found["grants"]["witnesses"]]
+    assert witnesses == [expected][: any(grants)]
+    text, page = command(*arguments), sections(command(*arguments, "--format", "html").out)
+    last = [line for line in text.out.splitlines() if "xception" in line and "could approve" in line]
+    assert len(last) == len(sentences)
+    for line, part in zip(last, sentences, strict=True):
+        assert part in line
+        assert line in page["summary"]
+    assert ("ghcr.io/y" in page["examples"]) == any(grants)
+
+
+def test_what_exceptions_could_approve_is_known_for_all_images_only(command: Command, write: Write) -> None:
+    done = command("diff", write(policy_text()), write(policy_text(), "new"), "--fail-on", "granted")
+    assert (done.code, "--fail-on granted needs --all-images" in done.err) == (2, True)
 
 
 def test_all_images_proves_that_a_rewording_changes_nothing(command: Command, write: Write) -> None:

@@ -1,99 +1,260 @@
-"""``gatekeeper-py except`` prints exceptions that the policy lets act."""
+"""``except``: write an exception for an image, and show which grant covers it."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from builders import policy_text
-from gatekeeper_py.cli import run
+from budget import budget
+from builders import exceptions_text, policy_text
+from commanding import Command, Write
+from gatekeeper_py.commands.yaml12 import Merges, load_documents
+from gatekeeper_py.core.exceptions.document import ExceptionDocument
+from gatekeeper_py.core.policy.instant import format_instant, parse_instant
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from property.strategies import any_text, images, varied_images
 
-GRANTS = """
+POLICY: Final = policy_text(
+    """
+deny: ["*/**:latest", quay.io/bad/**]
 exceptions:
-  - {source: namespace, images: [ghcr.io/**, b.io], longest: 14d}
-deny: [b.io]
-"""
-TODAY = "apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:\n"
-FIRST = "  # why\n  - image: ghcr.io/a  # first\n    until: 2030-01-01\n    reason: r\n"
-HERE = ("-n", "team-a", "--reason", 'a "good" reason: x')
+  - {source: namespace, namespaces: [team-*], images: [ghcr.io/**, quay.io/**], longest: 14d, most: 2}
+  - {source: installation, images: [docker.io/**], longest: 30d}
+  - {source: break-glass, images: [quay.io/bad/x], longest: 12h, overrides: deny}
+""",
+    allow="[registry.corp.io, ghcr.io/ok/**]",
+)
+FAR: Final = "2999-01-01T00:00:00Z"
+OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
 
 
-@pytest.fixture
-def policy(tmp_path: Path) -> str:
-    file = tmp_path / "policy.yaml"
-    file.write_text(policy_text(GRANTS), encoding="utf-8")
-    return str(file)
+def manifest(document: str, namespace: str = "team-a", name: str = "gatekeeper-py-exceptions") -> str:
+    block = document.replace("\n", "\n    ").rstrip(" ")
+    head = f"kind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
+    return f"apiVersion: v1\n{head}data:\n  exceptions.yaml: |\n    {block}"
 
 
-def test_the_manifest_acts_at_once(policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["except", "ghcr.io/x:1", *HERE, "--for", "14d", "--owner", "me", "--policy", policy]) == 0
-    printed = capsys.readouterr()
-    assert printed.err == "ghcr.io/x:1: covered by exceptions[0] of the policy\n"
-    file = tmp_path / "exceptions.yaml"
-    file.write_text(printed.out, encoding="utf-8")
-    assert run(["explain", policy, "ghcr.io/x:1", "-n", "team-a", "--exceptions", str(file)]) == 0
-    assert '  reason     a "good" reason: x\n' in capsys.readouterr().out
+def document_in(text: str) -> ExceptionDocument:
+    (obj,) = load_documents(text, Merges())
+    return parse_exceptions(obj["data"]["exceptions.yaml"] if "data" in obj else text)
+
+
+def end_in(text: str) -> datetime:
+    return document_in(text).entries[-1].until
 
 
 @pytest.mark.parametrize(
-    ("image", "options", "problem"),
+    ("image", "options", "code", "said"),
     [
-        ("quay.io/x", ["--for", "1h"], "no grant with source: namespace covers any of these images here"),
-        ("ghcr.io/x", ["--for", "15d"], "the latest until that is good now is"),
-        ("ghcr.io/x", ["--until", "2000-01-01"], "the exception ended at 2000-01-01T00:00:00Z"),
-        ("b.io/x", ["--for", "1h"], "b.io/x is denied by deny[0] b.io, and no grant overrides that"),
+        pytest.param(
+            "ghcr.io/x:1", [], 0, "by exceptions[0] (source: namespace, longest: 14d)", id="covered"
+        ),
+        pytest.param("ghcr.io/x/**", [], 0, ": approved until", id="pattern"),
+        pytest.param("*.io/x", [], 0, ": in part, approved until", id="pattern-in-part"),
+        pytest.param("registry.corp.io/x:1", [], 1, "approves it anyway", id="superfluous"),
+        pytest.param("ghcr.io/ok/x:1", [], 0, "approves it anyway: ", id="superfluous-and-covered"),
+        pytest.param("nginx:1", [], 1, "exceptions[0]: its images do not include this one\n", id="image"),
+        pytest.param("nginx:1", [], 1, "exceptions[1]: it is for documents with source", id="source"),
+        pytest.param("ghcr.io/x:1", ["-n", "shop"], 1, "[0]: it does not apply to shop\n", id="namespace"),
+        pytest.param("ghcr.io/x", [], 1, "[0]: it does not override deny rules\n", id="denied-by-tag"),
+        pytest.param("quay.io/bad/*", [], 1, "denied by deny[1] quay.io/bad/**\n", id="denied-pattern"),
+        pytest.param("ghcr.io/x:1", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long"),
+        pytest.param("ghcr.io/x/*", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long-pattern"),
     ],
 )
-def test_an_exception_that_cannot_act_is_explained(
-    policy: str, image: str, options: list[str], problem: str, capsys: pytest.CaptureFixture[str]
+def test_it_says_which_grant_covers_an_image_or_why_each_misses(
+    command: Command, write: Write, image: str, options: list[str], code: int, said: str
 ) -> None:
-    code = run(["except", image, *HERE, *options, "--policy", policy])
-    printed = capsys.readouterr()
-    assert problem in printed.err
-    assert (code, printed.out) == (1, "")
+    policy = write(POLICY)
+    end = format_instant(datetime.now(UTC) + timedelta(days=15 if "15d" in options else 7))
+    options = [each for each in options if each not in {"--for", "15d"}]
+    arguments = ["-n", "team-a", "--until", end, "--reason", "r", "--policy", policy, *options]
+    done = command("except", image, *arguments)
+    assert done.code == code
+    assert done.err.startswith(f"{image}: ")
+    assert said in done.err
+    unjudged = command("except", image, *[each for each in arguments if each not in {"--policy", policy}])
+    assert done.out == ("" if code else unjudged.out)
+    found = write(unjudged.out, "exception.yaml")
+    assert len(document_in(unjudged.out).entries) == 1
+    assert command("check", found, "--policy", policy).code == (0 if "den" in done.err else code)
 
 
-def test_a_file_is_printed_with_the_exception_added_and_its_comments(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:
+    policy = write(POLICY)
+    arguments = ["except", "ghcr.io/x:1", "-n", "team-a", "--reason", "r", "--policy", policy]
+    too_long = command(*arguments, "--until", FAR)
+    assert too_long.code == 1
+    latest = too_long.err.rpartition(" ")[2].strip()
+    assert command(*arguments, "--until", latest).code == 0
+    later = format_instant(parse_instant(latest) + timedelta(hours=1))
+    assert command(*arguments, "--until", later).code == 1
+
+
+def test_a_duration_counts_from_now(command: Command) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    done = command("except", "a.io/x", "-n", "a", "--for", "36h", "--reason", "r")
+    assert timedelta() <= end_in(done.out) - before - timedelta(hours=36) <= timedelta(minutes=5)
+    assert "only the form of the exception was checked" in done.err
+
+
+@pytest.mark.parametrize(
+    ("namespace", "name", "image", "code"),
+    [
+        pytest.param("team-a", "gatekeeper-py-exceptions", "ghcr.io/x:1", 0, id="namespace"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-exceptions", "nginx:1", 0, id="installation"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "quay.io/bad/x:1", 0, id="break-glass"),
+        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "ghcr.io/x:1", 1, id="other-source"),
+    ],
+)
+def test_an_entry_in_a_document_of_the_installation_names_its_namespace(
+    command: Command, write: Write, namespace: str, name: str, image: str, code: int
 ) -> None:
-    file = tmp_path / "exceptions.yaml"
-    file.write_text(f"{TODAY}{FIRST}\n# the end\n", encoding="utf-8")
-    assert run(["except", "ghcr.io/b", *HERE, "--until", "2030-02-01", "--into", str(file)]) == 0
-    added = '  - image: "ghcr.io/b"\n    until: 2030-02-01T00:00:00Z\n    reason: "a \\"good\\" reason: x"\n'
-    assert capsys.readouterr().out == f"{TODAY}{FIRST}{added}\n# the end\n"
+    file = write(manifest(exceptions_text(), namespace, name), "old.yaml")
+    arguments = ["-n", "team-a", "--for", "12h", "--reason", "r", "--into", file]
+    assert command("except", image, *arguments, "--policy", write(POLICY)).code == code
+    done = command("except", image, *arguments)
+    (entry,) = document_in(done.out).entries
+    assert entry.namespaces == (None if namespace == "team-a" else ("team-a",))
+    judged = ["explain", write(POLICY), image, "-n", "team-a", "--exceptions", write(done.out, "new.yaml")]
+    assert command(*judged).code == code
+
+
+def test_live_entries_before_it_count(command: Command, write: Write) -> None:
+    policy = write(POLICY)
+    arguments = ["-n", "team-a", "--for", "1d", "--reason", "r", "--policy", policy]
+    images = ["ghcr.io/a:1", "ghcr.io/b:1", "ghcr.io/c:1", "ghcr.io/d/**"]
+    done = command("except", *images, *arguments)
+    refused = [line.partition(": ")[0] for line in done.err.splitlines() if "as many precede it" in line]
+    assert (done.code, refused) == (1, images[2:])
+
+
+LAYOUTS: Final = {
+    "comments": "# a\n" + exceptions_text(OLD).replace("r}", "r} # b") + "# c\n",
+    "bare": exceptions_text(OLD),
+    "several-lines": exceptions_text().replace(
+        "[]", f"\n- image: a.io/x # b\n  until: {FAR}\n  reason: |\n    one\n    two\n\n# c\n"
+    ),
+    "empty": exceptions_text(),
+    "brackets": exceptions_text().replace("[]", f"[{{{OLD}}}, # b\n ] # c"),
+    "no-end-of-line": exceptions_text(OLD).rstrip("\n"),
+    "fields-after-it": f"exceptions:\n- {{{OLD}}}\n\n\nkind: ImageExceptions\napiVersion: gatekeeper-py/v1\n",
+    "json": f'{{"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions", "exceptions": [{{"image": '
+    f'"ghcr.io/old", "until": "{FAR}", "reason": "r"}}]}}',
+}
+
+
+@pytest.mark.parametrize("ends", ["\n", "\r\n"])
+@pytest.mark.parametrize("around", ["document", "manifest", "stream"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_all_of_a_file_is_kept_around_the_new_entry(
+    command: Command, write: Write, name: str, around: str, ends: str
+) -> None:
+    text = LAYOUTS[name]
+    if around != "document":
+        text = manifest(text)
+    if around == "stream":
+        text = f"kind: Other # {{{{\n---\n{text}\n---\n{manifest(exceptions_text(OLD), 'team-b')}"
+    content = b"\xef\xbb\xbf" + text.replace("\n", ends).encode()
+    file = write(content, "old.yaml")
+    arguments = ["-n", "team-a", "--for", "7d", "--reason", "new", "--into", file]
+    done = command("except", "ghcr.io/x:1", "ghcr.io/y:2", *arguments)
+    assert (done.code, file.read_bytes()) == (0, content)
+    printed = done.out.encode()
+    at = next((i for i in range(len(content) + 1) if not printed.startswith(content[: i + 1])), len(content))
+    assert printed.endswith(content[at:])
+    added = printed[at : len(printed) - len(content) + at].decode()
+    assert added.count("new") == 2
+    assert added.count("ghcr.io") == 2
+    assert command("check", write(printed, "new.yaml"), "-n", "team-a").code == 0
 
 
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("kind: Other\n", "must hold one valid document with exceptions"),
-        (f"{TODAY.strip()} []\n", "write the exceptions as a list with one item below the other"),
-        (
-            f"{TODAY.strip()} [{{image: a.io, until: 2030-01-01, reason: r}}]\n",
-            "write the exceptions as a list with one item below the other",
-        ),
+        ("kind: Other\n", "it holds no document with exceptions for team-a"),
+        (manifest(exceptions_text(), "team-b"), "it holds no document with exceptions for team-a"),
+        (f"{manifest(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
+        (manifest(exceptions_text("image: nginx")), "error[missing-field]"),
+        (manifest("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
+        (f"a: \x1b[1m\n---\n{exceptions_text()}", "the character U+001B"),
+        (exceptions_text(*([OLD] * 1000)), "with the new entries: "),
     ],
 )
-def test_a_file_into_which_nothing_can_be_written_is_an_error(
-    tmp_path: Path, text: str, problem: str, capsys: pytest.CaptureFixture[str]
+def test_a_file_that_cannot_be_extended_is_refused(
+    command: Command, write: Write, text: str, problem: str
 ) -> None:
-    file = tmp_path / "exceptions.yaml"
-    file.write_text(text, encoding="utf-8")
-    assert run(["except", "ghcr.io/b", *HERE, "--for", "1h", "--into", str(file)]) == 2
-    assert problem in capsys.readouterr().err
+    file = write(text, "old.yaml")
+    done = command("except", "a.io/x", "-n", "team-a", "--for", "7d", "--reason", "r", "--into", file)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
 
 
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [
-        (["a.io", *HERE], "give --for or --until"),
-        (["a.io", "--reason", "r", "--for", "1h"], "Missing option '-n'"),
-        (["nginx", *HERE, "--for", "1h"], "the host is missing"),
-        (["a.io", *HERE, "--for", "1w"], "is not a duration such as 12h or 7d"),
-        (["a.io", "-n", "a", "--reason", "r" * 201, "--for", "1h"], "at most 200 characters"),
+        (["a.io/x", "--for", "1d", "--reason", "r"], "Missing option '-n'"),
+        (["a.io/x", "-n", "a", "--reason", "r"], "give --for or --until"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--until", FAR, "--reason", "r"], "give --for or --until"),
+        (["a.io/x", "-n", "a", "--until", "2020-01-01", "--reason", "r"], "--until is in the past"),
+        (["a.io/x", "-n", "a", "--for", "401d", "--reason", "r"], "401d is not between"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--reason", ""], "must not be empty"),
+        (["a.io/x", "-n", "a", "--for", "1d", "--reason", "x" * 201], "at most 200 characters"),
+        (["*/x", "-n", "a", "--for", "1d", "--reason", "r"], "would approve every registry"),
+        (["NGINX", "-n", "a", "--for", "1d", "--reason", "r"], "'NGINX': "),
     ],
 )
-def test_bad_usage(arguments: list[str], problem: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(["except", *arguments]) == 2
-    assert problem in capsys.readouterr().err
+def test_bad_usage_prints_no_manifest(command: Command, arguments: list[str], problem: str) -> None:
+    done = command("except", *arguments)
+    assert (done.code, done.out) == (2, "")
+    assert problem in done.err
+
+
+PRINTABLE: Final = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200)
+QUOTES: Final = st.text("'\"\\:#-?[]{}&*!|>%@` \u00e9\U0001f600", min_size=1, max_size=30)
+
+
+@settings(max_examples=budget(150), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.one_of(images, varied_images, any_text),
+    st.one_of(PRINTABLE, QUOTES, any_text),
+    st.none() | PRINTABLE | QUOTES,
+    st.sampled_from(["true", "123", "1e5", "team-a", "gatekeeper-py"]),
+    st.sampled_from([None, *LAYOUTS]),
+)
+def test_whatever_it_prints_says_what_was_asked_for(
+    command: Command,
+    write: Write,
+    image: str,
+    reason: str,
+    owner: str | None,
+    namespace: str,
+    into: str | None,
+) -> None:
+    """The strict parser and ``check`` accept it, quoting included; other input prints nothing."""
+    options = [f"--reason={reason}", *([] if owner is None else [f"--owner={owner}"])]
+    before = 0
+    if into is not None:
+        options += ["--into", str(write(LAYOUTS[into], "old.yaml"))]
+        before = len(document_in(LAYOUTS[into]).entries)
+    done = command("except", "-n", namespace, "--until", FAR, *options, "--", image)
+    assert done.code in {0, 2}
+    assert bool(done.out) == (done.code == 0)
+    if done.code == 0:
+        entry = document_in(done.out).entries[before]
+        lines = reason if "\n" not in reason else " ".join(filter(None, map(str.strip, reason.split("\n"))))
+        assert (entry.reason, entry.owner, format_instant(entry.until)) == (lines, owner, FAR)
+        assert command("check", "-n", namespace, write(done.out, "new.yaml")).code == 0
+        anywhere = policy_text(
+            f"exceptions: [{{source: installation, images: [{entry.pattern.text!r}], longest: 400d}},"
+            f" {{source: namespace, images: [{entry.pattern.text!r}], longest: 400d}}]"
+        )
+        near = format_instant(entry.until - timedelta(days=1))
+        judged = ["-n", namespace, "--at", near, "--exceptions", write(done.out, "new.yaml"), "--", image]
+        if "*" not in image:
+            assert command("explain", write(anywhere), *judged).code == 0

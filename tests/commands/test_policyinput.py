@@ -12,7 +12,16 @@ from commanding import READERS, Reading, Write
 JUDGING: Final[dict[str, tuple[str, ...]]] = {
     **{
         name: READERS[name]
-        for name in ("explain", "compile", "review-policy", "diff-old", "diff-new", "audit", "audit-base")
+        for name in (
+            "explain",
+            "except-policy",
+            "compile",
+            "review-policy",
+            "diff-old",
+            "diff-new",
+            "audit",
+            "audit-base",
+        )
     },
     "explain-fast-path": ("explain", "FILE", "x", "--fast-path"),
     "explain-rule": ("explain", "FILE", "--rule", "0"),

@@ -21,9 +21,10 @@ from hypothesis import strategies as st
 import naive
 from budget import budget
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.compare.difference import Change, Difference, compare
+from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, compare
 from property.edges import Edges
 from property.policy_pairs import hub_pairs, pairs
+from property.strategies import allow_patterns, name_lists
 
 Pair = tuple[CompiledPolicy, CompiledPolicy]
 Example = tuple[str, str | None]
@@ -84,6 +85,62 @@ def test_no_image_contradicts_the_difference(pair: Pair) -> None:
     check(pair, Random(pair[0].revision + pair[1].revision), 40, 2)
     same = compare(pair[0], pair[0])
     assert (same.changes, same.witnesses) == (frozenset(), ())
+
+
+def _grants(texts: st.SearchStrategy[str]) -> st.SearchStrategy[list[dict[str, Any]]]:
+    named = {"namespaces": name_lists}
+    images = {"images": st.lists(texts, min_size=1, max_size=3), "longest": st.just("1d")}
+    sources = {"source": st.sampled_from(["namespace", "installation", "break-glass"])}
+    overriding = {"source": st.just("break-glass"), "overrides": st.just("deny")}
+    return st.lists(
+        st.fixed_dictionaries({**sources, **images}, optional=named)
+        | st.fixed_dictionaries({**overriding, **images}, optional=named),
+        max_size=2,
+    )
+
+
+@settings(max_examples=budget(80))
+@given(st.one_of(pairs(), hub_pairs()), *[_grants(allow_patterns)] * 3, st.integers(0, 1))
+def test_no_image_contradicts_what_exceptions_could_approve(
+    pair: Pair, common: list[Any], old: list[Any], new: list[Any], second: int
+) -> None:
+    """This is what some exception could approve under one policy only, of the images that both reject."""
+    documents: list[dict[str, Any]] = [json.loads(pair[index].policy.text) for index in (0, second)]
+    documents = [
+        {**document, "exceptions": [*common, *more]}
+        for document, more in zip(documents, (old, new), strict=True)
+    ]
+    granted = [grant for document in documents for grant in document["exceptions"]]
+    images = [
+        {"image": text} | ({"namespaces": grant["namespaces"]} if "namespaces" in grant else {})
+        for grant in granted
+        for text in grant["images"]
+    ]
+    edges = Edges(Random(json.dumps(documents)), *documents, {"allow": images})
+    seen = {
+        change: (image, namespace)
+        for image, namespace in edges.draw(40, 2)
+        if (change := exceptions_changed(documents, image, namespace)) is not None
+    }
+    policies = [compiled(document) for document in documents]
+    plain = [compiled({**document, "exceptions": []}) for document in documents]
+    found, rules = compare(policies[0], policies[1]), compare(plain[0], plain[1])
+    assert found.changes == rules.changes  # grants change no answer about the rules
+    assert rules.grants == GrantDifference(widens=False, narrows=False, witnesses=(), exist=False)
+    for change, holds in (("granted", found.grants.widens), ("withdrawn", found.grants.narrows)):
+        assert holds or change not in seen, seen
+        assert holds == any(witness.change == change for witness in found.grants.witnesses)
+    for witness in found.grants.witnesses:
+        assert exceptions_changed(documents, witness.image, witness.namespace) == witness.change, witness
+    back = compare(policies[1], policies[0]).grants
+    assert (back.widens, back.narrows) == (found.grants.narrows, found.grants.widens)
+
+
+def exceptions_changed(documents: Sequence[dict[str, Any]], image: str, namespace: str | None) -> str | None:
+    if any(naive.approved(each, image, namespace, NOW) for each in documents):
+        return None
+    old, new = (naive.exceptable(each, image, namespace, NOW) for each in documents)
+    return None if old == new else "granted" if new else "withdrawn"
 
 
 def policy(

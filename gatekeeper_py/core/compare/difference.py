@@ -15,11 +15,13 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
-from gatekeeper_py.core.compare.entries import Entry, entries_of
+from gatekeeper_py.core.compare.entries import Entry, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.entry import NO_LIMIT
 from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -27,6 +29,8 @@ from gatekeeper_py.core.images.reference import (
     MAX_IMAGE_LENGTH,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
+    effective_tag,
+    locate,
 )
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -59,6 +63,30 @@ class Witness(NamedTuple):
     new: Rule | None
 
 
+class GrantWitness(NamedTuple):
+    """One image that only one policy lets exceptions approve. ``old`` and ``new`` are the grants."""
+
+    image: str
+    namespace: str | None
+    change: Literal["granted", "withdrawn"]
+    old: Grant | None
+    new: Grant | None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantDifference:
+    """What the new policy changes in the images that exceptions can approve.
+
+    These are images that both policies reject. ``False`` is a proof, as in ``Difference``. ``exist`` is
+    whether a policy has grants at all.
+    """
+
+    widens: bool
+    narrows: bool
+    witnesses: tuple[GrantWitness, ...]
+    exist: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Difference:
     """What the new policy changes. ``False`` proves that no image in any namespace has this change."""
@@ -67,6 +95,7 @@ class Difference:
     narrows: bool
     rewrites: bool
     witnesses: tuple[Witness, ...]
+    grants: GrantDifference
     next_change: datetime | None
     """When the first rule or override of either policy expires. The answers hold until then."""
 
@@ -109,7 +138,7 @@ def shortest_by(policy: Policy, rule: Rule, instant: datetime) -> Witness | None
         others = replace(document, deny=_without(document.deny, rule.index))
     without = replace(policy, document=others)
     change = "approved" if rule.list == "allow" else "rejected"
-    found = compare(without.at(instant), policy.at(instant)).witnesses
+    found = _Comparison(without.at(instant), policy.at(instant), grants=False).run().witnesses
     return next((witness for witness in found if witness.change == change), None)
 
 
@@ -161,10 +190,12 @@ class _HostClass(NamedTuple):
 class _Rules:
     """The rules of one policy for one repository, as sets of entries with one bit for each entry."""
 
-    __slots__ = ("_allow", "_deny", "_spare")
+    __slots__ = ("_allow", "_deny", "_grants", "_overrides", "_spare")
 
     def __init__(self) -> None:
         self._allow = 0
+        self._grants = 0
+        self._overrides = 0
         self._deny: dict[str, int] = {}
         """The deny rules of each group."""
         self._spare: dict[str, int] = {}
@@ -176,22 +207,35 @@ class _Rules:
             self._deny[entry.group] = self._deny.get(entry.group, 0) | bit
         elif entry.role == "spare":
             self._spare[entry.group] = self._spare.get(entry.group, 0) | bit
+        elif entry.role == "grant":
+            self._grants |= bit
+        elif entry.role == "override":
+            self._overrides |= bit
 
     def approve(self, holding: int) -> bool:
         """Return whether the policy approves an image for which these entries hold."""
-        return bool(self._allow & holding) and not any(
+        return bool(self._allow & holding) and not self._deny_rules_match(holding)
+
+    def grant(self, holding: int) -> bool:
+        """Return whether an exception could approve such an image, if the rules reject it."""
+        if self._overrides & holding:
+            return True
+        return bool(self._grants & holding) and not self._deny_rules_match(holding)
+
+    def _deny_rules_match(self, holding: int) -> bool:
+        return any(
             denials & holding and not self._spare.get(group, 0) & holding
             for group, denials in self._deny.items()
         )
 
 
 class _Comparison:
-    def __init__(self, old: CompiledPolicy, new: CompiledPolicy) -> None:
+    def __init__(self, old: CompiledPolicy, new: CompiledPolicy, *, grants: bool = True) -> None:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
         self._sides: dict[Entry, list[bool]] = {}
         for side, policy in enumerate((old, new)):
-            for entry in entries_of(policy):
+            for entry in chain(entries_of(policy), entries_of_grants(policy) if grants else ()):
                 self._sides.setdefault(entry, [False, False])[side] = True
         self._entries = tuple(self._sides)
         self._modes = tuple(
@@ -201,6 +245,7 @@ class _Comparison:
         self._effort = Effort()
         self._found: dict[tuple[str, ...], Witness] = {}
         self._changes: set[Change] = set()
+        self._granted: dict[tuple[str, str, str], GrantWitness] = {}
 
     def run(self) -> Difference:
         for host in self._hosts():
@@ -216,9 +261,22 @@ class _Comparison:
             narrows="rejected" in self._changes,
             rewrites="rewritten" in self._changes,
             witnesses=tuple(sorted(shown, key=lambda w: w.change)),
+            grants=self._grants(),
             next_change=min(
                 (p.next_change for p in self._policies if p.next_change is not None), default=None
             ),
+        )
+
+    def _grants(self) -> GrantDifference:
+        found = sorted(self._granted.values(), key=lambda w: (w.change, len(w.image), w.image))
+        granted = [witness for witness in found if witness.change == "granted"]
+        withdrawn = found[len(granted) :]
+        shown = (*granted[: MAX_WITNESSES // 2], *withdrawn[: MAX_WITNESSES // 2])
+        return GrantDifference(
+            widens=bool(granted),
+            narrows=bool(withdrawn),
+            witnesses=shown,
+            exist=any(policy.grants for policy in self._policies),
         )
 
     def _may_differ(self, entries: Sequence[Entry]) -> bool:
@@ -230,23 +288,33 @@ class _Comparison:
     def _settled(self, entries: Sequence[Entry], always: Callable[[Entry], bool]) -> bool:
         """Return whether both policies treat every image that only these entries match in the same way.
 
-        This means the same verdict and the same name after a rewrite. ``always`` returns whether an entry
+        This means the same verdict, the same name after a rewrite, and that exceptions can approve the same
+        images of those that both policies reject. ``always`` returns whether an entry
         matches all of these images.
         """
-        decided: dict[str, list[bool]] = {"allow": [False, False], "deny": [False, False]}
-        allows = rewriting = False
-        same_denials = True
+        decided: dict[str, list[bool]] = {role: [False, False] for role in ("allow", "deny", "grant")}
+        allows = rewriting = grants = False
+        same_denials = same_grants = same_overrides = True
         for entry in entries:
             sides = self._sides[entry]
             allows |= entry.role == "allow"
             rewriting |= entry.role == "source"
             same_denials &= entry.role != "deny" or all(sides)
+            same_grants &= entry.role not in {"grant", "override"} or all(sides)
+            same_overrides &= entry.role != "override" or all(sides)
+            grants |= entry.role in {"grant", "override"}
             # What an exception spares is not decided yet.
             if entry.role in decided and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
-            return True
-        return not rewriting and (not allows or (same_denials and all(decided["allow"])))
+            return same_overrides
+        if rewriting:
+            return False
+        if not allows:
+            same = same_grants or (same_overrides and all(decided["grant"]))
+            return not grants or (same and same_denials)
+        # Only images that are denied are rejected.
+        return same_denials and same_overrides and all(decided["allow"])
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -372,6 +440,10 @@ class _Comparison:
                     seen.add(key)
                     before, after = (rule.approve(key[0]) for rule in rules)
                     self._judge(f"{name}{suffix}", namespace, (before, after), rewriting=rewriting)
+                    if not before and not after:
+                        could = [rule.grant(key[0]) for rule in rules]
+                        if could[0] != could[1]:
+                            self._record_grant(f"{name}{suffix}", namespace, could)
 
     def _rules(self, entries: Sequence[Entry]) -> list[_Rules]:
         """Return for each policy which entries are its allow rules, its deny rules and their exceptions."""
@@ -425,6 +497,40 @@ class _Comparison:
         known = self._found.get(key)
         if known is None or len(image) < len(known.image):
             self._found[key] = witness
+
+    def _record_grant(self, image: str, namespace: str | None, expected: list[bool]) -> None:
+        old, new = (_grant_for(policy, namespace, image) for policy in self._policies)
+        if [old is not None, new is not None] != expected:
+            raise Contradiction(f"exceptions for {image} in namespace {namespace}: computed {expected}")
+        change: Literal["granted", "withdrawn"] = "withdrawn" if new is None else "granted"
+        witness = GrantWitness(image, namespace, change, old, new)
+        key = (change, str(old), str(new))
+        known = self._granted.get(key)
+        if known is None or len(image) < len(known.image):
+            self._granted[key] = witness
+
+
+def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Grant | None:
+    """Return the first grant with which an exception could approve an image, by the ordinary decision."""
+    decision = policy.decide_by_rules(namespace, image)
+    reference = decision.reference
+    if decision.approved or reference is None:
+        return None
+    location, qualifiers_of_image = (
+        locate(reference),
+        qualifiers_of(effective_tag(reference), reference.digest),
+    )
+    return min(
+        (
+            grant
+            for source in SOURCES
+            if source != "namespace" or namespace is not None
+            for grant in policy.grants.matching(source, location, qualifiers_of_image, namespace)
+            if decision.reason != "denied" or grant.overrides is not None
+        ),
+        key=attrgetter("index"),
+        default=None,
+    )
 
 
 def _official_longer(

@@ -7,21 +7,26 @@ further entries for their copies below the targets of the mirror.
 A deny rule does not match what one of its exceptions matches. So a deny rule with exceptions and the entries
 of its exceptions, with the role ``spare``, have the same ``group``. On a mirror, an exception must match the
 same original as its rule. So the entries of each target of a mirror have a group of their own.
+
+The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Literal
 
 from gatekeeper_py.core.compare.sequences import Item
+from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images import entry as images
+from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
-Role = Literal["allow", "deny", "spare", "source", "except"]
+Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +68,17 @@ def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
             for to in mirror.targets:
                 group = f"{denial.group}, from {mirror.source.text} to {to.text}"
                 yield from copies(replace(mirror, targets=(to,)), replace(denial, group=group))
+
+
+def entries_of_grants(policy: CompiledPolicy) -> Iterator[Entry]:
+    """Yield the images that exceptions can approve."""
+    for grant in chain.from_iterable(map(policy.grants.of, SOURCES)):
+        names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
+        if grant.source == "namespace" and names is None:
+            names = (ANY,)  # a request without a namespace has no such document
+        for pattern in grant.images:
+            role: Role = "grant" if grant.overrides is None else "override"
+            yield Entry(role=role, images=pattern.unwritten(), namespaces=names)
 
 
 def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[Entry]:

@@ -260,7 +260,17 @@ def whole_registries(count: int, seed: int) -> str:
     return f"allow: [{', '.join(rules)}, docker.io/{'ab'[seed - 1]}/**, '*.corp.io/edited-{seed}/**']"
 
 
-@pytest.mark.parametrize("rules", [mixed_rules, whole_registries])
+def many_grants(count: int, seed: int) -> str:
+    """Return grants for a registry of each team, and for repositories. ``seed`` changes one of them."""
+    teams = ", ".join(f"'*.corp.io/team-{number}/**'" for number in range(count))
+    hosts = ", ".join(f"r{number}.corp.io" for number in range(count))
+    grants = [f"source: installation, images: [{images}]" for images in (teams, hosts)]
+    grants.append(f"source: namespace, images: ['*.corp.io/edited-{seed}/**']")
+    listed = ", ".join(f"{{{grant}, longest: 1d}}" for grant in grants)
+    return f"allow: [a.io/{seed}]\ndeny: ['*/**:latest']\nexceptions: [{listed}]"
+
+
+@pytest.mark.parametrize("rules", [mixed_rules, whole_registries, many_grants])
 def test_the_work_grows_with_the_number_of_rules_and_not_with_its_square(
     rules: Callable[[int, int], str],
 ) -> None:
