@@ -13,6 +13,7 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
+    noted_exceptions,
     noted_exemptions,
     policy_in,
     read_cluster,
@@ -182,6 +183,7 @@ def audit(
                     cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
+                    installation=_installation(configmap, exceptions),
                     every=every,
                     report=report or "auto",
                     events=events,
@@ -192,10 +194,14 @@ def audit(
             raise UnreadableError(str(problem)) from None
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    instant, excepted = now(), exceptions.read(namespace)
+    instant, given_exceptions = now(), exceptions.read(namespace)
+    installation = _installation(configmap, exceptions)
 
     async def work(api: ApiClient) -> tuple[Policy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
+        excepted = given_exceptions
+        if not exceptions:
+            excepted = await noted_exceptions(api, found, instant, installation, namespace)
         judge = snapshot_at(found.at(instant, excepted), CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
@@ -216,6 +222,11 @@ def audit(
         lists_approved=approved_too,
     )
     return _write(survey.tally, page, style, wide=wide)
+
+
+def _installation(configmap: checked.ConfigMapName | None, exceptions: ExceptionFiles) -> str:
+    """Return the namespace of the installation: that of the policy, unless the user names another."""
+    return exceptions.installation if configmap is None or given("installation") else configmap.namespace
 
 
 def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:
@@ -267,9 +278,10 @@ def _check_usage(
     if every is None and (others["report"] or others["events"] or others["health_listen"]):
         raise click.UsageError("--report, --events and --health-listen need --every")
     a_report = style != "table" or suggest or others["wide"] or approved_too
-    if every is not None and (a_report or policy == "-"):
+    if every is not None and (a_report or policy == "-" or given("exceptions")):
         raise click.UsageError(
-            "--every writes reports; it takes no --format, --wide, --all or --suggest, and no policy on stdin"
+            "--every writes reports; it takes no --format, --wide, --all, --suggest or --exceptions, and no"
+            " policy on stdin"
         )
     if not suggest:
         if others["by"] is not None or others["base"] is not None:
