@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
+from keyword import iskeyword
 from typing import Final
 
 import click
@@ -29,6 +30,7 @@ SECTIONS: Final = {
         "review": "Judge manifests as the webhook would, for CI.",
         "test": "Run the tests of a policy.",
         "diff": "Show what a change of the policy would do.",
+        "except": "Write an exception for images that a team needs for a while.",
         "schema": "Print a JSON Schema, for editors.",
     },
     "Look at a cluster": {
@@ -80,7 +82,9 @@ class _Commands(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = getattr(import_module(f"gatekeeper_py.commands.{name}"), name)
+        # No function can have the name of a keyword, such as "except".
+        function = "command" if iskeyword(name) else name
+        command: click.Command = getattr(import_module(f"gatekeeper_py.commands.{name}"), function)
         return command
 
     def resolve_command(

@@ -67,7 +67,8 @@ class Observer(Protocol):
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
 
-    def exceptions_readable(self, source: Source, *, readable: bool) -> None: ...
+    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
+        """``None``: no grant needs the source any more."""
 
 
 class _Timer(Protocol):
@@ -164,6 +165,9 @@ class ExceptionsKeeper:
             for key in [key for key in self._documents if key.source not in granted]:
                 self._forget(key)
             self._install()
+            for source in self._granted - granted:
+                self.unread.discard(source)
+                self._observer.exceptions_readable(source, readable=None)
             if not self._granted:
                 self._granted_at = self._monotonic()
             self._unlisted = (self._unlisted | granted - self._granted) & granted
@@ -239,7 +243,7 @@ class ExceptionsKeeper:
         self._install()
         self._unlisted -= sources
         self._queued.set()
-        for source in sources:
+        for source in sources & self._granted:
             (self.unread.discard if readable else self.unread.add)(source)
             self._observer.exceptions_readable(source, readable=readable)
 

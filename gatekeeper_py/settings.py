@@ -78,6 +78,7 @@ class Settings:
     max_body_bytes: int
     registry_config: Path | None = None
     status_details: bool = False
+    exceptions: tuple[Path, ...] = ()
     guard_most_rejected: int = DEFAULT_MOST_REJECTED
 
 
@@ -112,8 +113,12 @@ def parse_configmap(text: str) -> ConfigMapName:
     return ConfigMapName(namespace, name)
 
 
-def check_sources(policy: Path | None, configmap: ConfigMapName | None) -> None:
-    """Check that there is exactly one source. Raises ``SettingsError``."""
+def check_sources(
+    policy: Path | None, configmap: ConfigMapName | None, exceptions: tuple[Path, ...] = ()
+) -> None:
+    """Check that there is exactly one source, and that exceptions fit to it. Raises ``SettingsError``."""
+    if exceptions and policy is None:
+        raise SettingsError("--exceptions requires --policy; with --configmap they are read from the cluster")
     if (policy is None) == (configmap is None):
         raise SettingsError("give exactly one of --policy FILE and --configmap NAMESPACE/NAME")
 

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
+
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.serving.metrics import Metrics
 
 ROOT: Final = Path(__file__).parents[1]
 MONITORING: Final = ROOT / "monitoring"
@@ -15,6 +21,19 @@ RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 
 LATER: Final = frozenset({"gatekeeper_py_fastpath_revision"})
 """Metrics that a controller exposes only once it knows the policy."""
+
+
+def exceptions_metrics() -> bytes:
+    """Return what a server exposes that reads two sources of exceptions and may not read the third one."""
+    metrics = Metrics(LivePolicy(), CacheCounts())
+    counts: Counter[tuple[Source, str]] = Counter(
+        {("break-glass", "live"): 1, ("namespace", "live"): 2, ("namespace", "invalid"): 1}
+    )
+    metrics.exceptions_counted(counts, datetime.now(UTC) + timedelta(days=1))
+    for source in SOURCES:
+        metrics.exceptions_readable(source, readable=source != "installation")
+    lines = metrics.exposition().splitlines(keepends=True)
+    return b"".join(line for line in lines if b"gatekeeper_py_exceptions" in line)
 
 
 def groups() -> list[dict[str, Any]]:

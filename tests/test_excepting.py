@@ -48,7 +48,7 @@ class World:
         self.log = RecordingLog()
         self.parser = InProcessParser()
         self.parse_seconds = 0.0
-        self.readable: dict[Source, bool] = {}
+        self.readable: dict[Source, bool | None] = {}
         self.keeper = ExceptionsKeeper(
             self.live,
             self.parser,
@@ -66,7 +66,7 @@ class World:
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
 
-    def exceptions_readable(self, source: Source, *, readable: bool) -> None:
+    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
         self.readable[source] = readable
 
     def approves(self, image: str = IMAGE, namespace: str = "team-a") -> bool:
@@ -323,6 +323,14 @@ async def test_exceptions_that_may_not_be_read_approve_nothing(world: World) -> 
     assert not world.approves()
     assert world.readable == {"namespace": False, "installation": False}
     assert world.keeper.problem() == ""
+
+
+async def test_a_source_without_a_grant_is_neither_readable_nor_unreadable(world: World) -> None:
+    world.keeper.unreadable(frozenset({"namespace", "installation"}))
+    world.use("")
+    world.keeper.unreadable(frozenset({"namespace"}))  # an answer that arrives later
+    assert world.readable == {"namespace": None, "installation": None}
+    assert not world.keeper.unread
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     epilog=checked.ENVIRONMENT_NOTE,
 )
 @click.option("--policy", type=_FILE, help="Read the policy from this file, and again when it changes.")
+@click.option(
+    "--exceptions",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="With --policy: read exceptions from the ConfigMaps in this file or directory, and again when they"
+    " change. Repeatable.",
+)
 @click.option("--configmap", type=CONFIGMAP, help="Read the policy from this ConfigMap, and watch it.")
 @click.option(
     "--kubeconfig",
@@ -131,7 +138,7 @@ def serve(
     cannot listen.
     """
     try:
-        checked.check_sources(options["policy"], options["configmap"])
+        checked.check_sources(options["policy"], options["configmap"], options["exceptions"])
         tls = checked.TlsSettings(
             cert=tls_cert,
             key=tls_key,

@@ -7,7 +7,8 @@ The server sends a ``Job`` for a policy. The parser process answers with:
   ``Items`` with the entries of the lists, then ``Complete``;
 * ``Linted`` at the end of every accepted document.
 
-To an ``ExceptionsJob`` it answers with ``Refused``, ``Failed`` or ``Excepting``.
+To an ``ExceptionsJob`` it answers with ``Refused``, ``Failed`` or ``Excepting``, and to a ``ManifestsJob``
+with ``Manifests`` or ``Failed``.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import msgspec
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.configmap import ConfigMap
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
@@ -67,6 +69,14 @@ class ExceptionsJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
     cpu_seconds: int
 
 
+class ManifestsJob(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """A file with manifests of ConfigMaps to find."""
+
+    text: bytes
+    memory_bytes: int
+    cpu_seconds: int
+
+
 class Refused(msgspec.Struct, frozen=True, array_like=True, tag=True):
     findings: tuple[Finding, ...]
 
@@ -106,16 +116,25 @@ class Linted(msgspec.Struct, frozen=True, array_like=True, tag=True):
     radius: Radius | None = None
 
 
+class Manifests(msgspec.Struct, frozen=True, array_like=True, tag=True):
+    """The ConfigMaps in a file, or the problem of the file."""
+
+    found: tuple[ConfigMap, ...]
+    problem: str
+
+
 class Excepting(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """A document with exceptions, which was accepted."""
 
     document: ExceptionDocument
 
 
-Reply = Refused | Failed | Accepted | Items | Complete | Linted | Excepting
+Reply = Refused | Failed | Accepted | Items | Complete | Linted | Excepting | Manifests
+
+AnyJob = Job | ExceptionsJob | ManifestsJob
 
 _encoder: Final = msgspec.msgpack.Encoder()
-_job_decoder: Final = msgspec.msgpack.Decoder(Job | ExceptionsJob)
+_job_decoder: Final = msgspec.msgpack.Decoder(AnyJob)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
 
 
@@ -132,12 +151,12 @@ def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
 _SECTIONS: Final = _sections()
 
 
-def encode(message: Job | ExceptionsJob | Reply) -> bytes:
+def encode(message: AnyJob | Reply) -> bytes:
     return _encoder.encode(message)
 
 
-def parse_job(payload: bytes) -> Job | ExceptionsJob:
-    job: Job | ExceptionsJob = _job_decoder.decode(payload)
+def parse_job(payload: bytes) -> AnyJob:
+    job: AnyJob = _job_decoder.decode(payload)
     return job
 
 

@@ -51,7 +51,7 @@ PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
 
 T = TypeVar("T")
 
-_Job = messages.Job | messages.ExceptionsJob
+_Job = messages.AnyJob
 
 
 class ParserError(ChildError):
@@ -288,6 +288,21 @@ class Parser:
                 return Judged(accepted=False, findings=findings)
             case messages.Linted(findings, until, radius):
                 return Judged(accepted=True, findings=findings, until=until, radius=radius)
+        raise _error(self._unexpected(), job)
+
+    async def find_configmaps(self, text: str) -> messages.Manifests:
+        """Find the ConfigMaps in a file with manifests. Call this within ``turn``. Raises ``ParserError``."""
+        content = text.encode("utf-8", "surrogatepass")
+        limits = self._limits_for(len(content))
+        job = messages.ManifestsJob(
+            text=content, memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds
+        )
+        return await self._finish(job, self._manifests(job, limits.seconds))
+
+    async def _manifests(self, job: messages.ManifestsJob, seconds: float) -> messages.Manifests:
+        reply = await self._first_reply(job, seconds)
+        if isinstance(reply, messages.Manifests):
+            return reply
         raise _error(self._unexpected(), job)
 
     async def _exceptions(self, job: messages.ExceptionsJob, seconds: float) -> ParsedExceptions:

@@ -19,6 +19,7 @@ from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.lint.modes import next_finding
 from gatekeeper_py.core.policy.parse import document
+from gatekeeper_py.core.policy.parse.configmaps import configmaps_in
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.radius import Radius, measure
@@ -52,9 +53,15 @@ def main() -> None:
         gc.collect()
 
 
-def judge(job: messages.Job | messages.ExceptionsJob) -> Iterator[messages.Reply]:
+def judge(job: messages.AnyJob) -> Iterator[messages.Reply]:
     """Judge one document and yield the replies to its job. Does not catch ``MemoryError`` or bugs."""
     text = job.text.decode("utf-8", "surrogatepass")
+    if isinstance(job, messages.ManifestsJob):
+        try:
+            yield messages.Manifests(configmaps_in(text), "")
+        except ValueError as problem:
+            yield messages.Manifests((), str(problem))
+        return
     if isinstance(job, messages.ExceptionsJob):
         try:
             yield messages.Excepting(parse_exceptions(text, job.source))
@@ -83,7 +90,7 @@ def _radius(policy: Policy, job: messages.Job) -> Radius | None:
     return measure(compiled, job.admitted, lambda: time.process_time() < end)
 
 
-def _answer(job: messages.Job | messages.ExceptionsJob, send: Callable[[bytes], None]) -> bool:
+def _answer(job: messages.AnyJob, send: Callable[[bytes], None]) -> bool:
     """Write all replies to a job. Return false if the process must not take another job."""
     try:
         for reply in judge(job):

@@ -17,6 +17,7 @@ from aiohttp import http_parser
 
 from gatekeeper_py import __version__
 from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.delivery import Delivery
 from gatekeeper_py.excepting import ExceptionsKeeper
 from gatekeeper_py.issuing import issue
@@ -38,6 +39,7 @@ from gatekeeper_py.serving.statuspage import StatusPage, describe_policy
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
 from gatekeeper_py.serving.webhook import Webhook
 from gatekeeper_py.settings import Settings, SettingsError, TlsSettings
+from gatekeeper_py.sources.exceptionfiles import ExceptionFiles
 from gatekeeper_py.sources.file import FileSource
 
 if TYPE_CHECKING:
@@ -176,7 +178,7 @@ class _Server:
             tasks = [
                 group.create_task(reloader.run(deliveries)),
                 group.create_task(loop_watch.run()),
-                group.create_task(keeper.run(self._exceptions(keeper))),
+                group.create_task(keeper.run(self._exceptions(keeper, parser))),
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
@@ -317,19 +319,17 @@ class _Server:
         )
 
     def _exceptions(
-        self, keeper: ExceptionsKeeper
+        self, keeper: ExceptionsKeeper, parser: Parser
     ) -> Callable[[frozenset[Source]], Coroutine[Any, Any, None]]:
         """Return the function that delivers the documents of some sources to the keeper."""
-        if self._settings.configmap is None:
-            return _no_exceptions
+        settings = self._settings
+        if settings.configmap is None:
+            files = ExceptionFiles(settings.exceptions, DEFAULT_NAMESPACE, parser, keeper, log=self._log)
+            return files.read
         from gatekeeper_py.sources.exceptions import ExceptionsSource  # noqa: PLC0415
 
-        namespace = self._settings.configmap.namespace
+        namespace = settings.configmap.namespace
         return ExceptionsSource(namespace, self._cluster().connect, keeper, log=self._log).read
-
-
-async def _no_exceptions(_granted: frozenset[Source]) -> None:
-    await asyncio.Event().wait()
 
 
 def _make_certificate(tls: TlsSettings) -> Certificate:

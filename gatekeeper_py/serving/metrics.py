@@ -378,8 +378,11 @@ class Metrics:
         for source, state in product(SOURCES, (*get_args(State), "invalid")):
             self._exceptions.labels(source, state).set(counts[source, state])
 
-    def exceptions_readable(self, source: Source, *, readable: bool) -> None:
-        self._exceptions_readable.labels(source).set(readable)
+    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
+        if readable is None:
+            self._exceptions_readable.remove(source)
+        else:
+            self._exceptions_readable.labels(source).set(readable)
 
     def _host_label(self, host: str) -> str:
         """Return the label for a registry; a new one gets its series.

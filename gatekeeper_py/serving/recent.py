@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final
 
+from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
 from gatekeeper_py.core.policy.radius import Admitted, effect
 from gatekeeper_py.live import MAX_CACHED_LENGTH, Snapshot
 from gatekeeper_py.runtime.slices import Steps
@@ -114,12 +115,13 @@ class RecentImages:
             peer = OTHER_PEERS
         group = self._groups.setdefault(peer, _Group())
         for key, image in zip(keys, images, strict=True):
-            # The limit of the cache. A longer image cannot be pulled, and a longer namespace cannot exist.
+            # The limit of the cache. A longer namespace cannot exist.
             length = _length(namespace, image)
             if (
                 key in group.fresh
-                or not 0 < length <= MAX_CACHED_LENGTH
-                or not f"{namespace}{image}".isascii()
+                or length > MAX_CACHED_LENGTH
+                or not (namespace or "").isascii()
+                or not _can_be_pulled(image)
             ):
                 continue
             if key in group.noted:
@@ -138,6 +140,18 @@ class RecentImages:
         size = max(_length(namespace, image), LEAST_BYTES)
         group.size -= size
         self._size -= size
+
+
+def _can_be_pulled(image: str) -> bool:
+    """Return whether a text is an image in a registry that can exist.
+
+    The domain ``invalid`` never exists (RFC 2606). Each probe Pod of the controller has another image there.
+    """
+    try:
+        host = parse_reference(image).registry
+    except InvalidReference:
+        return False
+    return not host.lower().partition(":")[0].endswith(".invalid")
 
 
 def _length(namespace: str | None, image: str) -> int:

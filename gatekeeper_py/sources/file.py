@@ -37,7 +37,7 @@ class FileSource:
         """Yield each change, for ever. ``on_synced`` is called after each successful read."""
         last: Delivery | None = None
         while True:
-            delivery = await asyncio.to_thread(self._read)
+            delivery = await asyncio.to_thread(self.read)
             if not delivery.problem:
                 self._on_synced()
             if delivery != last:
@@ -45,7 +45,8 @@ class FileSource:
                 yield delivery
             await self._sleep(POLL_SECONDS)
 
-    def _read(self) -> Delivery:
+    def read(self) -> Delivery:
+        """Return the present content, or the problem of the file."""
         try:
             with self._path.open("rb") as file:
                 content = file.read(MAX_BYTES + 1)

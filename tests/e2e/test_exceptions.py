@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import subprocess
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -16,14 +19,24 @@ from e2e.acting import CONTROLLER
 from gatekeeper_py.control.webhooks.templates import EXCEPTIONS_GUARD
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from tools.controlplane.exchange import ApiError
-from tools.installation.product import K8S, NAMESPACE, OVERLAYS, SETTLE_SECONDS, VALIDATING, Installed, pod
+from tools.installation.product import (
+    K8S,
+    NAMESPACE,
+    OVERLAYS,
+    SETTLE_SECONDS,
+    VALIDATING,
+    Installed,
+    deployment,
+    pod,
+)
 from tools.polling import wait_until
 
+ROOT: Final = Path(__file__).parents[2]
 GRANTS: Final = """
 exceptions:
   - {source: namespace, images: ["ghcr.io/**"], longest: 1h, most: 2}
   - {source: installation, images: ["quay.io/**"], longest: 1h}
-  - {source: break-glass, images: ["registry.corp.example/**"], longest: 1h, overrides: deny}
+  - {source: break-glass, images: ["registry.corp.example/**", "ghcr.io/**"], longest: 12h, overrides: deny}
 """
 EXCEPTED: Final = "ghcr.io/acme/tool:1"
 DENIED: Final = "registry.corp.example/app:latest"
@@ -252,3 +265,67 @@ def test_the_serving_identity_reads_exceptions_by_name_and_no_other_configmap(
     identity = excepting.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
     done = excepting.plane.kubectl(*command.split(), kubeconfig=identity, check=False)
     assert (done.returncode == 0) is allowed, done.stderr
+
+
+def run(product: Installed, user: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of a page as a user."""
+    path = f"{product.plane.binaries}:{os.environ['PATH']}"
+    return product.plane.exec(["bash", "-c", command], env={"PATH": path, "KUBECONFIG": str(user)})
+
+
+@pytest.fixture
+def shop(excepting: Installed) -> Iterator[Path]:
+    """Prepare break-glass and a Deployment in ``shop``. Yield the kubeconfig of alice, who may edit there."""
+    plane, example = excepting.plane, str(ROOT / "examples/break-glass.yaml")
+    plane.make_namespace("shop")
+    plane.kubectl("create", "rolebinding", "edit", "-n", "shop", "--clusterrole=edit", "--user=alice")
+    plane.kubectl("apply", "-n", "shop", "-f", "-", input=json.dumps(deployment("web")))
+    plane.kubectl("apply", "-f", example)
+    yield plane.kubeconfig_for("alice")
+    plane.kubectl("delete", "-f", example)
+    plane.kubectl("delete", "rolebinding", "break-glass-alice", "-n", NAMESPACE, "--ignore-not-found")
+    plane.kubectl("delete", "namespace", "shop", "--wait=false")
+
+
+def test_the_documented_commands_lead_from_refused_to_running_and_leave_a_trace(
+    excepting: Installed, shop: Path
+) -> None:
+    page = (ROOT / "docs/exceptions.md").read_text(encoding="utf-8")
+    section = page.partition("### The registry is gone at 3 a.m.\n")[2].partition("\n### ")[0]
+    (block, *_) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
+    bind, write, change, wait = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
+    plane, begin = excepting.plane, excepting.plane.audit_bytes()
+    assert 'User "alice" cannot get resource' in run(excepting, shop, write).stderr
+    assert "is not approved" in run(excepting, shop, change).stderr
+
+    assert run(excepting, plane.kubeconfig, bind).returncode == 0
+    written = run(excepting, shop, write)
+    assert (written.returncode, "approved until" in written.stderr) == (0, True), written.stderr
+    time.sleep(ACTS_WITHIN)
+    changed = run(excepting, shop, change)
+    assert changed.returncode == 0, changed.stderr
+    assert "successfully rolled out" in run(excepting, shop, wait).stdout
+
+    events = [
+        each
+        for each in plane.audit_events(since=begin)
+        if each["stage"] == "ResponseComplete" and "objectRef" in each
+    ]
+    writers = {
+        each["user"]["username"]
+        for each in events
+        if each["objectRef"].get("name") == BREAK_GLASS_CONFIGMAP
+        and each["responseStatus"]["code"] == HTTPStatus.OK
+        if each["verb"] == "patch"
+    }
+    used = {
+        (each["user"]["username"], each["objectRef"]["resource"])
+        for each in events
+        for key, value in each.get("annotations", {}).items()
+        if key.endswith("/exceptions") and f"(break-glass {NAMESPACE} exceptions[0])" in value
+    }
+    assert writers == {"alice"}
+    assert ("alice", "deployments") in used
+    assert "pods" in {resource for _, resource in used}
+    logs = [plane.log(each.name).read_text(encoding="utf-8") for each in excepting.servers()]
+    assert any('"source":"break-glass"' in each for each in logs)

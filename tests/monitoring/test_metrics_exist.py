@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
-from monitoring_files import LATER, alerts, panel_queries
+from monitoring_files import LATER, alerts, exceptions_metrics, panel_queries
 from scraped import start_audit, start_controller
 from served import families
 from server import Server
+
+NEXT_END = "gatekeeper_py_exceptions_next_end_timestamp_seconds"
 
 TARGET_LABELS = {"namespace", "pod", "cluster", "job", "instance"}
 """Labels that the scrape adds."""
@@ -28,30 +31,40 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\n"
         "allow: [{image: registry.example, verify: true}, {image: old.example, until: 2999-01-01}]\n"
         "mirrors: [{from: docker.io, to: registry.example/hub}]\n"
+        "exceptions: [{source: namespace, images: [quay.io/**], longest: 400d}]\n"
+    )
+    until = f"{datetime.now(UTC) + timedelta(days=2):%Y-%m-%d}"
+    exceptions = directory / "exceptions.yaml"
+    exceptions.write_text(
+        "kind: ConfigMap\nmetadata: {name: gatekeeper-py-exceptions, namespace: shop}\ndata:\n"
+        "  exceptions.yaml: |\n    apiVersion: gatekeeper-py/v1\n    kind: ImageExceptions\n"
+        f"    exceptions: [{{image: quay.io/a, until: {until}, reason: x}}]\n"
     )
     ca = directory / "ca.crt"
     server = Server(
         "--policy", str(policy), "--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0",
-        "--tls-ca-out", str(ca), ca=ca,
+        "--tls-ca-out", str(ca), "--exceptions", str(exceptions), ca=ca,
     )  # fmt: skip
     try:
         server.wait(server.is_ready)
+        # The entries are counted a moment after they are live.
+        server.wait(lambda: NEXT_END in families(server.get("/metrics")[1]))
         found = families(server.get("/metrics")[1])
         with start_controller(directory) as controller, start_audit(directory) as audit:
             for each in (controller, audit):
                 for name, labels in families(each.metrics()).items():
                     found[name] = found.get(name, set()) | labels
-        yield found | with_a_known_policy()
+        yield found | exposed_later()
     finally:
         server.end()
 
 
-def with_a_known_policy() -> dict[str, set[str]]:
-    """Return the one metric that a controller exposes only once it knows the policy."""
+def exposed_later() -> dict[str, set[str]]:
+    """Return the metrics that a controller or a server exposes only once it knows their values."""
     metrics = ControlMetrics()
     FastPathMetrics(metrics.registry).fastpath_known("0123456789ab")
     found = families(metrics.exposition())
-    return {name: found[name] for name in LATER}
+    return {name: found[name] for name in LATER} | families(exceptions_metrics())
 
 
 def selected(query: str) -> list[tuple[str, set[str]]]:

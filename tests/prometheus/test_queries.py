@@ -7,14 +7,16 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import cycle
 from typing import Any, Final
 
 import pytest
 
 from builders import pod, policy_text, review
-from monitoring_files import LATER, ROOT, alerts, groups, panel_queries
+from monitoring_files import LATER, ROOT, alerts, exceptions_metrics, groups, panel_queries
 from prometheus.running import Jobs, Prometheus, start_prometheus
 from scraped import start_audit, start_controller
 from server import Server, ask
@@ -30,6 +32,10 @@ FAULTS: Final = {
     "GatekeeperPyPolicyRefused",
     "GatekeeperPyFewServers",
     "GatekeeperPyRuleExpiresSoon",
+    "GatekeeperPyBreakGlass",
+    "GatekeeperPyExceptionsUnreadable",
+    "GatekeeperPyExceptionsInvalid",
+    "GatekeeperPyExceptionEndsSoon",
     "GatekeeperPyAuditOverdue",  # the audit cannot reach its API server
 }
 """Alerts whose condition this test makes true."""
@@ -38,21 +44,25 @@ OTHER_MODE: Final = 'gatekeeper_py_mode_since_timestamp_seconds{mode="warn"}'
 """A series that is missing, because the server of this test has the mode mutate."""
 
 
-class _ApiServerMetrics(http.server.BaseHTTPRequestHandler):
+class _Metrics(http.server.BaseHTTPRequestHandler):
+    def __init__(self, page: bytes, *connection: Any) -> None:
+        self._page = page
+        super().__init__(*connection)
+
     def do_GET(self) -> None:
         self.send_response(200)
         self.send_header("Content-Type", "text/plain; version=0.0.4")
         self.end_headers()
-        self.wfile.write(API_SERVER)
+        self.wfile.write(self._page)
 
     def log_message(self, *_: Any) -> None:
         """Do not log requests."""
 
 
-@pytest.fixture(scope="module")
-def api_server() -> Iterator[str]:
-    """Serve the recorded metrics of an API server, and yield HOST:PORT."""
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _ApiServerMetrics) as server:
+@contextmanager
+def exposing(page: bytes) -> Iterator[str]:
+    """Serve recorded metrics, and yield HOST:PORT."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(_Metrics, page)) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield f"127.0.0.1:{server.server_port}"
@@ -94,7 +104,7 @@ def load(server: Server, registry: str, end: threading.Event) -> None:
 
 
 @pytest.fixture(scope="module")
-def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Iterator[Prometheus]:
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Yield a Prometheus that has scraped a server under load, a controller, an audit and an API server."""
     directory = tmp_path_factory.mktemp("prometheus")
     registry = f"127.0.0.1:{closed_port()}"
@@ -118,13 +128,20 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory, api_server: str) -> Ite
     try:
         server.wait(server.is_ready)
         loading.start()
-        with start_controller(directory) as controller, start_audit(directory) as audit:
+        with (
+            start_controller(directory) as controller,
+            start_audit(directory) as audit,
+            exposing(API_SERVER) as api_server,
+            exposing(exceptions_metrics()) as excepting,
+        ):
             host, port = server.address("health")
             jobs: Jobs = {
                 "gatekeeper-py/gatekeeper-py": [
                     (f"{host}:{port}", {"namespace": "gatekeeper-py", "pod": "server-a"}),
                     (controller.address, {"namespace": "gatekeeper-py", "pod": "controller-a"}),
                     (audit.address, {"namespace": "gatekeeper-py", "pod": "reports-a"}),
+                    # Only a server in a cluster reads exceptions.
+                    (excepting, {"namespace": "gatekeeper-py", "pod": "server-b"}),
                 ],
                 "apiserver": [(api_server, {})],
             }

@@ -14,7 +14,7 @@ import uvloop
 from builders import policy
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.issuing import Issued, issue
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
 from gatekeeper_py.runtime.logs import RateLimit
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.listener import Evicted, Listener
@@ -68,7 +68,7 @@ async def start(
     ) -> Served:
         live, counts, log = LivePolicy(), CacheCounts(), RecordingLog()
         if compiled is not None:
-            live.install(Snapshot(compiled, 100, counts))
+            live.install(snapshot_of(compiled, 100, counts))
         metrics = Metrics(live, counts)
         parser = InProcessParser()
         guard = PolicyGuard(guarded, parser, live, most_rejected=most_rejected, observer=metrics, log=log)

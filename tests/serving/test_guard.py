@@ -314,6 +314,17 @@ class TestBlastRadius:
             "allowed": True,
         }
 
+    async def test_kept_images_whose_pods_are_refused_do_not_count(self, served: Served) -> None:
+        for number in range(12):
+            kept = f"denied.io/app{number}:1"
+            after = workload("Deployment", kept, "registry.corp.io/web:1")
+            update = review(after, operation="UPDATE", old=workload("Deployment", kept))
+            answer = await served.review(update)
+            assert answer.allowed
+            assert "denied.io" in str(answer.warnings)
+        response = verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))
+        assert "denied.io" not in str(response)
+
     async def test_a_change_to_enforce_is_judged_by_the_images_that_were_warned_about(
         self, start: Start
     ) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 import pytest
 
 from builders import INSTANT, exceptions_text, policy, policy_text
+from gatekeeper_py.control.enforcement import probe_image
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
@@ -40,6 +41,12 @@ BY_NAMESPACE: Final = snapshot(
 def images(recent: RecentImages, now: float = 0.0, live: Snapshot = BY_NAME) -> list[list[str]]:
     """Return the names of the images of each peer."""
     return [[each.image for each in group] for group in run_slice(recent.admitted(live, now), float("inf"))]
+
+
+def longer(prefix: str, length: int) -> str:
+    """Return an image of this length that a runtime could pull."""
+    suffix = f":{'v' * 128}@sha256:{'0' * 64}"
+    return f"{prefix:x<{length - len(suffix)}}{suffix}"
 
 
 def test_an_image_is_kept_once_for_each_peer() -> None:
@@ -122,17 +129,20 @@ def test_the_oldest_image_of_the_peer_with_the_most_makes_room() -> None:
 def test_a_peer_with_few_long_names_makes_room_before_one_with_many_short_names() -> None:
     recent = RecentImages(most_bytes=10 * LEAST_BYTES)
     recent.note(API_SERVER, BY_NAME, None, list("abcd"), 0.0)
-    recent.note(STRANGER, BY_NAME, None, [f"{number}{'x' * 3 * LEAST_BYTES}" for number in range(3)], 1.0)
+    recent.note(STRANGER, BY_NAME, None, [longer(str(number), 390) for number in range(3)], 1.0)
     real, forged = images(recent)
     assert (real, [name[0] for name in forged]) == (list("abcd"), ["2"])
 
 
-@pytest.mark.parametrize(("length", "kept"), [(100, MAX_IMAGES), (500, MAX_BYTES // 500)])
+@pytest.mark.parametrize(("length", "kept"), [(210, MAX_BYTES // 210), (400, MAX_BYTES // 400)])
 def test_the_number_of_images_depends_on_their_length(length: int, kept: int) -> None:
     recent = RecentImages()
-    names = [f"{number:0>{length}}" for number in range(MAX_IMAGES + 100)]
-    recent.note(API_SERVER, BY_NAME, None, names, 0.0)
-    assert images(recent) == [names[-kept:]]
+    short = [f"x{number}" for number in range(MAX_IMAGES + 100)]
+    recent.note(API_SERVER, BY_NAME, None, short, 0.0)
+    assert images(recent) == [short[-MAX_IMAGES:]]
+    long = [longer(f"{number:05}", length) for number in range(kept + 100)]
+    recent.note(API_SERVER, BY_NAME, None, long, 0.0)
+    assert images(recent) == [long[-kept:]]
 
 
 def test_many_peers_share_one_group() -> None:
@@ -149,6 +159,10 @@ def test_many_peers_share_one_group() -> None:
     ("namespace", "image"),
     [
         pytest.param("shop", "x" * MAX_CACHED_LENGTH, id="long-image"),
+        pytest.param("shop", "no reference", id="no-reference"),
+        pytest.param("shop", probe_image("a1", valid=True), id="probe"),
+        pytest.param("shop", probe_image("a1", valid=False), id="invalid-probe"),
+        pytest.param("shop", "Registry.INVALID:5000/x", id="another-registry-that-cannot-exist"),
         pytest.param("x" * MAX_CACHED_LENGTH, "nginx", id="long-namespace"),
         pytest.param("sh\u00f6p", "nginx", id="namespace-that-cannot-exist"),
     ],

@@ -3,16 +3,60 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
+from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
+from gatekeeper_py.core.images.pattern import parse_pattern
 from served import GUARDED, Served, Start
 from wire import request
 
 GOOD, BAD = review(pod("registry.corp.io/a")), review(pod("nginx"))
 MUTATE = policy(HUB_TO_CORP, mode="mutate")
+
+
+GRANTS = """
+exceptions:
+  - {source: namespace, images: [docker.io/**], longest: 400d}
+"""
+
+
+async def test_a_review_that_an_exception_admits_is_logged_and_counted(start: Start) -> None:
+    served = start(policy(GRANTS))
+    now = datetime.now(UTC)
+    end = (now + timedelta(days=1)).replace(microsecond=0)
+    entry = ExceptionEntry(
+        index=0,
+        line=4,
+        pattern=parse_pattern("docker.io/library/nginx"),
+        until=end,
+        reason="a\nb",
+        owner="me",
+    )
+    key = DocumentKey("namespace", "shop")
+    served.live.use_exceptions(Exceptions({key: ExceptionDocument(entries=(entry,))}))
+    answer = await served.review(BAD)
+    assert answer.allowed
+    ((level, event, keys),) = served.log.lines
+    assert (level, event, keys["verdict"]) == ("info", "review", "allowed")
+    assert keys["images"][0]["exception"] == {
+        "source": "namespace",
+        "namespace": "shop",
+        "index": 0,
+        "until": f"{end:%Y-%m-%dT%H:%M:%S}Z",
+        "by": "me",
+        "reason": "a\\nb",
+    }
+    assert served.metric("excepted_images_total", source="namespace") == 1
+    assert served.metric("images_total", verdict="approved", reason="exception") == 1
+    served.live.use_exceptions(NO_EXCEPTIONS)
+    answer = await served.review(BAD)
+    assert not answer.allowed
+    assert served.metric("excepted_images_total", source="namespace") == 1
 
 
 @pytest.mark.parametrize(

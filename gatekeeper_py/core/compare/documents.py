@@ -74,10 +74,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             _moved_lookups(found, old.allow, new.allow, same)
     _overrides(found, old.document.namespaces, new.document.namespaces)
     for name, key, meaning in (
-        ("mirrors", _mirror_name, _without_index),
+        ("mirrors", _mirror_name, _mirror_meaning),
         ("resources", _resource_name, _itself),
         ("registries", _registry_name, _itself),
-        ("exceptions", _grant_name, _without_index),
+        ("exceptions", _grant_name, _grant_meaning),
     ):
         _pair(
             found,
@@ -184,10 +184,14 @@ def _mirror_name(entry: Mirror) -> Hashable:
 
 
 def _grant_name(entry: Grant) -> Hashable:
-    return entry.source, entry.images
+    return entry.source, tuple(map(str, entry.images))
 
 
-def _without_index(entry: Mirror | Grant) -> Hashable:
+def _grant_meaning(entry: Grant) -> Hashable:
+    return dataclasses.replace(entry, index=0, images=())
+
+
+def _mirror_meaning(entry: Mirror) -> Hashable:
     return dataclasses.replace(entry, index=0)
 
 
@@ -216,7 +220,9 @@ def _fields(entry: Any) -> Iterator[tuple[str, object]]:
     for each in dataclasses.fields(entry):
         value = getattr(entry, each.name)
         if value != each.default and each.name != "index":
-            yield _NAMES.get(each.name, each.name), _plain(value)
+            # A grant's ``source`` has this name in the document, too; a mirror's is ``from``.
+            name = each.name if isinstance(entry, Grant) else _NAMES.get(each.name, each.name)
+            yield name, _plain(value)
 
 
 def _plain(value: Any) -> object:

@@ -79,10 +79,6 @@ class Grants:
     def __bool__(self) -> bool:
         return bool(self._all)
 
-    def __iter__(self) -> Iterator[Grant]:
-        for source in SOURCES:
-            yield from self._all.get(source, ())
-
     def of(self, source: Source) -> tuple[Grant, ...]:
         """Return the grants for a source. Without one, documents of this source are not even parsed."""
         return tuple(self._all.get(source, ()))

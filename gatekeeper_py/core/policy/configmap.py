@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
@@ -60,6 +60,15 @@ def read_configmap(data: object, binary_data: object = None) -> ConfigMapPolicy:
         mode=mode if isinstance(mode, str) and mode_problem(mode) is None else None,
         findings=tuple(findings),
     )
+
+
+class ConfigMap(NamedTuple):
+    """The fields of a ConfigMap in a file. ``binary`` is whether it has the field ``binaryData``."""
+
+    name: str
+    namespace: str
+    data: dict[str, Any]
+    binary: bool
 
 
 def document_key(name: object, namespace: object, installation: str) -> DocumentKey | None:

@@ -116,19 +116,18 @@ class RuleSet:
         """Append a rule in steps. Yields the exceptions of the rule, each after its step."""
         order = len(self._rules)
         live = rule.exceptions_at(self.instant)
-        if live:
-            self._excepting = self._excepting or _Excepting()
-            self._excepting.rules.add(rule.pattern, rule.namespaces, order)
-        else:
-            self._index.add(order, rule.pattern, rule.namespaces)
         self._rules.append(rule)
         if rule.namespaces is not None:
             self.by_namespace = True
         if rule.verify:
             self.verified.append(rule)
+        if not live:
+            self._index.add(order, rule.pattern, rule.namespaces)
+            return
+        excepting = self._excepting = self._excepting or _Excepting()
+        excepting.rules.add(rule.pattern, rule.namespaces, order)
         for each in live:
-            if self._excepting is not None:
-                self._excepting.exceptions.add(each.pattern, each.namespaces, order)
+            excepting.exceptions.add(each.pattern, each.namespaces, order)
             self.by_namespace = self.by_namespace or each.namespaces is not None
             yield each
 

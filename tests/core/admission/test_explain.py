@@ -7,18 +7,21 @@ from typing import Final
 
 import pytest
 
-from builders import policy, policy_text
+from builders import INSTANT, exceptions_text, policy, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.explain import (
     MAX_NEAREST,
     Explanation,
+    exception_as_json,
     explain,
     nearest_as_json,
     refined,
     rule_as_json,
 )
 from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, found
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 SHA256: Final = "sha256:" + "7c" * 32
 OTHER: Final = "sha256:" + "8d" * 32
@@ -228,3 +231,32 @@ def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     absent, _ = refined_by(MISSING, "nginx:1", mirror)
     assert (absent.rewritten, absent.rewritten_decision) == (None, None)
     assert absent.rewrite_problem
+
+
+def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:
+    document = parse_exceptions(exceptions_text("image: b.io/x, until: 2026-03-02, reason: r"))
+    policy_with_grant = parse_policy(
+        policy_text("exceptions: [{source: namespace, images: [b.io], longest: 9d}]\n")
+    )
+    found = policy_with_grant.at(INSTANT, Exceptions({DocumentKey("namespace", "shop"): document}))
+    assert exception_as_json(explain(found, "shop", "b.io/x").decision.exception) == {
+        "source": "namespace",
+        "namespace": "shop",
+        "index": 0,
+        "image": "b.io/x",
+        "until": "2026-03-02T00:00:00Z",
+        "reason": "r",
+        "owner": None,
+        "grant": 0,
+    }
+    assert exception_as_json(explain(found, "other", "b.io/x").decision.exception) is None
+
+
+def test_the_nearest_exceptions_of_the_deny_rule_are_shown_by_the_name_that_it_matched() -> None:
+    more = "deny: [{image: b.io, except: ['b.io/x:1', c.io]}]\nmirrors: [{from: b.io, to: m.io/b}]\n"
+    for image in ("b.io/x:2", "m.io/b/x:2"):
+        nearest = explain(policy(more), None, image).nearest
+        assert [miss.missed for miss in nearest] == [
+            "the tag is 2, the rule requires 1",
+            "the registry is b.io, the rule requires c.io",
+        ]

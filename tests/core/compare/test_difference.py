@@ -280,7 +280,7 @@ def test_a_disagreement_with_the_decision_is_never_hidden(monkeypatch: pytest.Mo
     def wrong(self: CompiledPolicy, namespace: str | None, image: str) -> Decision:
         return Decision(image=image, approved=False, reason="unlisted", detail=f"in {namespace}")
 
-    monkeypatch.setattr(CompiledPolicy, "decide", wrong)
+    monkeypatch.setattr(CompiledPolicy, "decide_by_rules", wrong)
     with pytest.raises(Contradiction):
         compare(policy("allow: [a.io]"), policy("allow: [a.io, b.io]"))
 

@@ -220,3 +220,19 @@ def test_the_mode_that_counts_is_the_effective_one() -> None:
     text = policy_text()
     found = compare_documents(parse_policy(text), parse_policy(text, "warn"))
     assert found.as_json()["changed"] == [{"list": "mode", "old": "enforce", "new": "warn"}]
+
+
+def test_a_changed_grant_and_a_changed_except_are_shown_as_written() -> None:
+    grant = "{source: namespace, images: [ghcr.io/**], longest"
+    old = f"allow: [a.io]\ndeny: [{{image: b.io, except: [b.io/x]}}]\nexceptions: [{grant}: 14d}}]\n"
+    new = f"allow: [a.io]\ndeny: [{{image: b.io, except: [b.io/y]}}]\nexceptions: [{grant}: 12h, most: 5}}]\n"
+    found = changes(old, new)
+    deny, exceptions = found["changed"]
+    assert [each["except"] for each in (deny["old"], deny["new"])] == [
+        [{"list": "except", "index": 0, "image": "b.io/x"}],
+        [{"list": "except", "index": 0, "image": "b.io/y"}],
+    ]
+    shown = {"list": "exceptions", "source": "namespace", "images": ["ghcr.io/**"]}
+    assert exceptions["old"] == {**shown, "longest": "14d"}
+    assert exceptions["new"] == {**shown, "longest": "12h", "most": 5}
+    assert changes(new, new.replace("ghcr.io/**", "ghcr.io")) == NOTHING

@@ -804,3 +804,41 @@ def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
         "it expires at 2026-03-02T00:00:00Z (owner: me; reason: trial)",
         "it expires at 2026-03-02T00:00:00Z (reason: trial)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("deny", "expected"),
+    [
+        pytest.param("{image: b.io, except: [b.io/x, '*/**:v1', '*.io/y']}", [], id="each-shares-images"),
+        pytest.param("{image: b.io/x, except: [b.io/y, c.io, b.io/x]}", [0, 1], id="other-images"),
+        pytest.param("{image: 'b.io/x:v*', except: ['b.io/x:1', 'b.io/x@*']}", [0, 1], id="other-versions"),
+        pytest.param(
+            "{image: b.io, namespaces: [team-*], except: [{image: b.io, namespaces: [ci]}]}",
+            [0],
+            id="elsewhere",
+        ),
+    ],
+)
+def test_an_exception_of_a_deny_rule_that_matches_none_of_its_images(deny: str, expected: list[int]) -> None:
+    """An entry that can never match what its rule matches is the warning `except-unused`."""
+    found = paths("except-unused", f"deny: [{deny}]\n")
+    assert found == [f"deny[0].except[{index}]" for index in expected]
+
+
+def test_the_search_for_unused_exceptions_is_bounded() -> None:
+    names = ", ".join(f"n{number}" for number in range(1_000))
+    rule = f"{{image: b.io, namespaces: [{names}], except: [{{image: c.io, namespaces: [{names}]}}]}}"
+    assert paths("except-unused", f"deny: [{rule}]\n") == []
+
+
+def test_a_rule_with_exceptions_denies_latest() -> None:
+    assert paths("floating-latest", "deny: [{image: '*/**:latest', except: [a.io/x]}]\n", "[a.io]") == []
+
+
+def test_rules_with_exceptions_neither_shadow_nor_freeze() -> None:
+    deny = "deny: [{image: a.io, except: [a.io/x]}, a.io/y]\n"
+    assert [finding.code for finding in lint(deny)] == []
+    assert paths("dead-rule", "deny: [{image: a.io/x, except: ['a.io/x:1']}, a.io]\n") == [
+        "allow[0]",
+        "deny[0]",
+    ]

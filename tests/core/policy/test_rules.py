@@ -7,6 +7,8 @@ from typing import Final
 
 import pytest
 
+from builders import INSTANT, policy_text
+from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import parse_pattern
@@ -76,3 +78,43 @@ def test_a_set_returns_the_rules_that_cover_a_pattern() -> None:
     assert cover
     assert [r.index for r in rules.covering(cover, (None,), None)] == [1]
     assert not rules.cover(parse_pattern("c.io/x"), Scan())
+
+
+@pytest.mark.parametrize(
+    ("deny", "namespace", "found"),
+    [
+        pytest.param("[{image: a.io, except: [a.io/x]}, a.io]", None, 1, id="another-rule-matches"),
+        pytest.param("[a.io, {image: a.io, except: [a.io/y]}]", None, 0, id="the-first-rule-decides"),
+        pytest.param("[{image: a.io, except: [a.io/y]}, a.io]", None, 0, id="not-the-excepted-image"),
+        pytest.param("[{image: a.io, except: [a.io/x]}, {image: a.io, except: [b.io]}]", None, 1, id="equal"),
+        pytest.param("[{image: a.io, except: [{image: a.io, until: 2026-03-01}]}]", None, 0, id="ended"),
+        pytest.param("[{image: a.io, except: [{image: a.io, namespaces: [ci]}]}]", "ci", None, id="here"),
+        pytest.param("[{image: a.io, except: [{image: a.io, namespaces: [ci]}]}]", None, 0, id="elsewhere"),
+    ],
+)
+def test_a_deny_rule_does_not_match_what_a_live_exception_matches(
+    deny: str, namespace: str | None, found: int | None
+) -> None:
+    """A live deny rule does not match what a live entry of its `except` matches in that namespace."""
+    policy = parse_policy(policy_text(f"deny: {deny}\n", allow="[a.io]")).at(INSTANT)
+    decision = policy.decide(namespace, "a.io/x")
+    assert (decision.rule.index if decision.reason == "denied" and decision.rule else None) == found
+
+
+def test_the_end_of_an_exception_is_the_next_change() -> None:
+    text = policy_text("deny: [{image: a.io, except: [{image: a.io, until: 2026-04-01}]}]\n")
+    assert parse_policy(text).at(INSTANT).next_change == datetime(2026, 4, 1, tzinfo=UTC)
+
+
+def test_a_rule_with_many_exceptions_is_compiled_in_steps() -> None:
+    names = ", ".join(f"a.io/x{number}" for number in range(500))
+    policy = parse_policy(policy_text(f"deny: [{{image: a.io, except: [{names}]}}]\n"))
+    assert sum(1 for _ in policy.compiling(INSTANT)) > 20
+
+
+def test_an_exception_must_match_the_name_that_its_rule_matched() -> None:
+    """For a mirrored image, the entry must match the name that the deny rule matched."""
+    more = "deny: [{image: b.io, except: [b.io/x, m.io/b/y]}]\nmirrors: [{from: b.io, to: m.io/b}]\n"
+    policy = parse_policy(policy_text(more, allow="[b.io, m.io]")).at(INSTANT)
+    approved = [image for image in ("m.io/b/x", "m.io/b/y", "b.io/x") if policy.decide(None, image).approved]
+    assert approved == ["m.io/b/x", "b.io/x"]
