@@ -43,19 +43,21 @@ from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
 from gatekeeper_py.inventory.tally import Tally, rule_key
+from gatekeeper_py.inventory.unused import unused_exceptions
 from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.reporting.console import counted, note
 from gatekeeper_py.reporting.pageparts import write_page
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
+from gatekeeper_py.reporting.unused import write_unused
 
 MAX_EXPIRING: Final = 20
 """Maximum number of expiring entries in the warnings. A count of the others follows."""
@@ -88,6 +90,12 @@ MAX_EXPIRING: Final = 20
     help="With --suggest: how much one rule covers. Default: registry.",
 )
 @click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add the missing rules.")
+@click.option(
+    "--exceptions-unused",
+    "unused",
+    is_flag=True,
+    help="List the exceptions that can be deleted, instead of a report.",
+)
 @click.option(
     "--every",
     type=Interval(10, 24 * 3600),
@@ -136,6 +144,7 @@ def audit(
     approved_too: bool,
     wide: bool,
     suggest: bool,
+    unused: bool,
     events: bool,
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
@@ -148,6 +157,9 @@ def audit(
     PolicyReport objects instead of a table. If an audit fails, it logs the reason, and the
     reports stay as they are.
 
+    With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
+    policy approves anyway.
+
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.
 
@@ -155,7 +167,8 @@ def audit(
     same namespace. --webhooks-config and --exempt-namespace replace them.
 
     Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
-    policy cannot be used. With --suggest or --every: 0 or 2.
+    policy cannot be used. With --suggest or --every: 0 or 2. With --exceptions-unused: 0 when no exception
+    can be deleted, 1 when some can.
     """
     _check_usage(**click.get_current_context().params)
     # The page counts approved images by registry and namespace, even if it does not list them.
@@ -197,22 +210,27 @@ def audit(
     instant, given_exceptions = now(), exceptions.read(namespace)
     installation = _installation(configmap, exceptions)
 
-    async def work(api: ApiClient) -> tuple[Policy, Survey, tuple[GroupKind, ...]]:
+    async def work(api: ApiClient) -> tuple[Policy, CompiledPolicy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
         excepted = given_exceptions
         if not exceptions:
-            excepted = await noted_exceptions(api, found, instant, installation, namespace)
-        judge = snapshot_at(found.at(instant, excepted), CACHE_SIZE, CacheCounts())
+            excepted = await noted_exceptions(api, found, instant, installation, namespace, whole=unused)
+        compiled = found.at(instant, excepted)
+        judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
         )
-        return found, survey, await read_cluster(api, survey, judge.resources, namespace)
+        return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 
-    judged, survey, missing = with_cluster(cluster, work)
+    judged, compiled, survey, missing = with_cluster(cluster, work)
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
+    if unused:
+        deletable = list(unused_exceptions(compiled, survey.tally))
+        write_unused(deletable, meta, as_json=style == "json", wide=wide)
+        return 1 if deletable else 0
     page = AuditPage(
         meta=msgspec.structs.replace(meta, warnings=_expiring(survey.tally, judged, instant)),
         policy=judged,
@@ -273,6 +291,8 @@ def _check_usage(
         _check_merge(files, merge=merge)
         return
     check_exempt_usage()
+    combined = approved_too or suggest or every is not None or style not in {"table", "json"}
+    _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
         raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
     if every is None and (others["report"] or others["events"] or others["health_listen"]):
@@ -295,6 +315,14 @@ def _check_usage(
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
+
+
+def _check_unused(*, unused: bool, combined: bool) -> None:
+    if unused and (combined or given("namespace")):
+        raise click.UsageError(
+            "--exceptions-unused lists exceptions of the whole cluster as a table or as JSON; it takes no -n,"
+            " --all, --suggest or --every"
+        )
 
 
 def _check_merge(files: tuple[str, ...], *, merge: bool) -> None:

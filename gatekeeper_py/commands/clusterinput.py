@@ -180,15 +180,24 @@ async def noted_exemptions(
 
 
 async def noted_exceptions(
-    api: ApiClient, policy: Policy, instant: datetime, installation: str, namespace: str | None
+    api: ApiClient,
+    policy: Policy,
+    instant: datetime,
+    installation: str,
+    namespace: str | None,
+    *,
+    whole: bool = False,
 ) -> Exceptions:
-    """Return the exceptions in the cluster, if the policy has grants. Report on stderr what is missing."""
+    """Return the exceptions in the cluster, if the policy has grants. Report on stderr what is missing.
+
+    With ``whole``, exceptions that the caller may not read are an error. Raises ``ClusterError``.
+    """
     from gatekeeper_py.inventory.exceptions import read_exceptions_of  # noqa: PLC0415 - see above
 
     grants = policy.at(instant).grants
     if not grants:
         return NO_EXCEPTIONS
-    found = await read_exceptions_of(api, grants, installation, namespace)
+    found = await read_exceptions_of(api, grants, installation, namespace, whole=whole)
     for problem in found.problems:
         note(f"Note: exceptions that are in the cluster count for nothing here: {escape(problem, MAX_LINE)}")
     if found.bad > len(found.problems):

@@ -32,12 +32,12 @@ class ClusterExceptions(NamedTuple):
 
 
 async def read_exceptions_of(
-    api: ApiClient, grants: Grants, installation: str, namespace: str | None
+    api: ApiClient, grants: Grants, installation: str, namespace: str | None, *, whole: bool = False
 ) -> ClusterExceptions:
     """Read the documents of the sources that a policy grants, as the server does.
 
     With ``namespace``, only those that may reach this namespace. A bad document approves nothing, and neither
-    does one that the caller may not read. Raises ``ClusterError``.
+    does one that the caller may not read, unless ``whole`` makes this an error. Raises ``ClusterError``.
     """
     found: dict[DocumentKey, ExceptionDocument] = {}
     problems: list[str] = []
@@ -62,6 +62,8 @@ async def read_exceptions_of(
                     break
                 found[key] = document
         except Forbidden as problem:
+            if whole:
+                raise
             problems.append(str(problem))
     return ClusterExceptions(Exceptions(found), tuple(problems[:MAX_PROBLEMS]), len(problems))
 

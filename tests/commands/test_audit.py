@@ -621,3 +621,68 @@ def test_exceptions_are_listed_by_name_page_by_page(excepted: Audit, cluster: Fa
     assert names == [f"metadata.name={EXCEPTIONS_CONFIGMAP}"] * 2
     (emergency,) = cluster.queries("/api/v1/namespaces/platform/configmaps")
     assert emergency["fieldSelector"] == f"metadata.name={BREAK_GLASS_CONFIGMAP}"
+
+
+@pytest.fixture
+def unneeded(excepted: Audit, cluster: FakeCluster) -> Audit:
+    """Return a function that audits a cluster with exceptions that can be deleted, and one that is needed."""
+    cluster.documents[POLICY_IN] = {
+        "data": {"policy.yaml": policy_text(GRANTS, allow="[docker.io/library/ok]")}
+    }
+    until = f'until: "{UNTIL}", reason: r'
+    entries = (
+        f"image: docker.io/library/nginx, {until}, owner: web",
+        f"image: docker.io/library/other, {until}",
+        f"image: docker.io/library/ok, {until}",
+        "image: docker.io/library/nginx, until: 2026-01-01, reason: r",
+    )
+    cluster.lists[CONFIGMAPS] = [document(exceptions_text(*entries), "shop")]
+    cluster.add(CONFIGMAPS, document(exceptions_text(entries[0]), "calico"))
+    cluster.add(CONFIGMAPS, document(exceptions_text(entries[0]), "kube-system"))
+    cluster.add(PODS, named(pod("nginx:1.25"), "dns", "kube-system"))
+    return lambda *arguments: excepted("--exceptions-unused", *arguments)
+
+
+def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Audit) -> None:
+    table = unneeded()
+    assert (table.code, table.err) == (1, "")
+    lines = [re.split("  +", line) for line in table.out.splitlines()]
+    found = [(line[0], line[1], line[3], line[4]) for line in lines[1:-2]]
+    shop = "shop/gatekeeper-py-exceptions"
+    assert found == [
+        (shop, "nothing that runs needs it", "exceptions[1]", "docker.io/library/other"),
+        (shop, "the policy approves its images anyway", "exceptions[2]", "docker.io/library/ok"),
+        (shop, "it has ended", "exceptions[3]", "docker.io/library/nginx"),
+        (
+            "kube-system/gatekeeper-py-exceptions",
+            "nothing that runs needs it",
+            "exceptions[0]",
+            "docker.io/library/nginx",
+        ),
+    ]
+    assert table.out.endswith("\n4 exceptions can be deleted\n")
+    found_json = json.loads(unneeded("--format", "json").out)["unused"]
+    assert [(each["index"], each["why"]) for each in found_json] == [
+        (1, "unused"), (2, "approved"), (3, "expired"), (0, "unused"),
+    ]  # fmt: skip
+    lines_of_document = exceptions_text("a: b", "c: d").splitlines()
+    assert "c: d" in lines_of_document[found_json[0]["line"] - 1]
+
+
+def test_without_an_unneeded_exception_the_exit_code_is_0(excepted: Audit) -> None:
+    done = excepted("--exceptions-unused")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "0 exceptions can be deleted")
+
+
+def test_unused_exceptions_that_cannot_be_read_are_an_error(unneeded: Audit, cluster: FakeCluster) -> None:
+    cluster.script[CONFIGMAPS].append(status(403, "configmaps is forbidden", reason="Forbidden"))
+    done = unneeded()
+    assert (done.code, done.out) == (2, "")
+    assert "cannot list the ConfigMaps gatekeeper-py-exceptions in all namespaces" in done.err
+
+
+@pytest.mark.parametrize("option", [("-n", "shop"), ("--all",), ("--format", "csv"), ("--every", "10s")])
+def test_the_list_of_unused_exceptions_is_about_the_whole_cluster(
+    unneeded: Audit, option: tuple[str, ...]
+) -> None:
+    assert unneeded(*option).code == 2
