@@ -13,6 +13,7 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
+    noted_exceptions,
     noted_exemptions,
     policy_in,
     read_cluster,
@@ -42,19 +43,21 @@ from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
 from gatekeeper_py.inventory.tally import Tally, rule_key
+from gatekeeper_py.inventory.unused import unused_exceptions
 from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.reporting.console import counted, note
 from gatekeeper_py.reporting.pageparts import write_page
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
+from gatekeeper_py.reporting.unused import write_unused
 
 MAX_EXPIRING: Final = 20
 """Maximum number of expiring entries in the warnings. A count of the others follows."""
@@ -87,6 +90,12 @@ MAX_EXPIRING: Final = 20
     help="With --suggest: how much one rule covers. Default: registry.",
 )
 @click.option("--base", metavar="POLICY", help="With --suggest: keep this policy, and add the missing rules.")
+@click.option(
+    "--exceptions-unused",
+    "unused",
+    is_flag=True,
+    help="List the exceptions that can be deleted, instead of a report.",
+)
 @click.option(
     "--every",
     type=Interval(10, 24 * 3600),
@@ -135,6 +144,7 @@ def audit(
     approved_too: bool,
     wide: bool,
     suggest: bool,
+    unused: bool,
     events: bool,
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
@@ -147,6 +157,9 @@ def audit(
     PolicyReport objects instead of a table. If an audit fails, it logs the reason, and the
     reports stay as they are.
 
+    With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
+    policy approves anyway.
+
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.
 
@@ -154,7 +167,8 @@ def audit(
     same namespace. --webhooks-config and --exempt-namespace replace them.
 
     Exit code: 0 when the policy would refuse no image, 1 when it would refuse some, 2 when the cluster or the
-    policy cannot be used. With --suggest or --every: 0 or 2.
+    policy cannot be used. With --suggest or --every: 0 or 2. With --exceptions-unused: 0 when no exception
+    can be deleted, 1 when some can.
     """
     _check_usage(**click.get_current_context().params)
     # The page counts approved images by registry and namespace, even if it does not list them.
@@ -182,6 +196,7 @@ def audit(
                     cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
+                    installation=_installation(configmap, exceptions),
                     every=every,
                     report=report or "auto",
                     events=events,
@@ -192,21 +207,30 @@ def audit(
             raise UnreadableError(str(problem)) from None
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
-    instant, excepted = now(), exceptions.read(namespace)
+    instant, given_exceptions = now(), exceptions.read(namespace)
+    installation = _installation(configmap, exceptions)
 
-    async def work(api: ApiClient) -> tuple[Policy, Survey, tuple[GroupKind, ...]]:
+    async def work(api: ApiClient) -> tuple[Policy, CompiledPolicy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
-        judge = snapshot_at(found.at(instant, excepted), CACHE_SIZE, CacheCounts())
+        excepted = given_exceptions
+        if not exceptions:
+            excepted = await noted_exceptions(api, found, instant, installation, namespace, whole=unused)
+        compiled = found.at(instant, excepted)
+        judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
         )
-        return found, survey, await read_cluster(api, survey, judge.resources, namespace)
+        return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 
-    judged, survey, missing = with_cluster(cluster, work)
+    judged, compiled, survey, missing = with_cluster(cluster, work)
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
+    if unused:
+        deletable = list(unused_exceptions(compiled, survey.tally))
+        write_unused(deletable, meta, as_json=style == "json", wide=wide)
+        return 1 if deletable else 0
     page = AuditPage(
         meta=msgspec.structs.replace(meta, warnings=_expiring(survey.tally, judged, instant)),
         policy=judged,
@@ -216,6 +240,11 @@ def audit(
         lists_approved=approved_too,
     )
     return _write(survey.tally, page, style, wide=wide)
+
+
+def _installation(configmap: checked.ConfigMapName | None, exceptions: ExceptionFiles) -> str:
+    """Return the namespace of the installation: that of the policy, unless the user names another."""
+    return exceptions.installation if configmap is None or given("installation") else configmap.namespace
 
 
 def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:
@@ -262,14 +291,17 @@ def _check_usage(
         _check_merge(files, merge=merge)
         return
     check_exempt_usage()
+    combined = approved_too or suggest or every is not None or style not in {"table", "json"}
+    _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
         raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
     if every is None and (others["report"] or others["events"] or others["health_listen"]):
         raise click.UsageError("--report, --events and --health-listen need --every")
     a_report = style != "table" or suggest or others["wide"] or approved_too
-    if every is not None and (a_report or policy == "-"):
+    if every is not None and (a_report or policy == "-" or given("exceptions")):
         raise click.UsageError(
-            "--every writes reports; it takes no --format, --wide, --all or --suggest, and no policy on stdin"
+            "--every writes reports; it takes no --format, --wide, --all, --suggest or --exceptions, and no"
+            " policy on stdin"
         )
     if not suggest:
         if others["by"] is not None or others["base"] is not None:
@@ -283,6 +315,14 @@ def _check_usage(
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
+
+
+def _check_unused(*, unused: bool, combined: bool) -> None:
+    if unused and (combined or given("namespace")):
+        raise click.UsageError(
+            "--exceptions-unused lists exceptions of the whole cluster as a table or as JSON; it takes no -n,"
+            " --all, --suggest or --every"
+        )
 
 
 def _check_merge(files: tuple[str, ...], *, merge: bool) -> None:

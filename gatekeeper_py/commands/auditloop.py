@@ -17,12 +17,15 @@ from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
 from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.inventory.listing import collect
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import ClusterError, kind_text
 from gatekeeper_py.inventory.survey import Survey, Warned
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.reporting.policyreports.apis import ApiChoice
 from gatekeeper_py.reporting.policyreports.events import WarningEvents
 from gatekeeper_py.reporting.policyreports.results import findings_by_namespace
@@ -48,6 +51,8 @@ class LoopSettings:
     namespace: str | None
     exempt: frozenset[str] | None
     """``None``: read the exempt namespaces from the settings in the namespace of the ConfigMap."""
+    installation: str
+    """The namespace of the installation."""
     every: float
     report: ApiChoice
     events: bool
@@ -118,6 +123,7 @@ class _Loop:
         self._stop = stop
         self._monotonic = monotonic
         self._unknown_exemptions = ""
+        self._unread_exceptions: tuple[str, ...] = ()
         self._events = WarningEvents() if settings.events else None
         self._metrics = AuditMetrics(settings.every)
 
@@ -175,7 +181,8 @@ class _Loop:
         try:
             policy = _usable(await self._policy(api))
             instant = now()
-            judge = Snapshot(policy.at(instant), CACHE_SIZE, CacheCounts())
+            excepted = await self._exceptions(api, policy.at(instant).grants)
+            judge = snapshot_at(policy.at(instant, excepted), CACHE_SIZE, CacheCounts())
             warned = Warned()
             found = Survey(judge, await self._exempt(api), keep_approved=True, warned=warned)
             namespace = self._settings.namespace
@@ -222,6 +229,17 @@ class _Loop:
             self._log.warning("exemptions_unknown", problem=found.problem)
         self._unknown_exemptions = found.problem
         return found.namespaces
+
+    async def _exceptions(self, api: ApiClient, grants: Grants) -> Exceptions:
+        """Return the exceptions in the cluster; log the reasons why some of them count for nothing."""
+        if not grants:
+            return NO_EXCEPTIONS
+        settings = self._settings
+        found = await read_exceptions_of(api, grants, settings.installation, settings.namespace)
+        if found.problems and found.problems != self._unread_exceptions:
+            self._log.warning("exceptions_not_all_read", problems=found.problems, number=found.bad)
+        self._unread_exceptions = found.problems
+        return found.exceptions
 
     async def _record(self, api: ApiClient, warned: Warned) -> int:
         if self._events is None:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -17,9 +18,11 @@ from gatekeeper_py.commands.policyinput import PolicyInput, live_policy
 from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
 from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.images.reference import printable
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
-from gatekeeper_py.reporting.console import note
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.reporting.console import MAX_LINE, note
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
@@ -174,6 +177,32 @@ async def noted_exemptions(
     if found.problem:
         note(f"Note: not all exempt namespaces are known: {found.problem}")
     return found.namespaces
+
+
+async def noted_exceptions(
+    api: ApiClient,
+    policy: Policy,
+    instant: datetime,
+    installation: str,
+    namespace: str | None,
+    *,
+    whole: bool = False,
+) -> Exceptions:
+    """Return the exceptions in the cluster, if the policy has grants. Report on stderr what is missing.
+
+    With ``whole``, exceptions that the caller may not read are an error. Raises ``ClusterError``.
+    """
+    from gatekeeper_py.inventory.exceptions import read_exceptions_of  # noqa: PLC0415 - see above
+
+    grants = policy.at(instant).grants
+    if not grants:
+        return NO_EXCEPTIONS
+    found = await read_exceptions_of(api, grants, installation, namespace, whole=whole)
+    for problem in found.problems:
+        note(f"Note: exceptions that are in the cluster count for nothing here: {escape(problem, MAX_LINE)}")
+    if found.bad > len(found.problems):
+        note(f"Note: so do those of {found.bad - len(found.problems):,} more ConfigMaps")
+    return found.exceptions
 
 
 async def read_cluster(

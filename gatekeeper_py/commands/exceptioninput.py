@@ -62,7 +62,11 @@ class ExceptionFiles:
 
     def __init__(self, arguments: Sequence[str], installation: str) -> None:
         self._arguments = arguments
-        self._installation = installation
+        self.installation = installation
+
+    def __bool__(self) -> bool:
+        """Return whether the user named files."""
+        return bool(self._arguments)
 
     def read(self, namespace: str | None = None) -> Exceptions:
         """Read all documents. ``namespace`` is that of documents that name none.
@@ -70,7 +74,7 @@ class ExceptionFiles:
         Prints the findings about bad documents on stderr and exits with 2. Raises ``UnreadableError`` for
         files that cannot be read or hold no exceptions, and for two documents with the same name.
         """
-        place = Place(namespace=namespace, installation=self._installation)
+        place = Place(namespace=namespace, installation=self.installation)
         found: dict[DocumentKey, ExceptionDocument] = {}
         bad = False
         for argument in self._arguments:

@@ -30,7 +30,7 @@ from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
 from gatekeeper_py.core.admission.lookups import Facts
-from gatekeeper_py.core.admission.messages import image_line, kept_text
+from gatekeeper_py.core.admission.messages import exception_line, image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -233,10 +233,11 @@ def review_manifest(
     originals = {judgement.slot.path: judgement.slot.written for judgement in mutated.judgements}
     images = tuple(
         replace(
-            _image(judgement, originals),
-            line=manifest.line_of(judgement.slot.parts) if with_lines and not judgement.approved else 1,
+            image,
+            line=manifest.line_of(judgement.slot.parts) if with_lines and image.message else 1,
         )
         for judgement in validated.judgements
+        for image in (_image(judgement, originals),)
     )
     warnings = (
         *(f"{judgement.slot.value}{kept_text(judgement)}" for judgement in mutated.kept),
@@ -280,8 +281,14 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
         detail=decision.detail,
         rewritten=judgement.rewritten if original is None else slot.value,
         stored=original is not None,
-        message="" if judgement.approved else image_line(judgement),
+        message=_message(judgement),
     )
+
+
+def _message(judgement: Judgement) -> str:
+    if judgement.decision.exception is not None:
+        return exception_line(judgement)
+    return "" if judgement.approved else image_line(judgement)
 
 
 def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:

@@ -23,7 +23,7 @@ from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.inventory.provenance import Provenance
-from gatekeeper_py.inventory.tally import JudgedImage, Usage
+from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Usage
 
 ANY_KIND: Final[GroupKind] = ("", "")
 """Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
@@ -85,6 +85,7 @@ class _Judged(_Image):
     verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
+    exception: ImageException | None = None
 
 
 class _Counts(msgspec.Struct):
@@ -177,7 +178,9 @@ class SavedAudit:
         """Yield each image with its verdict and its uses."""
         for line, entry in self._images:
             each = _decoded(entry, line, _Judged)
-            image = JudgedImage(each.image, each.canonical, each.verdict, each.reason, each.detail)
+            image = JudgedImage(
+                each.image, each.canonical, each.verdict, each.reason, each.detail, each.exception
+            )
             yield image, _usages(line, each)
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy, Judgement
+from gatekeeper_py.core.admission.explain import exception_as_json
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage
 
 MAX_OWNERS: Final = 1000
 """Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
@@ -79,6 +82,7 @@ def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | No
         verdict="approved" if decision.approved else "rejected",
         reason=decision.reason,
         detail=decision.detail,
+        exception=msgspec.convert(exception_as_json(decision.exception), ImageException | None),
     )
 
 

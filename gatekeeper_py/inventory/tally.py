@@ -12,9 +12,30 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+import msgspec
+
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.rules import Rule
+
+
+class ImageException(msgspec.Struct, frozen=True):
+    """The exception by which an image runs, with the fields of ``explain --format json``."""
+
+    source: Source
+    namespace: str
+    index: int
+    image: str
+    until: str
+    reason: str
+    owner: str | None
+    grant: int
+
+    @property
+    def by(self) -> str:
+        """The owner, or the namespace of the document if it names no owner."""
+        return self.namespace if self.owner is None else self.owner
 
 
 class JudgedImage(NamedTuple):
@@ -22,7 +43,8 @@ class JudgedImage(NamedTuple):
 
     One image has several instances if its verdict depends on the namespace. ``canonical`` is ``None`` when
     the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` is that of the
-    policy's decision. ``image`` is empty when the field is missing or not text.
+    policy's decision. ``image`` is empty when the field is missing or not text. ``exception`` is set if an
+    exception approves the image.
     """
 
     image: str
@@ -30,6 +52,25 @@ class JudgedImage(NamedTuple):
     verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
+    exception: ImageException | None = None
+
+    @property
+    def runs_by_exception(self) -> bool:
+        """Whether only an exception approves the image. In an exempt namespace, it needs none."""
+        return self.verdict == "approved" and self.reason == "exception"
+
+    @property
+    def always_listed(self) -> bool:
+        """Whether a report lists the image even without approved images."""
+        return self.verdict == "rejected" or self.runs_by_exception
+
+    def as_json(self) -> dict[str, Any]:
+        fields = self._asdict()
+        if self.exception is None:
+            del fields["exception"]
+        else:
+            fields["exception"] = msgspec.to_builtins(self.exception)
+        return fields
 
     @property
     def note(self) -> str:
@@ -63,11 +104,13 @@ class Usage(NamedTuple):
         return fields
 
 
-Effect = Literal["refused", "warned", "approved", "exempt"]
+Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
 """What the policy does about one use of an image. A rejected image causes only a warning in mode ``warn``."""
 
 
 def effect(image: JudgedImage, usage: Usage) -> Effect:
+    if image.runs_by_exception:
+        return "excepted"
     if image.verdict != "rejected":
         return image.verdict
     return "warned" if usage.only_warned else "refused"
@@ -108,7 +151,7 @@ class RuleUse:
 
 
 class Tally:
-    """The images found so far, and the uses of the rejected ones; with ``keep_approved``, of all images."""
+    """The images found so far, and the uses of those that reports list; with ``keep_approved``, of all."""
 
     __slots__ = ("_keep_approved", "_rules", "_usages", "objects")
 
@@ -128,7 +171,7 @@ class Tally:
             use = self._rules.setdefault(rule_key(rule), RuleUse(set()))
             use.images.add(image.image)
             use.places += 1
-        if self._keep_approved or image.verdict == "rejected":
+        if self._keep_approved or image.always_listed:
             usages.append(interned(usage))
 
     def merge(self, other: Tally) -> None:
@@ -150,13 +193,15 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """Return the number of objects read, and the number of images, including those not listed.
 
-        ``warned`` are the rejected images that only cause warnings.
+        ``warned`` are the rejected images that only cause warnings, and ``excepted`` the approved ones that
+        only an exception approves.
         """
         verdicts = Counter(image.verdict for image in self._usages)
         return {
             "objects": self.objects,
             "images": len(self._usages),
             "approved": verdicts["approved"],
+            "excepted": sum(image.runs_by_exception for image in self._usages),
             "rejected": verdicts["rejected"],
             "warned": sum(
                 image.verdict == "rejected" and only_warned(usages) for image, usages in self._usages.items()
@@ -167,7 +212,7 @@ class Tally:
     def listed(self) -> Iterator[tuple[JudgedImage, list[Usage]]]:
         """Yield each listed image with its usages, both sorted by their fields."""
         for image in sorted(self._usages, key=_image_order):
-            if self._keep_approved or image.verdict == "rejected":
+            if self._keep_approved or image.always_listed:
                 yield image, sorted(self._usages[image], key=usage_order)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from unicodedata import normalize
 
 import click
+from rich.console import Console
 
 from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.inventory.provenance import Provenance
@@ -28,9 +29,10 @@ from gatekeeper_py.reporting.tables import (
 Style = Literal["table", "json", "jsonl", "csv", "html"]
 FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
 HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
+EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
 CSV_FIELDS: Final = (
     "image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path", "mode",
-    "cluster", "policy", "revision", "time", "version",
+    "cluster", "policy", "revision", "time", "version", "until", "owner", "exception_reason",
 )  # fmt: skip
 _FORMULA: Final = frozenset("=+-@\u2212")
 STYLES: Final = {
@@ -70,12 +72,13 @@ def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
 
 
 def _rows(tally: Tally) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
-    return ((image._asdict(), usages) for image, usages in tally.listed())
+    return ((image.as_json(), usages) for image, usages in tally.listed())
 
 
 def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
     out = console()
-    rows = list(tally.listed())
+    listed = list(tally.listed())
+    rows = [row for row in listed if not row[0].runs_by_exception]
     if rows:
         cells = [table_cells(*row) for row in rows]
         styles = [
@@ -83,11 +86,34 @@ def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
             for image, usages in rows
         ]
         print_table(out, HEADINGS, cells, styles, width=table_width(out, wide=wide))
+    _print_excepted(out, listed, table_width(out, wide=wide))
     print_provenance(out, meta)
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
-    out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{exempt}")
+    by_exceptions = f" ({counts['excepted']} by exceptions)" if counts["excepted"] else ""
+    out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{by_exceptions}{exempt}")
+
+
+def _print_excepted(
+    out: Console, listed: Sequence[tuple[JudgedImage, list[Usage]]], width: int | None
+) -> None:
+    """Print the images that only exceptions approve, the next end first."""
+    rows = [
+        (
+            escape(image.image, MAX_CELL),
+            exception.until,
+            escape(exception.by, MAX_CELL),
+            str(len(usages)),
+            escape(exception.reason, MAX_CELL),
+            objects_of(usages),
+        )
+        for image, usages in listed
+        if image.runs_by_exception and (exception := image.exception) is not None
+    ]
+    if rows:
+        rows.sort(key=lambda row: (row[1], row[0]))
+        print_table(out, EXCEPTED, rows, [STYLES["warned"]] * len(rows), width=width)
 
 
 def _write_csv(tally: Tally, meta: Provenance) -> None:
@@ -103,11 +129,14 @@ def _write_csv(tally: Tally, meta: Provenance) -> None:
             image.reason,
             image.detail,
         )
+        found = image.exception
+        exception = ("", "", "") if found is None else (found.until, found.by, found.reason)
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
             place = (usage.kind, usage.namespace, usage.name, usage.path, usage.mode)
-            writer.writerow(map(_cell, (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:]))))
+            cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception)
+            writer.writerow(map(_cell, cells))
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)
 

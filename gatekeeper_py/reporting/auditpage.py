@@ -30,6 +30,7 @@ from gatekeeper_py.reporting.pageparts import (
 KINDS: Final = (
     Kind("refused", "bad"),
     Kind("warned", "change"),
+    Kind("excepted", "change"),
     Kind("approved", "good"),
     Kind("exempt", "mute"),
 )
@@ -75,6 +76,9 @@ def audit_page(tally: Tally, page: AuditPage) -> str:
     if places["warned"]:
         title = "Images that only cause warnings"
         sections.append(Section("warned", title, _rejected(rows, "warned"), "Warned"))
+    if places["excepted"]:
+        title = "Images approved by exceptions"
+        sections.append(Section("excepted", title, _excepted(rows), "Exceptions"))
     if page.policy is not None:
         sections += _rule_sections(tally, page.policy, page)
     if page.lists_approved:
@@ -119,7 +123,7 @@ def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
     verdict, style = _verdict(counts, places)
     parts = [Part(kind.name, places[kind.name], kind.style) for kind in KINDS]
     shown = ", ".join(f"{part.amount} {part.name}" for part in parts)
-    parts = [part for part in parts if part.amount or part.name not in {"exempt", "warned"}]
+    parts = [part for part in parts if part.amount or part.name in {"refused", "approved"}]
     bar = share_bar(parts, sum(places.values()), label=f"Places: {shown}")
     return join(
         (
@@ -194,6 +198,18 @@ def _rejected(rows: Sequence[Row], wanted: Effect) -> Html:
             groups.append(tag("h3", badge, f" {title}: {counted(len(found), 'image')}"))
             groups.append(image_list(shown))
     return filtered(join(groups), noun="images") if groups else tag("p", "None.")
+
+
+def _excepted(rows: Sequence[Row]) -> Html:
+    """Return the images that only exceptions approve, the next end first."""
+    found = [
+        (each, image.image, usages) for image, usages in _with(rows, "excepted") if (each := image.exception)
+    ]
+    found.sort(key=lambda row: (row[0].until, row[1]))
+    shown = (
+        (image, f"until {each.until}, {each.by}: {each.reason}", usages) for each, image, usages in found
+    )
+    return filtered(image_list(shown), noun="images")
 
 
 def _with_effect(rows: Sequence[Row], wanted: Effect) -> Html:

@@ -29,7 +29,8 @@ def junit(reviewed: Sequence[ReviewedObject], meta: Provenance) -> str:
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        lines_out = [escape(text, 500) for text in (each.note, *each.warnings) if text]
+        excepted = (image.message for image in each.excepted)
+        lines_out = [escape(text, 500) for text in (each.note, *each.warnings, *excepted) if text]
         if each.verdict != "rejected" and lines:
             lines_out.insert(0, lines)
         if lines_out:

@@ -30,7 +30,10 @@ STYLES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedImage:
-    """One image of an object. ``image`` is as written; ``message`` is the reason for a rejection."""
+    """One image of an object. ``image`` is as written.
+
+    ``message`` is the reason for a rejection, or until when an exception approves the image; otherwise empty.
+    """
 
     path: str
     image: Any
@@ -70,6 +73,11 @@ class ReviewedObject:
     def title(self) -> str:
         name = f"{self.namespace}/{self.name}" if self.namespace else self.name
         return f"{self.kind} {name}"
+
+    @property
+    def excepted(self) -> tuple[ReviewedImage, ...]:
+        """The images that only exceptions approve."""
+        return tuple(image for image in self.images if image.reason == "exception")
 
     @property
     def rejected(self) -> tuple[ReviewedImage, ...]:
@@ -122,10 +130,8 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
 
 
 def _line(image: ReviewedImage) -> str:
-    """Return the line for an image; empty for one that is approved as written."""
-    if not image.approved:
+    """Return the line for an image; empty for one that a rule approves as written."""
+    if image.rewritten is None or not image.approved:
         return image.message
-    if image.rewritten is None:
-        return ""
     verb = "becomes" if image.stored else "will run as"
     return f"{escape(image.path)}: {escape(image.image)} {verb} {image.rewritten}"

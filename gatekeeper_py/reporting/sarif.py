@@ -26,6 +26,7 @@ REASONS: Final[Mapping[Reason, str]] = {
 
 RULES: Final = {
     **{f"image-{reason}": text for reason, text in REASONS.items()},
+    "image-exception": "Only an exception approves the image, until it ends.",
     "kind-unknown": "No image can be found in this kind. Declare its images under resources.",
 }
 
@@ -33,9 +34,9 @@ LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
 
 
 def sarif(reviewed: Sequence[ReviewedObject], meta: Provenance) -> dict[str, Any]:
-    """Return one result for each rejected image and for each unknown kind.
+    """Return one result for each rejected or excepted image, and for each unknown kind.
 
-    The level is ``warning`` for images in mode warn and for unknown kinds.
+    The level is ``warning`` for images in mode warn and for unknown kinds, and ``note`` for exceptions.
     """
     document = _document(RULES, (result for each in reviewed for result in _results(each)))
     document["runs"][0]["properties"] = meta.as_json()
@@ -79,6 +80,8 @@ def _results(each: ReviewedObject) -> Iterator[dict[str, Any]]:
     level = "warning" if each.verdict == "warned" else "error"
     for image in each.rejected:
         yield _result(each, f"image-{image.reason}", level, image.message, image.line, image.path)
+    for image in each.excepted:
+        yield _result(each, "image-exception", "note", image.message, image.line, image.path)
     if each.verdict == "unknown":
         yield _result(each, "kind-unknown", "warning", each.note, each.line, "")
 

@@ -91,6 +91,24 @@ def test_the_identity_may_list_what_is_audited_write_reports_and_nothing_else(re
     ]
 
 
+def test_the_identity_may_list_exceptions_only_with_their_component(
+    rendered: Objects, tmp_path: Path
+) -> None:
+    file = tmp_path / "kustomization.yaml"
+    last = "components/report-events]"
+    exceptions = os.path.relpath(ROOT / "k8s/components/exceptions", tmp_path.resolve())
+    file.write_text(file.read_text().replace(last, f"{last[:-1]}, {exceptions}]"))
+    without, rules = (each["ClusterRole", "", NAME]["rules"] for each in (rendered, kustomize(tmp_path)))
+    assert [rule for rule in rules if rule not in without] == [
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [EXCEPTIONS_CONFIGMAP, BREAK_GLASS_CONFIGMAP],
+            "verbs": ["list"],
+        }
+    ]
+
+
 def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: Objects) -> None:
     deployment = rendered["Deployment", "gatekeeper-py", NAME]
     pod = deployment["spec"]["template"]["spec"]

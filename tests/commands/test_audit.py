@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -16,10 +17,12 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, named, pod, policy_text, workload
+from builders import HUB_TO_CORP, exceptions_text, named, pod, policy_text, workload
 from commanding import Command, Done
 from fakecluster import FakeCluster, status
 from gatekeeper_py import __version__
+from gatekeeper_py.cli import run
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.instant import parse_instant
 from paging import sections
 
@@ -372,6 +375,7 @@ def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, 
         "approved": 0,
         "rejected": 1,
         "warned": 0,
+        "excepted": 0,
         "exempt": 1,
     }
     assert [(image["verdict"], image["reason"]) for image in answer["images"]] == [
@@ -512,3 +516,173 @@ def test_settings_that_cannot_be_read_for_another_reason_end_the_audit(
     result = live()
     assert result.code == 2
     assert "cannot get the ConfigMap platform/gatekeeper-py-webhooks" in result.err
+
+
+GRANTS = """
+exceptions:
+  - {source: namespace, images: [docker.io/**], longest: 400d}
+  - {source: break-glass, images: [quay.io/**], longest: 400d}
+"""
+CONFIGMAPS = "/api/v1/configmaps"
+UNTIL = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%dT00:00:00Z}"
+EXCEPTION = exceptions_text(
+    f'image: docker.io/library/nginx, until: "{UNTIL}", reason: "INC-1: hotfix", owner: web'
+)
+
+
+def document(text: str, namespace: str, name: str = EXCEPTIONS_CONFIGMAP) -> dict[str, Any]:
+    return {"metadata": {"name": name, "namespace": namespace}, "data": {"exceptions.yaml": text}}
+
+
+@pytest.fixture
+def excepted(live: Audit, cluster: FakeCluster) -> Audit:
+    """Return a function that audits a cluster in which an exception approves the image of ``shop``."""
+    cluster.documents[POLICY_IN] = {"data": {"policy.yaml": policy_text(GRANTS)}}
+    cluster.add(CONFIGMAPS, document(EXCEPTION, "shop"))
+    return live
+
+
+def test_images_that_run_by_an_exception_are_a_group_of_their_own(excepted: Audit, tmp_path: Path) -> None:
+    table = excepted()
+    assert table.code == 1
+    lines = [re.split("  +", line) for line in table.out.splitlines()]
+    assert ["APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE"] in lines
+    assert ["nginx:1.25", UNTIL, "web", "1", "INC-1: hotfix", "Pod shop/web"] in lines
+    assert table.out.splitlines()[-1].endswith("1 rejected, 1 approved (1 by exceptions), 1 exempt")
+    (row,) = [each for each in csv.DictReader(io.StringIO(excepted("--format", "csv").out)) if each["until"]]
+    assert (row["verdict"], row["reason"]) == ("approved", "exception")
+    assert (row["until"], row["owner"], row["exception_reason"]) == (UNTIL, "web", "INC-1: hotfix")
+    page = sections(excepted("--format", "html").out)
+    assert f"until {UNTIL}, web: INC-1: hotfix" in page["excepted"]
+    assert "Pod shop/web" not in page["refused"]
+    saved = excepted("--all", "--format", "json").out
+    (image,) = [each for each in json.loads(saved)["images"] if "exception" in each]
+    assert image["exception"] == {
+        "source": "namespace",
+        "namespace": "shop",
+        "index": 0,
+        "image": "docker.io/library/nginx",
+        "until": UNTIL,
+        "reason": "INC-1: hotfix",
+        "owner": "web",
+        "grant": 0,
+    }
+    assert [each["namespace"] for each in image["objects"]] == ["shop"]
+    (tmp_path / "saved.json").write_text(saved)
+    merged = run_merge(tmp_path / "saved.json")
+    assert merged["counts"]["excepted"] == 1
+    assert image["exception"] in [each.get("exception") for each in merged["images"]]
+
+
+def run_merge(saved: Path) -> dict[str, Any]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        run(["audit", "--merge", str(saved), "--format", "json"])
+    merged: dict[str, Any] = json.loads(out.getvalue())
+    return merged
+
+
+@pytest.mark.parametrize("namespace", [None, "shop"], ids=["all", "one-namespace"])
+@pytest.mark.parametrize("held", ["forbidden", "bad", "given"])
+def test_documents_that_cannot_count_approve_nothing_and_are_reported(
+    excepted: Audit, cluster: FakeCluster, tmp_path: Path, namespace: str | None, held: str
+) -> None:
+    path = CONFIGMAPS if namespace is None else f"/api/v1/namespaces/{namespace}/configmaps"
+    arguments = [] if namespace is None else ["-n", namespace]
+    expected = ""
+    if held == "forbidden":
+        cluster.script[path].append(status(403, "configmaps is forbidden", reason="Forbidden"))
+        expected = "cannot list the ConfigMaps gatekeeper-py-exceptions in "
+    elif held == "bad":
+        cluster.lists[CONFIGMAPS] = [document(EXCEPTION.replace("until", "til"), "shop")]
+        expected = "the ConfigMap shop/gatekeeper-py-exceptions is bad: line "
+    else:
+        file = tmp_path / "exceptions.yaml"
+        given = {"apiVersion": "v1", "kind": "ConfigMap"} | document(EXCEPTION, "other")
+        file.write_text(json.dumps(given))
+        arguments += ["--exceptions", str(file)]
+    result = excepted(*arguments, "--format", "json")
+    assert "shop" in rejected_in(result)
+    assert expected in result.err
+    assert bool(expected) == ("Note: exceptions that are in the cluster count for nothing here" in result.err)
+    assert bool(expected) == bool(cluster.queries(path))
+
+
+def test_without_grants_no_exception_is_read(live: Audit, cluster: FakeCluster) -> None:
+    live()
+    assert not [path for path, _ in cluster.requests if path.endswith("/configmaps")]
+
+
+def test_exceptions_are_listed_by_name_page_by_page(excepted: Audit, cluster: FakeCluster) -> None:
+    cluster.lists[CONFIGMAPS] = [document(EXCEPTION, f"team-{number}") for number in range(20)]
+    cluster.add(CONFIGMAPS, document(EXCEPTION, "shop"))
+    assert "shop" not in rejected_in(excepted("--format", "json"))
+    names = [query["fieldSelector"] for query in cluster.queries(CONFIGMAPS)]
+    assert names == [f"metadata.name={EXCEPTIONS_CONFIGMAP}"] * 2
+    (emergency,) = cluster.queries("/api/v1/namespaces/platform/configmaps")
+    assert emergency["fieldSelector"] == f"metadata.name={BREAK_GLASS_CONFIGMAP}"
+
+
+@pytest.fixture
+def unneeded(excepted: Audit, cluster: FakeCluster) -> Audit:
+    """Return a function that audits a cluster with exceptions that can be deleted, and one that is needed."""
+    cluster.documents[POLICY_IN] = {
+        "data": {"policy.yaml": policy_text(GRANTS, allow="[docker.io/library/ok]")}
+    }
+    until = f'until: "{UNTIL}", reason: r'
+    entries = (
+        f"image: docker.io/library/nginx, {until}, owner: web",
+        f"image: docker.io/library/other, {until}",
+        f"image: docker.io/library/ok, {until}",
+        "image: docker.io/library/nginx, until: 2026-01-01, reason: r",
+    )
+    cluster.lists[CONFIGMAPS] = [document(exceptions_text(*entries), "shop")]
+    cluster.add(CONFIGMAPS, document(exceptions_text(entries[0]), "calico"))
+    cluster.add(CONFIGMAPS, document(exceptions_text(entries[0]), "kube-system"))
+    cluster.add(PODS, named(pod("nginx:1.25"), "dns", "kube-system"))
+    return lambda *arguments: excepted("--exceptions-unused", *arguments)
+
+
+def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Audit) -> None:
+    table = unneeded()
+    assert (table.code, table.err) == (1, "")
+    lines = [re.split("  +", line) for line in table.out.splitlines()]
+    found = [(line[0], line[1], line[3], line[4]) for line in lines[1:-2]]
+    shop = "shop/gatekeeper-py-exceptions"
+    assert found == [
+        (shop, "nothing that runs needs it", "exceptions[1]", "docker.io/library/other"),
+        (shop, "the policy approves its images anyway", "exceptions[2]", "docker.io/library/ok"),
+        (shop, "it has ended", "exceptions[3]", "docker.io/library/nginx"),
+        (
+            "kube-system/gatekeeper-py-exceptions",
+            "nothing that runs needs it",
+            "exceptions[0]",
+            "docker.io/library/nginx",
+        ),
+    ]
+    assert table.out.endswith("\n4 exceptions can be deleted\n")
+    found_json = json.loads(unneeded("--format", "json").out)["unused"]
+    assert [(each["index"], each["why"]) for each in found_json] == [
+        (1, "unused"), (2, "approved"), (3, "expired"), (0, "unused"),
+    ]  # fmt: skip
+    lines_of_document = exceptions_text("a: b", "c: d").splitlines()
+    assert "c: d" in lines_of_document[found_json[0]["line"] - 1]
+
+
+def test_without_an_unneeded_exception_the_exit_code_is_0(excepted: Audit) -> None:
+    done = excepted("--exceptions-unused")
+    assert (done.code, done.out.splitlines()[-1]) == (0, "0 exceptions can be deleted")
+
+
+def test_unused_exceptions_that_cannot_be_read_are_an_error(unneeded: Audit, cluster: FakeCluster) -> None:
+    cluster.script[CONFIGMAPS].append(status(403, "configmaps is forbidden", reason="Forbidden"))
+    done = unneeded()
+    assert (done.code, done.out) == (2, "")
+    assert "cannot list the ConfigMaps gatekeeper-py-exceptions in all namespaces" in done.err
+
+
+@pytest.mark.parametrize("option", [("-n", "shop"), ("--all",), ("--format", "csv"), ("--every", "10s")])
+def test_the_list_of_unused_exceptions_is_about_the_whole_cluster(
+    unneeded: Audit, option: tuple[str, ...]
+) -> None:
+    assert unneeded(*option).code == 2

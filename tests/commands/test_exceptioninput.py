@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builders import exceptions_text, policy_text
+from builders import exceptions_text, named, pod, policy_text
 from gatekeeper_py.cli import run
 
 GRANTS = """
@@ -165,6 +166,32 @@ def test_explain_names_the_nearest_exceptions_of_a_deny_rule(
         found = explained(capsys, ["explain", write("policy.yaml", policy), image])
         assert found["reason"] == "denied"
         assert [miss["missed"] for miss in found["nearest"]] == ["the tag is 2, the rule requires 1"]
+
+
+def test_review_shows_the_exception_that_approves_an_image(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    until = f"{datetime.now(UTC) + timedelta(days=30):%Y-%m-%d}"
+    text = configmap(exceptions_text(f"image: ghcr.io/x, until: {until}, reason: r"))
+    obj = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        **named(pod("ghcr.io/x:1", "registry.corp.io/a"), "web", "team-a"),
+    }
+    manifest = json.dumps(obj, indent=1)
+    arguments = ["review", write("policy.yaml", policy_text(GRANTS)), write("pod.json", manifest)]
+    arguments += ["--exceptions", write("exceptions.yaml", text), "--format"]
+    line = f"spec.containers[0].image: ghcr.io/x:1 is approved until {until}T00:00Z by an exception"
+    shown = {}
+    for style in ("text", "junit", "sarif"):
+        assert run([*arguments, style]) == 0
+        shown[style] = capsys.readouterr().out
+    assert f"  {line}\n" in shown["text"]
+    assert f"<system-out>{line}</system-out>" in shown["junit"]
+    (result,) = json.loads(shown["sarif"])["runs"][0]["results"]
+    assert (result["ruleId"], result["level"], result["message"]["text"]) == ("image-exception", "note", line)
+    start = result["locations"][0]["physicalLocation"]["region"]["startLine"]
+    assert "ghcr.io/x:1" in manifest.splitlines()[start - 1]
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_images_of_several_clusters_are_one_list(command: Command, saved: Saved)
     assert (done.code, done.err) == (1, "")
     found = json.loads(done.out)
     assert found["counts"] == {
-        "objects": 4, "images": 3, "approved": 1, "rejected": 2, "warned": 1, "exempt": 0,
+        "objects": 4, "images": 3, "approved": 1, "rejected": 2, "warned": 1, "excepted": 0, "exempt": 0,
     }  # fmt: skip
     assert [(each["image"], each["count"]) for each in found["images"]] == [("nginx", 2), ("redis", 1)]
     assert found["images"][0]["objects"] == [

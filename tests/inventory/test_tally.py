@@ -32,6 +32,7 @@ def test_approved_images_are_counted_and_listed_only_if_they_are_kept() -> None:
             "approved": 1,
             "rejected": 1,
             "warned": 0,
+            "excepted": 0,
             "exempt": 0,
         }
 
@@ -52,7 +53,15 @@ def test_merged_tallies_add_up() -> None:
     total = filled((BAD, usage("a")))
     total.merge(filled((BAD, usage("b")), (DENIED, usage("c")), (GOOD, usage("d"))))
     assert list(total.listed()) == [(DENIED, [usage("c")]), (BAD, [usage("a"), usage("b")])]
-    assert total.counts == {"objects": 4, "images": 3, "approved": 1, "rejected": 2, "warned": 0, "exempt": 0}
+    assert total.counts == {
+        "objects": 4,
+        "images": 3,
+        "approved": 1,
+        "rejected": 2,
+        "warned": 0,
+        "excepted": 0,
+        "exempt": 0,
+    }
 
 
 def test_an_image_is_only_warned_about_if_all_its_uses_are_in_mode_warn() -> None:

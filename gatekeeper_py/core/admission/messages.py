@@ -124,7 +124,7 @@ def _how_to_ask(rejected: Sequence[Judgement], namespace: str | None) -> str:
 def exception_warnings(excepted: Sequence[Judgement], others: int = 0) -> tuple[str, ...]:
     """Return one warning per image that an exception approves, as far as ``others`` leave room for them."""
     room = MAX_WARNINGS - others
-    return _limited(excepted, _excepted_warning, "images are approved by exceptions", room) if room else ()
+    return _limited(excepted, exception_line, "images are approved by exceptions", room) if room else ()
 
 
 def exception_list(excepted: Sequence[Judgement]) -> str:
@@ -137,7 +137,8 @@ def _entry_text(judgement: Judgement) -> str:
     return "" if found is None else f"({found.source} {found.namespace} exceptions[{found.index}])"
 
 
-def _excepted_warning(judgement: Judgement) -> str:
+def exception_line(judgement: Judgement) -> str:
+    """Return the line for one image that an exception approves."""
     found = judgement.decision.exception
     until = "" if found is None else f" until {format_minute(found.until)}"
     path = f"{escape(judgement.slot.path)}: " if judgement.slot.path else ""

@@ -52,7 +52,7 @@ def exception_findings(
         elif state == "expired":
             message = f"the exception ended at {format_instant(entry.until)}"
             found.append(_finding("warning", EXPIRED, entry, message, "remove it"))
-        elif (rule := _approving(policy, key, entry, scan)) is not None:
+        elif (rule := approving_rule(policy, key, entry, scan)) is not None:
             message = f"the policy approves these images anyway, by {rule.list}[{rule.index}]"
             found.append(_finding("warning", SUPERFLUOUS, entry, message, "remove it"))
     if len(found) > MAX_FINDINGS:
@@ -67,7 +67,9 @@ def _outside(policy: CompiledPolicy, key: DocumentKey) -> tuple[str, str]:
     return f"no grant with source: {key.source} covers any of these images here", ""
 
 
-def _approving(policy: CompiledPolicy, key: DocumentKey, entry: ExceptionEntry, scan: Scan) -> Rule | None:
+def approving_rule(
+    policy: CompiledPolicy, key: DocumentKey, entry: ExceptionEntry, scan: Scan
+) -> Rule | None:
     """Return an allow rule that approves all that an entry can approve, for as long as the entry acts."""
     if any(grant.overrides is not None for grant in policy.grants.of(key.source)):
         return None  # the entry may be needed for images that a deny rule matches

@@ -106,7 +106,7 @@ def place(live: Iterable[Live], findings: Findings) -> Placement:
     for index, report in enumerate(reports):
         results = Counter(result["result"] for result in report.results)
         report.summary = {
-            "pass": 0 if index else findings.passed,
+            "pass": results["pass"] + (0 if index else findings.passed),
             "fail": results["fail"],
             "warn": results["warn"],
             "error": 0,

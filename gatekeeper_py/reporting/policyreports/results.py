@@ -1,8 +1,8 @@
 """Convert an audit to results of reports. Pure: no I/O.
 
-Only an image that would be refused becomes a result. Approved and exempt images are only counted in the
-summary, so reports grow with the problems of a cluster and not with its size. A result contains no time,
-because a time would change every report in every audit.
+Only an image that would be refused, or that only an exception approves, becomes a result. Other images are
+only counted in the summary, so reports grow with the problems of a cluster and not with its size. A result
+contains no time of an audit, because such a time would change every report in every audit.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage, effect
+from gatekeeper_py.inventory.tally import Effect, JudgedImage, Tally, Usage, effect
 
 SOURCE: Final = "gatekeeper-py"
 CATEGORY: Final = "Image policy"
@@ -24,9 +24,11 @@ MAX_IMAGE: Final = 600
 MAX_PATH: Final = 300
 MAX_MESSAGE: Final = 1000
 
-SEVERITIES: Final[Mapping[str, str]] = {"denied": "high", "invalid": "high"}
+SEVERITIES: Final[Mapping[str, str]] = {"denied": "high", "invalid": "high", "exception": "info"}
 """Severities other than ``medium``, by reason. A denied image was forbidden on purpose; an invalid image
 cannot be pulled."""
+
+RESULTS: Final[Mapping[Effect, str]] = {"refused": "fail", "warned": "warn", "excepted": "pass"}
 
 _API_VERSIONS: Final = {
     kind.kind: f"{kind.group}/{kind.versions[0]}" if kind.group else kind.versions[0]
@@ -66,31 +68,35 @@ class Findings:
 def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Findings]:
     """Return the findings of each namespace that has an image; ``None`` is for cluster-scoped objects.
 
-    ``tally`` must have been made with ``keep_approved``. In the mode ``warn``, the field ``result`` of a
-    result is ``warn``; in any other mode, it is ``fail``.
+    ``tally`` must have been made with ``keep_approved``. The field ``result`` of a result is ``pass``
+    for an image that an exception approves, ``warn`` in the mode ``warn``, and otherwise ``fail``.
     """
     found: dict[str | None, Findings] = {}
-    rejected: dict[str | None, Results] = {}
+    shown: dict[str | None, Results] = {}
     for image, usages in tally.listed():
         for usage in usages:
             findings = found.get(usage.namespace)
             if findings is None:
-                rejected[usage.namespace] = Results(policy_name)
-                findings = found[usage.namespace] = Findings(rejected[usage.namespace])
-            if image.verdict == "approved":
+                shown[usage.namespace] = Results(policy_name)
+                findings = found[usage.namespace] = Findings(shown[usage.namespace])
+            found_effect = effect(image, usage)
+            if found_effect == "approved":
                 findings.passed += 1
-            elif image.verdict == "exempt":
+            elif found_effect == "exempt":
                 findings.skipped += 1
             else:
-                result = "warn" if effect(image, usage) == "warned" else "fail"
-                rejected[usage.namespace].add(image, usage, result)
+                shown[usage.namespace].add(image, usage, RESULTS[found_effect])
     return found
 
 
 def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Result:
     shown = escape(image.image, MAX_IMAGE)
     path = escape(usage.path, MAX_PATH)
-    message = f"{path}: {shown or '(none)'} is not approved: {escape(image.detail, MAX_MESSAGE)}"
+    detail = escape(image.detail, MAX_MESSAGE)
+    if image.exception is None:
+        message = f"{path}: {shown or '(none)'} is not approved: {detail}"
+    else:
+        message = f"{path}: {shown} is {detail}"
     resource = {"kind": usage.kind, "name": usage.name}
     if usage.kind in _API_VERSIONS:
         resource["apiVersion"] = _API_VERSIONS[usage.kind]
@@ -106,5 +112,18 @@ def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Resul
         "scored": True,
         "message": message[:MAX_MESSAGE],
         "resources": [resource],
-        "properties": {"image": shown, "path": path, "mode": usage.mode or ""},
+        "properties": {"image": shown, "path": path, "mode": usage.mode or "", **_excepted(image, usage)},
+    }
+
+
+def _excepted(image: JudgedImage, usage: Usage) -> dict[str, str]:
+    """Return the properties of an image that an exception approves."""
+    found = image.exception
+    if found is None:
+        return {}
+    entry = f"{found.source} {found.namespace} exceptions[{found.index}]"
+    shown = f"{entry} until {found.until}, {found.by}: {found.reason}"
+    return {
+        "exception": escape(shown, MAX_MESSAGE),
+        "withoutException": "warn" if usage.only_warned else "fail",
     }

@@ -15,7 +15,7 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.inventory.provenance import PolicySource
 from gatekeeper_py.inventory.survey import Owner
-from gatekeeper_py.inventory.tally import Tally, Usage
+from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
 from gatekeeper_py.reporting.policyreports.events import INTERVAL, MAX_EVENTS, RETRY, WarningEvents
 from gatekeeper_py.reporting.policyreports.results import Findings, findings_by_namespace
@@ -139,6 +139,40 @@ async def test_results_name_image_object_and_reason() -> None:
     assert result["resources"][0]["apiVersion"] == "apps/v1"
     system = api.objects["/apis/openreports.io/v1alpha1/namespaces/kube-system/reports/gatekeeper-py-1"]
     assert (system["results"], system["summary"]["skip"]) == ([], 1)
+
+
+async def test_an_image_that_an_exception_approves_passes_and_fails_without_it() -> None:
+    exception = ImageException(
+        source="namespace",
+        namespace="shop",
+        index=2,
+        image="docker.io/library/nginx",
+        until="2026-04-01T00:00:00Z",
+        reason="INC-1\u202e",
+        owner=None,
+        grant=0,
+    )
+    tally = Tally(keep_approved=True)
+    image = JudgedImage(
+        "nginx", "docker.io/library/nginx", "approved", "exception", "approved until", exception
+    )
+    tally.add(image, Usage("Pod", "shop", "web", "spec.containers[0].image", "enforce"))
+    api = FakeApi(OPENREPORTS)
+    findings = findings_by_namespace(tally, "a/b")
+    await published(api, findings)
+    shop = api.objects["/apis/openreports.io/v1alpha1/namespaces/shop/reports/gatekeeper-py-1"]
+    assert shop["summary"] == {"pass": 1, "fail": 0, "warn": 0, "error": 0, "skip": 0}
+    (result,) = shop["results"]
+    assert (result["result"], result["rule"], result["severity"]) == ("pass", "exception", "info")
+    assert result["message"] == "spec.containers[0].image: nginx is approved until"
+    assert result["properties"] == {
+        "image": "nginx",
+        "path": "spec.containers[0].image",
+        "mode": "enforce",
+        "exception": "namespace shop exceptions[2] until 2026-04-01T00:00:00Z, shop: INC-1\\u202e",
+        "withoutException": "fail",
+    }
+    assert (await published(api, findings)).written == Written(unchanged=1)
 
 
 async def test_cluster_scoped_objects_have_reports_of_their_own() -> None:
