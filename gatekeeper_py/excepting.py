@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -51,7 +52,7 @@ GATHER_SECONDS: Final = 0.1
 """While many documents are parsed, they become live together, at most this often."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum memory of the texts that wait for their turn. At the limit, the source waits."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -66,7 +67,7 @@ count is a multiple of its duration, and at least ``APART_SECONDS``."""
 
 
 MAX_LOGGED: Final = 10
-"""Maximum number of findings in one log line."""
+"""Maximum number of findings in one log line. No more are kept, because there may be 10,000 bad documents."""
 
 
 class Observer(Protocol):
@@ -270,7 +271,7 @@ class ExceptionsKeeper:
 
     def _queue_text(self, key: DocumentKey, known: _Document, text: str, earliest: float) -> None:
         self._take_place(key, known, earliest)
-        self._waiting_bytes += len(text) - len(known.waiting or "")
+        self._waiting_bytes += _size(text) - _size(known.waiting)
         known.waiting = text
         if known.document is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
@@ -285,7 +286,7 @@ class ExceptionsKeeper:
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
-        self._waiting_bytes -= len(known.waiting or "")
+        self._waiting_bytes -= _size(known.waiting)
         known.waiting = None
         self._room.set()
 
@@ -327,9 +328,10 @@ class ExceptionsKeeper:
             if _length(document) < _length(known.document):
                 self._read_again_if_some_were_left_out()
         known.document = self._changes[key] = document
-        if findings and findings != known.findings:
+        kept = findings[:MAX_LOGGED]
+        if kept and kept != known.findings:
             self._refuse(key, findings)
-        known.findings = findings
+        known.findings = kept
 
     def _read_again_if_some_were_left_out(self) -> None:
         if self._left_out and self._rereading is None:
@@ -468,6 +470,11 @@ class ExceptionsKeeper:
             counts[key.source, "invalid"] += bool(known.findings)
             yield
         return counts, next_end
+
+
+def _size(text: str | None) -> int:
+    """Return the memory of a text. With one emoji, each of its characters takes four bytes."""
+    return 0 if text is None else sys.getsizeof(text)
 
 
 def _length(document: ExceptionDocument | None) -> int:

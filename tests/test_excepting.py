@@ -479,3 +479,26 @@ async def test_run_reads_the_granted_sources_and_again_when_they_change(world: W
     assert reads == [frozenset({"namespace", "installation"}), frozenset({"namespace"})]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one emoji, a text takes four times the memory."""
+    monkeypatch.setattr(excepting, "MAX_WAITING_BYTES", 100_000)
+    text = f"{document(IMAGE)}# {'x' * 40_000}"
+    await world.deliver(text)
+    waiting = asyncio.create_task(world.deliver(f"{text}\N{GRINNING FACE}"))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await world.keeper.step()
+    await waiting
+
+
+async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
+    await world.deliver("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
+    await world.keeper.step()
+    [(_, findings)] = world.keeper.refused()
+    assert len(findings) == excepting.MAX_LOGGED
+    [line] = world.log.named("exceptions_refused")
+    assert len(line["findings"]) + line["more_findings"] == 101
