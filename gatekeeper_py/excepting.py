@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -19,7 +20,11 @@ from functools import partial
 from hashlib import blake2b
 from typing import Any, Final, Protocol
 
-from gatekeeper_py.core.exceptions.document import MAX_DOCUMENTS, MAX_ENTRIES_IN_ALL, ExceptionDocument
+from gatekeeper_py.core.exceptions.document import (
+    MAX_ENTRIES_OF_NAMESPACES,
+    MAX_OF_NAMESPACES,
+    ExceptionDocument,
+)
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.configmap import configmap_error
@@ -47,7 +52,10 @@ GATHER_SECONDS: Final = 0.1
 """While many documents are parsed, they become live together, at most this often."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum memory of the texts that wait for their turn. At the limit, the source waits."""
+
+ROOM_SECONDS: Final = 60.0
+"""Minimum time from when a document leaves room until those beyond a limit are read again."""
 
 READY_SECONDS: Final = 10.0
 """How long a replica that starts stays unready at most until the exceptions are read."""
@@ -59,7 +67,7 @@ count is a multiple of its duration, and at least ``APART_SECONDS``."""
 
 
 MAX_LOGGED: Final = 10
-"""Maximum number of findings in one log line."""
+"""Maximum number of findings in one log line. No more are kept, because there may be 10,000 bad documents."""
 
 
 class Observer(Protocol):
@@ -126,7 +134,11 @@ class ExceptionsKeeper:
         self._regranted = asyncio.Event()
         self._documents: dict[DocumentKey, _Document] = {}
         self._entries = 0
-        """Entries of all parsed documents."""
+        """Entries of all parsed documents in namespaces."""
+        self._left_out = False
+        """Whether some documents are beyond a limit."""
+        self._rereading: _Timer | None = None
+        """Reads all documents again, because there may be room for those beyond a limit."""
         self._queue: list[tuple[float, int, DocumentKey]] = []
         """When each waiting document may be parsed: at most one place for each document."""
         self._number = 0
@@ -208,8 +220,11 @@ class ExceptionsKeeper:
             return
         known = self._documents.get(key)
         if known is None:
-            if len(self._documents) >= MAX_DOCUMENTS:
-                self._refuse(key, (_error("too-many-documents", f"more than {MAX_DOCUMENTS:,} documents"),))
+            if key.source == "namespace" and len(self._documents) >= MAX_OF_NAMESPACES:
+                self._left_out = True
+                self._refuse(
+                    key, (_error("too-many-documents", f"more than {MAX_OF_NAMESPACES:,} documents"),)
+                )
                 return
             known = self._documents[key] = _Document(first=key.source in self._unlisted)
         known.gone = False
@@ -256,7 +271,7 @@ class ExceptionsKeeper:
 
     def _queue_text(self, key: DocumentKey, known: _Document, text: str, earliest: float) -> None:
         self._take_place(key, known, earliest)
-        self._waiting_bytes += len(text) - len(known.waiting or "")
+        self._waiting_bytes += _size(text) - _size(known.waiting)
         known.waiting = text
         if known.document is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
@@ -271,7 +286,7 @@ class ExceptionsKeeper:
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
-        self._waiting_bytes -= len(known.waiting or "")
+        self._waiting_bytes -= _size(known.waiting)
         known.waiting = None
         self._room.set()
 
@@ -301,15 +316,30 @@ class ExceptionsKeeper:
         if known.stale is not None:
             known.stale.cancel()
             known.stale = None
-        self._entries -= 0 if known.document is None else len(known.document.entries)
-        if document is not None and self._entries + len(document.entries) > MAX_ENTRIES_IN_ALL:
-            message = f"all documents together have more than {MAX_ENTRIES_IN_ALL:,} entries"
-            document, findings = None, (_error("too-many-entries", message),)
-        self._entries += 0 if document is None else len(document.entries)
+        if key.source == "namespace":
+            self._entries -= _length(known.document)
+            if self._entries + _length(document) > MAX_ENTRIES_OF_NAMESPACES:
+                limit = f"more than {MAX_ENTRIES_OF_NAMESPACES:,} entries"
+                message = f"the documents of all namespaces together have {limit}"
+                document, findings = None, (_error("too-many-entries", message),)
+                # The same text is good once there is room for it.
+                self._left_out, known.digest = True, b""
+            self._entries += _length(document)
+            if _length(document) < _length(known.document):
+                self._read_again_if_some_were_left_out()
         known.document = self._changes[key] = document
-        if findings and findings != known.findings:
+        kept = findings[:MAX_LOGGED]
+        if kept and kept != known.findings:
             self._refuse(key, findings)
-        known.findings = findings
+        known.findings = kept
+
+    def _read_again_if_some_were_left_out(self) -> None:
+        if self._left_out and self._rereading is None:
+            self._rereading = self._later(ROOM_SECONDS, self._read_again)
+
+    def _read_again(self) -> None:
+        self._rereading, self._left_out = None, False
+        self._regranted.set()
 
     def _refuse(self, key: DocumentKey, findings: tuple[Finding, ...]) -> None:
         suppressed = self._limit.passes("exceptions_refused")
@@ -360,6 +390,7 @@ class ExceptionsKeeper:
             known.queued = False
             if known.gone:
                 del self._documents[key]
+                self._read_again_if_some_were_left_out()
             if known.waiting is not None:
                 self._parsing = True
                 try:
@@ -439,6 +470,15 @@ class ExceptionsKeeper:
             counts[key.source, "invalid"] += bool(known.findings)
             yield
         return counts, next_end
+
+
+def _size(text: str | None) -> int:
+    """Return the memory of a text. With one emoji, each of its characters takes four bytes."""
+    return 0 if text is None else sys.getsizeof(text)
+
+
+def _length(document: ExceptionDocument | None) -> int:
+    return 0 if document is None else len(document.entries)
 
 
 def _error(code: str, message: str) -> Finding:

@@ -333,17 +333,25 @@ async def test_a_source_without_a_grant_is_neither_readable_nor_unreadable(world
     assert not world.keeper.unread
 
 
-@pytest.mark.parametrize(
+LIMITS = pytest.mark.parametrize(
     ("limit", "code"),
-    [("MAX_DOCUMENTS", "too-many-documents"), ("MAX_ENTRIES_IN_ALL", "too-many-entries")],
+    [("MAX_OF_NAMESPACES", "too-many-documents"), ("MAX_ENTRIES_OF_NAMESPACES", "too-many-entries")],
 )
-async def test_more_documents_or_entries_than_the_limit_approve_nothing(
-    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
-) -> None:
+
+
+async def _fill(world: World, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Deliver one document more than the limit, which is 2."""
     monkeypatch.setattr(excepting, limit, 2)
     for name in ("team-a", "team-b", "team-c"):
         await world.deliver(document(IMAGE), DocumentKey("namespace", name))
         await world.keeper.step()
+
+
+@LIMITS
+async def test_more_documents_or_entries_than_the_limit_approve_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
+) -> None:
+    await _fill(world, monkeypatch, limit)
     assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
     [refused] = world.log.named("exceptions_refused")
     assert code in refused["findings"][0] or code.startswith("too-many")
@@ -352,7 +360,47 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     await world.keeper.step()
     await world.deliver(document(IMAGE, "ghcr.io/b"), DocumentKey("namespace", "team-d"))
     await world.keeper.step()
-    assert world.approves(namespace="team-d") is (limit == "MAX_DOCUMENTS")
+    assert world.approves(namespace="team-d") is (limit == "MAX_OF_NAMESPACES")
+
+
+@LIMITS
+async def test_documents_of_namespaces_leave_room_for_those_of_the_installation(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
+) -> None:
+    """Otherwise a tenant with many namespaces could prevent an exception in an emergency."""
+    await _fill(world, monkeypatch, limit)
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    await world.keeper.step()
+    assert world.approves("quay.io/x"), code
+
+
+@LIMITS
+async def test_a_document_beyond_a_limit_acts_when_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
+) -> None:
+    """The whole list is read again, because the API server sends no event about such a document."""
+    await _fill(world, monkeypatch, limit)
+    lists = 0
+
+    async def read(_sources: frozenset[Source]) -> None:
+        nonlocal lists
+        lists += 1
+        await asyncio.Event().wait()
+
+    running = asyncio.create_task(world.keeper.run(read))
+    try:
+        await until(lambda: lists == 1)
+        await world.deliver(None)
+        world.advance(2)
+        await world.keeper.step()
+        world.advance(excepting.ROOM_SECONDS)
+        await until(lambda: lists == 2)
+        await world.deliver(document(IMAGE), DocumentKey("namespace", "team-c"))
+        await until(lambda: world.approves(namespace="team-c"))
+    finally:
+        running.cancel()
+        await asyncio.wait({running})
+    assert not list(world.keeper.refused()), code
 
 
 @pytest.mark.parametrize("cause", ["cpu", "died"])
@@ -431,3 +479,26 @@ async def test_run_reads_the_granted_sources_and_again_when_they_change(world: W
     assert reads == [frozenset({"namespace", "installation"}), frozenset({"namespace"})]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one emoji, a text takes four times the memory."""
+    monkeypatch.setattr(excepting, "MAX_WAITING_BYTES", 100_000)
+    text = f"{document(IMAGE)}# {'x' * 40_000}"
+    await world.deliver(text)
+    waiting = asyncio.create_task(world.deliver(f"{text}\N{GRINNING FACE}"))
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await world.keeper.step()
+    await waiting
+
+
+async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
+    await world.deliver("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
+    await world.keeper.step()
+    [(_, findings)] = world.keeper.refused()
+    assert len(findings) == excepting.MAX_LOGGED
+    [line] = world.log.named("exceptions_refused")
+    assert len(line["findings"]) + line["more_findings"] == 101

@@ -8,7 +8,11 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from gatekeeper_py.cluster.api import ApiClient, continue_token
-from gatekeeper_py.core.exceptions.document import MAX_DOCUMENTS, MAX_ENTRIES_IN_ALL, ExceptionDocument
+from gatekeeper_py.core.exceptions.document import (
+    MAX_ENTRIES_OF_NAMESPACES,
+    MAX_OF_NAMESPACES,
+    ExceptionDocument,
+)
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants, Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
@@ -55,11 +59,13 @@ async def read_exceptions_of(
                     lines = (f"line {each.line}: {each.message}" for each in findings[:1])
                     problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is bad", *lines)))
                     continue
-                entries += len(document.entries)
-                if len(found) >= MAX_DOCUMENTS or entries > MAX_ENTRIES_IN_ALL:
-                    limit = f"{MAX_DOCUMENTS:,} documents and {MAX_ENTRIES_IN_ALL:,} entries"
-                    problems.append(f"there are more than {limit}, the limit")
-                    break
+                if key.source == "namespace":
+                    size = len(document.entries)
+                    if len(found) >= MAX_OF_NAMESPACES or entries + size > MAX_ENTRIES_OF_NAMESPACES:
+                        limit = f"{MAX_OF_NAMESPACES:,} documents and {MAX_ENTRIES_OF_NAMESPACES:,} entries"
+                        problems.append(f"the namespaces have more than {limit}, the limit")
+                        continue
+                    entries += size
                 found[key] = document
         except Forbidden as problem:
             if whole:

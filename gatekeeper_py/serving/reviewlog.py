@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from gatekeeper_py.core.admission import Outcome
+from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
@@ -81,8 +82,15 @@ class DenialLimit:
 
 
 def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revision: str) -> dict[str, Any]:
-    """Return the keys of the event ``review``."""
-    shown = outcome.rejected or outcome.judgements
+    """Return the keys of the event ``review``.
+
+    Images that an exception admitted come first. Otherwise others could hide them, because only the first
+    images are listed.
+    """
+    excepted: list[Judgement] = []
+    if endpoint == "validate" and outcome.verdict != "denied":
+        excepted = [judgement for judgement in outcome.judgements if judgement.decision.exception]
+    shown = (*excepted, *outcome.rejected) or outcome.judgements
     return {
         "endpoint": endpoint,
         "uid": escape(request.uid, 128),

@@ -12,6 +12,7 @@ from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workloa
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.policy.document import Mode
 from served import GUARDED, Served, Start
 from wire import request
 
@@ -98,6 +99,26 @@ async def test_an_allowed_review_is_logged_only_at_debug_level(start: Start) -> 
     assert served.log.lines == []
     labels = {"endpoint": "validate", "operation": "CREATE", "verdict": "allowed", "mode": "enforce"}
     assert served.metric("reviews_total", **labels) == 1
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn"])
+async def test_other_images_do_not_hide_an_exception_from_the_log(start: Start, mode: Mode) -> None:
+    served = start(policy(GRANTS, mode=mode))
+    entry = ExceptionEntry(
+        index=0,
+        line=4,
+        pattern=parse_pattern("docker.io/library/nginx"),
+        until=datetime.now(UTC) + timedelta(days=1),
+        reason="r",
+    )
+    key = DocumentKey("namespace", "shop")
+    served.live.use_exceptions(Exceptions({key: ExceptionDocument(entries=(entry,))}))
+    registry = "registry.corp.io" if mode == "enforce" else "quay.io"
+    answer = await served.review(review(pod(*(f"{registry}/{n}" for n in range(20)), "nginx")))
+    assert answer.allowed
+    (line,) = served.log.named("review")
+    assert (line["images"][0]["image"], line["images"][0]["reason"]) == ("nginx", "exception")
+    assert len(line["images"]) <= 10
 
 
 async def test_images_and_rewrites_are_counted_once(start: Start) -> None:

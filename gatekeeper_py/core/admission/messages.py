@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.exceptions.exceptions import Excepted
-from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.images.reference import escape, locate
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.instant import format_duration, format_minute
 from gatekeeper_py.core.policy.rules import RuleSet
@@ -34,6 +34,9 @@ REST: Final = "images are not approved"
 
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
+MAX_AUDITED: Final = 600
+"""Maximum number of characters of one image in an audit annotation, with what is said about it."""
+
 MAX_WARNING_LENGTH: Final = 120
 SHORTEST_IMAGE: Final = 24
 """Number of characters of an image that a warning shows before it cuts other texts."""
@@ -129,12 +132,19 @@ def exception_warnings(excepted: Sequence[Judgement], others: int = 0) -> tuple[
 
 def exception_list(excepted: Sequence[Judgement]) -> str:
     """Return the audit annotation for images that exceptions approve: each with its document and entry."""
-    return audit_list(excepted, lambda judgement: f"{judgement.decision.image} {_entry_text(judgement)}")
+    return audit_list(excepted, _excepted_text)
 
 
-def _entry_text(judgement: Judgement) -> str:
-    found = judgement.decision.exception
-    return "" if found is None else f"({found.source} {found.namespace} exceptions[{found.index}])"
+def _excepted_text(judgement: Judgement) -> str:
+    """Return an image and the entry that approves it, whatever the length of the image as written."""
+    decision = judgement.decision
+    found, image = decision.exception, decision.image
+    entry = "" if found is None else f" ({found.source} {found.namespace} exceptions[{found.index}])"
+    room = MAX_AUDITED - len(entry)
+    if len(image) > room and decision.reference is not None:
+        # A port can have thousands of zeros before its digits. The name for matching does not have them.
+        image = f"{locate(decision.reference).name}{decision.reference.suffix}"
+    return f"{escape(image, room)}{entry}"
 
 
 def exception_line(judgement: Judgement) -> str:
@@ -178,7 +188,7 @@ def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], 
     """Return judgements on one line of at most 1 KiB, with a count of those that do not fit."""
     shown: list[str] = []
     size = 0
-    for text in (escape(describe(judgement), 600) for judgement in judgements):
+    for text in (escape(describe(judgement), MAX_AUDITED) for judgement in judgements):
         size += len(text) + len(", ")
         if size > MAX_AUDIT_BYTES - len(" and 9999999 more"):
             break

@@ -20,6 +20,11 @@ MAX_DOCUMENTS: Final = 10_000
 MAX_ENTRIES_IN_ALL: Final = 100_000
 """Maximum number of documents in a cluster, and of their entries together."""
 
+MAX_OF_NAMESPACES: Final = MAX_DOCUMENTS - 2
+MAX_ENTRIES_OF_NAMESPACES: Final = MAX_ENTRIES_IN_ALL - 2 * MAX_ENTRIES
+"""Limits of the documents in namespaces. The two documents of the installation always have room, so that
+tenants cannot prevent an exception in an emergency."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionEntry:

@@ -225,12 +225,10 @@ class _Held:
     def windows(self, grants: Grants) -> tuple[_Window | None, ...]:
         """Return when each entry acts under some grant, ``None`` if it is outside every grant."""
         if self._windows is None or self._windows[0] is not grants:
-            found = grants.overlapping(
-                self.key.source, (reach(self.key, entry) for entry in self.document.entries)
-            )
-            windows = tuple(
-                _window(entry, over) for entry, over in zip(self.document.entries, found, strict=True)
-            )
+            reached = [reach(self.key, entry) for entry in self.document.entries]
+            found = grants.overlapping(self.key.source, reached)
+            counting = grants.most_overlapping(self.key.source, (each.namespaces for each in reached))
+            windows = tuple(map(_window, self.document.entries, found, counting))
             self._windows = (grants, windows)
         return self._windows[1]
 
@@ -260,12 +258,11 @@ class _Held:
             yield entry, state
 
 
-def _window(entry: ExceptionEntry, grants: Sequence[Grant]) -> _Window | None:
+def _window(entry: ExceptionEntry, grants: Sequence[Grant], most: int) -> _Window | None:
     """Return when an entry acts under some of these grants, ``None`` if there are none."""
     if not grants:
         return None
-    longest = max(grant.longest for grant in grants)
-    return _Window(_begin(entry, longest), entry.until, max(grant.most for grant in grants))
+    return _Window(_begin(entry, max(grant.longest for grant in grants)), entry.until, most)
 
 
 def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final, Literal, get_args
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
-from gatekeeper_py.core.images.glob import any_matches, compiled
+from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
@@ -94,6 +94,25 @@ class Grants:
         """Return how many live entries of a document count in a namespace."""
         return max((each.most for each in self.of(source) if each.applies_to(namespace)), default=0)
 
+    def most_overlapping(self, source: Source, reached: Iterable[tuple[str, ...] | None]) -> Iterator[int]:
+        """Yield for each list of names how many live entries count at most in a namespace that it matches.
+
+        After too many comparisons, yield the largest number of the source.
+        """
+        grants = sorted(self._all.get(source, ()), key=lambda each: -each.most)
+        largest = grants[0].most if grants else 0
+        known: dict[tuple[str, ...] | None, int] = {None: largest}
+        left = MAX_COMPARED
+        for names in reached:
+            if names not in known:
+                known[names] = 0
+                for grant in grants:
+                    left -= len(names or ()) * len(grant.namespaces or ("",))
+                    if left < 0 or _share(names, grant.namespaces):
+                        known[names] = largest if left < 0 else grant.most
+                        break
+            yield known[names]
+
     def overlapping(self, source: Source, entries: Iterable[Entry]) -> Iterator[list[Grant]]:
         """Yield for each entry the grants that may have an image in common with it.
 
@@ -133,3 +152,10 @@ class Grants:
                 if work > _STEP_WORK:
                     work = 0
                     yield
+
+
+def _share(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> bool:
+    """Return whether some namespace matches both lists of names. ``None`` matches all."""
+    if names is None or others is None:
+        return True
+    return any(globs_overlap(one, other) for one in names for other in others)

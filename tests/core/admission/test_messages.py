@@ -299,6 +299,14 @@ class TestExceptions:
         )
         assert response.audit["exceptions"] == "ghcr.io/x:1 (namespace shop exceptions[0])"
 
+    @pytest.mark.parametrize("zeros", [0, 500, 3000])
+    def test_no_image_is_so_long_that_the_audit_annotation_does_not_name_it(self, zeros: int) -> None:
+        entry = "image: ghcr.io/x, until: 2026-03-05T18:00:00Z, reason: r"
+        host = f"ghcr.io:{'0' * zeros}443" if zeros else "ghcr.io"
+        annotation = self.judged(pod(f"{host}/x:1"), self.GRANT, entry).audit["exceptions"]
+        assert annotation.startswith("ghcr.io")
+        assert annotation.endswith("/x:1 (namespace shop exceptions[0])")
+
     def test_warnings_about_rejected_images_go_before_those_about_exceptions(self) -> None:
         entry = "image: ghcr.io/**, until: 2026-03-05T18:00:00Z, reason: r"
         excepted = [f"ghcr.io/x{i}" for i in range(5)]

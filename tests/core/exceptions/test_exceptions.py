@@ -209,6 +209,34 @@ def test_the_first_live_entries_of_a_document_count() -> None:
         assert states == expected
 
 
+@usual
+@given(policies, documents, images, places)
+def test_the_entry_that_approves_an_image_is_shown_as_live(
+    written: dict[str, Any], others: naive.Documents, image: str, namespace: str | None
+) -> None:
+    """The findings agree with the decisions: grants for other images can raise the number that counts."""
+    policy = policy_of(written).at(INSTANT, exceptions_of(others))
+    found = policy.decide(namespace, image).exception
+    if found is not None:
+        states = {
+            (key, entry.index): state
+            for key, entry, state in policy.exceptions.states(policy.grants, INSTANT)
+        }
+        assert states[DocumentKey(found.source, found.namespace), found.index] == "live"
+
+
+def test_a_grant_for_other_images_counts_only_in_its_namespaces() -> None:
+    listed = [f"image: ghcr.io/x{n}, until: 2026-03-01T13:00:00Z, reason: r" for n in range(2)]
+    for names, state in (("team-*", "live"), ("shop", "too-many")):
+        more = (
+            "exceptions: [{source: namespace, longest: 2h, images: [ghcr.io], most: 1},"
+            f" {{source: namespace, longest: 2h, images: [quay.io], most: 5, namespaces: [{names}]}}]\n"
+        )
+        policy = compiled(more, *listed)
+        assert [found for *_, found in policy.exceptions.states(policy.grants, INSTANT)] == ["live", state]
+        assert policy.decide("team-a", "ghcr.io/x1").approved is (state == "live")
+
+
 def test_an_exception_approves_an_image_and_not_its_pod() -> None:
     """It approves an image, never a Pod: the other images of the Pod are judged as usual."""
     policy = compiled(granting(), "image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r")
