@@ -192,6 +192,11 @@ def test_review_shows_the_exception_that_approves_an_image(
     assert (result["ruleId"], result["level"], result["message"]["text"]) == ("image-exception", "note", line)
     start = result["locations"][0]["physicalLocation"]["region"]["startLine"]
     assert "ghcr.io/x:1" in manifest.splitlines()[start - 1]
+    assert run([*arguments, "json"]) == 0
+    ((excepted, approved),) = (each["images"] for each in json.loads(capsys.readouterr().out))
+    explanation = explained(capsys, ["explain", arguments[1], "ghcr.io/x:1", "-n", "team-a", *arguments[3:5]])
+    assert excepted["exception"] == explanation["exception"] is not None
+    assert "exception" not in approved
 
 
 @pytest.mark.parametrize(
