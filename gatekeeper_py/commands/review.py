@@ -282,6 +282,7 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
         rewritten=judgement.rewritten if original is None else slot.value,
         stored=original is not None,
         message=_message(judgement),
+        exception=decision.exception,
     )
 
 
