@@ -3,6 +3,7 @@
 Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
 once a second, the oldest change first, and all of them together for at most a tenth of the time. A document
 that is bad, gone, or waits too long for its turn approves nothing: the last good version is not kept.
+Documents of the installation do not wait for those of namespaces.
 """
 
 from __future__ import annotations
@@ -79,6 +80,11 @@ class Observer(Protocol):
         """``None``: no grant needs the source any more."""
 
 
+_Place = tuple[float, int, DocumentKey]
+"""A place in a queue: when it is due, a number for the order of places that are due at the same time, and
+the document."""
+
+
 class _Timer(Protocol):
     def cancel(self) -> None: ...
 
@@ -139,8 +145,11 @@ class ExceptionsKeeper:
         """Whether some documents are beyond a limit."""
         self._rereading: _Timer | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
-        self._queue: list[tuple[float, int, DocumentKey]] = []
+        self._queue: list[_Place] = []
         """When each waiting document may be parsed: at most one place for each document."""
+        self._own_queue: list[_Place] = []
+        """The same for the documents of the installation. They go first and have no share, because tenants
+        cannot write them, and must not delay an exception in an emergency."""
         self._number = 0
         self._parsing = False
         self._waiting_bytes = 0
@@ -282,7 +291,8 @@ class ExceptionsKeeper:
             known.queued = True
             self._number += 1
             due = max(earliest, known.begun + APART_SECONDS)
-            heapq.heappush(self._queue, (due, self._number, key))
+            queue = self._queue if key.source == "namespace" else self._own_queue
+            heapq.heappush(queue, (due, self._number, key))
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
@@ -379,14 +389,13 @@ class ExceptionsKeeper:
 
         Return the seconds until the next one is due, ``None`` if none waits.
         """
-        while self._queue:
-            due, _, key = self._queue[0]
-            known = self._documents[key]
-            pause = (due if known.first else max(due, self._next_start)) - self._monotonic()
+        while (turn := self._next_turn()) is not None:
+            pause, queue = turn
             if pause > 0:
                 self._install()
                 return pause
-            heapq.heappop(self._queue)
+            _, _, key = heapq.heappop(queue)
+            known = self._documents[key]
             known.queued = False
             if known.gone:
                 del self._documents[key]
@@ -400,6 +409,17 @@ class ExceptionsKeeper:
         self._install()
         self._is_settled()
         return None
+
+    def _next_turn(self) -> tuple[float, list[_Place]] | None:
+        """Return the seconds until the next document is due, and its queue; ``None`` if none waits."""
+        now = self._monotonic()
+        turns = []
+        for queue in filter(None, (self._own_queue, self._queue)):
+            due, _, key = queue[0]
+            if queue is self._queue and not self._documents[key].first:
+                due = max(due, self._next_start)
+            turns.append((max(due - now, 0.0), queue))
+        return min(turns, key=lambda turn: turn[0], default=None)
 
     async def _parse(self, key: DocumentKey, known: _Document, text: str) -> None:
         self._unqueue(known)
@@ -429,7 +449,7 @@ class ExceptionsKeeper:
                         return await self._parser.parse_exceptions(text, key.source)
                     finally:
                         end = self._monotonic()
-                        if not known.first:
+                        if key.source == "namespace" and not known.first:
                             self._next_start = end + PAUSE_FACTOR * (end - start)
                         known.first = False
 

@@ -363,6 +363,32 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     assert world.approves(namespace="team-d") is (limit == "MAX_OF_NAMESPACES")
 
 
+async def test_a_document_of_the_installation_does_not_wait_for_those_of_namespaces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these takes ten times its duration of the time. An emergency cannot wait for them."""
+    await world.settle()
+    parse = world.parser.parse_exceptions
+
+    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
+        world.clock += 0.2
+        return await parse(text, source, seconds=seconds)
+
+    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    for number in range(20):
+        await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
+    await world.keeper.step()
+    key = DocumentKey("installation", "gatekeeper-py")
+    for number in range(3):
+        await world.deliver(document(f"quay.io/x{number}"), key)
+        assert not world.approves(f"quay.io/x{number}")
+        pause = await world.keeper.step()
+        assert world.approves(f"quay.io/x{number}")
+        assert pause is not None
+        world.advance(excepting.APART_SECONDS)  # each document is parsed at most once a second
+    assert sum("ghcr.io" in text for text in world.parser.parsed) <= 3
+
+
 @LIMITS
 async def test_documents_of_namespaces_leave_room_for_those_of_the_installation(
     world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
