@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -53,7 +52,7 @@ GATHER_SECONDS: Final = 0.1
 """While many documents are parsed, they become live together, at most this often."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum memory of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -97,8 +96,8 @@ class _Document:
     """Of the newest text."""
     document: ExceptionDocument | None = None
     findings: tuple[Finding, ...] = ()
-    waiting: str | None = None
-    """The newest text, until it is parsed."""
+    waiting: bytes | None = None
+    """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
     queued: bool = False
     """Whether it has a place in the queue. It keeps the place even if nothing waits any more."""
     gone: bool = False
@@ -243,10 +242,11 @@ class ExceptionsKeeper:
             self._settle(key, known, None, delivered.findings)
             self._install()
             return
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        content = text.encode("utf-8", "surrogatepass")
+        digest = blake2b(content, digest_size=16).digest()
         if digest != known.digest:
             known.digest = digest
-            self._queue_text(key, known, text, self._monotonic())
+            self._queue_text(key, known, content, self._monotonic())
             while self._waiting_bytes > MAX_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
@@ -278,10 +278,10 @@ class ExceptionsKeeper:
             self._settled = late or not waits
         return self._settled
 
-    def _queue_text(self, key: DocumentKey, known: _Document, text: str, earliest: float) -> None:
+    def _queue_text(self, key: DocumentKey, known: _Document, content: bytes, earliest: float) -> None:
         self._take_place(key, known, earliest)
-        self._waiting_bytes += _size(text) - _size(known.waiting)
-        known.waiting = text
+        self._waiting_bytes += len(content) - len(known.waiting or b"")
+        known.waiting = content
         if known.document is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
         self._queued.set()
@@ -296,7 +296,7 @@ class ExceptionsKeeper:
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
-        self._waiting_bytes -= _size(known.waiting)
+        self._waiting_bytes -= len(known.waiting or b"")
         known.waiting = None
         self._room.set()
 
@@ -421,13 +421,13 @@ class ExceptionsKeeper:
             turns.append((max(due - now, 0.0), queue))
         return min(turns, key=lambda turn: turn[0], default=None)
 
-    async def _parse(self, key: DocumentKey, known: _Document, text: str) -> None:
+    async def _parse(self, key: DocumentKey, known: _Document, content: bytes) -> None:
         self._unqueue(known)
         known.begun = self._monotonic()
         digest = known.digest
         again = False
         try:
-            parsed = await self._judge(key, known, text)
+            parsed = await self._judge(key, known, content.decode("utf-8", "surrogatepass"))
         except ParserError as problem:
             failed = _error("not-parsed", f"the document was not parsed: {problem}")
             parsed, again = ParsedExceptions(None, (failed,)), not problem.permanent
@@ -435,7 +435,7 @@ class ExceptionsKeeper:
             return  # it is gone, or another text waits
         self._settle(key, known, *parsed)
         if again:
-            self._queue_text(key, known, text, self._monotonic() + RETRY_SECONDS)
+            self._queue_text(key, known, content, self._monotonic() + RETRY_SECONDS)
         if self._monotonic() - self._last_install > GATHER_SECONDS:
             self._install()
 
@@ -490,11 +490,6 @@ class ExceptionsKeeper:
             counts[key.source, "invalid"] += bool(known.findings)
             yield
         return counts, next_end
-
-
-def _size(text: str | None) -> int:
-    """Return the memory of a text. With one emoji, each of its characters takes four bytes."""
-    return 0 if text is None else sys.getsizeof(text)
 
 
 def _length(document: ExceptionDocument | None) -> int:

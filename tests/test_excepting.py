@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -510,15 +511,30 @@ async def test_run_reads_the_granted_sources_and_again_when_they_change(world: W
 async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one emoji, a text takes four times the memory."""
     monkeypatch.setattr(excepting, "MAX_WAITING_BYTES", 100_000)
-    text = f"{document(IMAGE)}# {'x' * 40_000}"
-    await world.deliver(text)
-    waiting = asyncio.create_task(world.deliver(f"{text}\N{GRINNING FACE}"))
+    text = f"{document(IMAGE)}# {'x' * 30_000}"
+    for mark in ("", "\N{GRINNING FACE}"):
+        await world.deliver(text + mark)
+    await world.deliver(text, DocumentKey("namespace", "team-b"))
+    waiting = asyncio.create_task(
+        world.deliver(text + "\N{GRINNING FACE}" * 10_000, DocumentKey("namespace", "team-c"))
+    )
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await world.keeper.step()
     await waiting
+
+
+async def test_the_texts_that_wait_take_no_more_memory_than_their_size(world: World) -> None:
+    """One emoji makes each character of a text take four bytes."""
+    text = f"{document(IMAGE)}# {'x' * 60_000}\N{GRINNING FACE}"
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            await world.deliver(f"{text}{number}", DocumentKey("namespace", f"team-{number}"))
+        assert tracemalloc.get_traced_memory()[0] < 20 * 70_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
