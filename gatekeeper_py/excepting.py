@@ -175,8 +175,12 @@ class ExceptionsKeeper:
         return "" if self._is_settled() or not self._granted else "the exceptions are being read"
 
     def refused(self) -> Iterator[tuple[DocumentKey, tuple[Finding, ...]]]:
-        """Yield the documents that are bad, with their problems."""
-        return ((key, known.findings) for key, known in self._documents.items() if known.findings)
+        """Yield the documents that are bad, with their problems: those of the installation first.
+
+        Callers show only the first, and bad documents of tenants must not hide those of the installation.
+        """
+        bad = [(key, known.findings) for key, known in self._documents.items() if known.findings]
+        yield from sorted(bad, key=lambda each: each[0].source == "namespace")
 
     def use_policy(self, compiled: CompiledPolicy) -> None:
         """Follow the documents of the sources that a policy grants."""

@@ -544,3 +544,12 @@ async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
     assert len(findings) == excepting.MAX_LOGGED
     [line] = world.log.named("exceptions_refused")
     assert len(line["findings"]) + line["more_findings"] == 101
+
+
+async def test_bad_documents_of_namespaces_do_not_hide_those_of_the_installation(world: World) -> None:
+    installed = DocumentKey("installation", "gatekeeper-py")
+    for key in (TEAM, DocumentKey("namespace", "team-b"), installed):
+        await world.deliver("bad: [", key)
+    await world.keeper.step()
+    assert next(key for key, _ in world.keeper.refused()) == installed
+    assert len(list(world.keeper.refused())) == 3
