@@ -3,13 +3,13 @@
 Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
 once a second, the oldest change first, and all of them together for at most a tenth of the time. A document
 that is bad, gone, or waits too long for its turn approves nothing: the last good version is not kept.
+Documents of the installation do not wait for those of namespaces.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -52,7 +52,7 @@ GATHER_SECONDS: Final = 0.1
 """While many documents are parsed, they become live together, at most this often."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum memory of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -79,6 +79,11 @@ class Observer(Protocol):
         """``None``: no grant needs the source any more."""
 
 
+_Place = tuple[float, int, DocumentKey]
+"""A place in a queue: when it is due, a number for the order of places that are due at the same time, and
+the document."""
+
+
 class _Timer(Protocol):
     def cancel(self) -> None: ...
 
@@ -91,8 +96,8 @@ class _Document:
     """Of the newest text."""
     document: ExceptionDocument | None = None
     findings: tuple[Finding, ...] = ()
-    waiting: str | None = None
-    """The newest text, until it is parsed."""
+    waiting: bytes | None = None
+    """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
     queued: bool = False
     """Whether it has a place in the queue. It keeps the place even if nothing waits any more."""
     gone: bool = False
@@ -139,8 +144,11 @@ class ExceptionsKeeper:
         """Whether some documents are beyond a limit."""
         self._rereading: _Timer | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
-        self._queue: list[tuple[float, int, DocumentKey]] = []
+        self._queue: list[_Place] = []
         """When each waiting document may be parsed: at most one place for each document."""
+        self._own_queue: list[_Place] = []
+        """The same for the documents of the installation. They go first and have no share, because tenants
+        cannot write them, and must not delay an exception in an emergency."""
         self._number = 0
         self._parsing = False
         self._waiting_bytes = 0
@@ -167,8 +175,12 @@ class ExceptionsKeeper:
         return "" if self._is_settled() or not self._granted else "the exceptions are being read"
 
     def refused(self) -> Iterator[tuple[DocumentKey, tuple[Finding, ...]]]:
-        """Yield the documents that are bad, with their problems."""
-        return ((key, known.findings) for key, known in self._documents.items() if known.findings)
+        """Yield the documents that are bad, with their problems: those of the installation first.
+
+        Callers show only the first, and bad documents of tenants must not hide those of the installation.
+        """
+        bad = [(key, known.findings) for key, known in self._documents.items() if known.findings]
+        yield from sorted(bad, key=lambda each: each[0].source == "namespace")
 
     def use_policy(self, compiled: CompiledPolicy) -> None:
         """Follow the documents of the sources that a policy grants."""
@@ -234,10 +246,11 @@ class ExceptionsKeeper:
             self._settle(key, known, None, delivered.findings)
             self._install()
             return
-        digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        content = text.encode("utf-8", "surrogatepass")
+        digest = blake2b(content, digest_size=16).digest()
         if digest != known.digest:
             known.digest = digest
-            self._queue_text(key, known, text, self._monotonic())
+            self._queue_text(key, known, content, self._monotonic())
             while self._waiting_bytes > MAX_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
@@ -269,10 +282,10 @@ class ExceptionsKeeper:
             self._settled = late or not waits
         return self._settled
 
-    def _queue_text(self, key: DocumentKey, known: _Document, text: str, earliest: float) -> None:
+    def _queue_text(self, key: DocumentKey, known: _Document, content: bytes, earliest: float) -> None:
         self._take_place(key, known, earliest)
-        self._waiting_bytes += _size(text) - _size(known.waiting)
-        known.waiting = text
+        self._waiting_bytes += len(content) - len(known.waiting or b"")
+        known.waiting = content
         if known.document is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
         self._queued.set()
@@ -282,11 +295,12 @@ class ExceptionsKeeper:
             known.queued = True
             self._number += 1
             due = max(earliest, known.begun + APART_SECONDS)
-            heapq.heappush(self._queue, (due, self._number, key))
+            queue = self._queue if key.source == "namespace" else self._own_queue
+            heapq.heappush(queue, (due, self._number, key))
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
-        self._waiting_bytes -= _size(known.waiting)
+        self._waiting_bytes -= len(known.waiting or b"")
         known.waiting = None
         self._room.set()
 
@@ -379,14 +393,13 @@ class ExceptionsKeeper:
 
         Return the seconds until the next one is due, ``None`` if none waits.
         """
-        while self._queue:
-            due, _, key = self._queue[0]
-            known = self._documents[key]
-            pause = (due if known.first else max(due, self._next_start)) - self._monotonic()
+        while (turn := self._next_turn()) is not None:
+            pause, queue = turn
             if pause > 0:
                 self._install()
                 return pause
-            heapq.heappop(self._queue)
+            _, _, key = heapq.heappop(queue)
+            known = self._documents[key]
             known.queued = False
             if known.gone:
                 del self._documents[key]
@@ -401,13 +414,24 @@ class ExceptionsKeeper:
         self._is_settled()
         return None
 
-    async def _parse(self, key: DocumentKey, known: _Document, text: str) -> None:
+    def _next_turn(self) -> tuple[float, list[_Place]] | None:
+        """Return the seconds until the next document is due, and its queue; ``None`` if none waits."""
+        now = self._monotonic()
+        turns = []
+        for queue in filter(None, (self._own_queue, self._queue)):
+            due, _, key = queue[0]
+            if queue is self._queue and not self._documents[key].first:
+                due = max(due, self._next_start)
+            turns.append((max(due - now, 0.0), queue))
+        return min(turns, key=lambda turn: turn[0], default=None)
+
+    async def _parse(self, key: DocumentKey, known: _Document, content: bytes) -> None:
         self._unqueue(known)
         known.begun = self._monotonic()
         digest = known.digest
         again = False
         try:
-            parsed = await self._judge(key, known, text)
+            parsed = await self._judge(key, known, content.decode("utf-8", "surrogatepass"))
         except ParserError as problem:
             failed = _error("not-parsed", f"the document was not parsed: {problem}")
             parsed, again = ParsedExceptions(None, (failed,)), not problem.permanent
@@ -415,7 +439,7 @@ class ExceptionsKeeper:
             return  # it is gone, or another text waits
         self._settle(key, known, *parsed)
         if again:
-            self._queue_text(key, known, text, self._monotonic() + RETRY_SECONDS)
+            self._queue_text(key, known, content, self._monotonic() + RETRY_SECONDS)
         if self._monotonic() - self._last_install > GATHER_SECONDS:
             self._install()
 
@@ -429,7 +453,7 @@ class ExceptionsKeeper:
                         return await self._parser.parse_exceptions(text, key.source)
                     finally:
                         end = self._monotonic()
-                        if not known.first:
+                        if key.source == "namespace" and not known.first:
                             self._next_start = end + PAUSE_FACTOR * (end - start)
                         known.first = False
 
@@ -470,11 +494,6 @@ class ExceptionsKeeper:
             counts[key.source, "invalid"] += bool(known.findings)
             yield
         return counts, next_end
-
-
-def _size(text: str | None) -> int:
-    """Return the memory of a text. With one emoji, each of its characters takes four bytes."""
-    return 0 if text is None else sys.getsizeof(text)
 
 
 def _length(document: ExceptionDocument | None) -> int:

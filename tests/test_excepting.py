@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -363,6 +364,32 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     assert world.approves(namespace="team-d") is (limit == "MAX_OF_NAMESPACES")
 
 
+async def test_a_document_of_the_installation_does_not_wait_for_those_of_namespaces(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of these takes ten times its duration of the time. An emergency cannot wait for them."""
+    await world.settle()
+    parse = world.parser.parse_exceptions
+
+    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
+        world.clock += 0.2
+        return await parse(text, source, seconds=seconds)
+
+    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    for number in range(20):
+        await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
+    await world.keeper.step()
+    key = DocumentKey("installation", "gatekeeper-py")
+    for number in range(3):
+        await world.deliver(document(f"quay.io/x{number}"), key)
+        assert not world.approves(f"quay.io/x{number}")
+        pause = await world.keeper.step()
+        assert world.approves(f"quay.io/x{number}")
+        assert pause is not None
+        world.advance(excepting.APART_SECONDS)  # each document is parsed at most once a second
+    assert sum("ghcr.io" in text for text in world.parser.parsed) <= 3
+
+
 @LIMITS
 async def test_documents_of_namespaces_leave_room_for_those_of_the_installation(
     world: World, monkeypatch: pytest.MonkeyPatch, limit: str, code: str
@@ -484,15 +511,30 @@ async def test_run_reads_the_granted_sources_and_again_when_they_change(world: W
 async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With one emoji, a text takes four times the memory."""
     monkeypatch.setattr(excepting, "MAX_WAITING_BYTES", 100_000)
-    text = f"{document(IMAGE)}# {'x' * 40_000}"
-    await world.deliver(text)
-    waiting = asyncio.create_task(world.deliver(f"{text}\N{GRINNING FACE}"))
+    text = f"{document(IMAGE)}# {'x' * 30_000}"
+    for mark in ("", "\N{GRINNING FACE}"):
+        await world.deliver(text + mark)
+    await world.deliver(text, DocumentKey("namespace", "team-b"))
+    waiting = asyncio.create_task(
+        world.deliver(text + "\N{GRINNING FACE}" * 10_000, DocumentKey("namespace", "team-c"))
+    )
     await asyncio.sleep(0.01)
     assert not waiting.done()
     await world.keeper.step()
     await waiting
+
+
+async def test_the_texts_that_wait_take_no_more_memory_than_their_size(world: World) -> None:
+    """One emoji makes each character of a text take four bytes."""
+    text = f"{document(IMAGE)}# {'x' * 60_000}\N{GRINNING FACE}"
+    tracemalloc.start()
+    try:
+        for number in range(20):
+            await world.deliver(f"{text}{number}", DocumentKey("namespace", f"team-{number}"))
+        assert tracemalloc.get_traced_memory()[0] < 20 * 70_000
+    finally:
+        tracemalloc.stop()
 
 
 async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
@@ -502,3 +544,12 @@ async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
     assert len(findings) == excepting.MAX_LOGGED
     [line] = world.log.named("exceptions_refused")
     assert len(line["findings"]) + line["more_findings"] == 101
+
+
+async def test_bad_documents_of_namespaces_do_not_hide_those_of_the_installation(world: World) -> None:
+    installed = DocumentKey("installation", "gatekeeper-py")
+    for key in (TEAM, DocumentKey("namespace", "team-b"), installed):
+        await world.deliver("bad: [", key)
+    await world.keeper.step()
+    assert next(key for key, _ in world.keeper.refused()) == installed
+    assert len(list(world.keeper.refused())) == 3

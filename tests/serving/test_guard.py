@@ -145,6 +145,22 @@ class TestExceptions:
         assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
         assert served.metric("policy_checks_total", result="skipped") == 1
 
+    @pytest.mark.parametrize(
+        ("old", "allowed"),
+        [("ghcr.io/a", True), ("ghcr.io/b", False), ("", False)],
+        ids=["same", "changed", "new"],
+    )
+    async def test_an_update_that_leaves_the_document_is_allowed(
+        self, start: Start, old: str, *, allowed: bool
+    ) -> None:
+        """A later policy may refuse the document, and its ConfigMap may have a finalizer to remove."""
+        served = start(policy(GRANTS))
+        document = exceptions(f"ghcr.io/a {in_days(30)}")
+        before = exceptions(f"{old} {in_days(30)}")["request"]["object"] if old else {"data": {}}
+        before["metadata"] = {"finalizers": ["foregroundDeletion"]}
+        document["request"] |= {"operation": "UPDATE", "oldObject": before}
+        assert verdict(await ask(served, document))["allowed"] is allowed
+
     async def test_an_expired_entry_is_allowed_with_a_warning(self, start: Start) -> None:
         served = start(policy(GRANTS))
         response = verdict(await ask(served, exceptions(f"ghcr.io/a {in_days(-1)}")))

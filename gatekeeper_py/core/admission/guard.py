@@ -113,7 +113,8 @@ class WrittenExceptions(NamedTuple):
 def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenExceptions | None:
     """Return the exceptions that a request would write; ``None`` when it is about another object.
 
-    ``installation`` is the namespace of the installation.
+    An update that leaves the document as it is writes none: otherwise nobody could remove the finalizer of a
+    ConfigMap whose exceptions a later policy refuses. ``installation`` is the namespace of the installation.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
@@ -122,7 +123,7 @@ def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenE
     own_name = metadata.get("name") if isinstance(metadata, dict) else None
     keys = (document_key(name, request.namespace, installation) for name in (request.name, own_name))
     key = next(filter(None, keys), None)
-    if key is None:
+    if key is None or (request.operation == "UPDATE" and _leaves_texts(request)):
         return None
     return WrittenExceptions(key, *read_exceptions(obj.get("data"), obj.get("binaryData")))
 
@@ -265,6 +266,15 @@ def _managers(obj: Any, key: str) -> list[str]:
         if isinstance(manager, str) and isinstance(data, dict) and f"f:{key}" in data:
             names.append(manager)
     return names
+
+
+def _leaves_texts(request: AdmissionRequest) -> bool:
+    """Return whether an update changes no text of a ConfigMap."""
+    before, after = _data(request.old_object), _data(request.object)
+    # An API server stores only text. Comparing other values could recurse too deeply.
+    is_text = all(isinstance(value, str) for value in (*before.values(), *after.values()))
+    added = isinstance(request.object, dict) and request.object.get("binaryData")
+    return bool(before) and is_text and before == after and not added
 
 
 def _data(obj: Any) -> dict[Any, Any]:

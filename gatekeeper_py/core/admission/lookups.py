@@ -18,7 +18,7 @@ from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, NewI
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, manifest_of
 from gatekeeper_py.core.images.reference import locate, parse_reference
-from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.decision import Decision, Reason
 from gatekeeper_py.core.policy.mirror import Rewrite
 
 ResolveCached = Callable[[Lookup], Resolution | None]
@@ -199,12 +199,16 @@ def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> 
 
 def _absent(decision: Decision, manifests: tuple[Manifest, ...]) -> Decision:
     hosts = ", ".join(dict.fromkeys(manifest.host for manifest in manifests))
-    return replace(decision, approved=False, reason="absent", detail=f"does not exist in {hosts} (absent)")
+    return _rejected(decision, "absent", f"does not exist in {hosts} (absent)")
 
 
 def _unverified(decision: Decision, answer: Answer) -> Decision:
-    detail = f"could not be verified: {answer.cause} (unverified)"
-    return replace(decision, approved=False, reason="unverified", detail=detail)
+    return _rejected(decision, "unverified", f"could not be verified: {answer.cause} (unverified)")
+
+
+def _rejected(decision: Decision, reason: Reason, detail: str) -> Decision:
+    # No exception changes this, so the messages must not mention any.
+    return replace(decision, approved=False, reason=reason, detail=detail, ruling=None)
 
 
 def _manifest(image: str) -> Manifest:

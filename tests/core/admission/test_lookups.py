@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import INSTANT, pod, policy_text, review, workload
+from builders import INSTANT, exceptions_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.lookups import Facts, final_facts
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     MISSING,
     Answer,
@@ -28,6 +29,7 @@ from gatekeeper_py.core.images.manifest import (
     found,
     resolve,
 )
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 FOUND, DOWN = found(DIGEST), failed("connection refused")
@@ -170,6 +172,22 @@ class TestMirrors:
         known = facts({self.hub: MISSING, self.dr: MISSING})
         message = validate(request("nginx:1"), compiled, known).response.message
         assert "nginx:1 does not exist in r.io, dr.io (absent)" in message
+
+    @pytest.mark.parametrize("answer", [MISSING, DOWN])
+    def test_an_image_that_a_mirror_refuses_is_not_admitted_by_an_exception(self, answer: Answer) -> None:
+        """So no message, metric or audit annotation says that one admits it, or that one would help."""
+        grant = "exceptions: [{source: namespace, images: [docker.io], longest: 2h}]\n"
+        compiled = policy(f"{MIRROR % 'onMissing: deny, onError: deny'}\n{grant}")
+        entry = "image: docker.io, until: 2026-03-01T13:00:00Z, reason: r"
+        document = parse_exceptions(exceptions_text(entry), "namespace")
+        asked = request("nginx:1")
+        for exceptions in ({}, {DocumentKey("namespace", str(asked.namespace)): document}):
+            excepting = compiled.policy.at(INSTANT, Exceptions(exceptions))
+            outcome = validate(asked, excepting, facts({self.hub: answer, self.dr: answer}))
+            assert not outcome.response.allowed
+            assert "exception" not in outcome.response.message
+            assert "exceptions" not in outcome.response.audit_annotations
+            assert outcome.excepted == ()
 
     @pytest.mark.parametrize("option", ["onMissing: deny", "onError: deny"])
     def test_the_short_cut_leaves_an_image_that_a_mirror_may_refuse_to_validate(self, option: str) -> None:
