@@ -362,7 +362,7 @@ class ExceptionsKeeper:
                 "exceptions_refused",
                 source=key.source,
                 namespace=key.namespace,
-                findings=[f"line {each.line}: {each}" for each in findings[:MAX_LOGGED]],
+                findings=[f"{each.code}: {each}" for each in findings[:MAX_LOGGED]],
                 more_findings=max(len(findings) - MAX_LOGGED, 0),
                 suppressed=suppressed,
             )

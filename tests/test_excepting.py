@@ -163,6 +163,7 @@ async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept
     assert world.approves("ghcr.io/b", "team-b")
     [refused] = world.log.named("exceptions_refused")
     assert (refused["source"], refused["namespace"]) == ("namespace", "team-a")
+    assert all(each.count("line ") == 1 for each in refused["findings"])
     [(key, findings)] = world.keeper.refused()
     assert key == TEAM
     assert findings

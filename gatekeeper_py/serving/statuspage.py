@@ -131,6 +131,9 @@ class Certificates(Protocol):
     @property
     def problem(self) -> str: ...
 
+    @property
+    def files_problem(self) -> str: ...
+
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None: ...
 
 
@@ -181,6 +184,12 @@ class StatusPage:
         summary = self.certificates.summary()
         expires = "none" if summary is None else f"{summary[0]:%Y-%m-%d}"
         notes = [tag("p", f"{name}: ", text(problem), class_="note") for name, problem in problems.items()]
+        unusable = self.certificates.files_problem
+        if unusable and summary is not None and "certificate" not in problems:
+            note = (
+                "The newest certificate files cannot be used, so the certificate before them stays in use: "
+            )
+            notes.append(tag("p", note, text(unusable), class_="note"))
         notes += [tag("p", warning, class_="note") for warning in self._not_refused()]
         names = "" if summary is None else ", ".join(summary[1][:10])
         return join(
