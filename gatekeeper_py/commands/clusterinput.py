@@ -198,9 +198,9 @@ async def noted_exceptions(
         return NO_EXCEPTIONS
     found = await read_exceptions_of(api, grants, installation, namespace, whole=whole)
     for problem in found.problems:
-        note(f"Note: exceptions that are in the cluster count for nothing here: {escape(problem, MAX_LINE)}")
+        note(f"Note: some exceptions in the cluster are ignored: {escape(problem, MAX_LINE)}")
     if found.bad > len(found.problems):
-        note(f"Note: so do those of {found.bad - len(found.problems):,} more ConfigMaps")
+        note(f"Note: exceptions in more ConfigMaps are ignored: {found.bad - len(found.problems):,}")
     return found.exceptions
 
 

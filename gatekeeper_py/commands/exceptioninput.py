@@ -32,7 +32,7 @@ Command = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where documents are that do not say it: ``namespace`` is the default, if there is one."""
+    """Defaults for documents that do not name a namespace, and the namespace of the installation."""
 
     namespace: str | None
     installation: str = DEFAULT_NAMESPACE
@@ -75,7 +75,7 @@ class ExceptionFiles:
     def read(self, namespace: str | None = None, beside: Exceptions = NO_EXCEPTIONS) -> Exceptions:
         """Return all documents, and those of ``beside``. ``namespace`` is that of documents that name none.
 
-        Prints the findings about bad documents on stderr and exits with 2. Raises ``UnreadableError`` for
+        Prints the findings about invalid documents on stderr and exits with 2. Raises ``UnreadableError`` for
         files that cannot be read or hold no exceptions, and for two documents with the same name.
         """
         place = Place(namespace=namespace, installation=self.installation)
@@ -129,8 +129,8 @@ INSTALLATION: Final = click.option(
 def _new_key(given: ExceptionInput, found: dict[DocumentKey, ExceptionDocument]) -> DocumentKey:
     if given.key is None:
         raise UnreadableError(
-            f"{given.name}: the exceptions name no namespace they are in: give their ConfigMap, or, if the"
-            " command has this option, add -n NAMESPACE"
+            f"{given.name}: the document names no namespace: give its ConfigMap, or, if the command has this"
+            " option, add -n NAMESPACE"
         )
     if given.key in found:
         raise UnreadableError(f"{given.name}: the exceptions of {given.key.namespace} are given twice")

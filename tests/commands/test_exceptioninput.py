@@ -90,7 +90,7 @@ BAD = exceptions_text("image: nginx, reason: r")
         ),
     ],
 )
-def test_a_document_reaches_what_its_place_allows(
+def test_a_document_applies_to_the_namespaces_of_its_configmap(
     write: Write, file: str, options: list[str], image: str, code: int
 ) -> None:
     policy, path = write("policy.yaml", policy_text(GRANTS)), write("exceptions.yaml", file)
@@ -281,7 +281,7 @@ def test_exceptions_of_a_policy_test_are_added_to_those_of_the_command(
     ("content", "problem"),
     [
         (configmap(BAD), "a.yaml:9:17 exceptions[0].image"),
-        (GHCR, "a.yaml: the exceptions name no namespace they are in: give their ConfigMap"),
+        (GHCR, "a.yaml: the document names no namespace: give its ConfigMap"),
         ("kind: Other\n", "a.yaml: there are no exceptions"),
     ],
 )
