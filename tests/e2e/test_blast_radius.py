@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from e2e.acting import refused, scale
+from e2e.acting import refused, scale, try_pod
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from tools.installation.product import (
     CONFIGMAP,
@@ -63,7 +63,8 @@ def live_on(product: Installed, revisions: set[str]) -> None:
 
 def use(product: Installed, namespace: str, host: str, number: int = NUMBER) -> None:
     for each in range(number):
-        assert not refused(product, namespace, f"{host}/app{each}:1")
+        tried = try_pod(product.plane, namespace, f"{host}/app{each}:1")
+        assert tried.returncode == 0, tried.stderr
 
 
 def policy(host: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
-from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
@@ -158,13 +158,18 @@ class Exceptions:
             yield from ((held.key, entry, state) for entry, state in held.states(grants, now))
 
     def next_change(self, grants: Grants, now: datetime) -> datetime | None:
-        """Return the next instant at which an exception begins or ends, ``None`` if there is none."""
+        """Return an instant before which no exception begins or ends, ``None`` if none does from now on.
+
+        An entry may begin later in one namespace than in another, so the duration of each grant counts,
+        even if the grant does not cover the entry.
+        """
+        durations = {source: {grant.longest for grant in grants.of(source)} for source in SOURCES}
         instants = (
-            each
+            instant
             for held in self._held()
-            for window in held.windows(grants)
-            if window is not None
-            for each in (window.begins, window.ends)
+            for entry, window in zip(held.document.entries, held.windows(grants), strict=True)
+            if window is not None and entry.until > now
+            for instant in (entry.until, *(_begin(entry, each) for each in durations[held.key.source]))
         )
         return min((each for each in instants if each > now), default=None)
 

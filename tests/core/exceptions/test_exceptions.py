@@ -387,6 +387,24 @@ def test_no_decision_changes_before_the_next_change(
     assert now.decide(namespace, image).exception == before.decide(namespace, image).exception
 
 
+def test_an_exception_that_begins_later_in_some_namespaces_is_a_later_change() -> None:
+    granted = [
+        {"source": "installation", "images": ["a.io"], "longest": "1h"},
+        {"source": "installation", "images": ["a.io"], "longest": "12h", "namespaces": ["team-*"]},
+    ]
+    until = (INSTANT + timedelta(hours=2)).isoformat()
+    every = exceptions_of(
+        {("installation", INSTALLATION): [{"image": "a.io", "until": until, "reason": "r"}]}
+    )
+    policy = policy_of({"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce",
+                        "allow": ["b.io"], "exceptions": granted})  # fmt: skip
+    now = policy.at(INSTANT, every)
+    assert now.decide("team-a", "a.io/x").approved
+    assert not now.decide("other", "a.io/x").approved
+    assert now.next_change == INSTANT + timedelta(hours=1)
+    assert policy.at(now.next_change, every).decide("other", "a.io/x").approved
+
+
 @pytest.mark.parametrize(
     ("until", "shown"),
     [
