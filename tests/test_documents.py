@@ -32,6 +32,7 @@ from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS, lint
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.radius import LEAST_KNOWN
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.metrics import Metrics
 from tools.site import hooks
@@ -229,6 +230,11 @@ def test_the_page_for_developers_has_the_words_about_exceptions(
     response = admission.validate(manifest.request, policy).response
     said = "\n".join((response.message, *(f"Warning: {each}" for each in response.warnings)))
     assert fnmatch.fnmatchcase(said, f"*{shown_text.replace('…', '*')}*")
+
+
+def test_the_page_for_operators_says_how_many_images_the_guard_needs() -> None:
+    page = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    assert f"If it knows fewer than {LEAST_KNOWN} images" in page
 
 
 def test_the_demo_names_the_webhooks_as_they_are_registered() -> None:
