@@ -287,7 +287,7 @@ def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
         note = f"This replica may not read these exceptions: {', '.join(exceptions['unreadable'])}."
         shown.append(tag("p", note, class_="note"))
     if exceptions["invalid"]:
-        note = f"{exceptions['invalid']:,} documents with exceptions are bad and approve nothing."
+        note = f"Documents with exceptions that are bad and approve nothing: {exceptions['invalid']:,}."
         shown.append(tag("p", note, class_="note"))
         shown += [
             tag(
