@@ -15,7 +15,7 @@ import click
 import pytest
 import yaml
 
-from builders import pod
+from builders import pod, policy_text
 from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
@@ -27,9 +27,12 @@ from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_I
 from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS
 from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS, lint
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.radius import LEAST_KNOWN
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.metrics import Metrics
 from tools.site import hooks
@@ -198,6 +201,40 @@ def test_the_page_for_developers_has_the_words_of_denials(
     file.write_text(json.dumps(pod(*images)))
     (manifest,) = read_manifests(str(file))
     assert shown_text.removesuffix(" …") in admission.validate(manifest.request, policy).response.message
+
+
+@pytest.mark.parametrize(
+    ("shown_text", "until"),
+    [
+        pytest.param("ask for an exception: gatekeeper-py except …", "2020-01-01", id="not-asked-yet"),
+        pytest.param("an exception for it ended …", "2025-12-31", id="ended"),
+        pytest.param("an exception for it begins …", "2026-01-04", id="early"),
+        pytest.param("Warning: … is approved until … by an exception", "2026-01-02", id="live"),
+    ],
+)
+def test_the_page_for_developers_has_the_words_about_exceptions(
+    shown_text: str, until: str, tmp_path: Path
+) -> None:
+    page = (ROOT / "docs/refused.md").read_text(encoding="utf-8")
+    assert f"| `{shown_text}` |" in page
+    document = parse_exceptions(
+        "apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\n"
+        f"exceptions: [{{image: ghcr.io/a/b, until: {until}, reason: hotfix}}]\n"
+    )
+    grants = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 2d}]\n"
+    exceptions = Exceptions({DocumentKey("namespace", "shop"): document})
+    policy = parse_policy(policy_text(grants)).at(NOW, exceptions)
+    file = tmp_path / "pod.json"
+    file.write_text(json.dumps(pod("ghcr.io/a/b:1")))
+    (manifest,) = read_manifests(str(file))
+    response = admission.validate(manifest.request, policy).response
+    said = "\n".join((response.message, *(f"Warning: {each}" for each in response.warnings)))
+    assert fnmatch.fnmatchcase(said, f"*{shown_text.replace('…', '*')}*")
+
+
+def test_the_page_for_operators_says_how_many_images_the_guard_needs() -> None:
+    page = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    assert f"If it knows fewer than {LEAST_KNOWN} images" in page
 
 
 def test_the_demo_names_the_webhooks_as_they_are_registered() -> None:

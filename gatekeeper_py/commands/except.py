@@ -11,7 +11,13 @@ from typing import Any, Final, NamedTuple
 import click
 
 from gatekeeper_py.commands.additions import addition
-from gatekeeper_py.commands.exceptioninput import INSTALLATION, ExceptionInput, Place, exceptions_in
+from gatekeeper_py.commands.exceptioninput import (
+    INSTALLATION,
+    ExceptionInput,
+    Place,
+    exceptions_in,
+    require_yaml,
+)
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
 from gatekeeper_py.commands.parameters import Instant, Interval, namespace_option
 from gatekeeper_py.commands.policyinput import lines_of, now, outline_of, usable_policy
@@ -224,6 +230,7 @@ def _documents(name: str, text: str, place: Place) -> Iterator[tuple[ExceptionIn
     lines = lines_of(text)
     for first, document in split_documents(text):
         outline = outline_of(document)
+        require_yaml(name, document, outline, first, place)
         field = outline.text_of(f"data.{EXCEPTIONS_KEY}")
         for given in exceptions_in(name, document, outline, first, lines, place):
             yield given, document if field is None else field

@@ -13,7 +13,13 @@ import yaml
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
 from gatekeeper_py.commands.manifests import manifest_files
 from gatekeeper_py.commands.policyinput import Outline, Shift, lines_of, outline_of, shift_to
-from gatekeeper_py.commands.yaml12 import Merges, load_documents, split_documents
+from gatekeeper_py.commands.yaml12 import (
+    Merges,
+    described,
+    is_syntax_error,
+    load_documents,
+    split_documents,
+)
 from gatekeeper_py.core.exceptions.document import (
     KIND,
     MAX_DOCUMENTS,
@@ -143,7 +149,25 @@ def _read(argument: str, place: Place, within: Sequence[str]) -> Iterator[Except
         text = decoded(name, content)
         lines = lines_of(text)
         for first, document in split_documents(text):
-            yield from exceptions_in(name, document, outline_of(document), first, lines, place)
+            outline = outline_of(document)
+            require_yaml(name, document, outline, first, place)
+            yield from exceptions_in(name, document, outline, first, lines, place)
+
+
+def require_yaml(name: str, text: str, outline: Outline, first: int, place: Place) -> None:
+    """Raise ``UnreadableError`` for a document that is not YAML, because it could hold exceptions.
+
+    The findings about a document that is known to hold exceptions say more.
+    """
+    if holds_exceptions(outline, place):
+        return
+    try:
+        load_documents(text, Merges())
+    except RecursionError:
+        raise UnreadableError(f"{name}: not valid YAML or JSON: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as problem:
+        if is_syntax_error(problem):
+            raise UnreadableError(f"{name}: not valid YAML or JSON{described(problem, first)}") from None
 
 
 def holds_exceptions(outline: Outline, place: Place) -> bool:

@@ -18,7 +18,7 @@ from gatekeeper_py.commands.files import (
     real_folder,
     shown,
 )
-from gatekeeper_py.commands.recognition import recognised
+from gatekeeper_py.commands.recognition import KUSTOMIZATION, REPLACES_IMAGES, recognised
 from gatekeeper_py.commands.yaml12 import SourceText
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
@@ -68,7 +68,9 @@ class Skipped:
     files: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        named = [f"{escape(name)} ({why})" for name, why in list(self.files.items())[:MAX_NAMED]]
+        # Images that a kustomization replaces were judged as they were before, so it is always named.
+        files = sorted(self.files.items(), key=lambda file: file[1] != REPLACES_IMAGES)
+        named = [f"{escape(name)} ({why})" for name, why in files[:MAX_NAMED]]
         more = len(self.files) - len(named)
         named += [f"{more:,} more"] if more else []
         count = counted(len(self.files), "file")
@@ -246,7 +248,8 @@ def _not_an_object(label: str, prefix: Parts, document: Any, missing: str) -> Ot
     known = recognised(document) if isinstance(document, dict) and "kind" not in document else None
     if known is None:
         return OtherFileError(message, "no apiVersion and kind")
-    return OtherFileError(f"{message}; this may be {known.what}: {known.hint}", known.what)
+    why = REPLACES_IMAGES if known is KUSTOMIZATION and document.get("images") else known.what
+    return OtherFileError(f"{message}; this may be {known.what}: {known.hint}", why)
 
 
 def _reviewed(

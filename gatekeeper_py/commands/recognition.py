@@ -20,7 +20,8 @@ class Recognised(NamedTuple):
 
 HELM_TEMPLATE: Final = Recognised("an unrendered Helm template", "use the output of helm template")
 _CHART: Final = Recognised("the description of a Helm chart", "use the output of helm template")
-_KUSTOMIZATION: Final = Recognised("a kustomization", "use the output of kustomize build")
+KUSTOMIZATION: Final = Recognised("a kustomization", "use the output of kustomize build")
+REPLACES_IMAGES: Final = "a kustomization that replaces images: review the output of kustomize build"
 _SETTINGS: Final = Recognised(
     f"a {SETTINGS_KEY}",
     "give it as --webhooks-config, or check the ConfigMap that holds it",
@@ -46,5 +47,5 @@ def recognised(fields: Iterable[str]) -> Recognised | None:
     if {"apiVersion", "name", "version"} <= given:
         return _CHART
     if given & _ONLY_KUSTOMIZATIONS or (given and given <= _ALSO_KUSTOMIZATIONS):
-        return _KUSTOMIZATION
+        return KUSTOMIZATION
     return None

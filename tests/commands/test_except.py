@@ -182,6 +182,7 @@ def test_all_of_a_file_is_kept_around_the_new_entry(
         (f"{manifest(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
         (manifest(exceptions_text("image: nginx")), "error[missing-field]"),
         (manifest("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
+        (f"{manifest(exceptions_text())}---\na: [\n", "not valid YAML or JSON at line"),
         (f"a: \x1b[1m\n---\n{exceptions_text()}", "the character U+001B"),
         (exceptions_text(*([OLD] * 1000)), "with the new entries: "),
     ],

@@ -114,6 +114,7 @@ def test_a_directory_is_read_with_all_its_files(write: Write) -> None:
         ([GHCR], ["no-namespace"], "add -n NAMESPACE"),
         (["kind: Other\n"], [], "there are no exceptions"),
         (["kind: List\nitems: [{a: }\n"], [], "not valid YAML or JSON"),
+        ([configmap(GHCR) + "---\na: [\n"], [], "0.yaml: not valid YAML or JSON at line"),
         ([configmap(BAD)], [], "0.yaml:9:17 exceptions[0].image"),
         ([listed(("team-a", BAD))], [], "(line 4 of the text)"),
         ([configmap(GHCR) + "  mode: warn\n"], [], "the only key is exceptions.yaml"),

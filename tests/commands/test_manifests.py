@@ -88,6 +88,19 @@ def test_a_repository_is_judged_and_its_other_files_are_counted(
     )
 
 
+def test_a_skipped_kustomization_that_replaces_images_is_named_before_the_other_files(
+    command: Command, write: Write, folder: Path
+) -> None:
+    replacing = "resources: [pod.yaml]\nimages: [{name: a, newName: quay.io/b}]\n"
+    plant(folder, {**REPOSITORY, "overlays/web/kustomization.yaml": replacing})
+    done = command("review", write(policy_text()), folder)
+    assert done.code == 0
+    assert (
+        f"manifests: {folder}/overlays/web/kustomization.yaml"
+        " (a kustomization that replaces images: review the output of kustomize build), "
+    ) in done.err
+
+
 @pytest.mark.parametrize(
     ("content", "why"),
     [

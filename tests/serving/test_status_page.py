@@ -14,9 +14,10 @@ from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
 from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
-from gatekeeper_py.delivery import Delivery
+from gatekeeper_py.delivery import DeliveredExceptions, Delivery
 from gatekeeper_py.excepting import ExceptionsKeeper
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import RefusedDelivery, Reloader
@@ -152,6 +153,21 @@ async def test_certificate_files_that_cannot_be_used_are_shown_once(not_ready: s
     status = sections(world.page.render())["status"]
     assert status.count("bad files") == 1
     assert ("the certificate before them stays in use" in status) == (not not_ready)
+
+
+async def test_exceptions_are_shown_with_the_documents_that_are_bad() -> None:
+    world = World()
+    grants = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 14d}]\n"
+    await world.reloader.apply(Delivery(text=policy_text(grants)))
+    assert world.live.snapshot is not None
+    world.keeper.use_policy(world.live.snapshot.compiled)
+    await world.keeper.deliver(DeliveredExceptions(key=DocumentKey("namespace", "team-a"), text="{"))
+    await world.keeper.step()
+    await world.keeper.count()
+    shown = sections(world.page.render())["policy"]
+    assert "Live exceptions by source: 0 namespace, 0 installation, 0 break-glass." in shown
+    assert "Invalid ConfigMaps with exceptions, which approve nothing: 1." in shown
+    assert "team-a" in shown
 
 
 async def test_a_refused_policy_is_shown_with_its_findings() -> None:
