@@ -2,7 +2,7 @@
 
 Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
 once a second, the oldest change first, and all of them together for at most a tenth of the time. A document
-that is bad, gone, or waits too long for its turn approves nothing: the last good version is not kept.
+that is invalid, deleted, or waits too long for its turn approves nothing: no last good version is kept.
 Documents of the installation do not wait for those of namespaces.
 """
 
@@ -43,7 +43,7 @@ APART_SECONDS: Final = 1.0
 """Minimum time between two parses of one document."""
 
 STALE_SECONDS: Final = 1.5
-"""How long the old version of a document acts while the new one waits for its turn."""
+"""How long the old version of a document stays in effect while the new one waits for its turn."""
 
 RETRY_SECONDS: Final = 10.0
 """Pause before a document is parsed again after a failure that may be temporary."""
@@ -67,7 +67,7 @@ count is a multiple of its duration, and at least ``APART_SECONDS``."""
 
 
 MAX_LOGGED: Final = 10
-"""Maximum number of findings in one log line. No more are kept, because there may be 10,000 bad documents."""
+"""Maximum number of findings in one log line. No more are kept, because 10,000 documents may be invalid."""
 
 
 class Observer(Protocol):
@@ -99,15 +99,15 @@ class _Document:
     waiting: bytes | None = None
     """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
     queued: bool = False
-    """Whether it has a place in the queue. It keeps the place even if nothing waits any more."""
+    """Whether it is in the queue. It stays there even if ``waiting`` is dropped."""
     gone: bool = False
-    """Whether the ConfigMap is gone. It is forgotten after a second, so that a ConfigMap that is created
-    again and again is not parsed more often than others."""
+    """Whether the ConfigMap was deleted. The record is kept for another second, so that deleting and
+    creating a ConfigMap does not get it parsed more often."""
     begun: float = float("-inf")
     """When the last parse began."""
     first: bool = False
-    """Whether it is of the first list, and was not parsed yet. Reading the first list has no share, because
-    it ends: a replica that starts shall not reject images for minutes."""
+    """Whether it is in the first list and not parsed yet. The share of time does not limit the first list,
+    because a new replica would otherwise have no exceptions for minutes."""
     stale: _Timer | None = None
     """Stops the old version, unless the newest text is parsed before."""
 
@@ -171,13 +171,13 @@ class ExceptionsKeeper:
         self.next_end: datetime | None = None
 
     def problem(self) -> str:
-        """Return why a replica that starts is not ready; empty once it has read the exceptions."""
+        """Return why a new replica is not ready; empty once it has read the exceptions."""
         return "" if self._is_settled() or not self._granted else "the exceptions are being read"
 
     def refused(self) -> Iterator[tuple[DocumentKey, tuple[Finding, ...]]]:
-        """Yield the documents that are bad, with their problems: those of the installation first.
+        """Yield the invalid documents with their problems: those of the installation first.
 
-        Callers show only the first, and bad documents of tenants must not hide those of the installation.
+        Callers show only the first, and invalid documents of tenants must not hide those of the installation.
         """
         bad = [(key, known.findings) for key, known in self._documents.items() if known.findings]
         yield from sorted(bad, key=lambda each: each[0].source == "namespace")
@@ -362,7 +362,7 @@ class ExceptionsKeeper:
                 "exceptions_refused",
                 source=key.source,
                 namespace=key.namespace,
-                findings=[f"line {each.line}: {each}" for each in findings[:MAX_LOGGED]],
+                findings=[f"{each.code}: {each}" for each in findings[:MAX_LOGGED]],
                 more_findings=max(len(findings) - MAX_LOGGED, 0),
                 suppressed=suppressed,
             )
@@ -479,7 +479,7 @@ class ExceptionsKeeper:
         return min(max((self.next_end - self._now()).total_seconds(), 0.0), COUNT_SECONDS)
 
     def _counting(self) -> Steps[tuple[Counter[tuple[Source, str]], datetime | None]]:
-        """Count the entries by source and state, and the bad documents. Find the next end."""
+        """Count the entries by source and state, and the invalid documents. Find the next expiry."""
         counts: Counter[tuple[Source, str]] = Counter()
         next_end: datetime | None = None
         snapshot = self._live.snapshot

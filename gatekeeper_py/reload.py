@@ -443,6 +443,8 @@ class Reloader:
         )
 
     def _keep(self, loaded: Loaded, resource_version: str | None) -> Result:
+        if self.refused is not None:
+            self._log.info("policy_restored", source=self.source_name, revision=loaded.policy.revision)
         self.refused = None
         self.loaded = replace(loaded, resource_version=resource_version)
         self._observer.policy_reloaded("unchanged")

@@ -110,7 +110,7 @@ def world() -> World:
     return World()
 
 
-async def test_a_document_acts_and_its_removal_acts_at_once(world: World) -> None:
+async def test_a_document_and_its_removal_take_effect_at_once(world: World) -> None:
     assert not world.approves()
     await world.deliver(document("ghcr.io/acme/*"))
     assert await world.keeper.step() is None
@@ -163,6 +163,7 @@ async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept
     assert world.approves("ghcr.io/b", "team-b")
     [refused] = world.log.named("exceptions_refused")
     assert (refused["source"], refused["namespace"]) == ("namespace", "team-a")
+    assert all(each.count("line ") == 1 for each in refused["findings"])
     [(key, findings)] = world.keeper.refused()
     assert key == TEAM
     assert findings
@@ -217,7 +218,7 @@ async def test_a_document_is_parsed_at_most_once_a_second_with_its_newest_text(w
 
 
 @pytest.mark.parametrize("between", [None, "bad"], ids=["deleted", "bad-configmap"])
-async def test_creating_a_document_again_does_not_gain_a_parse(world: World, between: str | None) -> None:
+async def test_a_recreated_document_is_not_parsed_more_often(world: World, between: str | None) -> None:
     await world.settle()
     problem = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="x")
     for number in range(10):
@@ -293,7 +294,7 @@ async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World
     assert world.approves("ghcr.io/other")
 
 
-async def test_a_text_that_was_replaced_while_it_was_parsed_never_acts(world: World) -> None:
+async def test_a_text_that_was_replaced_while_it_was_parsed_never_takes_effect(world: World) -> None:
     await world.deliver(document(IMAGE))
     async with world.parser.turn():
         step = asyncio.create_task(world.keeper.step())

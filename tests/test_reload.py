@@ -155,6 +155,18 @@ async def test_a_bug_costs_the_delivery_and_not_the_server(world: World) -> None
     assert world.reloader.refused is None
 
 
+async def test_the_log_says_once_that_the_source_holds_the_policy_in_use_again(world: World) -> None:
+    await world.take(GOOD)
+    await world.take(GOOD)
+    assert world.log.named("policy_restored") == []
+    await world.take(BAD)
+    await world.take(GOOD)
+    await world.take(GOOD)
+    assert world.live.snapshot is not None
+    [restored] = world.log.named("policy_restored")
+    assert restored["revision"] == world.live.snapshot.compiled.revision
+
+
 @pytest.mark.parametrize("mode", [None, "enforce"])
 async def test_the_same_document_again_keeps_the_cache(world: World, mode: str | None) -> None:
     await world.take(GOOD, resource_version="1")

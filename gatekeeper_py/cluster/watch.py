@@ -32,8 +32,8 @@ MAX_BYTES: Final = 16 * 1024 * 1024
 
 PAGE_OBJECTS: Final = 500
 PAGE_BYTES: Final = 2 * 1024 * 1024
-"""Limits for one page of a list of many objects. Decoding this much takes 5 ms. The objects of a page become
-fewer until they fit, because users decide how large they are."""
+"""Limits for one page of a list of many objects. Decoding this much takes 5 ms. If the objects of a page are
+too large, the watch requests fewer objects, because users decide how large they are."""
 
 PAUSE_JITTER: Final = 0.5
 """Largest fraction by which a pause is extended, so that replicas do not all return at once."""

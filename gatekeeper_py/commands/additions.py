@@ -11,8 +11,8 @@ import yaml
 class Addition(NamedTuple):
     """New items of a list, and their place in a text: a line, counted from 0, and a column.
 
-    ``block`` are the lines of the items if they get lines of their own, below ``line``. Otherwise ``flow`` is
-    inserted in ``line``.
+    If the items get lines of their own, ``block`` holds these lines, which follow ``line``. Otherwise
+    ``flow`` is inserted into ``line``.
     """
 
     line: int
@@ -21,7 +21,7 @@ class Addition(NamedTuple):
     flow: str = ""
 
     def added_to(self, text: str, lines: int = 0, columns: int = 0) -> str:
-        """Return a text with the items. ``lines`` and ``columns`` are before the document in this text."""
+        """Return a text with the items. ``lines`` and ``columns`` are the offset of the document."""
         existing = text.split("\n")
         line, column = self.line + lines, self.column + columns
         if not self.block:
@@ -39,8 +39,8 @@ class Addition(NamedTuple):
 def addition(text: str, name: str, block: Sequence[str], flow: Sequence[str]) -> Addition | None:
     """Return the place after the last item of the list in a field, ``None`` if there is no such list.
 
-    The caller must check the result: some layouts leave no place for more items. ``block`` are the lines of
-    the new items, and ``flow`` are the items in one line each. Raises ``YAMLError``.
+    The caller must check the result: some layouts leave no place for more items. ``block`` holds the
+    lines of the new items, and ``flow`` holds each item on one line. Raises ``YAMLError``.
     """
     root = yaml.compose(text, Loader=yaml.CSafeLoader)
     fields = root.value if isinstance(root, yaml.MappingNode) else ()

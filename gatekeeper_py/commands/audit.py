@@ -34,6 +34,7 @@ from gatekeeper_py.commands.parameters import (
     cluster_options,
     format_option,
     given,
+    installation_of,
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
@@ -196,7 +197,7 @@ def audit(
                     cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
-                    installation=_installation(configmap, exceptions),
+                    installation=installation_of(configmap, exceptions.installation),
                     every=every,
                     report=report or "auto",
                     events=events,
@@ -208,13 +209,13 @@ def audit(
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     instant, given_exceptions = now(), exceptions.read(namespace)
-    installation = _installation(configmap, exceptions)
+    installation = installation_of(configmap, exceptions.installation)
 
     async def work(api: ApiClient) -> tuple[Policy, CompiledPolicy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
         excepted = given_exceptions
         if not exceptions:
-            excepted = await noted_exceptions(api, found, instant, installation, namespace, whole=unused)
+            excepted = await noted_exceptions(api, (found,), installation, namespace, whole=unused)
         compiled = found.at(instant, excepted)
         judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
         survey = Survey(
@@ -240,11 +241,6 @@ def audit(
         lists_approved=approved_too,
     )
     return _write(survey.tally, page, style, wide=wide)
-
-
-def _installation(configmap: checked.ConfigMapName | None, exceptions: ExceptionFiles) -> str:
-    """Return the namespace of the installation: that of the policy, unless the user names another."""
-    return exceptions.installation if configmap is None or given("installation") else configmap.namespace
 
 
 def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:

@@ -231,7 +231,7 @@ class _Loop:
         return found.namespaces
 
     async def _exceptions(self, api: ApiClient, grants: Grants) -> Exceptions:
-        """Return the exceptions in the cluster; log the reasons why some of them count for nothing."""
+        """Return the exceptions in the cluster; log why some of them are ignored."""
         if not grants:
             return NO_EXCEPTIONS
         settings = self._settings

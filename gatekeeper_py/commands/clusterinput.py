@@ -7,7 +7,6 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_co
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.policy import Policy
@@ -181,27 +181,26 @@ async def noted_exemptions(
 
 async def noted_exceptions(
     api: ApiClient,
-    policy: Policy,
-    instant: datetime,
+    policies: Iterable[Policy],
     installation: str,
     namespace: str | None,
     *,
     whole: bool = False,
 ) -> Exceptions:
-    """Return the exceptions in the cluster, if the policy has grants. Report on stderr what is missing.
+    """Return the exceptions in the cluster, if a policy has grants. Report on stderr what is missing.
 
     With ``whole``, exceptions that the caller may not read are an error. Raises ``ClusterError``.
     """
     from gatekeeper_py.inventory.exceptions import read_exceptions_of  # noqa: PLC0415 - see above
 
-    grants = policy.at(instant).grants
+    grants = Grants(grant for policy in policies for grant in policy.document.exceptions)
     if not grants:
         return NO_EXCEPTIONS
     found = await read_exceptions_of(api, grants, installation, namespace, whole=whole)
     for problem in found.problems:
-        note(f"Note: exceptions that are in the cluster count for nothing here: {escape(problem, MAX_LINE)}")
+        note(f"Note: some exceptions in the cluster are ignored: {escape(problem, MAX_LINE)}")
     if found.bad > len(found.problems):
-        note(f"Note: so do those of {found.bad - len(found.problems):,} more ConfigMaps")
+        note(f"Note: exceptions in more ConfigMaps are ignored: {found.bad - len(found.problems):,}")
     return found.exceptions
 
 

@@ -112,6 +112,8 @@ def compile(  # noqa: A001
         if NATIVE[target] is validating_policy and not backstop:
             note("A wider policy can be compiled with --backstop.")
         return 1
+    if given.document.exceptions and NATIVE[target] is validating_policy:
+        note(f"note: {policy}: exceptions: the native policy rejects what only an exception approves")
     if style == "json":
         click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": documents}))
     elif documents:

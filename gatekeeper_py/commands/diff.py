@@ -13,6 +13,7 @@ import msgspec
 from gatekeeper_py import settings as checked
 from gatekeeper_py.commands.clusterinput import (
     CACHE_SIZE,
+    noted_exceptions,
     noted_exemptions,
     policy_in,
     read_cluster,
@@ -32,13 +33,14 @@ from gatekeeper_py.commands.parameters import (
     cluster_options,
     format_option,
     given,
+    installation_of,
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
 from gatekeeper_py.commands.recording import read_recording
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
-from gatekeeper_py.core.compare.documents import compare_documents
+from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
@@ -165,12 +167,17 @@ def diff(
     change = _PolicyChange(given_policies[0], given_policies[-1], instant or now(), excepted)
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
 
-    async def read_old(api: ApiClient) -> _PolicyChange:
-        return change if configmap is None else replace(change, old=usable(await policy_in(api, configmap)))
+    async def read_from(api: ApiClient) -> _PolicyChange:
+        read = change if configmap is None else replace(change, old=usable(await policy_in(api, configmap)))
+        if exceptions or all_images:
+            return read
+        installation = installation_of(configmap, exceptions.installation)
+        found = await noted_exceptions(api, (read.old, read.new), installation, namespace)
+        return replace(read, exceptions=found)
 
     async def changes_in(api: ApiClient) -> tuple[_PolicyChange, Changes]:
         exempt: Iterable[str] = exempt_namespaces
-        read = await read_old(api)
+        read = await read_from(api)
         if (configmap is not None or settings is not None) and not given("exempt_namespaces"):
             exempt = await noted_exemptions(api, configmap, namespace, settings)
         changes = read.changes(exempt)
@@ -180,7 +187,7 @@ def diff(
     found: Changes | Difference
     audits: tuple[Provenance, ...] = ()
     if all_images or recordings:
-        change = change if configmap is None else with_cluster(cluster, read_old)
+        change = change if configmap is None else with_cluster(cluster, read_from)
         if all_images:
             found = change.difference()
         else:
@@ -203,19 +210,24 @@ def diff(
         at=format_instant(change.instant),
         audits=audits,
     )
+    _write(documents, found, DiffPage(meta=meta, instant=change.instant), style, wide=wide)
+    happened = _happened(found)
+    return 1 if any(name in happened for names in fail_on for name in names) else 0
+
+
+def _write(
+    documents: DocumentChanges, found: Changes | Difference, page: DiffPage, style: Style, *, wide: bool
+) -> None:
     if style == "html":
-        page = DiffPage(meta=meta, instant=change.instant)
         write_page(
             changes_page(documents, found, page)
             if isinstance(found, Changes)
             else difference_page(documents, found, page)
         )
     elif isinstance(found, Changes):
-        write_changes(documents, found, meta, style, wide=wide)
+        write_changes(documents, found, page.meta, style, wide=wide)
     else:
-        write_difference(documents, found, meta, style, wide=wide)
-    happened = _happened(found)
-    return 1 if any(name in happened for names in fail_on for name in names) else 0
+        write_difference(documents, found, page.meta, style, wide=wide)
 
 
 def _happened(found: Changes | Difference) -> frozenset[str]:

@@ -65,9 +65,9 @@ class _Line(click.ParamType[str]):
     "duration",
     metavar="DURATION",
     type=Interval(_SHORTEST, _LONGEST),
-    help="How long the exception acts, such as 12h or 7d.",
+    help="How long the exception lasts, such as 12h or 7d.",
 )
-@click.option("--until", type=Instant(), help="When the exception ends: a date or RFC 3339 time.")
+@click.option("--until", type=Instant(), help="When the exception expires: a date or RFC 3339 time.")
 @click.option("--reason", type=_Line(), required=True, help="Why the images are needed. Users see it.")
 @click.option("--owner", type=_Line(), help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
@@ -304,7 +304,7 @@ class _Request(NamedTuple):
         return approved
 
     def _answer(self) -> tuple[bool, str, *tuple[str, ...]]:
-        """Return whether the entry acts, a text that says why, and a line for each grant if all miss."""
+        """Return whether the entry is in effect, the reason, and a line for each grant if none covers it."""
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
         rejected, text = False, "the policy does not approve it"
@@ -328,7 +328,7 @@ class _Request(NamedTuple):
         if self.entry.until - grant.longest > instant:
             latest = format_instant(instant + grant.longest)
             allowed = f"until is too late: {grant} allows {format_duration(grant.longest)}"
-            return False, f"{allowed}, so the latest until that is good now is {latest}"
+            return False, f"{allowed}, so the latest until that is allowed now is {latest}"
         states = {entry.index: state for _, entry, state in policy.exceptions.states(policy.grants, instant)}
         if rejected or states[self.entry.index] != "live":
             return False, f"{grant} allows {grant.most} live entries, and as many precede it in the document"
@@ -337,7 +337,7 @@ class _Request(NamedTuple):
         return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
 
     def _misses(self, grant: Grant, *, denied: bool) -> list[str]:
-        """Return why a grant does not cover the entry; if it does, nothing."""
+        """Return why a grant does not cover the entry; an empty list if it does."""
         reasons = {
             f"it is for documents with source: {grant.source}": grant.source != self.key.source,
             f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
@@ -355,5 +355,5 @@ class _Request(NamedTuple):
 
 
 def _covered(grant: Grant, until: datetime) -> str:
-    longest = format_duration(grant.longest)
-    return f"approved until {format_instant(until)} by {grant} (source: {grant.source}, longest: {longest})"
+    limits = f"source: {grant.source}, longest: {format_duration(grant.longest)}"
+    return f"approved until {format_instant(until)} by the grant {grant} ({limits})"

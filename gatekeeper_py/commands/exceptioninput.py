@@ -20,7 +20,7 @@ from gatekeeper_py.core.exceptions.document import (
     MAX_ENTRIES_IN_ALL,
     ExceptionDocument,
 )
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY, document_key, read_exceptions
 from gatekeeper_py.core.policy.finding import Finding
@@ -32,7 +32,7 @@ Command = Callable[..., Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where documents are that do not say it: ``namespace`` is the default, if there is one."""
+    """Defaults for documents that do not name a namespace, and the namespace of the installation."""
 
     namespace: str | None
     installation: str = DEFAULT_NAMESPACE
@@ -58,28 +58,32 @@ class ExceptionInput:
 
 
 class ExceptionFiles:
-    """The files with exceptions that the user named, and the namespace of the installation."""
+    """Files and directories with exceptions, and the namespace of the installation.
 
-    def __init__(self, arguments: Sequence[str], installation: str) -> None:
+    ``within`` is as for ``read_bytes``.
+    """
+
+    def __init__(self, arguments: Sequence[str], installation: str, within: Sequence[str] = ()) -> None:
         self._arguments = arguments
         self.installation = installation
+        self._within = within
 
     def __bool__(self) -> bool:
-        """Return whether the user named files."""
+        """Return whether there are files."""
         return bool(self._arguments)
 
-    def read(self, namespace: str | None = None) -> Exceptions:
-        """Read all documents. ``namespace`` is that of documents that name none.
+    def read(self, namespace: str | None = None, beside: Exceptions = NO_EXCEPTIONS) -> Exceptions:
+        """Return all documents, and those of ``beside``. ``namespace`` is that of documents that name none.
 
-        Prints the findings about bad documents on stderr and exits with 2. Raises ``UnreadableError`` for
+        Prints the findings about invalid documents on stderr and exits with 2. Raises ``UnreadableError`` for
         files that cannot be read or hold no exceptions, and for two documents with the same name.
         """
         place = Place(namespace=namespace, installation=self.installation)
-        found: dict[DocumentKey, ExceptionDocument] = {}
+        found = dict(beside.documents())
         bad = False
         for argument in self._arguments:
             empty = True
-            for given in _read(argument, place):
+            for given in _read(argument, place, self._within):
                 empty = False
                 print_findings(given.name, given.lines, given.errors, stderr=True)
                 bad = bad or bool(given.errors)
@@ -92,7 +96,7 @@ class ExceptionFiles:
         entries = sum(len(document.entries) for document in found.values())
         if len(found) > MAX_DOCUMENTS or entries > MAX_ENTRIES_IN_ALL:
             limit = f"{MAX_DOCUMENTS:,} documents and {MAX_ENTRIES_IN_ALL:,} entries"
-            raise UnreadableError(f"--exceptions: more than {limit}, the limit")
+            raise UnreadableError(f"the exceptions are more than {limit}, the limit")
         return Exceptions(found)
 
 
@@ -124,15 +128,18 @@ INSTALLATION: Final = click.option(
 
 def _new_key(given: ExceptionInput, found: dict[DocumentKey, ExceptionDocument]) -> DocumentKey:
     if given.key is None:
-        raise UnreadableError(f"{given.name}: add -n NAMESPACE: the exceptions name no namespace they are in")
+        raise UnreadableError(
+            f"{given.name}: the document names no namespace: give its ConfigMap, or, if the command has this"
+            " option, add -n NAMESPACE"
+        )
     if given.key in found:
         raise UnreadableError(f"{given.name}: the exceptions of {given.key.namespace} are given twice")
     return given.key
 
 
-def _read(argument: str, place: Place) -> Iterator[ExceptionInput]:
-    for file, within in manifest_files(argument):
-        name, content = read_bytes(file, within=within)
+def _read(argument: str, place: Place, within: Sequence[str]) -> Iterator[ExceptionInput]:
+    for file, folders in manifest_files(argument, within):
+        name, content = read_bytes(file, within=folders)
         text = decoded(name, content)
         lines = lines_of(text)
         for first, document in split_documents(text):

@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, always_exempt
 from gatekeeper_py.core.policy.instant import parse_instant
-from gatekeeper_py.settings import SettingsError, parse_address, parse_configmap
+from gatekeeper_py.settings import ConfigMapName, SettingsError, parse_address, parse_configmap
 
 if TYPE_CHECKING:
     from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -136,6 +136,11 @@ def given(parameter: str) -> bool:
     """Return whether the user set a parameter of the running command, instead of using its default."""
     source = click.get_current_context().get_parameter_source(parameter)
     return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+
+
+def installation_of(configmap: ConfigMapName | None, named: str) -> str:
+    """Return the namespace of the installation: that of the policy, unless the user ``named`` another."""
+    return named if configmap is None or given("installation") else configmap.namespace
 
 
 class Instant(click.ParamType[datetime]):

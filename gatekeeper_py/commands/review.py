@@ -49,10 +49,14 @@ _OURS: Final = "this is a document for gatekeeper-py, which no cluster can store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reviewed:
-    """One object with its report; ``stored`` is what the cluster would store."""
+    """One object with its report; ``stored`` is what the cluster would store.
+
+    ``empty`` is true if no image was found in it, and the policy declares none for its kind.
+    """
 
     report: ReviewedObject
     stored: Any
+    empty: bool = False
 
     @property
     def stored_images(self) -> list[str]:
@@ -222,7 +226,7 @@ def review_manifest(
             else " ".join(validated.response.warnings),
             line=manifest.line_of(()) if with_lines else 1,
         )
-        return Reviewed(report=report, stored=stored)
+        return Reviewed(report=report, stored=stored, empty=True)
     verdict: Verdict = "admitted"
     if validated.verdict == "denied":
         verdict = "rejected"
@@ -248,7 +252,8 @@ def review_manifest(
         ),
     )
     report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
-    return Reviewed(report=report, stored=stored)
+    declared = (manifest.request.group, manifest.request.kind) in compiled.resources
+    return Reviewed(report=report, stored=stored, empty=verdict == "admitted" and not images and not declared)
 
 
 def _overrides_images(manifest: Manifest) -> bool:
@@ -282,6 +287,7 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
         rewritten=judgement.rewritten if original is None else slot.value,
         stored=original is not None,
         message=_message(judgement),
+        exception=decision.exception,
     )
 
 

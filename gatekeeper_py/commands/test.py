@@ -60,8 +60,11 @@ def test(
             print_findings(file.name, file.lines, file.errors, stderr=True)
         raise click.exceptions.Exit(2)
     settings = WebhookSettings() if webhooks_config is None else usable_settings(webhooks_config)
-    excepted = exceptions.read()
-    runners = [(_runner(argument, file, instant, settings, excepted), file.cases) for argument, file in given]
+    beside = exceptions.read()
+    runners = [
+        (_runner(argument, file, instant, settings, exceptions.installation, beside), file.cases)
+        for argument, file in given
+    ]
     results = [runner.run(case) for runner, cases in runners for case in cases]
     if style == "json":
         click.echo(json_text(results_as_json(results)))
@@ -73,11 +76,18 @@ def test(
 
 
 def _runner(
-    argument: str, file: CaseFile, instant: datetime, settings: WebhookSettings, exceptions: Exceptions
+    argument: str,
+    file: CaseFile,
+    instant: datetime,
+    settings: WebhookSettings,
+    installation: str,
+    beside: Exceptions,
 ) -> Runner:
     folder = Path() if argument == "-" else Path(argument).parent
     within = (real_folder(str(folder)), real_folder("."))
     policy = usable(read_policy(in_folder(folder, file.policy), within))
+    named = [in_folder(folder, each) for each in file.exceptions]
+    exceptions = ExceptionFiles(named, installation, within).read(beside=beside)
     return Runner(file.name, folder, within, policy, instant, settings, exceptions)
 
 
@@ -151,9 +161,11 @@ class Runner:
         if actual != case.expect:
             failures.append(f"expected {case.expect}, but it is {actual}")
             failures += _reasons(reviewed)
-        elif all(each.report.verdict == "unknown" for each in reviewed):
+        elif all(each.empty for each in reviewed):
+            undeclared = all(each.report.verdict == "unknown" for each in reviewed)
+            why = "the policy declares no images of" if undeclared else "there is none in"
             kinds = ", ".join(sorted({each.report.kind for each in reviewed}))
-            failures.append(f"no image was judged: the policy declares no images of {kinds}")
+            failures.append(f"no image was judged: {why} {kinds}")
         if case.images is not None:
             stored = sorted(image for each in reviewed for image in each.stored_images)
             if stored != sorted(case.images):

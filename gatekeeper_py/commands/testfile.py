@@ -65,6 +65,7 @@ class CaseFile:
     name: str
     lines: tuple[str, ...]
     policy: str
+    exceptions: tuple[str, ...]
     cases: tuple[Case, ...]
     errors: tuple[Finding, ...]
 
@@ -81,8 +82,8 @@ def read_tests(argument: str) -> CaseFile:
         proposal = f"begin with apiVersion: {API_VERSION} and kind: {TEST_KIND}"
         errors = unquoted(errors, outline, wanted=f"an {TEST_KIND}", proposal=proposal)
         lines = ()
-    policy, cases = document or ("", ())
-    return CaseFile(name=name, lines=lines, policy=policy, cases=cases, errors=errors)
+    policy, exceptions, cases = document or ("", (), ())
+    return CaseFile(name=name, lines=lines, policy=policy, exceptions=exceptions, cases=cases, errors=errors)
 
 
 def test_schema() -> dict[str, Any]:
@@ -189,8 +190,10 @@ class _Case:
         return {"oneOf": [_IMAGE_CASE.schema(), _MANIFEST_CASE.schema()]}
 
 
-def _document(*, policy: str, cases: tuple[Case, ...], **_constants: str) -> tuple[str, tuple[Case, ...]]:
-    return policy, cases
+def _document(
+    *, policy: str, cases: tuple[Case, ...], exceptions: tuple[str, ...] = (), **_constants: str
+) -> tuple[str, tuple[str, ...], tuple[Case, ...]]:
+    return policy, exceptions, cases
 
 
 _DOCUMENT: Final = Record(
@@ -199,6 +202,10 @@ _DOCUMENT: Final = Record(
         "apiVersion": OneOf((API_VERSION,)),
         "kind": OneOf((TEST_KIND,)),
         "policy": Scalar(parse=_filled, json=_text("The policy file, relative to this file.")),
+        "exceptions": Items(
+            item=_TEXT,
+            more={"description": "Files or directories with manifests of exceptions, relative to this file."},
+        ),
         "cases": Items(item=_Case(), at_least=1),
     },
     required=("apiVersion", "kind", "policy", "cases"),

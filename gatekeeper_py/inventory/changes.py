@@ -103,9 +103,9 @@ class Changes:
     def counts(self) -> dict[str, int]:
         """Return the number of distinct images for each change, and of those that change nowhere.
 
-        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings. Another
-        mode changes no verdict: ``newlyRefused`` and ``newlyWarned`` are the images that both policies
-        reject, and that the new policy refuses or only warns about somewhere, unlike the old one.
+        ``warned`` are the images among ``rejected`` for which the new policy only causes warnings. A
+        change of the mode changes no verdict, but ``newlyRefused`` counts images that both policies reject
+        and only the new policy refuses somewhere. ``newlyWarned`` counts the opposite.
         """
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
         refused = set()

@@ -22,13 +22,13 @@ from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_ex
 from gatekeeper_py.inventory.resources import Forbidden, read
 
 PAGE_SIZE: Final = 20
-"""ConfigMaps in one page. A ConfigMap has up to 1 MiB, whatever part of it is a document."""
+"""ConfigMaps in one page. Users decide how large a ConfigMap is, up to 1 MiB."""
 
 MAX_PROBLEMS: Final = 10
 
 
 class ClusterExceptions(NamedTuple):
-    """The documents of a cluster, and why others approve nothing: some reasons, and their number."""
+    """The valid documents of a cluster, and some reasons why ``bad`` others approve nothing."""
 
     exceptions: Exceptions
     problems: tuple[str, ...]
@@ -40,8 +40,9 @@ async def read_exceptions_of(
 ) -> ClusterExceptions:
     """Read the documents of the sources that a policy grants, as the server does.
 
-    With ``namespace``, only those that may reach this namespace. A bad document approves nothing, and neither
-    does one that the caller may not read, unless ``whole`` makes this an error. Raises ``ClusterError``.
+    With ``namespace``, only those that may reach this namespace. An invalid document approves
+    nothing, and neither does one that the caller may not read, unless ``whole`` makes this an error. Raises
+    ``ClusterError``.
     """
     found: dict[DocumentKey, ExceptionDocument] = {}
     problems: list[str] = []
@@ -57,7 +58,7 @@ async def read_exceptions_of(
                 document, findings = await asyncio.to_thread(_parsed, item, key.source)
                 if document is None:
                     lines = (f"line {each.line}: {each.message}" for each in findings[:1])
-                    problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is bad", *lines)))
+                    problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is invalid", *lines)))
                     continue
                 if key.source == "namespace":
                     size = len(document.entries)

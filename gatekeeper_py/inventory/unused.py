@@ -16,9 +16,9 @@ from gatekeeper_py.inventory.tally import Tally
 Why = Literal["unused", "approved", "expired"]
 
 WHY: Final[dict[Why, str]] = {
-    "unused": "nothing that runs needs it",
+    "unused": "no object needs it",
     "approved": "the policy approves its images anyway",
-    "expired": "it has ended",
+    "expired": "it has expired",
 }
 
 

@@ -135,8 +135,7 @@ def write_difference(
             escape(witness.image, MAX_CELL),
             witness.change,
             witness.namespace if witness.namespace is not None else "(none)",
-            decided_by(witness.old),
-            decided_by(witness.new),
+            *deciders(witness),
         )
         for witness in witnesses_of(difference)
     ]
@@ -203,8 +202,11 @@ def _grant_witness(witness: GrantWitness) -> dict[str, Any]:
     return {**witness._asdict(), "old": old, "new": new}
 
 
-def decided_by(rule: object) -> str:
-    return "no rule" if rule is None else escape(str(rule), MAX_CELL)
+def deciders(witness: Witness | GrantWitness) -> tuple[str, str]:
+    """Return the rules that decided, or the grants that cover the image."""
+    none = "no grant" if isinstance(witness, GrantWitness) else "no rule"
+    old, new = (none if each is None else escape(str(each), MAX_CELL) for each in (witness.old, witness.new))
+    return old, new
 
 
 def _print_documents(out: Console, documents: DocumentChanges) -> None:

@@ -19,7 +19,7 @@ from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
 from gatekeeper_py.reporting.diff import (
     ANSWERS,
-    decided_by,
+    deciders,
     document_lines,
     expiry_note,
     grant_answers,
@@ -114,8 +114,7 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
             tag("code", text(witness.image)),
             tag("span", witness.change, class_=f"badge {BADGES[witness.change]}"),
             "(none)" if witness.namespace is None else text(witness.namespace),
-            tag("code", text(decided_by(witness.old))),
-            tag("code", text(decided_by(witness.new))),
+            *(tag("code", text(decider)) for decider in deciders(witness)),
         )
         for witness in witnesses_of(difference)
     ]

@@ -8,6 +8,8 @@ from typing import Any, Final, Literal
 
 from rich.text import Text
 
+from gatekeeper_py.core.admission.explain import exception_as_json
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
@@ -44,6 +46,8 @@ class ReviewedImage:
     stored: bool
     """Whether the stored object contains the rewritten image. Templates keep the original."""
     message: str
+    exception: Excepted | None = None
+    """The exception that approves the image, if only an exception does."""
     line: int = 1
     """Line of the image in its file, from 1. It is looked up only for reports that show it."""
 
@@ -77,7 +81,7 @@ class ReviewedObject:
     @property
     def excepted(self) -> tuple[ReviewedImage, ...]:
         """The images that only exceptions approve."""
-        return tuple(image for image in self.images if image.reason == "exception")
+        return tuple(image for image in self.images if image.exception is not None)
 
     @property
     def rejected(self) -> tuple[ReviewedImage, ...]:
@@ -101,6 +105,7 @@ class ReviewedObject:
                     "reason": image.reason,
                     "detail": image.detail,
                     "rewritten": image.rewritten,
+                    **({} if image.exception is None else {"exception": exception_as_json(image.exception)}),
                 }
                 for image in self.images
             ],

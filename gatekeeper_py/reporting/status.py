@@ -76,8 +76,8 @@ def _exempt(status: Status) -> str:
 
 def _exceptions(found: ExceptionsInUse) -> str:
     live = ", ".join(f"{count} {source}" for source, count in found.live.items() if count)
-    end = "" if found.next_end is None else f", next end {found.next_end}"
-    invalid = f"; {found.invalid} bad documents" if found.invalid else ""
+    end = "" if found.next_end is None else f", next expires {found.next_end}"
+    invalid = f"; invalid ConfigMaps: {found.invalid}" if found.invalid else ""
     return f"{live or 'none live'}{end}{invalid}"
 
 

@@ -371,6 +371,10 @@ class _InMemory:
             "the self-signed certificate expired; restart the server to create a new one" if expired else ""
         )
 
+    @property
+    def files_problem(self) -> str:
+        return ""
+
     def summary(self) -> tuple[datetime, tuple[str, ...]]:
         return self._certificate.not_after, self._certificate.names
 

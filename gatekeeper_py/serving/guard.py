@@ -132,7 +132,7 @@ class PolicyGuard:
     cannot use up that of the policy.
 
     A policy that refuses more than ``most_rejected`` percent of the images that ``live`` admitted recently is
-    refused, unless an annotation insists on it; 0 refuses none.
+    refused, unless an annotation forces it; 0 refuses none.
     """
 
     def __init__(

@@ -242,7 +242,7 @@ class Metrics:
         )
         self._exceptions = self._gauge(
             "exceptions",
-            "Entries of documents with exceptions, by source and state; of bad documents, the documents.",
+            "Exceptions by source and state; for the state invalid, the number of invalid documents.",
             "source",
             "state",
         )

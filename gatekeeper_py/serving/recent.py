@@ -1,7 +1,7 @@
 """The images that this replica admitted in the last 24 hours, for the policy guard.
 
-A review whose images are all known adds nothing, and costs one comparison of sets. Once an hour, the first
-review of an image notes it again.
+A review whose images were all noted in this hour costs only one comparison of sets. Each image is noted again
+at its first review in an hour.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ MAX_BYTES: Final = MAX_IMAGES * LEAST_BYTES
 """Limit of the images of all peers. They take 5 MiB, and a check sends 2 MiB to the child process."""
 
 MAX_PEERS: Final = 64
-"""Maximum number of peers with images of their own. Further ones share one group."""
+"""Maximum number of peers with a group of their own. The other peers share one group."""
 
 OTHER_PEERS: Final = "other"
 
@@ -44,7 +44,7 @@ class _Group:
     ``size`` is the number of bytes that they count for.
     """
 
-    # To find the first key of a plain dict takes long after many first keys were removed.
+    # Finding the first key of a plain dict is slow after many first keys were removed.
     noted: OrderedDict[_Key, tuple[str | None, str, float]] = field(default_factory=OrderedDict)
     fresh: set[_Key] = field(default_factory=set)
     size: int = 0

@@ -32,7 +32,7 @@ MAX_RULES: Final = 100
 """Maximum number of rules that are shown of each list."""
 
 MAX_REFUSED: Final = 20
-"""Maximum number of bad documents with exceptions that are shown."""
+"""Maximum number of invalid documents with exceptions that are shown."""
 
 MAX_MESSAGE: Final = 300
 """Maximum number of characters that are shown of the first problem of such a document."""
@@ -86,7 +86,7 @@ def describe_policy(
 
 
 def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
-    """Return the number of live exceptions by source, the next end, and the documents that are bad."""
+    """Return the number of live exceptions by source, the next expiry, and the documents that are invalid."""
     refused = [
         {
             "source": key.source,
@@ -130,6 +130,9 @@ class Certificates(Protocol):
 
     @property
     def problem(self) -> str: ...
+
+    @property
+    def files_problem(self) -> str: ...
 
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None: ...
 
@@ -181,6 +184,12 @@ class StatusPage:
         summary = self.certificates.summary()
         expires = "none" if summary is None else f"{summary[0]:%Y-%m-%d}"
         notes = [tag("p", f"{name}: ", text(problem), class_="note") for name, problem in problems.items()]
+        unusable = self.certificates.files_problem
+        if unusable and summary is not None and "certificate" not in problems:
+            note = (
+                "The newest certificate files cannot be used, so the certificate before them stays in use: "
+            )
+            notes.append(tag("p", note, text(unusable), class_="note"))
         notes += [tag("p", warning, class_="note") for warning in self._not_refused()]
         names = "" if summary is None else ", ".join(summary[1][:10])
         return join(
@@ -272,13 +281,14 @@ class StatusPage:
 
 def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
     live = ", ".join(f"{count:,} {source}" for source, count in exceptions["live"].items())
-    end = "" if exceptions["nextEnd"] is None else f"; the next ends {exceptions['nextEnd']}"
+    end = "" if exceptions["nextEnd"] is None else f"; the next expires {exceptions['nextEnd']}"
     shown = [tag("p", f"Live exceptions by source: {live}{end}.")]
     if exceptions["unreadable"]:
-        note = f"This replica may not read these exceptions: {', '.join(exceptions['unreadable'])}."
+        sources = ", ".join(exceptions["unreadable"])
+        note = f"This replica has no right to read exceptions with the source {sources}."
         shown.append(tag("p", note, class_="note"))
     if exceptions["invalid"]:
-        note = f"{exceptions['invalid']:,} documents with exceptions are bad and approve nothing."
+        note = f"Invalid ConfigMaps with exceptions, which approve nothing: {exceptions['invalid']:,}."
         shown.append(tag("p", note, class_="note"))
         shown += [
             tag(

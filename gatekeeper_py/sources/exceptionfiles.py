@@ -43,12 +43,15 @@ class ExceptionFiles:
         self._consumer = consumer
         self._log = log
         self._sleep = sleep
+        self._unread: dict[Path, str] = {}
+        """The files that the last round could not read, and why."""
 
     async def read(self, granted: frozenset[Source]) -> None:
         """Deliver the documents of these sources until cancelled."""
         last: dict[Path, str] | None = None
         while True:
-            texts = await asyncio.to_thread(self._read)
+            texts, unread = await asyncio.to_thread(self._read)
+            self._report(unread)
             if texts != last:
                 last = texts
                 await self._deliver(texts, granted)
@@ -91,21 +94,26 @@ class ExceptionFiles:
                 found.append((key, DeliveredExceptions(key=key, text=content, findings=findings)))
         return found
 
-    def _read(self) -> dict[Path, str]:
-        """Return the text of each file. A file that cannot be read is left out."""
-        texts = {}
+    def _read(self) -> tuple[dict[Path, str], dict[Path, str]]:
+        """Return the text of each file that can be read, and the problem of each other file."""
+        texts: dict[Path, str] = {}
+        unread: dict[Path, str] = {}
         for path in self._files():
             read = FileSource(path).read()
             if read.text is None:
-                self._log.warning(
-                    "exceptions_unread",
-                    configmaps=str(path),
-                    problem=read.problem,
-                    retry_seconds=POLL_SECONDS,
-                )
+                unread[path] = read.problem
             else:
                 texts[path] = read.text
-        return texts
+        return texts, unread
+
+    def _report(self, unread: dict[Path, str]) -> None:
+        """Log each problem once, not in every round in which it lasts."""
+        for path, problem in unread.items():
+            if self._unread.get(path) != problem:
+                self._log.warning(
+                    "exceptions_unread", configmaps=str(path), problem=problem, retry_seconds=POLL_SECONDS
+                )
+        self._unread = unread
 
     def _files(self) -> list[Path]:
         files: list[Path] = []

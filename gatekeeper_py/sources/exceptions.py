@@ -118,7 +118,7 @@ class ExceptionsSource:
     def _failed(self, name: str, sources: frozenset[Source], error: WatchError, pause: float) -> None:
         problem = str(error)
         if error.status == HTTPStatus.FORBIDDEN:
-            problem += ": is the value exceptions.enabled set, or the component exceptions added?"
+            problem += "; set the chart value exceptions.enabled, or add the kustomize component exceptions"
             self._consumer.unreadable(sources)
         keys = {"configmaps": name, "problem": problem, "retry_seconds": round(pause, 2)}
         if error.bug is not None:

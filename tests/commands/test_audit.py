@@ -595,7 +595,7 @@ def test_documents_that_cannot_count_approve_nothing_and_are_reported(
         expected = "cannot list the ConfigMaps gatekeeper-py-exceptions in "
     elif held == "bad":
         cluster.lists[CONFIGMAPS] = [document(EXCEPTION.replace("until", "til"), "shop")]
-        expected = "the ConfigMap shop/gatekeeper-py-exceptions is bad: line "
+        expected = "the ConfigMap shop/gatekeeper-py-exceptions is invalid: line "
     else:
         file = tmp_path / "exceptions.yaml"
         given = {"apiVersion": "v1", "kind": "ConfigMap"} | document(EXCEPTION, "other")
@@ -604,7 +604,7 @@ def test_documents_that_cannot_count_approve_nothing_and_are_reported(
     result = excepted(*arguments, "--format", "json")
     assert "shop" in rejected_in(result)
     assert expected in result.err
-    assert bool(expected) == ("Note: exceptions that are in the cluster count for nothing here" in result.err)
+    assert bool(expected) == ("Note: some exceptions in the cluster are ignored" in result.err)
     assert bool(expected) == bool(cluster.queries(path))
 
 
@@ -650,12 +650,12 @@ def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Aud
     found = [(line[0], line[1], line[3], line[4]) for line in lines[1:-2]]
     shop = "shop/gatekeeper-py-exceptions"
     assert found == [
-        (shop, "nothing that runs needs it", "exceptions[1]", "docker.io/library/other"),
+        (shop, "no object needs it", "exceptions[1]", "docker.io/library/other"),
         (shop, "the policy approves its images anyway", "exceptions[2]", "docker.io/library/ok"),
-        (shop, "it has ended", "exceptions[3]", "docker.io/library/nginx"),
+        (shop, "it has expired", "exceptions[3]", "docker.io/library/nginx"),
         (
             "kube-system/gatekeeper-py-exceptions",
-            "nothing that runs needs it",
+            "no object needs it",
             "exceptions[0]",
             "docker.io/library/nginx",
         ),

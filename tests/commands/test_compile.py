@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 import yaml
 
 from builders import policy_text
@@ -149,3 +150,15 @@ def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Wri
     assert (
         done.err == f"{path}: mirrors[0]: it needs a look-up in a registry, which a native policy cannot do\n"
     )
+
+
+@pytest.mark.parametrize("options", [(), ("--backstop",)])
+def test_a_native_policy_of_a_policy_with_grants_is_noted_to_know_no_exceptions(
+    command: Command, write: Write, options: tuple[str, ...]
+) -> None:
+    grants = "exceptions: [{source: namespace, images: ['ghcr.io/**'], longest: 14d}]\n"
+    to = ("--to", "validating-admission-policy", *options)
+    done = command("compile", write(policy_text(grants)), *to)
+    assert done.code == 0
+    assert "rejects what only an exception approves" in done.err
+    assert command("compile", write(policy_text()), *to).err == ""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, named, pod, policy_text, review, workload
+from builders import HUB_TO_CORP, exceptions_text, named, pod, policy_text, review, workload
 from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
 from paging import sections
@@ -129,6 +129,52 @@ def test_the_old_policy_may_be_live(
     assert (found["widens"], found["narrows"]) == (True, True)
     found = answer(command("diff", write(NEW), *live, "--images", write("nginx:1\n", "images")), 1)
     assert changed(found) == [("nginx:1", "rejected", 1)]
+
+
+@pytest.mark.parametrize("live", ["images", "policy", "both"])
+@pytest.mark.parametrize(
+    ("held", "expected"),
+    [
+        ("good", [("nginx:1", "rejected", 3), ("quay.io/team/tool:2", "approved", 1)]),
+        ("forbidden", []),
+        ("given", []),
+    ],
+)
+def test_both_policies_judge_with_the_exceptions_of_the_cluster(
+    command: Command,
+    write: Write,
+    cluster: FakeCluster,
+    tmp_path: Path,
+    held: str,
+    expected: list[tuple[str, str, int]],
+    live: str,
+) -> None:
+    grants = "exceptions: [{{source: {}, images: [docker.io/**, quay.io/**], longest: 400d}}]\n"
+    old, new = (policy_text(grants.format(source)) for source in ("namespace", "installation"))
+    options: list[object] = [write(old, "old.yaml")]
+    if live != "images":
+        cluster.documents["/api/v1/namespaces/guard/configmaps/policy"] = {"data": {"policy.yaml": old}}
+        options = ["--configmap", "guard/policy"]
+    if live == "policy":
+        options += ["--images", write("shop\tnginx:1\n" * 3 + "bank\tquay.io/team/tool:2\n", "images.txt")]
+    until = "until: 2026-04-01, reason: r"
+    for namespace, image in (
+        ("shop", "docker.io/library/nginx"),
+        ("gatekeeper-py" if live == "images" else "guard", "quay.io/team/tool"),
+    ):
+        metadata = {"name": "gatekeeper-py-exceptions", "namespace": namespace}
+        data = {"exceptions.yaml": exceptions_text(f"image: {image}, {until}")}
+        cluster.add("/api/v1/configmaps", {"metadata": metadata, "data": data})
+    if held == "forbidden":
+        cluster.script["/api/v1/configmaps"].append(status(403, "no", reason="Forbidden"))
+    elif held == "given":
+        given = write(exceptions_text(f"image: docker.io/x, {until}"), "exceptions.yaml")
+        options += ["--exceptions", given, "-n", "shop"]
+    options += [write(new, "new.yaml"), "--at", "2026-03-01", "--format", "json"]
+    done = command("diff", *options, "--kubeconfig", cluster.kubeconfig(tmp_path))
+    assert changed(json.loads(done.out)) == expected
+    assert ("Note: some exceptions in the cluster are ignored" in done.err) == (held == "forbidden")
+    assert any("fieldSelector" in query for _, query in cluster.requests) == (held != "given")
 
 
 def test_a_saved_audit_gives_the_answer_of_the_cluster(

@@ -52,7 +52,7 @@ def end_in(text: str) -> datetime:
     ("image", "options", "code", "said"),
     [
         pytest.param(
-            "ghcr.io/x:1", [], 0, "by exceptions[0] (source: namespace, longest: 14d)", id="covered"
+            "ghcr.io/x:1", [], 0, "by the grant exceptions[0] (source: namespace, longest: 14d)", id="covered"
         ),
         pytest.param("ghcr.io/x/**", [], 0, ": approved until", id="pattern"),
         pytest.param("*.io/x", [], 0, ": in part, approved until", id="pattern-in-part"),
@@ -67,7 +67,7 @@ def end_in(text: str) -> datetime:
         pytest.param("ghcr.io/x/*", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long-pattern"),
     ],
 )
-def test_it_says_which_grant_covers_an_image_or_why_each_misses(
+def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
     command: Command, write: Write, image: str, options: list[str], code: int, said: str
 ) -> None:
     policy = write(POLICY)
@@ -227,7 +227,7 @@ QUOTES: Final = st.text("'\"\\:#-?[]{}&*!|>%@` \u00e9\U0001f600", min_size=1, ma
     st.sampled_from(["true", "123", "1e5", "team-a", "gatekeeper-py"]),
     st.sampled_from([None, *LAYOUTS]),
 )
-def test_whatever_it_prints_says_what_was_asked_for(
+def test_the_printed_manifest_has_the_values_of_the_options(
     command: Command,
     write: Write,
     image: str,

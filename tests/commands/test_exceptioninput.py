@@ -90,7 +90,7 @@ BAD = exceptions_text("image: nginx, reason: r")
         ),
     ],
 )
-def test_a_document_reaches_what_its_place_allows(
+def test_a_document_applies_to_the_namespaces_of_its_configmap(
     write: Write, file: str, options: list[str], image: str, code: int
 ) -> None:
     policy, path = write("policy.yaml", policy_text(GRANTS)), write("exceptions.yaml", file)
@@ -192,6 +192,11 @@ def test_review_shows_the_exception_that_approves_an_image(
     assert (result["ruleId"], result["level"], result["message"]["text"]) == ("image-exception", "note", line)
     start = result["locations"][0]["physicalLocation"]["region"]["startLine"]
     assert "ghcr.io/x:1" in manifest.splitlines()[start - 1]
+    assert run([*arguments, "json"]) == 0
+    ((excepted, approved),) = (each["images"] for each in json.loads(capsys.readouterr().out))
+    explanation = explained(capsys, ["explain", arguments[1], "ghcr.io/x:1", "-n", "team-a", *arguments[3:5]])
+    assert excepted["exception"] == explanation["exception"] is not None
+    assert "exception" not in approved
 
 
 @pytest.mark.parametrize(
@@ -228,14 +233,65 @@ def test_check_shows_the_line_in_the_file(write: Write, capsys: pytest.CaptureFi
     assert "exceptions.yaml:11:5 exceptions[0]\n  11 |       - {image: quay.io/x" in capsys.readouterr().out
 
 
+TESTS = f"""apiVersion: gatekeeper-py/v1
+kind: ImagePolicyTest
+policy: policy.yaml
+cases:
+  - {{image: ghcr.io/x, namespace: team-a, at: {AT}, expect: approved, reason: exception}}
+  - {{image: ghcr.io/x, namespace: team-a, at: 2026-04-01, expect: rejected, reason: unlisted}}
+  - {{image: ghcr.io/x, namespace: team-b, at: {AT}, expect: rejected}}
+"""
+
+
 def test_a_policy_test_can_expect_an_exception(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
     write("policy.yaml", policy_text(GRANTS))
-    cases = f"{{image: ghcr.io/x, namespace: team-a, at: {AT}, expect: approved, reason: exception}}"
-    head = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml\n"
-    tests = write("tests.yaml", f"{head}cases: [{cases}]\n")
+    without = write("without.yaml", TESTS)
+    path = write("exceptions/a.yaml", configmap(GHCR))
+    with_them = [
+        write("file.yaml", f"{TESTS}exceptions: [exceptions/a.yaml]\n"),
+        write("folder.yaml", f"{TESTS}exceptions: [exceptions]\n"),
+    ]
+    assert run(["test", without]) == 1
+    assert run(["test", without, "--exceptions", path]) == 0
+    assert run(["test", *with_them]) == 0
+    assert "6 cases: 6 passed" in capsys.readouterr().out
+    assert run(["test", *with_them, without]) == 1
+    assert "9 cases: 8 passed" in capsys.readouterr().out
+    pod_of_team = {"apiVersion": "v1", "kind": "Pod", **named(pod("ghcr.io/x:1"), "web", "team-a")}
+    write("pod.json", json.dumps(pod_of_team))
+    case = f"  - {{manifest: pod.json, at: {AT}, expect: admitted}}\n"
+    assert run(["test", write("file.yaml", f"{TESTS}{case}exceptions: [exceptions/a.yaml]\n")]) == 0
+
+
+def test_exceptions_of_a_policy_test_are_added_to_those_of_the_command(
+    write: Write, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("policy.yaml", policy_text(GRANTS))
+    write("a.yaml", configmap(GHCR))
+    case = f"  - {{image: quay.io/x, at: {AT}, expect: approved, reason: exception}}\n"
+    tests = write("tests.yaml", f"{TESTS}{case}exceptions: [a.yaml]\n")
+    other = write("other.yaml", configmap(QUAY, "gatekeeper-py"))
     assert run(["test", tests]) == 1
-    assert run(["test", tests, "--exceptions", write("exceptions.yaml", configmap(GHCR))]) == 0
-    assert "1 passed" in capsys.readouterr().out
+    assert run(["test", tests, "--exceptions", other]) == 0
+    assert run(["test", tests, "--exceptions", write("again.yaml", configmap(GHCR))]) == 2
+    assert "a.yaml: the exceptions of team-a are given twice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (configmap(BAD), "a.yaml:9:17 exceptions[0].image"),
+        (GHCR, "a.yaml: the document names no namespace: give its ConfigMap"),
+        ("kind: Other\n", "a.yaml: there are no exceptions"),
+    ],
+)
+def test_bad_exceptions_of_a_policy_test_are_an_error(
+    write: Write, content: str, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write("policy.yaml", policy_text(GRANTS))
+    write("a.yaml", content)
+    assert run(["test", write("tests.yaml", f"{TESTS}exceptions: [a.yaml]\n")]) == 2
+    assert problem in capsys.readouterr().err
 
 
 def test_diff_judges_by_both_policies_with_the_same_exceptions(

@@ -110,8 +110,14 @@ def test_a_directory_gives_only_regular_files_within_it(
     assert done.err.count("\n") == 1
 
 
+def naming(policy: object = "policy.yaml", exceptions: object = "", manifest: object = "") -> str:
+    """Return a file of tests that names these files."""
+    case = f"{{manifest: {manifest}, expect: admitted}}" if manifest else "{image: a, expect: rejected}"
+    return f"{HEAD}policy: {policy}\nexceptions: [{exceptions}]\ncases: [{case}]\n"
+
+
 @pytest.mark.parametrize("kind", REFUSED)
-@pytest.mark.parametrize("field", ["policy", "manifest"])
+@pytest.mark.parametrize("field", ["policy", "exceptions", "manifest"])
 def test_a_test_file_names_only_regular_files_below_its_directory(
     command: Command,
     write: Write,
@@ -122,11 +128,10 @@ def test_a_test_file_names_only_regular_files_below_its_directory(
     kind: str,
 ) -> None:
     name = "policy.yaml" if field == "policy" else "pod.yaml"
-    if field == "manifest":
+    if field != "policy":
         write(policy_text())
     special(kind, tmp_path / name, outside, sockets)
-    case = "{manifest: pod.yaml, expect: admitted}" if field == "manifest" else "{image: a, expect: rejected}"
-    done = command("test", write(f"{HEAD}policy: policy.yaml\ncases: [{case}]\n", "tests.yaml"))
+    done = command("test", write(naming(**{field: name}), "tests.yaml"))
     if (field, kind) == ("policy", "long"):
         assert (done.code, done.out) == (2, "")
         assert "the text is longer than 16 MiB, the limit" in done.err
@@ -136,19 +141,23 @@ def test_a_test_file_names_only_regular_files_below_its_directory(
     assert done.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("field", ["policy", "manifest", "directory"])
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("policy", "policy.yaml"),
+        ("exceptions", "pod.yaml"),
+        ("exceptions", ""),
+        ("manifest", "pod.yaml"),
+        ("manifest", ""),
+    ],
+)
 @pytest.mark.parametrize("absolute", [True, False])
 def test_a_test_file_names_nothing_above_its_directory_and_the_working_directory(
-    command: Command, write: Write, tmp_path: Path, outside: Path, field: str, *, absolute: bool
+    command: Command, write: Write, tmp_path: Path, outside: Path, field: str, name: str, *, absolute: bool
 ) -> None:
     folder = outside if absolute else Path(os.path.relpath(outside, tmp_path))
     write(policy_text())
-    policy = folder / "policy.yaml" if field == "policy" else "policy.yaml"
-    manifest = folder if field == "directory" else folder / "pod.yaml"
-    case = (
-        "{image: a, expect: rejected}" if field == "policy" else f"{{manifest: {manifest}, expect: admitted}}"
-    )
-    done = command("test", write(f"{HEAD}policy: {policy}\ncases: [{case}]\n", "tests.yaml"))
+    done = command("test", write(naming(**{field: folder / name}), "tests.yaml"))
     assert (done.code, done.out) == (2, "")
     assert ": leads outside of " in done.err
 

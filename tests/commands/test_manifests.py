@@ -209,7 +209,7 @@ def test_an_object_that_kubectl_may_accept_and_a_limit_are_errors_even_in_a_dire
     assert problem in done.err
 
 
-def test_braces_alone_hide_no_object(command: Command, write: Write, folder: Path) -> None:
+def test_braces_outside_a_chart_do_not_hide_an_object(command: Command, write: Write, folder: Path) -> None:
     """A rule for alerts may hold {{ in text. Only in a chart is such an object a template."""
     plant(folder, {"templates/pod.yaml": f"# {{{{ a }}}}\n{BAD}\n", "pod.yaml": f"# {{{{ a }}}}\n{BAD}\n"})
     policy = write(policy_text())
@@ -235,7 +235,7 @@ def test_braces_alone_hide_no_object(command: Command, write: Write, folder: Pat
         pytest.param(["b/a*", "a.json"], ["b/c/d.json"], id="two"),
     ],
 )
-def test_ignored_files_and_folders_are_left_out_in_silence(
+def test_ignored_files_and_folders_are_not_reported(
     command: Command, write: Write, folder: Path, globs: list[str], left: list[str]
 ) -> None:
     plant(folder, {"a.json": GOOD, "b/a.json": GOOD, "b/c/d.json": GOOD})

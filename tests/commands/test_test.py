@@ -180,6 +180,22 @@ def test_a_case_in_which_no_image_is_judged_fails(command: Command, cases: Any, 
     assert "  no image was judged: the policy declares no images of Tool" in done.out.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("kind", "template"),
+    [
+        pytest.param({"apiVersion": "v1", "kind": "ConfigMap"}, {}, id="no-workload"),
+        pytest.param({"apiVersion": "apps/v1", "kind": "Deployment"}, {"template": {}}, id="no-containers"),
+    ],
+)
+def test_a_case_whose_objects_hold_no_image_fails(
+    command: Command, cases: Any, write: Write, kind: dict[str, str], template: dict[str, Any]
+) -> None:
+    write(json.dumps(kind | {"metadata": {"name": "x"}, "spec": template}), "empty.json")
+    done = command("test", cases({"manifest": "empty.json", "expect": "admitted"}))
+    assert done.code == 1
+    assert f"  no image was judged: there is none in {kind['kind']}" in done.out.splitlines()
+
+
 def test_a_case_with_one_judged_object_beside_an_undeclared_kind_passes(
     command: Command, cases: Any, write: Write
 ) -> None:
@@ -287,6 +303,7 @@ def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: An
     file = cases(
         {"image": "a", "expect": "rejected", "reason": "invalid", "rewritten": None, "mode": "warn"},
         {"manifest": "b", "expect": "warned", "images": ["x"], "namespace": "shop", "at": "2026-01-01"},
+        exceptions=["exceptions.yaml"],
     )
     jsonschema.validate(yaml.safe_load(file.read_text()), schema)
     for bad in (

@@ -72,7 +72,7 @@ def policy(host: str) -> dict[str, str]:
     }
 
 
-def test_a_wrong_registry_name_is_refused_until_somebody_insists(alone: Installed, namespace: str) -> None:
+def test_a_wrong_registry_name_is_refused_until_somebody_forces_it(alone: Installed, namespace: str) -> None:
     use(alone, namespace, HERE)
     said = f"this policy rejects {NUMBER} of {NUMBER} images that were approved here in the last 24 hours"
     for arguments in (("--dry-run=server",), ()):

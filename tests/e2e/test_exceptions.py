@@ -148,7 +148,7 @@ def test_an_entry_that_is_removed_from_its_document_ends_within_two_seconds(
     check_within(excepting, namespace, EXCEPTED, expected=False)
 
 
-def test_an_end_acts_at_the_instant(excepting: Installed, namespace: str) -> None:
+def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> None:
     # The wire format has whole seconds.
     end = soon(seconds=8).replace(microsecond=0)
     put(excepting, namespace, document((EXCEPTED, end)))
@@ -217,7 +217,7 @@ def _patched(product: Installed, path: str, body: dict[str, Any]) -> bool:
     [
         pytest.param([(EXCEPTED, {"days": 3})], "further away than the grant allows", id="too-long"),
         pytest.param([("docker.io/x", {"minutes": 30})], "no grant with source: namespace", id="outside"),
-        pytest.param([(EXCEPTED, {"minutes": 30})] * 3, "more live entries precede it", id="too-many"),
+        pytest.param([(EXCEPTED, {"minutes": 30})] * 3, "too many live entries precede it", id="too-many"),
     ],
 )
 def test_the_guard_refuses_a_document_with_the_finding(
@@ -291,7 +291,7 @@ def test_the_documented_commands_lead_from_refused_to_running_and_leave_a_trace(
     excepting: Installed, shop: Path
 ) -> None:
     page = (ROOT / "docs/exceptions.md").read_text(encoding="utf-8")
-    section = page.partition("### The registry is gone at 3 a.m.\n")[2].partition("\n### ")[0]
+    section = page.partition("### Use break-glass\n")[2].partition("\n### ")[0]
     (block, *_) = re.findall(r"```console\n(.*?)```", section, re.DOTALL)
     bind, write, change, wait = re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]
     plane, begin = excepting.plane, excepting.plane.audit_bytes()

@@ -116,3 +116,11 @@ def test_a_page_loads_nothing_and_allows_only_its_own_style_and_script() -> None
         assert not {"src", "style", "action", "srcset"} & attributes.keys()
         assert attributes.get("href", "#").startswith("#")  # type: ignore[union-attr]
     assert "http" not in page.replace("http-equiv", "")
+
+
+def test_a_printed_page_hides_the_links_and_the_filter_and_restyles_no_list() -> None:
+    page = document(title="", lead=text(""), sections=[], footer=text(""))
+    _, _, printed = page.partition("@media print{")
+    rules = printed.partition("</style>")[0]
+    assert rules.startswith("nav,.filter{display:none}")
+    assert ".answers" not in rules

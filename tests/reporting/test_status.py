@@ -164,5 +164,6 @@ def test_exceptions_are_shown_by_source(capsys: pytest.CaptureFixture[str]) -> N
     live = {"namespace": 3, "installation": 0, "break-glass": 1}
     found = ExceptionsInUse(live=live, next_end="2026-12-10T18:00:00Z", invalid=2)
     print_status(replace(STATUS, exceptions=found))
-    expected = "exceptions    3 namespace, 1 break-glass, next end 2026-12-10T18:00:00Z; 2 bad documents"
+    listed = "3 namespace, 1 break-glass, next expires 2026-12-10T18:00:00Z"
+    expected = f"exceptions    {listed}; invalid ConfigMaps: 2"
     assert expected in capsys.readouterr().out.splitlines()

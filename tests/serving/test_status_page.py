@@ -54,6 +54,7 @@ class World:
         )
         self.denials = Denials(details=details, now=INSTANT.timestamp)
         self.problem = ""
+        self.files_problem = ""
         self.page = StatusPage(
             describe=self.describe,
             live=self.live,
@@ -141,6 +142,16 @@ async def test_before_the_first_policy_and_with_a_problem() -> None:
     assert lines(page["status"])[1:3] == ["Not ready", "certificate: <b>expired</b>"]
     assert "not loaded yet" in page["policy"]
     assert "No review has arrived yet." in page["reviews"]
+
+
+@pytest.mark.parametrize("not_ready", ["", "bad files"])
+async def test_certificate_files_that_cannot_be_used_are_shown_once(not_ready: str) -> None:
+    world = World()
+    assert "bad files" not in sections(world.page.render())["status"]
+    world.files_problem, world.problem = "bad files", not_ready
+    status = sections(world.page.render())["status"]
+    assert status.count("bad files") == 1
+    assert ("the certificate before them stays in use" in status) == (not not_ready)
 
 
 async def test_a_refused_policy_is_shown_with_its_findings() -> None:

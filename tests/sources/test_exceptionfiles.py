@@ -99,6 +99,19 @@ async def test_a_file_that_cannot_be_read_approves_nothing_and_the_others_stay(t
     assert len(world.log.named("exceptions_unread")) == 2
 
 
+async def test_a_file_that_stays_missing_is_logged_once_until_it_is_back(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    world = World(path)
+    await world.once()
+    await world.once()
+    assert len(world.log.named("exceptions_unread")) == 1
+    path.write_text(manifest("team-a"))
+    assert set(await world.once()) == {TEAM}
+    path.unlink()
+    await world.once()
+    assert len(world.log.named("exceptions_unread")) == 2
+
+
 async def test_the_same_configmap_twice_is_an_error(tmp_path: Path) -> None:
     for name in ("a.yaml", "b.yaml"):
         (tmp_path / name).write_text(manifest("team-a"))

@@ -99,9 +99,9 @@ class Expiry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExceptionsInUse:
-    """The exceptions that the replicas use: of each number the largest that a replica shows.
+    """The exceptions that the replicas use. Each number is the largest that any replica shows.
 
-    ``live`` holds the number of live entries by source, ``invalid`` is the number of bad documents.
+    ``live`` holds the number of live entries by source, ``invalid`` is the number of invalid documents.
     """
 
     live: Mapping[str, int]
@@ -371,7 +371,8 @@ class _Assessment:
                 sources = each.get("unreadable")
                 if isinstance(sources, list) and sources:
                     listed = ", ".join(map(str, sources))
-                    self._report(f"the replica {pod.name} may not read exceptions: {listed}"[:300])
+                    problem = f"has no right to read exceptions with the source {listed}"
+                    self._report(f"the replica {pod.name} {problem}"[:300])
         if not shown:
             return None
         ends = [end for each in shown if isinstance(end := each.get("nextEnd"), str)]

@@ -61,7 +61,7 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
     patterns, then lines for images. The policy's own message and the number of images that are not shown
     always stay.
     """
-    # Without grants in the policy, no decision has a ruling, and nothing more is to do.
+    # Without grants in the policy, no decision has a ruling.
     lines = [
         image_line(judgement) if judgement.decision.ruling is None else _with_exception(judgement)
         for judgement in rejected[:MAX_IMAGES_SHOWN]
@@ -105,7 +105,7 @@ def _with_exception(judgement: Judgement) -> str:
 
 
 def exception_text(missed: Excepted) -> str:
-    """Return when an exception that does not act ended or begins, whose it is, and its reason."""
+    """Return when an exception expired or will take effect, with its owner and its reason."""
     when = (
         f"ended {format_minute(missed.until)}" if missed.ended else f"begins {format_minute(missed.begins)}"
     )

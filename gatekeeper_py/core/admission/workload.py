@@ -120,8 +120,8 @@ def rolled_out(kind: GroupKind, obj: Any, old: Any, kept: list[Slot]) -> list[Sl
     """Return the kept slots of an UPDATE that new Pods will use, because the update changes their template.
 
     Every field of a pod template counts, because a restart of a Deployment changes only an annotation there.
-    ``kind`` is not a Pod, because a Pod has no template. Nobody knows where a custom resource has its
-    template, so any change of ``spec`` counts.
+    ``kind`` is not a Pod, because a Pod has no template. The place of the template in a custom resource
+    is unknown, so any change of ``spec`` counts.
     """
     template = POD_SPECS[kind][:-1] if kind in POD_SPECS else ("spec",)
     if _are_same(_value_at(obj, template), _value_at(old, template)):

@@ -64,7 +64,7 @@ class Witness(NamedTuple):
 
 
 class GrantWitness(NamedTuple):
-    """One image that only one policy lets exceptions approve. ``old`` and ``new`` are the grants."""
+    """An image that exceptions can approve under only one policy. ``old`` and ``new`` are the grants."""
 
     image: str
     namespace: str | None
@@ -303,7 +303,7 @@ class _Comparison:
             same_grants &= entry.role not in {"grant", "override"} or all(sides)
             same_overrides &= entry.role != "override" or all(sides)
             grants |= entry.role in {"grant", "override"}
-            # What an exception spares is not decided yet.
+            # A deny rule with exceptions (a group) does not deny every image that it matches.
             if entry.role in decided and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
@@ -313,7 +313,7 @@ class _Comparison:
         if not allows:
             same = same_grants or (same_overrides and all(decided["grant"]))
             return not grants or (same and same_denials)
-        # Only images that are denied are rejected.
+        # If every image matches an allow rule, only a deny rule can reject it.
         return same_denials and same_overrides and all(decided["allow"])
 
     def _spend(self, count: int) -> None:

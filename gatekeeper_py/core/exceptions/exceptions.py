@@ -18,11 +18,11 @@ from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
-"""The state of an entry: it acts; its ``until`` is further away than its grant allows; it has ended; no grant
-has an image in common with it; or it acts nowhere, because too many live entries precede it."""
+"""The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
+expired; no grant has an image in common with it; too many live entries precede it, so it has no effect."""
 
 MISSED_FOR: Final = timedelta(days=30)
-"""How long before its begin and after its end an exception is shown to a user whose image is rejected."""
+"""A denial shows an exception that expired within this time, or takes effect within it."""
 
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
@@ -40,8 +40,8 @@ class DocumentKey(NamedTuple):
 class Excepted:
     """One entry of a document, with the index of the grant that covers it, for one image.
 
-    ``namespace`` is that of the document. The exception acts from ``begins``, included, to ``until``,
-    excluded. ``ended`` is true if it does not act any more.
+    ``namespace`` is that of the document. The exception is in effect from ``begins``, included, to
+    ``until``, excluded. ``ended`` is true if it has expired.
     """
 
     source: Source
@@ -64,9 +64,9 @@ class Excepted:
 class Ruling(NamedTuple):
     """What exceptions say about an image that the policy rejects.
 
-    ``approval`` is the live exception with the latest end. Without one, ``missed`` is an exception that ended
-    in the last 30 days or begins in the next, the nearest in time. ``longest`` is the maximum duration of an
-    exception in the document of the namespace, if a grant allows one.
+    ``approval`` is the live exception that expires last. If there is none, ``missed`` is the exception
+    nearest in time that expired in the last 30 days or takes effect in the next 30. ``longest`` is the
+    maximum duration of an exception in the document of the namespace, if a grant allows one.
     """
 
     approval: Excepted | None = None
@@ -139,7 +139,7 @@ class Exceptions:
         return Ruling(approval, None if approval is not None else missed, longest)
 
     def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
-        """Return the latest ``until`` with which an entry of a document would act now."""
+        """Return the latest ``until`` with which an entry of a document would be in effect now."""
         (held,) = (each for each in self._held() if each.key == key)
         window = held.windows(grants)[index]
         return now if window is None else now + (window.ends - window.begins)
@@ -187,7 +187,7 @@ NO_EXCEPTIONS: Final = Exceptions()
 
 
 class _Window(NamedTuple):
-    """When an exception acts: from ``begins``, included, to ``ends``, excluded.
+    """When an exception is in effect: from ``begins``, included, to ``ends``, excluded.
 
     ``most`` is the largest number of live entries that count in a namespace that it reaches.
     """
@@ -198,7 +198,7 @@ class _Window(NamedTuple):
 
 
 class _Held:
-    """One document, with its index and its relation to the grants that were asked for last."""
+    """One document, with its index and its windows under the grants of the last call."""
 
     __slots__ = ("_index", "_windows", "document", "key")
 
@@ -215,7 +215,7 @@ class _Held:
         return self._index
 
     def windows(self, grants: Grants) -> tuple[_Window | None, ...]:
-        """Return when each entry acts under some grant, ``None`` if it is outside every grant."""
+        """Return when each entry is in effect under some grant, ``None`` if no grant covers it."""
         if self._windows is None or self._windows[0] is not grants:
             reached = [reach(self.key, entry) for entry in self.document.entries]
             found = grants.overlapping(self.key.source, reached)
@@ -251,7 +251,7 @@ class _Held:
 
 
 def _window(entry: ExceptionEntry, grants: Sequence[Grant], most: int) -> _Window | None:
-    """Return when an entry acts under some of these grants, ``None`` if there are none."""
+    """Return when an entry is in effect under some of these grants, ``None`` if there are none."""
     if not grants:
         return None
     return _Window(_begin(entry, max(grant.longest for grant in grants)), entry.until, most)

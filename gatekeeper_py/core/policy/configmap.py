@@ -33,7 +33,7 @@ class ConfigMapPolicy:
     ``text`` is the policy document, ``None`` if it is missing, too long or not text. ``mode`` replaces the
     document's mode; it is ``None`` if it is missing or invalid. ``findings`` are the errors of the ConfigMap
     itself, because the document is not parsed here. With a finding, the whole ConfigMap is not acceptable.
-    ``accepts_rejections`` is whether an annotation insists on the policy, whatever images it rejects.
+    ``accepts_rejections`` is whether an annotation forces the policy, whatever images it rejects.
     """
 
     text: str | None

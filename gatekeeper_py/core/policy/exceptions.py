@@ -1,7 +1,7 @@
 """Findings about the entries of a document with exceptions, under a policy.
 
-They are no fault of the document: its other entries act. Only ``check`` and the guard refuse a document with
-an error, because its author is present then.
+They do not make the document invalid: its other entries are in effect. Only ``check`` and the guard refuse a
+document with an error, because they can report it to the author.
 """
 
 from __future__ import annotations
@@ -40,17 +40,16 @@ def exception_findings(
             found.append(_finding("error", OUTSIDE, entry, message, proposal))
         elif state == "early":
             latest = format_instant(exceptions.latest_until(policy.grants, key, entry.index, now))
-            message = "until is further away than the grant allows, so the exception does not act yet"
-            found.append(
-                _finding("error", TOO_LONG, entry, message, f"the latest until that is good now is {latest}")
-            )
+            message = "until is further away than the grant allows, so the exception has no effect yet"
+            proposal = f"the latest until that is allowed now is {latest}"
+            found.append(_finding("error", TOO_LONG, entry, message, proposal))
         elif state == "too-many":
-            message = "more live entries precede it in the document than the grant allows, so it does not act"
+            message = "too many live entries precede it in the document, so it has no effect"
             found.append(
                 _finding("error", TOO_MANY, entry, message, "remove entries that are no longer needed")
             )
         elif state == "expired":
-            message = f"the exception ended at {format_instant(entry.until)}"
+            message = f"the exception expired at {format_instant(entry.until)}"
             found.append(_finding("warning", EXPIRED, entry, message, "remove it"))
         elif (rule := approving_rule(policy, key, entry, scan)) is not None:
             message = f"the policy approves these images anyway, by {rule.list}[{rule.index}]"
@@ -70,7 +69,7 @@ def _outside(policy: CompiledPolicy, key: DocumentKey) -> tuple[str, str]:
 def approving_rule(
     policy: CompiledPolicy, key: DocumentKey, entry: ExceptionEntry, scan: Scan
 ) -> Rule | None:
-    """Return an allow rule that approves all that an entry can approve, for as long as the entry acts."""
+    """Return an allow rule that approves all that an entry can approve, for as long as the entry lasts."""
     if any(grant.overrides is not None for grant in policy.grants.of(key.source)):
         return None  # the entry may be needed for images that a deny rule matches
     found = None

@@ -206,7 +206,7 @@ class DeniedOrigins:
         self._hub = 0
         """The set of mirrors of the whole Docker Hub: a single segment below ``to`` is an official image."""
         self._spared = 0
-        """The set of mirrors for which a rule with exceptions holds: an origin may turn out not denied."""
+        """The set of mirrors with a deny rule that has exceptions, so the rule may not deny an origin."""
         self._cut = False
         """Whether the sets may contain many mirrors whose images are not denied."""
         self._sizes: list[int] = []

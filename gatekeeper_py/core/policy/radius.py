@@ -38,7 +38,7 @@ class Admitted(NamedTuple):
 
 
 class Share(NamedTuple):
-    """How many of ``known`` images that the present policy admits the new one refuses."""
+    """The number of images that the present policy admits, and how many of them the new one refuses."""
 
     refused: int = 0
     known: int = 0
@@ -48,10 +48,10 @@ class Share(NamedTuple):
 
 
 class Radius(NamedTuple):
-    """The images that the new policy rejects, of all that were admitted: their number, and the first of them.
+    """The admitted images that the new policy rejects: their number, and the first of them.
 
-    ``worst`` is the largest share that it refuses, of all images or of those of one group. ``complete`` is
-    false if time ran out before all images were judged.
+    ``worst`` is the largest share that it refuses of all images or of one group. ``complete`` is false if
+    there was no time to judge all images.
     """
 
     rejected: int

@@ -64,7 +64,7 @@ class Rule:
 
 
 class _Excepting:
-    """The rules with live exceptions: ``exceptions`` has the order of its rule for each of them."""
+    """The rules with live exceptions. ``exceptions`` maps each exception to the order of its rule."""
 
     __slots__ = ("exceptions", "rules")
 

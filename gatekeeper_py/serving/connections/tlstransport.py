@@ -33,9 +33,9 @@ read, which take 10 ms of CPU. An API server's records have at least a kilobyte,
 requests."""
 
 MANY_COSTLY: Final = 4
-"""A connection loses its precedence when it had this many more pieces of costly input than of cheap input. A
-few costly pieces may be an accident, such as a garbage collection or a busy machine. A connection that begins
-in a crowd has no precedence until it had cheap input."""
+"""A connection loses its precedence when its costly pieces of input outnumber the cheap ones by this many.
+A few costly pieces may be an accident, such as a garbage collection or a busy machine. A connection that is
+made while ``crowded`` is set has no precedence before its first cheap input."""
 
 MAX_HELLO_BYTES: Final = 5 + 16 * 1024
 """Maximum size of a ClientHello with its record header. A client sends nothing else before the answer."""

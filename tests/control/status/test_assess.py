@@ -153,7 +153,7 @@ def test_the_exceptions_are_the_worst_that_a_replica_shows() -> None:
         "nextEnd": "2026-01-05T00:00:00Z",
         "invalid": 1,
     }
-    assert status.problems == ("the replica gk-2 may not read exceptions: namespace",)
+    assert status.problems == ("the replica gk-2 has no right to read exceptions with the source namespace",)
 
 
 @pytest.mark.parametrize("odd", [[], {"live": 7, "nextEnd": 3, "invalid": "x", "unreadable": "x"}])

@@ -222,7 +222,7 @@ class TestRollOut:
 
     @pytest.mark.parametrize("kind", ["Pod", *sorted(WORKLOADS)])
     @pytest.mark.parametrize("mode", MODES)
-    def test_other_changes_are_silent(self, kind: str, mode: Mode) -> None:
+    def test_other_changes_do_not_warn(self, kind: str, mode: Mode) -> None:
         old = pod(BAD) if kind == "Pod" else workload(kind, BAD)
         for path, fields in (
             ((), {"status": {"replicas": 3}}),
@@ -241,7 +241,7 @@ class TestRollOut:
         for path in (("status",), ("metadata",), ("metadata", "labels")):
             assert warned(edited(old, path, size="2"), old, more) == ()
 
-    def test_images_outside_the_changed_template_are_silent(self) -> None:
+    def test_images_outside_the_changed_template_do_not_warn(self) -> None:
         old = {**WIDGET, "spec": {"size": 1}, "status": {"last": pod_spec(BAD)}}
         assert warned(edited(old, ("spec",), size=2), old) == ()
 

@@ -284,7 +284,7 @@ class TestExceptions:
         assert len(found) == bool(asking)
         assert all(f"gatekeeper-py except {asking} " in line for line in found)
 
-    def test_the_command_goes_before_the_patterns_do(self) -> None:
+    def test_a_long_denial_drops_the_command_before_the_patterns(self) -> None:
         images = [f"ghcr.io/{'a' * 170}{i}" for i in range(2)]
         found = self.judged(pod(*images), self.GRANT, allow="[registry.corp.io]").message.split("\n")
         assert found[-1] == "approved: registry.corp.io"

@@ -466,7 +466,7 @@ def test_the_next_end_is_that_of_a_live_exception() -> None:
     assert NO_EXCEPTIONS.next_end(policy.grants, INSTANT) is None
 
 
-def test_without_a_grant_documents_say_nothing() -> None:
+def test_without_a_grant_exceptions_have_no_effect() -> None:
     policy = compiled("", "image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r")
     assert policy.decide("team-a", "ghcr.io/x").ruling is None
     assert policy.next_change is None

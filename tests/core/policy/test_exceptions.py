@@ -35,12 +35,12 @@ def test_an_entry_that_acts_has_no_finding() -> None:
     assert shown(f"image: ghcr.io/x, {SOON}") == []
 
 
-def test_an_entry_that_is_too_long_names_the_latest_until_that_is_good_now() -> None:
+def test_an_entry_that_is_too_long_names_the_latest_until_that_is_allowed_now() -> None:
     """`check` and the guard refuse an entry that is longer than its grant, naming the latest `until`."""
     assert shown("image: ghcr.io/x, until: 2026-03-01T14:00:01Z, reason: r") == [
         (
             "error exception-too-long line 4, exceptions[0]: until is further away than the grant allows, so"
-            " the exception does not act yet (the latest until that is good now is 2026-03-01T14:00:00Z)"
+            " the exception has no effect yet (the latest until that is allowed now is 2026-03-01T14:00:00Z)"
         )
     ]
 
@@ -60,7 +60,7 @@ def test_entries_after_the_most_that_count() -> None:
 
 def test_an_entry_that_has_ended() -> None:
     assert shown("image: ghcr.io/x, until: 2026-03-01T12:00:00Z, reason: r") == [
-        "warning expired line 4, exceptions[0]: the exception ended at 2026-03-01T12:00:00Z (remove it)"
+        "warning expired line 4, exceptions[0]: the exception expired at 2026-03-01T12:00:00Z (remove it)"
     ]
 
 

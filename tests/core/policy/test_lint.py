@@ -356,8 +356,9 @@ def test_exact_repository(pattern: str, proposal: str | None) -> None:
 
 
 def test_ignored_tags_wherever_a_pattern_stands() -> None:
-    more = "deny: [b.io/x:1@*]\nmirrors: [{from: c.io, to: d.io, except: [c.io/x@*, c.io/y:1@*]}]"
-    expected = ["allow[0].image", "deny[0]", "mirrors[0].except[1]"]
+    more = "deny: [b.io/x:1@*]\nmirrors: [{from: c.io, to: d.io, except: [c.io/x@*, c.io/y:1@*]}]\n"
+    more += "exceptions: [{source: namespace, images: [e.io, e.io/x:1@*], longest: 1d}]"
+    expected = ["allow[0].image", "deny[0]", "mirrors[0].except[1]", "exceptions[0].images[1]"]
     assert paths("tag-ignored", more, "[{image: a.io/x:1@*}]") == expected
 
 

@@ -184,3 +184,6 @@ def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
     for mirror in subject.policy.mirrors:
         for index, pattern in enumerate(mirror.exceptions):
             yield ("mirrors", mirror.index, "except", index), pattern
+    for grant in subject.policy.document.exceptions:
+        for index, pattern in enumerate(grant.images):
+            yield ("exceptions", grant.index, "images", index), pattern
