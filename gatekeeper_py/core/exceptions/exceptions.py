@@ -288,7 +288,7 @@ class _Found(NamedTuple):
 
 
 class _Search:
-    """Finds the entry that approves an image, and the nearest of those that do not act."""
+    """Finds the entry that approves an image, and the nearest of those that are not in effect."""
 
     __slots__ = ("_nearest", "_now", "approval", "missed")
 
