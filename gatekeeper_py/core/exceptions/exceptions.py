@@ -6,7 +6,7 @@ not grow with the number of documents.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, NamedTuple
@@ -26,6 +26,7 @@ MISSED_FOR: Final = timedelta(days=30)
 
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_NOTHING: Final = timedelta()
 
 
 class DocumentKey(NamedTuple):
@@ -119,32 +120,23 @@ class Exceptions:
         denied: bool,
     ) -> Ruling:
         """Return what the documents say about an image; ``denied`` if a deny rule matches it."""
-        approval = missed = None
+        search = _Search(now)
         for held in self._reaching(namespace):
             source = held.key.source
             covering = grants.matching(source, location, qualifiers, namespace)
             if denied:
                 covering = tuple(each for each in covering if each.overrides is not None)
-            if not covering:
-                continue
-            # The clock is inside for some grant if it is inside for the one with the longest duration.
-            grant = max(covering, key=lambda each: each.longest)
-            found = [
-                _Found(entry, _begin(entry, grant.longest), grant, held.key)
-                for entry in held.index().matching(location, qualifiers, namespace)
-            ]
-            live = [each for each in found if each.lives_at(now)]
-            if live:
-                last = held.last_counted(grants, grants.most(source, namespace), now)
-                counted = (each for each in live if each.entry.index <= last)
-                approval = max((approval, *counted), key=_until)
-            near = (each for each in found if not each.lives_at(now) and each.distance(now) <= MISSED_FOR)
-            missed = min((missed, *near), key=lambda each: _distance(each, now))
+            if covering:
+                # The clock is inside for some grant if it is inside for the one with the longest duration.
+                grant = max(covering, key=lambda each: each.longest)
+                matching = held.index().matching(location, qualifiers, namespace)
+                search.look_at(matching, held, grants, grant, grants.most(source, namespace))
         longest = None
         if not denied and namespace is not None:
             own = grants.matching("namespace", location, qualifiers, namespace)
             longest = max((each.longest for each in own), default=None)
-        return Ruling(_shown(approval, now), None if approval is not None else _shown(missed, now), longest)
+        approval, missed = _shown(search.approval, now), _shown(search.missed, now)
+        return Ruling(approval, None if approval is not None else missed, longest)
 
     def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
         """Return the latest ``until`` with which an entry of a document would be in effect now."""
@@ -296,36 +288,54 @@ class _Found(NamedTuple):
     """An entry that matches an image, with the grant that covers the image."""
 
     entry: ExceptionEntry
-    begins: datetime
     grant: Grant
     key: DocumentKey
 
-    def lives_at(self, now: datetime) -> bool:
-        return self.begins <= now < self.entry.until
 
-    def distance(self, now: datetime) -> timedelta:
-        """Return how long the exception has ended, or how soon it begins. It must not be live."""
-        return self.begins - now if now < self.begins else now - self.entry.until
+class _Search:
+    """Finds the entry that approves an image, and the nearest of those that are not in effect."""
 
+    __slots__ = ("_nearest", "_now", "approval", "missed")
 
-def _until(found: _Found | None) -> datetime:
-    return _EARLIEST if found is None else found.entry.until
+    def __init__(self, now: datetime) -> None:
+        self.approval: _Found | None = None
+        self.missed: _Found | None = None
+        self._nearest = MISSED_FOR
+        self._now = now
 
+    def look_at(
+        self, entries: Iterable[ExceptionEntry], held: _Held, grants: Grants, grant: Grant, most: int
+    ) -> None:
+        """Look at the entries of a document that match the image. ``grant`` covers the image.
 
-def _distance(found: _Found | None, now: datetime) -> timedelta:
-    return timedelta.max if found is None else found.distance(now)
+        A thousand entries may match each of a thousand images, so this makes few objects.
+        """
+        last: int | None = None
+        for entry in entries:
+            left = entry.until - self._now
+            if _NOTHING < left <= grant.longest:
+                if self.approval is None or entry.until > self.approval.entry.until:
+                    if last is None:
+                        last = held.last_counted(grants, most, self._now)
+                    if entry.index <= last:
+                        self.approval = _Found(entry, grant, held.key)
+                continue
+            distance = left - grant.longest if left > _NOTHING else -left
+            if distance < self._nearest or (self.missed is None and distance == self._nearest):
+                self._nearest = distance
+                self.missed = _Found(entry, grant, held.key)
 
 
 def _shown(found: _Found | None, now: datetime) -> Excepted | None:
     if found is None:
         return None
-    entry, begins, grant, key = found
+    entry, grant, key = found
     return Excepted(
         source=key.source,
         namespace=key.namespace,
         index=entry.index,
         image=entry.pattern.text,
-        begins=begins,
+        begins=_begin(entry, grant.longest),
         until=entry.until,
         reason=entry.reason,
         owner=entry.owner,

@@ -19,6 +19,7 @@ from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.exceptions import exceptions as module
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
@@ -508,3 +509,20 @@ def test_a_document_with_the_most_entries_costs_little() -> None:
     policy = compiled(granting(), *same)
     policy.decide("team-a", "ghcr.io/x")
     assert instructions(lambda image: policy.decide("team-a", image), "ghcr.io/x") < 200_000
+
+
+@pytest.mark.parametrize(("until", "approved"), [("2026-03-01T13:00:00Z", True), ("2026-03-05", False)])
+def test_a_thousand_entries_that_match_an_image_make_few_objects(
+    monkeypatch: pytest.MonkeyPatch, until: str, *, approved: bool
+) -> None:
+    """A Pod may have a thousand such images, and each of them is judged by all of the entries."""
+    policy = compiled(granting(), *[f"image: ghcr.io/**, until: {until}, reason: r"] * 1000)
+    make, made = module._Found, []
+
+    def counted(*values: Any) -> module._Found:
+        made.append(values)
+        return make(*values)
+
+    monkeypatch.setattr(module, "_Found", counted)
+    assert policy.decide("team-a", "ghcr.io/x").approved is approved
+    assert len(made) == 1

@@ -32,6 +32,20 @@ def test_the_largest_number_of_entries_in_a_namespace_counts() -> None:
     assert found.most("installation", None) == 0
 
 
+def test_the_largest_number_of_entries_in_some_namespace_of_a_list_counts() -> None:
+    found = Grants([grant(0, "a.io", most=3), grant(1, "b.io", most=5, namespaces=("team-*",))])
+    reached = [None, ("team-a",), ("*-a",), ("other",), ("other", "team-b"), ("other",)]
+    assert list(found.most_overlapping("namespace", reached)) == [5, 5, 5, 3, 5, 3]
+    assert list(found.most_overlapping("installation", [None, ("team-a",)])) == [0, 0]
+
+
+def test_after_too_many_comparisons_the_largest_number_counts() -> None:
+    names = tuple(f"n{number}" for number in range(100))
+    found = Grants([grant(0, "a.io", most=5, namespaces=names), grant(1, "b.io", most=3)])
+    others = tuple(f"m{number}" for number in range(60))
+    assert list(found.most_overlapping("namespace", [("m",), others, ("m",), ("k",)])) == [3, 5, 3, 5]
+
+
 def test_an_entry_overlaps_grants_with_an_image_in_common() -> None:
     found = Grants([grant(0, "a.io/x"), grant(1, "a.io", namespaces=("team-*",)), grant(2, "b.io")])
     entries = [Entry(images=parse_pattern(text)) for text in ("a.io/x:1", "b.io/y", "c.io")]
