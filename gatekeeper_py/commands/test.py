@@ -162,10 +162,11 @@ class Runner:
             failures.append(f"expected {case.expect}, but it is {actual}")
             failures += _reasons(reviewed)
         elif all(each.empty for each in reviewed):
-            undeclared = all(each.report.verdict == "unknown" for each in reviewed)
-            why = "the policy declares no images of" if undeclared else "there is none in"
-            kinds = ", ".join(sorted({each.report.kind for each in reviewed}))
-            failures.append(f"no image was judged: {why} {kinds}")
+            why = "the objects hold none"
+            if all(each.report.verdict == "unknown" for each in reviewed):
+                kinds = ", ".join(sorted({each.report.kind for each in reviewed}))
+                why = f"the policy declares no images of {kinds}"
+            failures.append(f"no image was judged: {why}")
         if case.images is not None:
             stored = sorted(image for each in reviewed for image in each.stored_images)
             if stored != sorted(case.images):

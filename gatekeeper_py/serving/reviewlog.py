@@ -28,6 +28,9 @@ MAX_PEERS: Final = 1000
 
 OTHER_PEERS: Final = "other"
 
+EXCEPTIONS: Final = "exceptions"
+"""The audit annotation of a review with an image that an exception approves."""
+
 
 class DenialLimit:
     """Limits the lines about denied and warned reviews of each peer, and logs how many were not written.
@@ -88,7 +91,7 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
     images are listed.
     """
     excepted: list[Judgement] = []
-    if endpoint == "validate" and outcome.verdict != "denied":
+    if EXCEPTIONS in outcome.response.audit_annotations and outcome.verdict != "denied":
         excepted = [judgement for judgement in outcome.judgements if judgement.decision.exception]
     shown = (*excepted, *outcome.rejected) or outcome.judgements
     return {

@@ -41,7 +41,7 @@ from gatekeeper_py.serving.decode import parse_pod_review, updates_template
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.metrics import Endpoint, Metrics
-from gatekeeper_py.serving.reviewlog import DenialLimit, described
+from gatekeeper_py.serving.reviewlog import EXCEPTIONS, DenialLimit, described
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -52,8 +52,6 @@ MAX_DURATION_LENGTH: Final = 16
 
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
-EXCEPTIONS: Final = "exceptions"
-"""The audit annotation of a review with an image that an exception approves."""
 
 _IMAGE: Final = attrgetter("decision.image")
 _REASON: Final = attrgetter("decision.reason")

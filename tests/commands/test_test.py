@@ -193,7 +193,7 @@ def test_a_case_whose_objects_hold_no_image_fails(
     write(json.dumps(kind | {"metadata": {"name": "x"}, "spec": template}), "empty.json")
     done = command("test", cases({"manifest": "empty.json", "expect": "admitted"}))
     assert done.code == 1
-    assert f"  no image was judged: there is none in {kind['kind']}" in done.out.splitlines()
+    assert "  no image was judged: the objects hold none" in done.out.splitlines()
 
 
 def test_a_case_with_one_judged_object_beside_an_undeclared_kind_passes(
