@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, Final
 
 import pytest
 
-from builders import UID, policy_text, review
+from builders import INSTANT, UID, exceptions_text, policy, policy_text, review
 from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import (
     MAX_RADIUS_LINES,
     Writer,
+    WrittenExceptions,
     accepted,
+    approvals,
     excess,
     guarded,
     radius_notes,
     read_writer,
     refused,
     untouched,
+    written_exceptions,
 )
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.radius import Radius, Share
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
@@ -319,3 +325,61 @@ def test_a_wrong_type_of_object_causes_no_error() -> None:
     document["request"] |= {"name": NAME, "object": []}
     document["request"]["oldObject"]["metadata"] = []
     assert [problem.split(" ")[0] for problem in problems(document)] == ["missing-field"]
+
+
+EXCEPTIONS: Final = {"exceptions.yaml": "text"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "key"),
+    [
+        pytest.param({}, DocumentKey("namespace", "team"), id="namespace"),
+        pytest.param({"namespace": "system"}, DocumentKey("installation", "system"), id="installation"),
+        pytest.param({"name": "gatekeeper-py-break-glass"}, None, id="break-glass-elsewhere"),
+        pytest.param({"name": "other"}, None, id="another-name"),
+        pytest.param({"kind": "Secret"}, None, id="another-kind"),
+        pytest.param({"operation": "DELETE"}, None, id="delete"),
+    ],
+)
+def test_exceptions_are_recognised_by_name_and_namespace(
+    changed: dict[str, str], key: DocumentKey | None
+) -> None:
+    given = {"name": "gatekeeper-py-exceptions", "namespace": "team", **changed}
+    found = written_exceptions(parse(change(EXCEPTIONS, **given)), "system")
+    assert found == (None if key is None else WrittenExceptions(key, "text", ()))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "binary", "is_judged"),
+    [
+        pytest.param(EXCEPTIONS, EXCEPTIONS, None, False, id="the-same-text"),
+        pytest.param(EXCEPTIONS, {"exceptions.yaml": "other"}, None, True, id="another-text"),
+        pytest.param(None, None, None, True, id="no-text"),
+        pytest.param({"exceptions.yaml": [1]}, {"exceptions.yaml": [1]}, None, True, id="not-text"),
+        pytest.param(EXCEPTIONS, EXCEPTIONS, {"a": "AA=="}, True, id="binary-data"),
+    ],
+)
+def test_an_update_that_leaves_the_text_is_not_judged(
+    before: Any,
+    after: Any,
+    binary: Any,
+    is_judged: bool,  # noqa: FBT001
+) -> None:
+    document = change(after, name="gatekeeper-py-exceptions", namespace="team", operation="UPDATE")
+    document["request"]["oldObject"] = {"data": before}
+    if binary is not None:
+        document["request"]["object"]["binaryData"] = binary
+    assert (written_exceptions(parse(document), "system") is not None) is is_judged
+
+
+def test_an_accepted_document_is_answered_with_what_it_approves() -> None:
+    grants = policy("exceptions: [{source: namespace, images: ['b.io'], longest: 1d, most: 1000}]").grants
+    until = (INSTANT + timedelta(hours=1)).isoformat()
+    key = DocumentKey("namespace", "team")
+    for count in (1, MAX_WARNINGS + 5):
+        listed = [f"image: 'b.io/x{number}', until: {until}, reason: r" for number in range(count)]
+        warnings = approvals(grants, key, parse_exceptions(exceptions_text(*listed)), INSTANT)
+        assert warnings[0].startswith("approved until 20")
+        assert warnings[0].endswith(": b.io/x0")
+        assert len(warnings) <= MAX_WARNINGS
+        assert warnings[-1].endswith("more entries") is (count > 1)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import pytest
 import yaml
@@ -351,3 +351,42 @@ def test_the_shortest_image_of_a_rule(
     given = parse_policy(policy_text(f"deny: {deny}\n", allow=allow))
     found = shortest_by(given, getattr(given, rule[0])[rule[1]], NOW)
     assert (None if found is None else found.image) == image
+
+
+GRANT: Final = "exceptions: [{source: namespace, images: [b.io, c.io/longer], longest: 1d}]"
+BREAK_GLASS: Final = "exceptions: [{source: break-glass, images: [b.io], longest: 1d, overrides: deny}]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "widens"),
+    [
+        pytest.param("allow: [a.io]", f"allow: [a.io]\n{GRANT}", True, id="a-grant"),
+        pytest.param(f"allow: [a.io]\n{GRANT}", f"allow: [a.io]\n{GRANT}", False, id="the-same"),
+        pytest.param("allow: [a.io]", f"allow: [a.io]\ndeny: [b.io, c.io]\n{GRANT}", False, id="all-denied"),
+        pytest.param("allow: [a.io]", f"allow: [a.io]\ndeny: [b.io]\n{BREAK_GLASS}", True, id="overrides"),
+    ],
+)
+def test_what_exceptions_could_approve(old: str, new: str, widens: bool) -> None:  # noqa: FBT001
+    forward, backward = compare(policy(old), policy(new)).grants, compare(policy(new), policy(old)).grants
+    assert (forward.widens, forward.narrows) == (backward.narrows, backward.widens) == (widens, False)
+    assert [witness.change for witness in forward.witnesses] == ["granted"] * widens
+    assert [witness.change for witness in backward.witnesses] == ["withdrawn"] * widens
+    assert all(witness.image.startswith("b.io/") for witness in forward.witnesses)
+
+
+def test_an_answer_about_grants_that_decisions_contradict_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    approved = difference._grant_for(policy(f"allow: [b.io]\n{GRANT}"), "team", "b.io/x")
+    assert approved is None, "an image that the rules approve needs no grant"
+    monkeypatch.setattr(difference, "_grant_for", lambda *_: None)
+    with pytest.raises(Contradiction, match=r"exceptions for b\.io/"):
+        compare(policy("allow: [a.io]"), policy(f"allow: [a.io]\n{GRANT}"))
+
+
+def test_an_exception_of_a_deny_rule_also_holds_for_the_names_of_mirrors() -> None:
+    rules = "allow: [m.io]\nmirrors: [{from: quay.io, to: m.io/q}]\ndeny: ["
+    old, new = policy(f"{rules}quay.io]"), policy(f"{rules}{{image: quay.io, except: [quay.io/x]}}]")
+    found = compare(old, new)
+    assert (found.widens, found.narrows) == (True, False)
+    assert [witness.image for witness in found.witnesses] == ["m.io/q/x"]

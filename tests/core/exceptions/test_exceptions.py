@@ -388,6 +388,27 @@ def test_no_decision_changes_before_the_next_change(
     assert now.decide(namespace, image).exception == before.decide(namespace, image).exception
 
 
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [
+        pytest.param((-1, 1, -2), 1, id="one-lives"),
+        pytest.param((1, 2, 3), 2, id="the-third-is-one-too-many"),
+        pytest.param((-1, -2, -3), None, id="none-lives"),
+    ],
+)
+def test_the_first_live_entries_count(hours: tuple[int, ...], shown: int | None) -> None:
+    granted = [{"source": "namespace", "images": ["a.io"], "longest": "12h", "most": 2}]
+    listed = [
+        {"image": "a.io", "until": (INSTANT + timedelta(hours=each)).isoformat(), "reason": "r"}
+        for each in hours
+    ]
+    policy = policy_of({"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce",
+                        "allow": ["b.io"], "exceptions": granted})  # fmt: skip
+    found = policy.at(INSTANT, exceptions_of({("namespace", "team-a"): listed})).decide("team-a", "a.io/x")
+    until = None if found.exception is None else found.exception.until
+    assert until == (None if shown is None else INSTANT + timedelta(hours=shown))
+
+
 def test_an_exception_that_begins_later_in_some_namespaces_is_a_later_change() -> None:
     granted = [
         {"source": "installation", "images": ["a.io"], "longest": "1h"},

@@ -7,7 +7,14 @@ from typing import Any
 import pytest
 
 from builders import policy_text
-from gatekeeper_py.core.policy.configmap import MAX_UNKNOWN_KEYS, read_configmap
+from gatekeeper_py.core.exceptions.document import MAX_BYTES
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.policy.configmap import (
+    MAX_UNKNOWN_KEYS,
+    document_key,
+    read_configmap,
+    read_exceptions,
+)
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 
 TEXT = policy_text()
@@ -80,3 +87,40 @@ def test_names_of_keys_are_one_short_line() -> None:
     assert finding.path.isascii()
     assert finding.path.isprintable()
     assert len(finding.path) < 100
+
+
+@pytest.mark.parametrize(
+    ("name", "namespace", "source"),
+    [
+        ("gatekeeper-py-exceptions", "team", "namespace"),
+        ("gatekeeper-py-exceptions", "system", "installation"),
+        ("gatekeeper-py-break-glass", "system", "break-glass"),
+        ("gatekeeper-py-break-glass", "team", None),
+        ("gatekeeper-py-policy", "system", None),
+        ("gatekeeper-py-exceptions", None, None),
+        (None, "team", None),
+    ],
+)
+def test_the_name_and_the_namespace_of_a_configmap_are_the_source_of_its_exceptions(
+    name: Any, namespace: Any, source: Any
+) -> None:
+    expected = None if source is None else DocumentKey(source, namespace)
+    assert document_key(name, namespace, "system") == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "binary_data", "codes"),
+    [
+        pytest.param({"exceptions.yaml": "x"}, None, [], id="text"),
+        pytest.param(None, None, ["missing-field"], id="nothing"),
+        pytest.param([], None, ["wrong-type"], id="data-is-a-list"),
+        pytest.param({"exceptions.yaml": 1}, None, ["wrong-type"], id="not-text"),
+        pytest.param({"exceptions.yaml": "x" * (MAX_BYTES + 1)}, None, ["too-long"], id="too-long"),
+        pytest.param({"exceptions.yaml": "x", "mode": "warn"}, None, ["unknown-key"], id="another-key"),
+        pytest.param({"exceptions.yaml": "x"}, {"a": "AA=="}, ["binary-data"], id="binary-data"),
+    ],
+)
+def test_a_configmap_with_exceptions_holds_one_text(data: Any, binary_data: Any, codes: list[str]) -> None:
+    text, findings = read_exceptions(data, binary_data)
+    assert [finding.code for finding in findings] == codes
+    assert (text is None) == bool({"missing-field", "wrong-type", "too-long"} & set(codes))
