@@ -16,6 +16,7 @@ from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import not_pre_approved
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -119,7 +120,7 @@ def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime)
                 proposal=proposal,
             )
             return
-        found = exception_findings(policy.at(instant), given.key, given.document, instant)
+        found = exception_findings(policy.at(instant), Exceptions({given.key: given.document}), instant)
         yield from map(given.shift.moved, found)
 
 

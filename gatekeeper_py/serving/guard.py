@@ -19,6 +19,7 @@ from typing import Final, TypeVar
 from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.guard import Writer, WrittenExceptions
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -243,8 +244,9 @@ class PolicyGuard:
         notes: tuple[str, ...] = ()
         if parsed.document is not None and snapshot is not None:
             compiled, now = snapshot.compiled, self._now()
-            found = exception_findings(compiled, key, parsed.document, now)
-            notes = guard.approvals(compiled.grants, key, parsed.document, now)
+            exceptions = Exceptions({key: parsed.document})
+            found = exception_findings(compiled, exceptions, now)
+            notes = guard.approvals(compiled.grants, exceptions, now)
         errors = [finding for finding in found if finding.severity == "error"]
         if written.findings or errors:
             all_errors = in_order((*written.findings, *errors))

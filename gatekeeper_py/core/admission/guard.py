@@ -24,7 +24,6 @@ from gatekeeper_py.core.admission.messages import (
     finding_warnings,
 )
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape
@@ -128,12 +127,9 @@ def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenE
     return WrittenExceptions(key, *read_exceptions(obj.get("data"), obj.get("binaryData")))
 
 
-def approvals(
-    grants: Grants, key: DocumentKey, document: ExceptionDocument, now: datetime
-) -> tuple[str, ...]:
+def approvals(grants: Grants, exceptions: Exceptions, now: datetime) -> tuple[str, ...]:
     """Return warnings that show what a document approves and until when. The last one counts the rest."""
-    states = Exceptions({key: document}).states(grants, now)
-    live = [entry for _, entry, state in states if state == "live"]
+    live = [entry for _, entry, state in exceptions.states(grants, now) if state == "live"]
     shown = [
         escape(f"approved until {format_instant(entry.until)}: {entry.pattern.text}", MAX_WARNING_LENGTH)
         for entry in live[:MAX_APPROVALS]

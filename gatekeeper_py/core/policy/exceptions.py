@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.document import ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, reach
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding, Severity, more_findings
@@ -24,17 +24,14 @@ EXPIRED: Final = "expired"
 SUPERFLUOUS: Final = "exception-superfluous"
 
 
-def exception_findings(
-    policy: CompiledPolicy, key: DocumentKey, document: ExceptionDocument, now: datetime
-) -> tuple[Finding, ...]:
-    """Return what is wrong with the entries of a document at an instant: at most 100 findings, and one more.
+def exception_findings(policy: CompiledPolicy, exceptions: Exceptions, now: datetime) -> tuple[Finding, ...]:
+    """Return what is wrong with the entries of documents at an instant: at most 100 findings, and one more.
 
     Entries that are too long, too many or outside every grant are errors, the others are warnings.
     """
-    exceptions = Exceptions({key: document})
     scan = Scan()
     found: list[Finding] = []
-    for _, entry, state in exceptions.states(policy.grants, now):
+    for key, entry, state in exceptions.states(policy.grants, now):
         if state == "outside":
             message, proposal = _outside(policy, key)
             found.append(_finding("error", OUTSIDE, entry, message, proposal))

@@ -26,7 +26,7 @@ from gatekeeper_py.core.admission.guard import (
 )
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.review import parse
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.radius import Radius, Share
@@ -378,7 +378,7 @@ def test_an_accepted_document_is_answered_with_what_it_approves() -> None:
     key = DocumentKey("namespace", "team")
     for count in (1, MAX_WARNINGS + 5):
         listed = [f"image: 'b.io/x{number}', until: {until}, reason: r" for number in range(count)]
-        warnings = approvals(grants, key, parse_exceptions(exceptions_text(*listed)), INSTANT)
+        warnings = approvals(grants, Exceptions({key: parse_exceptions(exceptions_text(*listed))}), INSTANT)
         assert warnings[0].startswith("approved until 20")
         assert warnings[0].endswith(": b.io/x0")
         assert len(warnings) <= MAX_WARNINGS

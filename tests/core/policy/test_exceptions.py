@@ -6,7 +6,7 @@ import pytest
 
 from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import Finding, parse_policy
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS
@@ -21,7 +21,7 @@ def found(
 ) -> tuple[Finding, ...]:
     policy = parse_policy(policy_text(f"exceptions: [{grant}]\n", allow=allow)).at(INSTANT)
     document = parse_exceptions(exceptions_text(*entries), source)
-    return exception_findings(policy, DocumentKey(source, "team-a"), document, INSTANT)
+    return exception_findings(policy, Exceptions({DocumentKey(source, "team-a"): document}), INSTANT)
 
 
 def shown(
