@@ -242,10 +242,8 @@ async def test_documents_are_parsed_in_the_order_of_their_changes(world: World) 
     ]
 
 
-async def test_parsing_takes_at_most_a_tenth_of_the_time(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await world.settle()
+def parse_slowly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each parse take 0.2 s of the world's clock."""
     parse = world.parser.parse_exceptions
 
     async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
@@ -253,6 +251,13 @@ async def test_parsing_takes_at_most_a_tenth_of_the_time(
         return await parse(text, source, seconds=seconds)
 
     monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+
+
+async def test_parsing_takes_at_most_a_tenth_of_the_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.settle()
+    parse_slowly(world, monkeypatch)
     for number in range(20):
         await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
     start = world.clock
@@ -263,13 +268,7 @@ async def test_parsing_takes_at_most_a_tenth_of_the_time(
 
 
 async def test_the_first_list_is_read_without_pauses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    parse = world.parser.parse_exceptions
-
-    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
-        world.clock += 0.2
-        return await parse(text, source, seconds=seconds)
-
-    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    parse_slowly(world, monkeypatch)
     keys = [DocumentKey("namespace", f"team-{number}") for number in range(100)]
     for key in keys:
         await world.deliver(document(IMAGE), key)
@@ -370,13 +369,7 @@ async def test_a_document_of_the_installation_does_not_wait_for_those_of_namespa
 ) -> None:
     """Each of these takes ten times its duration of the time. An emergency cannot wait for them."""
     await world.settle()
-    parse = world.parser.parse_exceptions
-
-    async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
-        world.clock += 0.2
-        return await parse(text, source, seconds=seconds)
-
-    monkeypatch.setattr(world.parser, "parse_exceptions", slow)
+    parse_slowly(world, monkeypatch)
     for number in range(20):
         await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
     await world.keeper.step()
