@@ -512,7 +512,7 @@ def test_without_a_grant_exceptions_have_no_effect() -> None:
 
 
 def test_the_cost_of_a_rejected_image_does_not_grow_with_the_number_of_documents() -> None:
-    """A decision reads at most three documents."""
+    """A decision reads at most three documents. Keys may collide in the table: that costs one comparison."""
     document = parse_exceptions(exceptions_text("image: ghcr.io/x, until: 2026-03-01T13:00:00Z, reason: r"))
 
     def cost(number: int) -> float:
@@ -521,7 +521,7 @@ def test_the_cost_of_a_rejected_image_does_not_grow_with_the_number_of_documents
         policy.decide("team-0", "ghcr.io/x")  # builds the index of the document
         return instructions(lambda image: policy.decide("team-0", image), "ghcr.io/x")
 
-    assert cost(1) == cost(1_000)
+    assert cost(1_000) < 1.1 * cost(1)
 
 
 def test_a_document_with_the_most_entries_costs_little() -> None:
