@@ -13,10 +13,18 @@ from math import inf
 from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.children.process import Observer as ChildObserver
-from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
+from gatekeeper_py.core.images.manifest import (
+    OTHER_KEY,
+    Answer,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+    resolve,
+)
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
-from gatekeeper_py.registry.facts import Fact, FactCache
+from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
@@ -64,6 +72,8 @@ class ManifestClient(Protocol):
     async def query(self, manifest: Manifest, turn: Turn) -> Reply: ...
 
 
+SignatureResult = Literal["valid", "unsigned", "other_key", "error"]
+
 Share = Literal["rate", "waiting", "requests"]
 """A limit that namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
 
@@ -76,6 +86,9 @@ class Observer(ChildObserver, Protocol):
     """
 
     def lookup(self, host: str, result: str, seconds: float | None) -> None: ...
+
+    def signature(self, result: SignatureResult, seconds: float | None) -> None:
+        """Record the result of a look-up of signatures, which also counts as a look-up."""
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
@@ -108,6 +121,7 @@ class Lookups:
         self._log_limit = RateLimit(LOG_PAUSE_SECONDS, monotonic=clock)
         self._clock = clock
         self._facts = FactCache()
+        self._signatures = ValidSignatures()
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
@@ -212,9 +226,10 @@ class Lookups:
 
         Errors of requests are counted when the requests end.
         """
-        for resolution in used.values():
+        for lookup, resolution in used.items():
             if resolution.unanswered in self._hosts:
-                self._count(resolution.unanswered, resolution.answer, None)
+                asked = next(each for each in lookup.candidates if each.host == resolution.unanswered)
+                self._count(asked, resolution.answer, None)
 
     def is_found(self, manifest: Manifest) -> bool:
         """Return whether a fact shows that a manifest exists. Faster than ``resolve_cached``."""
@@ -225,12 +240,13 @@ class Lookups:
         return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(
-        self, lookups: Iterable[Lookup], seconds: float, namespace: str = ""
+        self, lookups: Iterable[Lookup], seconds: float, namespace: str = "", spent: float = 0.0
     ) -> Mapping[Lookup, Resolution]:
         """Resolve the look-ups of a review in parallel.
 
-        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries.
-        ``namespace`` is that of the review. Namespaces share the limits.
+        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries, less the
+        seconds that the review's earlier look-ups ``spent``. ``namespace`` is that of the review. Namespaces
+        share the limits.
         """
         namespace = namespace[:MAX_NAMESPACE_LENGTH]
         resolved: dict[Lookup, Resolution] = {}
@@ -247,7 +263,7 @@ class Lookups:
             async with asyncio.timeout(None) as scope:
                 with self._waiting.place(namespace, scope, MAX_WAITING):
                     found = await asyncio.gather(
-                        *(self._resolve(lookup, seconds, namespace) for lookup in unknown)
+                        *(self._resolve(lookup, seconds, namespace, spent) for lookup in unknown)
                     )
         except TooManyWaiting as problem:
             return resolved | self._not_waited(unknown, str(problem), over_share=problem.over_share)
@@ -263,14 +279,14 @@ class Lookups:
         busy = failed(reason)
         return {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
 
-    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str) -> Resolution:
+    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str, spent: float) -> Resolution:
         """Query the candidates in order.
 
         The next candidate is queried after an answer other than ``found``, or after ``HEDGE_SECONDS``.
         """
         timeout = max(self._registry(manifest.host).timeout for manifest in lookup.candidates)
-        deadline = self._clock() + min(seconds, timeout)
-        late = failed(f"no answer in {min(seconds, timeout):.1f} s")
+        deadline = self._clock() + min(seconds, timeout - spent)
+        late = failed(f"no answer in {min(seconds + spent, timeout):.1f} s")
         answers: list[Answer] = [late] * len(lookup.candidates)
         pending: dict[asyncio.Future[Answer], int] = {}
         unanswered: set[int] = set()
@@ -324,6 +340,8 @@ class Lookups:
 
     def _cached_answer(self, manifest: Manifest) -> Answer | None:
         """Return the answer from facts, or an error if the host must not be queried now."""
+        if manifest.kind == "signature" and (valid := self._signatures.find(manifest)) is not None:
+            return valid
         now = self._clock()
         fact = self._facts.get(manifest, now)
         if fact is not None and now < fact.fresh_until:
@@ -417,8 +435,11 @@ class Lookups:
 
     def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
-        self._count(manifest.host, answer, now - start)
-        if answer.status != "error" and generation == self._generation:
+        self._count(manifest, answer, now - start)
+        if manifest.kind == "signature" and answer.status == "found":
+            # Settings and files that changed meanwhile cannot make the signature invalid.
+            self._signatures.add(manifest, answer)
+        elif answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
         elif answer.status == "error":
@@ -428,9 +449,12 @@ class Lookups:
                 self._refresh.retry(manifest)
         return answer
 
-    def _count(self, host: str, answer: Answer, seconds: float | None) -> None:
+    def _count(self, manifest: Manifest, answer: Answer, seconds: float | None) -> None:
         """Count an answer, and log an error unless one of the same registry was logged lately."""
+        host = manifest.host
         self._observer.lookup(host, answer.status, seconds)
+        if manifest.kind == "signature":
+            self._observer.signature(_signature_result(answer), seconds)
         if answer.status == "error":
             suppressed = self._log_limit.passes(host)
             if suppressed is not None:
@@ -460,6 +484,14 @@ class Lookups:
             self._refresh.schedule(manifest, now + RENEW_AT * (fact.fresh_until - now))
         else:
             self._refresh.cancel(manifest)
+
+
+def _signature_result(answer: Answer) -> SignatureResult:
+    if answer.status == "found":
+        return "valid"
+    if answer.status == "error":
+        return "error"
+    return "other_key" if answer.cause == OTHER_KEY else "unsigned"
 
 
 def _resolution(lookup: Lookup, answers: Sequence[Answer], unanswered: Container[int]) -> Resolution:

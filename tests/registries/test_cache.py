@@ -65,17 +65,17 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 ) -> None:
     host = pair.cache.host
     found = ("found", pair.digests[SEEN], "")
-    assert (await world.query(host, SEEN)).answer == found
+    assert (await world.query(host, SEEN)).answer[:3] == found
     assert (await world.query(host, "never-pushed")).answer.status == "missing"
 
     pair.upstream.stop()
 
     for reference in (SEEN, pair.digests[SEEN]):
-        assert (await world.query(host, reference)).answer == found
+        assert (await world.query(host, reference)).answer[:3] == found
     # This is wrong, but the client cannot detect it: a missing image gets the same answer.
     assert (await world.query(host, UNSEEN)).answer.status == "missing"
     reply = await world.query(host, pair.digests[UNSEEN])
-    assert reply.answer == ("error", "", "the registry answered 500")
+    assert reply.answer[:3] == ("error", "", "the registry answered 500")
     assert reply.trouble
     assert pair.cache.reads("team/app")[-3:] == [
         f"HEAD {UNSEEN} 404",
@@ -85,7 +85,7 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 
     pair.upstream.start()
 
-    assert (await world.query(host, UNSEEN)).answer == ("found", pair.digests[UNSEEN], "")
+    assert (await world.query(host, UNSEEN)).answer[:3] == ("found", pair.digests[UNSEEN], "")
 
 
 async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(

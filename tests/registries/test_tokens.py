@@ -59,7 +59,7 @@ async def world(guarded: Guarded) -> AsyncIterator[World]:
 
 async def test_a_token_is_fetched_once_and_used_again(world: World, guarded: Guarded) -> None:
     for _ in range(3):
-        assert (await world.query(guarded.registry.host)).answer == ("found", guarded.digest, "")
+        assert (await world.query(guarded.registry.host)).answer[:3] == ("found", guarded.digest, "")
     assert guarded.tokens.token_requests() == [("alice", PULL)]
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 

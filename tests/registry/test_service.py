@@ -83,7 +83,7 @@ async def test_a_running_request_survives_new_files(
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     service.use_files()
     answer.set()
-    assert (await waiting)[lookup].answer == ("found", DIGEST, "")
+    assert (await waiting)[lookup].answer[:3] == ("found", DIGEST, "")
     # The answer was obtained with the old files, so later reviews must not use it.
     assert service.lookups.resolve_cached(lookup) is None
     if not new_ca:

@@ -44,6 +44,14 @@ class Manifest(NamedTuple):
         """``host/repository``, the form with which credentials are matched."""
         return f"{self.host}/{self.repository}"
 
+    @property
+    def located(self) -> Manifest:
+        """The same look-up with the repository that holds the signatures as the one to query."""
+        if not self.signatures:
+            return self
+        host, _, repository = self.signatures.partition("/")
+        return self._replace(host=host, repository=repository, signatures="")
+
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
 
@@ -55,7 +63,7 @@ class Answer(NamedTuple):
 
     For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
     key that made it, and ``form`` how the registry holds it. ``missing`` means that there is no valid
-    signature. Its ``cause`` is then empty if there is none at all, ``other_key`` if there are signatures by
+    signature. Its ``cause`` is then empty if there is none at all, ``OTHER_KEY`` if there are signatures by
     other keys only, and otherwise names the limit for which a signature was skipped.
     """
 
@@ -67,6 +75,9 @@ class Answer(NamedTuple):
 
 
 MISSING: Final = Answer("missing")
+
+OTHER_KEY: Final = "other_key"
+"""The cause if an image has signatures, but only by keys that do not count."""
 
 
 def found(digest: str) -> Answer:
@@ -110,4 +121,5 @@ def resolve(answers: tuple[Answer, ...]) -> Resolution:
     for index, answer in enumerate(answers):
         if answer.status == "found":
             return Resolution(answer, index)
-    return Resolution(next((answer for answer in answers if answer.status == "error"), MISSING))
+    missing = next(iter(answers), MISSING)
+    return Resolution(next((answer for answer in answers if answer.status == "error"), missing))
