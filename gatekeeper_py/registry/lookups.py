@@ -61,6 +61,17 @@ RENEW_AT: Final = 0.8
 MAX_PINNED: Final = 1000
 """Maximum number of manifests named in rules that are fetched when the policy loads."""
 
+MAX_AHEAD: Final = 100
+"""Maximum number of workloads whose look-ups run before their Pods exist. One namespace may have a quarter of
+them, so that its many workloads leave some to others. The images of further workloads are looked up when
+their Pods are created."""
+
+AHEAD_ROUNDS: Final = 3
+"""As ``webhook.MAX_ROUNDS``: a signature is looked up by the digest that another look-up finds."""
+
+AHEAD_SECONDS: Final = 30.0
+"""How long such a look-up waits for its turn, which comes after those that reviews wait for."""
+
 LOG_PAUSE_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
 review that needs it has a failed look-up."""
@@ -128,6 +139,8 @@ class Lookups:
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
         self._requested: Counter[str] = Counter()
         """Namespace -> the number of requests under way that its reviews started."""
+        self._ahead: dict[asyncio.Task[None], str] = {}
+        """The tasks of ``look_ahead``, each with its namespace."""
         self._numbers = count()
         self._waiting = WaitingReviews()
         self._started = False
@@ -190,6 +203,32 @@ class Lookups:
         """Start a look-up that no review waits for, or return the running one (for ``Refresh``)."""
         return self._request(manifest, urgent=False, patience=inf)
 
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+        """Look up in the background what the Pods of a workload will need.
+
+        ``needed`` returns the look-ups without an answer. It is called again when these have answers.
+        """
+        namespace = namespace[:MAX_NAMESPACE_LENGTH]
+        share = sum(each == namespace for each in self._ahead.values())
+        if self._stopped or len(self._ahead) >= MAX_AHEAD or share >= MAX_AHEAD // 4:
+            return
+        task = asyncio.get_running_loop().create_task(self._look_ahead(needed, namespace))
+        self._ahead[task] = namespace
+        task.add_done_callback(self._ahead.pop)
+
+    async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+        queried: set[Manifest] = set()
+        for _ in range(AHEAD_ROUNDS):
+            manifests = {manifest for lookup in needed() for manifest in lookup.candidates} - queried
+            queried |= manifests
+            for manifest in sorted(manifests):
+                # One after the other, so that a workload with many images does not wait in many places.
+                if not self._stopped and self._cached_answer(manifest) is None:
+                    request = self._request(
+                        manifest, urgent=False, namespace=namespace, patience=AHEAD_SECONDS
+                    )
+                    await asyncio.wait([request])
+
     def stop_refreshing(self) -> None:
         """Cancel the requests that no review waits for, and start no more, because the replica stops."""
         self._started, self._stopped = False, True
@@ -204,7 +243,8 @@ class Lookups:
 
     async def close(self) -> None:
         """Cancel every request under way."""
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._refreshing] if self._refreshing else [])]
+        tasks: list[asyncio.Task[Any]] = [*self._ahead, *self._tasks]
+        tasks += [self._refreshing] if self._refreshing else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

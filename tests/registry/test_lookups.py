@@ -587,3 +587,46 @@ async def test_the_rounds_of_a_review_share_its_registrys_timeout(world: World) 
     resolution = (await world.lookups.resolve([Lookup((A,))], 5.0, "", 1.8))[Lookup((A,))]
     assert resolution.answer == failed("no answer in 2.0 s")
     assert time.monotonic() - start < 1.5
+
+
+async def test_the_look_ups_of_a_workload_run_in_the_background_until_none_is_left(world: World) -> None:
+    rounds: list[list[Lookup]] = [[Lookup((A, B))], [Lookup((SIGNED,))], []]
+    world.client.answers = {A: FOUND, B: MISSING, SIGNED: VALID}
+    world.lookups.look_ahead(lambda: rounds.pop(0), "shop")
+    await until(lambda: not rounds)
+    assert world.client.queried == [A, B, SIGNED]
+    assert world.cached(SIGNED) == Resolution(VALID, 0)
+    assert world.client.most_under_way == 1
+
+
+async def test_workloads_in_the_background_are_limited_for_each_namespace_and_for_all(world: World) -> None:
+    world.client.other_answers = asyncio.Event()
+    for number in range(2 * module.MAX_AHEAD):
+        for namespace in ("greedy", f"team-{number % 4}"):
+            image = Manifest("a.io", f"{namespace}-{number}", "v1")
+            world.lookups.look_ahead(lambda image=image: [Lookup((image,))], namespace)
+    await until(lambda: len(world.lookups._requests) >= module.MAX_AHEAD)
+    queried = Counter(manifest.repository.partition("-")[0] for manifest in world.lookups._requests)
+    assert queried == {"greedy": 25, "team": 75}
+    world.lookups.stop_refreshing()
+    await until(lambda: not world.lookups._ahead)
+
+
+async def test_a_review_hurries_a_look_up_that_began_in_the_background(world: World) -> None:
+    gate = world.client.answers[SIGNED] = asyncio.Event()
+    world.client.reply = Reply(VALID)
+    world.lookups.look_ahead(lambda: [Lookup((SIGNED,))], "shop")
+    await until(lambda: world.client.queried)
+    waiting = asyncio.ensure_future(world.resolve(SIGNED, namespace="shop"))
+    await until(lambda: any(claim.urgent for claim in world.lookups._tasks.values()))
+    world.lookups.stop_refreshing()  # ends what no review waits for
+    gate.set()
+    assert (await waiting).answer == VALID
+    assert world.client.queried == [SIGNED]
+
+
+async def test_an_error_in_the_background_is_not_looked_up_again_and_again(world: World) -> None:
+    world.client.answers[A] = failed("down")
+    world.lookups.look_ahead(lambda: [Lookup((A,))], "shop")
+    await until(lambda: not world.lookups._ahead)
+    assert world.client.queried == [A]
