@@ -128,7 +128,7 @@ def _listing(
 def _candidate(descriptor: dict[str, Any]) -> Candidate | None:
     """Return what a descriptor states; ``None`` if it is malformed."""
     match descriptor:
-        case {"digest": str(digest), "size": int(size)} if size > 0:
+        case {"digest": str(digest), "size": int(size)} if size > 0 and size is not True:
             pass
         case _:
             return None
