@@ -44,6 +44,11 @@ class Manifest(NamedTuple):
         """``host/repository``, the form with which credentials are matched."""
         return f"{self.host}/{self.repository}"
 
+    @property
+    def pulled(self) -> Manifest:
+        """The same manifest for a look-up that does not ask for a signature."""
+        return Manifest(self.host, self.repository, self.reference)
+
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
 
@@ -55,7 +60,7 @@ class Answer(NamedTuple):
 
     For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
     key that made it, and ``form`` how the registry holds it. ``missing`` means that there is no valid
-    signature. Its ``cause`` is then empty if there is none at all, ``other_key`` if there are signatures by
+    signature. Its ``cause`` is then empty if there is none at all, ``OTHER_KEY`` if there are signatures by
     other keys only, and otherwise names the limit for which a signature was skipped.
     """
 
@@ -67,6 +72,9 @@ class Answer(NamedTuple):
 
 
 MISSING: Final = Answer("missing")
+
+OTHER_KEY: Final = "other_key"
+"""The cause if an image has signatures, but only by keys that do not count."""
 
 
 def found(digest: str) -> Answer:
