@@ -124,7 +124,7 @@ def test_mutate_writes_the_digest_that_is_signed(team: Team, namespace: str) -> 
 
 
 def test_the_pods_of_a_deployment_need_no_look_up_and_no_registry(team: Team, namespace: str) -> None:
-    """The review of the Deployment looks the signature up. What was verified still runs with the registry down."""
+    """The review of the Deployment looks the signature up. What was verified runs without the registry."""
     digest = team.push("web", team.signer)
     image = f"{team.image('web')}@{digest}"
     before = team.looked_up()
