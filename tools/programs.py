@@ -130,7 +130,21 @@ REGISTRY = Programs(
     target="make registry-test",
 )
 
-PROGRAMS = {"controlplane": CONTROL_PLANE, "helm": HELM, "registry": REGISTRY}
+COSIGN = Programs(
+    name="cosign",
+    products=tuple(
+        Product(
+            folder=HERE / f"cosign/{major}",
+            packages={f"cosign{major[1:]}": f"github.com/sigstore/cosign/{major}/cmd/cosign"},
+            released=f"github.com/sigstore/cosign/{major}",
+        )
+        for major in ("v2", "v3")
+    ),
+    title="cosign",
+    target="make registry-test",
+)
+
+PROGRAMS = {"controlplane": CONTROL_PLANE, "helm": HELM, "registry": REGISTRY, "cosign": COSIGN}
 
 
 def main() -> int:

@@ -43,7 +43,7 @@ class Registries:
         self.used.append(used)
 
     async def resolve(
-        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str, spent: float
     ) -> Mapping[Lookup, Resolution]:
         self.queried += lookups
         self.seconds.append(seconds)

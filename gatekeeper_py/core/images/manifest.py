@@ -49,6 +49,14 @@ class Manifest(NamedTuple):
         """The same manifest for a look-up that does not ask for a signature."""
         return Manifest(self.host, self.repository, self.reference)
 
+    @property
+    def located(self) -> Manifest:
+        """The same look-up with the repository that holds the signatures as the one to query."""
+        if not self.signatures:
+            return self
+        host, _, repository = self.signatures.partition("/")
+        return self._replace(host=host, repository=repository, signatures="")
+
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
 
@@ -118,4 +126,5 @@ def resolve(answers: tuple[Answer, ...]) -> Resolution:
     for index, answer in enumerate(answers):
         if answer.status == "found":
             return Resolution(answer, index)
-    return Resolution(next((answer for answer in answers if answer.status == "error"), MISSING))
+    missing = next(iter(answers), MISSING)
+    return Resolution(next((answer for answer in answers if answer.status == "error"), missing))
