@@ -43,6 +43,7 @@ from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -261,7 +262,9 @@ def _expiring(tally: Tally, policy: Policy, instant: datetime) -> tuple[str, ...
         if not instant < until <= instant + EXPIRES_SOON:
             continue
         at = f"expires at {format_instant(until)}"
-        if not isinstance(entry, Rule):
+        if isinstance(entry, Key):
+            found.append(f"keys[{index}] {entry.name} {at}: its signatures do not count from then on")
+        elif not isinstance(entry, Rule):
             found.append(
                 f"namespaces[{index}] {at}: until then, the mode {entry.mode} applies to its namespaces"
             )

@@ -349,7 +349,7 @@ class _Request(NamedTuple):
             f"it is for documents with source: {grant.source}": grant.source != self.key.source,
             f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
             "its images do not include this one": not self._includes(grant),
-            "it does not override deny rules": denied and grant.overrides is None,
+            "it does not override deny rules": denied and "deny" not in grant.overrides,
         }
         return [reason for reason, holds in reasons.items() if holds]
 

@@ -14,7 +14,7 @@ import trustme
 from aiohttp import web
 
 from builders import policy
-from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
@@ -83,7 +83,7 @@ async def test_a_running_request_survives_new_files(
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     service.use_files()
     answer.set()
-    assert (await waiting)[lookup].answer[:3] == ("found", DIGEST, "")
+    assert (await waiting)[lookup].answer == Answer("found", DIGEST)
     # The answer was obtained with the old files, so later reviews must not use it.
     assert service.lookups.resolve_cached(lookup) is None
     if not new_ca:

@@ -9,7 +9,9 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 KeyKind = Literal["P-256", "P-384", "P-521", "RSA", "Ed25519"]
@@ -38,6 +40,9 @@ class Key(NamedTuple):
     der: bytes
     kind: KeyKind
     until: datetime | None = None
+
+
+NO_KEYS: Final[Mapping[str, Key]] = MappingProxyType({})
 
 
 def parse_key(pem: str) -> Key:

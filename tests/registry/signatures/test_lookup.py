@@ -18,7 +18,7 @@ from registry.world import World
 
 REPOSITORY = "team/app"
 TAG = DIGEST.replace(":", "-")
-OURS, THEIRS, ANOTHER = Signer(), Signer(), Signer()
+OURS, THEIRS, ANOTHER = Signer("p256"), Signer("p256-b"), Signer("p384")
 REFERRERS = f"GET /v2/{REPOSITORY}/referrers/{DIGEST}"
 OF_BUNDLES = f"GET /v2/{REPOSITORY}/manifests/{TAG}"
 OF_SIMPLE = f"GET /v2/{REPOSITORY}/manifests/{TAG}.sig"
