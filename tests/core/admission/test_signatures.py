@@ -416,8 +416,8 @@ def test_the_signature_is_looked_for_where_the_image_is_pulled_from(
 ) -> None:
     """Law: "The signature is looked for where the image will be pulled from, or in signatures"."""
     compiled = policy(f"[{RULE % rule}]", MIRRORS[1], mode="mutate")
-    needed: list[Manifest] = []
-    outcome_of(mutate, request(image), compiled, lambda each: needed.append(each) or truth()(each))
+    needed: dict[Manifest, Answer] = {}
+    outcome_of(mutate, request(image), compiled, lambda each: needed.setdefault(each, truth()(each)))
     assert asked._replace(kind="signature", keys=tuple(sorted(KEYS.values()))) in needed
     hosts = {asked.host, *([asked.signatures.partition("/")[0]] if asked.signatures else [])}
     assert hosts <= compiled.looked_up_hosts
