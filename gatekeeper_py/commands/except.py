@@ -19,7 +19,7 @@ from gatekeeper_py.commands.exceptioninput import (
     require_yaml,
 )
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
-from gatekeeper_py.commands.parameters import Instant, Interval, namespace_option
+from gatekeeper_py.commands.parameters import INSTANT, Parsed, interval, namespace_option
 from gatekeeper_py.commands.policyinput import lines_of, now, outline_of, usable_policy
 from gatekeeper_py.commands.yaml12 import split_documents
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
@@ -51,16 +51,8 @@ _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*/[a-z0-9._/:*@-]*[a-z0-9*]")
 """Patterns that need no quotes in a block of YAML. None is a number, because of the slash."""
 
 
-class _Line(click.ParamType[str]):
-    """A text that a document accepts as a reason or an owner."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return str(FILLED_LINE.parse(value))
-        except ValueError as problem:
-            self.fail(str(problem), param, ctx)
+_LINE: Final = Parsed("text", FILLED_LINE.parse)
+"""A text that a document accepts as a reason or an owner."""
 
 
 @click.command("except")
@@ -70,12 +62,12 @@ class _Line(click.ParamType[str]):
     "--for",
     "duration",
     metavar="DURATION",
-    type=Interval(_SHORTEST, _LONGEST),
+    type=interval(_SHORTEST, _LONGEST),
     help="How long the exception lasts, such as 12h or 7d.",
 )
-@click.option("--until", type=Instant(), help="When the exception expires: a date or RFC 3339 time.")
-@click.option("--reason", type=_Line(), required=True, help="Why the images are needed. Users see it.")
-@click.option("--owner", type=_Line(), help="Who needs the images.")
+@click.option("--until", type=INSTANT, help="When the exception expires: a date or RFC 3339 time.")
+@click.option("--reason", type=_LINE, required=True, help="Why the images are needed. Users see it.")
+@click.option("--owner", type=_LINE, help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
 @click.option(
     "--into",
