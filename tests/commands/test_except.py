@@ -196,26 +196,6 @@ def test_a_file_that_cannot_be_extended_is_refused(
     assert problem in done.err
 
 
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["a.io/x", "--for", "1d", "--reason", "r"], "Missing option '-n'"),
-        (["a.io/x", "-n", "a", "--reason", "r"], "give --for or --until"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--until", FAR, "--reason", "r"], "give --for or --until"),
-        (["a.io/x", "-n", "a", "--until", "2020-01-01", "--reason", "r"], "--until is in the past"),
-        (["a.io/x", "-n", "a", "--for", "401d", "--reason", "r"], "401d is not between"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--reason", ""], "must not be empty"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--reason", "x" * 201], "at most 200 characters"),
-        (["*/x", "-n", "a", "--for", "1d", "--reason", "r"], "would approve every registry"),
-        (["NGINX", "-n", "a", "--for", "1d", "--reason", "r"], "'NGINX': "),
-    ],
-)
-def test_bad_usage_prints_no_manifest(command: Command, arguments: list[str], problem: str) -> None:
-    done = command("except", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert problem in done.err
-
-
 PRINTABLE: Final = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200)
 QUOTES: Final = st.text("'\"\\:#-?[]{}&*!|>%@` \u00e9\U0001f600", min_size=1, max_size=30)
 
