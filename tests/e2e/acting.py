@@ -76,7 +76,7 @@ def alarm(product: Installed, what: str) -> float:
 
 
 def scale(product: Installed, deployment: str, replicas: int) -> None:
-    """Scale the controller or the server; with 0, wait until it has ended."""
+    """Scale the controller or the server; with 0, wait until every process of it was told to end."""
     product.plane.kubectl(
         "scale", "-n", product.namespace, f"deployment/{deployment}", f"--replicas={replicas}"
     )
