@@ -46,13 +46,21 @@ def test_pre_approved_pods_call_no_webhook_and_others_do(wide: Site, namespace: 
 
 
 @pytest.mark.oldest
-def test_with_a_mirror_both_webhooks_are_called_in_mutate_mode_only(wide: Site, namespace: str) -> None:
+def test_with_a_mirror_both_webhooks_for_pods_skip_and_are_called_in_mutate_mode_only(
+    wide: Site, namespace: str
+) -> None:
     wide.put_policy(MIRRORED)
     assert wide.product.get(MUTATING) is None
     with wide.expect_reviews(1):
         assert wide.create(namespace, pod("unlisted", UNLISTED)).status == 403
     wide.product.set_mode("mutate")
     wide.wait_in_step()
+    for path in (VALIDATING, MUTATING):
+        live = wide.plane.api("GET", path)
+        assert wide.conditions(path) == ["an-image-changed", CONDITION]
+        assert live["metadata"]["annotations"][ANNOTATION] == parse_policy(MIRRORED).revision
+        for hook in live["webhooks"][1:]:
+            assert CONDITION not in [each["name"] for each in hook["matchConditions"]]
     with wide.expect_reviews(0):
         assert wide.create(namespace, pod("staying", STAYING)).status == 201
     with wide.expect_reviews(1):
@@ -70,19 +78,6 @@ def test_the_annotation_is_read_as_documented(wide: Site) -> None:
     )
     assert path in (K8S.parent / "docs/fast-path.md").read_text().replace("'", "")
     assert {found.stdout} == wide.product.revisions()
-
-
-def test_only_the_webhooks_for_pods_carry_it(wide: Site) -> None:
-    wide.product.set_mode("mutate")
-    wide.put_policy(MIRRORED)
-    wide.product.wait_mutating()
-    wide.wait_in_step()
-    for path in (VALIDATING, MUTATING):
-        live = wide.plane.api("GET", path)
-        assert wide.conditions(path) == ["an-image-changed", CONDITION]
-        assert live["metadata"]["annotations"][ANNOTATION] == parse_policy(MIRRORED).revision
-        for hook in live["webhooks"][1:]:
-            assert CONDITION not in [each["name"] for each in hook["matchConditions"]]
 
 
 @pytest.mark.parametrize(
