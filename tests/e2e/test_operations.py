@@ -69,6 +69,7 @@ def test_a_new_mode_applies_to_the_next_pod(product: Installed) -> None:
     wait_until(lambda: probe_refused(product), seconds=5, what="a refusal")
 
 
+@pytest.mark.oldest
 def test_one_command_opens_a_cluster_in_which_no_pod_can_be_created(product: Installed) -> None:
     product.set_mode("enforce")
     pause, end, *_ = lines("When nobody can create Pods")

@@ -10,7 +10,7 @@ from typing import Any
 
 from cryptography import x509
 
-from e2e.acting import CONTROLLER, scale
+from e2e.acting import CONTROLLER, refused, scale
 from e2e.load import no_create_fails
 from tools.installation.product import NAMESPACE, SECRET, VALIDATING, Installed
 from tools.polling import wait_until
@@ -79,7 +79,7 @@ def test_a_deleted_secret_is_made_again_without_a_failed_create(product: Install
     with no_create_fails(product.plane, namespace), _replaced(product):
         product.plane.api("DELETE", SECRET)
         wait_until(lambda: product.get(SECRET), seconds=30, what="the Secret made again")
-        assert product.get(VALIDATING) is not None
+        assert refused(product, namespace)
         wait_until(lambda: "tls.crt" in _secret(product), seconds=60, what="its leaf promoted")
 
 
