@@ -48,6 +48,7 @@ BAD = exceptions_text("image: nginx, reason: r")
 
 
 BREAK_GLASS = "gatekeeper-py-break-glass"
+OF_A_TENANT = f"{in_configmap(GHCR)}---\n{in_configmap(B, 'team-a', BREAK_GLASS)}"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ BREAK_GLASS = "gatekeeper-py-break-glass"
         pytest.param(in_configmap(QUAY, "gk"), [], "quay.io/x", 1, id="of-no-installation"),
         pytest.param(in_configmap(QUAY, "gk"), ["--installation", "gk"], "quay.io/x", 0, id="of-another"),
         pytest.param(in_configmap(B, "gatekeeper-py", BREAK_GLASS), [], "b.io/x", 0, id="break-glass"),
-        pytest.param(in_configmap(B, "team-a", BREAK_GLASS), [], "b.io/x", 1, id="break-glass-of-a-tenant"),
+        pytest.param(OF_A_TENANT, [], "b.io/x", 1, id="break-glass-of-a-tenant"),
     ],
 )
 def test_a_document_applies_to_the_namespaces_of_its_configmap(
