@@ -130,15 +130,24 @@ REGISTRY = Programs(
     target="make registry-test",
 )
 
+_CONTAINER_REGISTRY = "github.com/google/go-containerregistry"
+
+
+def _cosign(major: str) -> Product:
+    module = f"github.com/sigstore/cosign/{major}"
+    return Product(
+        folder=HERE / "cosign" / major,
+        packages={major.replace("v", "cosign"): f"{module}/cmd/cosign"},
+        released=module,
+    )
+
+
 COSIGN = Programs(
     name="cosign",
-    products=tuple(
-        Product(
-            folder=HERE / f"cosign/{major}",
-            packages={f"cosign{major[1:]}": f"github.com/sigstore/cosign/{major}/cmd/cosign"},
-            released=f"github.com/sigstore/cosign/{major}",
-        )
-        for major in ("v2", "v3")
+    products=(
+        _cosign("v2"),
+        _cosign("v3"),
+        Product(folder=HERE / "cosign/registry", packages={"referrers": "."}, released=_CONTAINER_REGISTRY),
     ),
     title="cosign",
     target="make registry-test",

@@ -29,12 +29,12 @@ from gatekeeper_py.commands.parameters import (
     WEBHOOKS_CONFIG,
     WIDE,
     Cluster,
-    Interval,
     check_exempt_usage,
     cluster_options,
     format_option,
     given,
     installation_of,
+    interval,
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
@@ -100,7 +100,7 @@ MAX_EXPIRING: Final = 20
 )
 @click.option(
     "--every",
-    type=Interval(10, 24 * 3600),
+    type=interval(10, 24 * 3600),
     metavar="DURATION",
     help="Repeat the audit at this interval, for example 10m, and write reports into the cluster.",
 )

@@ -253,9 +253,9 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     _row(out, "because", decision.detail)
     if answer is not None:
         _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
-    for label, value in (("owner", _owner(explanation)), ("reason", _reason(explanation))):
-        if value and decision.approved:
-            _row(out, label, value)
+    decided = decision.exception or decision.rule
+    if decided is not None and decision.approved:
+        _print_origin(out, decided.owner, decided.reason)
     if decision.ruling is not None and decision.ruling.missed is not None:
         _row(out, "exception", exception_text(decision.ruling.missed))
     for miss in explanation.nearest:
@@ -264,22 +264,18 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     out.print()
 
 
+def _print_origin(out: Console, owner: str | None, reason: str | None) -> None:
+    for label, value in (("owner", owner), ("reason", reason)):
+        if value:
+            _row(out, label, value)
+
+
 def _print_rewrite(out: Console, explanation: Explanation) -> None:
     if explanation.rewritten is not None and explanation.rewritten_decision is not None:
         then = "approved" if explanation.rewritten_decision.approved else "still rejected"
         _row(out, "mutate", f"{explanation.rewritten} ({then})")
     elif explanation.rewrite_problem:
         _row(out, "mutate", f"left as written: {explanation.rewrite_problem}")
-
-
-def _owner(explanation: Explanation) -> str:
-    decided = explanation.decision.exception or explanation.decision.rule
-    return decided.owner or "" if decided is not None else ""
-
-
-def _reason(explanation: Explanation) -> str:
-    decided = explanation.decision.exception or explanation.decision.rule
-    return decided.reason or "" if decided is not None else ""
 
 
 def _row(out: Console, label: str, value: str) -> None:

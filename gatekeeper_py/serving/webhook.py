@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -16,7 +16,15 @@ from aiohttp import hdrs, web
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
 from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
-from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
+from gatekeeper_py.core.admission.lookups import (
+    NOT_LOOKED_UP,
+    Facts,
+    ResolveCached,
+    final_facts,
+    images_ahead,
+    lookups_ahead,
+    never_found,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
@@ -94,6 +102,8 @@ class Registries(Protocol):
     ) -> Mapping[Lookup, Resolution]: ...
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
+
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None: ...
 
 
 class NeededLookups(NamedTuple):
@@ -350,11 +360,23 @@ class Webhook:
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
-        if used and self._registries is not None:
-            self._registries.answered(used)
+        if self._registries is not None:
+            if used:
+                self._registries.answered(used)
+            if asked.endpoint == "validate" and snapshot.looks_up:
+                self._look_ahead(request, snapshot, self._registries)
         body = orjson.dumps(outcome.response.document())
         self._record(asked, request, outcome, snapshot)
         return body
+
+    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot, registries: Registries) -> None:
+        """Look up the signatures that the Pods of a reviewed workload will need."""
+        images, namespace = images_ahead(request, snapshot), request.namespace
+        if images:
+            resolve = registries.resolve_cached
+            registries.look_ahead(
+                lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), namespace or ""
+            )
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
         """Return the answer to a review whose new images are all approved. Count it, but do not log it."""

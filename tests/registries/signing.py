@@ -3,81 +3,45 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from aiohttp import web
 
 from registries.pushing import OCI, descriptor, digest_of, encoded
+from registry.scripted import Scripted
+from registry.signatures.signing import BUNDLE, SIMPLE, der_of, fingerprint, sign
 
-BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
-SIMPLE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
-STATEMENT: Final = "application/vnd.in-toto+json"
 EMPTY: Final = b"{}"
 
 
 @dataclass(frozen=True)
 class Signer:
-    """A key for ECDSA on P-256, and what it signs."""
+    """One of the keys of ``registry.signatures.signing``, and what it signs."""
 
-    key: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP256R1()))
+    name: str = "p256"
 
     @property
     def der(self) -> bytes:
-        spki = serialization.PublicFormat.SubjectPublicKeyInfo
-        return self.key.public_key().public_bytes(serialization.Encoding.DER, spki)
+        return der_of(self.name)
 
     @property
     def pem(self) -> str:
-        spki = serialization.PublicFormat.SubjectPublicKeyInfo
-        return self.key.public_key().public_bytes(serialization.Encoding.PEM, spki).decode()
+        text = base64.encodebytes(self.der).decode()
+        return f"-----BEGIN PUBLIC KEY-----\n{text}-----END PUBLIC KEY-----"
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha256(self.der).hexdigest()
-
-    def sign(self, message: bytes) -> str:
-        return base64.b64encode(self.key.sign(message, ec.ECDSA(hashes.SHA256()))).decode()
+        return fingerprint(self.name)
 
     def bundle(self, digest: str) -> bytes:
         """Return the Sigstore bundle of an image, which cosign 3 writes."""
-        algorithm, _, value = digest.partition(":")
-        payload = encoded(
-            {
-                "_type": "https://in-toto.io/Statement/v1",
-                "subject": [{"digest": {algorithm: value}}],
-                "predicateType": "https://sigstore.dev/cosign/sign/v1",
-                "predicate": {},
-            }
-        )
-        pre_authentication = b"DSSEv1 %d %b %d %b" % (
-            len(STATEMENT),
-            STATEMENT.encode(),
-            len(payload),
-            payload,
-        )
-        envelope = {
-            "payload": base64.b64encode(payload).decode(),
-            "payloadType": STATEMENT,
-            "signatures": [{"sig": self.sign(pre_authentication)}],
-        }
-        return encoded({"mediaType": BUNDLE, "verificationMaterial": {}, "dsseEnvelope": envelope})
+        return sign({"form": "bundle", "by": self.name, "payload": [["{image}", digest[7:]]]}).blob
 
     def payload(self, digest: str) -> tuple[bytes, str]:
         """Return the payload of simple signing of an image, and its signature, which cosign 2 writes."""
-        payload = encoded(
-            {
-                "critical": {
-                    "identity": {"docker-reference": ""},
-                    "image": {"docker-manifest-digest": digest},
-                    "type": "cosign container image signature",
-                },
-                "optional": None,
-            }
-        )
-        return payload, self.sign(payload)
+        made = sign({"form": "simple", "by": self.name, "payload": [["{image}", digest[7:]]]})
+        return made.blob, made.candidate.signature
 
 
 class Signatures:
@@ -129,3 +93,14 @@ def signed(digest: str, *signers: Signer, simple: bool = False) -> Signatures:
         else:
             signatures.add_bundle(signer.bundle(digest))
     return signatures
+
+
+def holds(registry: Scripted, signatures: Signatures, *, referrers: bool = True) -> None:
+    """Let a scripted registry hold these signatures; without ``referrers`` it lists bundles in a tag."""
+    contents = {f"manifests/{reference}": content for reference, content in signatures.manifests.items()}
+    contents |= {f"blobs/{digest}": content for digest, content in signatures.blobs.items()}
+    contents[f"referrers/{signatures.digest}" if referrers else f"manifests/{signatures.tag}"] = (
+        signatures.index
+    )
+    for path, content in contents.items():
+        registry.on(f"GET /v2/team/app/{path}", web.Response(body=content))

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -604,7 +605,7 @@ async def test_workloads_in_the_background_are_limited_for_each_namespace_and_fo
     for number in range(2 * module.MAX_AHEAD):
         for namespace in ("greedy", f"team-{number % 4}"):
             image = Manifest("a.io", f"{namespace}-{number}", "v1")
-            world.lookups.look_ahead(lambda image=image: [Lookup((image,))], namespace)
+            world.lookups.look_ahead(partial(list, [Lookup((image,))]), namespace)
     await until(lambda: len(world.lookups._requests) >= module.MAX_AHEAD)
     queried = Counter(manifest.repository.partition("-")[0] for manifest in world.lookups._requests)
     assert queried == {"greedy": 25, "team": 75}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import CONTAINERS, POD
 from gatekeeper_py.core.admission.judgement import (
     ActivePolicy,
     Judgement,
@@ -38,7 +38,7 @@ from gatekeeper_py.core.images.manifest import (
     failed,
     manifest_of,
 )
-from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.problems import listed
@@ -177,7 +177,7 @@ class PodLookups(NamedTuple):
             return self.facts.get((manifest.pulled,)).answer
         if not manifest.keys:
             return MISSING  # without a live key, nothing is signed
-        answer = self.facts.get((manifest,)).answer
+        answer = self.facts.get((manifest.located,)).answer
         about_it = answer.key in manifest.keys and answer.digest == manifest.reference
         if answer.status == "found" and not about_it:
             return failed("the answer is about another key or another digest")
@@ -302,19 +302,31 @@ class PodLookups(NamedTuple):
         self.verified(Judgement(slot._replace(value=image), self.policy.decide(self.namespace, image)))
 
 
-def lookups_ahead(request: AdmissionRequest, policy: ActivePolicy, facts: Facts) -> tuple[Lookup, ...]:
-    """Return the look-ups that ``facts`` lack and the Pods of a workload will need for signatures.
+def images_ahead(request: AdmissionRequest, policy: ActivePolicy) -> tuple[str, ...]:
+    """Return the new images of a workload, if the policy requires signatures of some images.
 
-    A workload is approved by the names of its images. If these look-ups start at its review, in the
-    background, its Pods find the answers. A signature is looked up by a digest, which other look-ups find, so
-    the caller calls this function again with the answers until it returns nothing.
+    A workload is approved by the names of its images. If the look-ups of the signatures start at its review,
+    in the background, its Pods find the answers. The object itself, which may be large, is not needed for it.
     """
     if not policy.allow.keys or (request.group, request.kind) == POD or exemption(request):
         return ()
-    pods = PodLookups(request.object, policy, request.namespace, facts)
-    for slot in islice(slots_to_judge(request, policy)[0], MAX_LOOKED_AHEAD):
-        if not slot.problem:
-            pods.look_ahead(slot)
+    found = slots_to_judge(request, policy)[0]
+    images = (slot.value for slot in found if not slot.problem and not is_never_pulled(request.object, slot))
+    distinct = dict.fromkeys(image for image in images if len(image) <= MAX_IMAGE_LENGTH)
+    return tuple(islice(distinct, MAX_LOOKED_AHEAD))
+
+
+def lookups_ahead(
+    images: Iterable[str], policy: ActivePolicy, namespace: str | None, facts: Facts
+) -> tuple[Lookup, ...]:
+    """Return the look-ups that ``facts`` lack and Pods with these images will need for signatures.
+
+    A signature is looked up by a digest, which other look-ups find, so the caller calls this function again
+    with the answers until it returns nothing.
+    """
+    pods = PodLookups(None, policy, namespace, facts)
+    for image in images:
+        pods.look_ahead(Slot((), CONTAINERS.noun, image))
     return tuple(dict.fromkeys(facts.missing))
 
 

@@ -45,17 +45,17 @@ class Manifest(NamedTuple):
         return f"{self.host}/{self.repository}"
 
     @property
-    def pulled(self) -> Manifest:
-        """The same manifest for a look-up that does not ask for a signature."""
-        return Manifest(self.host, self.repository, self.reference)
-
-    @property
     def located(self) -> Manifest:
         """The same look-up with the repository that holds the signatures as the one to query."""
         if not self.signatures:
             return self
         host, _, repository = self.signatures.partition("/")
         return self._replace(host=host, repository=repository, signatures="")
+
+    @property
+    def pulled(self) -> Manifest:
+        """The same manifest for a look-up that does not ask for a signature."""
+        return Manifest(self.host, self.repository, self.reference)
 
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"

@@ -19,7 +19,7 @@ from gatekeeper_py.core.admission import Outcome, approved_images, mutate, valid
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import explain, refined
 from gatekeeper_py.core.admission.judgement import Signature
-from gatekeeper_py.core.admission.lookups import Facts, final_facts, lookups_ahead
+from gatekeeper_py.core.admission.lookups import Facts, final_facts, images_ahead, lookups_ahead
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     MISSING,
@@ -275,7 +275,7 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
     assert not facts.missing
     answer, answers = truth(), dict[Lookup, Resolution]()
     for _ in range(ROUNDS + 1):
-        needed = lookups_ahead(asked, compiled, final_facts(answers))
+        needed = lookups_ahead(images_ahead(asked, compiled), compiled, "shop", final_facts(answers))
         answers |= {lookup: resolve(tuple(map(answer, lookup.candidates))) for lookup in needed}
     assert not needed
     for name in names:  # the Pod waits for no signature
@@ -299,7 +299,8 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
 )
 def test_nothing_is_looked_up_ahead_without_need(asked: wire.AdmissionRequest) -> None:
     compiled = policy(f"[{RULE % ''}, free.io]", "deny: [r.io/denied]\n")
-    assert lookups_ahead(asked, compiled, Facts(lambda _lookup: None)) == ()
+    ahead = images_ahead(asked, compiled)
+    assert lookups_ahead(ahead, compiled, "shop", Facts(lambda _lookup: None)) == ()
 
 
 UNCHANGED: Final = pod("r.io/app:1")

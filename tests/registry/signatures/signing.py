@@ -21,15 +21,22 @@ from gatekeeper_py.registry.signatures.verification import Keys
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Row = Mapping[str, Any]
 
-IMAGE: Final = "5eed" * 16
-OTHER: Final = "0dd5" * 16
-NAMES: Final = {"{image}": IMAGE, "{other}": OTHER}
-
 IN_TOTO: Final = "application/vnd.in-toto+json"
 BUNDLE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIMPLE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
 INDEX: Final = "application/vnd.oci.image.index.v1+json"
+
+IMAGE_MANIFEST: Final = (
+    b'{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":'
+    b'{"mediaType":"application/vnd.oci.image.config.v1+json","size":2,"digest":'
+    b'"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"},"layers":[]}'
+)
+"""The image that most rows sign. Its only blob is ``{}``."""
+
+IMAGE: Final = hashlib.sha256(IMAGE_MANIFEST).hexdigest()
+OTHER: Final = "0dd5" * 16
+NAMES: Final = {"{image}": IMAGE, "{IMAGE}": IMAGE.upper(), "{other}": OTHER}
 
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 SHA256_INFO: Final = bytes.fromhex("3031300d060960864801650304020105000420")
@@ -111,7 +118,7 @@ def sign(row: Row) -> Signed:
         encoded = base64.b64encode(payload).decode()
         for name in row.get("encoded", ()):
             encoded = changed(TEXTS[name], encoded)
-        blob = edited(text_of(_bundle(encoded, signature)), row.get("bundle", ())).encode(
+        blob = edited(text_of(bundle_of(encoded, signature)), row.get("bundle", ())).encode(
             row.get("bundle-charset", "utf-8"), "surrogateescape"
         )
     blob += b" " * (row.get("pad", 0) - len(blob))
@@ -180,13 +187,18 @@ def changed(change: Callable[[str], str], text: str) -> str:
     return result
 
 
+def described(content: bytes) -> Candidate:
+    """Return what a right descriptor states about some content."""
+    return Candidate(f"sha256:{hashlib.sha256(content).hexdigest()}", len(content))
+
+
 def _stated(row: Row, content: bytes) -> Candidate:
     stated = row.get("descriptor", {})
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    return Candidate(stated.get("digest", digest), len(content) + stated.get("more", 0))
+    right = described(content)
+    return Candidate(stated.get("digest", right.digest), right.size + stated.get("more", 0))
 
 
-def _bundle(payload: str, signature: str) -> Any:
+def bundle_of(payload: str, signature: str) -> Any:
     return {
         "mediaType": BUNDLE,
         "verificationMaterial": {"publicKey": {"hint": "hint"}, "tlogEntries": []},
@@ -214,16 +226,22 @@ def _signature_text(row: Row, message: bytes) -> str:
     return text
 
 
-def _signature(row: Row, message: bytes) -> bytes:
-    key = private_key(row.get("by", "p256"))
-    algorithm = HASHES[row.get("hash", "sha256")]
+def sign_with(key: PrivateKey, message: bytes, algorithm: hashes.HashAlgorithm = HASHES["sha256"]) -> bytes:
+    """Sign as cosign does with a key of this kind, except for the hash."""
     match key:
         case ec.EllipticCurvePrivateKey():
             return key.sign(message, ec.ECDSA(algorithm))
         case ed25519.Ed25519PrivateKey():
             return key.sign(message)
+    return key.sign(message, padding.PKCS1v15(), algorithm)
+
+
+def _signature(row: Row, message: bytes) -> bytes:
+    key = private_key(row.get("by", "p256"))
+    algorithm = HASHES[row.get("hash", "sha256")]
     if "padding" not in row:
-        return key.sign(message, padding.PKCS1v15(), algorithm)
+        return sign_with(key, message, algorithm)
+    assert isinstance(key, rsa.RSAPrivateKey)
     if row["padding"] == "pss":
         return key.sign(message, padding.PSS(padding.MGF1(algorithm), 32), algorithm)
     size = key.key_size // 8
