@@ -95,12 +95,15 @@ def signed(digest: str, *signers: Signer, simple: bool = False) -> Signatures:
     return signatures
 
 
+def contents(signatures: Signatures, *, referrers: bool = True) -> dict[str, bytes]:
+    """Return the contents of a repository by path; without ``referrers`` it lists bundles in a tag."""
+    found = {f"manifests/{reference}": content for reference, content in signatures.manifests.items()}
+    found |= {f"blobs/{digest}": content for digest, content in signatures.blobs.items()}
+    listed = f"referrers/{signatures.digest}" if referrers else f"manifests/{signatures.tag}"
+    return found | {listed: signatures.index}
+
+
 def holds(registry: Scripted, signatures: Signatures, *, referrers: bool = True) -> None:
-    """Let a scripted registry hold these signatures; without ``referrers`` it lists bundles in a tag."""
-    contents = {f"manifests/{reference}": content for reference, content in signatures.manifests.items()}
-    contents |= {f"blobs/{digest}": content for digest, content in signatures.blobs.items()}
-    contents[f"referrers/{signatures.digest}" if referrers else f"manifests/{signatures.tag}"] = (
-        signatures.index
-    )
-    for path, content in contents.items():
+    """Let a scripted registry hold these signatures."""
+    for path, content in contents(signatures, referrers=referrers).items():
         registry.on(f"GET /v2/team/app/{path}", web.Response(body=content))
