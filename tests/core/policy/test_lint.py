@@ -819,7 +819,7 @@ def test_a_key_that_no_rule_names_and_a_key_for_ed25519_are_reported() -> None:
     prehashed = json.dumps({"name": "ed", "key": ED25519})
     findings = lint(f"keys: [{prehashed}]\n", "[{image: a.io@*, signedBy: [ed]}]")
     assert [(f.code, f.path, f.proposal) for f in findings] == [
-        ("key-ed25519", "keys[0].key", "sign with a P-256 key")
+        ("key-prehashed", "keys[0].key", "sign with a P-256 key")
     ]
 
 
