@@ -94,7 +94,8 @@ class _Document:
 
     digest: bytes = b""
     """Of the newest text."""
-    document: ExceptionDocument | None = None
+    entries: int | None = None
+    """The number of entries of the document that is live or will soon be, ``None`` if there is none."""
     findings: tuple[Finding, ...] = ()
     waiting: bytes | None = None
     """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
@@ -286,7 +287,7 @@ class ExceptionsKeeper:
         self._take_place(key, known, earliest)
         self._waiting_bytes += len(content) - len(known.waiting or b"")
         known.waiting = content
-        if known.document is not None and known.stale is None:
+        if known.entries is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
         self._queued.set()
 
@@ -331,7 +332,7 @@ class ExceptionsKeeper:
             known.stale.cancel()
             known.stale = None
         if key.source == "namespace":
-            self._entries -= _length(known.document)
+            self._entries -= known.entries or 0
             if self._entries + _length(document) > MAX_ENTRIES_OF_NAMESPACES:
                 limit = f"more than {MAX_ENTRIES_OF_NAMESPACES:,} entries"
                 message = f"the documents of all namespaces together have {limit}"
@@ -339,9 +340,10 @@ class ExceptionsKeeper:
                 # The same text is good once there is room for it.
                 self._left_out, known.digest = True, b""
             self._entries += _length(document)
-            if _length(document) < _length(known.document):
+            if _length(document) < (known.entries or 0):
                 self._read_again_if_some_were_left_out()
-        known.document = self._changes[key] = document
+        known.entries = None if document is None else len(document.entries)
+        self._changes[key] = document
         kept = findings[:MAX_LOGGED]
         if kept and kept != known.findings:
             self._refuse(key, findings)
@@ -484,12 +486,9 @@ class ExceptionsKeeper:
         next_end: datetime | None = None
         snapshot = self._live.snapshot
         if snapshot is not None and self._granted:
-            now = self._now()
-            for key, entry, state in self._live.exceptions.states(snapshot.compiled.grants, now):
-                counts[key.source, state] += 1
-                if state == "live":
-                    next_end = entry.until if next_end is None else min(next_end, entry.until)
-                yield
+            grants = snapshot.compiled.grants
+            entries, next_end = yield from self._live.exceptions.counting(grants, self._now())
+            counts.update(entries)
         for key, known in list(self._documents.items()):
             counts[key.source, "invalid"] += bool(known.findings)
             yield

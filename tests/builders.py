@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cache
@@ -25,10 +26,41 @@ def policy_text(more: str = "", *, mode: str = "enforce", allow: str = "[registr
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\nallow: {allow}\n{more}"
 
 
+PUBLIC_KEYS: Final = {
+    "ci-2025": """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEY1lmY4i6lWY7I32vOTVLdqWbf3Vu
+YpeZ2EiaOOenwilZQEZeH+dcWUD45U2L9iTEwehXzAd4vdbps9enNoq6eA==
+-----END PUBLIC KEY-----
+""",
+    "ci-2026": """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESUzNXEY3RYvv18zW00erMJ6xJlG2
+0U06xF1cOw4MFv4anvpJeVeLHQdXB9xUIVjcNqLSaI25KXoJw27gWmhORQ==
+-----END PUBLIC KEY-----
+""",
+}
+"""Keys for ECDSA P-256, by the names that policies of tests give them."""
+
+
+def keys_text(**until: str) -> str:
+    """Return the field ``keys`` of a policy with both keys. ``until`` is the expiry of the last one."""
+    entries = [{"name": name, "key": key} for name, key in PUBLIC_KEYS.items()]
+    return f"keys: {json.dumps([*entries[:-1], {**entries[-1], **until}])}\n"
+
+
 def exceptions_text(*entries: str) -> str:
     """Return a document with exceptions; each entry is a flow mapping without its braces."""
     listed = "".join(f"\n  - {{{entry}}}" for entry in entries) or " []"
     return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:{listed}\n"
+
+
+def in_configmap(
+    document: str, namespace: str | None = "team-a", name: str = "gatekeeper-py-exceptions"
+) -> str:
+    """Return the manifest of a ConfigMap in which a document with exceptions is a block."""
+    where = "" if namespace is None else f", namespace: {namespace}"
+    block = document.replace("\n", "\n    ").rstrip(" ")
+    head = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}{where}}}\n"
+    return f"{head}data:\n  exceptions.yaml: |\n    {block}"
 
 
 @cache

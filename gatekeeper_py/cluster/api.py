@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, Protocol
 
@@ -229,6 +229,21 @@ async def _refusal(method: str, path: str, response: aiohttp.ClientResponse) -> 
         continue_token=continue_token(status),
         document=status,
     )
+
+
+async def listed(
+    read: Callable[[str, Mapping[str, str]], Awaitable[dict[str, Any]]], path: str, query: Mapping[str, str]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield the objects of a list, page by page. ``read`` reads a page."""
+    token = ""
+    while True:
+        page = await read(path, {**query, "continue": token} if token else query)
+        for item in page.get("items") or ():
+            if isinstance(item, dict):
+                yield item
+        token = continue_token(page)
+        if not token:
+            return
 
 
 def continue_token(document: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from gatekeeper_py.commands.clusterinput import (
 )
 from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
 from gatekeeper_py.commands.files import UnreadableError, shown
+from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
     CLUSTER_NAME,
@@ -29,12 +31,12 @@ from gatekeeper_py.commands.parameters import (
     WEBHOOKS_CONFIG,
     WIDE,
     Cluster,
-    Interval,
     check_exempt_usage,
     cluster_options,
     format_option,
     given,
     installation_of,
+    interval,
     namespace_option,
 )
 from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
@@ -100,7 +102,7 @@ MAX_EXPIRING: Final = 20
 )
 @click.option(
     "--every",
-    type=Interval(10, 24 * 3600),
+    type=interval(10, 24 * 3600),
     metavar="DURATION",
     help="Repeat the audit at this interval, for example 10m, and write reports into the cluster.",
 )
@@ -124,6 +126,7 @@ MAX_EXPIRING: Final = 20
 @CLUSTER_NAME
 @WEBHOOKS_CONFIG
 @EXEMPT_NAMESPACES
+@lookup_options
 @exceptions_options
 def audit(
     files: tuple[str, ...],
@@ -141,6 +144,7 @@ def audit(
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     exceptions: ExceptionFiles,
+    registry_config: Path | None,
     *,
     merge: bool,
     approved_too: bool,
@@ -148,6 +152,7 @@ def audit(
     suggest: bool,
     unused: bool,
     events: bool,
+    look_up: bool,
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
 
@@ -161,6 +166,8 @@ def audit(
 
     With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
     policy approves anyway.
+
+    With --look-up, the signatures of the images in Pods are looked up, by the digests that run.
 
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.
@@ -223,10 +230,13 @@ def audit(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
+            looks_up=look_up,
         )
         return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 
     judged, compiled, survey, missing = with_cluster(cluster, work)
+    if look_up:
+        survey.merge(with_lookups(compiled, registry_config, survey.verified))
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
     if unused:
@@ -290,6 +300,7 @@ def _check_usage(
         _check_merge(files, merge=merge)
         return
     check_exempt_usage()
+    _check_lookups(others, combined=suggest or every is not None)
     combined = approved_too or suggest or every is not None or style not in {"table", "json"}
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
@@ -314,6 +325,12 @@ def _check_usage(
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
+
+
+def _check_lookups(others: Mapping[str, Any], *, combined: bool) -> None:
+    check_lookup_usage(look_up=others["look_up"], registry_config=others["registry_config"])
+    if others["look_up"] and (combined or others["unused"]):
+        raise click.UsageError("--look-up cannot be combined with --suggest, --every or --exceptions-unused")
 
 
 def _check_unused(*, unused: bool, combined: bool) -> None:

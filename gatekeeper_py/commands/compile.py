@@ -8,10 +8,16 @@ from datetime import datetime
 from typing import Any, Final, Literal
 
 import click
-from click.core import ParameterSource
 
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option
+from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option, given
 from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
+from gatekeeper_py.control.webhooks.templates import (
+    MUTATING_NAME,
+    POD_MUTATION,
+    POD_VALIDATION,
+    VALIDATING_NAME,
+)
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import Document, Options
@@ -24,16 +30,8 @@ from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
 
 CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
-    "validating": (
-        "ValidatingWebhookConfiguration",
-        "image-validation-webhook",
-        "pods.image-validation-webhook.gatekeeper-py",
-    ),
-    "mutating": (
-        "MutatingWebhookConfiguration",
-        "image-mutation-webhook",
-        "pods.image-mutation-webhook.gatekeeper-py",
-    ),
+    "validating": (VALIDATING, VALIDATING_NAME, POD_VALIDATION),
+    "mutating": (MUTATING, MUTATING_NAME, POD_MUTATION),
 }
 
 
@@ -90,29 +88,29 @@ def compile(  # noqa: A001
     """
     if target == MATCH_CONDITIONS:
         _refuse_native_options()
-        given = usable_policy(policy)
-        fast_path = compile_fastpath(given, now())
+        read = usable_policy(policy)
+        fast_path = compile_fastpath(read, now())
         if style == "json":
             click.echo(json_text(as_json(fast_path)))
         else:
             # The expressions are the same in every mode, so the patch states the revision for the document's
             # own mode.
-            revision = replace(given, mode=given.document.mode).revision
+            revision = replace(read, mode=read.document.mode).revision
             click.echo(as_patches(fast_path, revision), nl=False)
         return 0
     if backstop and NATIVE[target] is mutating_policy:
         raise click.UsageError(f"--backstop has no meaning for --to {target}: a rewrite is exact or refused")
-    given = usable_policy(policy)
+    read = usable_policy(policy)
     options = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
     try:
-        documents = NATIVE[target](given, now(), options)
+        documents = NATIVE[target](read, now(), options)
     except CannotExpress as problem:
         for refusal in problem.refusals:
             note(f"{policy}: {refusal}")
         if NATIVE[target] is validating_policy and not backstop:
             note("A wider policy can be compiled with --backstop.")
         return 1
-    if given.document.exceptions and NATIVE[target] is validating_policy:
+    if read.document.exceptions and NATIVE[target] is validating_policy:
         note(f"note: {policy}: exceptions: the native policy rejects what only an exception approves")
     if style == "json":
         click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": documents}))
@@ -125,12 +123,10 @@ def compile(  # noqa: A001
 
 def _refuse_native_options() -> None:
     """Raise a usage error for options that have no meaning for match conditions."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        if parameter.name not in {"backstop", "static", "exempt_namespaces"}:
-            continue
-        if context.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT:
-            raise click.UsageError(f"{parameter.opts[0]} has no meaning for --to {MATCH_CONDITIONS}")
+    options = {"backstop": "--backstop", "static": "--static", "exempt_namespaces": "--exempt-namespace"}
+    for name, option in options.items():
+        if given(name):
+            raise click.UsageError(f"{option} has no meaning for --to {MATCH_CONDITIONS}")
 
 
 def as_json(fast_path: FastPath) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 import msgspec
@@ -29,6 +29,7 @@ from gatekeeper_py.commands.parameters import (
     WEBHOOKS_CONFIG,
     WIDE,
     Cluster,
+    Parsed,
     check_exempt_usage,
     cluster_options,
     format_option,
@@ -63,21 +64,13 @@ _WITHOUT_CLUSTER: Final = (
 FailOn = Change | Literal["granted"]
 
 
-class _FailOn(click.ParamType[tuple[FailOn, ...]]):
-    """One or more changes, separated by commas."""
-
-    name = "change"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[FailOn, ...]:
-        if isinstance(value, tuple):
-            return value
-        known: tuple[FailOn, ...] = (*CHANGES, "granted")
-        names = tuple(change for change in known if change in value.split(","))
-        if len(names) != len(value.split(",")):
-            self.fail(f"{value!r} is not one of {', '.join(known)}", param, ctx)
-        return names
+def _changes(text: str) -> tuple[FailOn, ...]:
+    """Parse one or more changes, separated by commas."""
+    known: tuple[FailOn, ...] = (*CHANGES, "granted")
+    names = tuple(change for change in known if change in text.split(","))
+    if len(names) != len(text.split(",")):
+        raise ValueError(f"{text!r} is not one of {', '.join(known)}")
+    return names
 
 
 @click.command()
@@ -114,7 +107,7 @@ class _FailOn(click.ParamType[tuple[FailOn, ...]]):
 @click.option(
     "--fail-on",
     metavar="CHANGE",
-    type=_FailOn(),
+    type=Parsed("change", _changes),
     multiple=True,
     default=("rejected",),
     show_default=True,

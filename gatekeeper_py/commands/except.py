@@ -15,13 +15,11 @@ from gatekeeper_py.commands.exceptioninput import (
     INSTALLATION,
     ExceptionInput,
     Place,
-    exceptions_in,
-    require_yaml,
+    exceptions_of,
 )
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
-from gatekeeper_py.commands.parameters import Instant, Interval, namespace_option
-from gatekeeper_py.commands.policyinput import lines_of, now, outline_of, usable_policy
-from gatekeeper_py.commands.yaml12 import split_documents
+from gatekeeper_py.commands.parameters import INSTANT, Parsed, interval, namespace_option
+from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
@@ -51,16 +49,8 @@ _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*/[a-z0-9._/:*@-]*[a-z0-9*]")
 """Patterns that need no quotes in a block of YAML. None is a number, because of the slash."""
 
 
-class _Line(click.ParamType[str]):
-    """A text that a document accepts as a reason or an owner."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            return str(FILLED_LINE.parse(value))
-        except ValueError as problem:
-            self.fail(str(problem), param, ctx)
+_LINE: Final = Parsed("text", FILLED_LINE.parse)
+"""A text that a document accepts as a reason or an owner."""
 
 
 @click.command("except")
@@ -70,12 +60,12 @@ class _Line(click.ParamType[str]):
     "--for",
     "duration",
     metavar="DURATION",
-    type=Interval(_SHORTEST, _LONGEST),
+    type=interval(_SHORTEST, _LONGEST),
     help="How long the exception lasts, such as 12h or 7d.",
 )
-@click.option("--until", type=Instant(), help="When the exception expires: a date or RFC 3339 time.")
-@click.option("--reason", type=_Line(), required=True, help="Why the images are needed. Users see it.")
-@click.option("--owner", type=_Line(), help="Who needs the images.")
+@click.option("--until", type=INSTANT, help="When the exception expires: a date or RFC 3339 time.")
+@click.option("--reason", type=_LINE, required=True, help="Why the images are needed. Users see it.")
+@click.option("--owner", type=_LINE, help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
 @click.option(
     "--into",
@@ -167,14 +157,12 @@ def _pattern(image: str) -> str:
 class _Target(NamedTuple):
     """The text that gets the entries, and the document in it that they are added to.
 
-    ``inner`` is the text of this document, and ``given`` what was read of it. ``mark`` is the byte order mark
-    of the text, if it has one.
+    ``given`` is what was read of this document. ``mark`` is the byte order mark of the text, if it has one.
     """
 
     name: str
     text: str
     key: DocumentKey
-    inner: str = ""
     given: ExceptionInput | None = None
     mark: bytes = b""
 
@@ -208,32 +196,21 @@ def _read(file: str, place: Place, namespace: str) -> _Target:
     if not check_text(text, MAX_FILE, remarks):  # the whole file is printed, so every character counts
         print_findings(name, (), as_findings(text, remarks), stderr=True)
         raise click.exceptions.Exit(2)
-    found = list(_documents(name, text, place))
-    for given, _ in found:
-        print_findings(name, given.lines, given.errors, stderr=True)
-    if any(given.errors for given, _ in found):
+    found = list(exceptions_of(name, text, place))
+    for each in found:
+        print_findings(name, each.lines, each.errors, stderr=True)
+    if any(each.errors for each in found):
         raise click.exceptions.Exit(2)
-    own = [each for each in found if each[0].key == DocumentKey("namespace", namespace)]
-    own = own or [each for each in found if each[0].key is not None and each[0].key.source != "namespace"]
+    own = [each for each in found if each.key == DocumentKey("namespace", namespace)]
+    own = own or [each for each in found if each.key is not None and each.key.source != "namespace"]
     if len(own) != 1:
         number = "no document" if not own else "more than one document"
         raise UnreadableError(f"{name}: it holds {number} with exceptions for {namespace}")
-    ((given, inner),) = own
+    (given,) = own
     if given.key is None:
         raise AssertionError  # every document has a namespace here: its own or that of -n
     mark = content[: len(content) - len(text.encode())]
-    return _Target(shown(file), text, given.key, inner, given, mark)
-
-
-def _documents(name: str, text: str, place: Place) -> Iterator[tuple[ExceptionInput, str]]:
-    """Yield each document with exceptions in a text, and its own text."""
-    lines = lines_of(text)
-    for first, document in split_documents(text):
-        outline = outline_of(document)
-        require_yaml(name, document, outline, first, place)
-        field = outline.text_of(f"data.{EXCEPTIONS_KEY}")
-        for given in exceptions_in(name, document, outline, first, lines, place):
-            yield given, document if field is None else field
+    return _Target(shown(file), text, given.key, given, mark)
 
 
 def _extended(target: _Target, entries: list[dict[str, Any]], place: Place) -> tuple[str, ExceptionDocument]:
@@ -243,10 +220,10 @@ def _extended(target: _Target, entries: list[dict[str, Any]], place: Place) -> t
         text = target.text + "".join(f"      {line}\n" for line in block)
         before: list[ExceptionInput] = []
     else:
-        before = [given for given, _ in _documents(target.name, target.text, place)]
+        before = list(exceptions_of(target.name, target.text, place))
         flow = [json.dumps(entry, ensure_ascii=False) for entry in entries]
         text = _added(target.given, target, block, flow)
-    after = [given for given, _ in _documents(target.name, text, place)]
+    after = list(exceptions_of(target.name, text, place))
     found = [given for given in after if given.key == target.key]
     if len(found) == 1 and found[0].errors:
         raise UnreadableError(f"{target.name}: with the new entries: {found[0].errors[0].message}")
@@ -260,7 +237,7 @@ def _extended(target: _Target, entries: list[dict[str, Any]], place: Place) -> t
 
 
 def _added(given: ExceptionInput, target: _Target, block: Sequence[str], flow: Sequence[str]) -> str:
-    found = addition(target.inner, "exceptions", block, flow) if given.shift.block else None
+    found = addition(given.text, "exceptions", block, flow) if given.shift.block else None
     if found is None:
         raise _cannot_add(target)
     try:
@@ -314,19 +291,25 @@ class _Request(NamedTuple):
         """Return whether the entry is in effect, the reason, and a line for each grant if none covers it."""
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
-        rejected, text = False, "the policy does not approve it"
+        rejected, text, needed = False, "the policy does not approve it", ""
         denial = ""
         if "*" not in self.image:
             decision = policy.decide(self.namespace, self.image)
             if decision.exception is not None:
-                return True, _covered(grants[decision.exception.grant], decision.exception.until)
+                # A grant may override deny rules without overriding signatures.
+                needed = "" if decision.manifest is None else ", if it is signed"
+                return True, _covered(grants[decision.exception.grant], decision.exception.until) + needed
             rejected = not decision.approved
             if decision.approved:
                 text = f"the policy approves it anyway: {decision.detail}"
+            if decision.rule is not None and decision.rule.signed_by:
+                needed = "signature"
+                text = f"the policy approves it only with a signature: {decision.detail}"
             denial = decision.detail if decision.reason == "denied" else ""
         elif rule := next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None):
             denial = f"{self.image} is denied by {rule}"
-        misses = {grant: self._misses(grant, denied=bool(denial)) for grant in grants.values()}
+        needed = "deny" if denial else needed
+        misses = {grant: self._misses(grant, needed) for grant in grants.values()}
         covering = [grant for grant, reasons in misses.items() if not reasons]
         if not covering:
             lines = (f"{grant}: {', '.join(reasons)}" for grant, reasons in misses.items())
@@ -343,13 +326,14 @@ class _Request(NamedTuple):
         covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
         return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
 
-    def _misses(self, grant: Grant, *, denied: bool) -> list[str]:
+    def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
         reasons = {
             f"it is for documents with source: {grant.source}": grant.source != self.key.source,
             f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
             "its images do not include this one": not self._includes(grant),
-            "it does not override deny rules": denied and "deny" not in grant.overrides,
+            "it does not override deny rules": needed == "deny" and "deny" not in grant.overrides,
+            "it does not override signatures": needed == "signature" and "signature" not in grant.overrides,
         }
         return [reason for reason, holds in reasons.items() if holds]
 

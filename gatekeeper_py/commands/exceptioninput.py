@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import click
@@ -12,14 +12,8 @@ import yaml
 
 from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
 from gatekeeper_py.commands.manifests import manifest_files
-from gatekeeper_py.commands.policyinput import Outline, Shift, lines_of, outline_of, shift_to
-from gatekeeper_py.commands.yaml12 import (
-    Merges,
-    described,
-    is_syntax_error,
-    load_documents,
-    split_documents,
-)
+from gatekeeper_py.commands.outline import Outline, Part, Shift, parts_of, shift_to
+from gatekeeper_py.commands.yaml12 import Merges, described, is_syntax_error, load_documents
 from gatekeeper_py.core.exceptions.document import (
     KIND,
     MAX_DOCUMENTS,
@@ -52,15 +46,17 @@ class Place:
 class ExceptionInput:
     """A document with exceptions, or the findings that explain why there is none.
 
-    ``key`` is ``None`` if the namespace of the document is not known. ``lines`` are the lines of the file.
+    ``key`` is ``None`` if the namespace of the document is not known. ``text`` is that of the document, and
+    ``lines`` are those of the file; both are empty if the ConfigMap holds no text.
     """
 
     name: str
     key: DocumentKey | None
-    document: ExceptionDocument | None
-    errors: tuple[Finding, ...]
-    lines: tuple[str, ...]
     shift: Shift
+    text: str = ""
+    lines: tuple[str, ...] = ()
+    document: ExceptionDocument | None = None
+    errors: tuple[Finding, ...] = ()
 
 
 class ExceptionFiles:
@@ -89,12 +85,14 @@ class ExceptionFiles:
         bad = False
         for argument in self._arguments:
             empty = True
-            for given in _read(argument, place, self._within):
-                empty = False
-                print_findings(given.name, given.lines, given.errors, stderr=True)
-                bad = bad or bool(given.errors)
-                if given.document is not None:
-                    found[_new_key(given, found)] = given.document
+            for file, folders in manifest_files(argument, self._within):
+                name, content = read_bytes(file, within=folders)
+                for given in exceptions_of(name, decoded(name, content), place):
+                    empty = False
+                    print_findings(given.name, given.lines, given.errors, stderr=True)
+                    bad = bad or bool(given.errors)
+                    if given.document is not None:
+                        found[_new_key(given, found)] = given.document
             if empty:
                 raise UnreadableError(f"{argument}: there are no exceptions")
         if bad:
@@ -143,92 +141,85 @@ def _new_key(given: ExceptionInput, found: dict[DocumentKey, ExceptionDocument])
     return given.key
 
 
-def _read(argument: str, place: Place, within: Sequence[str]) -> Iterator[ExceptionInput]:
-    for file, folders in manifest_files(argument, within):
-        name, content = read_bytes(file, within=folders)
-        text = decoded(name, content)
-        lines = lines_of(text)
-        for first, document in split_documents(text):
-            outline = outline_of(document)
-            require_yaml(name, document, outline, first, place)
-            yield from exceptions_in(name, document, outline, first, lines, place)
+def exceptions_of(name: str, text: str, place: Place) -> Iterator[ExceptionInput]:
+    """Yield all exceptions in a text. Raises ``UnreadableError`` for a document that is not YAML."""
+    for part in parts_of(name, text):
+        _require_yaml(part, place)
+        yield from exceptions_in(part, place)
 
 
-def require_yaml(name: str, text: str, outline: Outline, first: int, place: Place) -> None:
-    """Raise ``UnreadableError`` for a document that is not YAML, because it could hold exceptions.
-
-    The findings about a document that is known to hold exceptions say more.
-    """
-    if holds_exceptions(outline, place):
-        return
-    try:
-        load_documents(text, Merges())
-    except RecursionError:
-        raise UnreadableError(f"{name}: not valid YAML or JSON: it is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as problem:
-        if is_syntax_error(problem):
-            raise UnreadableError(f"{name}: not valid YAML or JSON{described(problem, first)}") from None
+def exceptions_in(part: Part, place: Place) -> Iterator[ExceptionInput]:
+    """Yield the exceptions in one document: a ConfigMap, a list of them, or the document itself."""
+    outline = part.outline
+    kind = outline.text_of("kind") or ""
+    if kind == KIND:
+        key = None if place.namespace is None else place.key(EXCEPTIONS_CONFIGMAP, place.namespace)
+        yield _parsed(part, key, part.text, Shift(part.first))
+    elif kind == "ConfigMap":
+        key = _key_of(outline, place)
+        if key is not None:
+            field = f"data.{EXCEPTIONS_KEY}"
+            text, lines = outline.text_of(field) or "", part.lines[part.first :]
+            shift = shift_to(outline.mark_of(field), text, lines, part.first)
+            data, binary = outline.value_of("data"), outline.value_of("binaryData")
+            yield _from_configmap(part, key, data, binary, shift)
+    elif kind in {"List", "ConfigMapList"}:
+        for obj in _items(part):
+            metadata = obj.get("metadata")
+            own = metadata if isinstance(metadata, dict) else {}
+            key = place.key(own.get("name"), own.get("namespace"))
+            if obj.get("kind", "ConfigMap") == "ConfigMap" and key is not None:
+                shift = Shift(part.first, block=False)
+                yield _from_configmap(part, key, obj.get("data"), obj.get("binaryData"), shift)
 
 
 def holds_exceptions(outline: Outline, place: Place) -> bool:
     """Return whether a document is a document with exceptions, or the ConfigMap of one."""
     kind = outline.text_of("kind")
-    named = place.key(outline.text_of("metadata.name"), outline.text_of("metadata.namespace"))
-    return kind == KIND or (kind == "ConfigMap" and named is not None)
+    return kind == KIND or (kind == "ConfigMap" and _key_of(outline, place) is not None)
 
 
-def exceptions_in(
-    name: str, text: str, outline: Outline, first: int, lines: tuple[str, ...], place: Place
-) -> Iterator[ExceptionInput]:
-    """Yield the exceptions in one document of a file: a ConfigMap, a list of them, or the document itself.
+def _key_of(outline: Outline, place: Place) -> DocumentKey | None:
+    return place.key(outline.text_of("metadata.name"), outline.text_of("metadata.namespace"))
 
-    ``first`` is the number of lines before the document, and ``lines`` are those of the file.
+
+def _require_yaml(part: Part, place: Place) -> None:
+    """Raise ``UnreadableError`` for a document that is not YAML, because it could hold exceptions.
+
+    The findings about a document that is known to hold exceptions say more.
     """
-    kind = outline.text_of("kind") or ""
-    if kind == KIND:
-        key = None if place.namespace is None else place.key(EXCEPTIONS_CONFIGMAP, place.namespace)
-        yield _parsed(name, key, text, lines, Shift(first))
-    elif kind == "ConfigMap":
-        key = place.key(outline.text_of("metadata.name"), outline.text_of("metadata.namespace"))
-        if key is not None:
-            mark = outline.mark_of(f"data.{EXCEPTIONS_KEY}")
-            data, binary = outline.value_of("data"), outline.value_of("binaryData")
-            shift = shift_to(mark, str((data or {}).get(EXCEPTIONS_KEY, "")), lines[first:], first)
-            yield _from_configmap(name, key, data, binary, lines, shift)
-    elif kind in {"List", "ConfigMapList"}:
-        for obj in _items(name, text):
-            metadata = obj.get("metadata")
-            own = metadata if isinstance(metadata, dict) else {}
-            key = place.key(own.get("name"), own.get("namespace"))
-            if obj.get("kind", "ConfigMap") == "ConfigMap" and key is not None:
-                shift = Shift(first, block=False)
-                yield _from_configmap(name, key, obj.get("data"), obj.get("binaryData"), lines, shift)
-
-
-def _items(name: str, text: str) -> list[dict[str, Any]]:
+    if holds_exceptions(part.outline, place):
+        return
     try:
-        items = [each.get("items") for each in load_documents(text, Merges())]
+        load_documents(part.text, Merges())
+    except RecursionError:
+        raise UnreadableError(f"{part.name}: not valid YAML or JSON: it is nested too deeply") from None
+    except (yaml.YAMLError, ValueError) as problem:
+        if is_syntax_error(problem):
+            where = described(problem, part.first)
+            raise UnreadableError(f"{part.name}: not valid YAML or JSON{where}") from None
+
+
+def _items(part: Part) -> list[dict[str, Any]]:
+    try:
+        items = [each.get("items") for each in load_documents(part.text, Merges())]
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise UnreadableError(f"{name}: not valid YAML or JSON") from None
+        raise UnreadableError(f"{part.name}: not valid YAML or JSON") from None
     return [item for each in items if isinstance(each, list) for item in each if isinstance(item, dict)]
 
 
 def _from_configmap(
-    name: str, key: DocumentKey, data: object, binary: object, lines: tuple[str, ...], shift: Shift
+    part: Part, key: DocumentKey, data: object, binary: object, shift: Shift
 ) -> ExceptionInput:
     text, errors = read_exceptions(data, binary)
     if text is None or errors:
-        return ExceptionInput(name=name, key=key, document=None, errors=errors, lines=(), shift=shift)
-    return _parsed(name, key, text, lines, shift)
+        return ExceptionInput(name=part.name, key=key, errors=errors, shift=shift)
+    return _parsed(part, key, text, shift)
 
 
-def _parsed(
-    name: str, key: DocumentKey | None, text: str, lines: tuple[str, ...], shift: Shift
-) -> ExceptionInput:
-    document: ExceptionDocument | None = None
-    errors: tuple[Finding, ...] = ()
+def _parsed(part: Part, key: DocumentKey | None, text: str, shift: Shift) -> ExceptionInput:
+    found = ExceptionInput(name=part.name, key=key, lines=part.lines, shift=shift, text=text)
     try:
-        document = parse_exceptions(text, None if key is None else key.source)
+        return replace(found, document=parse_exceptions(text, None if key is None else key.source))
     except ExceptionsError as problem:
-        errors = tuple(map(shift.moved, problem.findings))
-    return ExceptionInput(name=name, key=key, document=document, errors=errors, lines=lines, shift=shift)
+        return replace(found, errors=tuple(map(shift.moved, problem.findings)))

@@ -112,7 +112,7 @@ def explain(
         explanations, answers = [each for each, _ in found], [answer for _, answer in found]
     if style == "json":
         shown = [
-            as_json(explanation) | ({"lookUp": answer and answer._asdict()} if look_up else {})
+            as_json(explanation) | (lookup_as_json(explanation, answer) if look_up else {})
             for explanation, answer in zip(explanations, answers, strict=True)
         ]
         click.echo(json_text(shown))
@@ -151,6 +151,15 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "origins": list(explanation.origins),
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
+    }
+
+
+def lookup_as_json(explanation: Explanation, answer: Answer | None) -> dict[str, Any]:
+    """Return the fields that ``--look-up`` adds."""
+    signature = explanation.signature
+    return {
+        "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
+        "signature": signature and signature._asdict(),
     }
 
 
@@ -253,9 +262,11 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     _row(out, "because", decision.detail)
     if answer is not None:
         _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
-    for label, value in (("owner", _owner(explanation)), ("reason", _reason(explanation))):
-        if value and decision.approved:
-            _row(out, label, value)
+    if explanation.signature is not None:
+        _row(out, "signature", str(explanation.signature))
+    decided = decision.exception or decision.rule
+    if decided is not None and decision.approved:
+        _print_origin(out, decided.owner, decided.reason)
     if decision.ruling is not None and decision.ruling.missed is not None:
         _row(out, "exception", exception_text(decision.ruling.missed))
     for miss in explanation.nearest:
@@ -264,22 +275,18 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     out.print()
 
 
+def _print_origin(out: Console, owner: str | None, reason: str | None) -> None:
+    for label, value in (("owner", owner), ("reason", reason)):
+        if value:
+            _row(out, label, value)
+
+
 def _print_rewrite(out: Console, explanation: Explanation) -> None:
     if explanation.rewritten is not None and explanation.rewritten_decision is not None:
         then = "approved" if explanation.rewritten_decision.approved else "still rejected"
         _row(out, "mutate", f"{explanation.rewritten} ({then})")
     elif explanation.rewrite_problem:
         _row(out, "mutate", f"left as written: {explanation.rewrite_problem}")
-
-
-def _owner(explanation: Explanation) -> str:
-    decided = explanation.decision.exception or explanation.decision.rule
-    return decided.owner or "" if decided is not None else ""
-
-
-def _reason(explanation: Explanation) -> str:
-    decided = explanation.decision.exception or explanation.decision.rule
-    return decided.reason or "" if decided is not None else ""
 
 
 def _row(out: Console, label: str, value: str) -> None:

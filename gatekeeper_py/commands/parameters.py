@@ -9,7 +9,6 @@ import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
@@ -30,8 +29,11 @@ T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
-class _Setting(click.ParamType[T]):
-    """A setting that ``parse`` reads. Click may pass a value that is already parsed, such as a default."""
+class Parsed(click.ParamType[T]):
+    """A value that ``parse`` reads from text; it raises ``ValueError`` for a bad one.
+
+    Click may pass a value that is already parsed, such as a default.
+    """
 
     def __init__(self, name: str, parse: Callable[[str], T]) -> None:
         self.name = name
@@ -40,7 +42,7 @@ class _Setting(click.ParamType[T]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
         try:
             return self._parse(value) if isinstance(value, str) else cast("T", value)
-        except SettingsError as problem:
+        except ValueError as problem:
             self.fail(str(problem), param, ctx)
 
 
@@ -62,25 +64,19 @@ class Days(_Duration):
     name = "days"
 
 
-class Interval(click.ParamType[float]):
-    """A time such as ``90s``, ``10m``, ``1h`` or ``7d``, in seconds."""
+def interval(least: float, most: float) -> Parsed[float]:
+    """Return the type of a time such as ``90s``, ``10m``, ``1h`` or ``7d``, in seconds."""
 
-    name = "duration"
-
-    def __init__(self, least: float, most: float) -> None:
-        self._least = least
-        self._most = most
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        if isinstance(value, float):
-            return value
-        match = _INTERVAL.fullmatch(value)
+    def parse(text: str) -> float:
+        match = _INTERVAL.fullmatch(text)
         if match is None:
-            self.fail(f"{value!r} is not a duration such as 90s, 10m, 1h or 7d", param, ctx)
+            raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 1h or 7d")
         seconds = int(match[1]) * _UNITS[match[2]]
-        if not self._least <= seconds <= self._most:
-            self.fail(f"{value} is not between {self._least:g} s and {self._most / 3600:g} h", param, ctx)
+        if not least <= seconds <= most:
+            raise ValueError(f"{text} is not between {least:g} s and {most / 3600:g} h")
         return float(seconds)
+
+    return Parsed("duration", parse)
 
 
 _INTERVAL: Final = re.compile(r"([0-9]{1,6})([smhd])")
@@ -143,22 +139,11 @@ def installation_of(configmap: ConfigMapName | None, named: str) -> str:
     return named if configmap is None or given("installation") else configmap.namespace
 
 
-class Instant(click.ParamType[datetime]):
-    """A date or an RFC 3339 time."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
-        if isinstance(value, datetime):
-            return value
-        try:
-            return parse_instant(value)
-        except ValueError as problem:
-            self.fail(str(problem), param, ctx)
-
+INSTANT: Final = Parsed("time", parse_instant)
+"""A date or an RFC 3339 time."""
 
 AT: Final = click.option(
-    "--at", "instant", type=Instant(), help="Judge at this date or RFC 3339 time. Default: now."
+    "--at", "instant", type=INSTANT, help="Judge at this date or RFC 3339 time. Default: now."
 )
 WIDE: Final = click.option(
     "--wide", is_flag=True, help="Do not shorten the table to the width of the terminal."
@@ -214,7 +199,7 @@ EXEMPT_NAMESPACES: Final = click.option(
     multiple=True,
     default=always_exempt(DEFAULT_NAMESPACE),
     show_default=True,
-    type=_Setting("NAME", _parse_namespace),
+    type=Parsed("NAME", _parse_namespace),
     help="Do not judge objects in this namespace. Repeatable; replaces the default.",
 )
 """An option of commands that judge objects. An object in an exempt namespace has the verdict ``exempt``."""
@@ -233,8 +218,8 @@ def check_exempt_usage() -> None:
         raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
 
 
-ADDRESS: Final = _Setting("HOST:PORT", parse_address)
-CONFIGMAP: Final = _Setting("NAMESPACE/NAME", parse_configmap)
+ADDRESS: Final = Parsed("HOST:PORT", parse_address)
+CONFIGMAP: Final = Parsed("NAMESPACE/NAME", parse_configmap)
 
 LOG_FORMAT: Final = click.option(
     "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."

@@ -16,14 +16,15 @@ import dataclasses
 import re
 from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import click
 
 from gatekeeper_py.commands.files import TooLongError, decoded, read_bytes, shown
-from gatekeeper_py.commands.recognition import recognised, template_hint
+from gatekeeper_py.commands.outline import Outline, Shift, lines_of, outline_of, shift_to
+from gatekeeper_py.commands.recognition import recognised
 from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import (
     FIELDS,
@@ -36,17 +37,13 @@ from gatekeeper_py.core.exceptions.document import KIND as EXCEPTIONS_KIND
 from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KEY, read_configmap
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
-from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks, in_order
+from gatekeeper_py.core.policy.finding import Finding, Mark, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
 from gatekeeper_py.core.policy.lint import lint
-from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable, value_of
-from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.reporting.findings import print_findings
 
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
-_METADATA: Final = ("name", "namespace")
 _MISSPELT_KEY: Final = "policy.yml"
 TEST_KIND: Final = "ImagePolicyTest"
 _BEGIN: Final = f"begin a policy with apiVersion: {API_VERSION} and kind: {KIND}"
@@ -72,37 +69,18 @@ class PolicyInput:
     """
 
     name: str
-    policy: Policy | None
-    errors: tuple[Finding, ...]
-    lines: tuple[str, ...]
-    shift: Shift
+    policy: Policy | None = None
+    errors: tuple[Finding, ...] = ()
+    lines: tuple[str, ...] = ()
+    shift: Shift = field(default_factory=Shift)
+    settings: WebhookSettings | None = None
+    """The settings of the webhook configurations, if the file holds them instead of a policy."""
 
     def lint(self, instant: datetime) -> tuple[Finding, ...]:
         """Return the warnings at an instant; without a policy, there are none."""
         if self.policy is None:
             return ()
         return tuple(self.shift.moved(finding) for finding in lint(self.policy, instant))
-
-
-@dataclass(frozen=True, slots=True)
-class Shift:
-    """Converts positions in the document to positions in the file.
-
-    ``lines`` and ``columns`` are the numbers of lines and columns before the document. If the document is not
-    a ``block``, its lines are not lines of the file, and all findings get the position of its start.
-    """
-
-    lines: int = 0
-    columns: int = 0
-    block: bool = True
-
-    def moved(self, finding: Finding) -> Finding:
-        if not self.block:
-            message = f"{finding.message} (line {finding.line} of the text)"
-            return dataclasses.replace(finding, line=self.lines + 1, column=self.columns + 1, message=message)
-        return dataclasses.replace(
-            finding, line=finding.line + self.lines, column=finding.column + self.columns
-        )
 
 
 def read_policy(argument: str, within: Sequence[str] = ()) -> PolicyInput:
@@ -128,14 +106,14 @@ def parsed_input(name: str, text: str | None, outline: Outline | None = None) ->
     ``text`` is ``None`` if the document is too long. ``outline`` is its outline, if the caller has it.
     """
     if text is None:
-        return PolicyInput(name=name, policy=None, errors=(_too_long(),), lines=(), shift=Shift())
+        return PolicyInput(name=name, errors=(_too_long(),))
     outline = outline_of(text) if outline is None else outline
     if outline.text_of("kind") == "ConfigMap":
         return _from_configmap(name, text, outline)
     policy, errors = _parsed(text, None, MAX_FILE_BYTES)
     if not is_ours(outline):
-        return PolicyInput(name=name, policy=None, errors=unquoted(errors, outline), lines=(), shift=Shift())
-    return PolicyInput(name=name, policy=policy, errors=errors, lines=lines_of(text), shift=Shift())
+        return PolicyInput(name=name, errors=unquoted(errors, outline))
+    return PolicyInput(name=name, policy=policy, errors=errors, lines=lines_of(text))
 
 
 def usable_settings(argument: str) -> WebhookSettings:
@@ -144,26 +122,30 @@ def usable_settings(argument: str) -> WebhookSettings:
     If the settings have errors, print the findings on stderr and exit with 2. Raises ``UnreadableError``.
     """
     name, text = read_bounded(argument)
-    outline = None if text is None else outline_of(text)
-    is_settings = outline is not None and (is_ours(outline) or not outline.fields.keys().isdisjoint(FIELDS))
-    lines = lines_of(text) if text is not None and is_settings else ()
-    errors: tuple[Finding, ...] = (_too_long(),)
-    if text is not None and outline is not None and outline.text_of("kind") == "ConfigMap":
-        found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
-        errors = _from_settings(name, outline, lines).errors
-        text = found.text or ""
-    elif text is not None:
-        errors = ()
-    if text is not None and not errors:
-        try:
-            return parse_settings(text)
-        except InvalidWebhookSettings as problem:
-            errors = problem.findings
-    if outline is not None and not is_settings:
-        wanted = f"{SETTINGS_KEY} or a ConfigMap that holds it"
-        errors = unquoted(errors, outline, wanted=wanted, proposal="")
-    print_findings(name, lines, errors, stderr=True)
+    if text is None:
+        given = PolicyInput(name=name, errors=(_too_long(),))
+    else:
+        outline = outline_of(text)
+        is_settings = is_ours(outline) or not outline.fields.keys().isdisjoint(FIELDS)
+        lines = lines_of(text) if is_settings else ()
+        given = _settings_in(name, text, outline, lines)
+        if given.settings is not None:
+            return given.settings
+        if not is_settings:
+            wanted = f"{SETTINGS_KEY} or a ConfigMap that holds it"
+            errors = unquoted(given.errors, outline, wanted=wanted, proposal="")
+            given = dataclasses.replace(given, errors=errors)
+    print_findings(name, given.lines, given.errors, stderr=True)
     raise click.exceptions.Exit(2)
+
+
+def _settings_in(name: str, text: str, outline: Outline, lines: tuple[str, ...]) -> PolicyInput:
+    if outline.text_of("kind") == "ConfigMap":
+        return _from_settings(name, outline, lines)
+    try:
+        return PolicyInput(name=name, settings=parse_settings(text))
+    except InvalidWebhookSettings as problem:
+        return PolicyInput(name=name, errors=problem.findings, lines=lines)
 
 
 def usable_policy(argument: str, usage: str = "") -> Policy:
@@ -198,7 +180,6 @@ def live_policy(name: str, data: Any, binary_data: Any = None) -> PolicyInput:
         policy=None if errors else policy,
         errors=errors,
         lines=() if found.text is None else lines_of(found.text),
-        shift=Shift(),
     )
 
 
@@ -214,68 +195,6 @@ def _parsed(text: str, mode: str | None, max_bytes: int) -> tuple[Policy | None,
         return None, problem.findings
 
 
-def lines_of(text: str) -> tuple[str, ...]:
-    """Split a text into lines as findings count them: at LF and CRLF only."""
-    return tuple(text.replace("\r\n", "\n").split("\n"))
-
-
-@dataclass(slots=True)
-class Outline:
-    """The top-level fields that distinguish a policy from a ConfigMap manifest.
-
-    ``fields`` holds all top-level fields, ``metadata.name``, and each entry of ``data`` and ``binaryData`` by
-    its path, such as ``data.NAME``. ``keys`` holds the position of each entry's key. ``hint`` is what to do
-    if a text that is not YAML may be a template.
-    """
-
-    fields: dict[str, Node]
-    keys: dict[str, Mark]
-    findings: tuple[Finding, ...]
-    hint: str = ""
-
-    def text_of(self, path: str) -> str | None:
-        node = self.fields.get(path)
-        return node.value if node is not None and isinstance(node.value, str) else None
-
-    def mark_of(self, path: str) -> Mark:
-        """Return the position of a field; if it is absent, that of its top-level field."""
-        node = self.fields.get(path) or self.fields.get(path.partition(".")[0])
-        return Mark(line=1, column=1) if node is None else node.mark
-
-    def value_of(self, field: str) -> Any:
-        """Return the value of ``data`` or ``binaryData``; ``None`` when it is absent."""
-        node = self.fields.get(field)
-        if node is None or node.kind != "mapping":
-            return None if node is None else value_of(node)
-        prefix = f"{field}."
-        inner = ((path, node) for path, node in self.fields.items() if path.startswith(prefix))
-        return {path.removeprefix(prefix): value_of(node) for path, node in inner}
-
-
-def outline_of(text: str) -> Outline:
-    """Return the fields that show whether a document is a policy or a ConfigMap manifest."""
-    remarks = Remarks()
-    fields: dict[str, Node] = {}
-    keys: dict[str, Mark] = {}
-    if check_text(text, MAX_FILE_BYTES, remarks):
-        try:
-            reader = Reader(text, remarks)
-            root = reader.root()
-            for key, node in reader.entries() if root is not None and root.kind == "mapping" else ():
-                fields[key] = node
-                if key == "metadata" and node.kind == "mapping":
-                    own = ((name, inner) for name, inner in reader.entries() if name in _METADATA)
-                    fields |= {f"{key}.{name}": inner for name, inner in own}
-                if key in {"data", "binaryData"} and node.kind == "mapping":
-                    for name, inner in reader.entries():
-                        fields[f"{key}.{name}"] = inner
-                        keys[f"{key}.{name}"] = reader.key_mark
-            reader.finish()
-        except Unreadable as problem:
-            remarks.add(problem.remark)
-    return Outline(fields, keys, as_findings(text, remarks), template_hint(text))
-
-
 def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
     lines = lines_of(text) if is_ours(outline) else ()
     if holds_settings(outline):
@@ -285,7 +204,7 @@ def _from_configmap(name: str, text: str, outline: Outline) -> PolicyInput:
     if not lines:
         errors = list(unquoted(errors, outline, codes=_OF_ANY_CONFIGMAP))
     if found.text is None:
-        return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=Shift())
+        return PolicyInput(name=name, errors=in_order(errors), lines=lines)
     shift = shift_to(outline.mark_of(f"data.{POLICY_KEY}"), found.text, lines)
     policy, findings = _parsed(found.text, found.mode, MAX_CONFIGMAP_BYTES)
     errors += [shift.moved(finding) for finding in findings]
@@ -311,14 +230,20 @@ def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> Polic
     """Check the settings of the webhook configurations, which have a separate ConfigMap."""
     found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
-    shift = Shift()
+    shift, settings = Shift(), None
     if found.text is not None:
         shift = shift_to(outline.mark_of(f"data.{SETTINGS_KEY}"), found.text, lines)
         try:
-            parse_settings(found.text)
+            settings = parse_settings(found.text)
         except InvalidWebhookSettings as problem:
             errors += map(shift.moved, problem.findings)
-    return PolicyInput(name=name, policy=None, errors=in_order(errors), lines=lines, shift=shift)
+    return PolicyInput(
+        name=name,
+        settings=None if errors else settings,
+        errors=in_order(errors),
+        lines=lines,
+        shift=shift,
+    )
 
 
 def is_ours(outline: Outline) -> bool:
@@ -394,17 +319,3 @@ def _too_long() -> Finding:
     limit = f"{MAX_FILE_BYTES // 2**20} MiB"
     message = f"the text is longer than {limit}, the limit"
     return Finding(severity="error", code="too-long", path="", line=1, message=message)
-
-
-def shift_to(mark: Mark, document: str, lines: tuple[str, ...], before: int = 0) -> Shift:
-    """Return the offset of a text in a ConfigMap from the file's start.
-
-    ``mark`` is its position in ``lines``, and ``before`` the number of lines of the file before these.
-    """
-    if not mark.literal:
-        return Shift(before + mark.line - 1, mark.column - 1, block=False)
-    for number, inner in enumerate(lines_of(document)):
-        if inner.strip() and mark.line + number < len(lines):
-            outer = lines[mark.line + number]
-            return Shift(before + mark.line, len(outer) - len(inner))
-    return Shift(before + mark.line)

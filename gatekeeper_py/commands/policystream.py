@@ -10,18 +10,10 @@ import yaml
 
 from gatekeeper_py.commands.exceptioninput import ExceptionInput, Place, exceptions_in, holds_exceptions
 from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.policyinput import (
-    Outline,
-    PolicyInput,
-    Shift,
-    is_ours,
-    lines_of,
-    outline_of,
-    parsed_input,
-    read_bounded,
-)
+from gatekeeper_py.commands.outline import Part, Shift, parts_of
+from gatekeeper_py.commands.policyinput import PolicyInput, is_ours, parsed_input, read_bounded
 from gatekeeper_py.commands.recognition import template_hint
-from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_documents, split_documents
+from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_documents
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
@@ -65,46 +57,41 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
     as text, and when a stream holds neither.
     """
     name, text = read_bounded(argument)
-    documents = [] if text is None else list(split_documents(text))
-    lines = () if text is None else lines_of(text)
-    exceptions = tuple(
-        found
-        for first, document in documents
-        for found in exceptions_in(name, document, outline_of(document), first, lines, place)
-    )
-    if text is None or (len(documents) <= 1 and not exceptions):
+    parts = [] if text is None else list(parts_of(name, text))
+    exceptions = tuple(found for part in parts for found in exceptions_in(part, place))
+    if text is None or (len(parts) <= 1 and not exceptions):
         return PolicyStream(name=name, lines=(), policies=(parsed_input(name, text),))
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
     unread: list[Finding] = []
     merges = Merges()
     bare = 0
-    for first, document in documents:
-        outline = outline_of(document)
-        if outline.text_of("kind") == "List" and _lists_policy(document):
-            policies.append(_unread_list(name, outline, first))
+    for part in parts:
+        outline = part.outline
+        if outline.text_of("kind") == "List" and _lists_policy(part.text):
+            policies.append(_unread_list(part))
             continue
         if holds_exceptions(outline, place):
             continue
         if not is_ours(outline):
             try:
-                others += (OtherDocument(first + 1, each) for each in load_documents(document, merges))
+                others += (OtherDocument(part.first + 1, each) for each in load_documents(part.text, merges))
             except (yaml.YAMLError, ValueError, RecursionError) as problem:
-                unread.append(_unreadable(problem, document, first))
+                unread.append(_unreadable(problem, part))
                 if len(unread) > MAX_UNREAD:
                     raise UnreadableError(
                         f"{name}: more than {MAX_UNREAD} of its documents cannot be read"
                     ) from None
             continue
-        given = _moved(parsed_input(name, document, outline), first, lines)
+        given = _moved(parsed_input(name, part.text, outline), part)
         bare += outline.text_of("kind") != "ConfigMap"
-        policies.append(_refused(given, first) if bare > 1 else given)
+        policies.append(_refused(given, part.first) if bare > 1 else given)
     if not policies and not exceptions:
         reason = f"; line {unread[0].line}: {unread[0].message}" if unread else ""
-        raise UnreadableError(f"{name}: none of its {len(documents):,} documents is a policy{reason}")
+        raise UnreadableError(f"{name}: none of its {len(parts):,} documents is a policy{reason}")
     return PolicyStream(
         name=name,
-        lines=lines,
+        lines=parts[0].lines,
         policies=tuple(policies),
         exceptions=exceptions,
         others=tuple(others),
@@ -112,7 +99,7 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
     )
 
 
-def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, document: str, first: int) -> Finding:
+def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, part: Part) -> Finding:
     """Return the finding about a document that is not a policy, and that cannot be read. It quotes nothing.
 
     It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice.
@@ -124,9 +111,9 @@ def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, document:
         severity="warning" if is_yaml else "error",
         code="unreadable-object" if is_yaml else "yaml-syntax",
         path="",
-        line=first + 1 + (0 if mark is None else mark.line),
+        line=part.first + 1 + (0 if mark is None else mark.line),
         message=f"this document cannot be read: {reason}",
-        proposal="" if is_yaml else template_hint(document),
+        proposal="" if is_yaml else template_hint(part.text),
     )
 
 
@@ -142,28 +129,28 @@ def _lists_policy(document: str) -> bool:
     return POLICY_KEY in keys or SETTINGS_KEY in keys
 
 
-def _unread_list(name: str, outline: Outline, first: int) -> PolicyInput:
-    mark = outline.mark_of("kind")
+def _unread_list(part: Part) -> PolicyInput:
+    mark = part.outline.mark_of("kind")
     error = Finding(
         severity="error",
         code="policy-in-list",
         path="items",
-        line=first + mark.line,
+        line=part.first + mark.line,
         column=mark.column,
         message="this List holds a ConfigMap with a policy or webhook settings, and is not read",
         proposal="write each item of the List as a document of its own",
     )
-    return PolicyInput(name=name, policy=None, errors=(error,), lines=(), shift=Shift())
+    return PolicyInput(name=part.name, errors=(error,))
 
 
-def _moved(given: PolicyInput, first: int, lines: tuple[str, ...]) -> PolicyInput:
+def _moved(given: PolicyInput, part: Part) -> PolicyInput:
     """Return a document's input, with all positions converted to positions in the stream."""
-    shift = Shift(first)
+    shift = Shift(part.first)
     return dataclasses.replace(
         given,
         errors=tuple(map(shift.moved, given.errors)),
-        lines=lines if given.lines else (),
-        shift=dataclasses.replace(given.shift, lines=given.shift.lines + first),
+        lines=part.lines if given.lines else (),
+        shift=dataclasses.replace(given.shift, lines=given.shift.lines + part.first),
     )
 
 

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from gatekeeper_py.commands.files import decoded, read_bytes
-from gatekeeper_py.commands.policyinput import TEST_KIND, lines_of, may_be, outline_of, unquoted
+from gatekeeper_py.commands.outline import lines_of, outline_of
+from gatekeeper_py.commands.policyinput import TEST_KIND, may_be, unquoted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode

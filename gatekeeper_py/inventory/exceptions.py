@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
-from gatekeeper_py.cluster.api import ApiClient, continue_token
+from gatekeeper_py.cluster.api import ApiClient, listed
 from gatekeeper_py.core.exceptions.document import (
     MAX_ENTRIES_OF_NAMESPACES,
     MAX_OF_NAMESPACES,
@@ -101,21 +102,9 @@ def _lists(grants: Grants, installation: str, namespace: str | None) -> list[tup
     return lists
 
 
-async def _listed(api: ApiClient, name: str, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
+def _listed(api: ApiClient, name: str, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
     scope = "" if namespace is None else f"/namespaces/{quote(namespace, safe='')}"
     where = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
     query = {"fieldSelector": f"metadata.name={name}", "limit": str(PAGE_SIZE)}
-    token = ""
-    while True:
-        page = await read(
-            api,
-            f"/api/v1{scope}/configmaps",
-            {**query, "continue": token} if token else query,
-            doing=f"list the ConfigMaps {name} {where}",
-        )
-        for item in page.get("items") or ():
-            if isinstance(item, dict):
-                yield item
-        token = continue_token(page)
-        if not token:
-            return
+    read_page = partial(read, api, doing=f"list the ConfigMaps {name} {where}")
+    return listed(read_page, f"/api/v1{scope}/configmaps", query)

@@ -7,9 +7,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.judgement import ActivePolicy, exemption, judge, slots_to_judge
+from gatekeeper_py.core.admission.judgement import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.validation import validating
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
 from gatekeeper_py.core.images.reference import (
     Location,
@@ -99,16 +99,14 @@ class Suggestion:
     def take(self, request: AdmissionRequest) -> None:
         """Add the images of an object that the base does not approve."""
         self.objects += 1
-        if request.namespace in self._exempt or exemption(request):
+        if request.namespace in self._exempt:
             return
-        after_mirror = (request.group, request.kind) != POD and self._base.rewrites_in(request.namespace)
-        for slot in slots_to_judge(request, self._base)[0]:
-            judgement = judge(
-                self._base, request.namespace, slot, after_mirror=after_mirror, obj=request.object
-            )
-            decision = judgement.decision
-            if decision.approved:
+        judging = validating(request, self._base)
+        for slot in judging.slots:
+            judgement = judging.judge(slot)
+            if judgement is None or judgement.approved:
                 continue
+            decision = judgement.decision
             image = slot.value if isinstance(slot.value, str) else ""
             use = Use(escape(image), Usage(request.kind, request.namespace, request.name, slot.path))
             pattern = None

@@ -23,7 +23,6 @@ from gatekeeper_py.reporting.tables import (
     objects_of,
     print_table,
     rejected_text,
-    table_width,
 )
 
 Style = Literal["table", "json", "jsonl", "csv", "html"]
@@ -85,8 +84,8 @@ def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
             STYLES["warned" if image.verdict == "rejected" and only_warned(usages) else image.verdict]
             for image, usages in rows
         ]
-        print_table(out, HEADINGS, cells, styles, width=table_width(out, wide=wide))
-    _print_excepted(out, listed, table_width(out, wide=wide))
+        print_table(out, HEADINGS, cells, styles, wide=wide)
+    _print_excepted(out, listed, wide=wide)
     print_provenance(out, meta)
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
@@ -95,9 +94,7 @@ def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
     out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{by_exceptions}{exempt}")
 
 
-def _print_excepted(
-    out: Console, listed: Sequence[tuple[JudgedImage, list[Usage]]], width: int | None
-) -> None:
+def _print_excepted(out: Console, listed: Sequence[tuple[JudgedImage, list[Usage]]], *, wide: bool) -> None:
     """Print the images that only exceptions approve, the next end first."""
     rows = [
         (
@@ -113,7 +110,7 @@ def _print_excepted(
     ]
     if rows:
         rows.sort(key=lambda row: (row[1], row[0]))
-        print_table(out, EXCEPTED, rows, [STYLES["warned"]] * len(rows), width=width)
+        print_table(out, EXCEPTED, rows, [STYLES["warned"]] * len(rows), wide=wide)
 
 
 def _write_csv(tally: Tally, meta: Provenance) -> None:

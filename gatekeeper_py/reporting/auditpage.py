@@ -20,6 +20,7 @@ from gatekeeper_py.reporting.pageparts import (
     Kind,
     Shares,
     audits_table,
+    filtered_images,
     image_list,
     named_bar,
     namespace_of,
@@ -209,12 +210,11 @@ def _excepted(rows: Sequence[Row]) -> Html:
     shown = (
         (image, f"until {each.until}, {each.by}: {each.reason}", usages) for each, image, usages in found
     )
-    return filtered(image_list(shown), noun="images")
+    return filtered_images(shown)
 
 
 def _with_effect(rows: Sequence[Row], wanted: Effect) -> Html:
-    shown = [(image.image, "", usages) for image, usages in _with(rows, wanted)]
-    return filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
+    return filtered_images((image.image, "", usages) for image, usages in _with(rows, wanted))
 
 
 def _rule_sections(tally: Tally, policy: Policy, page: AuditPage) -> Iterator[Section]:

@@ -27,7 +27,6 @@ from gatekeeper_py.reporting.tables import (
     objects_of,
     print_table,
     rejected_text,
-    table_width,
 )
 
 Style = Literal["table", "json", "html"]
@@ -87,7 +86,7 @@ def write_changes(
     if cells:
         styles = [STYLES[change.change] for change, _ in listed]
         headings = ("IMAGE", "CHANGE", "MODE", "COUNT", "DETAIL", "WHERE")
-        print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
+        print_table(out, headings, cells, styles, wide=wide)
     print_provenance(out, meta)
     counts = changes.counts
     others = [f"{counts[name]} {name}" for name in ("approved", "rewritten", "unchanged")]
@@ -142,7 +141,7 @@ def write_difference(
     if cells:
         styles = [{**STYLES, **GRANT_STYLES}[witness.change] for witness in witnesses_of(difference)]
         headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
-        print_table(out, headings, cells, styles, width=table_width(out, wide=wide))
+        print_table(out, headings, cells, styles, wide=wide)
     print_provenance(out, meta)
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))

@@ -14,7 +14,7 @@ from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
 from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.page.charts import Part, legend, share_bar
-from gatekeeper_py.page.document import Section, document, figures, filtered, table
+from gatekeeper_py.page.document import Section, document, figures, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
 from gatekeeper_py.reporting.diff import (
@@ -26,7 +26,14 @@ from gatekeeper_py.reporting.diff import (
     mode_notes,
     witnesses_of,
 )
-from gatekeeper_py.reporting.pageparts import Kind, Shares, audits_table, image_list, namespace_of, page_lead
+from gatekeeper_py.reporting.pageparts import (
+    Kind,
+    Shares,
+    audits_table,
+    filtered_images,
+    namespace_of,
+    page_lead,
+)
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
@@ -177,5 +184,4 @@ def _changed(name: Change, rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) 
         for change, usages in rows
         if change.change == name
     ]
-    body = filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
-    return Section(name, HEADINGS[name], body, name.capitalize())
+    return Section(name, HEADINGS[name], filtered_images(shown), name.capitalize())

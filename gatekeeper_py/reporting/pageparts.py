@@ -12,7 +12,7 @@ import click
 from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.tally import Usage
 from gatekeeper_py.page.charts import Part, share_bar
-from gatekeeper_py.page.document import table
+from gatekeeper_py.page.document import filtered, table
 from gatekeeper_py.page.markup import Html, join, tag, text
 from gatekeeper_py.reporting.console import counted
 
@@ -114,7 +114,17 @@ def namespace_of(usage: Usage) -> str:
     return name if usage.cluster is None else f"{usage.cluster}: {name}"
 
 
-def image_list(rows: Iterable[tuple[str, str, Sequence[Usage]]]) -> Html:
+ImageRow = tuple[str, str, Sequence[Usage]]
+"""An image, a detail, which may be empty, and the uses of the image."""
+
+
+def filtered_images(rows: Iterable[ImageRow]) -> Html:
+    """Return a list of images with a field that filters it, or a text if there are none."""
+    shown = list(rows)
+    return filtered(image_list(shown), noun="images") if shown else tag("p", "None.")
+
+
+def image_list(rows: Iterable[ImageRow]) -> Html:
     """Return a list of images, each with a detail, which may be empty, and its uses.
 
     If more than ``MAX_SINGLE`` images have a single use, these images are grouped by kind, field and mode.

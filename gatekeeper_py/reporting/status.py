@@ -112,4 +112,4 @@ def _yes_or_no(value: bool) -> str:  # noqa: FBT001
 
 def _table(out: Console, headings: Sequence[str], rows: Sequence[tuple[str, ...]]) -> None:
     out.print()
-    print_table(out, headings, rows, [""] * len(rows))
+    print_table(out, headings, rows, [""] * len(rows), wide=True)

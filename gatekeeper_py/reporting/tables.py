@@ -74,18 +74,17 @@ def print_table(
     rows: Sequence[Row],
     styles: Iterable[str],
     *,
-    width: int | None = None,
+    wide: bool = False,
 ) -> None:
-    """Print a table. The headings are bold. ``styles`` holds the style of the second cell of each row."""
+    """Print a table. The headings are bold. ``styles`` holds the style of the second cell of each row.
+
+    On a terminal, the table is shortened to its width, unless ``wide`` is set.
+    """
+    width = out.width if sys.stdout.isatty() and not wide else None
     first, *lines = layout(headings, rows, width, right={"COUNT"})
     out.print(Text(GAP.join(first), "bold"))
     for style, (subject, second, *rest) in zip(styles, lines, strict=True):
         out.print(Text.assemble(subject, GAP, (second, style), GAP, GAP.join(rest)))
-
-
-def table_width(out: Console, *, wide: bool) -> int | None:
-    """Return the width to which tables are shortened: that of the terminal, or ``None``."""
-    return out.width if sys.stdout.isatty() and not wide else None
 
 
 def rejected_text(counts: Mapping[str, int]) -> str:

@@ -12,7 +12,7 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.unused import WHY, UnusedException
 from gatekeeper_py.reporting.console import console, counted, json_text, print_provenance
-from gatekeeper_py.reporting.tables import MAX_CELL, print_table, table_width
+from gatekeeper_py.reporting.tables import MAX_CELL, print_table
 
 HEADINGS: Final = ("CONFIGMAP", "WHY", "LINE", "ENTRY", "IMAGE", "UNTIL", "OWNER", "REASON")
 
@@ -37,8 +37,7 @@ def write_unused(unused: Sequence[UnusedException], meta: Provenance, *, as_json
             )
             for each in unused
         ]
-        width = table_width(out, wide=wide)
-        print_table(out, HEADINGS, cells, ["bold yellow"] * len(cells), width=width)
+        print_table(out, HEADINGS, cells, ["bold yellow"] * len(cells), wide=wide)
     print_provenance(out, meta)
     out.print(f"{counted(len(unused), 'exception')} can be deleted")
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import yaml
 
+from tools.installation.product import OVERLAYS as INSTALLED
 from tools.programs import CONTROL_PLANE, HELM
 
 ROOT: Final = Path(__file__).parents[2]
@@ -80,6 +81,18 @@ def kustomize(folder: Path) -> Objects:
     )
     assert done.returncode == 0, done.stderr
     return by_name(done.stdout)
+
+
+def kustomized(folder: Path, overlay: str, *components: str) -> Objects:
+    """Return the objects of an overlay with a policy and some components, as an administrator adds them."""
+    fields = {
+        "resources": [os.path.relpath(INSTALLED / overlay, folder.resolve())],
+        "components": [
+            os.path.relpath(ROOT / "k8s/components" / each, folder.resolve()) for each in components
+        ],
+    }
+    (folder / "kustomization.yaml").write_text(json.dumps(fields), encoding="utf-8")  # JSON is YAML
+    return kustomize(folder)
 
 
 class _Loader(yaml.SafeLoader):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from chart.rendering import ROOT, Objects, kustomize
+from chart.rendering import Objects, kustomized
 from gatekeeper_py.cli import cli
 from gatekeeper_py.commands.audit import audit
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
@@ -22,26 +21,19 @@ EXCEPTIONS = "gatekeeper-py-exceptions"
 
 @pytest.fixture
 def rendered(tmp_path: Path) -> Objects:
-    """Return the objects of the overlay ``enforce`` with both components."""
-    k8s = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"resources: [{k8s}/overlays/enforce]\n"
-        f"components: [{k8s}/components/reports, {k8s}/components/report-events]\n"
-    )
-    return kustomize(tmp_path)
+    """Return the objects of the overlay ``enforce`` with both components for reports."""
+    return kustomized(tmp_path, "enforce", "reports", "report-events")
+
+
+def test_with_autoscaling_the_deployment_of_the_server_has_no_number_of_replicas(tmp_path: Path) -> None:
+    found = kustomized(tmp_path, "enforce", "autoscaling")
+    assert "replicas" not in found["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]
+    assert found["Deployment", "gatekeeper-py", "gatekeeper-py-controller"]["spec"]["replicas"] == 1
 
 
 def test_the_servers_may_list_and_watch_exceptions_by_name_and_nothing_else(tmp_path: Path) -> None:
-    k8s = os.path.relpath(ROOT / "k8s", tmp_path.resolve())
-    kustomization = "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-    kustomization += f"resources: [{k8s}/overlays/enforce]\n"
-    (tmp_path / "kustomization.yaml").write_text(kustomization)
-    without = kustomize(tmp_path)
-    (tmp_path / "kustomization.yaml").write_text(
-        f"{kustomization}components: [{k8s}/components/exceptions]\n"
-    )
-    rendered = kustomize(tmp_path)
+    without = kustomized(tmp_path, "enforce")
+    rendered = kustomized(tmp_path, "enforce", "exceptions")
     role, binding = (rendered[kind, "", EXCEPTIONS] for kind in ("ClusterRole", "ClusterRoleBinding"))
     assert role["rules"] == [
         {
@@ -94,11 +86,8 @@ def test_the_identity_may_list_what_is_audited_write_reports_and_nothing_else(re
 def test_the_identity_may_list_exceptions_only_with_their_component(
     rendered: Objects, tmp_path: Path
 ) -> None:
-    file = tmp_path / "kustomization.yaml"
-    last = "components/report-events]"
-    exceptions = os.path.relpath(ROOT / "k8s/components/exceptions", tmp_path.resolve())
-    file.write_text(file.read_text().replace(last, f"{last[:-1]}, {exceptions}]"))
-    without, rules = (each["ClusterRole", "", NAME]["rules"] for each in (rendered, kustomize(tmp_path)))
+    more = kustomized(tmp_path, "enforce", "reports", "report-events", "exceptions")
+    without, rules = (each["ClusterRole", "", NAME]["rules"] for each in (rendered, more))
     assert [rule for rule in rules if rule not in without] == [
         {
             "apiGroups": [""],

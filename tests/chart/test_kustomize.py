@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import re
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from chart.rendering import ROOT, Helm, Objects, kustomize
+from chart.rendering import ROOT, Helm, Objects, kustomize, kustomized
 from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
 from tools.installation.product import OVERLAYS as INSTALLED
@@ -154,61 +153,29 @@ def sorted_labels(webhook: Any) -> dict[str, Any]:
     return copied
 
 
-def write_kustomization(folder: Path, overlay: str = "enforce", **fields: Any) -> Path:
-    """Write a kustomization over an overlay, as an administrator would."""
-    resources = [os.path.relpath(INSTALLED / overlay, folder)]
-    (folder / "kustomization.yaml").write_text(json.dumps({"resources": resources, **fields}))
-    return folder
-
-
-def rendered_with(helm: Helm, expected: Objects, namespace: str, **values: Any) -> dict[str, Any]:
-    (policy,) = (
-        each["data"]["policy.yaml"] for key, each in expected.items() if key[2] == "gatekeeper-py-policy"
-    )
-    values = {"policy": {"document": policy, "mode": "enforce"}, **values}
-    return comparable(helm.objects("gatekeeper-py", f"--namespace={namespace}", values=values))
-
-
-def test_the_component_autoscaling_does_what_the_value_does(helm: Helm, tmp_path: Path) -> None:
-    component = os.path.relpath(ROOT / "k8s/components/autoscaling", tmp_path)
-    expected = kustomize(write_kustomization(tmp_path, components=[component]))
-    assert "replicas" not in expected["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]
-    assert expected["Deployment", "gatekeeper-py", "gatekeeper-py-controller"]["spec"]["replicas"] == 1
-    rendered = rendered_with(helm, expected, "gatekeeper-py", autoscaling={"enabled": True})
-    assert rendered == comparable(expected)
-
-
 @pytest.mark.parametrize(
-    ("components", "reports"),
+    ("overlay", "components", "values"),
     [
-        pytest.param(["reports"], {"enabled": True}, id="reports"),
-        pytest.param(["reports", "report-events"], {"enabled": True, "events": True}, id="with-events"),
-    ],
-)
-def test_the_components_for_reports_do_what_the_values_do(
-    helm: Helm, tmp_path: Path, components: list[str], reports: dict[str, Any]
-) -> None:
-    folders = [os.path.relpath(ROOT / "k8s/components" / name, tmp_path) for name in components]
-    expected = kustomize(write_kustomization(tmp_path, components=folders))
-    assert rendered_with(helm, expected, "gatekeeper-py", reports=reports) == comparable(expected)
-
-
-@pytest.mark.parametrize(
-    ("overlay", "values"),
-    [
-        pytest.param("enforce", {}, id="controller"),
+        pytest.param("enforce", ["autoscaling"], {"autoscaling": {"enabled": True}}, id="autoscaling"),
+        pytest.param("enforce", ["reports"], {"reports": {"enabled": True}}, id="reports"),
         pytest.param(
-            "cert-manager-armed", {"certManager": {"enabled": True, "armed": True}}, id="cert-manager"
+            "enforce", ["reports", "report-events"], {"reports": {"enabled": True, "events": True}},
+            id="reports-with-events",
+        ),
+        pytest.param("enforce", ["exceptions"], {"exceptions": {"enabled": True}}, id="exceptions"),
+        pytest.param(
+            "cert-manager-armed", ["exceptions"],
+            {"exceptions": {"enabled": True}, "certManager": {"enabled": True, "armed": True}},
+            id="exceptions-with-cert-manager",
         ),
     ],
-)
-def test_the_component_exceptions_does_what_the_value_does(
-    helm: Helm, tmp_path: Path, overlay: str, values: dict[str, Any]
+)  # fmt: skip
+def test_a_component_does_what_the_value_does(
+    helm: Helm, tmp_path: Path, overlay: str, components: list[str], values: dict[str, Any]
 ) -> None:
-    component = os.path.relpath(ROOT / "k8s/components/exceptions", tmp_path)
-    expected = kustomize(write_kustomization(tmp_path, overlay, components=[component]))
-    rendered = rendered_with(helm, expected, "gatekeeper-py", exceptions={"enabled": True}, **values)
-    assert rendered == comparable(expected)
+    expected = kustomized(tmp_path, overlay, *components)
+    policy = {"document": policy_of(expected), "mode": "enforce"}
+    assert comparable(helm.objects(values={"policy": policy, **values})) == comparable(expected)
 
 
 def test_monitoring_is_the_same_too(helm: Helm) -> None:

@@ -347,13 +347,6 @@ def test_a_namespace_that_others_use_is_refused(helm: Helm, namespace: str) -> N
     assert f"install into a namespace of its own, not into {namespace}" in refusal
 
 
-def test_a_policy_arrives_as_it_was_written(helm: Helm) -> None:
-    policy = POLICY + "# — § {{ .Values.x }}\n\n\nmessage: 'see \\ \"wiki\" {{ .y }}: it''s there'   #\n \n"
-    parse_policy(policy)
-    objects = helm.objects(values={"policy": {"document": policy}})
-    assert objects["ConfigMap", "gatekeeper-py", "gatekeeper-py-policy"]["data"] == {"policy.yaml": policy}
-
-
 def test_the_policies_of_the_examples_are_accepted() -> None:
     for path in EXAMPLES:
         if document := example(path)["policy"].get("document"):

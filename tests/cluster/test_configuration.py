@@ -173,15 +173,15 @@ class TestServiceAccount:
             issued.private_key_pem.write_to_path(tmp_path / "client.key")
 
         write(expired)
-        async with Followed(ClusterConfiguration(kubeconfig=kubeconfig, environ={}).connect) as following:
+        async with Followed(through(kubeconfig)) as following:
             await until(lambda: following.pauses[1:])
             assert not api.requests
             write(accepted)
             await until(lambda: api.watching)
 
 
-def through(kubeconfig: Path, environ: dict[str, str]) -> Connect:
-    """Return the function that connects with the proxies of an environment."""
+def through(kubeconfig: Path, **environ: str) -> Connect:
+    """Return the function that connects by a kubeconfig, with the proxies of an environment."""
     return ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
 
 
@@ -211,9 +211,7 @@ class TestProxies:
     async def test_https_goes_through_a_tunnel(self, kubeconfig: Path, proxy: Proxy, name: str) -> None:
         environ = {name: f"http://user:pass@127.0.0.1:{proxy.port}", "HTTP_PROXY": "http://127.0.0.1:1"}
 
-        async with Followed(
-            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
-        ) as following:
+        async with Followed(through(kubeconfig, **environ)) as following:
             await until(lambda: following.texts == ["first"])
 
         assert proxy.requests[0].startswith("CONNECT api.cluster.test:")
@@ -223,9 +221,7 @@ class TestProxies:
     async def test_no_proxy_connects_directly(self, kubeconfig: Path, proxy: Proxy) -> None:
         environ = {"HTTPS_PROXY": f"http://127.0.0.1:{proxy.port}", "NO_PROXY": ".cluster.test"}
 
-        async with Followed(
-            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
-        ) as following:
+        async with Followed(through(kubeconfig, **environ)) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0].startswith("cannot connect to api.cluster.test:")
@@ -235,9 +231,7 @@ class TestProxies:
         amend(kubeconfig, **{"proxy-url": f"http://127.0.0.1:{proxy.port}"})
         environ = {"HTTPS_PROXY": "http://127.0.0.1:1", "NO_PROXY": "*"}
 
-        async with Followed(
-            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
-        ) as following:
+        async with Followed(through(kubeconfig, **environ)) as following:
             await until(lambda: following.texts == ["first"])
 
     async def test_a_refusing_proxy_is_reported_without_its_password(
@@ -246,9 +240,7 @@ class TestProxies:
         proxy.answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
         environ = {"HTTPS_PROXY": f"http://user:s3cret@127.0.0.1:{proxy.port}"}
 
-        async with Followed(
-            ClusterConfiguration(kubeconfig=kubeconfig, environ=environ).connect
-        ) as following:
+        async with Followed(through(kubeconfig, **environ)) as following:
             await until(lambda: following.pauses)
 
         assert following.problems[0] == "the proxy answered 407"
@@ -514,7 +506,7 @@ class TestFinding:
         }
         path = write(tmp_path / "kubeconfig", api.url, users=[{"name": "one", "user": {"exec": program}}])
 
-        async with Followed(ClusterConfiguration(kubeconfig=path, environ={}).connect) as following:
+        async with Followed(through(path)) as following:
             await until(lambda: following.texts == ["first"])
 
 

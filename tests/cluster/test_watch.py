@@ -254,6 +254,10 @@ FAULTS = [
 ]
 
 
+BACKED_OFF = [0.8, 1.6, 3.2, 6.4, 12.8, 20.0, 20.0, 20.0]
+"""The pauses after failures, without jitter."""
+
+
 def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
@@ -336,21 +340,29 @@ class TestFailures:
         assert TOKEN not in str(followed.problems)
 
     @pytest.mark.parametrize(
-        "script", [stream(), stream(bookmark(101)), answer(410)], ids=["empty", "brief", "410"]
+        ("where", "script", "retries"),
+        [
+            pytest.param("watch", stream(), BACKED_OFF, id="empty"),
+            pytest.param("watch", stream(bookmark(101)), BACKED_OFF, id="brief"),
+            pytest.param("watch", answer(410), BACKED_OFF, id="410"),
+            # The identity is read again at once, but only once.
+            pytest.param("watch", answer(401), [0.0, 0.8, 1.6, 3.2], id="unauthorized-watch"),
+            pytest.param("list", answer(401), [0.0, 0.8, 1.6, 3.2], id="unauthorized-list"),
+        ],
     )
-    async def test_a_watch_that_always_fails_does_not_spin(
-        self, api: FakeApi, follow: Follow, script: Script
+    async def test_what_always_fails_is_not_repeated_in_a_tight_loop(
+        self, api: FakeApi, follow: Follow, where: str, script: Script, retries: list[float]
     ) -> None:
-        api.always["watch"] = script
+        api.always[where] = script
 
         followed = follow()
-        followed.stop_after = 8
-        await until(lambda: len(followed.pauses) == 8)
+        followed.stop_after = len(retries) - retries.count(0.0)
+        await until(lambda: len(followed.pauses) == followed.stop_after)
 
-        assert followed.pauses == [0.8, 1.6, 3.2, 6.4, 12.8, 20.0, 20.0, 20.0]
-        assert api.count("list") == 8, "one list a pause"
-        assert api.count("watch") == 8
-        assert followed.texts == ["first"]
+        assert followed.retries == retries
+        assert api.count("list") == len(retries), "one list a pause"
+        assert api.count("watch") == (len(retries) if where == "watch" else 0)
+        assert followed.texts == (["first"] if where == "watch" else [])
 
     @pytest.mark.parametrize(
         "script", [answer(410), stream(error(410, "Expired"), then="hang")], ids=["status", "event"]
@@ -495,35 +507,6 @@ class TestFailures:
         await until(lambda: followed.texts)
 
         assert followed.pauses == [pause]
-
-    async def test_an_unauthorized_identity_is_read_again_at_once_but_only_once(
-        self, api: FakeApi, follow: Follow
-    ) -> None:
-        api.always["list"] = answer(401)
-
-        followed = follow()
-        followed.stop_after = 3
-        await until(lambda: len(followed.pauses) == 3)
-
-        assert followed.retries == [
-            0.0,
-            0.8,
-            1.6,
-            3.2,
-        ]
-        assert api.count("list") == 4
-
-    async def test_a_watch_that_is_always_unauthorized_does_not_spin(
-        self, api: FakeApi, follow: Follow
-    ) -> None:
-        api.always["watch"] = answer(401)
-
-        followed = follow()
-        followed.stop_after = 3
-        await until(lambda: len(followed.pauses) == 3)
-
-        assert followed.pauses == [0.8, 1.6, 3.2]
-        assert api.count("list") == 4
 
     async def test_the_server_goes_and_comes_back(self, api: FakeApi, follow: Follow) -> None:
         followed = follow()

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import exceptions_text, policy_text
+from builders import exceptions_text, in_configmap, keys_text, policy_text
 from commanding import Command, Write
 from gatekeeper_py.commands.yaml12 import Merges, load_documents
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
@@ -31,12 +31,6 @@ exceptions:
 )
 FAR: Final = "2999-01-01T00:00:00Z"
 OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
-
-
-def manifest(document: str, namespace: str = "team-a", name: str = "gatekeeper-py-exceptions") -> str:
-    block = document.replace("\n", "\n    ").rstrip(" ")
-    head = f"kind: ConfigMap\nmetadata: {{name: {name}, namespace: {namespace}}}\n"
-    return f"apiVersion: v1\n{head}data:\n  exceptions.yaml: |\n    {block}"
 
 
 def document_in(text: str) -> ExceptionDocument:
@@ -85,6 +79,28 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
     assert command("check", found, "--policy", policy).code == (0 if "den" in done.err else code)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "image", "code", "said"),
+    [
+        pytest.param("deny", "a.io/x:1", 1, "it does not override signatures\n", id="not-overridden"),
+        pytest.param("signature", "a.io/x:1", 0, "only with a signature: ", id="overridden"),
+        pytest.param("[deny, signature]", "a.io/bad:1", 0, "longest: 12h)\n", id="denied-and-overridden"),
+        pytest.param("deny", "a.io/bad:1", 0, "longest: 12h), if it is signed\n", id="denied-and-unsigned"),
+    ],
+)
+def test_it_shows_whether_an_excepted_image_needs_a_signature(
+    command: Command, write: Write, overrides: str, image: str, code: int, said: str
+) -> None:
+    grant = f"{{source: break-glass, images: [a.io], longest: 12h, overrides: {overrides}}}"
+    more = f"{keys_text()}deny: [a.io/bad]\nexceptions: [{grant}]\n"
+    policy = write(policy_text(more, allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]"))
+    into = write(in_configmap(exceptions_text(), "gatekeeper-py", "gatekeeper-py-break-glass"), "into.yaml")
+    arguments = ["-n", "gatekeeper-py", "--for", "2h", "--reason", "r", "--policy", policy, "--into", into]
+    done = command("except", image, *arguments)
+    assert said in done.err
+    assert done.code == code
+
+
 def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:
     policy = write(POLICY)
     arguments = ["except", "ghcr.io/x:1", "-n", "team-a", "--reason", "r", "--policy", policy]
@@ -115,7 +131,7 @@ def test_a_duration_counts_from_now(command: Command) -> None:
 def test_an_entry_in_a_document_of_the_installation_names_its_namespace(
     command: Command, write: Write, namespace: str, name: str, image: str, code: int
 ) -> None:
-    file = write(manifest(exceptions_text(), namespace, name), "old.yaml")
+    file = write(in_configmap(exceptions_text(), namespace, name), "old.yaml")
     arguments = ["-n", "team-a", "--for", "12h", "--reason", "r", "--into", file]
     assert command("except", image, *arguments, "--policy", write(POLICY)).code == code
     done = command("except", image, *arguments)
@@ -157,9 +173,9 @@ def test_all_of_a_file_is_kept_around_the_new_entry(
 ) -> None:
     text = LAYOUTS[name]
     if around != "document":
-        text = manifest(text)
+        text = in_configmap(text)
     if around == "stream":
-        text = f"kind: Other # {{{{\n---\n{text}\n---\n{manifest(exceptions_text(OLD), 'team-b')}"
+        text = f"kind: Other # {{{{\n---\n{text}\n---\n{in_configmap(exceptions_text(OLD), 'team-b')}"
     content = b"\xef\xbb\xbf" + text.replace("\n", ends).encode()
     file = write(content, "old.yaml")
     arguments = ["-n", "team-a", "--for", "7d", "--reason", "new", "--into", file]
@@ -178,11 +194,14 @@ def test_all_of_a_file_is_kept_around_the_new_entry(
     ("text", "problem"),
     [
         ("kind: Other\n", "it holds no document with exceptions for team-a"),
-        (manifest(exceptions_text(), "team-b"), "it holds no document with exceptions for team-a"),
-        (f"{manifest(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
-        (manifest(exceptions_text("image: nginx")), "error[missing-field]"),
-        (manifest("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
-        (f"{manifest(exceptions_text())}---\na: [\n", "not valid YAML or JSON at line"),
+        (
+            in_configmap(exceptions_text(), "team-b"),
+            "it holds no document with exceptions for team-a",
+        ),
+        (f"{in_configmap(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
+        (in_configmap(exceptions_text("image: nginx")), "error[missing-field]"),
+        (in_configmap("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
+        (f"{in_configmap(exceptions_text())}---\na: [\n", "not valid YAML or JSON at line"),
         (f"a: \x1b[1m\n---\n{exceptions_text()}", "the character U+001B"),
         (exceptions_text(*([OLD] * 1000)), "with the new entries: "),
     ],
@@ -192,26 +211,6 @@ def test_a_file_that_cannot_be_extended_is_refused(
 ) -> None:
     file = write(text, "old.yaml")
     done = command("except", "a.io/x", "-n", "team-a", "--for", "7d", "--reason", "r", "--into", file)
-    assert (done.code, done.out) == (2, "")
-    assert problem in done.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["a.io/x", "--for", "1d", "--reason", "r"], "Missing option '-n'"),
-        (["a.io/x", "-n", "a", "--reason", "r"], "give --for or --until"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--until", FAR, "--reason", "r"], "give --for or --until"),
-        (["a.io/x", "-n", "a", "--until", "2020-01-01", "--reason", "r"], "--until is in the past"),
-        (["a.io/x", "-n", "a", "--for", "401d", "--reason", "r"], "401d is not between"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--reason", ""], "must not be empty"),
-        (["a.io/x", "-n", "a", "--for", "1d", "--reason", "x" * 201], "at most 200 characters"),
-        (["*/x", "-n", "a", "--for", "1d", "--reason", "r"], "would approve every registry"),
-        (["NGINX", "-n", "a", "--for", "1d", "--reason", "r"], "'NGINX': "),
-    ],
-)
-def test_bad_usage_prints_no_manifest(command: Command, arguments: list[str], problem: str) -> None:
-    done = command("except", *arguments)
     assert (done.code, done.out) == (2, "")
     assert problem in done.err
 

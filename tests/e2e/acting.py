@@ -76,7 +76,7 @@ def alarm(product: Installed, what: str) -> float:
 
 
 def scale(product: Installed, deployment: str, replicas: int) -> None:
-    """Scale the controller or the server; with 0, wait until it has ended."""
+    """Scale the controller or the server; with 0, wait until every process of it was told to end."""
     product.plane.kubectl(
         "scale", "-n", product.namespace, f"deployment/{deployment}", f"--replicas={replicas}"
     )
@@ -149,7 +149,7 @@ def kustomization(folder: Path, overlay: str, **fields: Any) -> Path:
 
 
 class Reply:
-    """The API server's answer to one document of ``send_all``."""
+    """The API server's answer to one document."""
 
     def __init__(self, sent: Document, audit: str, response: http.client.HTTPResponse) -> None:
         self.sent = sent
@@ -159,27 +159,36 @@ class Reply:
         self.warnings = "\n".join(response.headers.get_all("Warning") or ())
 
 
+def send(
+    connection: http.client.HTTPSConnection, method: str, path: str, document: Document, *, kind: str = "json"
+) -> Reply:
+    """Send one document under an audit ID of its own; return the answer."""
+    audit = os.urandom(16).hex()
+    headers = {"Content-Type": f"application/{kind}", "Audit-ID": audit}
+    connection.request(method, path, json.dumps(document), headers)
+    return Reply(document, audit, connection.getresponse())
+
+
+def connected(plane: ControlPlane) -> http.client.HTTPSConnection:
+    return http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=60)
+
+
 def send_all(
     plane: ControlPlane, method: str, path: str, documents: Iterable[Document], *, kind: str = "json"
 ) -> list[Reply]:
-    """Send each document in dry run, on several connections; return the answers in the same order.
-
-    Each request has an audit ID of its own.
-    """
+    """Send each document in dry run, on several connections; return the answers in the same order."""
     connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
     for _ in range(CLIENTS):
-        connections.put(http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=60))
+        connections.put(connected(plane))
 
-    def send(document: Document) -> Reply:
-        connection, audit = connections.get(), os.urandom(16).hex()
-        headers = {"Content-Type": f"application/{kind}", "Audit-ID": audit}
-        connection.request(method, f"{path}?dryRun=All", json.dumps(document), headers)
-        reply = Reply(document, audit, connection.getresponse())
+    def send_one(document: Document) -> Reply:
+        connection = connections.get()
+        reply = send(connection, method, f"{path}?dryRun=All", document, kind=kind)
         connections.put(connection)
         return reply
 
     with ThreadPoolExecutor(CLIENTS) as pool:
-        replies = list(pool.map(send, documents))
+        replies = list(pool.map(send_one, documents))
     for _ in range(CLIENTS):
         connections.get().close()
     return replies

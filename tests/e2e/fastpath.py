@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import re
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+from e2e.acting import Document, Reply, connected, send
 from gatekeeper_py.control.enforcement import PERIOD_SECONDS
-from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import (
@@ -54,20 +52,6 @@ QUIET_SECONDS: Final = 15.0
 
 
 @dataclass
-class Answer:
-    """The API server's answer to one create."""
-
-    status: int
-    document: dict[str, Any]
-    warnings: list[str]
-
-    @property
-    def message(self) -> str:
-        text: str = self.document.get("message", "")
-        return text
-
-
-@dataclass
 class Site:
     """An installation with the fast path."""
 
@@ -77,20 +61,14 @@ class Site:
     def plane(self) -> ControlPlane:
         return self.product.plane
 
-    def create(self, namespace: str, document: dict[str, Any], *, dry_run: bool = True) -> Answer:
+    def create(self, namespace: str, document: Document, *, dry_run: bool = True) -> Reply:
         query = "?dryRun=All" if dry_run else ""
         return self.send("POST", f"/api/v1/namespaces/{namespace}/pods{query}", document)
 
-    def send(self, method: str, path: str, document: dict[str, Any]) -> Answer:
-        kind = "application/strategic-merge-patch+json" if method == "PATCH" else "application/json"
-        connection = http.client.HTTPSConnection(*API_ADDRESS, context=self.plane.tls, timeout=30)
-        try:
-            connection.request(method, path, json.dumps(document), {"Content-Type": kind})
-            response = connection.getresponse()
-            body = json.loads(response.read())
-            return Answer(response.status, body, response.headers.get_all("Warning") or [])
-        finally:
-            connection.close()
+    def send(self, method: str, path: str, document: Document) -> Reply:
+        kind = "strategic-merge-patch+json" if method == "PATCH" else "json"
+        with closing(connected(self.plane)) as connection:
+            return send(connection, method, path, document, kind=kind)
 
     def reviews(self) -> float:
         """Return the number of reviews of creates and updates. The controller sends DELETE reviews itself."""

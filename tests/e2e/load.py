@@ -13,6 +13,8 @@ from typing import Any
 
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
+from tools.installation.product import pod
+from tools.polling import wait_until
 
 MAX_SECONDS = 180.0
 
@@ -56,6 +58,18 @@ def creating(
         stop.set()
         for thread in threads:
             thread.join(30)
+
+
+@contextmanager
+def no_create_fails(plane: ControlPlane, namespace: str, *, pause: float = 0.01) -> Iterator[Load]:
+    """Create approved Pods before, while and after the body runs; none may fail."""
+    with creating(plane, namespace, pod("steady"), pause=pause) as load:
+        wait_until(lambda: len(load.answers) > 50, seconds=30, what="creates before")
+        yield load
+        seen = len(load.answers)
+        wait_until(lambda: len(load.answers) > seen + 50, seconds=30, what="creates afterwards")
+    assert load.broken == []
+    assert load.failed() == []
 
 
 def _create(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from subprocess import CompletedProcess
 from typing import Final
@@ -10,14 +11,10 @@ from typing import Final
 import pytest
 
 from e2e.acting import refused, scale, try_pod
+from gatekeeper_py.control.webhooks.templates import GUARD_TIMEOUT_SECONDS
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
-from tools.installation.product import (
-    CONFIGMAP,
-    NAMESPACE,
-    POLICY,
-    SETTLE_SECONDS,
-    Installed,
-)
+from gatekeeper_py.serving.guard import LEAST_SHARE, PAUSE_FACTOR
+from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
 from tools.polling import wait_until
 
 SERVER: Final = "gatekeeper-py"
@@ -29,7 +26,11 @@ HERE, ELSEWHERE, NOWHERE = "registry.corp.example", "registry.corp.exmaple", "qu
 def alone(product: Installed) -> Iterator[Installed]:
     """Replace the replicas by one that knows no image yet, because each replica knows its own."""
     product.set_mode("enforce")
+    old = product.servers()
     scale(product, SERVER, 0)
+    for each in old:
+        # While it drains, it would answer reviews on connections that the API server has kept.
+        product.kubelet.crash(each)
     scale(product, SERVER, 1)
     wait_until(lambda: product.ready_replicas() == 1, seconds=SETTLE_SECONDS, what="one ready replica")
     annotate(product, f"{ACCEPT_REJECTIONS}-")
@@ -50,11 +51,20 @@ def annotate(product: Installed, annotation: str) -> None:
 
 
 def change(product: Installed, data: dict[str, str], *arguments: str) -> CompletedProcess[str]:
-    """Change the policy's ConfigMap; the change may be refused."""
+    """Change the policy's ConfigMap; the change may be refused.
+
+    The guard pauses after each check, the longer the slower the machine is. If the pause ends too late for
+    the next check, the API server admits that change without a check. So this waits until it ends soon
+    enough.
+    """
     patch = json.dumps({"data": data})
-    return product.plane.kubectl(
+    began = time.monotonic()
+    done = product.plane.kubectl(
         *("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch, *arguments), check=False
     )
+    pause = PAUSE_FACTOR * (time.monotonic() - began)
+    time.sleep(max(pause - LEAST_SHARE * GUARD_TIMEOUT_SECONDS, 0))
+    return done
 
 
 def live_on(product: Installed, revisions: set[str]) -> None:

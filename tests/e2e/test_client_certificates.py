@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import ssl
 import sys
 from collections.abc import Iterator
@@ -12,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from builders import pod as built_pod
-from builders import policy_text, review
+from builders import pod, policy_text, review
+from e2e.acting import try_pod
 from e2e.fixtures import CALLED_WITH_CERTIFICATE, CALLER
 from server import ask
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import pod
 from tools.polling import wait_until
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
@@ -69,12 +67,8 @@ class Webhook:
         return {"metadata": {"name": NAME}, "webhooks": [webhook]}
 
     def answer(self, image: str) -> str:
-        """Return the output of kubectl when it creates a Pod in dry run."""
-        done = self.plane.kubectl(
-            "create", "-n", self.namespace, "--dry-run=server", "-f", "-",
-            input=json.dumps(pod("web", image)), check=False,
-        )  # fmt: skip
-        return done.stdout + done.stderr
+        """Return the error when a Pod is created in dry run; empty if it is admitted."""
+        return try_pod(self.plane, self.namespace, image).stderr
 
     def end(self) -> None:
         self.plane.api("DELETE", f"{CONFIGURATIONS}/{NAME}")
@@ -101,11 +95,11 @@ def test_an_api_server_with_its_certificate_gets_verdicts_and_a_stranger_does_no
         seconds=30,
         what="a denial through the webhook",
     )
-    assert "pod/web created" in webhook.answer(f"{OURS}:1")
+    assert webhook.answer(f"{OURS}:1") == ""
     stranger = ssl.create_default_context(cafile=webhook.ca)
     connection = http.client.HTTPSConnection(HOST, int(PORT), context=stranger, timeout=10)
     with pytest.raises((ssl.SSLError, ConnectionError, http.client.RemoteDisconnected)):
-        ask(connection, review(built_pod()))
+        ask(connection, review(pod()))
     connection.close()
 
 

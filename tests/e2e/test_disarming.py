@@ -23,7 +23,7 @@ from e2e.acting import (
     wait_another_pass,
 )
 from tools.controlplane.exchange import ApiError
-from tools.installation.product import NAMESPACE, SECRET, VALIDATING, Installed
+from tools.installation.product import NAMESPACE, VALIDATING, Installed
 from tools.polling import wait_until
 
 DEPLOYMENT = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py"
@@ -64,13 +64,6 @@ def test_a_deleted_part_alarms_and_the_cluster_stays_closed(
     enforcing.wait_armed()
 
 
-def test_a_deleted_secret_disarms_nothing(enforcing: Installed, namespace: str) -> None:
-    enforcing.plane.api("DELETE", SECRET)
-    wait_until(lambda: enforcing.get(SECRET), seconds=30, what="the Secret created again")
-    assert enforcing.get(VALIDATING) is not None
-    assert refused(enforcing, namespace)
-
-
 def test_a_pause_opens_the_cluster_and_ends_by_itself(enforcing: Installed, namespace: str) -> None:
     assert refused(enforcing, namespace)
     until = pause(enforcing, timedelta(seconds=20))
@@ -85,14 +78,6 @@ def test_a_pause_opens_the_cluster_and_ends_by_itself(enforcing: Installed, name
     wait_until(lambda: refused(enforcing, namespace), seconds=10, what="Pods reviewed again")
     assert control(enforcing, paused) == 0
     wait_until(lambda: events(enforcing, "Armed"), seconds=10, what="the Event")
-
-
-@pytest.mark.oldest
-def test_removing_the_annotation_ends_a_pause(enforcing: Installed) -> None:
-    pause(enforcing, timedelta(hours=1))
-    wait_until(lambda: enforcing.get(VALIDATING) is None, seconds=10, what="the configurations removed")
-    annotate(enforcing, f"{PAUSED_UNTIL}-")
-    wait_until(lambda: enforcing.get(VALIDATING) is not None, seconds=20, what="armed again")
 
 
 def test_a_bad_pause_is_ignored_with_an_alarm_and_an_event(enforcing: Installed, namespace: str) -> None:

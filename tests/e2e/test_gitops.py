@@ -36,7 +36,7 @@ from tools.installation.product import (
 from tools.polling import wait_until
 
 INSTALL_PAGE: Final = Path(__file__).parents[2] / "docs/install.md"
-APPLY_SECONDS = 2.0
+APPLY_SECONDS = 0.5
 
 
 @dataclass

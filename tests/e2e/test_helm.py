@@ -9,7 +9,6 @@ from __future__ import annotations
 import http.client
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +16,18 @@ import pytest
 import yaml
 
 from e2e.acting import CONTROLLER, scale, try_pod
-from e2e.load import Load, creating
+from e2e.load import no_create_fails
 from e2e.strictly import check_every_field
 from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
-    APPROVED,
     MUTATING,
     POLICY,
     SETTLE_SECONDS,
     UNLISTED,
     VALIDATING,
     Installed,
-    pod,
 )
 from tools.polling import wait_until
 from tools.programs import HELM
@@ -151,32 +148,20 @@ def release(request: pytest.FixtureRequest, control_plane: ControlPlane, tmp_pat
             control_plane.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", seconds=120)
 
 
-@contextmanager
-def no_create_fails(release: Release, namespace: str) -> Iterator[Load]:
-    """Create Pods before, during and after the body; none may fail."""
-    with creating(release.plane, namespace, pod("steady", APPROVED)) as load:
-        wait_until(lambda: len(load.answers) > 30, seconds=30, what="creates before")
-        yield load
-        seen = len(load.answers)
-        wait_until(lambda: len(load.answers) > seen + 30, seconds=30, what="creates afterwards")
-    assert load.broken == []
-    assert load.failed() == []
-
-
 def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release, namespace: str) -> None:
     product = release.product
-    with no_create_fails(release, namespace):
+    with no_create_fails(release.plane, namespace):
         release.install()
     assert release.refused(namespace)
 
     # A mode that was set by hand survives an upgrade and a rollback.
     product.set_mode("warn")
-    with no_create_fails(release, namespace):
+    with no_create_fails(release.plane, namespace):
         upgraded = release.upgrade({**VALUES, "server": {"podAnnotations": {**PROBED, "example.com/v": "2"}}})
         assert upgraded.returncode == 0, upgraded.stderr
     product.wait_armed()
     assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
-    with no_create_fails(release, namespace):
+    with no_create_fails(release.plane, namespace):
         release.succeed("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
     product.wait_armed()
     assert {product.mode_of(each.address) for each in product.servers()} == {"warn"}
@@ -184,14 +169,57 @@ def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release,
     product.set_mode("enforce")
     assert release.refused(namespace)
 
-    with no_create_fails(release, namespace):
+    with no_create_fails(release.plane, namespace):
         release.uninstall()
     assert not release.refused(namespace)
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
 
 
-def test_after_an_edit_by_hand_an_upgrade_fails(release: Release, namespace: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "dead"), [("helm3", "everything"), ("helm4", "controller")], indirect=["release"]
+)
+def test_after_an_edit_by_hand_upgrades_and_rollbacks_fail_but_not_the_uninstallation(
+    release: Release, namespace: str, dead: str
+) -> None:
+    """The page Operate documents this. One release goes through all of it, as installing one takes long."""
     release.install()
+    check_rollback(release)
+    check_upgrades(release, namespace)
+    release.product.set_mode("enforce")
+    assert release.refused(namespace)
+    scale(release.product, CONTROLLER, 0)
+    if dead == "controller":
+        with no_create_fails(release.plane, namespace):
+            release.uninstall()
+    else:
+        scale(release.product, "gatekeeper-py", 0)
+        release.uninstall()
+    assert not release.refused(namespace)
+    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
+
+
+def check_rollback(release: Release) -> None:
+    """Check that a rollback fails after an edit, until the policy is deleted."""
+    marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
+    changed = release.upgrade({"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked})
+    assert changed.returncode == 0, changed.stderr
+    release.product.set_policy(EDITED)
+    rollback = ("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    stopped = release.helm(*rollback)
+    assert stopped.returncode != 0
+    assert "kubectl-patch" in stopped.stderr
+    assert release.document() == EDITED
+    assert not release.marked(), "Helm writes the other objects although the policy failed"
+
+    release.plane.kubectl("delete", "configmap", POLICY, "-n", NAMESPACE)
+    release.succeed(*rollback)
+    assert release.document() == DOCUMENT
+    assert not release.marked()
+    release.product.wait_armed()
+
+
+def check_upgrades(release: Release, namespace: str) -> None:
+    """Check that upgrades fail after an edit of the policy or of the mode, until the values have it."""
 
     def stopped_by_hand(values: Mapping[str, Any], key: str) -> None:
         stopped = release.upgrade(values)
@@ -220,7 +248,6 @@ def test_after_an_edit_by_hand_an_upgrade_fails(release: Release, namespace: str
     second = release.helm("install", "second", str(CHART), *release.options())
     assert second.returncode != 0
     assert "exists and cannot be imported into the current release" in second.stderr
-    release.uninstall()
 
 
 def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
@@ -253,46 +280,6 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
     insist("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
     assert release.document() == DOCUMENT
     release.uninstall()
-
-
-def test_after_an_edit_by_hand_a_rollback_fails_until_the_policy_is_deleted(release: Release) -> None:
-    """The page Operate documents this."""
-    release.install()
-    marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
-    changed = release.upgrade({"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked})
-    assert changed.returncode == 0, changed.stderr
-    release.product.set_policy(EDITED)
-    rollback = ("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
-    stopped = release.helm(*rollback)
-    assert stopped.returncode != 0
-    assert "kubectl-patch" in stopped.stderr
-    assert release.document() == EDITED
-    assert not release.marked(), "Helm writes the other objects although the policy failed"
-
-    release.plane.kubectl("delete", "configmap", POLICY, "-n", NAMESPACE)
-    release.succeed(*rollback)
-    assert release.document() == DOCUMENT
-    assert not release.marked()
-    release.product.wait_armed()
-    release.uninstall()
-
-
-@pytest.mark.parametrize(
-    ("release", "dead"), [("helm3", "everything"), ("helm4", "controller")], indirect=["release"]
-)
-def test_without_a_controller_an_uninstallation_fails_no_create(
-    release: Release, namespace: str, dead: str
-) -> None:
-    release.install()
-    scale(release.product, CONTROLLER, 0)
-    if dead == "controller":
-        with no_create_fails(release, namespace):
-            release.uninstall()
-    else:
-        scale(release.product, "gatekeeper-py", 0)
-        release.uninstall()
-    assert not release.refused(namespace)
-    wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
 
 
 EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))

@@ -44,6 +44,11 @@ def lines(title: str) -> list[str]:
     return [line.removeprefix("$ ") for line in shown if line.startswith("$ kubectl ")]
 
 
+def probe_refused(product: Installed) -> bool:
+    """Return whether the Pod of the section Verify is refused."""
+    return product.plane.kubectl(*section("Verify")[1], check=False).returncode == 1
+
+
 def test_verify_shows_the_configuration_and_refuses_the_probe(product: Installed) -> None:
     product.set_mode("enforce")
     show, probe, *_ = section("Verify")
@@ -61,34 +66,25 @@ def test_a_new_mode_applies_to_the_next_pod(product: Installed) -> None:
         lambda: "Warning" in product.plane.kubectl(*probe, check=False).stderr, seconds=5, what="a warning"
     )
     product.plane.kubectl(*to_enforce)
-    wait_until(
-        lambda: product.plane.kubectl(*probe, check=False).returncode == 1, seconds=5, what="a refusal"
-    )
+    wait_until(lambda: probe_refused(product), seconds=5, what="a refusal")
 
 
+@pytest.mark.oldest
 def test_one_command_opens_a_cluster_in_which_no_pod_can_be_created(product: Installed) -> None:
     product.set_mode("enforce")
-    probe = section("Verify")[1]
     pause, end, *_ = lines("When nobody can create Pods")
     environment = {"PATH": f"{product.plane.binaries}:{os.environ['PATH']}"}
     paused = product.plane.exec(["bash", "-c", pause], env=environment)
     assert (paused.returncode, paused.stderr) == (0, "")
     wait_until(lambda: product.get(VALIDATING) is None, seconds=10, what="the configuration removed")
-    wait_until(
-        lambda: product.plane.kubectl(*probe, check=False).returncode == 0, seconds=10, what="Pods admitted"
-    )
+    wait_until(lambda: not probe_refused(product), seconds=10, what="Pods admitted")
     product.plane.kubectl(*shlex.split(end.removeprefix("kubectl ")))
     product.wait_armed()
-    wait_until(
-        lambda: product.plane.kubectl(*probe, check=False).returncode == 1,
-        seconds=10,
-        what="Pods judged again",
-    )
+    wait_until(lambda: probe_refused(product), seconds=10, what="Pods judged again")
 
 
 def test_without_a_controller_an_administrator_deletes_the_configurations(product: Installed) -> None:
     product.set_mode("enforce")
-    probe = section("Verify")[1]
     deletions = [command for command in section("When nobody can create Pods") if command[0] == "delete"]
     assert len(deletions) == 2
     scale(product, CONTROLLER, 0)
@@ -97,11 +93,7 @@ def test_without_a_controller_an_administrator_deletes_the_configurations(produc
             product.plane.kubectl(*command)
         assert product.get(VALIDATING) is None
         assert product.get(MUTATING) is None
-        wait_until(
-            lambda: product.plane.kubectl(*probe, check=False).returncode == 0,
-            seconds=10,
-            what="Pods admitted",
-        )
+        wait_until(lambda: not probe_refused(product), seconds=10, what="Pods admitted")
     finally:
         scale(product, CONTROLLER, 1)
     product.wait_armed()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
+from e2e.acting import try_pod
 from registries.distribution import PASSWORD, Registry, config_files, hub_mirrored_to, start_registry
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, Installed, deployment, pod
@@ -141,26 +142,11 @@ def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace:
     processes = {each.name: each.process.pid for each in product.servers()}
 
     def refused() -> bool:
-        manifest = json.dumps(pod("probe", "httpd:missing"))
-        done = plane.kubectl(
-            "create", "-n", namespace, "--dry-run=server", "-f", "-", input=manifest, check=False
-        )
+        done = try_pod(plane, namespace, "httpd:missing")
         return done.returncode == 1 and "no mirror could be queried" in done.stderr
 
     def rewritten() -> bool:
-        manifest = json.dumps(pod("probe", "httpd:2"))
-        done = plane.kubectl(
-            "create",
-            "-n",
-            namespace,
-            "--dry-run=server",
-            "-o",
-            "json",
-            "-f",
-            "-",
-            input=manifest,
-            check=False,
-        )
+        done = try_pod(plane, namespace, "httpd:2")
         if done.returncode:
             return False
         return stored_image(json.loads(done.stdout)).startswith(f"{mirrors.first.host}/hub/library/httpd:2@")

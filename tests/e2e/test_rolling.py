@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from e2e.load import creating
-from tools.installation.product import NAMESPACE, Installed, pod
+from e2e.load import no_create_fails
+from tools.installation.product import NAMESPACE, Installed
 from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def _rolled_out(product: Installed) -> None:
 def test_two_rollouts_in_a_row_under_load_refuse_no_pod(probed: Installed, namespace: str) -> None:
     product = probed
     product.set_mode("enforce")
-    with creating(product.plane, namespace, pod("steady")) as load:
+    with no_create_fails(product.plane, namespace) as load:
         for _ in range(2):
             before = {each.name: each for each in product.servers()}
             sets = _replica_sets(product)
@@ -73,9 +73,5 @@ def test_two_rollouts_in_a_row_under_load_refuse_no_pod(probed: Installed, names
             assert list(made.values()) == [3], "one new ReplicaSet, whose three Pods are ready"
             for name in before:
                 assert [line["event"] for line in _logged(product, name)][-1] == "stopped"
-        seen = len(load.answers)
-        wait_until(lambda: len(load.answers) > seen + 50, seconds=30, what="creates after the rollouts")
     LOG.info("%d creates in %.0f s", len(load.answers), load.answers[-1][1] - load.answers[0][0])
-    assert load.broken == []
-    assert load.failed() == []
     assert len(load.answers) > 200

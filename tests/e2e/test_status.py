@@ -71,12 +71,7 @@ def test_a_healthy_installation(healthy: Installed) -> None:
     assert (found["paused"], found["fastPath"]) == (None, None)
     assert found["enforcement"]["enforced"]
     assert found["enforcement"]["lastEnforced"].endswith("Z")
-
-
-def test_the_table_names_everything(healthy: Installed) -> None:
-    done = healthy.plane.exec(STATUS)
-    assert done.returncode == 0
-    lines = done.stdout.splitlines()
+    lines = healthy.plane.exec(STATUS).stdout.splitlines()
     assert lines[0] == f"gatekeeper-py in the namespace {NAMESPACE}: healthy"
     assert "exempt        gatekeeper-py, kube-system" in lines
     assert "fast path     off" in lines

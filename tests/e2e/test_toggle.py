@@ -46,18 +46,11 @@ def test_a_new_mode_under_load_loses_no_request_and_applies_within_a_second(
             felt.append(max(wrong, default=0.0))
     assert load.broken == []
     assert load.failed(but=(201, 403)) == []
+    assert all("is not approved" in message for *_, message in load.answers)
     sys.stderr.write(
         f"\nmode felt after: median {statistics.median(felt):.3f} s, worst of {FLIPS} {max(felt):.3f} s\n"
     )
     assert max(felt) < 1.0
-
-
-def test_the_policy_causes_every_denial_under_load(product: Installed, namespace: str) -> None:
-    product.set_mode("enforce")
-    with creating(product.plane, namespace, pod("unlisted", UNLISTED)) as load:
-        wait_until(lambda: len(load.answers) > 300, seconds=60, what="300 answers")
-    assert load.failed(but=(403,)) == []
-    assert all("is not approved" in message for *_, message in load.answers)
 
 
 @pytest.mark.oldest

@@ -6,7 +6,10 @@ import base64
 from dataclasses import dataclass
 from typing import Any, Final
 
+from aiohttp import web
+
 from registries.pushing import OCI, descriptor, digest_of, encoded
+from registry.scripted import Scripted
 from registry.signatures.signing import BUNDLE, SIMPLE, der_of, fingerprint, sign
 
 EMPTY: Final = b"{}"
@@ -90,3 +93,17 @@ def signed(digest: str, *signers: Signer, simple: bool = False) -> Signatures:
         else:
             signatures.add_bundle(signer.bundle(digest))
     return signatures
+
+
+def contents(signatures: Signatures, *, referrers: bool = True) -> dict[str, bytes]:
+    """Return the contents of a repository by path; without ``referrers`` it lists bundles in a tag."""
+    found = {f"manifests/{reference}": content for reference, content in signatures.manifests.items()}
+    found |= {f"blobs/{digest}": content for digest, content in signatures.blobs.items()}
+    listed = f"referrers/{signatures.digest}" if referrers else f"manifests/{signatures.tag}"
+    return found | {listed: signatures.index}
+
+
+def holds(registry: Scripted, signatures: Signatures, *, referrers: bool = True) -> None:
+    """Let a scripted registry hold these signatures."""
+    for path, content in contents(signatures, referrers=referrers).items():
+        registry.on(f"GET /v2/team/app/{path}", web.Response(body=content))

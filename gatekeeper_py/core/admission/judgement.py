@@ -64,6 +64,9 @@ class Signature(NamedTuple):
     key: str
     form: Literal["", "bundle", "simple"]
 
+    def __str__(self) -> str:
+        return f"signed by {self.key} ({self.form})"
+
 
 class NewImage(NamedTuple):
     """What an image becomes in mutate mode. If ``image`` is ``None``, the image stays as written.

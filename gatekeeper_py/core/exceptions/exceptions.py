@@ -1,15 +1,21 @@
 """The exceptions in use: all documents, and what they say about an image that the policy rejects.
 
 A decision reads at most three documents: that of the namespace, and two of the installation. So its cost does
-not grow with the number of documents.
+not grow with the number of documents. All documents are kept in a compact form, and the few that decisions
+read are kept as objects, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple
+
+import msgspec
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Override, Source
@@ -25,8 +31,19 @@ MISSED_FOR: Final = timedelta(days=30)
 """A denial shows an exception that expired within this time, or takes effect within it."""
 
 
+MAX_OPEN: Final = 16
+"""Maximum number of documents that are kept as objects, with an index: 1.5 MiB for 1,000 entries."""
+
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _NOTHING: Final = timedelta()
+_NEVER: Final = 2**63
+_OUTSIDE: Final = -1
+"""Instead of a number of entries that count: no grant covers the entry."""
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(ExceptionDocument)
 
 
 class DocumentKey(NamedTuple):
@@ -80,17 +97,19 @@ class Exceptions:
     Raises ``ValueError`` if two documents have the same source, unless it is ``namespace``.
     """
 
-    __slots__ = ("_of_installation", "_of_namespaces")
+    __slots__ = ("_index", "_of_installation", "_of_namespaces")
 
     def __init__(self, documents: Mapping[DocumentKey, ExceptionDocument] | None = None) -> None:
         self._of_namespaces: dict[str, _Held] = {}
         self._of_installation: dict[Source, _Held] = {}
+        self._index = lru_cache(MAX_OPEN)(lambda held: indexed(held.document()))
         for key, document in (documents or {}).items():
             self._set(key, _Held(key, document))
 
     def updated(self, changes: Mapping[DocumentKey, ExceptionDocument | None]) -> Exceptions:
         """Return these documents with some of them replaced, added or, if they are ``None``, removed."""
         new = Exceptions()
+        new._index = self._index
         new._of_namespaces = dict(self._of_namespaces)
         new._of_installation = dict(self._of_installation)
         for key, document in changes.items():
@@ -107,7 +126,7 @@ class Exceptions:
         return len(self._of_namespaces) + len(self._of_installation)
 
     def documents(self) -> Iterator[tuple[DocumentKey, ExceptionDocument]]:
-        return ((held.key, held.document) for held in self._held())
+        return ((held.key, held.document()) for held in self._held())
 
     def judge(
         self,
@@ -128,7 +147,7 @@ class Exceptions:
             if covering:
                 # The clock is inside for some grant if it is inside for the one with the longest duration.
                 grant = max(covering, key=lambda each: each.longest)
-                matching = held.index().matching(location, qualifiers, namespace)
+                matching = self._index(held).matching(location, qualifiers, namespace)
                 search.look_at(matching, held, grants, grant, grants.most(source, namespace))
         longest = None
         if not overriding and namespace is not None:
@@ -140,13 +159,31 @@ class Exceptions:
     def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
         """Return the latest ``until`` with which an entry of a document would be in effect now."""
         (held,) = (each for each in self._held() if each.key == key)
-        window = held.windows(grants)[index]
-        return now if window is None else now + (window.ends - window.begins)
+        begins, ends, _ = list(held.windows(grants))[index]
+        return now + (ends - begins) * _MICROSECOND
 
     def states(self, grants: Grants, now: datetime) -> Iterator[tuple[DocumentKey, ExceptionEntry, State]]:
         """Yield the state of every entry. A caller may do other work between two of them."""
         for held in self._held():
-            yield from ((held.key, entry, state) for entry, state in held.states(grants, now))
+            for entry, (state, _) in zip(held.document().entries, held.states(grants, now), strict=True):
+                yield held.key, entry, state
+
+    def counting(
+        self, grants: Grants, now: datetime
+    ) -> Generator[None, None, tuple[Counter[tuple[Source, State]], datetime | None]]:
+        """Count the entries by source and state, and find when the first live one ends, ``None`` if none is.
+
+        Yields after each document.
+        """
+        counts: Counter[tuple[Source, State]] = Counter()
+        first = _NEVER
+        for held in self._held():
+            for state, ends in held.states(grants, now):
+                counts[held.key.source, state] += 1
+                if state == "live" and ends < first:
+                    first = ends
+            yield
+        return counts, _instant(first)
 
     def next_change(self, grants: Grants, now: datetime) -> datetime | None:
         """Return an instant before which no exception begins or ends, ``None`` if none does from now on.
@@ -158,15 +195,11 @@ class Exceptions:
         instants = (
             instant
             for held in self._held()
-            for entry, window in zip(held.document.entries, held.windows(grants), strict=True)
-            if window is not None and entry.until > now
-            for instant in (entry.until, *(_begin(entry, each) for each in durations[held.key.source]))
+            for _, ends, most in held.windows(grants)
+            if most != _OUTSIDE
+            for instant in (ends, *(ends - each // _MICROSECOND for each in durations[held.key.source]))
         )
-        return min((each for each in instants if each > now), default=None)
-
-    def next_end(self, grants: Grants, now: datetime) -> datetime | None:
-        """Return the instant when the first live exception ends, ``None`` if none is live."""
-        return min((e.until for _, e, state in self.states(grants, now) if state == "live"), default=None)
+        return _instant(min((each for each in instants if each > _number(now)), default=_NEVER))
 
     def _set(self, key: DocumentKey, held: _Held) -> None:
         if key.source == "namespace":
@@ -190,75 +223,85 @@ class Exceptions:
 NO_EXCEPTIONS: Final = Exceptions()
 
 
-class _Window(NamedTuple):
-    """When an exception is in effect: from ``begins``, included, to ``ends``, excluded.
+class _Held:
+    """One document, with the windows of its entries under the grants of the last call.
 
-    ``most`` is the largest number of live entries that count in a namespace that it reaches.
+    There may be 10,000 documents with 100,000 entries. As objects they take 90 MiB, and each full garbage
+    collection visits them for 0.15 s. It does not visit bytes and arrays.
     """
 
-    begins: datetime
-    ends: datetime
-    most: int
-
-
-class _Held:
-    """One document, with its index and its windows under the grants of the last call."""
-
-    __slots__ = ("_index", "_windows", "document", "key")
+    __slots__ = ("_grants", "_packed", "_windows", "key", "length")
 
     def __init__(self, key: DocumentKey, document: ExceptionDocument) -> None:
         self.key = key
-        self.document = document
-        self._index: PatternMap[ExceptionEntry] | None = None
-        self._windows: tuple[Grants, tuple[_Window | None, ...]] | None = None
+        self.length = len(document.entries)
+        self._packed = _encoder.encode(document)
+        self._grants: Grants | None = None
+        self._windows = array("q")
 
-    def index(self) -> PatternMap[ExceptionEntry]:
-        """Return the entries by image. Built at the first use: few namespaces have rejected images."""
-        if self._index is None:
-            self._index = indexed(self.document)
-        return self._index
+    def document(self) -> ExceptionDocument:
+        """Return the document as objects: 3 ms for 1,000 entries."""
+        document: ExceptionDocument = _decoder.decode(self._packed)
+        return document
 
-    def windows(self, grants: Grants) -> tuple[_Window | None, ...]:
-        """Return when each entry is in effect under some grant, ``None`` if no grant covers it."""
-        if self._windows is None or self._windows[0] is not grants:
-            reached = [reach(self.key, entry) for entry in self.document.entries]
+    def windows(self, grants: Grants) -> Iterator[tuple[int, int, int]]:
+        """Yield when each entry is in effect: from the first number, included, to the second, excluded.
+
+        Both are in microseconds since 1970. The third is the largest number of live entries that count in a
+        namespace that the entry reaches, or ``_OUTSIDE``.
+        """
+        if self._grants is not grants:
+            entries = self.document().entries
+            reached = [reach(self.key, entry) for entry in entries]
             found = grants.overlapping(self.key.source, reached)
             counting = grants.most_overlapping(self.key.source, (each.namespaces for each in reached))
-            windows = tuple(map(_window, self.document.entries, found, counting))
-            self._windows = (grants, windows)
-        return self._windows[1]
+            windows = array("q")
+            for window in map(_window, entries, found, counting):
+                windows.extend(window)
+            self._grants, self._windows = grants, windows
+        return zip(self._windows[::3], self._windows[1::3], self._windows[2::3], strict=True)
 
     def last_counted(self, grants: Grants, most: int, now: datetime) -> int:
         """Return the index of the last entry that counts: that of the live entry number ``most``."""
-        if len(self.document.entries) > most:
+        if self.length > most:
             live = 0
-            for index, window in enumerate(self.windows(grants)):
-                live += window is not None and window.begins <= now < window.ends
+            for index, (state, _) in enumerate(self.states(grants, now)):
+                live += state in {"live", "too-many"}
                 if live == most:
                     return index
-        return len(self.document.entries)
+        return self.length
 
-    def states(self, grants: Grants, now: datetime) -> Iterator[tuple[ExceptionEntry, State]]:
-        live = 0
-        for entry, window in zip(self.document.entries, self.windows(grants), strict=True):
+    def states(self, grants: Grants, now: datetime) -> Iterator[tuple[State, int]]:
+        """Yield the state of each entry, and its end in microseconds since 1970."""
+        live, instant = 0, _number(now)
+        for begins, ends, most in self.windows(grants):
             state: State
-            if window is None:
+            if most == _OUTSIDE:
                 state = "outside"
-            elif now >= window.ends:
+            elif instant >= ends:
                 state = "expired"
-            elif now < window.begins:
+            elif instant < begins:
                 state = "early"
             else:
                 live += 1
-                state = "live" if live <= window.most else "too-many"
-            yield entry, state
+                state = "live" if live <= most else "too-many"
+            yield state, ends
 
 
-def _window(entry: ExceptionEntry, grants: Sequence[Grant], most: int) -> _Window | None:
-    """Return when an entry is in effect under some of these grants, ``None`` if there are none."""
+def _window(entry: ExceptionEntry, grants: Sequence[Grant], most: int) -> tuple[int, int, int]:
     if not grants:
-        return None
-    return _Window(_begin(entry, max(grant.longest for grant in grants)), entry.until, most)
+        return 0, 0, _OUTSIDE
+    longest = max(grant.longest for grant in grants)
+    return _number(_begin(entry, longest)), _number(entry.until), most
+
+
+def _number(instant: datetime) -> int:
+    """Return an instant in microseconds since 1970."""
+    return (instant - _EPOCH) // _MICROSECOND
+
+
+def _instant(number: int) -> datetime | None:
+    return None if number == _NEVER else _EPOCH + number * _MICROSECOND
 
 
 def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:

@@ -5,12 +5,12 @@ The reports use one of two APIs. Reports in the other API are removed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
-from gatekeeper_py.cluster.api import continue_token
+from gatekeeper_py.cluster.api import listed
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import ORIGIN
@@ -191,22 +191,11 @@ async def _live(
     found: dict[str | None, list[Live]] = {}
     paths = (kind.path(None), kind.all_path) if namespace is None else (kind.path(namespace),)
     for path in paths:
-        async for item in _listed(api, path):
+        query = {"labelSelector": SELECTOR, "limit": str(PAGE_SIZE)}
+        async for item in listed(api.read, path, query):
             where = item["metadata"].get("namespace")
             found.setdefault(where, []).append(_read(kind, where, item, annotations))
     return found
-
-
-async def _listed(api: ReportsClient, path: str) -> AsyncIterator[dict[str, Any]]:
-    token = ""
-    while True:
-        query = {"labelSelector": SELECTOR, "limit": str(PAGE_SIZE)}
-        page = await api.read(path, {**query, "continue": token} if token else query)
-        for item in page.get("items") or ():
-            yield item
-        token = continue_token(page)
-        if not token:
-            return
 
 
 def _read(

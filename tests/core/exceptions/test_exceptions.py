@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import tracemalloc
 from datetime import UTC, datetime, timedelta
 from itertools import product
 from typing import Any, Final, Never
@@ -24,6 +26,7 @@ from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.runtime.slices import run_slice
 from growth import instructions
 
 IMAGES: Final = [
@@ -501,8 +504,39 @@ def test_the_next_end_is_that_of_a_live_exception() -> None:
         "image: ghcr.io/b, until: 2026-03-01T13:00:00Z, reason: r",
         "image: ghcr.io/c, until: 2026-03-01T11:00:00Z, reason: r",
     )
-    assert policy.exceptions.next_end(policy.grants, INSTANT) == datetime(2026, 3, 1, 13, tzinfo=UTC)
-    assert NO_EXCEPTIONS.next_end(policy.grants, INSTANT) is None
+    for exceptions, expected in (
+        (policy.exceptions, ({("namespace", "live"): 2, ("namespace", "expired"): 1}, 13)),
+        (NO_EXCEPTIONS, ({}, None)),
+    ):
+        counts, end = run_slice(exceptions.counting(policy.grants, INSTANT), until=float("inf"))
+        assert (counts, end and end.hour) == expected
+
+
+def test_many_documents_take_little_memory() -> None:
+    """100,000 entries stay below 100 MiB, and a garbage collection does not visit each of them."""
+    documents = {
+        DocumentKey("namespace", f"team-{n}"): parse_exceptions(
+            exceptions_text(
+                *(
+                    f"image: ghcr.io/acme-{n}/tool:{i}.*, until: 2026-03-02, reason: INC-{i}"
+                    for i in range(10)
+                )
+            )
+        )
+        for n in range(100)
+    }
+    policy = parse_policy(policy_text(granting())).at(INSTANT)
+    gc.collect()
+    before = len(gc.get_objects())
+    tracemalloc.start()
+    try:
+        held = Exceptions(documents)
+        run_slice(held.counting(policy.grants, INSTANT), until=float("inf"))
+        assert tracemalloc.get_traced_memory()[0] < 1_000 * 500
+    finally:
+        tracemalloc.stop()
+    gc.collect()
+    assert len(gc.get_objects()) - before < 5 * len(documents)
 
 
 def test_without_a_grant_exceptions_have_no_effect() -> None:

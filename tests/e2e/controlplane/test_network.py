@@ -16,21 +16,12 @@ SCRIPT = Path(network.__file__)
 ASK = "import network, sys; sys.stdout.write(str(network.isolated()))"
 
 
-def test_the_test_run_is_isolated() -> None:
-    network.require_isolation()
-
-
 def test_no_packet_leaves() -> None:
     with (
         socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender,
         pytest.raises(OSError, match="unreachable"),
     ):
         sender.sendto(b"", ("192.0.2.1", 9))
-
-
-def test_any_pod_address_can_be_served() -> None:
-    with socket.create_server(("10.244.7.9", 8443)):
-        socket.create_connection(("10.244.7.9", 8443), timeout=1).close()
 
 
 def test_a_command_stays_in_a_namespace_that_is_isolated_already() -> None:

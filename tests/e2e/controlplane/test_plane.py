@@ -6,11 +6,6 @@ import json
 import time
 from typing import Any
 
-import pytest
-from kubernetes_asyncio import client, config
-
-from tools.controlplane.components import COMPONENTS
-from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.polling import wait_until
 
@@ -63,36 +58,3 @@ def test_a_pod_with_a_finalizer_stays_until_its_owner_removes_it(
     control_plane.api("PATCH", path, {"metadata": {"finalizers": None}})
 
     wait_until(lambda: not pods(control_plane, namespace), seconds=10, what="the Pod gone")
-
-
-def test_an_old_revision_is_gone_after_compaction_and_restart(
-    control_plane: ControlPlane, namespace: str
-) -> None:
-    path = f"/api/v1/namespaces/{namespace}/configmaps"
-    old = control_plane.api("GET", path)["metadata"]["resourceVersion"]
-    control_plane.api("POST", path, {"metadata": {"name": "newer"}})
-
-    control_plane.compact_etcd()
-    control_plane.restart_apiserver()
-
-    with pytest.raises(ApiError) as gone:
-        control_plane.api("GET", f"{path}?limit=1&resourceVersion={old}&resourceVersionMatch=Exact")
-    assert gone.value.status == 410
-    event = control_plane.api("GET", f"{path}?watch=true&resourceVersion={old}&timeoutSeconds=5")
-    assert (event["type"], event["object"]["code"]) == ("ERROR", 410)
-
-
-async def test_the_test_run_itself_is_inside_the_network(control_plane: ControlPlane) -> None:
-    configuration = client.Configuration()
-    await config.load_kube_config(str(control_plane.kubeconfig), client_configuration=configuration)
-
-    async with client.ApiClient(configuration) as api:
-        nodes = await client.CoreV1Api(api).list_node()
-
-    assert [node.metadata.name for node in nodes.items] == ["node-0", "node-1", "node-2"]
-
-
-def test_every_component_is_measured(control_plane: ControlPlane) -> None:
-    for name in COMPONENTS:
-        assert 0 < control_plane.cpu_seconds(name) < 600
-        assert 10e6 < control_plane.rss_bytes(name) < 2e9

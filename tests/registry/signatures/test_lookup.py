@@ -12,7 +12,7 @@ from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manif
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid
-from registries.signing import Signatures, Signer, signed
+from registries.signing import Signatures, Signer, holds, signed
 from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
 from registry.world import World
 
@@ -36,15 +36,6 @@ async def world() -> AsyncIterator[World]:
 async def registry() -> AsyncIterator[Scripted]:
     async with scripted() as made:
         yield made
-
-
-def holds(registry: Scripted, signatures: Signatures, *, referrers: bool = True) -> None:
-    """Let the registry hold these signatures; without ``referrers`` it lists bundles in a tag."""
-    for reference, content in signatures.manifests.items():
-        registry.on(f"GET /v2/{REPOSITORY}/manifests/{reference}", web.Response(body=content))
-    for digest, content in signatures.blobs.items():
-        registry.on(f"GET /v2/{REPOSITORY}/blobs/{digest}", web.Response(body=content))
-    registry.on(REFERRERS if referrers else OF_BUNDLES, web.Response(body=signatures.index))
 
 
 async def looked_up(world: World, registry: Scripted, *signers: Signer) -> Reply:

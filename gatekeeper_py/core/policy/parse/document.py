@@ -168,9 +168,9 @@ def _parse_host(text: str) -> str:
 
 def _parse_repository(text: str) -> str:
     """Parse ``host/repository`` without a wildcard, a tag or a digest. Raises ``ValueError``."""
+    if "/" not in text or ":" in text.rpartition("/")[2] or not {"*", "@"}.isdisjoint(text):
+        raise Invalid("must be registry/path, without a wildcard, a tag or a digest")
     prefix = parse_prefix(text)
-    if not prefix.segments:
-        raise Invalid("names a registry, but not the repository that holds the signatures")
     return "/".join((prefix.host, *prefix.segments))
 
 
@@ -213,7 +213,7 @@ def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
     if signers is not None:
         found["verify"] = found["pin"] = True
         found.setdefault("on_error", "deny")
-        reading.seen.setdefault("signedBy", []).append((reading.reader.path, signers))
+        reading.seen.setdefault("signedBy", []).append((tuple(reading.reader.path), signers))
     elif found.get("signatures") is not None:
         reason, proposal = "has no effect without signedBy", "add signedBy, or leave it out"
         reading.report("without-signed-by", reason, proposal, below=("signatures",))
@@ -230,7 +230,9 @@ def check_rule(_reading: Reading, found: dict[str, Any]) -> None:
 
 def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
     check_rule(reading, found)
-    if found.get("overrides") and found.get("source") in {"namespace", "installation"}:
+    overrides = found.get("overrides", ())
+    known = overrides is not UNKNOWN and not set(OVERRIDES).isdisjoint(overrides)
+    if known and found.get("source") in {"namespace", "installation"}:
         message = "only a grant with source: break-glass overrides deny rules or signatures"
         reading.report("bad-value", message, "leave it out", below=("overrides",))
 
