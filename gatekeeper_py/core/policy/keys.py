@@ -1,6 +1,6 @@
 """Public keys for ``signedBy``: which keys a policy may hold, and how their text is read.
 
-Source: docs/policy.md, "Signatures".
+Source: docs/policy.md, "Fields".
 """
 
 from __future__ import annotations

@@ -84,7 +84,7 @@ def keys(subject: Subject) -> Iterator[Remark]:
             yield warning("key-unused", ("keys", index), message, "remove it, or name it")
         if key.kind == "Ed25519":
             message = "cosign signs with Ed25519 keys in a prehashed form, which neither it nor we can verify"
-            yield warning("key-ed25519", ("keys", index, "key"), message, "sign with a P-256 key")
+            yield warning("key-prehashed", ("keys", index, "key"), message, "sign with a P-256 key")
 
 
 def next_finding(document: PolicyDocument, instant: datetime) -> datetime | None:
