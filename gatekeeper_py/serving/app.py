@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,10 +16,9 @@ import aiohttp
 from aiohttp import http_parser
 
 from gatekeeper_py import __version__
-from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.excepting import ExceptionsKeeper, Read
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
@@ -318,9 +317,7 @@ class _Server:
             kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
         )
 
-    def _exceptions(
-        self, keeper: ExceptionsKeeper, parser: Parser
-    ) -> Callable[[frozenset[Source]], Coroutine[Any, Any, None]]:
+    def _exceptions(self, keeper: ExceptionsKeeper, parser: Parser) -> Read:
         """Return the function that delivers the documents of some sources to the keeper."""
         settings = self._settings
         if settings.configmap is None:
