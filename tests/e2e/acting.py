@@ -47,6 +47,13 @@ def apply(plane: ControlPlane, namespace: str, document: Document, *arguments: s
     )
 
 
+def identity(product: Installed, name: str) -> Path:
+    """Return a kubeconfig for a service account of the installation."""
+    if name == CONTROLLER:
+        return product.controller_identity()
+    return product.plane.kubeconfig_for_service_account(NAMESPACE, name)
+
+
 def try_pod(plane: ControlPlane, namespace: str, image: str = UNLISTED) -> CompletedProcess[str]:
     """Create a Pod in dry run, and print it as JSON if it is admitted."""
     return plane.kubectl(
