@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import Mode, refuses
@@ -294,8 +295,8 @@ def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
         shown += [
             tag(
                 "p",
-                f"The {each['source']} document in ",
-                tag("code", text(each["namespace"])),
+                "The ConfigMap ",
+                tag("code", text(DocumentKey(each["source"], each["namespace"]).configmap)),
                 f", line {each['line']}: ",
                 text(each["message"]),
             )

@@ -95,6 +95,8 @@ class ExceptionsSource:
                     if seen.kind == "LISTED":
                         listed.add(delivered.key)
                     await self._consumer.deliver(delivered)
+                    # Hundreds of events may arrive at once. Reviews must not wait for all of them.
+                    await asyncio.sleep(0)
                 if seen.kind == "LISTED" and not seen.rest:
                     self._log.info("exceptions_synced", configmaps=name, documents=len(listed))
                     self._consumer.listed(sources, frozenset(listed))

@@ -22,6 +22,7 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -55,6 +56,12 @@ class DocumentKey(NamedTuple):
 
     source: Source
     namespace: str
+
+    @property
+    def configmap(self) -> str:
+        """The namespace and the name of the ConfigMap."""
+        name = BREAK_GLASS_CONFIGMAP if self.source == "break-glass" else EXCEPTIONS_CONFIGMAP
+        return f"{self.namespace}/{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
