@@ -11,34 +11,24 @@ import msgspec
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands.clusterinput import (
-    CACHE_SIZE,
-    noted_exceptions,
-    noted_exemptions,
-    policy_in,
-    read_cluster,
-    with_cluster,
-)
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import (
-    ADDRESS,
+from gatekeeper_py.commands.judging import (
     CLUSTER_NAME,
-    CONFIGMAP,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     WIDE,
-    Cluster,
     check_exempt_usage,
+    exceptions_options,
+    installation_of,
+)
+from gatekeeper_py.commands.parameters import (
+    ADDRESS,
+    CONFIGMAP,
     cluster_options,
     format_option,
     given,
-    installation_of,
     interval,
     namespace_option,
 )
-from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
-from gatekeeper_py.commands.recording import merged
 from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
@@ -46,6 +36,19 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.inputs.cluster import (
+    CACHE_SIZE,
+    noted_exceptions,
+    noted_exemptions,
+    policy_in,
+    read_cluster,
+    with_cluster,
+)
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError, shown
+from gatekeeper_py.inputs.policies import now, usable, usable_policy, usable_settings
+from gatekeeper_py.inputs.recording import merged
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By

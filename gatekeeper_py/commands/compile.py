@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 import click
 
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option, given
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.judging import EXEMPT_NAMESPACES
+from gatekeeper_py.commands.parameters import format_option, given
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.control.webhooks.templates import (
     MUTATING_NAME,
@@ -26,6 +26,7 @@ from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
 

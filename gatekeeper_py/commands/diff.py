@@ -11,7 +11,31 @@ import click
 import msgspec
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.clusterinput import (
+from gatekeeper_py.commands.judging import (
+    AT,
+    CLUSTER_NAME,
+    EXEMPT_NAMESPACES,
+    WEBHOOKS_CONFIG,
+    WIDE,
+    check_exempt_usage,
+    exceptions_options,
+    installation_of,
+)
+from gatekeeper_py.commands.parameters import (
+    CONFIGMAP,
+    Parsed,
+    cluster_options,
+    format_option,
+    given,
+    namespace_option,
+)
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
+from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.cluster import (
     CACHE_SIZE,
     noted_exceptions,
     noted_exemptions,
@@ -19,32 +43,11 @@ from gatekeeper_py.commands.clusterinput import (
     read_cluster,
     with_cluster,
 )
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import (
-    AT,
-    CLUSTER_NAME,
-    CONFIGMAP,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    WIDE,
-    Cluster,
-    Parsed,
-    check_exempt_usage,
-    cluster_options,
-    format_option,
-    given,
-    installation_of,
-    namespace_option,
-)
-from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
-from gatekeeper_py.commands.recording import read_recording
-from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
-from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
-from gatekeeper_py.core.exceptions.exceptions import Exceptions
-from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError, shown
+from gatekeeper_py.inputs.policies import now, usable, usable_policy, usable_settings
+from gatekeeper_py.inputs.recording import read_recording
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.changes import CHANGES, Changes
 from gatekeeper_py.inventory.provenance import PolicySource, Provenance, provenance
 from gatekeeper_py.live import CacheCounts, snapshot_at

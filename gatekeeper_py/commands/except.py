@@ -10,16 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from gatekeeper_py.commands.additions import addition
-from gatekeeper_py.commands.exceptioninput import (
-    INSTALLATION,
-    ExceptionInput,
-    Place,
-    exceptions_of,
-)
-from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
-from gatekeeper_py.commands.parameters import INSTANT, Parsed, interval, namespace_option
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands.judging import INSTALLATION, INSTANT
+from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
@@ -34,6 +26,14 @@ from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inputs.additions import addition
+from gatekeeper_py.inputs.exceptions import (
+    ExceptionInput,
+    Place,
+    exceptions_of,
+)
+from gatekeeper_py.inputs.files import UnreadableError, decoded, read_bytes, shown
+from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.inventory.suggestion import pattern_for
 from gatekeeper_py.reporting.console import note
 from gatekeeper_py.reporting.findings import print_findings

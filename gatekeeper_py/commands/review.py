@@ -10,21 +10,16 @@ from typing import Any, Final, Literal
 
 import click
 
-from gatekeeper_py.commands.clusterinput import exempt_by
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import shown
-from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
-from gatekeeper_py.commands.parameters import (
+from gatekeeper_py.commands.judging import (
     CLUSTER_NAME,
     EXEMPT_NAMESPACES,
     WEBHOOKS_CONFIG,
     check_exempt_usage,
-    format_option,
-    given,
-    namespace_option,
+    check_lookup_usage,
+    exceptions_options,
+    lookup_options,
 )
-from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
+from gatekeeper_py.commands.parameters import format_option, given, namespace_option
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
@@ -34,6 +29,12 @@ from gatekeeper_py.core.admission.messages import exception_line, image_line, ke
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inputs.cluster import exempt_by
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import shown
+from gatekeeper_py.inputs.lookups import with_lookups
+from gatekeeper_py.inputs.manifests import Manifest, Skipped, applied, read_manifests
+from gatekeeper_py.inputs.policies import now, usable_policy, usable_settings
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit

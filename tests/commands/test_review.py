@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
 from commanding import Command, Write
-from gatekeeper_py.commands.documents import documents_in
-from gatekeeper_py.commands.manifests import applied
 from gatekeeper_py.core.admission.review import PatchOperation
+from gatekeeper_py.inputs.documents import documents_in
+from gatekeeper_py.inputs.manifests import applied
 from gatekeeper_py.reporting.manifest import ManifestDumper
 
 ENFORCE = policy_text(HUB_TO_CORP)

@@ -14,7 +14,7 @@ import yaml
 from builders import HUB_TO_CORP, pod, policy_text, workload
 from commanding import Command, Write
 from findings import check_findings, golden
-from gatekeeper_py.commands.testfile import read_tests
+from gatekeeper_py.inputs.testfile import read_tests
 
 POLICY = policy_text(
     HUB_TO_CORP + "deny: ['*/**:latest']\nnamespaces: [{names: [dev], mode: warn}]\n",

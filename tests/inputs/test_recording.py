@@ -13,7 +13,7 @@ import pytest
 
 from builders import policy_text
 from commanding import Command, Write
-from gatekeeper_py.commands.files import MAX_BYTES
+from gatekeeper_py.inputs.files import MAX_BYTES
 from paging import lines, sections
 
 USAGE: Final = {"kind": "Pod", "namespace": "shop", "name": "web", "path": "spec.containers[0].image"}

@@ -17,8 +17,8 @@ import pytest
 
 from builders import pod, policy_text
 from commanding import READERS, Command, Reading, Write
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.manifests import read_manifests
 
 LIMIT: Final = 64 * 2**20
 POD: Final = json.dumps(pod("registry.corp.io/web:1"))
