@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from auditing import counts
 from builders import HUB_TO_CORP, INSTANT, named, pod, policy, review, workload
 from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
@@ -91,15 +92,7 @@ async def test_images_are_found_wherever_pods_come_from(api: ApiClient, cluster:
         ("Pod", "shop", "web-1", "spec.containers[0].image", "enforce"),
         ("PodTemplate", "shop", "spare", "template.spec.containers[0].image", "enforce"),
     ]
-    assert found.tally.counts == {
-        "objects": 4,
-        "images": 2,
-        "approved": 1,
-        "rejected": 1,
-        "warned": 0,
-        "excepted": 0,
-        "exempt": 0,
-    }
+    assert found.tally.counts == counts(objects=4, images=2, approved=1, rejected=1)
 
 
 async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluster) -> None:
@@ -328,15 +321,7 @@ async def test_rules_for_namespaces_count(api: ApiClient, cluster: FakeCluster) 
     cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
     found = await looked(api, judge)
     assert names(found) == ["theirs"]
-    assert found.tally.counts == {
-        "objects": 2,
-        "images": 2,
-        "approved": 1,
-        "rejected": 1,
-        "warned": 0,
-        "excepted": 0,
-        "exempt": 0,
-    }
+    assert found.tally.counts == counts(objects=2, images=2, approved=1, rejected=1)
 
 
 async def test_a_mirror_pod_is_judged_because_it_runs(api: ApiClient, cluster: FakeCluster) -> None:
