@@ -91,16 +91,6 @@ def test_many_documents_lists_and_reviews(command: Command, write: Write) -> Non
     ]
 
 
-def test_a_stream_of_json_objects_is_read(command: Command, write: Write) -> None:
-    path = write(
-        json.dumps(GOOD) + "\n" + json.dumps(BAD, indent=1) + json.dumps(SERVICE) + "\n\n", "all.json"
-    )
-    answers = reviewed(command, write(ENFORCE), path, code=1)
-    assert [(a["document"], a["verdict"]) for a in answers] == [
-        (0, "admitted"), (1, "rejected"), (2, "admitted"),
-    ]  # fmt: skip
-
-
 def test_stdin_is_read(command: Command, write: Write) -> None:
     (answer,) = reviewed(command, write(ENFORCE), "-", code=1, stdin=json.dumps(BAD))
     assert (answer["source"], answer["verdict"]) == ("<stdin>", "rejected")
@@ -112,9 +102,6 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
     "text",
     [
         pytest.param(b"\xff", id="not-utf-8"),
-        pytest.param("a: [", id="not-yaml"),
-        pytest.param("a: b\na: c\n", id="duplicate-key"),
-        pytest.param('{"kind": "Pod", "kind": "Service", "apiVersion": "v1"}', id="duplicate-key-json"),
         pytest.param("text", id="scalar"),
         pytest.param("- a\n- b\n", id="list"),
         pytest.param("a: b\n", id="no-kind"),
@@ -126,7 +113,6 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
         pytest.param(json.dumps({**review(BAD), "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
         pytest.param("a: " + "[" * 20_000, id="deep"),
         pytest.param('{"a": ' * 3000 + "1" + "}" * 3000, id="deep-json"),
-        pytest.param("!!python/object/apply:os.getcwd []", id="tag"),
         pytest.param("a: &a [*a]\nkind: Pod\napiVersion: v1\n", id="holds-itself"),
         pytest.param("kind: Pod\napiVersion: v1\nx: 1e999\n", id="infinite"),
         pytest.param('{"kind": "Pod", "apiVersion": "v1", "x": 1e999}', id="infinite-json"),
@@ -139,9 +125,8 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
         ),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("style", ["text", "json"])
-def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: Any, style: str) -> None:
-    done = command("review", write(ENFORCE), write(text, "bad.yaml"), "--format", style)
+def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: Any) -> None:
+    done = command("review", write(ENFORCE), write(text, "bad.yaml"))
     assert (done.code, done.out) == (2, "")
     assert "bad.yaml" in done.err
     assert len(done.err) < 2000
@@ -169,7 +154,14 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
                 ": not valid YAML or JSON at line 2: a tag is not supported",
                 id=f"tag-{value}",
             )
-            for value in ("!!binary aGk=", "!!timestamp 2030-01-01", "!!set {a}", "!!omap [a: b]", "!mine x")
+            for value in (
+                "!!binary aGk=",
+                "!!timestamp 2030-01-01",
+                "!!set {a}",
+                "!!omap [a: b]",
+                "!mine x",
+                "!!python/name:os.x",
+            )
         ),
         pytest.param(
             "a: \0\n", ": not valid YAML or JSON: control characters are not allowed at", id="character"
@@ -195,20 +187,6 @@ def test_a_file_without_objects_exits_with_2(command: Command, write: Write, tex
         done = command("review", write(ENFORCE), *others, empty)
         assert (done.code, done.out) == (2, "")
         assert done.err == f"Error: {empty}: there is no object to judge\n"
-
-
-def test_a_directory_is_read_with_all_below_it(command: Command, write: Write, tmp_path: Path) -> None:
-    folder = tmp_path / "manifests"
-    (folder / "b" / "empty").mkdir(parents=True)
-    for name in ("z.yaml", "a.yml", "b/c.json", "b/empty.yaml", "README.md", "b/script.sh"):
-        (folder / name).write_text(json.dumps(GOOD) if name[-4:] in {"yaml", ".yml", "json"} else "no")
-    (folder / "b" / "empty.yaml").write_text("# nothing\n")
-    answers = reviewed(command, write(ENFORCE), folder, code=0)
-    assert [Path(answer["source"]).relative_to(folder).as_posix() for answer in answers] == [
-        "a.yml", "z.yaml", "b/c.json",
-    ]  # fmt: skip
-    done = command("review", write(ENFORCE), folder / "b" / "empty")
-    assert (done.code, done.err) == (2, f"Error: {folder / 'b' / 'empty'}: there is no object to judge\n")
 
 
 def test_objects_that_name_no_namespace_get_the_given_one(command: Command, write: Write) -> None:
@@ -352,13 +330,6 @@ def test_values_are_read_as_in_yaml_1_2_and_json(text: str, value: Any) -> None:
     assert documents_in("file", text)[0][0]["x"] == value
 
 
-def test_json_with_emoji_and_long_keys_is_read(command: Command, write: Write) -> None:
-    metadata = {"annotations": {"mood": "\U0001f600", "k" * 3000: "v"}}
-    path = write(json.dumps(pod("registry.corp.io/a", metadata=metadata)), "pod.json")
-    (answer,) = reviewed(command, write(ENFORCE), path, code=0)
-    assert answer["verdict"] == "admitted"
-
-
 def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> None:
     path = write(yaml.safe_dump_all([BAD, SERVICE, pod("quay.io/a")]), "all.yaml")
     done = command("review", write(MUTATE), path, "--mutate")
@@ -427,12 +398,6 @@ def test_text_that_mutate_prints_stays_text(text: str) -> None:
     assert yaml.safe_load(dumped) == {"x": text}
 
 
-@pytest.mark.parametrize("text", ["1e3", "12e5", "1E+3", "0o17", "-1e3"])
-def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
-    """A label may be a short commit hash such as 12e5."""
-    assert yaml.dump(text, Dumper=ManifestDumper).startswith("'")
-
-
 def test_json_output_is_json(command: Command, write: Write) -> None:
     """The output has no NaN and no Infinity, even if the objects contain them."""
     path = write(json.dumps(pod(1.5, [1], {"a": True})), "a")
@@ -484,12 +449,6 @@ def test_objects_in_exempt_namespaces_are_not_judged(
         assert answer["images"] == []
         text = command("review", write(ENFORCE), path, *arguments)
         assert text.out.splitlines()[-1] == "1 object: 1 exempt"
-
-
-def test_an_exempt_object_is_stored_as_it_is(command: Command, write: Write) -> None:
-    obj = pod("nginx:1.25", metadata={"name": "web", "namespace": "kube-system"})
-    done = command("review", write(MUTATE), write(json.dumps(obj), "pod.yaml"), "--mutate")
-    assert yaml.safe_load(done.out) == obj
 
 
 @pytest.mark.parametrize(

@@ -303,11 +303,6 @@ def test_an_endless_pipe_is_read_up_to_the_limit(reading: Reading, tmp_path: Pat
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: longer than 64 MiB, the limit\n")
 
 
-def test_an_endless_standard_input_is_read_up_to_the_limit(command: Command, write: Write) -> None:
-    done = command("review", write(policy_text()), "-", stdin=b"#" * (LIMIT + 1))
-    assert (done.code, done.out, done.err) == (2, "", "Error: <stdin>: longer than 64 MiB, the limit\n")
-
-
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_no_file_can_have_is_exit_2(command: Command, write: Write, name: str) -> None:
     write(policy_text())
