@@ -11,15 +11,7 @@ import msgspec
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands.judging import (
-    CLUSTER_NAME,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    WIDE,
-    check_exempt_usage,
-    exceptions_options,
-    installation_of,
-)
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
     CONFIGMAP,
@@ -84,7 +76,7 @@ MAX_EXPIRING: Final = 20
     help="Also show approved images. With --suggest: include exempt namespaces.",
 )
 @format_option(*FORMATS)
-@WIDE
+@options.WIDE
 @click.option(
     "--suggest", is_flag=True, help="Print a policy that approves the images in use, instead of a report."
 )
@@ -123,10 +115,10 @@ MAX_EXPIRING: Final = 20
     help="With --every: address for /livez, /readyz and /metrics over plain HTTP. Default: none.",
 )
 @cluster_options
-@CLUSTER_NAME
-@WEBHOOKS_CONFIG
-@EXEMPT_NAMESPACES
-@exceptions_options
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
+@options.EXCEPTIONS
 def audit(
     files: tuple[str, ...],
     policy: str | None,
@@ -200,7 +192,7 @@ def audit(
                     cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
-                    installation=installation_of(configmap, exceptions.installation),
+                    installation=options.installation_of(configmap, exceptions.installation),
                     every=every,
                     report=report or "auto",
                     events=events,
@@ -212,7 +204,7 @@ def audit(
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     instant, given_exceptions = now(), exceptions.read(namespace)
-    installation = installation_of(configmap, exceptions.installation)
+    installation = options.installation_of(configmap, exceptions.installation)
 
     async def work(api: ApiClient) -> tuple[Policy, CompiledPolicy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
@@ -289,7 +281,7 @@ def _check_usage(
     if merge or files:
         _check_merge(files, merge=merge)
         return
-    check_exempt_usage()
+    options.check_exempt_usage()
     combined = approved_too or suggest or every is not None or style not in {"table", "json"}
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):

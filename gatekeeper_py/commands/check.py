@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.judging import INSTALLATION
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option, namespace_option
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.workload import slots
@@ -35,7 +35,7 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, too.")
 @namespace_option("Namespace of exceptions that do not name one.")
-@INSTALLATION
+@options.INSTALLATION
 @click.option(
     "--fast-path",
     is_flag=True,

@@ -11,16 +11,7 @@ import click
 import msgspec
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.judging import (
-    AT,
-    CLUSTER_NAME,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    WIDE,
-    check_exempt_usage,
-    exceptions_options,
-    installation_of,
-)
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import (
     CONFIGMAP,
     Parsed,
@@ -106,7 +97,7 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
 )
 @namespace_option("Look only at this namespace. Default: all.")
-@AT
+@options.AT
 @click.option(
     "--fail-on",
     metavar="CHANGE",
@@ -118,12 +109,12 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     " if exceptions could approve more images: granted. Repeatable.",
 )
 @format_option(*FORMATS)
-@WIDE
+@options.WIDE
 @cluster_options
-@CLUSTER_NAME
-@WEBHOOKS_CONFIG
-@EXEMPT_NAMESPACES
-@exceptions_options
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
+@options.EXCEPTIONS
 def diff(
     policies: tuple[str, ...],
     configmap: checked.ConfigMapName | None,
@@ -167,7 +158,7 @@ def diff(
         read = change if configmap is None else replace(change, old=usable(await policy_in(api, configmap)))
         if exceptions or all_images:
             return read
-        installation = installation_of(configmap, exceptions.installation)
+        installation = options.installation_of(configmap, exceptions.installation)
         found = await noted_exceptions(api, (read.old, read.new), installation, namespace)
         return replace(read, exceptions=found)
 
@@ -298,7 +289,7 @@ def _check_usage(
             "--all-images compares the policies for every namespace; it cannot be combined with --namespace"
             " or --exempt-namespace"
         )
-    check_exempt_usage()
+    options.check_exempt_usage()
     if given("webhooks_config") and (all_images or names):
         raise click.UsageError(
             "--webhooks-config needs the cluster, which has the labels of namespaces: with a file of images,"

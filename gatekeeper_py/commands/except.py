@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from gatekeeper_py.commands.judging import INSTALLATION, INSTANT
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
@@ -63,7 +63,7 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
     type=interval(_SHORTEST, _LONGEST),
     help="How long the exception lasts, such as 12h or 7d.",
 )
-@click.option("--until", type=INSTANT, help="When the exception expires: a date or RFC 3339 time.")
+@click.option("--until", type=options.INSTANT, help="When the exception expires: a date or RFC 3339 time.")
 @click.option("--reason", type=_LINE, required=True, help="Why the images are needed. Users see it.")
 @click.option("--owner", type=_LINE, help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
@@ -73,7 +73,7 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
     help="Print this file with the exception added: the manifest of a ConfigMap, or a document. The file"
     " itself is not changed.",
 )
-@INSTALLATION
+@options.INSTALLATION
 def except_(
     images: tuple[str, ...],
     namespace: str | None,

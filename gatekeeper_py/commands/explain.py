@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.commands.judging import AT, check_lookup_usage, exceptions_options, lookup_options
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option, namespace_option
 from gatekeeper_py.core.admission.explain import (
     Explanation,
@@ -49,10 +49,10 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
-@AT
+@options.AT
 @format_option("text", "json")
-@lookup_options
-@exceptions_options
+@options.look_ups
+@options.EXCEPTIONS
 @click.option(
     "--rule",
     metavar="N",
@@ -90,7 +90,7 @@ def explain(
     With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
     approved image that does not exist is then rejected.
     """
-    check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     if look_up and fast_path:
         raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:

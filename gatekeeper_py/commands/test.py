@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.judging import WEBHOOKS_CONFIG, exceptions_options
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option
 from gatekeeper_py.commands.review import Reviewed, exempt_among, review_manifest
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
@@ -33,8 +33,8 @@ from gatekeeper_py.reporting.findings import print_findings
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @format_option("text", "json", "junit")
-@WEBHOOKS_CONFIG
-@exceptions_options
+@options.WEBHOOKS_CONFIG
+@options.EXCEPTIONS
 def test(
     files: tuple[str, ...],
     style: Literal["text", "json", "junit"],

@@ -48,7 +48,7 @@ INSTALLATION: Final = click.option(
     help="Namespace of gatekeeper-py. Exceptions in it may name other namespaces.",
 )
 
-_EXCEPTIONS: Final = click.option(
+_FILES: Final = click.option(
     "--exceptions",
     metavar="FILE|DIR",
     multiple=True,
@@ -56,7 +56,7 @@ _EXCEPTIONS: Final = click.option(
     " apply to the namespace of -n. Repeatable.",
 )
 
-exceptions_options: Final = grouped("exceptions", ExceptionFiles, _EXCEPTIONS, INSTALLATION)
+EXCEPTIONS: Final = grouped("exceptions", ExceptionFiles, _FILES, INSTALLATION)
 """Options that name documents with exceptions."""
 
 _LOOK_UP: Final = click.option(
@@ -71,7 +71,7 @@ _REGISTRY_CONFIG: Final = click.option(
 )
 
 
-def lookup_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def look_ups(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that switch look-ups on."""
     return _LOOK_UP(_REGISTRY_CONFIG(command))
 
