@@ -78,6 +78,7 @@ class TestUpdate:
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
         assert not validate(review(new, operation="UPDATE"), policy()).allowed
 
+    @pytest.mark.bulk
     def test_a_value_too_deep_to_compare_counts_as_changed(self, count: int) -> None:
         def deep(levels: int) -> Any:
             value: Any = 1

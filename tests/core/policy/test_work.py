@@ -70,6 +70,7 @@ def refusal(text: str) -> tuple[str, str]:
     return finding.code, finding.path
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     ("make", "section"),
     [
@@ -214,6 +215,7 @@ REALISTIC: Final[dict[str, Callable[[], str]]] = {
 }
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("name", REALISTIC)
 def test_realistic_policies_are_accepted(name: str) -> None:
     assert parse_policy(REALISTIC[name]())
