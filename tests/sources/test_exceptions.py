@@ -93,7 +93,7 @@ Follow = Callable[..., Awaitable[Followed]]
 
 @pytest.fixture
 async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
-    """Return a function that waits until every list and its watch were requested. The test ends the source."""
+    """Return a function that starts a source, and waits until every list and its watch were requested."""
     running: list[Followed] = []
 
     async def follow(**options: Any) -> Followed:
