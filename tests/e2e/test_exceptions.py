@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from e2e.acting import CONTROLLER, identity
+from e2e.acting import CONTROLLER, identity, kustomization
 from gatekeeper_py.control.webhooks.templates import EXCEPTIONS_GUARD
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from tools.controlplane.exchange import ApiError
@@ -72,12 +72,7 @@ def soon(**delta: float) -> datetime:
 @pytest.fixture(scope="module")
 def excepting(product: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """Add the component ``exceptions`` to the installation, and grants to its policy."""
-    folder = tmp_path_factory.mktemp("exceptions")
-    fields = {
-        "resources": [os.path.relpath(OVERLAYS / "enforce", folder)],
-        "components": [os.path.relpath(K8S / "components/exceptions", folder)],
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(fields), encoding="utf-8")
+    folder = kustomization(tmp_path_factory.mktemp("exceptions"), "enforce", "exceptions")
     product.set_mode("enforce")
     before = product.policy_text()
     product.plane.kubectl("apply", "-k", str(folder))
@@ -181,8 +176,11 @@ def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> N
     assert everywhere(excepting, namespace, EXCEPTED, expected=False)
     logs = [excepting.plane.log(each.name) for each in excepting.servers()]
     expected = f'"entry":"{EXCEPTED} (namespace {namespace})"'
-    for log in logs:
-        wait_until(lambda log=log: expected in log.read_text("utf-8"), seconds=5, what="the end in the log")
+    wait_until(
+        lambda: all(expected in log.read_text("utf-8") for log in logs),
+        seconds=5,
+        what="the end in every log",
+    )
 
 
 @pytest.mark.parametrize(
