@@ -70,7 +70,7 @@ def run(settings: LoopSettings) -> int:
     Raises ``SettingsError`` if the configuration cannot be used.
     """
     process = Process(log_level="info", log_style="json")
-    return process.run(lambda: _Loop(settings, process.log, process.stop).run())
+    return process.run(lambda: AuditLoop(settings, process.log, process.stop).run())
 
 
 class AuditMetrics:
@@ -107,7 +107,7 @@ class AuditMetrics:
         return generate_latest(self.registry)
 
 
-class _Loop:
+class AuditLoop:
     """Runs one audit after another. A failed audit is logged, and the reports stay as they are."""
 
     def __init__(

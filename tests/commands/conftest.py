@@ -46,6 +46,7 @@ def write(tmp_path: Path) -> Write:
 
     def write(text: str | bytes, name: str = "policy.yaml") -> Path:
         path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
         path.write_bytes(text.encode() if isinstance(text, str) else text)
         return path
 

@@ -162,11 +162,6 @@ def test_entries_in_use_that_expire_soon_are_warnings(audit: Audit) -> None:
     assert all(each in page for each in warnings)
 
 
-@pytest.mark.parametrize("name", ["", "x" * 254])
-def test_a_cluster_name_that_is_empty_or_too_long_is_refused(audit: Audit, name: str) -> None:
-    assert audit("--cluster-name", name).code == 2
-
-
 def test_in_mutate_mode_templates_count_as_their_pods_will_be(audit: Audit) -> None:
     done = audit("--format", "json", policy=policy_text(HUB_TO_CORP, mode="mutate"))
     images = json.loads(done.out)["images"]
@@ -346,18 +341,6 @@ def test_an_interrupt_is_exit_130_without_a_traceback(process: Process, cluster:
         running.send_signal(signal.SIGINT)
         assert running.communicate() == (b"", b"\n")
     assert running.returncode == 130
-
-
-def test_a_reader_that_leaves_causes_no_traceback(process: Process, cluster: FakeCluster) -> None:
-    cluster.add(PODS, *(named(pod("nginx:1.25"), f"web-{number}") for number in range(1000)))
-    command = [*process.command, "--format", "json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
-        assert running.stdout is not None
-        assert running.stderr is not None
-        assert running.stdout.read(1) == b"{"
-        running.stdout.close()
-        assert running.stderr.read() == b""
-    assert running.returncode == 141
 
 
 def test_images_in_exempt_namespaces_are_counted_and_not_rejected(audit: Audit, cluster: FakeCluster) -> None:
@@ -679,10 +662,3 @@ def test_unused_exceptions_that_cannot_be_read_are_an_error(unneeded: Audit, clu
     done = unneeded()
     assert (done.code, done.out) == (2, "")
     assert "cannot list the ConfigMaps gatekeeper-py-exceptions in all namespaces" in done.err
-
-
-@pytest.mark.parametrize("option", [("-n", "shop"), ("--all",), ("--format", "csv"), ("--every", "10s")])
-def test_the_list_of_unused_exceptions_is_about_the_whole_cluster(
-    unneeded: Audit, option: tuple[str, ...]
-) -> None:
-    assert unneeded(*option).code == 2

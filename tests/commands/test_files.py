@@ -219,6 +219,7 @@ SPECIAL: Final = {
     "device": "a device, but must be a file or a pipe",
     "socket": "a socket cannot be read",
     "directory": "a directory, but must be a file or a pipe; name one of the files in it",
+    "missing": "No such file or directory",
 }
 
 
@@ -231,7 +232,7 @@ SPECIAL: Final = {
         if (name, kind) != ("review", "directory")  # review reads directories
     ],
 )
-def test_a_device_socket_or_directory_on_the_command_line_is_refused(
+def test_only_files_and_pipes_on_the_command_line_are_read(
     reading: Reading,
     tmp_path: Path,
     outside: Path,
@@ -243,7 +244,7 @@ def test_a_device_socket_or_directory_on_the_command_line_is_refused(
     file = tmp_path / "given"
     if kind == "directory":
         file.mkdir()
-    else:
+    elif kind != "missing":
         special(kind, file, outside, sockets)
     done = reading(READERS[name], file)
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: {message}\n")

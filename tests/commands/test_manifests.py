@@ -268,12 +268,6 @@ def test_ignored_files_and_links_are_not_even_opened(command: Command, write: Wr
     assert (done.code, done.err) == (0, "")
 
 
-def test_ignore_needs_a_directory(command: Command, write: Write) -> None:
-    done = command("review", write(policy_text()), write(GOOD, "a.json"), "--ignore=b")
-    assert (done.code, done.out) == (2, "")
-    assert "no FILE is a directory" in done.err
-
-
 NAMES: Final = st.text("ab.", min_size=1, max_size=3)
 
 

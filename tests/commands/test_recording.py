@@ -171,24 +171,6 @@ def test_a_file_that_is_too_long_is_exit_2(command: Command, tmp_path: Path) -> 
     assert command("audit", "--merge", file).err == f"Error: {file}: longer than 64 MiB, the limit\n"
 
 
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        pytest.param(("--merge",), id="no-file"),
-        pytest.param(("a.json",), id="a-file-without-merge"),
-        pytest.param(("--merge", "-", "-"), id="stdin-twice"),
-        pytest.param(("--merge", "a.json", "--policy", "p"), id="a-policy"),
-        pytest.param(("--merge", "a.json", "-n", "shop"), id="a-namespace"),
-        pytest.param(("--merge", "a.json", "--context", "x"), id="a-cluster"),
-        pytest.param(("--merge", "a.json", "--every", "1m"), id="an-interval"),
-    ],
-)
-def test_merge_takes_only_files_and_a_format(command: Command, arguments: tuple[str, ...]) -> None:
-    done = command("audit", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert "Error: " in done.err
-
-
 def test_a_merged_audit_can_be_the_images_in_use_of_a_diff(
     command: Command, saved: Saved, write: Write
 ) -> None:

@@ -279,7 +279,6 @@ def test_stdin_is_relative_to_the_working_directory(
     file = cases({"image": "registry.corp.io/a:1", "expect": "approved"})
     monkeypatch.chdir(file.parent)
     assert command("test", "-", stdin=file.read_text()).code == 0
-    assert command("test", "-", "-").code == 2
 
 
 def test_a_file_named_like_stdin_is_read_beside_the_tests(
