@@ -135,6 +135,7 @@ def test_the_mutating_endpoint_rewrites_an_image_of_every_list(field: ImageList)
     assert not is_in_pod_list((*parts, "more"))
 
 
+@pytest.mark.bulk
 def test_one_more_list_reaches_all_code_that_depends_on_the_table() -> None:
     """Run the tests of this module with a table that has another row, ``sources``."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "onemorelist", "-p", "no:xdist", __file__]
