@@ -89,15 +89,6 @@ def changed(found: dict[str, Any]) -> list[tuple[str, str, int]]:
     return [(each["image"], each["change"], each["count"]) for each in found["images"]]
 
 
-def test_the_page(diff: Diff) -> None:
-    page = sections(diff("--format", "html").out)
-    assert "nginx:1" in page["rejected"]
-    assert "quay.io/team/tool:2" in page["approved"]
-    done = diff("--all-images", "--format", "html")
-    assert (done.code, done.err) == (1, "")
-    assert "Some images become approved." in sections(done.out)["summary"]
-
-
 def test_exempt_namespaces_do_not_change_and_can_be_chosen(compared: Compared, write: Write) -> None:
     assert changed(compared("-n", "kube-system", code=0)) == []
     chosen = compared("-n", "kube-system", "--exempt-namespace", "shop")

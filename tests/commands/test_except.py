@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import exceptions_text, in_configmap, keys_text, policy_text
 from commanding import Command, Write
-from gatekeeper_py.commands.yaml12 import Merges, load_documents
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.policy.instant import format_instant, parse_instant
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.inputs.yaml12 import Merges, load_documents
 from property.strategies import any_text, images, varied_images
 
 POLICY: Final = policy_text(

@@ -54,6 +54,10 @@ class Cosign:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        empty = {"mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1"}
+        (self.folder / "root.json").write_text(json.dumps(empty), encoding="utf-8")
+
     def add_key(self, name: str, key: PrivateKey) -> None:
         """Give a key to cosign, under this name."""
         private = self.folder / f"{name}.pem"
@@ -79,17 +83,13 @@ class Cosign:
         options = ("--key", f"{name}.key", "--tlog-upload=false", "--use-signing-config=false", "-y")
         self.run(3, "attest", *options, "--predicate=predicate", "--type=slsaprovenance1", image)
 
-    def accepts(self, major: Major, name: str, image: str, *options: str) -> bool:
-        """Return whether ``cosign verify`` accepts an image with this public key."""
-        command = ("verify", "--key", f"{name}.pub", "--insecure-ignore-tlog", *options)
-        attempts: tuple[tuple[str, ...], ...] = ((),)
-        if major == 2:
+    def accepts(self, major: Major, form: Form, name: str, image: str, *options: str) -> bool:
+        """Return whether ``cosign verify`` accepts an image, signed in this form, with this public key."""
+        if major == 2 and form == "bundle":
             # Version 2 looks for one of the two forms only, and reads a bundle only with a trusted root.
-            (self.folder / "root.json").write_text(
-                '{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=0.1"}', encoding="utf-8"
-            )
-            attempts = ((), ("--new-bundle-format", "--trusted-root=root.json"))
-        return any(self._start(major, *command, *more, image).returncode == 0 for more in attempts)
+            options = (*options, "--new-bundle-format", "--trusted-root=root.json")
+        command = ("verify", "--key", f"{name}.pub", "--insecure-ignore-tlog", *options, image)
+        return self._start(major, *command).returncode == 0
 
     def run(self, major: Major, *arguments: str, **environment: str) -> None:
         """Run a command that must succeed."""

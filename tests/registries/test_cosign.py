@@ -118,8 +118,8 @@ async def test_what_cosign_signs_with_each_kind_of_key_is_verified(
         image = f"{registry.host}/{repository}@{digests[name]}"
         cosign.sign(major, form, name, image)
         options = (HASH_OPTIONS[name],) if name in HASH_OPTIONS else ()
-        accepted = {cosign.accepts(each, name, image, *options) for each in MAJORS}
-        by_default = {cosign.accepts(each, name, image) for each in MAJORS}
+        accepted = {cosign.accepts(each, form, name, image, *options) for each in MAJORS}
+        by_default = {cosign.accepts(each, form, name, image) for each in MAJORS}
         return repository, accepted == {True}, by_default == {True}
 
     cases = [(major, form, name) for major in MAJORS for form in FORMS for name in KINDS]
@@ -184,7 +184,9 @@ def test_cosign_judges_the_corpus_alike_except_for_the_listed_differences(
         push_signatures(registry, repository, signatures)
         image = f"{registry.host}/{repository}@sha256:{IMAGE}"
         keys = [f"corpus-{name}" for name in row.get("keys", ["p256"])]
-        return [major for major in MAJORS if any(cosign.accepts(major, name, image) for name in keys)]
+        return [
+            major for major in MAJORS if any(cosign.accepts(major, row["form"], name, image) for name in keys)
+        ]
 
     # A registry keeps neither wrong descriptors nor images that do not exist.
     rows = [row for row in CORPUS if row["form"] in FORMS and "descriptor" not in row and "digest" not in row]
@@ -194,4 +196,7 @@ def test_cosign_judges_the_corpus_alike_except_for_the_listed_differences(
         row["id"]: row.get("cosign", list(MAJORS) if row["expect"].startswith("valid") else [])
         for row in rows
     }
-    assert {name: majors for name, majors in accepted.items() if majors != expected[name]} == {}
+    differences = [
+        f"{name}: accepted by {majors}" for name, majors in accepted.items() if majors != expected[name]
+    ]
+    assert not differences, "\n".join(differences)

@@ -8,7 +8,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Final, Literal
 
-from gatekeeper_py.core.exceptions.exceptions import Excepted, Exceptions, Ruling
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants, Override
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
@@ -190,7 +190,8 @@ def with_exceptions(
     found = ruling.approval
     if found is None:
         return replace(decision, ruling=ruling)
-    where = f"exceptions[{found.index}] of the {found.source} document in {found.namespace}"
+    configmap = DocumentKey(found.source, found.namespace).configmap
+    where = f"exceptions[{found.index}] in the ConfigMap {configmap}"
     despite = f", although {_clause(decision)}" if needed else ""
     return Decision(
         image=decision.image,

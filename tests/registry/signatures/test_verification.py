@@ -24,6 +24,7 @@ FIELDS: Final = {
     *("form", "id", "expect", "why"),
     *("payload", "charset", "over", "by", "hash", "padding", "bytes", "text", "later", "encoded", "bundle"),
     *("bundle-charset", "pad", "descriptor", "digest", "keys", "entries"),
+    *("cosign", "difference"),
 }
 
 

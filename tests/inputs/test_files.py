@@ -17,8 +17,8 @@ import pytest
 
 from builders import pod, policy_text
 from commanding import READERS, Command, Reading, Write
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.manifests import read_manifests
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.manifests import read_manifests
 
 LIMIT: Final = 64 * 2**20
 POD: Final = json.dumps(pod("registry.corp.io/web:1"))
@@ -301,11 +301,6 @@ def test_an_endless_pipe_is_read_up_to_the_limit(reading: Reading, tmp_path: Pat
     done = reading(READERS["review"], file)
     writer.join()
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: longer than 64 MiB, the limit\n")
-
-
-def test_an_endless_standard_input_is_read_up_to_the_limit(command: Command, write: Write) -> None:
-    done = command("review", write(policy_text()), "-", stdin=b"#" * (LIMIT + 1))
-    assert (done.code, done.out, done.err) == (2, "", "Error: <stdin>: longer than 64 MiB, the limit\n")
 
 
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
