@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
+from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Resolver, Transport
 
 MEMORY_BYTES: Final = 192 * 1024 * 1024
-"""Memory that look-ups may use in addition to that of the idle process. One look-up keeps at most 0.3 MiB (a
-token server's answer), and 20 run in each registry."""
+"""Memory that look-ups may use in addition to that of the idle process. One connection keeps at most 0.5 MiB
+(a manifest with signatures), and there are 20 to each registry."""
 
 CPU_SECONDS: Final = 20
 """CPU time from one ``Ping`` to the next. On an idle machine, the server's own limit for an answer to a ping
@@ -55,6 +56,7 @@ class Access:
 
     def __init__(self) -> None:
         self._registries: Mapping[str, Registry] = {}
+        self._keys: Keys = {}
         self._files = NO_FILES
         self._default_context: ssl.SSLContext | None = None
         self._resolver = Resolver()
@@ -65,6 +67,14 @@ class Access:
         is_changed = registries != self._registries
         self._registries = registries
         return is_changed
+
+    def use_keys(self, keys: Mapping[str, bytes]) -> None:
+        """Use the public keys of a policy."""
+        if keys.keys() != self._keys.keys():
+            # Imported here, because it takes 12 MiB, and most policies have no keys.
+            from gatekeeper_py.registry.signatures.keys import load_keys  # noqa: PLC0415
+
+            self._keys = load_keys(keys.values())
 
     def use_files(self, files: RegistryFiles) -> None:
         """Use new credentials and CAs."""
@@ -95,6 +105,9 @@ class Access:
 
     def credentials(self, name: str) -> tuple[Credential, ...]:
         return self._files.keyring.find(name)
+
+    def keys(self, fingerprints: Iterable[str]) -> Keys:
+        return {each: self._keys[each] for each in fingerprints if each in self._keys}
 
     def transport(self, context: ssl.SSLContext) -> Transport:
         transport = self._transports.get(context)
@@ -139,7 +152,8 @@ class Desk:
                 self._send(messages.Pong())
             case messages.Files():
                 self._read_files()
-            case messages.UseRegistries(registries):
+            case messages.UseRegistries(registries, keys):
+                self._access.use_keys(keys)
                 if self._access.use_registries(registries):
                     # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()
@@ -158,10 +172,13 @@ class Desk:
         task.add_done_callback(partial(self._finish, query))
 
     async def _query(self, query: messages.Query) -> Reply:
+        one_at_a_time = asyncio.Lock()  # a look-up can send several requests at the same time
+
         async def turn(host: str) -> None:
-            waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
-            self._send(messages.TurnWanted(query.number, host))
-            await waiting
+            async with one_at_a_time:
+                waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
+                self._send(messages.TurnWanted(query.number, host))
+                await waiting
 
         try:
             turns = after_first_turn(query.manifest.host, turn)

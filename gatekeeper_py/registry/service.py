@@ -65,9 +65,10 @@ class RegistryService:
             if self._registries.get(host) != registries.get(host)
         }
         self._registries = dict(registries)
+        keys = {key.fingerprint: key.der for key in policy.allow.keys.values()}
         self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
-        self._client.use_policy(self._registries, looks_up=bool(self._named))
+        self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
         self.lookups.configure(hosts=self._named, changed=changed, pinned=policy.named_manifests)
 
     def use_files(self) -> None:

@@ -157,7 +157,7 @@ DOCUMENT: Final = PolicyDocument(
             source="break-glass",
             images=(parse_pattern("ghcr.io/**"),),
             longest=timedelta(hours=12),
-            overrides="deny",
+            overrides=("deny",),
             namespaces=("team-*",),
             most=5,
             owner="security",
