@@ -37,6 +37,13 @@ _SIGN: Final[dict[tuple[Major, Form], tuple[str, ...]]] = {
     (3, "simple"): ("--use-signing-config=false", "--new-bundle-format=false"),
 }
 
+_REFUSALS: Final = (
+    "no valid bundles exist in registry",
+    "no matching attestations: ",
+    "no matching signatures: ",
+    "no signatures found",
+)
+
 
 def version_of(major: Major) -> str:
     """Return the version that is built, such as ``3.1.2``."""
@@ -85,11 +92,16 @@ class Cosign:
 
     def accepts(self, major: Major, form: Form, name: str, image: str, *options: str) -> bool:
         """Return whether ``cosign verify`` accepts an image, signed in this form, with this public key."""
-        if major == 2 and form == "bundle":
-            # Version 2 looks for one of the two forms only, and reads a bundle only with a trusted root.
-            options = (*options, "--new-bundle-format", "--trusted-root=root.json")
+        if major == 2:
+            # Version 2 reads a bundle only with a trusted root.
+            options = (*options, "--trusted-root=root.json")
+            if form == "bundle":
+                options = (*options, "--new-bundle-format")
         command = ("verify", "--key", f"{name}.pub", "--insecure-ignore-tlog", *options, image)
-        return self._start(major, *command).returncode == 0
+        done = self._start(major, *command)
+        # Another problem, such as with the registry, must not pass as a refusal.
+        assert done.returncode == 0 or any(text in done.stderr for text in _REFUSALS), done.stderr
+        return done.returncode == 0
 
     def run(self, major: Major, *arguments: str, **environment: str) -> None:
         """Run a command that must succeed."""
