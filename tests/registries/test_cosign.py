@@ -9,6 +9,8 @@ import base64
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -29,8 +31,8 @@ from registries.cosign import (
     version_of,
 )
 from registries.distribution import Registry, start_registry
-from registries.pushing import Pusher
-from registries.signing import Signatures
+from registries.pushing import Pusher, digest_of
+from registries.signing import Signatures, Signer
 from registry.signatures import recorded
 from registry.signatures.corpus import CORPUS
 from registry.signatures.signing import (
@@ -56,6 +58,8 @@ HASH_OPTIONS: Final = {
     "p384": "--signature-digest-algorithm=sha384",
     "p521": "--signature-digest-algorithm=sha512",
 }
+OURS, OTHER = Signer("p256"), Signer("p256-b")
+ROOT: Final = Path(__file__).parents[2]
 WORKERS: Final = 4
 
 
@@ -96,9 +100,11 @@ async def world(keys: dict[str, PrivateKey]) -> AsyncIterator[World]:
     await made.close()
 
 
-async def looked_up(world: World, registry: Pusher, repository: str, digest: str) -> Answer:
+async def looked_up(
+    world: World, registry: Pusher, repository: str, digest: str, *, signatures: str = ""
+) -> Answer:
     fingerprints = tuple(sorted(world.verifiers))
-    manifest = Manifest(registry.host, repository, digest, "signature", fingerprints)
+    manifest = Manifest(registry.host, repository, digest, "signature", fingerprints, signatures).located
     return (await world.client.query(manifest, world.turn)).answer
 
 
@@ -118,8 +124,8 @@ async def test_what_cosign_signs_with_each_kind_of_key_is_verified(
         image = f"{registry.host}/{repository}@{digests[name]}"
         cosign.sign(major, form, name, image)
         options = (HASH_OPTIONS[name],) if name in HASH_OPTIONS else ()
-        accepted = {cosign.accepts(each, name, image, *options) for each in MAJORS}
-        by_default = {cosign.accepts(each, name, image) for each in MAJORS}
+        accepted = {cosign.accepts(each, form, name, image, *options) for each in MAJORS}
+        by_default = {cosign.accepts(each, form, name, image) for each in MAJORS}
         return repository, accepted == {True}, by_default == {True}
 
     cases = [(major, form, name) for major in MAJORS for form in FORMS for name in KINDS]
@@ -164,6 +170,111 @@ async def test_signatures_are_found_without_the_referrers_api(
         assert (await looked_up(world, distribution, repository, digest)).status == "missing"
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("major", MAJORS)
+async def test_signatures_in_a_repository_of_their_own_are_found(
+    world: World, registry: Pusher, cosign: Cosign, major: Major, form: Form
+) -> None:
+    repository, signatures = f"apart/{major}/{form}", f"{registry.host}/signatures/{major}/{form}"
+    digest = registry.push(repository, "v1")
+    cosign.sign(major, form, "p256", f"{registry.host}/{repository}@{digest}", COSIGN_REPOSITORY=signatures)
+    beside = await looked_up(world, registry, repository, digest)
+    apart = await looked_up(world, registry, repository, digest, signatures=signatures)
+    # cosign 2 leaves bundles beside the image.
+    if (major, form) == (2, "bundle"):
+        assert (beside.status, apart.status) == ("found", "missing")
+    else:
+        assert (beside.status, apart.status) == ("missing", "found")
+
+
+@dataclass
+class Difference:
+    """An image about which look-ups and cosign differ.
+
+    ``ours`` is the status and the cause of a look-up. ``accepted`` has the versions of cosign that accept.
+    """
+
+    form: Form
+    prepare: Callable[[Signatures], None]
+    ours: tuple[str, str]
+    accepted: list[Major]
+
+
+def _wrong_bundle_beside_a_right_payload(signatures: Signatures) -> None:
+    signatures.add_bundle(OTHER.bundle(signatures.digest))
+    signatures.add_simple(*OURS.payload(signatures.digest))
+
+
+def _ninth_payload(signatures: Signatures) -> None:
+    for each in (*[OTHER] * 8, OURS):
+        signatures.add_simple(*each.payload(signatures.digest))
+
+
+def _bundle_in_a_manifest_of_another_type(signatures: Signatures) -> None:
+    signatures.add_bundle(OURS.bundle(signatures.digest))
+    ((_, manifest),) = signatures.manifests.items()
+    changed = manifest.replace(b'"artifactType": "application/vnd.dev.sigstore', b'"artifactType": "x', 1)
+    assert changed != manifest
+    signatures.manifests = {digest_of(changed): changed}
+
+
+def _payload_in_a_layer_of_another_type(signatures: Signatures) -> None:
+    signatures.add_simple(*OURS.payload(signatures.digest))
+    for tag, manifest in signatures.manifests.items():
+        signatures.manifests[tag] = manifest.replace(b"simplesigning", b"other")
+
+
+DIFFERENCES: Final = {
+    "A wrong bundle beside a right `.sig`": Difference(
+        "simple", _wrong_bundle_beside_a_right_payload, ("found", ""), []
+    ),
+    "More than eight signatures": Difference(
+        "simple", _ninth_payload, ("missing", "there are more than 8 signatures"), [2, 3]
+    ),
+    "Another type of manifest": Difference(
+        "bundle", _bundle_in_a_manifest_of_another_type, ("missing", ""), [2, 3]
+    ),
+    "Another type of layer": Difference(
+        "simple", _payload_in_a_layer_of_another_type, ("missing", ""), [2, 3]
+    ),
+}
+
+
+def test_the_documentation_lists_exactly_these_differences() -> None:
+    page = (ROOT / "docs/signatures.md").read_text(encoding="utf-8")
+    section = page.partition("## Where cosign decides differently\n")[2]
+    documented = [line.split(" | ")[0].removeprefix("| ") for line in section.splitlines() if line[:1] == "|"]
+    listed = [name for name in documented if name != "|---|---|" and not name.endswith("by cosign")]
+    of_corpus = {row["difference"] for row in CORPUS if "difference" in row}
+    assert sorted(listed) == sorted({*of_corpus, *DIFFERENCES})
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+async def test_differences_from_cosign_are_the_documented_ones(
+    world: World, registry: Pusher, cosign: Cosign, name: str
+) -> None:
+    difference = DIFFERENCES[name]
+    (cosign.folder / "signer.pub").write_text(OURS.pem, encoding="utf-8")
+    world.verifiers = load_keys([OURS.der])
+    repository = f"differences/{len(name)}"
+    digest = registry.push(repository, "v1")
+    signatures = Signatures(digest)
+    difference.prepare(signatures)
+    push_signatures(registry, repository, signatures)
+    answer = await looked_up(world, registry, repository, digest)
+    image = f"{registry.host}/{repository}@{digest}"
+    accepted = [major for major in MAJORS if cosign.accepts(major, difference.form, "signer", image)]
+    assert (answer.status, answer.cause, accepted) == (*difference.ours, difference.accepted)
+
+
+async def test_an_attestation_is_not_a_signature(world: World, registry: Pusher, cosign: Cosign) -> None:
+    digest = registry.push("attested", "v1")
+    image = f"{registry.host}/attested@{digest}"
+    cosign.attest("p256", image)
+    assert [major for major in MAJORS if cosign.accepts(major, "bundle", "p256", image)] == [2, 3]
+    assert (await looked_up(world, registry, "attested", digest)).status == "missing"
+
+
 def test_cosign_judges_the_corpus_alike_except_for_the_listed_differences(
     registry: Pusher, cosign: Cosign
 ) -> None:
@@ -184,7 +295,9 @@ def test_cosign_judges_the_corpus_alike_except_for_the_listed_differences(
         push_signatures(registry, repository, signatures)
         image = f"{registry.host}/{repository}@sha256:{IMAGE}"
         keys = [f"corpus-{name}" for name in row.get("keys", ["p256"])]
-        return [major for major in MAJORS if any(cosign.accepts(major, name, image) for name in keys)]
+        return [
+            major for major in MAJORS if any(cosign.accepts(major, row["form"], name, image) for name in keys)
+        ]
 
     # A registry keeps neither wrong descriptors nor images that do not exist.
     rows = [row for row in CORPUS if row["form"] in FORMS and "descriptor" not in row and "digest" not in row]
@@ -194,4 +307,7 @@ def test_cosign_judges_the_corpus_alike_except_for_the_listed_differences(
         row["id"]: row.get("cosign", list(MAJORS) if row["expect"].startswith("valid") else [])
         for row in rows
     }
-    assert {name: majors for name, majors in accepted.items() if majors != expected[name]} == {}
+    differences = [
+        f"{name}: accepted by {majors}" for name, majors in accepted.items() if majors != expected[name]
+    ]
+    assert not differences, "\n".join(differences)

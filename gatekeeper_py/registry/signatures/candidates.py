@@ -10,7 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest
-from gatekeeper_py.registry.signatures.documents import Candidate, Malformed, check_content, parse_object
+from gatekeeper_py.registry.signatures.documents import (
+    Candidate,
+    Malformed,
+    NotJson,
+    check_content,
+    parse_object,
+)
 
 MAX_CANDIDATES: Final = 8
 """Maximum number of candidates in an index of referrers, and in a manifest of simple signing."""
@@ -46,8 +52,10 @@ def list_bundles(index: bytes) -> Listing | None:
         return Listing(skipped="an index is larger than 512 KiB")
     try:
         document = parse_object(index)
-    except Malformed:
+    except NotJson:
         return None
+    except Malformed as problem:
+        return Listing(skipped=f"an index is malformed: {problem}")
     match document:
         case {"manifests": [*entries]} if _is_only(document, INDEX_TYPE, without="layers"):
             return _listing(entries, _is_bundle, MAX_MANIFEST_BYTES, "a manifest is larger than 512 KiB")

@@ -25,6 +25,10 @@ class Malformed(ValueError):
     """The content cannot be used. The message is a short reason, without any part of the content."""
 
 
+class NotJson(Malformed):
+    """The content is not a JSON object."""
+
+
 class Candidate(NamedTuple):
     """A manifest or a blob that may hold a signature: what its descriptor states.
 
@@ -50,9 +54,9 @@ def parse_object(content: bytes) -> dict[str, Any]:
     try:
         document = orjson.loads(content)
     except orjson.JSONDecodeError:
-        raise Malformed("not JSON") from None
+        raise NotJson("not JSON") from None
     if not isinstance(document, dict):
-        raise Malformed("not a JSON object")
+        raise NotJson("not a JSON object")
     keys = 0
     level: list[Any] = [document]
     for _ in range(MAX_DEPTH):

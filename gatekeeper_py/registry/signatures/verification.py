@@ -1,5 +1,7 @@
 """Verify one signature of an image, in both forms that cosign writes with a key.
 
+The steps have the numbers of "How a signature is verified" in docs/signatures.md.
+
 Not validated here, because a key alone vouches for the image: certificates, hints about keys, log entries and
 timestamps. So a signature does not show when it was made, or whether its key was stolen. Of a payload of
 simple signing, ``docker-reference`` and ``optional`` are not compared, so a signature is valid in every
