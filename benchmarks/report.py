@@ -1,13 +1,10 @@
-"""Tables and plots of a load run, written beside its JSON."""
+"""Tables of a load run, written with its plots beside its JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
-
-import matplotlib as mpl
-from matplotlib.figure import Figure
 
 from benchmarks.machine import commit
 
@@ -31,15 +28,15 @@ COLUMNS: Final = (
 RANGED: Final = frozenset({"cpu_us", "p99_ms", "p99_without_ms"})
 """Figures that are shown with their lowest and highest value."""
 
-SIZES: Final = ("pod-2k", "pod-7k", "pod-33k", "pod-1m")
-
 
 def write(results: Results, folder: Path) -> None:
     """Write ``load.md``, and the plots for which there are figures."""
-    plots = dict(_plots(results))
-    for name, figure in plots.items():
-        save(figure, folder / name)
-    (folder / "load.md").write_text("\n".join(_lines(results, plots)) + "\n", encoding="utf-8")
+    from benchmarks import plots  # noqa: PLC0415 - matplotlib is slow to import, and only for plots
+
+    figures = dict(plots.figures(results))
+    for name, figure in figures.items():
+        plots.save(figure, folder / name)
+    (folder / "load.md").write_text("\n".join(_lines(results, figures)) + "\n", encoding="utf-8")
 
 
 def _lines(results: Results, plots: Iterable[str]) -> Iterator[str]:
@@ -125,70 +122,3 @@ def _note(case: dict[str, Any]) -> str:
     if case["valid"] < case["rounds"]:
         return f"{case['rounds'] - case['valid']} of {case['rounds']} rounds void"
     return ""
-
-
-def _plots(results: Results) -> Iterator[tuple[str, Figure]]:
-    scenarios = results["scenarios"]
-    if "S1" in scenarios:
-        yield "latency-over-rate.svg", _latency(scenarios["S1"]["cases"])
-    if any(f"S5/{size}" in scenarios.get("S5", {}).get("cases", {}) for size in SIZES):
-        yield "cpu-over-size.svg", _cost(scenarios["S5"]["cases"], scenarios.get("S11", {}).get("cases", {}))
-
-
-def _latency(cases: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="offered reviews/s on one core", ylabel="p99 latency, ms", yscale="log", title="7 KB Pod, TLS"
-    )
-    curves: dict[str, list[tuple[int, dict[str, Any]]]] = {}
-    for name, case in cases.items():
-        _, mode, rate = name.split("/")
-        if rate.isdigit() and mode != "mixed":
-            curves.setdefault(mode, []).append((int(rate), case))
-    for mode, points in curves.items():
-        points.sort(key=lambda point: point[0])
-        line = axes.plot(
-            [rate for rate, _ in points],
-            [case["figures"]["p99_ms"]["median"] for _, case in points],
-            marker="o",
-            label=mode,
-        )[0]
-        void = [(rate, case["figures"]["p99_ms"]["median"]) for rate, case in points if case["void"]]
-        if void:
-            axes.plot(*zip(*void, strict=True), "x", color=line.get_color(), markersize=10)
-    axes.plot([], [], "xk", label="void")
-    axes.axhline(5, color="grey", linewidth=0.8, linestyle="--")
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    return figure
-
-
-def _cost(ours: dict[str, Any], peers: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot(
-        xlabel="body, KB", ylabel="CPU µs/review", xscale="log", yscale="log", title="at saturation, TLS"
-    )
-    lines: dict[str, list[dict[str, Any]]] = {
-        "gatekeeper-py": [ours[f"S5/{size}"] for size in SIZES if f"S5/{size}" in ours]
-    }
-    for case in peers.values():
-        if case["server"] != "gatekeeper-py":
-            lines.setdefault(case["server"], []).append(case)
-    for name, points in lines.items():
-        measured = [point for point in points if "cpu_us" in point["figures"]]
-        axes.plot(
-            [point["body_bytes"] / 1000 for point in measured],
-            [point["figures"]["cpu_us"]["median"] for point in measured],
-            marker="o",
-            label=name,
-            linewidth=2.5 if name == "gatekeeper-py" else 1,
-        )
-    axes.grid(visible=True, which="both", alpha=0.3)
-    axes.legend()
-    return figure
-
-
-def save(figure: Figure, file: Path) -> None:
-    """Write a plot. The same figures give the same file."""
-    with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
-        figure.savefig(file, metadata={"Date": None})

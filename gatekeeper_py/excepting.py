@@ -25,10 +25,12 @@ from gatekeeper_py.core.exceptions.document import (
     MAX_OF_NAMESPACES,
     ExceptionDocument,
 )
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey
-from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.exceptions.exceptions import Counted, DocumentKey, Noted
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grants, Source
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import configmap_error
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.delivery import DeliveredExceptions
 from gatekeeper_py.live import LivePolicy
@@ -67,6 +69,9 @@ count is a multiple of its duration, and at least ``APART_SECONDS``."""
 MAX_LOGGED: Final = 10
 """Maximum number of findings in one log line. No more are kept, because 10,000 documents may be invalid."""
 
+MAX_SHOWN: Final = 10
+"""Maximum number of documents whose ends are shown, or are logged after one count."""
+
 
 class Observer(Protocol):
     """Receives what the metrics show."""
@@ -76,6 +81,9 @@ class Observer(Protocol):
     def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
         """``None``: no grant needs the source any more."""
 
+
+Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
+"""Delivers the documents of some sources until cancelled."""
 
 _Place = tuple[float, int, DocumentKey]
 """A place in a queue: when it is due, a number for the order of places that are due at the same time, and
@@ -174,6 +182,11 @@ class ExceptionsKeeper:
         """Sources whose documents the API server does not let this replica read."""
         self.counts: Counter[tuple[Source, str]] = Counter()
         self.next_end: datetime | None = None
+        self.ending: dict[DocumentKey, Noted] = {}
+        """The live entries that end soon, and all live ones of break-glass."""
+        self.ends: dict[str, list[dict[str, str | None]]] = {"ending": [], "ended": []}
+        """For people: the documents with the nearest ends."""
+        self._counted_at: datetime | None = None
 
     def problem(self) -> str:
         """Return why a new replica is not ready; empty once it has read the exceptions."""
@@ -208,8 +221,8 @@ class ExceptionsKeeper:
             self._settled = True
         self._changed.set()
 
-    async def run(self, read: Callable[[frozenset[Source]], Coroutine[Any, Any, None]]) -> None:
-        """Follow the documents until cancelled. ``read`` delivers those of some sources until cancelled."""
+    async def run(self, read: Read) -> None:
+        """Follow the documents until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._parse_forever())
             group.create_task(self._count_forever())
@@ -220,7 +233,7 @@ class ExceptionsKeeper:
                 reading.cancel()
                 await asyncio.wait({reading})
 
-    async def _read_forever(self, read: Callable[[frozenset[Source]], Coroutine[Any, Any, None]]) -> None:
+    async def _read_forever(self, read: Read) -> None:
         while self._granted:
             try:
                 await read(self._granted)
@@ -483,9 +496,17 @@ class ExceptionsKeeper:
                         known.first = False
 
     async def count(self) -> None:
-        """Count the entries by state."""
-        self.counts, self.next_end = await in_slices(self._counting())
+        """Count the entries by state, and log which ended since the last count."""
+        now = self._now()
+        counted = await in_slices(self._counting(now, self._counted_at or now))
+        self._counted_at = now
+        self.counts, self.next_end, self.ending, ended, ended_since = counted
         self._observer.exceptions_counted(self.counts, self.next_end)
+        noted = {"ending": self.ending, "ended": ended}
+        self.ends = {name: await in_slices(_shown(each)) for name, each in noted.items()}
+        for each in await in_slices(_shown(ended_since)):
+            suppressed = max(len(ended_since) - MAX_SHOWN, 0)
+            self._log.info("exceptions_ended", **each, suppressed=suppressed)
 
     async def _count_forever(self) -> None:
         while True:
@@ -503,20 +524,38 @@ class ExceptionsKeeper:
             return COUNT_SECONDS
         return min(max((self.next_end - self._now()).total_seconds(), 0.0), COUNT_SECONDS)
 
-    def _counting(self) -> Steps[tuple[Counter[tuple[Source, str]], datetime | None]]:
-        """Count the entries by source and state, and the invalid documents. Find the next expiry."""
-        counts: Counter[tuple[Source, str]] = Counter()
-        next_end: datetime | None = None
+    def _counting(self, now: datetime, before: datetime) -> Steps[Counted]:
+        """Count the entries by source and state, and the invalid documents."""
         snapshot = self._live.snapshot
-        if snapshot is not None and self._granted:
-            grants = snapshot.compiled.grants
-            entries, next_end = yield from self._live.exceptions.counting(grants, self._now())
-            counts.update(entries)
+        grants = Grants() if snapshot is None else snapshot.compiled.grants
+        counted = yield from self._live.exceptions.counting(grants, now, before)
         for key, known in list(self._documents.items()):
-            counts[key.source, "invalid"] += bool(known.findings)
+            counted.counts[key.source, "invalid"] += bool(known.findings)
             yield
-        counts["namespace", "invalid"] += len(self._beyond)
-        return counts, next_end
+        counted.counts["namespace", "invalid"] += len(self._beyond)
+        return counted
+
+
+def described(key: DocumentKey, noted: Noted) -> dict[str, str | None]:
+    """Describe the entry whose end is nearest, and count the others."""
+    entry = noted.entry()
+    where = "" if entry.namespaces is None else f" in {', '.join(entry.namespaces)}"
+    others = f", {noted.number - 1:,} more" if noted.number > 1 else ""
+    return {
+        "entry": f"{escape(entry.pattern.text + where)} ({key.source} {key.namespace}{others})",
+        "at": format_instant(entry.until),
+        "owner": entry.owner,
+        "reason": entry.reason,
+    }
+
+
+def _shown(noted: dict[DocumentKey, Noted]) -> Steps[list[dict[str, str | None]]]:
+    """Describe ``MAX_SHOWN`` documents: those of the installation first, then those with the nearest end."""
+    shown = []
+    for key in heapq.nsmallest(MAX_SHOWN, noted, key=lambda k: (k.source == "namespace", noted[k].nearest)):
+        shown.append(described(key, noted[key]))
+        yield
+    return shown
 
 
 def _length(document: ExceptionDocument | None) -> int:

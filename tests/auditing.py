@@ -59,5 +59,11 @@ def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
     return survey.tally
 
 
+def counts(**others: int) -> dict[str, int]:
+    """Return the counts of an audit; those that are not given are 0."""
+    names = ("objects", "images", "approved", "excepted", "rejected", "warned", "exempt")
+    return dict.fromkeys(names, 0) | others
+
+
 def page_of(policy: Policy) -> AuditPage:
     return AuditPage(meta=META, policy=policy, namespace=None, instant=INSTANT)

@@ -31,6 +31,16 @@ def exceptions_text(*entries: str) -> str:
     return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:{listed}\n"
 
 
+def in_configmap(
+    document: str, namespace: str | None = "team-a", name: str = "gatekeeper-py-exceptions"
+) -> str:
+    """Return the manifest of a ConfigMap in which a document with exceptions is a block."""
+    where = "" if namespace is None else f", namespace: {namespace}"
+    block = document.replace("\n", "\n    ").rstrip(" ")
+    head = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}{where}}}\n"
+    return f"{head}data:\n  exceptions.yaml: |\n    {block}"
+
+
 @cache
 def policy(more: str = "", *, mode: Mode = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
     """Return the same policy, compiled at ``INSTANT``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -36,6 +37,7 @@ def exceptions_metrics() -> bytes:
     return b"".join(line for line in lines if b"gatekeeper_py_exceptions" in line)
 
 
+@cache
 def groups() -> list[dict[str, Any]]:
     """Return the groups of rules, as Prometheus reads them."""
     document = yaml.safe_load((MONITORING / "rules.yaml").read_text(encoding="utf-8"))
@@ -43,11 +45,13 @@ def groups() -> list[dict[str, Any]]:
     return found
 
 
+@cache
 def alerts() -> dict[str, dict[str, Any]]:
     """Return every alert by its name."""
     return {rule["alert"]: rule for group in groups() for rule in group["rules"]}
 
 
+@cache
 def dashboard() -> dict[str, Any]:
     found: dict[str, Any] = json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))
     return found

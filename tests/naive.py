@@ -185,6 +185,7 @@ def read(image: str) -> Image | None:
     return Image(folded, path, tag, match["digest"])
 
 
+@lru_cache(maxsize=4096)
 def fold(host: str) -> str | None:
     host = host.lower()
     name, colon, port = host.rpartition(":")
@@ -204,13 +205,24 @@ def applies(rule: Any, namespace: str | None, now: datetime) -> bool:
     return "*" in names or (namespace is not None and any(like(name, namespace) for name in names))
 
 
+@lru_cache
 def instant(text: str) -> datetime:
     when = datetime.fromisoformat(text)
     return when if when.tzinfo else when.replace(tzinfo=UTC)
 
 
-def matches(rule: Any, image: Image) -> bool:
-    text = rule if isinstance(rule, str) else rule["image"]
+class Pattern(NamedTuple):
+    """A pattern of a rule. With ``below``, it matches what lies below its segments."""
+
+    host: str
+    segments: tuple[str, ...]
+    below: bool
+    tag: str | None
+    digest: str
+
+
+@lru_cache(maxsize=4096)
+def read_pattern(text: str) -> Pattern:
     name, _, digest = text.partition("@")
     host, slash, path = name.partition("/")
     tag = None
@@ -224,15 +236,21 @@ def matches(rule: Any, image: Image) -> bool:
     assert pattern_host is not None
     if pattern_host == "docker.io" and len(segments) == 1 and not below:
         segments = ["library", *segments]
-    if not host_like(pattern_host, image.host):
+    return Pattern(pattern_host, tuple(segments), below, tag, digest)
+
+
+def matches(rule: Any, image: Image) -> bool:
+    pattern = read_pattern(rule if isinstance(rule, str) else rule["image"])
+    if not host_like(pattern.host, image.host):
         return False
-    if len(image.path) <= len(segments) if below else len(image.path) != len(segments):
+    number = len(pattern.segments)
+    if len(image.path) <= number if pattern.below else len(image.path) != number:
         return False
-    if not all(like(glob, part) for glob, part in zip(segments, image.path, strict=False)):
+    if not all(like(glob, part) for glob, part in zip(pattern.segments, image.path, strict=False)):
         return False
-    if digest:
-        return image.digest is not None and digest in {"*", image.digest}
-    return tag is None or (image.tag is not None and like(tag, image.tag))
+    if pattern.digest:
+        return image.digest is not None and pattern.digest in {"*", image.digest}
+    return pattern.tag is None or (image.tag is not None and like(pattern.tag, image.tag))
 
 
 def host_like(pattern: str, host: str) -> bool:

@@ -19,7 +19,6 @@ from builders import pod, policy_text
 from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
-from gatekeeper_py.commands.manifests import read_manifests
 from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
@@ -33,6 +32,7 @@ from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS, lint
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.radius import LEAST_KNOWN
+from gatekeeper_py.inputs.manifests import read_manifests
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.serving.metrics import Metrics
 from tools.site import hooks

@@ -6,7 +6,7 @@ import asyncio
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -484,6 +484,66 @@ async def test_entries_are_counted_by_state(world: World) -> None:
     states = {state: count for (source, state), count in world.keeper.counts.items() if count}
     assert states == {"live": 1, "outside": 1, "expired": 1, "early": 1}
     assert world.keeper.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
+
+
+async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) -> None:
+    later = document("ghcr.io/b", until="2026-03-06").partition("exceptions:\n")[2]
+    await world.deliver(document(IMAGE, "ghcr.io/a") + later)
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    await world.keeper.step()
+    own = "quay.io/x (installation gatekeeper-py)"
+    for now, ending, ended, logged in (
+        ("2026-03-01", [], [], []),
+        ("2026-03-04", [own, f"{IMAGE} (namespace team-a, 2 more)"], [], []),
+        (
+            "2026-03-05",
+            ["ghcr.io/b (namespace team-a)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+        ),
+        (
+            "2026-03-05T00:01:00",
+            ["ghcr.io/b (namespace team-a)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            [],
+        ),
+        (
+            "2026-03-07",
+            [],
+            [own, "ghcr.io/b (namespace team-a, 2 more)"],
+            ["ghcr.io/b (namespace team-a)"],
+        ),
+        ("2026-05-01", [], [], []),
+    ):
+        world.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
+        world.log.lines.clear()
+        await world.keeper.count()
+        found = (*world.keeper.ends.values(), world.log.named("exceptions_ended"))
+        assert [[each["entry"] for each in shown] for shown in found] == [ending, ended, logged]
+
+
+async def test_an_end_before_the_first_count_is_not_logged(world: World) -> None:
+    await world.deliver(document(IMAGE, until="2026-02-20"))
+    await world.keeper.step()
+    await world.keeper.count()
+    assert len(world.keeper.ends["ended"]) == 1
+    assert not world.log.named("exceptions_ended")
+
+
+async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installation_come_first(
+    world: World,
+) -> None:
+    for number in range(20):
+        await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    await world.keeper.step()
+    await world.keeper.count()
+    world.now = datetime(2026, 3, 5, 1, tzinfo=UTC)
+    await world.keeper.count()
+    logged = world.log.named("exceptions_ended")
+    assert len(logged) == 10
+    assert logged[0]["entry"] == "quay.io/x (installation gatekeeper-py)"
+    assert {each["suppressed"] for each in logged} == {11}
 
 
 async def test_run_reads_the_granted_sources_and_again_when_they_change(world: World) -> None:

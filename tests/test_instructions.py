@@ -48,6 +48,9 @@ BY_NAME: Final = re.compile(
     ),
     re.IGNORECASE,
 )
+NAMED: Final = re.compile(rf"{OURS}|(?:{NAMES})(?:\[[\w, .-]*\])?[=~>]", re.IGNORECASE)
+"""What each of these instructions has; a search for it is fast, and most files do not have it."""
+
 FIRST_WORD: Final = re.compile(rf"^{OURS}", re.IGNORECASE | re.MULTILINE)
 
 
@@ -58,6 +61,8 @@ def instructions(text: str, *, requirements: bool = False) -> list[str]:
     """
     # One line for a command that goes on in the next line, also within quotes or backticks.
     joined = re.sub(r"\\\r?\n|(?<=install)\n", " ", re.sub(r"[\"'`(),]+", " ", text))
+    if not NAMED.search(joined):
+        return []
     found = [*BY_NAME.finditer(joined), *(FIRST_WORD.finditer(text) if requirements else ())]
     return [" ".join(match[0].split()) for match in found]
 

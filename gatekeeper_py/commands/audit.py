@@ -11,34 +11,16 @@ import msgspec
 
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.commands.clusterinput import (
-    CACHE_SIZE,
-    noted_exceptions,
-    noted_exemptions,
-    policy_in,
-    read_cluster,
-    with_cluster,
-)
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError, shown
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import (
     ADDRESS,
-    CLUSTER_NAME,
     CONFIGMAP,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    WIDE,
-    Cluster,
-    check_exempt_usage,
     cluster_options,
     format_option,
     given,
-    installation_of,
     interval,
     namespace_option,
 )
-from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
-from gatekeeper_py.commands.recording import merged
 from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
@@ -46,6 +28,19 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.inputs.cluster import (
+    CACHE_SIZE,
+    noted_exceptions,
+    noted_exemptions,
+    policy_in,
+    read_cluster,
+    with_cluster,
+)
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError, shown
+from gatekeeper_py.inputs.policies import now, usable, usable_policy, usable_settings
+from gatekeeper_py.inputs.recording import merged
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.inventory.resources import kind_text
 from gatekeeper_py.inventory.suggestion import By
@@ -81,7 +76,7 @@ MAX_EXPIRING: Final = 20
     help="Also show approved images. With --suggest: include exempt namespaces.",
 )
 @format_option(*FORMATS)
-@WIDE
+@options.WIDE
 @click.option(
     "--suggest", is_flag=True, help="Print a policy that approves the images in use, instead of a report."
 )
@@ -120,10 +115,10 @@ MAX_EXPIRING: Final = 20
     help="With --every: address for /livez, /readyz and /metrics over plain HTTP. Default: none.",
 )
 @cluster_options
-@CLUSTER_NAME
-@WEBHOOKS_CONFIG
-@EXEMPT_NAMESPACES
-@exceptions_options
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
+@options.EXCEPTIONS
 def audit(
     files: tuple[str, ...],
     policy: str | None,
@@ -197,7 +192,7 @@ def audit(
                     cluster_name=cluster_name,
                     namespace=namespace,
                     exempt=exempt,
-                    installation=installation_of(configmap, exceptions.installation),
+                    installation=options.installation_of(configmap, exceptions.installation),
                     every=every,
                     report=report or "auto",
                     events=events,
@@ -209,7 +204,7 @@ def audit(
     judged_by = configmap or usable_policy(policy or "")
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
     instant, given_exceptions = now(), exceptions.read(namespace)
-    installation = installation_of(configmap, exceptions.installation)
+    installation = options.installation_of(configmap, exceptions.installation)
 
     async def work(api: ApiClient) -> tuple[Policy, CompiledPolicy, Survey, tuple[GroupKind, ...]]:
         found = judged_by if isinstance(judged_by, Policy) else usable(await policy_in(api, judged_by))
@@ -286,7 +281,7 @@ def _check_usage(
     if merge or files:
         _check_merge(files, merge=merge)
         return
-    check_exempt_usage()
+    options.check_exempt_usage()
     combined = approved_too or suggest or every is not None or style not in {"table", "json"}
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):

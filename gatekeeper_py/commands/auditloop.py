@@ -14,12 +14,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollecto
 from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.commands.clusterinput import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.policyinput import PolicyInput, now, read_policy
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.cluster import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.policies import PolicyInput, now, read_policy
 from gatekeeper_py.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.inventory.listing import collect
 from gatekeeper_py.inventory.provenance import provenance
@@ -70,7 +70,7 @@ def run(settings: LoopSettings) -> int:
     Raises ``SettingsError`` if the configuration cannot be used.
     """
     process = Process(log_level="info", log_style="json")
-    return process.run(lambda: _Loop(settings, process.log, process.stop).run())
+    return process.run(lambda: AuditLoop(settings, process.log, process.stop).run())
 
 
 class AuditMetrics:
@@ -107,7 +107,7 @@ class AuditMetrics:
         return generate_latest(self.registry)
 
 
-class _Loop:
+class AuditLoop:
     """Runs one audit after another. A failed audit is logged, and the reports stay as they are."""
 
     def __init__(

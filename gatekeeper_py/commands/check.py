@@ -8,10 +8,8 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.exceptioninput import INSTALLATION, ExceptionInput, Place
+from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option, namespace_option
-from gatekeeper_py.commands.policyinput import now, usable_policy
-from gatekeeper_py.commands.policystream import OtherDocument, PolicyStream, read_stream
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.committed import KINDS, problems
@@ -21,6 +19,9 @@ from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.inputs.exceptions import ExceptionInput, Place
+from gatekeeper_py.inputs.policies import now, usable_policy
+from gatekeeper_py.inputs.stream import OtherDocument, PolicyStream, read_stream
 from gatekeeper_py.reporting.console import console, counted, json_text
 from gatekeeper_py.reporting.findings import concise, github, print_findings
 from gatekeeper_py.reporting.sarif import findings_as_sarif
@@ -34,7 +35,7 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, too.")
 @namespace_option("Namespace of exceptions that do not name one.")
-@INSTALLATION
+@options.INSTALLATION
 @click.option(
     "--fast-path",
     is_flag=True,

@@ -9,8 +9,8 @@ from typing import Any, Final, Literal
 
 import click
 
-from gatekeeper_py.commands.parameters import EXEMPT_NAMESPACES, format_option, given
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import format_option, given
 from gatekeeper_py.control.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.control.webhooks.templates import (
     MUTATING_NAME,
@@ -20,12 +20,13 @@ from gatekeeper_py.control.webhooks.templates import (
 )
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.objects import ApiObject, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
 
@@ -35,7 +36,7 @@ CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
 }
 
 
-Compiler = Callable[[Policy, datetime, Options], tuple[Document, ...]]
+Compiler = Callable[[Policy, datetime, Options], tuple[ApiObject, ...]]
 NATIVE: Final[dict[str, Compiler]] = {
     "validating-admission-policy": validating_policy,
     "mutating-admission-policy": mutating_policy,
@@ -59,7 +60,7 @@ MATCH_CONDITIONS: Final = "match-conditions"
     help="Use the names that an API server requires for policies that it reads from files (manifest-based"
     " admission control).",
 )
-@EXEMPT_NAMESPACES
+@options.EXEMPT_NAMESPACES
 def compile(  # noqa: A001
     policy: str,
     target: str,
@@ -101,12 +102,12 @@ def compile(  # noqa: A001
     if backstop and NATIVE[target] is mutating_policy:
         raise click.UsageError(f"--backstop has no meaning for --to {target}: a rewrite is exact or refused")
     read = usable_policy(policy)
-    options = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
+    choices = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
     try:
-        documents = NATIVE[target](read, now(), options)
+        documents = NATIVE[target](read, now(), choices)
     except CannotExpress as problem:
-        for refusal in problem.refusals:
-            note(f"{policy}: {refusal}")
+        for obstacle in problem.obstacles:
+            note(f"{policy}: {obstacle}")
         if NATIVE[target] is validating_policy and not backstop:
             note("A wider policy can be compiled with --backstop.")
         return 1
@@ -123,8 +124,8 @@ def compile(  # noqa: A001
 
 def _refuse_native_options() -> None:
     """Raise a usage error for options that have no meaning for match conditions."""
-    options = {"backstop": "--backstop", "static": "--static", "exempt_namespaces": "--exempt-namespace"}
-    for name, option in options.items():
+    native = {"backstop": "--backstop", "static": "--static", "exempt_namespaces": "--exempt-namespace"}
+    for name, option in native.items():
         if given(name):
             raise click.UsageError(f"{option} has no meaning for --to {MATCH_CONDITIONS}")
 

@@ -14,7 +14,6 @@ from gatekeeper_py.commands.parameters import (
     ADDRESS,
     CONFIGMAP,
     LOG_FORMAT,
-    Cluster,
     Days,
     Seconds,
     cluster_options,
@@ -25,6 +24,7 @@ from gatekeeper_py.control.app import control as run
 from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP, always_exempt
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.runtime.logs import LEVELS
 
 MAX_DAYS = 3650.0
@@ -100,7 +100,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--guard-exceptions",
     is_flag=True,
-    help="Also review exceptions when they are applied, in every namespace, if the policy guard is enabled.",
+    help="Read exceptions in every namespace, and record Events about them. Also review them when they are"
+    " applied, if the policy guard is enabled.",
 )
 @click.option(
     "--probe-namespace",

@@ -11,7 +11,22 @@ import click
 import msgspec
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.clusterinput import (
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import (
+    CONFIGMAP,
+    Parsed,
+    cluster_options,
+    format_option,
+    given,
+    namespace_option,
+)
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
+from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.cluster import (
     CACHE_SIZE,
     noted_exceptions,
     noted_exemptions,
@@ -19,32 +34,11 @@ from gatekeeper_py.commands.clusterinput import (
     read_cluster,
     with_cluster,
 )
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError, shown
-from gatekeeper_py.commands.parameters import (
-    AT,
-    CLUSTER_NAME,
-    CONFIGMAP,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    WIDE,
-    Cluster,
-    Parsed,
-    check_exempt_usage,
-    cluster_options,
-    format_option,
-    given,
-    installation_of,
-    namespace_option,
-)
-from gatekeeper_py.commands.policyinput import now, usable, usable_policy, usable_settings
-from gatekeeper_py.commands.recording import read_recording
-from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
-from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
-from gatekeeper_py.core.exceptions.exceptions import Exceptions
-from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError, shown
+from gatekeeper_py.inputs.policies import now, usable, usable_policy, usable_settings
+from gatekeeper_py.inputs.recording import read_recording
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.changes import CHANGES, Changes
 from gatekeeper_py.inventory.provenance import PolicySource, Provenance, provenance
 from gatekeeper_py.live import CacheCounts, snapshot_at
@@ -103,7 +97,7 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
 )
 @namespace_option("Look only at this namespace. Default: all.")
-@AT
+@options.AT
 @click.option(
     "--fail-on",
     metavar="CHANGE",
@@ -115,12 +109,12 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     " if exceptions could approve more images: granted. Repeatable.",
 )
 @format_option(*FORMATS)
-@WIDE
+@options.WIDE
 @cluster_options
-@CLUSTER_NAME
-@WEBHOOKS_CONFIG
-@EXEMPT_NAMESPACES
-@exceptions_options
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
+@options.EXCEPTIONS
 def diff(
     policies: tuple[str, ...],
     configmap: checked.ConfigMapName | None,
@@ -164,7 +158,7 @@ def diff(
         read = change if configmap is None else replace(change, old=usable(await policy_in(api, configmap)))
         if exceptions or all_images:
             return read
-        installation = installation_of(configmap, exceptions.installation)
+        installation = options.installation_of(configmap, exceptions.installation)
         found = await noted_exceptions(api, (read.old, read.new), installation, namespace)
         return replace(read, exceptions=found)
 
@@ -295,7 +289,7 @@ def _check_usage(
             "--all-images compares the policies for every namespace; it cannot be combined with --namespace"
             " or --exempt-namespace"
         )
-    check_exempt_usage()
+    options.check_exempt_usage()
     if given("webhooks_config") and (all_images or names):
         raise click.UsageError(
             "--webhooks-config needs the cluster, which has the labels of namespaces: with a file of images,"

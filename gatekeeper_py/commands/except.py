@@ -10,16 +10,8 @@ from typing import Any, Final, NamedTuple
 
 import click
 
-from gatekeeper_py.commands.additions import addition
-from gatekeeper_py.commands.exceptioninput import (
-    INSTALLATION,
-    ExceptionInput,
-    Place,
-    exceptions_of,
-)
-from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes, shown
-from gatekeeper_py.commands.parameters import INSTANT, Parsed, interval, namespace_option
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
@@ -34,6 +26,14 @@ from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inputs.additions import addition
+from gatekeeper_py.inputs.exceptions import (
+    ExceptionInput,
+    Place,
+    exceptions_of,
+)
+from gatekeeper_py.inputs.files import UnreadableError, decoded, read_bytes, shown
+from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.inventory.suggestion import pattern_for
 from gatekeeper_py.reporting.console import note
 from gatekeeper_py.reporting.findings import print_findings
@@ -63,7 +63,7 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
     type=interval(_SHORTEST, _LONGEST),
     help="How long the exception lasts, such as 12h or 7d.",
 )
-@click.option("--until", type=INSTANT, help="When the exception expires: a date or RFC 3339 time.")
+@click.option("--until", type=options.INSTANT, help="When the exception expires: a date or RFC 3339 time.")
 @click.option("--reason", type=_LINE, required=True, help="Why the images are needed. Users see it.")
 @click.option("--owner", type=_LINE, help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
@@ -73,7 +73,7 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
     help="Print this file with the exception added: the manifest of a ConfigMap, or a document. The file"
     " itself is not changed.",
 )
-@INSTALLATION
+@options.INSTALLATION
 def except_(
     images: tuple[str, ...],
     namespace: str | None,

@@ -12,12 +12,8 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.manifests import SUFFIXES
-from gatekeeper_py.commands.parameters import AT, format_option, namespace_option
-from gatekeeper_py.commands.policyinput import now, usable_policy
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import format_option, namespace_option
 from gatekeeper_py.core.admission.explain import (
     Explanation,
     exception_as_json,
@@ -34,6 +30,11 @@ from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.lookups import with_lookups
+from gatekeeper_py.inputs.manifests import SUFFIXES
+from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.reporting.console import console, json_text
 
 MAX_RULE: Final = 600
@@ -48,10 +49,10 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
-@AT
+@options.AT
 @format_option("text", "json")
-@lookup_options
-@exceptions_options
+@options.look_ups
+@options.EXCEPTIONS
 @click.option(
     "--rule",
     metavar="N",
@@ -89,7 +90,7 @@ def explain(
     With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
     approved image that does not exist is then rejected.
     """
-    check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     if look_up and fast_path:
         raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:

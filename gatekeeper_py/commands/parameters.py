@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import math
-import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import click
 from click.core import ParameterSource
 
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, always_exempt
-from gatekeeper_py.core.policy.instant import parse_instant
-from gatekeeper_py.settings import ConfigMapName, SettingsError, parse_address, parse_configmap
+from gatekeeper_py.core.names import NAMESPACE_NAME
+from gatekeeper_py.inputs.selection import Cluster
+from gatekeeper_py.settings import parse_address, parse_configmap
 
 if TYPE_CHECKING:
-    from gatekeeper_py.cluster.configuration import ClusterConfiguration
-
-MAX_CLUSTER_NAME: Final = 253
-"""Maximum number of characters of ``--cluster-name``."""
+    pass
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -83,22 +79,10 @@ _INTERVAL: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _parse_namespace(text: str) -> str:
-    if text and not NAMESPACE_NAME.fullmatch(text):
-        raise SettingsError(f"{text!r} is not a valid namespace name")
-    return text
-
-
 def _checked_namespace(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
     """Refuse an invalid name, before it becomes part of a path."""
     if name is not None and not NAMESPACE_NAME.fullmatch(name):
         raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
-    return name
-
-
-def _checked_cluster_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    if name is not None and not 0 < len(name) <= MAX_CLUSTER_NAME:
-        raise click.UsageError(f"--cluster-name: give 1 to {MAX_CLUSTER_NAME} characters")
     return name
 
 
@@ -134,38 +118,6 @@ def given(parameter: str) -> bool:
     return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
 
 
-def installation_of(configmap: ConfigMapName | None, named: str) -> str:
-    """Return the namespace of the installation: that of the policy, unless the user ``named`` another."""
-    return named if configmap is None or given("installation") else configmap.namespace
-
-
-INSTANT: Final = Parsed("time", parse_instant)
-"""A date or an RFC 3339 time."""
-
-AT: Final = click.option(
-    "--at", "instant", type=INSTANT, help="Judge at this date or RFC 3339 time. Default: now."
-)
-WIDE: Final = click.option(
-    "--wide", is_flag=True, help="Do not shorten the table to the width of the terminal."
-)
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """The cluster that the user selected with the options of a command."""
-
-    kubeconfig: Path | None
-    context: str | None
-
-    @functools.cached_property
-    def configuration(self) -> ClusterConfiguration:
-        """Return the location of the cluster's configuration. Raises ``SettingsError``."""
-        # Imported here, so that commands that need no cluster start fast.
-        from gatekeeper_py.cluster.configuration import ClusterConfiguration  # noqa: PLC0415
-
-        return ClusterConfiguration(kubeconfig=self.kubeconfig, context=self.context, environ=os.environ)
-
-
 _KUBECONFIG: Final = click.option(
     "--kubeconfig",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -174,49 +126,28 @@ _KUBECONFIG: Final = click.option(
 _CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
 
 
-def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that choose a cluster. The command gets them as ``cluster``."""
+def grouped(name: str, build: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Return a decorator that adds options, from which ``build`` makes the argument ``name`` of the command.
 
-    @functools.wraps(command)
-    def with_options(kubeconfig: Path | None, context: str | None, **others: Any) -> Any:
-        return command(cluster=Cluster(kubeconfig, context), **others)
+    The parameters of ``build`` have the names of the options.
+    """
+    taken = inspect.signature(build).parameters
 
-    return _KUBECONFIG(_CONTEXT(with_options))
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        def with_options(**given: Any) -> Any:
+            found = build(**{each: given.pop(each) for each in taken if each in given})
+            return command(**given, **{name: found})
 
+        whole: Callable[..., Any] = functools.wraps(command)(with_options)
+        for option in reversed(options):
+            whole = option(whole)
+        return whole
 
-CLUSTER_NAME: Final = click.option(
-    "--cluster-name",
-    metavar="NAME",
-    callback=_checked_cluster_name,
-    help="Name of the cluster in the report. Default: the context of the kubeconfig.",
-)
-
-
-EXEMPT_NAMESPACES: Final = click.option(
-    "--exempt-namespace",
-    "exempt_namespaces",
-    metavar="NAME",
-    multiple=True,
-    default=always_exempt(DEFAULT_NAMESPACE),
-    show_default=True,
-    type=Parsed("NAME", _parse_namespace),
-    help="Do not judge objects in this namespace. Repeatable; replaces the default.",
-)
-"""An option of commands that judge objects. An object in an exempt namespace has the verdict ``exempt``."""
-
-WEBHOOKS_CONFIG: Final = click.option(
-    "--webhooks-config",
-    metavar="FILE",
-    help="Do not judge objects in the namespaces that these webhook settings (webhooks.yaml) exempt.",
-)
-"""An option of the same commands: the settings that list the exempt namespaces of the webhook."""
+    return decorated
 
 
-def check_exempt_usage() -> None:
-    """Refuse --exempt-namespace together with --webhooks-config in the running command."""
-    if given("webhooks_config") and given("exempt_namespaces"):
-        raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
-
+cluster_options: Final = grouped("cluster", Cluster, _KUBECONFIG, _CONTEXT)
+"""Options that choose a cluster."""
 
 ADDRESS: Final = Parsed("HOST:PORT", parse_address)
 CONFIGMAP: Final = Parsed("NAMESPACE/NAME", parse_configmap)

@@ -10,21 +10,8 @@ from typing import Any, Final, Literal
 
 import click
 
-from gatekeeper_py.commands.clusterinput import exempt_by
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import shown
-from gatekeeper_py.commands.lookups import check_lookup_usage, lookup_options, with_lookups
-from gatekeeper_py.commands.manifests import Manifest, Skipped, applied, read_manifests
-from gatekeeper_py.commands.parameters import (
-    CLUSTER_NAME,
-    EXEMPT_NAMESPACES,
-    WEBHOOKS_CONFIG,
-    check_exempt_usage,
-    format_option,
-    given,
-    namespace_option,
-)
-from gatekeeper_py.commands.policyinput import now, usable_policy, usable_settings
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import format_option, given, namespace_option
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
@@ -34,6 +21,12 @@ from gatekeeper_py.core.admission.messages import exception_line, image_line, ke
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.inputs.cluster import exempt_by
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import shown
+from gatekeeper_py.inputs.lookups import with_lookups
+from gatekeeper_py.inputs.manifests import Manifest, Skipped, applied, read_manifests
+from gatekeeper_py.inputs.policies import now, usable_policy, usable_settings
 from gatekeeper_py.inventory.provenance import provenance
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.junit import junit
@@ -92,11 +85,11 @@ class Reviewed:
     " part of a name, ** for any number of folders. The path begins below the directory. Repeatable.",
 )
 @format_option("text", "json", "sarif", "junit")
-@lookup_options
-@exceptions_options
-@CLUSTER_NAME
-@WEBHOOKS_CONFIG
-@EXEMPT_NAMESPACES
+@options.look_ups
+@options.EXCEPTIONS
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
 def review(
     policy: str,
     files: tuple[str, ...],
@@ -131,7 +124,7 @@ def review(
     holds no object.
     """
     _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
-    check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()
     judged_by = chosen if mode is None else replace(chosen, mode=mode)
@@ -178,7 +171,7 @@ def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> Non
     """Check the combination of options. ``read`` are the policy, the settings if any, and the files."""
     if mutate and style in {"sarif", "junit"}:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
-    check_exempt_usage()
+    options.check_exempt_usage()
     if given("ignore") and not any(file and Path(file).is_dir() for file in read):
         raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
     if read.count("-") > 1:

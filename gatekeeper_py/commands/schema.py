@@ -24,7 +24,7 @@ def schema(document: Literal["policy", "exceptions", "test", "webhooks"]) -> Non
     elif document == "exceptions":
         from gatekeeper_py.core.policy.parse.exceptions import exceptions_schema as found  # noqa: PLC0415
     elif document == "test":
-        from gatekeeper_py.commands.testfile import test_schema as found  # noqa: PLC0415
+        from gatekeeper_py.inputs.testfile import test_schema as found  # noqa: PLC0415
     else:
         from gatekeeper_py.core.policy.parse.document import json_schema as found  # noqa: PLC0415
     click.echo(json.dumps(found(), indent=2))

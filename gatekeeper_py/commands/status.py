@@ -13,13 +13,14 @@ from gatekeeper_py import settings as checked
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import Cluster, cluster_options, format_option, namespace_option
-from gatekeeper_py.commands.policyinput import now
+from gatekeeper_py.commands.parameters import cluster_options, format_option, namespace_option
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.status.assess import Status, assess
 from gatekeeper_py.control.status.reading import read_facts
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.policies import now
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.status import print_status
 

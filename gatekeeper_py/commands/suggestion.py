@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from gatekeeper_py.commands.additions import addition
-from gatekeeper_py.commands.clusterinput import CACHE_SIZE, read_cluster, with_cluster
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import Cluster
-from gatekeeper_py.commands.policyinput import now, usable_policy
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.inputs.additions import addition
+from gatekeeper_py.inputs.cluster import CACHE_SIZE, read_cluster, with_cluster
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.policies import now, usable_policy
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.suggestion import NOTHING, By, Group, Suggestion
 from gatekeeper_py.live import CacheCounts, Snapshot
 from gatekeeper_py.reporting.console import counted, note

@@ -11,19 +11,20 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.commands.exceptioninput import ExceptionFiles, exceptions_options
-from gatekeeper_py.commands.files import UnreadableError, in_folder, real_folder
-from gatekeeper_py.commands.manifests import read_manifests
-from gatekeeper_py.commands.parameters import WEBHOOKS_CONFIG, format_option
-from gatekeeper_py.commands.policyinput import now, read_policy, usable, usable_settings
+from gatekeeper_py.commands import options
+from gatekeeper_py.commands.parameters import format_option
 from gatekeeper_py.commands.review import Reviewed, exempt_among, review_manifest
-from gatekeeper_py.commands.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judgement import by_name
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.inputs.files import UnreadableError, in_folder, real_folder
+from gatekeeper_py.inputs.manifests import read_manifests
+from gatekeeper_py.inputs.policies import now, read_policy, usable, usable_settings
+from gatekeeper_py.inputs.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.reporting.cases import CaseResult, print_results, results_as_json, results_as_junit
 from gatekeeper_py.reporting.console import json_text
 from gatekeeper_py.reporting.findings import print_findings
@@ -32,8 +33,8 @@ from gatekeeper_py.reporting.findings import print_findings
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @format_option("text", "json", "junit")
-@WEBHOOKS_CONFIG
-@exceptions_options
+@options.WEBHOOKS_CONFIG
+@options.EXCEPTIONS
 def test(
     files: tuple[str, ...],
     style: Literal["text", "json", "junit"],

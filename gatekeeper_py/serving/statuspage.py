@@ -38,7 +38,7 @@ MAX_REFUSED: Final = 20
 MAX_MESSAGE: Final = 300
 """Maximum number of characters that are shown of the first problem of such a document."""
 
-MAX_FINDINGS_BYTES: Final = 112 * 1024
+MAX_FINDINGS_BYTES: Final = 100 * 1024
 """Maximum size as JSON of the live policy's findings, and of a refused policy's findings. A character may
 take six bytes. So the content of ``/policy`` has at most 256 KiB (docs/interface.md, "HTTP")."""
 
@@ -87,7 +87,7 @@ def describe_policy(
 
 
 def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
-    """Return the number of live exceptions by source, the next expiry, and the documents that are invalid."""
+    """Return the number of live exceptions by source, their ends, and the documents that are invalid."""
     refused = [
         {
             "source": key.source,
@@ -101,6 +101,7 @@ def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
     return {
         "live": {source: keeper.counts[source, "live"] for source in SOURCES},
         "nextEnd": None if keeper.next_end is None else format_instant(keeper.next_end),
+        **keeper.ends,
         "unreadable": sorted(keeper.unread),
         "invalid": sum(keeper.counts[source, "invalid"] for source in SOURCES),
         "refused": refused,

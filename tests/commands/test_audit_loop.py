@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import re
@@ -10,9 +11,10 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,71 +23,111 @@ from builders import pod, policy_text
 from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.commands.auditloop import AuditLoop, LoopSettings
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
+from gatekeeper_py.settings import Address, ConfigMapName
+from recording import RecordingLog
 from server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
-Start = Callable[..., subprocess.Popen[str]]
+LOOPBACK: Final = Address("127.0.0.1", 0)
+
+
+class Running(RecordingLog):
+    """A loop that runs, and its log."""
+
+    def __init__(self, settings: LoopSettings) -> None:
+        super().__init__()
+        self.stop = asyncio.Event()
+        self._recorded = asyncio.Event()
+        self._read = 0
+        self.ended = asyncio.create_task(AuditLoop(settings, self, self.stop).run())
+
+    def _record(self, level: str, event: str, keys: dict[str, Any]) -> None:
+        super()._record(level, event, keys)
+        self._recorded.set()
+
+    async def event(self, name: str) -> dict[str, Any]:
+        """Return the next event of this name."""
+        async with asyncio.timeout(30):
+            while True:
+                for _, event, keys in self.lines[self._read :]:
+                    self._read += 1
+                    if event == name:
+                        return keys
+                self._recorded.clear()
+                await self._recorded.wait()
+
+
+Start = Callable[..., AbstractAsyncContextManager[Running]]
 
 
 @pytest.fixture
 def cluster() -> Iterator[FakeCluster]:
     cluster = FakeCluster()
     for name, image in (("web-1", "nginx:1.25"), ("web-2", "registry.corp.io/web:1")):
-        cluster.add(PODS, {"metadata": {"name": name, "namespace": "shop"}, "spec": pod(image)["spec"]})
+        cluster.add(PODS, pod(image, metadata={"name": name, "namespace": "shop"}))
     with cluster.serving():
         yield cluster
 
 
 @pytest.fixture
-def start(cluster: FakeCluster, tmp_path: Path) -> Iterator[Start]:
-    """Start the loop with a policy file, or with a ConfigMap; it is killed at the end if it still runs."""
-    running: list[subprocess.Popen[str]] = []
+def start(cluster: FakeCluster, tmp_path: Path, write: Write) -> Start:
+    """Return a function that starts the loop with a policy, and without a pause between audits."""
 
-    def start(*arguments: str, policy: bool = True) -> subprocess.Popen[str]:
-        kubeconfig = cluster.kubeconfig(tmp_path)
-        given = ("--policy", str(tmp_path / "policy.yaml"))
-        live = ("--configmap", "gatekeeper-py/gatekeeper-py-policy")
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "gatekeeper_py", "audit", "--every", "10s"),
-                *(given if policy else live),
-                *("--kubeconfig", str(kubeconfig), *arguments),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=CLEAN_ENVIRONMENT,
+    @asynccontextmanager
+    async def start(policy: str = policy_text(), **settings: Any) -> AsyncIterator[Running]:
+        configuration = ClusterConfiguration(
+            kubeconfig=cluster.kubeconfig(tmp_path), context=None, environ={}
         )
-        running.append(process)
-        return process
+        defaults: dict[str, Any] = {
+            "cluster": configuration,
+            "policy": str(write(policy)),
+            "configmap": None,
+            "cluster_name": None,
+            "namespace": None,
+            "exempt": frozenset(),
+            "installation": DEFAULT_NAMESPACE,
+            "every": 0.0,
+            "report": "none",
+            "events": False,
+            "health_listen": None,
+        }
+        running = Running(LoopSettings(**defaults | settings))
+        yield running
+        running.stop.set()
+        await running.ended
 
-    yield start
-    for process in running:
-        if process.poll() is None:
-            process.kill()
-        process.communicate()
-
-
-def event(process: subprocess.Popen[str], name: str) -> dict[str, Any]:
-    """Return the next event of this name."""
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        found: dict[str, Any] = json.loads(line)
-        check_event(found["event"])
-        if found["event"] == name:
-            return found
-        seen.append(line)
-    raise AssertionError(seen)
+    return start
 
 
-def test_it_logs_each_audit_and_ends_at_a_signal(start: Start, write: Write) -> None:
-    write(policy_text())
-    process = start("--report", "none")
-    found = event(process, "audited")
-    assert {key: found[key] for key in ("objects", "images", "rejected", "report", "created", "events")} == {
+def command(cluster: FakeCluster, directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    """Run the command in a process."""
+    policy = directory / "policy.yaml"
+    policy.write_text(policy_text())
+    options = ("--policy", str(policy), "--kubeconfig", str(cluster.kubeconfig(directory)), *arguments)
+    return subprocess.Popen(
+        [sys.executable, "-m", "gatekeeper_py", "audit", "--every", "10s", *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=CLEAN_ENVIRONMENT,
+    )
+
+
+def test_it_logs_each_audit_and_ends_at_a_signal(cluster: FakeCluster, tmp_path: Path) -> None:
+    with command(cluster, tmp_path, "--report", "none") as process:
+        assert process.stdout is not None
+        found = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGTERM)
+        rest = [json.loads(line)["event"] for line in process.stdout]
+    check_event(found["event"])
+    keys = ("event", "objects", "images", "rejected", "report", "created", "events")
+    assert {key: found[key] for key in keys} == {
+        "event": "audited",
         "objects": 2,
         "images": 2,
         "rejected": 1,
@@ -93,64 +135,49 @@ def test_it_logs_each_audit_and_ends_at_a_signal(start: Start, write: Write) -> 
         "created": 0,
         "events": 0,
     }
-    process.send_signal(signal.SIGTERM)
-    event(process, "stopped")
-    assert process.wait(30) == 0
+    assert (process.returncode, rest) == (0, ["stopped"])
 
 
-@pytest.mark.long  # waits for the next audit, ten seconds
-def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start: Start) -> None:
+def test_an_unusable_kubeconfig_is_exit_2(cluster: FakeCluster, tmp_path: Path) -> None:
+    with command(cluster, tmp_path, "--kubeconfig", "/nowhere") as process:
+        assert process.wait(30) == 2
+
+
+async def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start: Start) -> None:
     """The reports in the cluster follow the settings of the webhooks, and the labels of namespaces."""
-    settings = "/api/v1/namespaces/gatekeeper-py/configmaps/gatekeeper-py-webhooks"
-    labels = {"tier": "platform"}
-    cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": labels}})
-    cluster.documents["/api/v1/namespaces/gatekeeper-py/configmaps/gatekeeper-py-policy"] = {
-        "data": {"policy.yaml": policy_text()}
-    }
+    configmaps = f"/api/v1/namespaces/{DEFAULT_NAMESPACE}/configmaps"
+    cluster.add("/api/v1/namespaces", {"metadata": {"name": "shop", "labels": {"tier": "platform"}}})
+    cluster.documents[f"{configmaps}/policy"] = {"data": {"policy.yaml": policy_text()}}
+    settings = f"{configmaps}/gatekeeper-py-webhooks"
     cluster.documents[settings] = {"data": {"webhooks.yaml": "exemptNamespaceLabels: {tier: platform}"}}
-    process = start("--report", "none", policy=False)
-    found = event(process, "audited")
-    assert (found["rejected"], found["exempt"]) == (0, 2)
-    cluster.documents[settings] = {"data": {"webhook.yaml": ""}}
-    assert "has no key webhooks.yaml" in event(process, "exemptions_unknown")["problem"]
-    assert event(process, "audited")["rejected"] == 1
+    async with start(configmap=ConfigMapName(DEFAULT_NAMESPACE, "policy"), exempt=None) as running:
+        found = await running.event("audited")
+        assert (found["rejected"], found["exempt"]) == (0, 2)
+        cluster.documents[settings] = {"data": {"webhook.yaml": ""}}
+        assert "has no key webhooks.yaml" in (await running.event("exemptions_unknown"))["problem"]
+        assert (await running.event("audited"))["rejected"] == 1
 
 
-def test_a_cluster_without_reports_is_a_warning(start: Start, write: Write) -> None:
-    write(policy_text())
-    process = start()
-    assert event(process, "no_report_api")["choice"] == "auto"
-    event(process, "audited")
+async def test_a_cluster_without_reports_is_a_warning(start: Start) -> None:
+    async with start(report="auto") as running:
+        assert (await running.event("no_report_api"))["choice"] == "auto"
+        await running.event("audited")
 
 
-@pytest.mark.long  # waits for the next audit, ten seconds
-def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
+async def test_a_failed_audit_is_logged_and_the_next_one_reads_the_policy_again(
     start: Start, write: Write, cluster: FakeCluster
 ) -> None:
-    path = write("mode: [")
-    process = start("--report", "none")
-    assert str(path) in event(process, "audit_failed")["problem"]
-    write(policy_text())
-    cluster.script[PODS].append(status(403, "pods is forbidden"))
-    assert "cannot list pods" in event(process, "audit_failed")["problem"]
-    assert event(process, "audited")["rejected"] == 1
-
-
-@pytest.mark.long  # waits for the next audit, ten seconds
-def test_the_documented_search_shows_how_each_audit_ended(start: Start, write: Write) -> None:
+    async with start("mode: [") as running:
+        assert "policy.yaml: line 2: " in (await running.event("audit_failed"))["problem"]
+        cluster.script[PODS].append(status(403, "pods is forbidden"))
+        write(policy_text())
+        while "cannot list pods" not in (await running.event("audit_failed"))["problem"]:
+            pass
+        assert (await running.event("audited"))["rejected"] == 1
     command = re.search(r"grep -E '(.+?)' \| tail", (DOCS / "reports.md").read_text(encoding="utf-8"))
     assert command is not None
-    path = write("mode: [")
-    process = start("--report", "none")
-    assert process.stdout is not None
-    shown = []
-    for line in process.stdout:
-        if re.search(command[1], line):
-            shown.append(json.loads(line)["event"])
-            path.write_text(policy_text(), encoding="utf-8")
-        if len(shown) == 2:
-            break
-    assert shown == ["audit_failed", "audited"]
+    shown = {event for event in running.events if re.search(command[1], json.dumps({"event": event}))}
+    assert shown == {"audit_failed", "audited"}
 
 
 def asked(address: str, path: str) -> tuple[int, str]:
@@ -175,48 +202,42 @@ FAILED = "the last audit failed; the log has the reason"
         pytest.param(policy_text(), "reports_not_written", FAILED, id="writes-no-report"),
     ],
 )
-def test_the_health_port_shows_how_the_last_audit_ended(
-    cluster: FakeCluster, start: Start, write: Write, document: str, ended: str, problem: str
+async def test_the_health_port_shows_how_the_last_audit_ended(
+    cluster: FakeCluster, start: Start, document: str, ended: str, problem: str
 ) -> None:
     if ended == "reports_not_written":
         cluster.documents[OPENREPORTS.root] = {"resources": [{"name": "reports"}, {"name": "clusterreports"}]}
         cluster.add(OPENREPORTS.all_path)
         cluster.add(OPENREPORTS.path(None))
-    write(document)
     before = time.time()
-    process = start("--health-listen", "127.0.0.1:0")
-    address = event(process, "listening")["address"]
-    event(process, ended)
-    status, body = asked(address, "/readyz")
-    assert (status, json.loads(body)["checks"]) == (503 if problem else 200, {"audit": problem or "ok"})
-    assert asked(address, "/livez")[0] == 200
+    async with start(document, report="auto", health_listen=LOOPBACK, every=60.0) as running:
+        address = (await running.event("listening"))["address"]
+        await running.event(ended)
+        paths = ("/readyz", "/livez", "/metrics")
+        ready, live, metrics = [await asyncio.to_thread(asked, address, path) for path in paths]
+    assert (ready[0], json.loads(ready[1])["checks"]) == (503 if problem else 200, {"audit": problem or "ok"})
+    assert live[0] == 200
     samples = {
         sample.name.removeprefix("gatekeeper_py_audit_"): sample.value
-        for family in text_string_to_metric_families(asked(address, "/metrics")[1])
+        for family in text_string_to_metric_families(metrics[1])
         for sample in family.samples
     }
-    assert (samples["failures_total"], samples["interval_seconds"]) == (bool(problem), 10)
+    assert (samples["failures_total"], samples["interval_seconds"]) == (bool(problem), 60)
     assert (samples["last_success_timestamp_seconds"] >= before) == (not problem)
 
 
-def test_a_health_port_that_is_taken_is_exit_2(start: Start, write: Write) -> None:
-    write(policy_text())
+async def test_a_health_port_that_is_taken_is_exit_2(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        process = start("--health-listen", f"127.0.0.1:{taken.getsockname()[1]}")
-        assert event(process, "cannot_listen")["listener"] == "health"
-        assert process.wait(30) == 2
+        async with start(health_listen=Address("127.0.0.1", taken.getsockname()[1])) as running:
+            assert (await running.event("cannot_listen"))["listener"] == "health"
+            assert await running.ended == 2
 
 
-def test_a_signal_during_an_audit_ends_it_at_once(start: Start, write: Write, cluster: FakeCluster) -> None:
-    write(policy_text())
+async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: FakeCluster) -> None:
     cluster.silent_at = PODS
-    process = start("--report", "none")
-    assert cluster.is_silent.wait(30)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-
-
-def test_an_unusable_kubeconfig_is_exit_2(start: Start, write: Write) -> None:
-    write(policy_text())
-    process = start("--kubeconfig", "/nowhere")
-    assert process.wait(30) == 2
+    async with start() as running:
+        assert await asyncio.to_thread(cluster.is_silent.wait, 30)
+        running.stop.set()
+        async with asyncio.timeout(10):
+            assert await running.ended == 0
+    assert running.events == ["stopped"]

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 
 import pytest
 
 from builders import policy_text
-from commanding import Command, Write
+from commanding import Command, Done, Write
 from gatekeeper_py.core import parse_policy
+
+Check = Callable[..., Done]
+Findings = Callable[..., list[tuple[str, int]]]
 
 CLEAN = policy_text("deny: ['*/**:latest']\n")
 WARNS = policy_text()
@@ -31,6 +35,23 @@ data:
       - registry.corp.io
       - nginx
 """
+
+
+@pytest.fixture
+def check(command: Command) -> Check:
+    """Return a function that checks a text."""
+    return lambda text, *options: command("check", "-", *options, stdin=text)
+
+
+@pytest.fixture
+def findings(check: Check) -> Findings:
+    """Return a function that returns the code and the line of each finding about a text."""
+
+    def findings(text: str, *options: object) -> list[tuple[str, int]]:
+        found = json.loads(check(text, *options, "--format", "json").out)["findings"]
+        return [(each["code"], each["line"]) for each in found]
+
+    return findings
 
 
 @pytest.mark.parametrize(
@@ -69,12 +90,12 @@ def test_exit_codes(
         assert answer["ok"] is (code == 0)
 
 
-def test_the_mode_of_a_configmap_manifest_counts(command: Command, write: Write) -> None:
+def test_the_mode_of_a_configmap_manifest_counts(check: Check) -> None:
     good = CONFIGMAP.replace("      - nginx\n", "")
-    assert command("check", write(good + "  mode: warn\n")).code == 0
-    done = command("check", write(good + "  mode: audit\n"))
+    assert check(good + "  mode: warn\n").code == 0
+    done = check(good + "  mode: audit\n")
     assert done.code == 1
-    assert "policy.yaml:14:9 mode" in done.out
+    assert "<stdin>:14:9 mode" in done.out
     assert "  mode: audit\n" in done.out
 
 
@@ -95,14 +116,8 @@ def test_the_mode_of_a_configmap_manifest_counts(command: Command, write: Write)
     ],
 )
 @pytest.mark.parametrize("style", ["text", "json"])
-def test_odd_configmap_manifests(command: Command, write: Write, text: str, code: int, style: str) -> None:
-    assert command("check", write(text), "--format", style).code == code
-
-
-def test_unprintable_characters_cannot_control_a_terminal(command: Command, write: Write) -> None:
-    done = command("check", write('allow: ["\\e[31m", "\\x9b31m"]\n"\\e[2J": 1\nx\u2028: y\n'))
-    assert done.code == 1
-    assert all(character.isprintable() or character == "\n" for character in done.out)
+def test_odd_configmap_manifests(check: Check, text: str, code: int, style: str) -> None:
+    assert check(text, "--format", style).code == code
 
 
 @pytest.mark.parametrize(
@@ -112,47 +127,26 @@ def test_unprintable_characters_cannot_control_a_terminal(command: Command, writ
         pytest.param("apiVersion: networking.k8s.io/v1\nkind: Ingress\n", "an Ingress", id="an-ingress"),
     ],
 )
-def test_an_object_of_another_api_is_one_finding(
-    command: Command, write: Write, text: str, article: str
-) -> None:
-    done = command("check", write(text), "--format", "json")
-    assert done.code == 1
-    (finding,) = json.loads(done.out)["findings"]
-    assert (finding["code"], finding["line"]) == ("not-a-policy", 2)
-    assert finding["message"] == f"this is {article}, not an ImagePolicy or a ConfigMap that holds one"
-    assert finding["proposal"] == "begin a policy with apiVersion: gatekeeper-py/v1 and kind: ImagePolicy"
+def test_an_object_of_another_api_is_one_finding(check: Check, text: str, article: str) -> None:
+    done = check(text, "--format", "concise")
+    message = f"this is {article}, not an ImagePolicy or a ConfigMap that holds one"
+    assert (done.code, done.out) == (1, f"<stdin>:2:7: error not-a-policy {message}\n")
 
 
 @pytest.mark.parametrize(
     "text",
     [CLEAN.replace("ImagePolicy", "ImagePolicies"), CLEAN.replace("gatekeeper-py/v1", "gatekeeper-py/v2")],
 )
-def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(
-    command: Command, write: Write, text: str
-) -> None:
-    done = command("check", write(text), "--format", "json")
-    assert done.code == 1
-    assert [finding["code"] for finding in json.loads(done.out)["findings"]] == ["bad-value"]
+def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(findings: Findings, text: str) -> None:
+    assert [code for code, _ in findings(text)] == ["bad-value"]
 
 
-@pytest.mark.parametrize("path", ["/nonexistent/policy.yaml", "/"])
-def test_an_unreadable_file_exits_with_2(command: Command, path: str) -> None:
-    done = command("check", path)
-    assert (done.code, done.out) == (2, "")
-    assert path in done.err
-
-
-def test_information_is_not_a_warning(command: Command, write: Write) -> None:
-    path = write(policy_text("deny: ['*/**:latest']\n", allow="[a.io, 'foo:443/']"))
-    done = command("check", path, "--fast-path", "--strict")
-    assert done.code == 0
-    assert "information[not-pre-approved]" in done.out
-
-
-def test_a_bad_policy_has_no_findings_about_the_fast_path(command: Command, write: Write) -> None:
-    done = command("check", write(BAD), "--fast-path")
-    assert done.code == 1
-    assert "not-pre-approved" not in done.out
+def test_information_is_not_a_warning(check: Check) -> None:
+    text = policy_text("deny: ['*/**:latest']\n", allow="[a.io, 'foo:443/']")
+    done = check(text, "--fast-path", "--strict")
+    assert (done.code, "information[not-pre-approved]" in done.out) == (0, True)
+    bad = check(BAD, "--fast-path")
+    assert (bad.code, "not-pre-approved" in bad.out) == (1, False)
 
 
 SETTINGS = """
@@ -196,16 +190,15 @@ data:
 )
 @pytest.mark.parametrize("before", ["", "apiVersion: v1\nkind: Service\n---\n"], ids=["alone", "in-a-stream"])
 def test_other_keys_beside_the_settings_are_errors(
-    command: Command, write: Write, data: str, found: list[tuple[str, str, int]], before: str
+    check: Check, data: str, found: list[tuple[str, str, int]], before: str
 ) -> None:
     """The controller would not read them, so settings under another key would have no effect."""
     head, _, _ = SETTINGS.partition("data:\n")
-    text = f"{before}{head}{data}"
-    done = command("check", write(text), "--format", "json")
+    done = check(f"{before}{head}{data}", "--format", "json")
     assert done.code == 1
-    findings = json.loads(done.out)["findings"]
     shift = before.count("\n")
-    assert [(f["code"], f["path"], f["line"] - shift) for f in findings] == found
+    shown = [(each["code"], each["path"], each["line"] - shift) for each in json.loads(done.out)["findings"]]
+    assert shown == found
 
 
 def test_settings_of_the_webhooks_are_not_a_policy(command: Command, write: Write) -> None:
@@ -221,16 +214,11 @@ def stream(*documents: str) -> str:
     return "---\n".join(documents)
 
 
-def findings_of(command: Command, text: str) -> list[tuple[str, int]]:
-    done = command("check", "-", "--format", "json", stdin=text)
-    return [(each["code"], each["line"]) for each in json.loads(done.out)["findings"]]
-
-
-def test_every_policy_of_a_stream_is_checked_where_it_stands(command: Command) -> None:
+def test_every_policy_of_a_stream_is_checked_where_it_stands(check: Check, findings: Findings) -> None:
     text = stream("# made by kustomize\n", SETTINGS_MAP, CONFIGMAP, SETTINGS_MAP, CONFIGMAP)
     lines = [number for number, line in enumerate(text.split("\n"), 1) if line == "      - nginx"]
-    assert findings_of(command, text) == [("bad-pattern", number) for number in lines]
-    done = command("check", "-", stdin=text)
+    assert findings(text) == [("bad-pattern", number) for number in lines]
+    done = check(text)
     assert done.code == 1
     for number in lines:
         assert f"<stdin>:{number}:" in done.out
@@ -244,15 +232,10 @@ def configmaps(policy: str) -> str:
 
 
 @pytest.mark.parametrize("policy", [CLEAN, BAD])
-def test_a_policy_in_a_list_is_an_error_because_it_is_not_read(command: Command, policy: str) -> None:
-    assert findings_of(command, stream(CLEAN, configmaps(policy))) == [
-        ("policy-in-list", CLEAN.count("\n") + 2)
-    ]
-
-
-def test_a_list_without_a_policy_is_left_alone(command: Command) -> None:
-    other = configmaps(CLEAN).replace('"policy.yaml"', '"other.yaml"')
-    assert findings_of(command, stream(CLEAN, other)) == []
+def test_a_policy_in_a_list_is_an_error_because_it_is_not_read(findings: Findings, policy: str) -> None:
+    text = stream(CLEAN, configmaps(policy))
+    assert findings(text) == [("policy-in-list", CLEAN.count("\n") + 2)]
+    assert findings(text.replace('"policy.yaml"', '"other.yaml"')) == []
 
 
 @pytest.mark.parametrize(
@@ -273,21 +256,21 @@ def test_a_list_without_a_policy_is_left_alone(command: Command) -> None:
     ],
 )
 def test_a_configmap_of_a_stream_without_a_readable_policy_is_an_error(
-    command: Command, fields: str, code: str
+    findings: Findings, fields: str, code: str
 ) -> None:
-    found = findings_of(command, stream(CLEAN, f"apiVersion: v1\nkind: ConfigMap\n{fields}\n"))
+    found = findings(stream(CLEAN, f"apiVersion: v1\nkind: ConfigMap\n{fields}\n"))
     assert code in {each for each, _ in found}
 
 
-def test_lint_of_a_stream_has_its_lines(command: Command) -> None:
+def test_lint_of_a_stream_has_its_lines(findings: Findings) -> None:
     text = stream(SETTINGS_MAP, WARNS)
-    assert findings_of(command, text) == [("floating-latest", SETTINGS_MAP.count("\n") + 5)]
+    assert findings(text) == [("floating-latest", SETTINGS_MAP.count("\n") + 5)]
 
 
-def test_a_document_may_begin_on_the_line_of_its_marker(command: Command) -> None:
+def test_a_document_may_begin_on_the_line_of_its_marker(findings: Findings) -> None:
     document = json.dumps({"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy"})
     text = f"{SETTINGS_MAP}...\n--- {document}\n...\n"
-    assert findings_of(command, text) == [("missing-field", 6), ("missing-field", 6)]
+    assert findings(text) == [("missing-field", 6), ("missing-field", 6)]
 
 
 QUOTED = f"kind: ConfigMap\ndata:\n  other: x\n  policy.yaml: {json.dumps(BAD)}\n"
@@ -296,58 +279,61 @@ QUOTED = f"kind: ConfigMap\ndata:\n  other: x\n  policy.yaml: {json.dumps(BAD)}\
 
 @pytest.mark.parametrize("before", ["", f"{SETTINGS_MAP}---\n"], ids=["alone", "in-a-stream"])
 def test_findings_about_a_policy_that_is_not_a_block_have_positions_in_the_file(
-    command: Command, before: str
+    check: Check, before: str
 ) -> None:
     above = before.count("\n")
-    done = command("check", "-", "--format", "json", stdin=before + QUOTED)
-    (about_key, *about_policy) = json.loads(done.out)["findings"]
+    about_key, *about_policy = json.loads(check(before + QUOTED, "-o", "json").out)["findings"]
     assert (about_key["path"], about_key["line"]) == ("data.other", above + 3)
-    expected = json.loads(command("check", "-", "--format", "json", stdin=BAD).out)["findings"]
+    expected = json.loads(check(BAD, "-o", "json").out)["findings"]
     assert len(expected) > 1
     assert {(each["path"], each["line"], each["message"]) for each in about_policy} == {
         (each["path"], above + 4, f"{each['message']} (line {each['line']} of the text)") for each in expected
     }
 
 
-def test_a_finding_is_shown_with_the_line_of_the_file_that_it_is_about(command: Command) -> None:
-    done = command("check", "-", stdin=QUOTED)
-    assert "  3 |   other: x\n" in done.out
-    assert f"  4 |   policy.yaml: {json.dumps(BAD)[:40]}" in done.out
+def test_a_finding_is_shown_with_the_line_of_the_file_that_it_is_about(check: Check) -> None:
+    shown = check(QUOTED).out
+    assert "  3 |   other: x\n" in shown
+    assert f"  4 |   policy.yaml: {json.dumps(BAD)[:40]}" in shown
 
 
-def test_two_policies_in_a_stream_are_an_error(command: Command) -> None:
-    assert ("second-policy", CLEAN.count("\n") + 2) in findings_of(command, stream(CLEAN, CLEAN))
+def test_two_policies_in_a_stream_are_an_error(findings: Findings) -> None:
+    assert ("second-policy", CLEAN.count("\n") + 2) in findings(stream(CLEAN, CLEAN))
 
 
-def test_a_stream_without_a_policy_exits_with_2(command: Command) -> None:
-    done = command("check", "-", stdin=stream(SETTINGS_MAP, "a: [\n", "b\n"))
+def test_a_stream_without_a_policy_exits_with_2(check: Check) -> None:
+    done = check(stream(SETTINGS_MAP, "a: [\n", "b\n"))
     assert (done.code, done.out) == (2, "")
     assert "<stdin>: none of its 3 documents is a policy; line 7: this document cannot be read" in done.err
 
 
-@pytest.mark.parametrize("target", ["match-conditions", "validating-admission-policy"])
+@pytest.fixture(params=["match-conditions", "validating-admission-policy"])
+def compiled(command: Command, write: Write, request: pytest.FixtureRequest) -> str:
+    """Return what was compiled from the policy ``CLEAN``."""
+    return command("compile", write(CLEAN), "--to", request.param).out
+
+
 def test_objects_compiled_from_another_policy_cause_a_warning(
-    command: Command, write: Write, target: str
+    check: Check, findings: Findings, compiled: str
 ) -> None:
-    compiled = command("compile", write(CLEAN), "--to", target).out
-    assert findings_of(command, stream(CLEAN, compiled)) == []
-    changed = CLEAN.replace("registry.corp.io", "other.example")
-    (older, *_) = findings_of(command, stream(changed, compiled))
+    assert findings(stream(CLEAN, compiled)) == []
+    changed = stream(CLEAN.replace("registry.corp.io", "other.example"), compiled)
+    (older, *_) = findings(changed)
     assert older[0] == "compiled-from-another"
-    done = command("check", "-", stdin=stream(changed, compiled))
+    done = check(changed)
     assert done.code == 0
     assert f"was compiled from the revision {parse_policy(CLEAN).revision}" in done.out.replace("\n  ", " ")
-    assert command("check", "-", "--strict", stdin=stream(changed, compiled)).code == 1
+    assert check(changed, "--strict").code == 1
+    assert "compiled-from-another" not in {code for code, _ in findings(stream(BAD, compiled))}
 
 
-def test_a_warning_about_a_compiled_object_shows_its_line(command: Command, write: Write) -> None:
-    compiled = command("compile", write(WARNS), "--to", "validating-admission-policy").out
+def test_a_warning_about_a_compiled_object_shows_its_line(check: Check, compiled: str) -> None:
+    changed = json.dumps(CLEAN.replace("registry.corp.io", "other.example"))
     quoted = (
-        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: policy}}\n"
-        f"data: {{policy.yaml: {json.dumps(CLEAN)}}}\n"
+        f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: policy}}\ndata: {{policy.yaml: {changed}}}\n"
     )
-    done = command("check", "-", stdin=stream(quoted, compiled.removeprefix("---\n")))
-    assert re.search(r"^  6 \| \w", done.out, re.MULTILINE)
+    shown = check(stream(quoted, compiled.partition("---\n")[2])).out
+    assert re.search(r"^  6 \| \w", shown, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
@@ -364,13 +350,13 @@ def test_a_warning_about_a_compiled_object_shows_its_line(command: Command, writ
 )
 @pytest.mark.parametrize("first", [True, False])
 def test_a_document_of_a_stream_that_cannot_be_read_is_a_finding_that_quotes_nothing(
-    command: Command, document: str, code: str, line: int, *, first: bool
+    check: Check, findings: Findings, document: str, code: str, line: int, *, first: bool
 ) -> None:
     text = stream(document, CLEAN) if first else stream(CLEAN, document)
-    assert findings_of(command, text) == [(code, line + (0 if first else CLEAN.count("\n") + 1))]
-    done = command("check", "-", stdin=text)
+    assert findings(text) == [(code, line + (0 if first else CLEAN.count("\n") + 1))]
+    done = check(text)
     assert done.code == int(code == "yaml-syntax")
-    assert command("check", "-", "--strict", stdin=text).code == 1
+    assert check(text, "--strict").code == 1
     assert " | " not in done.out
     assert ("use the output of helm template" in done.out) is ("{{" in document)
 
@@ -391,32 +377,23 @@ OURS = "labels: {app.kubernetes.io/part-of: gatekeeper-py}"
     ],
 )
 def test_own_and_system_images_that_the_policy_refuses_cause_a_warning(
-    command: Command, metadata: str, image: str, *, refused: bool
+    check: Check, findings: Findings, metadata: str, image: str, *, refused: bool
 ) -> None:
     deployment = (
         f"apiVersion: apps/v1\nkind: Deployment\nmetadata: {metadata}\n"
         f"spec: {{template: {{spec: {{containers: [{{name: a, image: {image}}}]}}}}}}\n"
     )
     expected = [("own-image", CLEAN.count("\n") + 2)] if refused else []
-    assert findings_of(command, stream(CLEAN, deployment)) == expected
-    if refused:
-        done = command("check", "-", stdin=stream(CLEAN, deployment))
-        assert done.code == 0
-        assert image in done.out
+    assert findings(stream(CLEAN, deployment)) == expected
+    done = check(stream(CLEAN, deployment))
+    assert (done.code, image in done.out) == (0, refused)
 
 
-def test_a_stream_with_too_many_broken_documents_is_exit_2(command: Command) -> None:
-    assert command("check", "-", stdin=stream(CLEAN, *["a: [\n"] * 100)).out.count("error[") == 100
-    done = command("check", "-", stdin=stream(CLEAN, *["a: [\n"] * 101))
+def test_a_stream_with_too_many_broken_documents_is_exit_2(check: Check) -> None:
+    assert check(stream(CLEAN, *["a: [\n"] * 100)).out.count("error[") == 100
+    done = check(stream(CLEAN, *["a: [\n"] * 101))
     assert (done.code, done.out) == (2, "")
     assert done.err == "Error: <stdin>: more than 100 of its documents cannot be read\n"
-
-
-def test_without_a_good_policy_nothing_is_compared(command: Command, write: Write) -> None:
-    compiled = command("compile", write(CLEAN), "--to", "match-conditions").out
-    assert {code for code, _ in findings_of(command, stream(BAD, compiled))}.isdisjoint(
-        {"compiled-from-another"}
-    )
 
 
 def test_github_shows_findings_beside_the_line(command: Command, write: Write) -> None:

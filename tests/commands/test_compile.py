@@ -143,15 +143,6 @@ def test_a_policy_that_rewrites_nothing_has_no_mutating_policy(command: Command,
     assert json.loads(command("compile", path, *MUTATING, "--format", "json").out)["items"] == []
 
 
-def test_a_mirror_that_looks_images_up_exits_with_1(command: Command, write: Write) -> None:
-    path = write(policy_text("mirrors: [{from: b.io, to: registry.corp.io, verify: true}]\n", mode="mutate"))
-    done = command("compile", path, *MUTATING)
-    assert (done.code, done.out) == (1, "")
-    assert (
-        done.err == f"{path}: mirrors[0]: it needs a look-up in a registry, which a native policy cannot do\n"
-    )
-
-
 @pytest.mark.parametrize("options", [(), ("--backstop",)])
 def test_a_native_policy_of_a_policy_with_grants_is_noted_to_know_no_exceptions(
     command: Command, write: Write, options: tuple[str, ...]

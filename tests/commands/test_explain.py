@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, policy_text
+from builders import policy_text
 from commanding import Command, Write
 
 RICH = policy_text(
@@ -56,11 +56,6 @@ def test_an_invalid_image_stands_in_json_as_written(command: Command, write: Wri
 def test_namespace_and_time(command: Command, write: Write, options: list[str], code: int) -> None:
     (answer,) = explained(command, write(RICH), "quay.io/team/app:v1", *options, code=code)
     assert answer["namespace"] == (options[1] if options else None)
-
-
-def test_the_policy_can_come_from_stdin(command: Command) -> None:
-    done = command("explain", "-", "registry.corp.io/a", stdin=policy_text(HUB_TO_CORP))
-    assert done.code == 0
 
 
 FAST = policy_text(

@@ -157,12 +157,12 @@ def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, re
     assert json.loads(explained.out)[0]["rewritten"] == f"{registry.host}/hub/library/nginx:good@{DIGEST}"
 
 
-@pytest.mark.parametrize("style", ["text", "json", "sarif", "junit"])
 @pytest.mark.parametrize(
-    ("tag", "cause"),
+    ("tag", "cause", "style"),
     [
-        pytest.param("broken", "no mirror could be queried: the registry answered 500", id="error"),
-        pytest.param("gone", "no mirror has it", id="missing"),
+        ("broken", "no mirror could be queried: the registry answered 500", "text"),
+        ("gone", "no mirror has it", "junit"),
+        ("gone", "no mirror has it", "json"),
     ],
 )
 def test_an_image_that_no_mirror_replaces_causes_a_warning(
@@ -182,16 +182,11 @@ def test_an_image_that_no_mirror_replaces_causes_a_warning(
     assert (warning in done.out) is (style == "junit")
 
 
-@pytest.mark.parametrize(("rate", "count"), [(20, 60), (2, 5)])
-def test_many_images_stay_within_the_rate(
-    command: Command, write: Write, registry: Registry, rate: int, count: int
-) -> None:
-    images = [f"{registry.host}/team/app-{number}:good" for number in range(count)]
-    given = policy(registry.host, on_error="deny").replace(
-        "plainHTTP: true", f"plainHTTP: true, rate: {rate}"
-    )
+def test_many_images_stay_within_the_rate(command: Command, write: Write, registry: Registry) -> None:
+    images = [f"{registry.host}/team/app-{number}:good" for number in range(60)]
+    given = policy(registry.host, on_error="deny").replace("plainHTTP: true", "plainHTTP: true, rate: 20")
     done = command("review", write(given), write(json.dumps(pod(*images)), "pod"), "--look-up")
-    assert (done.code, len(set(registry.queried))) == (0, count)
+    assert (done.code, len(set(registry.queried))) == (0, 60)
 
 
 def test_credentials_come_from_the_directory(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -13,11 +14,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, pod, policy_text, review, workload
-from commanding import Command, Write
-from gatekeeper_py.commands.documents import documents_in
-from gatekeeper_py.commands.manifests import applied
+from commanding import Command, Done, Write
 from gatekeeper_py.core.admission.review import PatchOperation
+from gatekeeper_py.inputs.documents import documents_in
+from gatekeeper_py.inputs.manifests import applied
 from gatekeeper_py.reporting.manifest import ManifestDumper
+
+Reviewed = Callable[..., Done]
+Judged = Callable[..., list[dict[str, Any]]]
 
 ENFORCE = policy_text(HUB_TO_CORP)
 MUTATE = policy_text(HUB_TO_CORP, mode="mutate")
@@ -26,11 +30,28 @@ GOOD, BAD = pod("registry.corp.io/web:1"), pod("nginx:1.25")
 SERVICE = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": []}}
 
 
-def reviewed(command: Command, policy: Path, *files: object, code: int, **more: Any) -> list[dict[str, Any]]:
-    done = command("review", policy, *files, "--format", "json", **more)
-    assert (done.code, done.err) == (code, "")
-    answer: list[dict[str, Any]] = json.loads(done.out)
-    return answer
+@pytest.fixture
+def reviewed(command: Command, write: Write) -> Callable[..., Done]:
+    """Return a function that reviews objects, or a text, by a policy."""
+
+    def reviewed(*given: Any, policy: str = ENFORCE, options: Sequence[object] = ()) -> Done:
+        text = given[0] if isinstance(given[0], str | bytes) else yaml.safe_dump_all(given)
+        return command("review", write(policy), write(text, "given.yaml"), *options)
+
+    return reviewed
+
+
+@pytest.fixture
+def judged(reviewed: Reviewed) -> Judged:
+    """Return a function that returns the judged objects in JSON, after a check of the exit code."""
+
+    def judged(*given: Any, code: int, options: Sequence[object] = (), **more: Any) -> list[dict[str, Any]]:
+        done = reviewed(*given, options=("--format", "json", *options), **more)
+        assert (done.code, done.err) == (code, "")
+        answer: list[dict[str, Any]] = json.loads(done.out)
+        return answer
+
+    return judged
 
 
 @pytest.mark.parametrize(
@@ -50,15 +71,13 @@ def reviewed(command: Command, policy: Path, *files: object, code: int, **more: 
     ],
 )
 @pytest.mark.parametrize("style", ["yaml", "json", "json-on-one-line"])
-def test_verdicts(
-    command: Command, write: Write, policy: str, obj: Any, verdict: str, code: int, style: str
-) -> None:
+def test_verdicts(judged: Judged, policy: str, obj: Any, verdict: str, code: int, style: str) -> None:
     text = yaml.safe_dump(obj) if style == "yaml" else json.dumps(obj, indent=2 if style == "json" else None)
-    (answer,) = reviewed(command, write(policy), write(text, "pod.yaml"), code=code)
+    (answer,) = judged(text, policy=policy, code=code)
     assert answer["verdict"] == verdict
 
 
-def test_many_documents_lists_and_reviews(command: Command, write: Write) -> None:
+def test_many_documents_lists_and_reviews(judged: Judged) -> None:
     typed = {"apiVersion": "v1", "kind": "PodList", "items": [
         {k: v for k, v in obj.items() if k not in {"apiVersion", "kind"}} for obj in (GOOD, BAD)
     ]}  # fmt: skip
@@ -76,9 +95,7 @@ def test_many_documents_lists_and_reviews(command: Command, write: Write) -> Non
         },
         {"apiVersion": "v1", "kind": "List", "items": []},
     ]
-    path = write(yaml.safe_dump_all(documents), "all.yaml")
-    answers = reviewed(command, write(ENFORCE), path, code=1)
-    assert [(a["document"], a["kind"], a["verdict"], a["namespace"]) for a in answers] == [
+    assert [(a["document"], a["kind"], a["verdict"], a["namespace"]) for a in judged(*documents, code=1)] == [
         (0, "Pod", "admitted", "shop"),
         (2, "Pod", "rejected", "shop"),
         (2, "Job", "rejected", "default"),
@@ -91,30 +108,17 @@ def test_many_documents_lists_and_reviews(command: Command, write: Write) -> Non
     ]
 
 
-def test_a_stream_of_json_objects_is_read(command: Command, write: Write) -> None:
-    path = write(
-        json.dumps(GOOD) + "\n" + json.dumps(BAD, indent=1) + json.dumps(SERVICE) + "\n\n", "all.json"
-    )
-    answers = reviewed(command, write(ENFORCE), path, code=1)
-    assert [(a["document"], a["verdict"]) for a in answers] == [
-        (0, "admitted"), (1, "rejected"), (2, "admitted"),
-    ]  # fmt: skip
-
-
 def test_stdin_is_read(command: Command, write: Write) -> None:
-    (answer,) = reviewed(command, write(ENFORCE), "-", code=1, stdin=json.dumps(BAD))
+    done = command("review", write(ENFORCE), "-", "-o", "json", stdin=json.dumps(BAD))
+    (answer,) = json.loads(done.out)
     assert (answer["source"], answer["verdict"]) == ("<stdin>", "rejected")
-    (answer,) = reviewed(command, Path("-"), write(json.dumps(GOOD), "a"), code=0, stdin=ENFORCE)
-    assert answer["verdict"] == "admitted"
+    assert command("review", "-", write(json.dumps(GOOD), "a"), stdin=ENFORCE).code == 0
 
 
 @pytest.mark.parametrize(
     "text",
     [
         pytest.param(b"\xff", id="not-utf-8"),
-        pytest.param("a: [", id="not-yaml"),
-        pytest.param("a: b\na: c\n", id="duplicate-key"),
-        pytest.param('{"kind": "Pod", "kind": "Service", "apiVersion": "v1"}', id="duplicate-key-json"),
         pytest.param("text", id="scalar"),
         pytest.param("- a\n- b\n", id="list"),
         pytest.param("a: b\n", id="no-kind"),
@@ -126,7 +130,6 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
         pytest.param(json.dumps({**review(BAD), "apiVersion": "admission.k8s.io/v1beta1"}), id="v1beta1"),
         pytest.param("a: " + "[" * 20_000, id="deep"),
         pytest.param('{"a": ' * 3000 + "1" + "}" * 3000, id="deep-json"),
-        pytest.param("!!python/object/apply:os.getcwd []", id="tag"),
         pytest.param("a: &a [*a]\nkind: Pod\napiVersion: v1\n", id="holds-itself"),
         pytest.param("kind: Pod\napiVersion: v1\nx: 1e999\n", id="infinite"),
         pytest.param('{"kind": "Pod", "apiVersion": "v1", "x": 1e999}', id="infinite-json"),
@@ -139,11 +142,10 @@ def test_stdin_is_read(command: Command, write: Write) -> None:
         ),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("style", ["text", "json"])
-def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: Any, style: str) -> None:
-    done = command("review", write(ENFORCE), write(text, "bad.yaml"), "--format", style)
+def test_an_unreadable_file_exits_with_2(reviewed: Reviewed, text: Any) -> None:
+    done = reviewed(text)
     assert (done.code, done.out) == (2, "")
-    assert "bad.yaml" in done.err
+    assert "given.yaml" in done.err
     assert len(done.err) < 2000
     assert done.err.count("\n") == 1
 
@@ -169,7 +171,14 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
                 ": not valid YAML or JSON at line 2: a tag is not supported",
                 id=f"tag-{value}",
             )
-            for value in ("!!binary aGk=", "!!timestamp 2030-01-01", "!!set {a}", "!!omap [a: b]", "!mine x")
+            for value in (
+                "!!binary aGk=",
+                "!!timestamp 2030-01-01",
+                "!!set {a}",
+                "!!omap [a: b]",
+                "!mine x",
+                "!!python/name:os.x",
+            )
         ),
         pytest.param(
             "a: \0\n", ": not valid YAML or JSON: control characters are not allowed at", id="character"
@@ -180,68 +189,42 @@ def test_an_unreadable_file_exits_with_2(command: Command, write: Write, text: A
     ],
 )
 def test_a_problem_of_a_manifest_is_reported_with_its_position(
-    command: Command, write: Write, text: str, message: str
+    reviewed: Reviewed, text: str, message: str
 ) -> None:
-    path = write(text, "bad.yaml")
-    assert f"Error: {path}{message}" in command("review", write(ENFORCE), path).err
-
-
-def test_a_file_that_is_not_there_exits_with_2(command: Command, write: Write) -> None:
-    done = command("review", write(ENFORCE), write(json.dumps(GOOD), "a"), "/nonexistent")
-    assert (done.code, done.out) == (2, "")
+    assert f"given.yaml{message}" in reviewed(text).err
 
 
 @pytest.mark.parametrize(
     "text", ["", "---\n---\n", "# nothing\n", "kind: List\napiVersion: v1\n", "kind: List\nitems: null\n"]
 )
-def test_a_file_without_objects_exits_with_2(command: Command, write: Write, text: str) -> None:
-    empty = write(text, "empty.yaml")
+def test_a_file_without_objects_exits_with_2(reviewed: Reviewed, write: Write, text: str) -> None:
     for others in ((), (write(json.dumps(GOOD), "good.yaml"),)):
-        done = command("review", write(ENFORCE), *others, empty)
+        done = reviewed(text, options=others)
         assert (done.code, done.out) == (2, "")
-        assert done.err == f"Error: {empty}: there is no object to judge\n"
+        assert done.err.endswith("given.yaml: there is no object to judge\n")
 
 
-def test_a_directory_is_read_with_all_below_it(command: Command, write: Write, tmp_path: Path) -> None:
-    folder = tmp_path / "manifests"
-    (folder / "b" / "empty").mkdir(parents=True)
-    for name in ("z.yaml", "a.yml", "b/c.json", "b/empty.yaml", "README.md", "b/script.sh"):
-        (folder / name).write_text(json.dumps(GOOD) if name[-4:] in {"yaml", ".yml", "json"} else "no")
-    (folder / "b" / "empty.yaml").write_text("# nothing\n")
-    answers = reviewed(command, write(ENFORCE), folder, code=0)
-    assert [Path(answer["source"]).relative_to(folder).as_posix() for answer in answers] == [
-        "a.yml", "z.yaml", "b/c.json",
-    ]  # fmt: skip
-    done = command("review", write(ENFORCE), folder / "b" / "empty")
-    assert (done.code, done.err) == (2, f"Error: {folder / 'b' / 'empty'}: there is no object to judge\n")
-
-
-def test_objects_that_name_no_namespace_get_the_given_one(command: Command, write: Write) -> None:
-    policy = write(policy_text(allow="[{image: registry.corp.io, namespaces: [shop]}]"))
-    unnamed = pod("registry.corp.io/web:1", metadata={"name": "web"})
-    path = write(yaml.safe_dump_all([unnamed, pod("registry.corp.io/web:1")]), "pods.yaml")
-    answers = reviewed(command, policy, path, code=1)
-    assert [(each["namespace"], each["verdict"]) for each in answers] == [
-        ("default", "rejected"), ("shop", "admitted"),
-    ]  # fmt: skip
-    answers = reviewed(command, policy, path, "-n", "shop", code=0)
+def test_objects_that_name_no_namespace_get_the_given_one(judged: Judged) -> None:
+    policy = policy_text(allow="[{image: registry.corp.io, namespaces: [shop]}]")
+    objects = pod("registry.corp.io/web:1", metadata={"name": "web"}), pod("registry.corp.io/web:1")
+    answers = judged(*objects, policy=policy, code=1)
+    found = [(each["namespace"], each["verdict"]) for each in answers]
+    assert found == [("default", "rejected"), ("shop", "admitted")]
+    answers = judged(*objects, policy=policy, options=("-n", "shop"), code=0)
     assert [each["namespace"] for each in answers] == ["shop", "shop"]
-    done = command("review", policy, path, "-n", "a b")
-    assert (done.code, done.out) == (2, "")
 
 
-def test_the_mode_can_be_chosen_and_overrides_stay_on_top(command: Command, write: Write) -> None:
-    policy = write(policy_text(f"{HUB_TO_CORP}namespaces:\n  - {{names: [dev], mode: warn}}\n"))
-    path = write(yaml.safe_dump_all([BAD, {**BAD, "metadata": {"name": "x", "namespace": "dev"}}]), "pods")
-    verdicts = {
-        mode: [each["verdict"] for each in reviewed(command, policy, path, "--mode", mode, code=code)]
-        for mode, code in (("enforce", 1), ("warn", 0), ("mutate", 0))
-    }
-    assert verdicts == {
-        "enforce": ["rejected", "warned"],
-        "warn": ["warned", "warned"],
-        "mutate": ["rewritten", "warned"],
-    }
+@pytest.mark.parametrize(
+    ("mode", "verdict", "code"),
+    [("enforce", "rejected", 1), ("warn", "warned", 0), ("mutate", "rewritten", 0)],
+)
+def test_the_mode_can_be_chosen_and_overrides_stay_on_top(
+    judged: Judged, mode: str, verdict: str, code: int
+) -> None:
+    policy = policy_text(f"{HUB_TO_CORP}namespaces:\n  - {{names: [dev], mode: warn}}\n")
+    objects = BAD, {**BAD, "metadata": {"name": "x", "namespace": "dev"}}
+    answers = judged(*objects, policy=policy, options=("--mode", mode), code=code)
+    assert [each["verdict"] for each in answers] == [verdict, "warned"]
 
 
 WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": {"image": "x"}}
@@ -262,28 +245,25 @@ WIDGET = {"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name":
     ],
 )
 def test_a_kind_without_images_is_unknown_unless_it_is_kubernetes_own(
-    command: Command, write: Write, obj: dict[str, Any], verdict: str
+    reviewed: Reviewed, judged: Judged, obj: dict[str, Any], verdict: str
 ) -> None:
-    path = write(json.dumps(obj), "object.json")
-    (answer,) = reviewed(command, write(ENFORCE), path, code=1 if verdict == "rejected" else 0)
+    (answer,) = judged(obj, code=1 if verdict == "rejected" else 0)
     assert answer["verdict"] == verdict
-    strict = command("review", write(ENFORCE), path, "--strict")
+    strict = reviewed(obj, options=["--strict"])
     assert strict.code == (1 if verdict in {"rejected", "unknown"} else 0)
     if verdict == "unknown":
         assert "resources" in strict.out
-        (result,) = json.loads(command("review", write(ENFORCE), path, "--format", "sarif").out)["runs"][0][
-            "results"
-        ]
+        sarif = json.loads(reviewed(obj, options=["--format", "sarif"]).out)
+        (result,) = sarif["runs"][0]["results"]
         assert (result["ruleId"], result["level"]) == ("kind-unknown", "warning")
-        assert "<system-out>" in command("review", write(ENFORCE), path, "--format", "junit").out
+        assert "<system-out>" in reviewed(obj, options=["--format", "junit"]).out
 
 
-def test_strict_does_not_count_warned_and_a_declared_kind_is_known(command: Command, write: Write) -> None:
-    path = write(json.dumps(BAD), "pod.json")
-    assert command("review", write(WARN), path, "--strict").code == 0
+def test_strict_does_not_count_warned_and_a_declared_kind_is_known(reviewed: Reviewed) -> None:
+    assert reviewed(BAD, policy=WARN, options=["--strict"]).code == 0
     more = "resources:\n  - {group: example.com, kind: Widget, images: [spec.picture]}\n"
-    widget = write(json.dumps(WIDGET), "widget.json")
-    assert reviewed(command, write(policy_text(more)), widget, "--strict", code=0)[0]["verdict"] == "admitted"
+    done = reviewed(WIDGET, policy=policy_text(more), options=["--strict"])
+    assert (done.code, done.out.splitlines()[-1]) == (0, "1 object: 1 admitted")
 
 
 POD_LINES = """\
@@ -322,11 +302,8 @@ spec:
         pytest.param("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: null\n", [4], id="no-spec"),
     ],
 )
-def test_sarif_has_the_line_of_each_rejected_image(
-    command: Command, write: Write, text: str, lines: list[int]
-) -> None:
-    done = command("review", write(ENFORCE), write(text, "given"), "--format", "sarif")
-    results = json.loads(done.out)["runs"][0]["results"]
+def test_sarif_has_the_line_of_each_rejected_image(reviewed: Reviewed, text: str, lines: list[int]) -> None:
+    results = json.loads(reviewed(text, options=["--format", "sarif"]).out)["runs"][0]["results"]
     assert [each["locations"][0]["physicalLocation"]["region"] for each in results] == [
         {"startLine": line} for line in lines
     ]
@@ -359,16 +336,8 @@ def test_values_are_read_as_in_yaml_1_2_and_json(text: str, value: Any) -> None:
     assert documents_in("file", text)[0][0]["x"] == value
 
 
-def test_json_with_emoji_and_long_keys_is_read(command: Command, write: Write) -> None:
-    metadata = {"annotations": {"mood": "\U0001f600", "k" * 3000: "v"}}
-    path = write(json.dumps(pod("registry.corp.io/a", metadata=metadata)), "pod.json")
-    (answer,) = reviewed(command, write(ENFORCE), path, code=0)
-    assert answer["verdict"] == "admitted"
-
-
-def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> None:
-    path = write(yaml.safe_dump_all([BAD, SERVICE, pod("quay.io/a")]), "all.yaml")
-    done = command("review", write(MUTATE), path, "--mutate")
+def test_mutate_prints_what_would_be_stored(reviewed: Reviewed) -> None:
+    done = reviewed(BAD, SERVICE, pod("quay.io/a"), policy=MUTATE, options=["--mutate"])
     assert done.code == 1
     stored = list(yaml.safe_load_all(done.out))
     assert [obj["kind"] for obj in stored] == ["Pod", "Service"]
@@ -378,8 +347,11 @@ def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> N
     }
     assert stored[1] == SERVICE
     assert "quay.io/a" in done.err
-    again = command("review", write(MUTATE), write(done.out, "again.yaml"), "--mutate")
+    again = reviewed(done.out, policy=MUTATE, options=["--mutate"])
     assert again.out == done.out
+    deletion = review(None, kind=("", "Pod"), operation="DELETE", old=BAD)
+    done = reviewed(deletion, policy=MUTATE, options=["--mutate"])
+    assert (done.code, done.out) == (0, "")
 
 
 @pytest.mark.parametrize(
@@ -392,14 +364,11 @@ def test_mutate_prints_what_would_be_stored(command: Command, write: Write) -> N
     ],
 )
 def test_the_pull_secret_of_a_mirror_is_added_to_those_of_the_pod(
-    command: Command, write: Write, present: dict[str, Any], stored: list[str]
+    reviewed: Reviewed, present: dict[str, Any], stored: list[str]
 ) -> None:
     mirror = "mirrors: [{from: docker.io, to: registry.corp.io/dockerhub, imagePullSecret: hub}]\n"
-    policy = write(policy_text(mirror, mode="mutate"))
-    path = write(json.dumps(pod("nginx:1.25", **present)), "pod.json")
-    (answer,) = reviewed(command, policy, path, code=0)
-    assert answer["verdict"] == "rewritten"
-    done = command("review", policy, path, "--mutate", "--format", "json")
+    policy, options = policy_text(mirror, mode="mutate"), ["--mutate", "--format", "json"]
+    done = reviewed(pod("nginx:1.25", **present), policy=policy, options=options)
     assert (done.code, done.err) == (0, "")
     (obj,) = json.loads(done.out)["items"]
     assert [secret["name"] for secret in obj["spec"]["imagePullSecrets"]] == stored
@@ -417,12 +386,6 @@ def test_adding_at_an_index_inserts() -> None:
     assert obj == {"items": ["old", "third"]}
 
 
-def test_mutate_stores_nothing_for_a_deletion(command: Command, write: Write) -> None:
-    path = write(json.dumps(review(None, kind=("", "Pod"), operation="DELETE", old=BAD)), "a")
-    done = command("review", write(MUTATE), path, "--mutate")
-    assert (done.code, done.out) == (0, "")
-
-
 NUMBERS = st.from_regex(r"\A[-+]?[0-9.]{1,4}([eE][-+]?[0-9]{1,2})?\Z")
 WORDS = st.sampled_from(["yes", "NO", "~", "0o17", "0x1f", "1e3", "12e5", "1_0", "=", "<<", ".5", "1:20"])
 
@@ -434,88 +397,42 @@ def test_text_that_mutate_prints_stays_text(text: str) -> None:
     assert yaml.safe_load(dumped) == {"x": text}
 
 
-@pytest.mark.parametrize("text", ["1e3", "12e5", "1E+3", "0o17", "-1e3"])
-def test_text_that_yaml_1_2_takes_for_a_number_is_quoted(text: str) -> None:
-    """A label may be a short commit hash such as 12e5."""
-    assert yaml.dump(text, Dumper=ManifestDumper).startswith("'")
-
-
-def test_hostile_names_cannot_drive_a_terminal(command: Command, write: Write) -> None:
-    metadata = {"name": "a\x1b[31m\nb", "namespace": "\u202e"}
-    path = write(json.dumps(pod("x\x1b[2J", metadata=metadata)), "a.json")
-    for style in ("text", "junit"):
-        done = command("review", write(ENFORCE), path, "--format", style)
-        assert done.code == 1
-        assert all(character.isprintable() or character == "\n" for character in done.out)
-
-
-def test_json_output_is_json(command: Command, write: Write) -> None:
+def test_json_output_is_json(reviewed: Reviewed) -> None:
     """The output has no NaN and no Infinity, even if the objects contain them."""
-    path = write(json.dumps(pod(1.5, [1], {"a": True})), "a")
-    done = command("review", write(ENFORCE), path, "--format", "json")
+    done = reviewed(pod(1.5, [1], {"a": True}), options=["--format", "json"])
     (answer,) = json.loads(done.out, parse_constant=pytest.fail)
     assert [image["image"] for image in answer["images"]] == [1.5, [1], {"a": True}]
 
 
-def test_an_object_with_too_many_images_has_no_image_in_json(command: Command, write: Write) -> None:
-    path = write(json.dumps(pod(*["nginx"] * 1001)), "a")
-    (each,) = reviewed(command, write(ENFORCE), path, code=1)
+def test_an_object_with_too_many_images_has_no_image_in_json(judged: Judged) -> None:
+    (each,) = judged(pod(*["nginx"] * 1001), code=1)
     (image,) = each["images"]
     assert (image["path"], image["image"], image["reason"]) == ("spec.containers", None, "invalid")
     assert image["detail"] == "too many images (1001; at most 1,000)"
 
 
 @pytest.mark.parametrize(
-    ("namespace", "arguments", "verdict", "code"),
+    ("namespace", "names", "verdict"),
     [
-        pytest.param("kube-system", (), "exempt", 0, id="kube-system"),
-        pytest.param("gatekeeper-py", (), "exempt", 0, id="our-own"),
-        pytest.param("calico-system", (), "rejected", 1, id="another"),
-        pytest.param(
-            "calico-system",
-            ("--exempt-namespace", "calico-system"),
-            "exempt",
-            0,
-            id="named-on-the-command-line",
-        ),
-        pytest.param(
-            "kube-system",
-            ("--exempt-namespace=a", "--exempt-namespace=b"),
-            "rejected",
-            1,
-            id="default-replaced",
-        ),
-        pytest.param("kube-system", ("--exempt-namespace=",), "rejected", 1, id="none"),
+        pytest.param("kube-system", (), "exempt", id="kube-system"),
+        pytest.param("gatekeeper-py", (), "exempt", id="our-own"),
+        pytest.param("calico-system", (), "rejected", id="another"),
+        pytest.param("calico-system", ("calico-system",), "exempt", id="named-on-the-command-line"),
+        pytest.param("kube-system", ("a", "b"), "rejected", id="default-replaced"),
+        pytest.param("kube-system", ("",), "rejected", id="none"),
     ],
 )
 def test_objects_in_exempt_namespaces_are_not_judged(
-    command: Command, write: Write, namespace: str, arguments: tuple[str, ...], verdict: str, code: int
+    judged: Judged, namespace: str, names: tuple[str, ...], verdict: str
 ) -> None:
     obj = pod("nginx:1.25", metadata={"name": "web", "namespace": namespace})
-    path = write(json.dumps(obj), "pod.yaml")
-    done = command("review", write(ENFORCE), path, "--format", "json", *arguments)
-    (answer,) = json.loads(done.out)
-    assert (done.code, answer["verdict"]) == (code, verdict)
-    if verdict == "exempt":
-        assert answer["images"] == []
-        text = command("review", write(ENFORCE), path, *arguments)
-        assert text.out.splitlines()[-1] == "1 object: 1 exempt"
-
-
-def test_an_exempt_object_is_stored_as_it_is(command: Command, write: Write) -> None:
-    obj = pod("nginx:1.25", metadata={"name": "web", "namespace": "kube-system"})
-    done = command("review", write(MUTATE), write(json.dumps(obj), "pod.yaml"), "--mutate")
-    assert yaml.safe_load(done.out) == obj
-
-
-def test_an_exempt_namespace_must_be_a_namespaces_name(command: Command, write: Write) -> None:
-    done = command("review", write(ENFORCE), write(json.dumps(GOOD), "a"), "--exempt-namespace=*")
-    assert done.code == 2
-    assert "'*' is not a valid namespace name" in done.err
+    options = [f"--exempt-namespace={name}" for name in names]
+    (answer,) = judged(obj, options=options, code=int(verdict == "rejected"))
+    assert (answer["verdict"], bool(answer["images"])) == (verdict, verdict == "rejected")
 
 
 @pytest.mark.parametrize(
-    ("settings", "judged"),
+    ("settings", "found"),
     [
         pytest.param("", ["a", "b", "c"], id="empty"),
         pytest.param("exemptNamespaces: [a]", ["b", "c"], id="by-name"),
@@ -530,9 +447,8 @@ def test_an_exempt_namespace_must_be_a_namespaces_name(command: Command, write: 
     ],
 )
 def test_the_settings_of_the_webhooks_define_the_exemptions(
-    command: Command, write: Write, tmp_path: Path, settings: str, judged: list[str]
+    judged: Judged, write: Write, settings: str, found: list[str]
 ) -> None:
-    (tmp_path / "webhooks.yaml").write_text(settings)
     namespace = {"apiVersion": "v1", "kind": "Namespace"}
     objects = [
         *({**BAD, "metadata": {"name": "web", "namespace": each}} for each in ("a", "b", "c", "kube-system")),
@@ -540,88 +456,66 @@ def test_the_settings_of_the_webhooks_define_the_exemptions(
         {**namespace, "metadata": {"name": "d", "labels": {"tier": "platform"}}},
         {**namespace, "metadata": {"name": "e"}},
     ]
-    stream = "\n---\n".join(map(json.dumps, objects))
-    found = reviewed(
-        command,
-        write(ENFORCE),
-        "-",
-        "--webhooks-config",
-        tmp_path / "webhooks.yaml",
-        code=1,
-        stdin=stream,
-    )
-    assert [each["namespace"] for each in found if each["verdict"] == "rejected"] == judged
+    options = ("--webhooks-config", write(settings, "webhooks.yaml"))
+    answers = judged(*objects, options=options, code=1)
+    assert [each["namespace"] for each in answers if each["verdict"] == "rejected"] == found
 
 
 @pytest.mark.parametrize(
-    ("settings", "options", "problem"),
+    ("settings", "problem"),
     [
-        pytest.param("pods: {colour: red}", (), "unknown-field", id="bad"),
-        pytest.param(
-            "kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\ndata: {webhook.yaml: ''}\n",
-            (),
-            "no key webhooks.yaml",
-            id="misnamed",
-        ),
-        pytest.param("", ("--exempt-namespace", "a"), "--exempt-namespace replaces", id="two-sources"),
+        ("pods: {colour: red}", "unknown-field"),
+        ("kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\ndata: {a: b}\n", "no key webhooks.yaml"),
     ],
 )
 def test_settings_that_cannot_be_used_are_exit_2(
-    command: Command, write: Write, tmp_path: Path, settings: str, options: tuple[str, ...], problem: str
+    reviewed: Reviewed, write: Write, settings: str, problem: str
 ) -> None:
-    file = tmp_path / "webhooks.yaml"
-    file.write_text(settings)
-    done = command("review", write(ENFORCE), "-", "--webhooks-config", file, *options, stdin=json.dumps(GOOD))
+    done = reviewed(GOOD, options=["--webhooks-config", write(settings, "webhooks.yaml")])
     assert (done.code, done.out) == (2, "")
     assert problem in done.err
 
 
-def test_a_link_to_a_directory_is_named_and_not_followed(
-    command: Command, write: Write, tmp_path: Path
-) -> None:
-    policy = write(ENFORCE)
-    (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "pod.json").write_text(json.dumps(BAD))
-    folder = tmp_path / "manifests"
-    folder.mkdir()
-    (folder / "pod.json").write_text(json.dumps(GOOD))
-    (folder / "link").symlink_to(tmp_path / "real")
-    done = command("review", policy, folder)
+def test_a_link_to_a_directory_is_named_and_not_followed(command: Command, write: Write) -> None:
+    write(json.dumps(BAD), "real/pod.json")
+    folder = write(json.dumps(GOOD), "manifests/pod.json").parent
+    (folder / "link").symlink_to(folder.parent / "real")
+    done = command("review", write(ENFORCE), folder)
     assert done.code == 0, done.out
     assert f"{folder}/link is a link to a directory and is not read" in " ".join(done.err.split())
 
 
 def test_an_object_with_many_keys_of_which_the_last_is_given_twice_is_refused_in_linear_time(
-    command: Command, write: Write
+    reviewed: Reviewed,
 ) -> None:
     keys = ", ".join(f'"k{number}": 1' for number in range(200_000))
-    done = command("review", write(ENFORCE), write(f'{{{keys}, "k199999": 1}}', "many.json"))
+    done = reviewed(f'{{{keys}, "k199999": 1}}')
     assert (done.code, done.out) == (2, "")
     assert "a key is given twice" in done.err
 
 
 def test_each_format_has_the_mode_of_each_object_and_the_origin_of_the_report(
-    command: Command, write: Write
+    reviewed: Reviewed, tmp_path: Path
 ) -> None:
-    policy = write(policy_text("namespaces: [{names: [dev], mode: warn}]"))
-    objects = [
-        pod("nginx", metadata={"name": name, "namespace": name}) for name in ("dev", "shop", "kube-system")
-    ]
-    path = write("\n---\n".join(map(json.dumps, objects)), "all.yaml")
-    answer = reviewed(command, policy, path, code=1)
-    assert [each["mode"] for each in answer] == ["warn", "enforce", None]
-    arguments = ("review", policy, path, "--cluster-name", "prod", "--format")
-    (run,) = json.loads(command(*arguments, "sarif").out)["runs"]
+    policy = policy_text("namespaces: [{names: [dev], mode: warn}]")
+    names = ("dev", "shop", "kube-system")
+    objects = [pod("nginx", metadata={"name": name, "namespace": name}) for name in names]
+    text, as_json, sarif, junit = (
+        reviewed(*objects, policy=policy, options=["--cluster-name", "prod", "--format", style]).out
+        for style in ("text", "json", "sarif", "junit")
+    )
+    assert [each["mode"] for each in json.loads(as_json)] == ["warn", "enforce", None]
+    (run,) = json.loads(sarif)["runs"]
     assert run["properties"]["cluster"] == "prod"
-    assert run["properties"]["policy"]["source"] == str(policy)
+    assert run["properties"]["policy"]["source"] == str(tmp_path / "policy.yaml")
     assert [each["properties"]["mode"] for each in run["results"]] == ["warn", "enforce"]
-    suite = ET.fromstring(command(*arguments, "junit").out).find("testsuite")
+    suite = ET.fromstring(junit).find("testsuite")
     assert suite is not None
     properties = {each.get("name"): each.get("value") for each in suite.findall("properties/property")}
     assert properties.keys() == {"time", "version", "cluster", "policy", "revision"}
     assert properties["revision"] == run["properties"]["policy"]["revision"]
     modes = [each.get("value") for each in suite.findall("testcase/properties/property[@name='mode']")]
     assert modes == ["warn", "enforce"]
-    lines = command(*arguments, "text").out.splitlines()
+    lines = text.splitlines()
     assert lines[0].endswith("[0] (mode warn)")
-    assert lines[-2].startswith(f"cluster prod, policy {policy} (revision ")
+    assert lines[-2].startswith(f"cluster prod, policy {tmp_path}/policy.yaml (revision ")

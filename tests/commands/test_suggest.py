@@ -173,13 +173,6 @@ def test_rules_are_added_in_every_layout(
     assert again.out.split("\n# Not covered")[0] == done.out.split("\n# Not covered")[0]
 
 
-def test_an_empty_cluster_gets_no_policy(suggest: Any, cluster: FakeCluster) -> None:
-    for objects in cluster.lists.values():
-        objects.clear()
-    done = suggest()
-    assert (done.code, done.out, done.err) == (2, "", "Error: there is no image that a rule could approve\n")
-
-
 def test_hostile_names_stay_in_their_comment(suggest: Any, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("x\n- evil.io", "a.io/x:1"), "evil\n- evil.io\u2028"))
     out = suggest().out

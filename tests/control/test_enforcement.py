@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import pytest
 
-from builders import INSTANT, NAMESPACE, policy_text
+from builders import INSTANT, NAMESPACE, policy_text, review
 from control.world import FakeCluster
 from gatekeeper_py.cluster.session import HttpSession
 from gatekeeper_py.control.enforcement import (
@@ -56,10 +56,7 @@ def answer(code: int, message: str = "", *warnings: str) -> ProbeAnswer:
 
 def judged(policy: Policy, image: str) -> ProbeAnswer:
     """Return the answer of an API server to the probe Pod if a replica with this policy reviews it."""
-    raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
-    document = {**raw, "namespace": NAMESPACE, "object": pod(image)}
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": document}
-    response = admission.validate(parse(review), policy.at(INSTANT)).response
+    response = admission.validate(parse(review(pod(image))), policy.at(INSTANT)).response
     if not response.allowed:
         text = f'admission webhook "{POD_VALIDATION}" denied the request: {response.message}'
         return answer(403, text, *response.warnings)

@@ -24,12 +24,7 @@ from control.world import (
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.reconcile import Report
-from gatekeeper_py.control.webhooks.desired import (
-    NO_CONDITIONS,
-    Conditions,
-    carries,
-    with_conditions,
-)
+from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, carries
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import (
     MUTATING_NAME,
@@ -38,7 +33,7 @@ from gatekeeper_py.control.webhooks.templates import (
     POLICY_GUARD,
     VALIDATING_NAME,
 )
-from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION, PAUSED_UNTIL
+from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 
 SECRET = INSTALLATION.secret_path
 
@@ -61,8 +56,7 @@ async def test_installation(world: World) -> None:
     assert (first.armed, first.change, world.configured()) == (False, "create", {})
     second = await world.reconcile()
     assert (second.armed, second.waiting) == (False, "10.0.0.1: refused; 10.0.0.2: refused")
-    for replica in world.replicas:
-        world.pick_up(replica)
+    world.pick_up_all()
     third = await world.reconcile()
     assert third.steady
     assert third.changes.created == (VALIDATING_NAME, MUTATING_NAME)
@@ -105,8 +99,7 @@ async def test_a_replica_that_does_not_judge_arms_nothing(state: dict[str, bool]
 
 async def test_the_controller_waits_for_a_replica_with_an_untrusted_leaf(world: World) -> None:
     await world.reconcile()
-    for replica in world.replicas:
-        world.pick_up(replica)
+    world.pick_up_all()
     del world.cluster.objects[SECRET]
     await world.reconcile()
     world.pick_up(world.replicas[0])
@@ -193,17 +186,10 @@ async def test_deleted_configurations_come_back_even_if_no_replica_answers(
     assert armed.configured()[VALIDATING] == trusted
 
 
-def annotate(world: World, until: str | None) -> None:
-    def change(namespace: dict[str, Any]) -> None:
-        namespace["metadata"]["annotations"] = {} if until is None else {PAUSED_UNTIL: until}
-
-    world.cluster.edit(INSTALLATION.namespace_path, change)
-
-
 async def test_a_pause_removes_the_configurations_and_ends_by_itself(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    annotate(armed, "2026-01-01T01:00:00+00:00")
+    armed.pause("2026-01-01T01:00:00+00:00")
     armed.now = armed.now.replace(hour=0, minute=59, second=30)
     report = await armed.reconcile(process)
     assert (report.armed, report.changes.any) == (False, False)
@@ -222,18 +208,18 @@ async def test_a_pause_removes_the_configurations_and_ends_by_itself(armed: Worl
 async def test_after_a_pause_the_webhook_is_armed_only_once_a_replica_answers(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    annotate(armed, "2026-01-01T12:00:00Z")
+    armed.pause("2026-01-01T12:00:00Z")
     await armed.reconcile(process)
     for replica in armed.replicas:
         replica.judges = False
-    annotate(armed, None)
+    armed.pause(None)
     report = await armed.reconcile(process)
     assert (report.armed, armed.configured()) == (False, {})
     assert report.waiting
 
 
 async def test_a_bad_pause_is_ignored_and_alarms(armed: World) -> None:
-    annotate(armed, "tomorrow")
+    armed.pause("tomorrow")
     report = await armed.reconcile()
     assert report.armed
     assert "tomorrow" in report.alarms["pause"]
@@ -330,6 +316,7 @@ async def test_a_change_of_the_settings_is_an_update_and_not_a_repair(armed: Wor
     desired_state = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
     report = await armed.reconcile(process, desired_state)
     assert (report.changes.updated, report.changes.repaired) == ((VALIDATING_NAME, MUTATING_NAME), ())
+    assert report.changes.tampering == ()
     armed.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(timeoutSeconds=30))
     report = await armed.reconcile(process, desired_state)
     assert (report.changes.updated, report.changes.repaired) == ((), (VALIDATING_NAME,))
@@ -388,8 +375,7 @@ async def test_an_error_of_the_api_server_disarms_nothing(armed: World) -> None:
 
 async def test_an_owner_deleted_during_the_pass_arms_nothing(world: World) -> None:
     await world.reconcile()
-    for replica in world.replicas:
-        world.pick_up(replica)
+    world.pick_up_all()
     seen = 0
 
     def vanish(_verb: str, path: str) -> bool:
@@ -447,8 +433,7 @@ async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
     assert (await armed.reconcile(process)).change == "promote"
     report = await armed.reconcile(process)
     assert (report.change, report.settled, report.next_seconds) == ("", False, 5.0)
-    for replica in armed.replicas:
-        armed.pick_up(replica)
+    armed.pick_up_all()
     report = await armed.reconcile(process)
     assert (report.change, report.settled, report.next_seconds) == ("retire", True, 60.0)
     assert len(armed.store.cas) == 1
@@ -534,13 +519,6 @@ async def pass_with(world: World, conditions: Conditions | None = CONDITIONS) ->
     return await world.reconcile(None, state)
 
 
-def put_conditions(world: World, conditions: Conditions) -> None:
-    """Write conditions as the fast path does."""
-    for each in TEMPLATES:
-        live = world.cluster.objects[each.path]
-        world.cluster.put(each.path, with_conditions(live, each.names, conditions))
-
-
 def has_conditions(world: World, conditions: Conditions) -> bool:
     return all(carries(world.cluster.objects[each.path], each.names, conditions) for each in TEMPLATES)
 
@@ -570,7 +548,7 @@ OTHERS = [
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="as-desired"), *OTHERS])
 async def test_a_pass_keeps_the_conditions_of_the_fast_path(armed: World, found: Conditions) -> None:
     """This holds even if the pass repairs something else. Its report says if the conditions are outdated."""
-    put_conditions(armed, found)
+    armed.put_conditions(found)
     report = await pass_with(armed)
     assert (report.changes.repaired, report.changes.conditions_differ) == ((), found != CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
@@ -583,7 +561,7 @@ async def test_a_pass_keeps_the_conditions_of_the_fast_path(armed: World, found:
 
 
 async def test_a_rotation_leaves_the_condition(armed: World) -> None:
-    put_conditions(armed, CONDITIONS)
+    armed.put_conditions(CONDITIONS)
     before = armed.configured()
     armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
     assert (await pass_with(armed)).change == "prepare"
@@ -593,7 +571,7 @@ async def test_a_rotation_leaves_the_condition(armed: World) -> None:
 
 @pytest.mark.parametrize("found", [pytest.param(CONDITIONS, id="the-last"), *OTHERS])
 async def test_a_pass_without_a_fast_path_removes_every_condition(armed: World, found: Conditions) -> None:
-    put_conditions(armed, found)
+    armed.put_conditions(found)
     report = await pass_with(armed, None)
     assert report.changes.updated[0] == VALIDATING_NAME
     assert not report.changes.conditions_differ
@@ -603,12 +581,12 @@ async def test_a_pass_without_a_fast_path_removes_every_condition(armed: World, 
 
 
 async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed: World) -> None:
-    put_conditions(armed, CONDITIONS)
+    armed.put_conditions(CONDITIONS)
     armed.cluster.edit(CONFIGURATIONS[0], lambda live: live["metadata"].pop("ownerReferences"))
 
     def change(verb: str, path: str) -> bool:
         if (verb, path) == ("get", INSTALLATION.owner_path):
-            put_conditions(armed, NO_CONDITIONS)
+            armed.put_conditions(NO_CONDITIONS)
         return False
 
     armed.cluster.fail = change

@@ -24,10 +24,11 @@ from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.installation import Installation
 from gatekeeper_py.control.reconcile import Passes, Report
 from gatekeeper_py.control.replicas import ProbeResult
-from gatekeeper_py.control.webhooks.desired import Desired
+from gatekeeper_py.control.webhooks.desired import Conditions, Desired, with_conditions
 from gatekeeper_py.control.webhooks.drift import bundles
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.control.webhooks.templates import mutating, validating
+from gatekeeper_py.core.names import PAUSED_UNTIL
 from gatekeeper_py.settings import ConfigMapName
 
 START: Final = datetime(2026, 1, 1, tzinfo=UTC)
@@ -172,6 +173,23 @@ class World:
         self.pick_up(replica)
         return replica
 
+    def pick_up_all(self) -> None:
+        for replica in self.replicas:
+            self.pick_up(replica)
+
+    def pause(self, until: str | None) -> None:
+        """Write the annotation of the namespace that pauses the webhook, or remove it."""
+        annotations = {} if until is None else {PAUSED_UNTIL: until}
+        self.cluster.edit(
+            INSTALLATION.namespace_path, lambda live: live["metadata"].update(annotations=annotations)
+        )
+
+    def put_conditions(self, conditions: Conditions) -> None:
+        """Write conditions as the fast path does."""
+        for each in TEMPLATES:
+            live = self.cluster.objects[each.path]
+            self.cluster.put(each.path, with_conditions(live, each.names, conditions))
+
     def pick_up(self, replica: Replica) -> None:
         """Mount the Secret's pair in a replica, as the kubelet does; the replica loads it if it is usable."""
         data = self.secret.get("data") or {}
@@ -242,8 +260,7 @@ class World:
             report = await self.reconcile(process, desired_state)
             if report.steady and not report.changes.any:
                 return report
-            for replica in self.replicas:
-                self.pick_up(replica)
+            self.pick_up_all()
             self.now += timedelta(seconds=20)
         raise AssertionError(f"not converged: {report}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -88,77 +88,69 @@ async def test_an_overloaded_server_is_retried_when_it_states_a_time(
     assert pauses == slept
 
 
-def test_one_namespace_is_part_of_the_path() -> None:
+def test_resources_are_named_and_listed_as_in_kubectl() -> None:
+    assert [str(BUILT_IN[index]) for index in (0, 4)] == ["pods", "deployments.apps"]
     assert BUILT_IN[0].path("shop") == "/api/v1/namespaces/shop/pods"
     assert BUILT_IN[4].path("shop") == "/apis/apps/v1/namespaces/shop/deployments"
-
-
-def test_resources_are_named_as_kubectl_names_them() -> None:
-    assert str(BUILT_IN[0]) == "pods"
-    assert str(BUILT_IN[4]) == "deployments.apps"
     assert kind_text((ARGO, "Workflow")) == "Workflow.argoproj.io"
     assert kind_text(("", "Widget")) == "Widget"
 
 
-async def test_the_preferred_version_is_read_first(api: ApiClient, cluster: FakeCluster) -> None:
-    cluster.documents[f"/apis/{ARGO}"] = group("v1", "v1alpha1", preferred="v1alpha1")
-    cluster.documents[f"/apis/{ARGO}/v1alpha1"] = {"resources": [entry("workflows", "Workflow")]}
-    found, missing = await discover(api, [(ARGO, "Workflow")])
-    assert found == [Resource(group=ARGO, version="v1alpha1", plural="workflows", kind="Workflow")]
-    assert not missing
-    assert not cluster.queries(f"/apis/{ARGO}/v1")
+WORKFLOW: Final = entry("workflows", "Workflow")
+ODD_ENTRIES: Final = (
+    entry("workflows/scale", "Workflow"),
+    entry("workflows", "Workflow", verbs=("create",)),
+    entry("workflows", "Workflow", verbs=None),
+    {"kind": "Workflow", "verbs": ["list"]},
+    {"name": "workflows", "verbs": ["list"]},
+    None,
+)
 
 
-async def test_a_kind_that_the_preferred_version_lacks_is_found_in_another(
-    api: ApiClient, cluster: FakeCluster
+@pytest.mark.parametrize(
+    ("versions", "entries", "found"),
+    [
+        pytest.param(
+            group("v1", "v2", preferred="v2"),
+            {"v2": [WORKFLOW, entry("rollouts", "Rollout", namespaced=False)]},
+            {"Rollout": ("v2", False), "Workflow": ("v2", True)},
+            id="the-preferred-version-is-read-first",
+        ),
+        pytest.param(
+            group("v2", "v1", "v0", preferred="v2"),
+            {"v2": [WORKFLOW], "v0": [WORKFLOW, entry("rollouts", "Rollout")]},
+            {"Rollout": ("v0", True), "Workflow": ("v2", True)},
+            id="in-another-version",
+        ),
+        pytest.param(group("v1"), {"v1": ODD_ENTRIES}, {}, id="not-listable"),
+        pytest.param({}, {}, {}, id="no-versions"),
+        pytest.param({"versions": None}, {}, {}, id="versions-null"),
+        pytest.param({"versions": [{"version": 1}, "v1"]}, {}, {}, id="versions-of-another-shape"),
+    ],
+)
+async def test_kinds_are_looked_for_in_the_versions_of_their_group(
+    api: ApiClient,
+    cluster: FakeCluster,
+    versions: dict[str, Any],
+    entries: dict[str, Any],
+    found: dict[str, tuple[str, bool]],
 ) -> None:
-    cluster.documents[f"/apis/{ARGO}"] = group("v2", "v1", "v0", preferred="v2")
-    cluster.documents[f"/apis/{ARGO}/v2"] = {"resources": [entry("workflows", "Workflow")]}
-    cluster.documents[f"/apis/{ARGO}/v0"] = {
-        "resources": [entry("workflows", "Workflow"), entry("rollouts", "Rollout", namespaced=False)]
-    }
-    found, missing = await discover(api, [(ARGO, "Workflow"), (ARGO, "Rollout")])
-    assert [(each.kind, each.version, each.namespaced) for each in found] == [
-        ("Rollout", "v0", False),
-        ("Workflow", "v2", True),
-    ]
-    assert not missing
-
-
-async def test_a_kind_that_is_not_served_is_missing(api: ApiClient, cluster: FakeCluster) -> None:
-    cluster.documents[f"/apis/{ARGO}"] = group("v1")
-    cluster.documents[f"/apis/{ARGO}/v1"] = {
-        "resources": [
-            entry("workflows/scale", "Workflow"),
-            entry("workflows", "Workflow", verbs=("create",)),
-            entry("workflows", "Workflow", verbs=None),
-            {"kind": "Workflow", "verbs": ["list"]},
-            {"name": "workflows", "verbs": ["list"]},
-            None,
-        ]
-    }
-    found, missing = await discover(api, [(ARGO, "Workflow"), ("example.com", "Widget")])
-    assert not found
-    assert missing == [(ARGO, "Workflow"), ("example.com", "Widget")]
+    cluster.documents[f"/apis/{ARGO}"] = versions
+    for version, resources in entries.items():
+        cluster.documents[f"/apis/{ARGO}/{version}"] = {"resources": list(resources)}
+    kinds = ["Rollout", "Workflow"]
+    resources, missing = await discover(api, [(ARGO, kind) for kind in kinds])
+    assert {each.kind: (each.version, each.namespaced) for each in resources} == found
+    assert missing == [(ARGO, kind) for kind in kinds if kind not in found]
+    if "v2" in entries and "v0" not in entries:
+        assert not cluster.queries(f"/apis/{ARGO}/v1")
 
 
 async def test_the_core_group_has_one_version(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents["/api/v1"] = {"resources": [entry("widgets", "Widget")]}
-    found, _ = await discover(api, [("", "Widget")])
+    found, _ = await discover(api, [("", "Widget"), ("", "Pod"), ("apps", "Deployment")])
     assert found == [Resource(group="", version="v1", plural="widgets", kind="Widget")]
-
-
-async def test_kinds_of_the_table_are_not_looked_for(api: ApiClient, cluster: FakeCluster) -> None:
-    assert await discover(api, [("", "Pod"), ("apps", "Deployment")]) == ([], [])
-    assert not cluster.requests
-
-
-@pytest.mark.parametrize("document", [{}, {"versions": None}, {"versions": [{"version": 1}, "v1"]}])
-async def test_a_group_of_another_shape_serves_nothing(
-    api: ApiClient, cluster: FakeCluster, document: dict[str, Any]
-) -> None:
-    cluster.documents[f"/apis/{ARGO}"] = document
-    assert await discover(api, [(ARGO, "Workflow")]) == ([], [(ARGO, "Workflow")])
+    assert [path for path, _ in cluster.requests] == ["/api/v1"]  # and none for kinds in the table
 
 
 async def test_a_refused_discovery_is_an_error(api: ApiClient, cluster: FakeCluster) -> None:

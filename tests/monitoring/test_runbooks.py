@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from monitoring_files import MONITORING, ROOT, RUNBOOKS, alerts, groups
 QUESTIONS = ["What it means.", "What users feel.", "What to look at.", "What to do."]
 
 
+@cache
 def sections() -> dict[str, str]:
     """Return the text of every section, by file and heading."""
     found: dict[str, str] = {}

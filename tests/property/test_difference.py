@@ -50,7 +50,7 @@ def check(pair: Pair, random: Random, images: int, namespaces: int) -> set[Chang
     for image, namespace in Edges(random, *documents).draw(images, namespaces):
         approved = tuple(policy.decide(namespace, image).approved for policy in pair)
         assert approved == tuple(naive.approved(each, image, namespace, NOW) for each in documents), image
-        if (change := changed(pair, image, namespace)) is not None:
+        if (change := changed(pair, image, namespace, approved)) is not None:
             seen.setdefault(change, (image, namespace))
     check_difference(pair, compare(*pair), seen)
     mirrored = {OPPOSITE[change]: example for change, example in seen.items()}
@@ -63,16 +63,17 @@ def check_difference(pair: Pair, found: Difference, seen: dict[Change, Example])
     assert seen.keys() <= found.changes, {change: seen[change] for change in seen.keys() - found.changes}
     assert {witness.change for witness in found.witnesses} == found.changes
     for witness in found.witnesses:
-        assert changed(pair, witness.image, witness.namespace) == witness.change, witness
         decisions = [policy.decide(witness.namespace, witness.image) for policy in pair]
+        approved = (decisions[0].approved, decisions[1].approved)
+        assert changed(pair, witness.image, witness.namespace, approved) == witness.change, witness
         claimed = [(witness.before == "approved", witness.old), (witness.after == "approved", witness.new)]
         assert [(each.approved, each.rule) for each in decisions] == claimed, witness
 
 
-def changed(pair: Pair, image: str, namespace: str | None) -> Change | None:
-    before, after = (policy.decide(namespace, image).approved for policy in pair)
-    if before != after:
-        return "approved" if after else "rejected"
+def changed(pair: Pair, image: str, namespace: str | None, approved: tuple[bool, ...]) -> Change | None:
+    """Return the change of an image that each policy of the pair approves or not."""
+    if approved[0] != approved[1]:
+        return "approved" if approved[1] else "rejected"
     old, new = (
         policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None for policy in pair
     )

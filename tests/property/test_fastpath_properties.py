@@ -7,6 +7,7 @@ from typing import Final
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import INSTANT, pod, review
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, NEVER_CALLED, compile_fastpath
@@ -15,7 +16,7 @@ from property.fastpath_strategies import accepted, images_near, namespaces, poli
 from property.strategies import Document
 from skipping import objection, skips
 
-examples: Final = settings(max_examples=150)
+examples: Final = settings(max_examples=budget(250))
 
 
 @examples

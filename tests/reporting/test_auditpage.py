@@ -131,14 +131,7 @@ def test_hostile_images_stay_text(image: str) -> None:
     assert all(character.isprintable() or character == "\n" for character in page)
 
 
-@pytest.mark.parametrize(
-    "images",
-    [
-        pytest.param(500, id="500-images"),
-        pytest.param(2500, id="2500-images"),
-        pytest.param(10_000, id="all-different"),
-    ],
-)
+@pytest.mark.parametrize("images", [2500, pytest.param(10_000, id="all-different")])
 def test_ten_thousand_places_take_less_than_a_megabyte(images: int) -> None:
     policy = parse_policy(POLICY)
     runs = [

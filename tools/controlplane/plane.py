@@ -188,11 +188,6 @@ class ControlPlane:
         """
         self._processes.kill(APISERVER)
 
-    def restart_apiserver(self) -> None:
-        """Kill the API server and start it again with the same state."""
-        self.stop_apiserver()
-        self.start_apiserver()
-
     def compact_etcd(self) -> None:
         """Delete every revision but the current one, as a cluster does after minutes.
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from subprocess import Popen
@@ -30,7 +30,8 @@ _TURN_SECONDS = 0.1
 _PROBE_SECONDS = 2.0
 
 DRAIN_SECONDS = 12
-"""A replica closes its socket after 5 s and ends after 3 s without a request. The rest is a reserve."""
+"""After this time, kwok removes a deleted Pod. A replica closes its socket after 5 s and ends after 3 s
+without a request. The rest is a reserve, because this kubelet removes a Pod whose process has ended."""
 
 
 @dataclass
@@ -43,25 +44,20 @@ class Running:
     volumes: list[tuple[dict[str, Any], Path]]
     restarts: bool = True
     """Whether the process is started again when it ends. The process of a Job's Pod is not."""
-    probed: bool = True
-    """Whether the Pod has a readiness probe."""
+    failures_allowed: int | None = None
+    """How many readiness probes in a row may fail before the Pod is not ready; ``None`` without a probe."""
+    failures: int = 0
     ready: bool | None = None
     stopping: bool = False
-    exit_status: int | None = None
 
 
 @dataclass
 class Kubelet:
-    """A context manager that follows the Pods of ``namespace``.
-
-    ``exits`` maps each Pod whose process got SIGTERM to its exit status.
-    """
+    """A context manager that follows the Pods of ``namespace``."""
 
     plane: ControlPlane
     namespace: str
     running: dict[str, Running] = field(default_factory=dict)
-    exits: dict[str, int] = field(default_factory=dict)
-    failures: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._stop = threading.Event()
@@ -112,17 +108,17 @@ class Kubelet:
 
     def _run(self) -> None:
         while not self._stop.wait(_TURN_SECONDS):
-            try:
-                with self._turning:
-                    self._turn()
-            except (ApiError, OSError) as problem:
-                self.failures.append(str(problem))
+            # A test may have stopped the API server. The next turn starts over.
+            with self._turning, suppress(ApiError, OSError):
+                self._turn()
 
     def _turn(self) -> None:
         listed = self.plane.api("GET", f"/api/v1/namespaces/{self.namespace}/pods")["items"]
         live = {
             pod["metadata"]["name"]: pod for pod in listed if not pod["metadata"].get("deletionTimestamp")
         }
+        for name in {pod["metadata"]["name"] for pod in listed} - {*live, *self.running}:
+            self._remove(name)
         for name, pod in list(self.running.items()):
             if name not in live:
                 self._end(name, pod)
@@ -132,13 +128,11 @@ class Kubelet:
                 if not pod.restarts:
                     self._finish(name, pod.process.returncode)
         for name, document in live.items():
-            if name not in self.running and not any(name.startswith(held) for held in self._paused):
+            if name not in self.running and not name.startswith(tuple(self._paused)):
                 self._start(name, document)
         for name, pod in list(self.running.items()):
             if not pod.stopping:
-                self._sync_volumes(pod)
-                if pod.probed:
-                    self._probe(name, pod)
+                self._sync(name, pod)
 
     def _start(self, name: str, document: dict[str, Any]) -> None:
         address = document.get("status", {}).get("podIP")
@@ -146,7 +140,7 @@ class Kubelet:
             return
         if any(pod.address == address for pod in self.running.values()):
             # A kwok that was restarted may give an address again. The next Pod gets another one.
-            self.plane.api("DELETE", f"/api/v1/namespaces/{self.namespace}/pods/{name}?gracePeriodSeconds=0")
+            self._remove(name)
             return
         container = document["spec"]["containers"][0]
         root = Path(self._folder.name) / name
@@ -181,9 +175,10 @@ class Kubelet:
         process = self.plane.popen(argv, name=process_name, env=environment)
         watched = [(volume, place) for volume, place, _ in mounted]
         restarts = document["spec"].get("restartPolicy", "Always") == "Always"
-        probed = "readinessProbe" in container
+        probe = container.get("readinessProbe")
+        allowed = None if probe is None else probe.get("failureThreshold", 3) - 1
         self.running[name] = Running(
-            process_name, address, process, watched, restarts=restarts, probed=probed
+            process_name, address, process, watched, restarts=restarts, failures_allowed=allowed
         )
 
     def _value(self, entry: dict[str, Any]) -> str:
@@ -214,12 +209,15 @@ class Kubelet:
         if not pod.stopping:
             pod.stopping = True
             pod.process.send_signal(signal.SIGTERM)
-        status = pod.process.poll()
-        if status is not None:
-            self.exits[name] = status
+        if pod.process.poll() is not None:
             del self.running[name]
 
-    def _probe(self, name: str, pod: Running) -> None:
+    def _remove(self, name: str) -> None:
+        """Delete a Pod without a process at once, as a kubelet does when the containers have ended."""
+        with suppress(ApiError):  # kwok may have removed it
+            self.plane.api("DELETE", f"/api/v1/namespaces/{self.namespace}/pods/{name}?gracePeriodSeconds=0")
+
+    def _probe(self, name: str, pod: Running, failures_allowed: int) -> None:
         connection = http.client.HTTPConnection(pod.address, 8080, timeout=_PROBE_SECONDS)
         try:
             connection.request("GET", "/readyz")
@@ -228,13 +226,16 @@ class Kubelet:
             ready = False
         finally:
             connection.close()
-        if ready != pod.ready:
+        pod.failures = 0 if ready else pod.failures + 1
+        if ready != pod.ready and not (pod.ready and pod.failures <= failures_allowed):
             self.plane.set_ready(self.namespace, name, ready=ready)
             pod.ready = ready
 
-    def _sync_volumes(self, pod: Running) -> None:
+    def _sync(self, name: str, pod: Running) -> None:
         for volume, place in pod.volumes:
             self._write_volume(volume, place)
+        if pod.failures_allowed is not None:
+            self._probe(name, pod, pod.failures_allowed)
 
     def _write_volume(self, volume: dict[str, Any], place: Path) -> bool:
         """Write changed files and swap the symlink to them; return whether the volume's object exists."""

@@ -180,7 +180,7 @@ class Setup:
     def conditions(self) -> list[str]:
         """Return the name of the policy from which the conditions of each configuration were compiled."""
         texts = {"wide": WIDE, "tight": TIGHT, "other": OTHER}
-        conditions = {name: view_of(text, None).conditions for name, text in texts.items()}
+        conditions = {name: view_of(text).conditions for name, text in texts.items()}
         conditions["none"] = NO_CONDITIONS
 
         def name(each: Desired) -> str:

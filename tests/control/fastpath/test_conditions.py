@@ -30,7 +30,7 @@ class Site:
         self.written += 1
 
     async def write(self, text: str) -> bool:
-        return await self.store.write(await self.store.read(), view_of(text, None))
+        return await self.store.write(await self.store.read(), view_of(text))
 
     async def skipped(self) -> list[list[str]] | None:
         """Return the entries that each endpoint skips."""
@@ -53,7 +53,7 @@ async def test_written_conditions_are_read_back(site: Site) -> None:
     assert await site.skipped() == [[], []]
     assert await site.write(WIDE)
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
-    assert (await site.store.read()).carry(view_of(WIDE, None).conditions)
+    assert (await site.store.read()).carry(view_of(WIDE).conditions)
     assert site.written == 2
     assert await site.write(WIDE)
     assert site.written == 2
@@ -63,7 +63,7 @@ async def test_the_mutating_webhook_skips_everything_without_a_mirror(site: Site
     assert await site.write(WIDE.replace(MIRRORS, ""))
     assert await site.skipped() == [["a.io/", "b.io/"], ["everything"]]
     found = await site.store.read()
-    assert view_of(WIDE, None).fast_path.tightens(found.skipped)
+    assert view_of(WIDE).fast_path.tightens(found.skipped)
     assert await site.write(WIDE)
     assert await site.skipped() == [["a.io/", "b.io/"]] * 2
 
@@ -92,7 +92,7 @@ async def test_conditions_of_another_writer_are_unknown(site: Site) -> None:
     await site.write(WIDE)
     another = ConditionStore(site.cluster, (VALIDATE, MUTATE), on_written=lambda: None)
     assert (await another.read()).skipped is None
-    await another.write(await another.read(), view_of(OTHER, None))
+    await another.write(await another.read(), view_of(OTHER))
     assert await site.skipped() is None
 
 
@@ -100,7 +100,7 @@ async def test_a_missing_configuration_skips_nothing_and_is_not_created(site: Si
     await site.write(WIDE)
     del site.cluster.objects[VALIDATE.path]
     assert await site.skipped() == [[], ["a.io/", "b.io/"]]
-    assert not (await site.store.read()).carry(view_of(WIDE, None).conditions)
+    assert not (await site.store.read()).carry(view_of(WIDE).conditions)
     assert not await site.write(TIGHT)
     assert VALIDATE.path not in site.cluster.objects
 

@@ -297,7 +297,7 @@ async def test_a_conflict_does_not_disable_the_fast_path(wide: Setup) -> None:
         assert 0 < pause < conditions.FIRST_UNWRITABLE_SECONDS
         wide.clock += pause
         pause = await wide.controller.step()
-    assert wide.controller.conditions == view_of(TIGHT, None).conditions
+    assert wide.controller.conditions == view_of(TIGHT).conditions
     end()
     await wide.controller.step()
     assert wide.conditions() == ["tight", "tight"]

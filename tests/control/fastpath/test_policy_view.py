@@ -13,7 +13,7 @@ from gatekeeper_py.core.policy.policy import parse_policy
 
 
 def test_the_expressions_come_from_the_compiler() -> None:
-    found = view_of(WIDE, None)
+    found = view_of(WIDE)
     compiled = compile_fastpath(parse_policy(WIDE), START)
     assert found.conditions.expressions == {
         WEBHOOKS["validating"]: compiled.validating,
@@ -23,37 +23,37 @@ def test_the_expressions_come_from_the_compiler() -> None:
 
 def test_a_mode_does_not_change_the_conditions() -> None:
     found = view_of(WIDE, "warn")
-    assert found.conditions == view_of(WIDE, None).conditions
+    assert found.conditions == view_of(WIDE).conditions
     assert found.conditions.revision == parse_policy(WIDE).revision
     assert found.policy is not None
     assert found.policy.revision == parse_policy(WIDE, "warn").revision
 
 
 def test_the_mutating_webhook_is_called_for_a_mirrored_registry() -> None:
-    both = view_of(HEAD + "allow: [a.io, b.io]\nmirrors: [{from: a.io, to: b.io}]\n", None)
+    both = view_of(HEAD + "allow: [a.io, b.io]\nmirrors: [{from: a.io, to: b.io}]\n")
     assert "a[.]io/" in both.conditions.expressions[WEBHOOKS["validating"]]
     assert "a[.]io/" not in both.conditions.expressions[WEBHOOKS["mutating"]]
-    only = view_of(HEAD + "allow: [a.io]\nmirrors: [{from: a.io, to: b.io}]\n", None)
+    only = view_of(HEAD + "allow: [a.io]\nmirrors: [{from: a.io, to: b.io}]\n")
     assert set(only.conditions.expressions) == {WEBHOOKS["validating"]}
     assert only.conditions.annotations(MUTATE.names) == {}
 
 
 def test_counts_the_rules_handled_without_calling_each_webhook() -> None:
     allow = "allow: [a.io, 'a.io:443', b.io, {image: c.io, until: 2000-01-01}]\n"
-    mirrored = view_of(HEAD + allow + "mirrors: [{from: b.io, to: a.io}]\n", None)
+    mirrored = view_of(HEAD + allow + "mirrors: [{from: b.io, to: a.io}]\n")
     assert mirrored.rules == {"validating": 3, "mutating": 2}
-    assert view_of(HEAD + allow, None).rules == {"validating": 3, "mutating": 4}
-    assert view_of(BAD, None).rules == {"validating": 0, "mutating": 0}
+    assert view_of(HEAD + allow).rules == {"validating": 3, "mutating": 4}
+    assert view_of(BAD).rules == {"validating": 0, "mutating": 0}
 
 
 def test_a_policy_that_pre_approves_nothing_has_no_conditions() -> None:
-    found = view_of(HEAD + "allow: ['foo:443/']\n", None)
+    found = view_of(HEAD + "allow: ['foo:443/']\n")
     assert found.policy is not None
     assert found.conditions == NO_CONDITIONS
 
 
 def test_a_refused_document_has_no_conditions() -> None:
-    found = view_of(BAD, None)
+    found = view_of(BAD)
     assert found.policy is None
     assert found.conditions == NO_CONDITIONS
     assert found.problem.startswith("the document is refused: line 4, allow[0]: ")
@@ -64,7 +64,7 @@ DATED = HEAD + "allow: [a.io, {image: b.io, until: 2026-01-02}]\ndeny: [{image: 
 
 def test_a_rule_leaves_the_fast_path_before_it_expires() -> None:
     end = datetime(2026, 1, 2, tzinfo=UTC)
-    found = view_of(DATED, None)
+    found = view_of(DATED)
     assert found.rules["validating"] == 2
     assert found.compile_again == end - EXPIRY_MARGIN
     assert found.fast_path.valid_until == end
@@ -78,7 +78,7 @@ def test_a_rule_leaves_the_fast_path_before_it_expires() -> None:
 
 def test_a_denial_that_expires_widens_the_fast_path() -> None:
     end = datetime(2026, 1, 5, tzinfo=UTC)
-    found = renewed(view_of(DATED, None), datetime(2026, 1, 3, tzinfo=UTC))
+    found = renewed(view_of(DATED), datetime(2026, 1, 3, tzinfo=UTC))
     assert found.compile_again == end
     later = renewed(found, end)
     assert later.compile_again is None
@@ -87,5 +87,5 @@ def test_a_denial_that_expires_widens_the_fast_path() -> None:
 
 
 def test_a_view_without_a_policy_is_not_compiled_again() -> None:
-    nothing = view_of(BAD, None)
+    nothing = view_of(BAD)
     assert renewed(nothing, START) is nothing

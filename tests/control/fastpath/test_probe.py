@@ -11,9 +11,10 @@ import pytest
 from aiohttp import web
 
 from apisession import PlainSession
+from builders import review
 from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view_of
 from control.world import START
-from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, unknown
+from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView, unknown
 from gatekeeper_py.control.fastpath.probe import (
     FIRST_PAUSE_SECONDS,
     LONGEST_PAUSE_SECONDS,
@@ -27,11 +28,12 @@ from gatekeeper_py.control.fastpath.probe_image import ProbeImage
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer, pod
 from gatekeeper_py.core.admission import mutate
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.compile.fastpath import FastPath
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.settings import SettingsError
 from recording import RecordingLog
 
-FROM_WIDE = view_of(WIDE, None).fast_path
+FROM_WIDE = view_of(WIDE).fast_path
 
 
 class Site:
@@ -73,7 +75,7 @@ def site() -> Site:
 
 
 async def test_a_probe_that_calls_the_webhook_succeeds_at_once(site: Site) -> None:
-    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
     assert await site.removal_probe.attempt() is None
     assert site.probed == [REMOVED]
     assert site.removal_probe.verified == (ProbeImage("validating", REMOVED),)
@@ -93,7 +95,7 @@ async def test_both_webhooks_are_probed(site: Site) -> None:
 
 async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(site: Site) -> None:
     site.calls_webhook = False
-    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
     pauses = await site.pauses(most=20)
     assert pauses[:3] == [FIRST_PAUSE_SECONDS, 2 * FIRST_PAUSE_SECONDS, 4 * FIRST_PAUSE_SECONDS]
     assert pauses[-1] == LONGEST_PAUSE_SECONDS
@@ -105,14 +107,15 @@ async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(sit
     assert await site.removal_probe.attempt() is None
 
 
-async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
+@pytest.mark.parametrize("later", [view_of(WIDE), unknown("deleted")], ids=["approved-again", "no-policy"])
+async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site, later: PolicyView) -> None:
     site.calls_webhook = False
-    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
     await site.removal_probe.attempt()
     tight = view_of(TIGHT + "message: ask us\n", None)
     await site.removal_probe.begin(tight.fast_path, tight)
     assert await site.removal_probe.attempt() is not None
-    await site.removal_probe.begin(tight.fast_path, view_of(WIDE, None))
+    await site.removal_probe.begin(tight.fast_path, later)
     site.probed.clear()
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
@@ -120,8 +123,8 @@ async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
 
 async def test_a_newer_removal_replaces_a_pending_probe(site: Site) -> None:
     site.calls_webhook = False
-    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
-    await site.removal_probe.begin(view_of(TIGHT, None).fast_path, view_of(OTHER, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
+    await site.removal_probe.begin(view_of(TIGHT).fast_path, view_of(OTHER))
     site.calls_webhook = True
     assert await site.removal_probe.attempt() is None
     assert site.probed == ["a.io/gatekeeper-py-probe"]
@@ -137,27 +140,24 @@ async def test_a_pending_probe_ends_when_expiry_approves_its_image(site: Site) -
 
 
 @pytest.mark.parametrize(
-    "known",
+    ("previous", "known"),
     [
-        pytest.param(view_of(WIDE, None), id="nothing-taken-off"),
-        pytest.param(unknown("deleted"), id="no-policy"),
+        pytest.param(FROM_WIDE, view_of(WIDE), id="nothing-taken-off"),
+        pytest.param(FROM_WIDE, unknown("deleted"), id="no-policy"),
+        pytest.param(NOTHING_SKIPPED, view_of(WIDE), id="nothing-skipped-before"),
     ],
 )
-async def test_nothing_is_probed_without_a_useful_image(site: Site, known: Any) -> None:
-    await site.removal_probe.begin(FROM_WIDE, known)
-    assert await site.removal_probe.attempt() is None
-    assert site.probed == []
-
-
-async def test_nothing_is_probed_if_nothing_was_skipped_before(site: Site) -> None:
-    await site.removal_probe.begin(NOTHING_SKIPPED, view_of(WIDE, None))
+async def test_nothing_is_probed_without_a_useful_image(
+    site: Site, previous: FastPath, known: PolicyView
+) -> None:
+    await site.removal_probe.begin(previous, known)
     assert await site.removal_probe.attempt() is None
     assert site.probed == []
 
 
 async def test_nothing_is_probed_without_a_probe_namespace() -> None:
     site = Site(probing=False)
-    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT, None))
+    await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
     assert await site.removal_probe.attempt() is None
     assert site.removal_probe.verified == ()
 
@@ -217,9 +217,7 @@ def test_the_warnings_are_those_that_users_get() -> None:
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\nallow: [a.io]\n"
         "mirrors: [{from: b.io, to: a.io}]\n"
     )
-    raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-    request = parse({**review, "request": {**raw, "object": pod(f"b.io/{'x' * 200}")}})
+    request = parse(review(pod(f"b.io/{'x' * 200}")))
     [warning] = mutate(request, policy.at(START)).response.warnings
     assert f"{IMAGE_PATH}: " in warning
     assert MUTATING[0] in warning
@@ -261,17 +259,17 @@ async def test_a_probe_is_a_dry_run_on_its_own_connection(
     assert all(each.closed for each in made)
 
 
-async def test_an_api_server_that_is_not_there() -> None:
+@pytest.mark.parametrize(
+    ("refusal", "problem"),
+    [
+        pytest.param(None, "cannot connect", id="no-api-server"),
+        pytest.param(SettingsError("the token is gone"), "the token is gone", id="no-token"),
+    ],
+)
+async def test_without_an_answer_the_problem_is_shown(refusal: Exception | None, problem: str) -> None:
     async def connect() -> PlainSession:
+        if refusal is not None:
+            raise refusal
         return PlainSession("http://127.0.0.1:9")
 
-    seen = await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)
-    assert "cannot connect" in seen
-
-
-async def test_a_configuration_that_cannot_be_used() -> None:
-    async def connect() -> PlainSession:
-        raise SettingsError("the token is gone")
-
-    seen = await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)
-    assert seen == "the token is gone"
+    assert problem in await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from builders import review
 from control.world import START
 from gatekeeper_py.control.fastpath.probe import why_not_called
 from gatekeeper_py.control.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
@@ -159,9 +160,7 @@ def test_a_mirror_with_look_ups_shows_mutation_for_any_answer_of_the_registry(
     """The warnings prove the call of the mutating webhook, even for an image that no registry has."""
     after = f"allow: [{ALL}]\nmirrors: [{{from: a.io, to: b.io/team, {fields}}}]"
     image = chosen(after, mode="mutate")["mutating"]
-    raw = {"uid": "1", "kind": {"group": "", "version": "v1", "kind": "Pod"}, "operation": "CREATE"}
-    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview"}
-    request = parse({**review, "request": {**raw, "namespace": "probe", "object": pod(image)}})
+    request = parse(review(pod(image), namespace="probe"))
     policy = parse_policy(HEAD + after, "mutate").at(START)
     given = mutate(request, policy, Facts(lambda _lookup: Resolution(answer, 0))).response.warnings
     seen = ProbeAnswer(status=403, warnings=tuple(f'299 - "{warning}"' for warning in given))

@@ -37,6 +37,7 @@ OBJECTS: Final[dict[str, tuple[Callable[[int], Any], str, str]]] = {
 """Builders of an object with so many images, the noun of its first list, and the path of that list."""
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("name", OBJECTS)
 @pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])
@@ -78,6 +79,7 @@ class TestUpdate:
         assert not validate(review(new, operation="UPDATE", old=old), policy()).allowed
         assert not validate(review(new, operation="UPDATE"), policy()).allowed
 
+    @pytest.mark.bulk
     def test_a_value_too_deep_to_compare_counts_as_changed(self, count: int) -> None:
         def deep(levels: int) -> Any:
             value: Any = 1

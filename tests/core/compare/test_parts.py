@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
@@ -44,6 +44,19 @@ def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]
     for signature, witness in part_classes(texts, SEGMENT):
         assert is_valid(SEGMENT, witness)
         assert matching(texts, witness) == signature
+
+
+@examples
+@given(globs, st.sets(st.integers(0, 3)))
+@example(["ab", "a*"], {0})
+def test_the_needed_classes_are_those_in_which_a_needed_glob_matches(
+    texts: list[str], needed: set[int]
+) -> None:
+    expected = [each for each in part_classes(texts, SEGMENT) if each.signature & needed]
+    found = part_classes(texts, SEGMENT, needed=frozenset(needed))
+    assert {each.signature: len(each.witness) for each in found} == {
+        each.signature: len(each.witness) for each in expected
+    }
 
 
 def test_a_glob_that_no_valid_string_matches_has_no_class() -> None:

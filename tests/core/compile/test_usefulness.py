@@ -93,8 +93,10 @@ def test_nine_of_ten_approved_images_written_in_full_are_skipped(path: Path) -> 
         f"{registry}/{name}{end}" for registry, name, end in product(REGISTRIES, REPOSITORIES, SUFFIXES)
     ]
     images = [image for image in images if not image.startswith("docker.io/") or image.count("/") > 1]
+    # Without rules for namespaces, the answers are the same in all of them.
+    namespaces = NAMESPACES if "namespaces" in text else NAMESPACES[:1]
     approved = skipped = unchanged = unchanged_skipped = 0
-    for image, namespace in product(images, NAMESPACES):
+    for image, namespace in product(images, namespaces):
         approves = naive.approved(document, image, namespace, INSTANT)
         skips = fast_path.approves(namespace, image, "validating")
         assert approves or not skips, (image, namespace)
@@ -103,7 +105,7 @@ def test_nine_of_ten_approved_images_written_in_full_are_skipped(path: Path) -> 
         if approves and not naive.rewritten(document, image):
             unchanged += 1
             unchanged_skipped += fast_path.approves(namespace, image, "mutating")
-    assert approved > 150
+    assert approved > 22 * len(namespaces)
     assert skipped >= 0.90 * approved
     # The mutating webhook is not called for them either, unless a mirror covers them.
     assert unchanged_skipped >= 0.90 * unchanged

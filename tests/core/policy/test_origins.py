@@ -102,6 +102,7 @@ images: Final = st.builds(
 )
 
 
+@pytest.mark.bulk
 @settings(max_examples=budget(600))
 @given(
     st.lists(rules, min_size=1, max_size=6),

@@ -70,6 +70,7 @@ def refusal(text: str) -> tuple[str, str]:
     return finding.code, finding.path
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     ("make", "section"),
     [
@@ -214,11 +215,13 @@ REALISTIC: Final[dict[str, Callable[[], str]]] = {
 }
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("name", REALISTIC)
 def test_realistic_policies_are_accepted(name: str) -> None:
     assert parse_policy(REALISTIC[name]())
 
 
+@pytest.mark.bulk
 def test_a_rule_that_has_expired_counts() -> None:
     """The verdict about a document does not change with the time."""
     rules = ({"image": image, "until": "2020-01-01"} for image in same_pieces(3_000, "a.io/*{}*"))

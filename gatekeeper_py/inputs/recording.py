@@ -10,10 +10,10 @@ from typing import Final
 import msgspec
 
 from gatekeeper_py import __version__
-from gatekeeper_py.commands.files import MAX_BYTES, UnreadableError, read_bytes, read_lines, shown
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.inputs.files import MAX_BYTES, UnreadableError, read_bytes, read_lines, shown
 from gatekeeper_py.inventory.changes import Changes
 from gatekeeper_py.inventory.provenance import Provenance
 from gatekeeper_py.inventory.recorded import (

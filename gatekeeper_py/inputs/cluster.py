@@ -11,9 +11,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import quote
 
 from gatekeeper_py import settings as checked
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.parameters import Cluster
-from gatekeeper_py.commands.policyinput import PolicyInput, live_policy
 from gatekeeper_py.control.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
 from gatekeeper_py.core.admission.fields import GroupKind
@@ -22,6 +19,9 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape, printable
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.policies import PolicyInput, live_policy
+from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.reporting.console import MAX_LINE, note
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Look-ups in registries, for commands that otherwise judge offline: the options, and the look-ups."""
+"""Look-ups in registries, for commands that otherwise judge offline."""
 
 from __future__ import annotations
 
@@ -7,13 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import click
-
-from gatekeeper_py.commands.files import UnreadableError
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.inputs.files import UnreadableError
 
 AT_ONCE: Final = 4
 """Maximum number of look-ups in one batch. A batch starts when the one before it has ended."""
@@ -22,28 +20,6 @@ SECONDS: Final = 30.0
 """Time limit for one batch. Each registry's own timeout is at most 5 s."""
 
 T = TypeVar("T")
-
-_LOOK_UP: Final = click.option(
-    "--look-up",
-    is_flag=True,
-    help="Look up images whose rules or mirrors have verify or pin, as the webhook does.",
-)
-_REGISTRY_CONFIG: Final = click.option(
-    "--registry-config",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="With --look-up: directory with config.json (credentials) and CA files.",
-)
-
-
-def lookup_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that switch look-ups on."""
-    return _LOOK_UP(_REGISTRY_CONFIG(command))
-
-
-def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
-    """Refuse --registry-config without --look-up."""
-    if registry_config is not None and not look_up:
-        raise click.UsageError("--registry-config needs --look-up")
 
 
 def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:

@@ -22,9 +22,6 @@ from typing import Any, Final
 
 import click
 
-from gatekeeper_py.commands.files import TooLongError, decoded, read_bytes, shown
-from gatekeeper_py.commands.outline import Outline, Shift, lines_of, outline_of, shift_to
-from gatekeeper_py.commands.recognition import recognised
 from gatekeeper_py.control.webhooks import configmap
 from gatekeeper_py.control.webhooks.settings import (
     FIELDS,
@@ -41,6 +38,9 @@ from gatekeeper_py.core.policy.finding import Finding, Mark, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
+from gatekeeper_py.inputs.files import TooLongError, decoded, read_bytes, shown
+from gatekeeper_py.inputs.outline import Outline, Shift, lines_of, outline_of, shift_to
+from gatekeeper_py.inputs.recognition import recognised
 from gatekeeper_py.reporting.findings import print_findings
 
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from gatekeeper_py.commands.files import decoded, read_bytes
-from gatekeeper_py.commands.outline import lines_of, outline_of
-from gatekeeper_py.commands.policyinput import TEST_KIND, may_be, unquoted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
@@ -29,6 +26,9 @@ from gatekeeper_py.core.policy.parse.fields import (
 )
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import type_name
+from gatekeeper_py.inputs.files import decoded, read_bytes
+from gatekeeper_py.inputs.outline import lines_of, outline_of
+from gatekeeper_py.inputs.policies import TEST_KIND, may_be, unquoted
 
 UNSET: Final = object()
 """Stands for an absent field ``rewritten``, because ``None`` stands for ``rewritten: null``: no rewrite."""

@@ -9,8 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from gatekeeper_py.commands.documents import documents_in, each_document
-from gatekeeper_py.commands.files import (
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
+from gatekeeper_py.core.admission.slot import Parts
+from gatekeeper_py.core.images.glob import compiled
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.inputs.documents import documents_in, each_document
+from gatekeeper_py.inputs.files import (
     OtherFileError,
     UnreadableError,
     decoded,
@@ -18,14 +24,8 @@ from gatekeeper_py.commands.files import (
     real_folder,
     shown,
 )
-from gatekeeper_py.commands.recognition import KUSTOMIZATION, REPLACES_IMAGES, recognised
-from gatekeeper_py.commands.yaml12 import SourceText
-from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
-from gatekeeper_py.core.admission.slot import Parts
-from gatekeeper_py.core.images.glob import compiled
-from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.inputs.recognition import KUSTOMIZATION, REPLACES_IMAGES, recognised
+from gatekeeper_py.inputs.yaml12 import SourceText
 from gatekeeper_py.reporting.console import counted, note
 
 UID: Final = "offline"

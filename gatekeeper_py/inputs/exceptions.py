@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 import click
 import yaml
 
-from gatekeeper_py.commands.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.commands.manifests import manifest_files
-from gatekeeper_py.commands.outline import Outline, Part, Shift, parts_of, shift_to
-from gatekeeper_py.commands.yaml12 import Merges, described, is_syntax_error, load_documents
 from gatekeeper_py.core.exceptions.document import (
     KIND,
     MAX_DOCUMENTS,
@@ -25,9 +20,11 @@ from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY, document_key, read_exceptions
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
+from gatekeeper_py.inputs.files import UnreadableError, decoded, read_bytes
+from gatekeeper_py.inputs.manifests import manifest_files
+from gatekeeper_py.inputs.outline import Outline, Part, Shift, parts_of, shift_to
+from gatekeeper_py.inputs.yaml12 import Merges, described, is_syntax_error, load_documents
 from gatekeeper_py.reporting.findings import print_findings
-
-Command = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +62,8 @@ class ExceptionFiles:
     ``within`` is as for ``read_bytes``.
     """
 
-    def __init__(self, arguments: Sequence[str], installation: str, within: Sequence[str] = ()) -> None:
-        self._arguments = arguments
+    def __init__(self, exceptions: Sequence[str], installation: str, within: Sequence[str] = ()) -> None:
+        self._arguments = exceptions
         self.installation = installation
         self._within = within
 
@@ -102,32 +99,6 @@ class ExceptionFiles:
             limit = f"{MAX_DOCUMENTS:,} documents and {MAX_ENTRIES_IN_ALL:,} entries"
             raise UnreadableError(f"the exceptions are more than {limit}, the limit")
         return Exceptions(found)
-
-
-def exceptions_options(command: Command) -> Command:
-    """Add the options that name documents with exceptions. The command gets them as ``exceptions``."""
-
-    @functools.wraps(command)
-    def with_options(exceptions: tuple[str, ...], installation: str, **others: Any) -> Any:
-        return command(exceptions=ExceptionFiles(exceptions, installation), **others)
-
-    return _EXCEPTIONS(INSTALLATION(with_options))
-
-
-_EXCEPTIONS: Final = click.option(
-    "--exceptions",
-    metavar="FILE|DIR",
-    multiple=True,
-    help="Judge with the exceptions in this file or directory: manifests of ConfigMaps, or documents that"
-    " apply to the namespace of -n. Repeatable.",
-)
-INSTALLATION: Final = click.option(
-    "--installation",
-    metavar="NAMESPACE",
-    default=DEFAULT_NAMESPACE,
-    show_default=True,
-    help="Namespace of gatekeeper-py. Exceptions in it may name other namespaces.",
-)
 
 
 def _new_key(given: ExceptionInput, found: dict[DocumentKey, ExceptionDocument]) -> DocumentKey:

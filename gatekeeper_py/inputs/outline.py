@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.commands.recognition import template_hint
-from gatekeeper_py.commands.yaml12 import split_documents
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable, value_of
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.inputs.recognition import template_hint
+from gatekeeper_py.inputs.yaml12 import split_documents
 
 _METADATA: Final = ("name", "namespace")
 

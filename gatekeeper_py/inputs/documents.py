@@ -11,9 +11,9 @@ from typing import Any, Final
 
 import yaml
 
-from gatekeeper_py.commands.files import OtherFileError, UnreadableError
-from gatekeeper_py.commands.recognition import HELM_TEMPLATE, template_hint
-from gatekeeper_py.commands.yaml12 import (
+from gatekeeper_py.inputs.files import OtherFileError, UnreadableError
+from gatekeeper_py.inputs.recognition import HELM_TEMPLATE, template_hint
+from gatekeeper_py.inputs.yaml12 import (
     MAX_NODES,
     Merges,
     SourceText,

@@ -8,15 +8,15 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
-from gatekeeper_py.commands.exceptioninput import ExceptionInput, Place, exceptions_in, holds_exceptions
-from gatekeeper_py.commands.files import UnreadableError
-from gatekeeper_py.commands.outline import Part, Shift, parts_of
-from gatekeeper_py.commands.policyinput import PolicyInput, is_ours, parsed_input, read_bounded
-from gatekeeper_py.commands.recognition import template_hint
-from gatekeeper_py.commands.yaml12 import Merges, is_syntax_error, load_documents
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.inputs.exceptions import ExceptionInput, Place, exceptions_in, holds_exceptions
+from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.outline import Part, Shift, parts_of
+from gatekeeper_py.inputs.policies import PolicyInput, is_ours, parsed_input, read_bounded
+from gatekeeper_py.inputs.recognition import template_hint
+from gatekeeper_py.inputs.yaml12 import Merges, is_syntax_error, load_documents
 
 MAX_UNREAD: Final = 100
 """Maximum number of documents of a stream that cannot be read, because each causes a finding."""

@@ -1,0 +1,1 @@
+"""What commands read: files, policies, exceptions, manifests, and the objects of a cluster."""

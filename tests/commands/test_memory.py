@@ -1,0 +1,112 @@
+"""Commands do not keep Pods in memory, whatever they read them from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from builders import policy_text, review
+from manypods import ManyPods, a_pod, measured
+
+FEW: Final = 500
+
+MORE_KIB_PER_POD: Final = {"audit": 1.3, "diff": 1.5}
+"""Maximum growth. An audit keeps two references for each Pod, which take 0.3 KiB. A diff keeps one entry for
+each Pod with a changed decision, and reads a saved audit completely. The JSON of a Pod would take 3 KiB, and
+its Python objects over 20 KiB."""
+
+AUDIT: Final = ("audit", "--policy", "old.yaml", "--all", "--format", "json")
+DIFF: Final = ("diff", "old.yaml", "new.yaml", "--format", "json")
+
+Arguments = tuple[Any, ...]
+Prepare = Callable[[Path, int], AbstractContextManager[Arguments]]
+"""Provides a number of Pods in a directory, and returns the arguments of the command that reads them."""
+
+
+def of_cluster(*command: str) -> Prepare:
+    @contextmanager
+    def prepare(directory: Path, count: int) -> Iterator[Arguments]:
+        with ManyPods(count).serving() as cluster:
+            yield (*command, "--kubeconfig", cluster.kubeconfig(directory))
+
+    return prepare
+
+
+@contextmanager
+def saved_audit(directory: Path, count: int) -> Iterator[Arguments]:
+    with of_cluster(*AUDIT)(directory, count) as arguments:
+        _, _, out = measured(directory, *arguments)
+    (directory / "audit.json").write_text(out)
+    yield (*DIFF, "--audit", "audit.json")
+
+
+def lines(option: str, line: Callable[[int], str]) -> Prepare:
+    @contextmanager
+    def prepare(directory: Path, count: int) -> Iterator[Arguments]:
+        with (directory / "lines").open("w") as file:
+            file.writelines(f"{line(number)}\n" for number in range(count))
+        yield (*DIFF, option, "lines")
+
+    return prepare
+
+
+def reviewed(number: int) -> str:
+    return json.dumps(review({"apiVersion": "v1", "kind": "Pod", **a_pod(number)}))
+
+
+def logged(number: int) -> str:
+    obj = {"apiVersion": "v1", "kind": "Pod", **a_pod(number)}
+    event = {
+        "kind": "Event",
+        "apiVersion": "audit.k8s.io/v1",
+        "stage": "ResponseComplete",
+        "verb": "create",
+        "objectRef": {"resource": "pods", "namespace": "shop", "name": obj["metadata"]["name"]},
+        "requestObject": obj,
+    }
+    return json.dumps(event)
+
+
+def listed(number: int) -> str:
+    return f"shop\tnginx:1.{number % 100}"
+
+
+def run(directory: Path, prepare: Prepare, count: int) -> tuple[str, int, dict[str, Any]]:
+    """Return the name of the command, its peak resident memory in KiB, and its output."""
+    (directory / "old.yaml").write_text(policy_text(allow="[registry.corp.io, docker.io/**]"))
+    (directory / "new.yaml").write_text(policy_text())
+    with prepare(directory, count) as arguments:
+        code, memory, out = measured(directory, *arguments)
+    assert code == 1
+    return arguments[0], memory, json.loads(out)
+
+
+AUDIT_BY_NEW: Final = of_cluster(*(each.replace("old", "new") for each in AUDIT))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads /proc")
+@pytest.mark.parametrize(
+    ("prepare", "pods"),
+    [
+        pytest.param(AUDIT_BY_NEW, 5_000, id="audit"),
+        pytest.param(AUDIT_BY_NEW, 50_000, id="audit-50000", marks=pytest.mark.long),
+        pytest.param(of_cluster(*DIFF), 5_000, id="diff"),
+        pytest.param(of_cluster(*DIFF), 50_000, id="diff-50000", marks=pytest.mark.long),
+        pytest.param(saved_audit, 50_000, id="saved-audit-50000", marks=pytest.mark.long),
+        pytest.param(lines("--reviews", reviewed), 50_000, id="reviews-50000", marks=pytest.mark.long),
+        pytest.param(lines("--audit-log", logged), 50_000, id="audit-log-50000", marks=pytest.mark.long),
+        pytest.param(lines("--images", listed), 50_000, id="images-50000", marks=pytest.mark.long),
+    ],
+)
+def test_memory_does_not_grow_with_the_pods(tmp_path: Path, prepare: Prepare, pods: int) -> None:
+    _, few, _ = run(tmp_path, prepare, FEW)
+    command, many, answer = run(tmp_path, prepare, pods)
+    assert sum(each["count"] for each in answer["images"] if each["image"].startswith("nginx:")) == pods
+    assert answer["counts"]["rejected"] == 100
+    print(f"{few} KiB for {FEW}, {many} KiB for {pods}")  # noqa: T201 - shown by pytest -rP
+    assert many - few < pods * MORE_KIB_PER_POD[command]
