@@ -6,14 +6,14 @@ import asyncio
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from builders import INSTANT, policy
 from fakeapi import until
 from gatekeeper_py import excepting
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.delivery import DeliveredExceptions
@@ -355,7 +355,10 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     await _fill(world, monkeypatch, limit)
     assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
     [refused] = world.log.named("exceptions_refused")
-    assert code in refused["findings"][0] or code.startswith("too-many")
+    assert code in refused["findings"][0]
+    assert [(key.namespace, finding.code) for key, (finding,) in world.keeper.refused()] == [("team-c", code)]
+    await world.keeper.count()
+    assert world.keeper.counts["namespace", "invalid"] == 1
     await world.deliver(None)
     world.advance(2)
     await world.keeper.step()
@@ -483,6 +486,66 @@ async def test_entries_are_counted_by_state(world: World) -> None:
     assert world.keeper.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
 
 
+async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) -> None:
+    later = document("ghcr.io/b", until="2026-03-06").partition("exceptions:\n")[2]
+    await world.deliver(document(IMAGE, "ghcr.io/a") + later)
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    await world.keeper.step()
+    own = "quay.io/x (installation gatekeeper-py)"
+    for now, ending, ended, logged in (
+        ("2026-03-01", [], [], []),
+        ("2026-03-04", [own, f"{IMAGE} (namespace team-a, 2 more)"], [], []),
+        (
+            "2026-03-05",
+            ["ghcr.io/b (namespace team-a)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+        ),
+        (
+            "2026-03-05T00:01:00",
+            ["ghcr.io/b (namespace team-a)"],
+            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            [],
+        ),
+        (
+            "2026-03-07",
+            [],
+            [own, "ghcr.io/b (namespace team-a, 2 more)"],
+            ["ghcr.io/b (namespace team-a)"],
+        ),
+        ("2026-05-01", [], [], []),
+    ):
+        world.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
+        world.log.lines.clear()
+        await world.keeper.count()
+        found = (*world.keeper.ends.values(), world.log.named("exceptions_ended"))
+        assert [[each["entry"] for each in shown] for shown in found] == [ending, ended, logged]
+
+
+async def test_an_end_before_the_first_count_is_not_logged(world: World) -> None:
+    await world.deliver(document(IMAGE, until="2026-02-20"))
+    await world.keeper.step()
+    await world.keeper.count()
+    assert len(world.keeper.ends["ended"]) == 1
+    assert not world.log.named("exceptions_ended")
+
+
+async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installation_come_first(
+    world: World,
+) -> None:
+    for number in range(20):
+        await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    await world.keeper.step()
+    await world.keeper.count()
+    world.now = datetime(2026, 3, 5, 1, tzinfo=UTC)
+    await world.keeper.count()
+    logged = world.log.named("exceptions_ended")
+    assert len(logged) == 10
+    assert logged[0]["entry"] == "quay.io/x (installation gatekeeper-py)"
+    assert {each["suppressed"] for each in logged} == {11}
+
+
 async def test_run_reads_the_granted_sources_and_again_when_they_change(world: World) -> None:
     reads: list[frozenset[Source]] = []
     world.use("")
@@ -547,3 +610,62 @@ async def test_bad_documents_of_namespaces_do_not_hide_those_of_the_installation
     await world.keeper.step()
     assert next(key for key, _ in world.keeper.refused()) == installed
     assert len(list(world.keeper.refused())) == 3
+
+
+@pytest.mark.parametrize("gone", ["deleted", "unlisted", "unreadable", "no-grant"])
+async def test_a_document_beyond_the_limit_that_is_gone_is_not_shown(
+    world: World, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    await _fill(world, monkeypatch, "MAX_OF_NAMESPACES")
+    sources: frozenset[Source] = frozenset({"namespace"})
+    match gone:
+        case "deleted":
+            await world.deliver(None, DocumentKey("namespace", "team-c"))
+        case "unlisted":
+            world.keeper.listed(sources, frozenset({TEAM}))
+        case "unreadable":
+            world.keeper.unreadable(sources)
+        case _:
+            world.use("")
+    assert not list(world.keeper.refused())
+
+
+async def test_a_bad_document_does_not_hide_another_in_the_log(world: World) -> None:
+    """One namespace has one line a second; the others are counted. The installation has all of its lines."""
+    own = DocumentKey("installation", "gatekeeper-py")
+    for number in range(3):
+        for key in (TEAM, DocumentKey("namespace", "team-b"), own):
+            problem = Finding(severity="error", code="x", path=f"{number}", line=1, message="x")
+            await world.deliver(None, key, problem)
+    lines = [line["namespace"] for line in world.log.named("exceptions_refused")]
+    assert Counter(lines) == {"team-a": 1, "team-b": 1, "gatekeeper-py": 3}
+    world.advance(1)
+    assert world.log.named("exceptions_refused_suppressed") == [
+        {"namespace": "team-a", "count": 2},
+        {"namespace": "team-b", "count": 2},
+    ]
+
+
+async def test_changes_become_live_together_if_that_takes_long(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tenant may delete and create documents all the time, and each change copies 10,000 names."""
+    use, uses = world.live.use_exceptions, []
+
+    def slow(exceptions: Exceptions) -> None:
+        world.clock += 0.01
+        uses.append(exceptions)
+        use(exceptions)
+
+    monkeypatch.setattr(LivePolicy, "use_exceptions", lambda _, exceptions: slow(exceptions))
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(50)]
+    for key in keys:
+        await world.deliver(document(IMAGE), key)
+    await world.keeper.step()
+    installs = len(uses)
+    for key in keys:
+        await world.deliver(None, key)
+    assert len(uses) == installs
+    world.advance(0.1)
+    assert len(uses) == installs + 1
+    assert not any(world.approves(namespace=key.namespace) for key in keys)

@@ -8,7 +8,8 @@ import json
 import os
 import sys
 import weakref
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,6 +77,26 @@ class World:
     async def take(self, text: str | None, **more: Any) -> str:
         problem = "" if text is not None else "it is gone"
         return await self.reloader.apply(Delivery(text=text, problem=problem, **more))
+
+    @asynccontextmanager
+    async def following(self, *texts: str) -> AsyncIterator[Callable[[str], None]]:
+        """Follow a source that has delivered these texts; yield the function that delivers another one."""
+        queue: asyncio.Queue[Delivery] = asyncio.Queue()
+
+        async def deliveries() -> AsyncIterator[Delivery]:
+            while True:
+                yield await queue.get()
+
+        def deliver(text: str) -> None:
+            queue.put_nowait(Delivery(text=text))
+
+        for text in texts:
+            deliver(text)
+        task = asyncio.create_task(self.reloader.run(deliveries()))
+        yield deliver
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
     def approves(self, image: str) -> bool:
         assert self.live.snapshot is not None
@@ -188,10 +209,6 @@ async def test_the_same_document_again_keeps_the_cache(world: World, mode: str |
             id="back-to-the-documents-mode",
         ),
         pytest.param(
-            [(GOOD, None), (GOOD, "warn")], ["loaded"] * 2, [GOOD], "warn", ["floating-latest"],
-            id="another-mode",
-        ),
-        pytest.param(
             [(GOOD, "warn")], ["loaded"], [GOOD], "warn", ["floating-latest", "mode-overridden"],
             id="the-mode-of-the-source",
         ),
@@ -239,33 +256,22 @@ async def test_what_a_source_delivers_becomes_live_or_is_refused(
         assert [finding.message for finding in world.reloader.refused.findings] == ["it is gone"]
 
 
-async def _deliveries(queue: asyncio.Queue[Delivery]) -> AsyncIterator[Delivery]:
-    while True:
-        yield await queue.get()
-
-
 async def test_a_source_is_followed(world: World) -> None:
-    queue: asyncio.Queue[Delivery] = asyncio.Queue()
-    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
-    for text, result in ((BAD, "refused"), (GOOD, "loaded"), (BAD, "refused"), (OTHER, "loaded")):
-        before = len(world.observer.results)
-        queue.put_nowait(Delivery(text=text))
-        await eventually(lambda before=before: len(world.observer.results) > before)  # type: ignore[misc]
-        assert world.observer.results[-1] == result
+    async with world.following() as deliver:
+        for text, result in ((BAD, "refused"), (GOOD, "loaded"), (BAD, "refused"), (OTHER, "loaded")):
+            before = len(world.observer.results)
+            deliver(text)
+            await eventually(lambda before=before: len(world.observer.results) > before)  # type: ignore[misc]
+            assert world.observer.results[-1] == result
     assert world.approves("other.io/a")
-    await _cancelled(task)
 
 
 async def test_a_burst_of_changes_ends_with_the_last(world: World) -> None:
-    queue: asyncio.Queue[Delivery] = asyncio.Queue()
     texts = [policy_text(allow=f"[r{number}.io]") for number in range(200)]
-    for text in texts:
-        queue.put_nowait(Delivery(text=text))
-    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
     last = parse_policy(texts[-1]).revision
-    await eventually(lambda: bool(world.observer.revisions) and world.observer.revisions[-1] == last)
+    async with world.following(*texts):
+        await eventually(lambda: world.observer.revisions[-1:] == [last])
     assert len(world.observer.revisions) < 200
-    await _cancelled(task)
 
 
 async def test_a_rule_expires_without_a_delivery(world: World) -> None:
@@ -273,16 +279,13 @@ async def test_a_rule_expires_without_a_delivery(world: World) -> None:
     rule = f"[{{image: registry.corp.io, until: {until.isoformat()}}}, other.io]"
     begin = datetime.now(UTC)
     world.reloader._now = lambda: START + (datetime.now(UTC) - begin)
-    queue: asyncio.Queue[Delivery] = asyncio.Queue()
-    queue.put_nowait(Delivery(text=policy_text(allow=rule), resource_version="1"))
-    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
-    await eventually(lambda: world.log.named("policy_rule_expired") != [])
+    async with world.following(policy_text(allow=rule)):
+        await eventually(lambda: world.log.named("policy_rule_expired") != [])
     assert not world.approves("registry.corp.io/a")
     assert world.approves("other.io/a")
     assert world.observer.results == ["loaded"]
     assert len(set(world.observer.revisions)) == 1
     assert world.reloader._seconds_until(world.reloader._next_change()) is None
-    await _cancelled(task)
 
 
 async def test_an_override_that_expires_gives_the_mode_back(world: World) -> None:
@@ -305,19 +308,16 @@ async def test_an_override_that_expires_gives_the_mode_back(world: World) -> Non
 async def test_a_rule_expires_while_another_policy_is_parsed(world: World) -> None:
     begin = datetime.now(UTC)
     world.reloader._now = lambda: START + (datetime.now(UTC) - begin)
-    queue: asyncio.Queue[Delivery] = asyncio.Queue()
-    task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
     rule = f"[{{image: quay.io, until: {(START + timedelta(seconds=0.5)).isoformat()}}}, other.io]"
-    queue.put_nowait(Delivery(text=policy_text(allow=rule)))
-    await eventually(lambda: world.observer.results == ["loaded"])
-    assert world.approves("quay.io/a")
-    async with world.parser.turn():  # the next policy waits
-        queue.put_nowait(Delivery(text=GOOD))
-        await eventually(lambda: not world.approves("quay.io/a"))
-        assert world.approves("other.io/a")
-        assert world.observer.results == ["loaded"]
-    await eventually(lambda: world.observer.results == ["loaded", "loaded"])
-    await _cancelled(task)
+    async with world.following(policy_text(allow=rule)) as deliver:
+        await eventually(lambda: world.observer.results == ["loaded"])
+        assert world.approves("quay.io/a")
+        async with world.parser.turn():  # the next policy waits
+            deliver(GOOD)
+            await eventually(lambda: not world.approves("quay.io/a"))
+            assert world.approves("other.io/a")
+            assert world.observer.results == ["loaded"]
+        await eventually(lambda: world.observer.results == ["loaded", "loaded"])
 
 
 async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
@@ -399,9 +399,8 @@ async def test_a_bug_during_expiry_does_not_end_the_server(
     compiling = type(policy).compiling
     monkeypatch.setattr(type(policy), "compiling", fail_once)
     world.now = START + timedelta(days=5)
-    task = asyncio.create_task(world.reloader.run(_deliveries(asyncio.Queue())))
-    await eventually(lambda: world.log.named("policy_rule_expired") != [])
-    await _cancelled(task)
+    async with world.following():
+        await eventually(lambda: world.log.named("policy_rule_expired") != [])
     assert len(world.log.named("policy_not_compiled")) == 1
     assert not world.approves("quay.io/x")
 
@@ -571,23 +570,19 @@ class TestRetries:
         self, world: World, cause: Any
     ) -> None:
         pauses = []
-        queue: asyncio.Queue[Delivery] = asyncio.Queue()
-        task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
         world.parser.failures = [ParserError(cause, "no luck")] * 12
-        queue.put_nowait(Delivery(text=GOOD))
-        while world.parser.failures:
-            left = len(world.parser.failures)
-            await eventually(lambda left=left: len(world.parser.failures) < left)  # type: ignore[misc]
-            await eventually(lambda: world.reloader.refused is not None and not world.reloader.refused.final)
-            pause = world.reloader._seconds_until(world.reloader._next_try())
-            assert pause is not None
-            pauses.append(pause)
-            world.now += timedelta(seconds=pause)
-            world.reloader._delivered.set()  # as if the time had passed
-        await eventually(lambda: world.reloader.loaded is not None)
+        async with world.following(GOOD):
+            while left := len(world.parser.failures):
+                await eventually(lambda left=left: len(world.parser.failures) < left)  # type: ignore[misc]
+                await eventually(lambda: bool(world.reloader.refused and not world.reloader.refused.final))
+                pause = world.reloader._seconds_until(world.reloader._next_try())
+                assert pause is not None
+                pauses.append(pause)
+                world.now += timedelta(seconds=pause)
+                world.reloader._delivered.set()  # as if the time had passed
+            await eventually(lambda: world.reloader.loaded is not None)
         assert world.reloader.refused is None
         assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0]
-        await _cancelled(task)
 
     async def test_another_document_is_parsed_at_once(self, world: World) -> None:
         world.parser.failures.append(ParserError("start", "no luck"))
@@ -662,13 +657,10 @@ class TestLintAgain:
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.01)
-        queue: asyncio.Queue[Delivery] = asyncio.Queue()
-        queue.put_nowait(Delivery(text=DATED))
-        task = asyncio.create_task(world.reloader.run(_deliveries(queue)))
-        await eventually(lambda: world.observer.results == ["loaded"])
-        world.now = UNTIL
-        await eventually(lambda: world.observer.codes == ["expired"])
-        await _cancelled(task)
+        async with world.following(DATED):
+            await eventually(lambda: world.observer.results == ["loaded"])
+            world.now = UNTIL
+            await eventually(lambda: world.observer.codes == ["expired"])
 
     async def test_another_mode_is_linted(self, world: World) -> None:
         await world.take(GOOD)
@@ -740,9 +732,3 @@ class TestLintAgain:
         due = world.reloader.loaded.lint_due
         assert due is not None
         assert due - world.now >= 19 * (taken - timedelta(seconds=1))
-
-
-async def _cancelled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task

@@ -20,7 +20,7 @@ from gatekeeper_py.control.webhooks.templates import (
 )
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.objects import ApiObject, Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
@@ -36,7 +36,7 @@ CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
 }
 
 
-Compiler = Callable[[Policy, datetime, Options], tuple[Document, ...]]
+Compiler = Callable[[Policy, datetime, Options], tuple[ApiObject, ...]]
 NATIVE: Final[dict[str, Compiler]] = {
     "validating-admission-policy": validating_policy,
     "mutating-admission-policy": mutating_policy,
@@ -106,8 +106,8 @@ def compile(  # noqa: A001
     try:
         documents = NATIVE[target](read, now(), choices)
     except CannotExpress as problem:
-        for refusal in problem.refusals:
-            note(f"{policy}: {refusal}")
+        for obstacle in problem.obstacles:
+            note(f"{policy}: {obstacle}")
         if NATIVE[target] is validating_policy and not backstop:
             note("A wider policy can be compiled with --backstop.")
         return 1

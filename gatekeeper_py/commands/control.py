@@ -100,7 +100,8 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 @click.option(
     "--guard-exceptions",
     is_flag=True,
-    help="Also review exceptions when they are applied, in every namespace, if the policy guard is enabled.",
+    help="Read exceptions in every namespace, and record Events about them. Also review them when they are"
+    " applied, if the policy guard is enabled.",
 )
 @click.option(
     "--probe-namespace",

@@ -22,7 +22,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--policy", type=_FILE, help="Read the policy from this file, and again when it changes.")
 @click.option(
     "--exceptions",
-    type=click.Path(path_type=Path),
+    type=click.Path(exists=True, path_type=Path),
     multiple=True,
     help="With --policy: read exceptions from the ConfigMaps in this file or directory, and again when they"
     " change. Repeatable.",

@@ -20,6 +20,7 @@ from gatekeeper_py.control.certificates import CertificateSettings
 from gatekeeper_py.control.configurations import DesiredState
 from gatekeeper_py.control.enforcement import ApiServers, Prover
 from gatekeeper_py.control.events import Events
+from gatekeeper_py.control.exceptions import ExceptionEvents
 from gatekeeper_py.control.fastpath.policy_view import WEBHOOKS
 from gatekeeper_py.control.fastpath.probe import RemovalProbe, dry_run
 from gatekeeper_py.control.fastpath.probe_image import ProbeImage
@@ -40,6 +41,7 @@ from gatekeeper_py.runtime.process import Process
 from gatekeeper_py.serving.health import Health, LoopWatch, listen
 from gatekeeper_py.settings import Address
 from gatekeeper_py.sources.configmap import ConfigMapSource
+from gatekeeper_py.sources.exceptions import ExceptionsSource
 
 FIELD_MANAGER: Final = "gatekeeper-py-controller"
 
@@ -167,11 +169,15 @@ class _Control:
             log=self._log,
             judge=self._rejects_valid_probes,
         )
+        events = Events(self._api, self._installation, log=self._log)
+        self._exceptions = ExceptionEvents(
+            self._parser, events, enabled=self._installation.exceptions, log=self._log
+        )
         self._controller = Controller(
             self._passes,
             self._desired_state,
             alarms=Alarms(self._metrics, self._log),
-            events=Events(self._api, self._installation, log=self._log),
+            events=events,
             metrics=self._metrics,
             log=self._log,
             problems=self._problems,
@@ -203,7 +209,11 @@ class _Control:
         )
 
     def _problems(self) -> dict[Alarm, str]:
-        return {"settings": self._file.problem, "policy": self._policy.problem()}
+        return {
+            "settings": self._file.problem,
+            "policy": self._policy.problem(),
+            "exceptions": self._exceptions.problem(),
+        }
 
     def _changed(self) -> None:
         self._controller.changed.set()
@@ -246,6 +256,14 @@ class _Control:
                 *((each.collection, each.name) for each in self._passes.configurations.templates),
             ]
             tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
+            if self._installation.exceptions:
+                source = ExceptionsSource(
+                    self._installation.namespace,
+                    self._cluster.connect,
+                    self._exceptions.keeper,
+                    log=self._log,
+                )
+                tasks.append(group.create_task(self._exceptions.run(source.read)))
             if self._fast_path is not None:
                 tasks.append(group.create_task(self._fast_path.run()))
             if self._prover is not None:
@@ -309,6 +327,8 @@ class _Control:
             self._fast_path.expect()
 
     def _policy_known(self, known: KnownPolicy) -> None:
+        if known.policy is not None:
+            self._exceptions.use_policy(known.policy)
         if self._fast_path is not None:
             self._fast_path.deliver(known)
 

@@ -1,11 +1,13 @@
-"""Kubernetes Events about the webhook configurations and the policy, for ``kubectl get events``."""
+"""Events about the webhook configurations, the policy and exceptions, for ``kubectl get events``."""
 
 from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal
+from hashlib import blake2b
+from http import HTTPStatus
+from typing import Final, Literal
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
@@ -24,9 +26,11 @@ INTERVAL: Final = timedelta(minutes=1)
 MAX_IN_INTERVAL: Final = 10
 """Maximum number of Events with the same reason in ``INTERVAL``, for the reasons in ``LIMITED``."""
 
-Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"]
+ExceptionReason = Literal["BreakGlass", "ExceptionEnds", "ExceptionsInvalid"]
+Reason = Literal["Armed", "Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"] | ExceptionReason
 
-WARNINGS: Final = frozenset({"Disarmed", "Paused", "PauseIgnored", "PolicyRefused", "Repaired"})
+NORMAL: Final = frozenset({"Armed", "ExceptionEnds"})
+"""Reasons of Events that are not warnings."""
 
 LIMITED: Final = frozenset({"PolicyRefused", "Repaired"})
 """Reasons whose Events are limited. Whoever can write the policy or the webhook configurations could
@@ -36,7 +40,7 @@ CONFIGMAP: Final = "ConfigMap"
 
 
 class Events:
-    """Records Events in the installation's namespace."""
+    """Records Events, by default in the installation's namespace."""
 
     def __init__(
         self,
@@ -53,31 +57,35 @@ class Events:
         self._recorded: dict[Reason, list[datetime]] = {}
 
     async def record(
-        self, reason: Reason, message: str, *, kind: str = VALIDATING, name: str = VALIDATING_NAME
-    ) -> None:
-        """Record one Event about a webhook configuration, or about the ConfigMap with the policy.
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        kind: str = VALIDATING,
+        name: str = VALIDATING_NAME,
+        namespace: str = "",
+        once: bool = False,
+    ) -> bool:
+        """Record one Event about a webhook configuration or a ConfigMap.
 
-        If the Event cannot be recorded, the failure is only logged.
+        With ``once``, do nothing if the API server still has an Event with the same content. Return false if
+        the Event was not recorded: the failure is logged, unless the reason had too many Events recently.
         """
         now = self._now()
         if reason in LIMITED:
             recent = [each for each in self._recorded.get(reason, ()) if now - each < INTERVAL]
             if len(recent) >= MAX_IN_INTERVAL:
-                return
+                return False
             self._recorded[reason] = [*recent, now]
-        try:
-            await self._api.post(
-                self._installation.events_path, self._event(reason, message, kind, name, now)
-            )
-        except ApiError as problem:
-            self._log.warning("event_not_recorded", reason=reason, problem=str(problem)[:300])
-
-    def _event(self, reason: Reason, message: str, kind: str, name: str, now: datetime) -> dict[str, Any]:
-        namespace, instant = self._installation.namespace, format_instant(now)
-        return {
+        namespace, instant = namespace or self._installation.namespace, format_instant(now)
+        content = blake2b(f"{reason} {message}".encode(), digest_size=8).hexdigest()
+        event = {
             "apiVersion": "v1",
             "kind": "Event",
-            "metadata": {"name": f"{name}.{secrets.token_hex(8)}", "namespace": namespace},
+            "metadata": {
+                "name": f"{name}.{content if once else secrets.token_hex(8)}",
+                "namespace": namespace,
+            },
             # The API server requires the namespace of the Event here, even for cluster-scoped objects.
             "involvedObject": {
                 "apiVersion": "v1" if kind == CONFIGMAP else API_VERSION,
@@ -85,7 +93,7 @@ class Events:
                 "name": name,
                 "namespace": namespace,
             },
-            "type": "Warning" if reason in WARNINGS else "Normal",
+            "type": "Normal" if reason in NORMAL else "Warning",
             "reason": reason,
             "message": message[:MAX_MESSAGE],
             "firstTimestamp": instant,
@@ -93,3 +101,11 @@ class Events:
             "count": 1,
             "source": {"component": COMPONENT},
         }
+        try:
+            await self._api.post(f"/api/v1/namespaces/{namespace}/events", event)
+        except ApiError as problem:
+            if once and problem.status == HTTPStatus.CONFLICT:
+                return True
+            self._log.warning("event_not_recorded", reason=reason, problem=str(problem)[:300])
+            return False
+        return True

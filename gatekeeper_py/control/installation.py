@@ -26,7 +26,8 @@ class Installation:
     settings: str = SETTINGS_CONFIGMAP
     """The ConfigMap with the settings of the webhook configurations."""
     exceptions: bool = False
-    """Whether the webhooks guard exceptions (``control --guard-exceptions``)."""
+    """Whether servers and controller read exceptions, and the webhooks guard them
+    (``control --guard-exceptions``)."""
 
     def owner_of(self, uid: str) -> Owner:
         """Return the owner of the webhook configurations, whose object has this UID."""
@@ -75,10 +76,6 @@ class Installation:
     @property
     def controller_path(self) -> str:
         return f"/apis/apps/v1/namespaces/{self.namespace}/deployments/{self.controller}"
-
-    @property
-    def events_path(self) -> str:
-        return f"{self.namespace_path}/events"
 
     @property
     def deployment_path(self) -> str:

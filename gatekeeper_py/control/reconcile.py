@@ -37,7 +37,9 @@ ROTATING_SECONDS: Final = 5.0
 STEADY_SECONDS: Final = 60.0
 
 
-Alarm = Literal["service", "deployment", "endpoints", "secret", "settings", "pause", "selector", "policy"]
+Alarm = Literal[
+    "service", "deployment", "endpoints", "secret", "settings", "pause", "selector", "policy", "exceptions"
+]
 """What needs attention, as label values of a metric."""
 
 PASS_ERRORS: Final = (ApiError, LookupError)

@@ -8,7 +8,6 @@ from typing import Final, Literal, NamedTuple
 from gatekeeper_py.core.exceptions.document import ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.exceptions import approving_rule
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.inventory.tally import Tally
@@ -28,11 +27,6 @@ class UnusedException(NamedTuple):
     key: DocumentKey
     entry: ExceptionEntry
     why: Why
-
-    @property
-    def configmap(self) -> str:
-        name = BREAK_GLASS_CONFIGMAP if self.key.source == "break-glass" else EXCEPTIONS_CONFIGMAP
-        return f"{self.key.namespace}/{name}"
 
 
 def unused_exceptions(policy: CompiledPolicy, tally: Tally) -> Iterator[UnusedException]:

@@ -52,6 +52,7 @@ PERMANENT: Final[frozenset[Cause]] = frozenset({"memory", "cpu", "bug"})
 T = TypeVar("T")
 
 _Job = messages.AnyJob
+J = TypeVar("J", bound=messages.AnyJob)
 
 
 class ParserError(ChildError):
@@ -219,20 +220,14 @@ class Parser:
         lint after the document was fetched. If the document is accepted, ``on_accepted`` is called, while
         lint still runs, with a function that fetches the document. Raises ``ParserError``.
         """
-        content = text.encode("utf-8", "surrogatepass")
-        limits = self._limits_for(len(content))
-        job = messages.Job(
-            text=content,
+        make = partial(
+            messages.Job,
             mode=mode,
             instant=instant,
             send_document=on_accepted is not None,
-            memory_bytes=limits.memory_bytes,
-            cpu_seconds=limits.cpu_seconds,
             admitted=admitted,
         )
-        return await self._finish(
-            job, self._judge(job, limits.seconds if seconds is None else seconds, on_accepted)
-        )
+        return await self._run(text, make, partial(self._judge, on_accepted=on_accepted), seconds)
 
     async def parse_exceptions(
         self, text: str, source: Source, *, seconds: float | None = None
@@ -241,20 +236,29 @@ class Parser:
 
         Raises ``ParserError``.
         """
+        make = partial(messages.ExceptionsJob, source=source)
+        return await self._run(text, make, self._exceptions, seconds)
+
+    async def find_configmaps(self, text: str) -> messages.Manifests:
+        """Find the ConfigMaps in a file with manifests. Call this within ``turn``. Raises ``ParserError``."""
+        return await self._run(text, messages.ManifestsJob, self._manifests)
+
+    async def _run(
+        self,
+        text: str,
+        make: Callable[..., J],
+        work: Callable[[J, float], Coroutine[Any, Any, T]],
+        seconds: float | None = None,
+    ) -> T:
+        """Make a job of a text and return its result. End the process if the job failed or was large.
+
+        ``seconds`` replaces the limit of time for a text of this size.
+        """
         content = text.encode("utf-8", "surrogatepass")
         limits = self._limits_for(len(content))
-        job = messages.ExceptionsJob(
-            text=content,
-            source=source,
-            memory_bytes=limits.memory_bytes,
-            cpu_seconds=limits.cpu_seconds,
-        )
-        return await self._finish(job, self._exceptions(job, limits.seconds if seconds is None else seconds))
-
-    async def _finish(self, job: _Job, work: Coroutine[Any, Any, T]) -> T:
-        """Return the result of a job. End the process if the job failed or was large."""
+        job = make(text=content, memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds)
         try:
-            result = await work
+            result = await work(job, limits.seconds if seconds is None else seconds)
         except BaseException:
             # Even if this task is cancelled: otherwise the next job would get the replies to this one.
             await self._child.end()
@@ -289,15 +293,6 @@ class Parser:
             case messages.Linted(findings, until, radius):
                 return Judged(accepted=True, findings=findings, until=until, radius=radius)
         raise _error(self._unexpected(), job)
-
-    async def find_configmaps(self, text: str) -> messages.Manifests:
-        """Find the ConfigMaps in a file with manifests. Call this within ``turn``. Raises ``ParserError``."""
-        content = text.encode("utf-8", "surrogatepass")
-        limits = self._limits_for(len(content))
-        job = messages.ManifestsJob(
-            text=content, memory_bytes=limits.memory_bytes, cpu_seconds=limits.cpu_seconds
-        )
-        return await self._finish(job, self._manifests(job, limits.seconds))
 
     async def _manifests(self, job: messages.ManifestsJob, seconds: float) -> messages.Manifests:
         reply = await self._first_reply(job, seconds)

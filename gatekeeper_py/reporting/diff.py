@@ -12,7 +12,7 @@ from rich.text import Text
 
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, GrantWitness, Witness
-from gatekeeper_py.core.compare.documents import DocumentChanges, Entry, EntryChange
+from gatekeeper_py.core.compare.documents import DocumentChanges, EntryChange, JsonEntry
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.changes import CHANGES, Changes, ImageChange
@@ -228,7 +228,7 @@ def document_lines(documents: DocumentChanges) -> list[tuple[str, str]]:
     ]
 
 
-def _named(entry: Entry) -> str:
+def _named(entry: JsonEntry) -> str:
     """Return an entry's name, followed by its other fields."""
     kind = str(entry["list"])
     name = _NAMES.get(kind, "")

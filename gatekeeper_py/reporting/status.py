@@ -40,6 +40,9 @@ def print_status(status: Status) -> None:
         _row(out, "expired", _listed(list(map(_expiry, status.expired)), MAX_EXPIRED))
     if status.exceptions is not None:
         _row(out, "exceptions", _exceptions(status.exceptions))
+        for label, ends in (("end soon", status.exceptions.ending), ("ended", status.exceptions.ended)):
+            if ends:
+                _row(out, f"  {label}", _listed(list(map(_expiry, ends)), MAX_EXPIRED))
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
     for unknown in status.not_checked:

@@ -26,7 +26,7 @@ def write_unused(unused: Sequence[UnusedException], meta: Provenance, *, as_json
     if unused:
         cells = [
             (
-                each.configmap,
+                each.key.configmap,
                 WHY[each.why],
                 str(each.entry.line),
                 f"exceptions[{each.entry.index}]",
@@ -44,7 +44,7 @@ def write_unused(unused: Sequence[UnusedException], meta: Provenance, *, as_json
 
 def _as_json(each: UnusedException) -> dict[str, object]:
     return {
-        "configmap": each.configmap,
+        "configmap": each.key.configmap,
         "source": each.key.source,
         "why": each.why,
         "index": each.entry.index,

@@ -6,6 +6,7 @@ queue; events that do not fit are dropped and counted.
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import logging
 import sys
@@ -48,6 +49,12 @@ loop each time; that doubled the cost of a denial."""
 
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A batch is written when it reaches this size."""
+
+
+MAX_PEERS: Final = 1000
+"""Maximum number of peers or namespaces that a ``LineLimit`` counts. Further ones share one limit."""
+
+OTHER_PEERS: Final = "other"
 
 
 class Log(Protocol):
@@ -194,6 +201,67 @@ class RateLimit:
             return None
         self._kinds[kind] = (now, 0)
         return held
+
+
+class LineLimit:
+    """Limits the log lines about each peer or namespace, and logs how many were not written.
+
+    ``event`` is the event of the line with that number, and ``key`` its key for the peer or namespace. Of
+    each, ``lines`` pass in ``seconds``. ``later`` calls a function after some seconds.
+    """
+
+    def __init__(
+        self,
+        log: Log,
+        event: str,
+        key: str,
+        *,
+        lines: int,
+        seconds: float = 1.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: (
+            asyncio.get_running_loop().call_later(seconds, call)
+        ),
+    ) -> None:
+        self._log = log
+        self._event = event
+        self._key = key
+        self._most = lines
+        self._seconds = seconds
+        self._monotonic = monotonic
+        self._later = later
+        self._lines: dict[str, int] = {}
+        """Lines in the current interval by peer."""
+        self._end = float("-inf")
+
+    def passes(self, peer: str) -> bool:
+        """Count a line about a peer, and return whether to write it."""
+        now = self._monotonic()
+        if now >= self._end:
+            self._report()
+            self._end = now + self._seconds
+        count = self._lines.get(peer, 0)
+        if not count and len(self._lines) >= MAX_PEERS:
+            peer = OTHER_PEERS
+            count = self._lines.get(peer, 0)
+        self._lines[peer] = count + 1
+        if count < self._most:
+            return True
+        if count == self._most:
+            end = self._end
+            self._later(end - now, lambda: self._report_at(end))
+        return False
+
+    def _report_at(self, end: float) -> None:
+        if end == self._end:  # otherwise a later line has reported
+            self._report()
+
+    def _report(self) -> None:
+        """Log the number of lines that were not written, and reset the counts."""
+        for peer, count in self._lines.items():
+            if count > self._most:
+                self._log.warning(self._event, **{self._key: peer}, count=count - self._most)
+        self._lines.clear()
 
 
 class _ToStructlog(logging.Handler):

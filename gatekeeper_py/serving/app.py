@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,10 +16,9 @@ import aiohttp
 from aiohttp import http_parser
 
 from gatekeeper_py import __version__
-from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.excepting import ExceptionsKeeper, Read
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser
@@ -32,8 +31,8 @@ from gatekeeper_py.runtime.process import Process, allow_descriptors
 from gatekeeper_py.serving import aiohttp_internals
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
-from gatekeeper_py.serving.health import MAX_HEALTH_CONNECTIONS, Health, LoopWatch
-from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions
+from gatekeeper_py.serving.health import MAX_HEALTH_CONNECTIONS, Health, LoopWatch, listen
+from gatekeeper_py.serving.listener import Evicted, Listener, log_evictions, open_port
 from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.serving.statuspage import StatusPage, describe_policy
 from gatekeeper_py.serving.tls import Certificate, CertificateFiles, build_certificate
@@ -167,11 +166,6 @@ class _Server:
             answer=webhook.answer,
             fast=self._has_fast_http(metrics),
         )
-        health_listener = Listener(
-            health.handle,
-            max_connections=MAX_HEALTH_CONNECTIONS,
-            on_evicted=log_evictions(log, "health"),
-        )
         metrics.watch_connections(lambda: listener.connections)
         metrics.watch_dropped_lines(lambda: self._writer.dropped)
         async with self._deliveries(metrics.policy_synced) as deliveries, asyncio.TaskGroup() as group:
@@ -192,7 +186,9 @@ class _Server:
                 )
                 await files.poll()
                 tasks.append(group.create_task(files.run()))
-            if self._listen(health_listener, listener):
+            health_listener = listen(health, settings.health_listen, log)
+            if health_listener is not None and open_port(listener, "webhook", settings.listen, log):
+                give_back()  # return the memory that importing the code needed
                 await self._stop.wait()
                 registries.lookups.stop_refreshing()
                 await self._drain(webhook, guard, listener)
@@ -200,28 +196,14 @@ class _Server:
             else:
                 code = 2
             await listener.close(1.0)
-            await health_listener.close(1.0)
+            if health_listener is not None:
+                await health_listener.close(1.0)
             for task in tasks:
                 task.cancel()
             await parser.close()
             await registries.close()
         log.info("stopped")
         return code
-
-    def _listen(self, health: Listener, webhook: Listener) -> bool:
-        """Open both ports. Return false if one of them cannot be opened."""
-        for name, each, address in (
-            ("health", health, self._settings.health_listen),
-            ("webhook", webhook, self._settings.listen),
-        ):
-            try:
-                bound = each.bind(address)
-            except OSError as problem:
-                self._log.error("cannot_listen", listener=name, address=str(address), problem=str(problem))
-                return False
-            self._log.info("listening", listener=name, address=str(bound))
-        give_back()  # return the memory that importing the code needed
-        return True
 
     async def _drain(self, webhook: Webhook, guard: PolicyGuard, listener: Listener) -> None:
         """Stop without losing a review: let endpoints change, close the socket, wait for the last requests.
@@ -318,9 +300,7 @@ class _Server:
             kubeconfig=settings.kubeconfig, context=settings.context, environ=os.environ
         )
 
-    def _exceptions(
-        self, keeper: ExceptionsKeeper, parser: Parser
-    ) -> Callable[[frozenset[Source]], Coroutine[Any, Any, None]]:
+    def _exceptions(self, keeper: ExceptionsKeeper, parser: Parser) -> Read:
         """Return the function that delivers the documents of some sources to the keeper."""
         settings = self._settings
         if settings.configmap is None:

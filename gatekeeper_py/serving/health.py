@@ -14,7 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from gatekeeper_py.page.document import CONTENT_SECURITY_POLICY
 from gatekeeper_py.runtime.logs import Log
 from gatekeeper_py.serving.answers import SERVER, error_response, json_response
-from gatekeeper_py.serving.listener import Listener, log_evictions
+from gatekeeper_py.serving.listener import Listener, log_evictions, open_port
 from gatekeeper_py.settings import Address
 
 LAG_INTERVAL_SECONDS: Final = 0.5
@@ -140,15 +140,7 @@ def listen(health: Health, address: Address, log: Log) -> Listener | None:
     listener = Listener(
         health.handle, max_connections=MAX_HEALTH_CONNECTIONS, on_evicted=log_evictions(log, "health")
     )
-    try:
-        bound = listener.bind(address)
-    except OSError as problem:
-        log.error(  # noqa: TRY400 - the problem is the message
-            "cannot_listen", listener="health", address=str(address), problem=str(problem)
-        )
-        return None
-    log.info("listening", listener="health", address=str(bound))
-    return listener
+    return listener if open_port(listener, "health", address, log) else None
 
 
 def _checked(checks: Mapping[str, Check], error: str) -> web.Response:

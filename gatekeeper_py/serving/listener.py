@@ -266,6 +266,19 @@ class Listener:
             self._loop.add_reader(self._socket.fileno(), self._accept)
 
 
+def open_port(listener: Listener, name: str, address: Address, log: Log) -> bool:
+    """Listen on an address and log it. If that is impossible, log the reason and return ``False``."""
+    try:
+        bound = listener.bind(address)
+    except OSError as problem:
+        log.error(  # noqa: TRY400 - the problem is the message
+            "cannot_listen", listener=name, address=str(address), problem=str(problem)
+        )
+        return False
+    log.info("listening", listener=name, address=str(bound))
+    return True
+
+
 def log_evictions(log: Log, listener: str) -> Callable[[Evicted, str], None]:
     """Return a function for ``on_evicted`` that logs one eviction for each reason in ``LOG_PAUSE_SECONDS``.
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
 from typing import Any, Final
 
 from gatekeeper_py.core.admission import Outcome
@@ -13,75 +10,21 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.runtime.logs import LineLimit, Log
 
 MAX_LOGGED_IMAGES: Final = 10
 
 MAX_LINES: Final = 200
-"""Maximum number of lines about reviews of one peer in ``SECONDS``. The queue of log lines holds 10,000, and
+"""Maximum number of lines about reviews of one peer in a second. The queue of log lines holds 10,000, and
 must keep room for other peers."""
-
-SECONDS: Final = 1.0
-
-MAX_PEERS: Final = 1000
-"""Maximum number of peers that are counted in ``SECONDS``. Further ones share one limit."""
-
-OTHER_PEERS: Final = "other"
 
 EXCEPTIONS: Final = "exceptions"
 """The audit annotation of a review with an image that an exception approves."""
 
 
-class DenialLimit:
-    """Limits the lines about denied and warned reviews of each peer, and logs how many were not written.
-
-    ``later`` calls a function after some seconds.
-    """
-
-    def __init__(
-        self,
-        log: Log,
-        *,
-        monotonic: Callable[[], float] = time.monotonic,
-        later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: (
-            asyncio.get_running_loop().call_later(seconds, call)
-        ),
-    ) -> None:
-        self._log = log
-        self._monotonic = monotonic
-        self._later = later
-        self._lines: dict[str, int] = {}
-        """Reviews in the current second by peer."""
-        self._end = float("-inf")
-
-    def passes(self, peer: str) -> bool:
-        """Count a review of a peer, and return whether to write its line."""
-        now = self._monotonic()
-        if now >= self._end:
-            self._report()
-            self._end = now + SECONDS
-        count = self._lines.get(peer, 0)
-        if not count and len(self._lines) >= MAX_PEERS:
-            peer = OTHER_PEERS
-            count = self._lines.get(peer, 0)
-        self._lines[peer] = count + 1
-        if count < MAX_LINES:
-            return True
-        if count == MAX_LINES:
-            end = self._end
-            self._later(end - now, lambda: self._report_at(end))
-        return False
-
-    def _report_at(self, end: float) -> None:
-        if end == self._end:  # otherwise a later review has reported
-            self._report()
-
-    def _report(self) -> None:
-        """Log the number of lines that were not written, and reset the counts."""
-        for peer, count in self._lines.items():
-            if count > MAX_LINES:
-                self._log.warning("denials_suppressed", peer=peer, count=count - MAX_LINES)
-        self._lines.clear()
+def denial_limit(log: Log) -> LineLimit:
+    """Return the limit of the lines about denied and warned reviews of each peer."""
+    return LineLimit(log, "denials_suppressed", "peer", lines=MAX_LINES)
 
 
 def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revision: str) -> dict[str, Any]:

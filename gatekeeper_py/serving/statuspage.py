@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import Mode, refuses
@@ -37,7 +38,7 @@ MAX_REFUSED: Final = 20
 MAX_MESSAGE: Final = 300
 """Maximum number of characters that are shown of the first problem of such a document."""
 
-MAX_FINDINGS_BYTES: Final = 112 * 1024
+MAX_FINDINGS_BYTES: Final = 100 * 1024
 """Maximum size as JSON of the live policy's findings, and of a refused policy's findings. A character may
 take six bytes. So the content of ``/policy`` has at most 256 KiB (docs/interface.md, "HTTP")."""
 
@@ -86,7 +87,7 @@ def describe_policy(
 
 
 def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
-    """Return the number of live exceptions by source, the next expiry, and the documents that are invalid."""
+    """Return the number of live exceptions by source, their ends, and the documents that are invalid."""
     refused = [
         {
             "source": key.source,
@@ -100,6 +101,7 @@ def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
     return {
         "live": {source: keeper.counts[source, "live"] for source in SOURCES},
         "nextEnd": None if keeper.next_end is None else format_instant(keeper.next_end),
+        **keeper.ends,
         "unreadable": sorted(keeper.unread),
         "invalid": sum(keeper.counts[source, "invalid"] for source in SOURCES),
         "refused": refused,
@@ -293,8 +295,8 @@ def _exceptions_shown(exceptions: Mapping[str, Any]) -> list[Html]:
         shown += [
             tag(
                 "p",
-                f"The {each['source']} document in ",
-                tag("code", text(each["namespace"])),
+                "The ConfigMap ",
+                tag("code", text(DocumentKey(each["source"], each["namespace"]).configmap)),
                 f", line {each['line']}: ",
                 text(each["message"]),
             )

@@ -41,7 +41,7 @@ from gatekeeper_py.serving.decode import parse_pod_review, updates_template
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.metrics import Endpoint, Metrics
-from gatekeeper_py.serving.reviewlog import EXCEPTIONS, DenialLimit, described
+from gatekeeper_py.serving.reviewlog import EXCEPTIONS, denial_limit, described
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -143,7 +143,7 @@ class Webhook:
         self._note = guard.recent.note
         self._observer = observer
         self._log = log
-        self._denial_limit = DenialLimit(log)
+        self._denial_limit = denial_limit(log)
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names

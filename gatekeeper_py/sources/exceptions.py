@@ -25,6 +25,9 @@ _HELD_BY: Final[dict[str, frozenset[Source]]] = {
 """The sources of the documents in the ConfigMaps of a name."""
 
 
+ENABLE: Final = "set the chart value exceptions.enabled, or add the kustomize component exceptions"
+
+
 class Consumer(Protocol):
     """Receives documents. ``deliver`` may wait, and no other document is read meanwhile."""
 
@@ -92,6 +95,8 @@ class ExceptionsSource:
                     if seen.kind == "LISTED":
                         listed.add(delivered.key)
                     await self._consumer.deliver(delivered)
+                    # Hundreds of events may arrive at once. Reviews must not wait for all of them.
+                    await asyncio.sleep(0)
                 if seen.kind == "LISTED" and not seen.rest:
                     self._log.info("exceptions_synced", configmaps=name, documents=len(listed))
                     self._consumer.listed(sources, frozenset(listed))
@@ -118,7 +123,7 @@ class ExceptionsSource:
     def _failed(self, name: str, sources: frozenset[Source], error: WatchError, pause: float) -> None:
         problem = str(error)
         if error.status == HTTPStatus.FORBIDDEN:
-            problem += "; set the chart value exceptions.enabled, or add the kustomize component exceptions"
+            problem += f"; {ENABLE}"
             self._consumer.unreadable(sources)
         keys = {"configmaps": name, "problem": problem, "retry_seconds": round(pause, 2)}
         if error.bug is not None:

@@ -47,17 +47,20 @@ class FileSource:
 
     def read(self) -> Delivery:
         """Return the present content, or the problem of the file."""
-        try:
-            with self._path.open("rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError as problem:
-            reason = problem.strerror or type(problem).__name__
-            return Delivery(text=None, problem=f"{self._path}: {reason}")
-        if len(content) > MAX_BYTES:
-            return Delivery(
-                text=None, problem=f"{self._path}: longer than {MAX_BYTES // 2**20} MiB, the limit"
-            )
-        try:
-            return Delivery(text=content.decode())
-        except UnicodeDecodeError as problem:
-            return Delivery(text=None, problem=f"{self._path}: not UTF-8 at byte {problem.start}")
+        text, problem = read_text(self._path, MAX_BYTES)
+        return Delivery(text=text, problem=f"{self._path}: {problem}" if problem else "")
+
+
+def read_text(path: Path, limit: int) -> tuple[str | None, str]:
+    """Return the text of a file, or ``None`` and why it cannot be used."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as problem:
+        return None, problem.strerror or type(problem).__name__
+    if len(content) > limit:
+        return None, f"longer than {limit // 2**20} MiB, the limit"
+    try:
+        return content.decode(), ""
+    except UnicodeDecodeError as problem:
+        return None, f"not UTF-8 at byte {problem.start}"

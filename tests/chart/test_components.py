@@ -31,7 +31,9 @@ def test_with_autoscaling_the_deployment_of_the_server_has_no_number_of_replicas
     assert found["Deployment", "gatekeeper-py", "gatekeeper-py-controller"]["spec"]["replicas"] == 1
 
 
-def test_the_servers_may_list_and_watch_exceptions_by_name_and_nothing_else(tmp_path: Path) -> None:
+def test_servers_and_controller_may_follow_exceptions_by_name_and_only_the_latter_create_events(
+    tmp_path: Path,
+) -> None:
     without = kustomized(tmp_path, "enforce")
     rendered = kustomized(tmp_path, "enforce", "exceptions")
     role, binding = (rendered[kind, "", EXCEPTIONS] for kind in ("ClusterRole", "ClusterRoleBinding"))
@@ -47,7 +49,13 @@ def test_the_servers_may_list_and_watch_exceptions_by_name_and_nothing_else(tmp_
         {"kind": "ServiceAccount", "name": "gatekeeper-py", "namespace": "gatekeeper-py"}
     ]
     changed = {key for key, each in rendered.items() if without.get(key) != each}
+    own = ("ClusterRole", "", "gatekeeper-py-controller")
+    assert [each for each in rendered[own]["rules"] if each not in without[own]["rules"]] == [
+        *role["rules"],
+        {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},
+    ]
     assert changed == {
+        own,
         ("ClusterRole", "", EXCEPTIONS),
         ("ClusterRoleBinding", "", EXCEPTIONS),
         ("Deployment", "gatekeeper-py", "gatekeeper-py-controller"),

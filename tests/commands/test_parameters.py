@@ -135,6 +135,7 @@ USAGE: Final = (
     ("serve --policy x --configmap a/b", "--policy"),
     ("serve --configmap a", "'--configmap': 'a' is not NAMESPACE/NAME"),
     ("serve --configmap a/b", "--tls-cert"),
+    ("serve --policy x --exceptions absent", "'--exceptions': Path 'absent' does not exist"),
     ("serve --policy x --listen nowhere", "'--listen': 'nowhere' is not HOST:PORT"),
     (f"serve --policy x --listen [::1]:{'1' * 5000}", "HOST:PORT"),
     ("serve --policy x --health-listen :1", "'--health-listen': ':1' has no host"),

@@ -316,7 +316,7 @@ async def test_a_missing_condition_starts_a_check_of_the_fast_path(setup: Setup)
 def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends(setup: Setup) -> None:
     log = RecordingLog()
     alarms = Alarms(setup.metrics, log)
-    assert [setup.sample("alarm", what=what) for what in get_args(Alarm)] == [0.0] * 8
+    assert {setup.sample("alarm", what=what) for what in get_args(Alarm)} == {0.0}
     alarms.update({"service": "missing", "secret": ""})
     alarms.update({"service": "still missing"})
     alarms.update({"secret": ""})

@@ -20,6 +20,7 @@ from gatekeeper_py.core.admission.workload import slots
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import (
+    K8S,
     MUTATING,
     NAMESPACE,
     OVERLAYS,
@@ -45,6 +46,13 @@ def apply(plane: ControlPlane, namespace: str, document: Document, *arguments: s
     return plane.kubectl(
         "apply", "-n", namespace, "-f", "-", *arguments, input=json.dumps(document), check=False
     )
+
+
+def identity(product: Installed, name: str) -> Path:
+    """Return a kubeconfig for a service account of the installation."""
+    if name == CONTROLLER:
+        return product.controller_identity()
+    return product.plane.kubeconfig_for_service_account(NAMESPACE, name)
 
 
 def try_pod(plane: ControlPlane, namespace: str, image: str = UNLISTED) -> CompletedProcess[str]:
@@ -139,11 +147,15 @@ def without_guard(product: Installed) -> Iterator[None]:
     product.plane.api("PATCH", SETTINGS, {"data": before})
 
 
-def kustomization(folder: Path, overlay: str, **fields: Any) -> Path:
+def kustomization(folder: Path, overlay: str, *components: str, **fields: Any) -> Path:
     """Write a kustomization over an overlay as an administrator would; ``fields`` are more of it."""
-    resources = [os.path.relpath(OVERLAYS / overlay, folder.resolve())]
+    folder = folder.resolve()
     document: Document = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"} | fields
-    document |= {"resources": resources, "generatorOptions": {"disableNameSuffixHash": True}}
+    document |= {
+        "resources": [os.path.relpath(OVERLAYS / overlay, folder)],
+        "components": [os.path.relpath(K8S / "components" / each, folder) for each in components],
+        "generatorOptions": {"disableNameSuffixHash": True},
+    }
     (folder / "kustomization.yaml").write_text(json.dumps(document), encoding="utf-8")  # JSON is YAML
     return folder
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import pytest
 
+from e2e.acting import identity
 from e2e.fastpath import PROBE_NAMESPACE
 from tools.installation.product import NAMESPACE, Installed
 
@@ -55,12 +55,6 @@ FORBIDDEN: Final = {
         f"delete resourcequota no-pods -n {PROBE_NAMESPACE}",
     ],
 }
-
-
-def identity(product: Installed, name: str) -> Path:
-    if name == "gatekeeper-py-controller":
-        return product.controller_identity()
-    return product.plane.kubeconfig_for_service_account(NAMESPACE, name)
 
 
 @pytest.mark.parametrize(

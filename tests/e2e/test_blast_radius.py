@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from e2e.acting import refused, scale, try_pod
+from e2e.acting import scale, try_pod
 from gatekeeper_py.control.webhooks.templates import GUARD_TIMEOUT_SECONDS
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.serving.guard import LEAST_SHARE, PAUSE_FACTOR
@@ -72,9 +72,14 @@ def live_on(product: Installed, revisions: set[str]) -> None:
 
 
 def use(product: Installed, namespace: str, host: str, number: int = NUMBER) -> None:
+    """Create Pods with images of a host, each until it is admitted: the only replica may be unavailable."""
     for each in range(number):
-        tried = try_pod(product.plane, namespace, f"{host}/app{each}:1")
-        assert tried.returncode == 0, tried.stderr
+        image = f"{host}/app{each}:1"
+        wait_until(
+            lambda image=image: try_pod(product.plane, namespace, image).returncode == 0,  # type: ignore[misc]
+            seconds=SETTLE_SECONDS,
+            what=f"a Pod with {image}",
+        )
 
 
 def policy(host: str) -> dict[str, str]:
@@ -105,7 +110,7 @@ def test_a_wrong_registry_name_is_refused_until_somebody_forces_it(alone: Instal
     assert alone.metric(alone.servers()[0].address, "gatekeeper_py_guard_rejected_images") == NUMBER
     annotate(alone, f"{ACCEPT_REJECTIONS}-")
     live_on(alone, before)
-    assert refused(alone, namespace, f"{HERE}/app0:1")
+    assert "is not approved" in try_pod(alone.plane, namespace, f"{HERE}/app0:1").stderr
 
     # The way back is a change as well: it rejects what the cluster uses by now.
     use(alone, namespace, ELSEWHERE)

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import pytest
 
-from e2e.acting import CONTROLLER
+from e2e.acting import CONTROLLER, identity, kustomization
 from gatekeeper_py.control.webhooks.templates import EXCEPTIONS_GUARD
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from tools.controlplane.exchange import ApiError
@@ -43,6 +43,9 @@ DENIED: Final = "registry.corp.example/app:latest"
 ACTS_WITHIN: Final = 2.0
 """Seconds within which a document and its removal act on every replica."""
 
+EVENT_WITHIN: Final = 60.0
+"""Seconds within which an Event is recorded. Events about documents of other tests may go first."""
+
 REQUESTS: Final = 9
 """API servers choose a replica for each request; this many reach all three almost surely."""
 
@@ -69,12 +72,7 @@ def soon(**delta: float) -> datetime:
 @pytest.fixture(scope="module")
 def excepting(product: Installed, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     """Add the component ``exceptions`` to the installation, and grants to its policy."""
-    folder = tmp_path_factory.mktemp("exceptions")
-    fields = {
-        "resources": [os.path.relpath(OVERLAYS / "enforce", folder)],
-        "components": [os.path.relpath(K8S / "components/exceptions", folder)],
-    }
-    (folder / "kustomization.yaml").write_text(json.dumps(fields), encoding="utf-8")
+    folder = kustomization(tmp_path_factory.mktemp("exceptions"), "enforce", "exceptions")
     product.set_mode("enforce")
     before = product.policy_text()
     product.plane.kubectl("apply", "-k", str(folder))
@@ -102,6 +100,16 @@ def configmaps(namespace: str) -> str:
 def put(product: Installed, namespace: str, body: dict[str, Any]) -> None:
     """Create the ConfigMap; it must be admitted."""
     product.plane.api("POST", configmaps(namespace), body)
+
+
+def wait_for_event(product: Installed, namespace: str, reason: str, text: str) -> None:
+    """Wait until the controller recorded an Event whose message contains a text."""
+    path = f"/api/v1/namespaces/{namespace}/events?fieldSelector=reason%3D{reason}"
+    wait_until(
+        lambda: any(text in each["message"] for each in product.plane.api("GET", path)["items"]),
+        seconds=EVENT_WITHIN,
+        what=f"the Event {reason} in {namespace}",
+    )
 
 
 def admitted(product: Installed, namespace: str, image: str) -> bool:
@@ -148,6 +156,15 @@ def test_an_entry_that_is_removed_from_its_document_ends_within_two_seconds(
     check_within(excepting, namespace, EXCEPTED, expected=False)
 
 
+def test_an_exception_that_ends_soon_causes_an_event_in_its_namespace(
+    excepting: Installed, namespace: str
+) -> None:
+    end = soon(minutes=30)
+    put(excepting, namespace, document((EXCEPTED, end)))
+    text = f"approved until {end:%Y-%m-%dT%H:%M:%S}Z: {EXCEPTED} (namespace {namespace})"
+    wait_for_event(excepting, namespace, "ExceptionEnds", text)
+
+
 def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> None:
     # The wire format has whole seconds.
     end = soon(seconds=8).replace(microsecond=0)
@@ -157,22 +174,30 @@ def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> N
         assert admitted(excepting, namespace, EXCEPTED)
     time.sleep(left + 0.1)
     assert everywhere(excepting, namespace, EXCEPTED, expected=False)
+    logs = [excepting.plane.log(each.name) for each in excepting.servers()]
+    expected = f'"entry":"{EXCEPTED} (namespace {namespace})"'
+    wait_until(
+        lambda: all(expected in log.read_text("utf-8") for log in logs),
+        seconds=5,
+        what="the end in all logs",
+    )
 
 
 @pytest.mark.parametrize(
-    ("name", "image"),
+    ("name", "image", "event"),
     [
-        pytest.param(EXCEPTIONS_CONFIGMAP, "quay.io/somebody/app:1", id="installation"),
-        pytest.param(BREAK_GLASS_CONFIGMAP, DENIED, id="break-glass-overrides-a-deny-rule"),
+        pytest.param(EXCEPTIONS_CONFIGMAP, "quay.io/somebody/app:1", "ExceptionEnds", id="installation"),
+        pytest.param(BREAK_GLASS_CONFIGMAP, DENIED, "BreakGlass", id="break-glass-overrides-a-deny-rule"),
     ],
 )
-def test_a_document_of_the_installation_reaches_other_namespaces(
-    excepting: Installed, namespace: str, name: str, image: str
+def test_a_document_of_the_installation_reaches_other_namespaces_and_causes_an_event(
+    excepting: Installed, namespace: str, name: str, image: str, event: str
 ) -> None:
     assert not admitted(excepting, namespace, image)
     put(excepting, NAMESPACE, document((image, soon(minutes=30)), name=name))
     try:
         check_within(excepting, namespace, image, expected=True)
+        wait_for_event(excepting, NAMESPACE, event, image)
     finally:
         excepting.plane.api("DELETE", f"{configmaps(NAMESPACE)}/{name}")
     check_within(excepting, namespace, image, expected=False)
@@ -202,6 +227,7 @@ def test_a_bad_document_that_the_guard_did_not_see_approves_nothing(
     finally:
         excepting.kubelet.release(f"{CONTROLLER}-")
         wait_until(lambda: guards(excepting), seconds=SETTLE_SECONDS, what="the guard again")
+    wait_for_event(excepting, namespace, "ExceptionsInvalid", "none of its exceptions counts: line 1")
 
 
 def _patched(product: Installed, path: str, body: dict[str, Any]) -> bool:
@@ -259,12 +285,27 @@ NAMED: Final = f"--field-selector=metadata.name={EXCEPTIONS_CONFIGMAP}"
         ("get secrets -A", False),
     ],
 )
-def test_the_serving_identity_reads_exceptions_by_name_and_no_other_configmap(
-    excepting: Installed, command: str, *, allowed: bool
+@pytest.mark.parametrize("name", ["gatekeeper-py", CONTROLLER])
+def test_servers_and_controller_read_exceptions_by_name_and_no_other_configmap(
+    excepting: Installed, name: str, command: str, *, allowed: bool
 ) -> None:
-    identity = excepting.plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py")
-    done = excepting.plane.kubectl(*command.split(), kubeconfig=identity, check=False)
+    done = excepting.plane.kubectl(*command.split(), kubeconfig=identity(excepting, name), check=False)
     assert (done.returncode == 0) is allowed, done.stderr
+
+
+@pytest.mark.parametrize(("name", "verbs"), [("gatekeeper-py", []), (CONTROLLER, ["create"])])
+def test_only_the_controller_may_create_events_and_it_may_read_none(
+    excepting: Installed, name: str, verbs: list[str]
+) -> None:
+    user = identity(excepting, name)
+    assert verbs == [
+        verb
+        for verb in ("create", "get", "list", "watch", "patch", "update", "delete")
+        if excepting.plane.kubectl(
+            "auth", "can-i", verb, "events", "-n", "default", kubeconfig=user, check=False
+        ).returncode
+        == 0
+    ]
 
 
 def run(product: Installed, user: Path, command: str) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +11,6 @@ import yaml
 from e2e.acting import kustomization
 from e2e.strictly import check_every_field, dropped
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import K8S
 
 COMPONENTS: Final = ("autoscaling", "reports", "report-events")
 CERT_MANAGER: Final = "cert-manager-webhooks"
@@ -34,8 +32,7 @@ def test_the_api_server_keeps_every_field_of_an_overlay(
 ) -> None:
     """Runs after the removal, because the webhook would refuse the image of the manifests."""
     names = (*COMPONENTS, CERT_MANAGER) if overlay == "cert-manager" else COMPONENTS
-    components = [os.path.relpath(K8S / "components" / name, tmp_path.resolve()) for name in names]
-    kustomization(tmp_path, overlay, components=components)
+    kustomization(tmp_path, overlay, *names)
     rendered = control_plane.kubectl("kustomize", str(tmp_path)).stdout
     check_every_field(control_plane, namespace, list(yaml.safe_load_all(rendered)))
 

@@ -113,19 +113,6 @@ async def test_a_slow_body_gets_408(server: MonitoredServer) -> None:
         group.create_task(_slow_body(server, chunked([b"{"]) + b"ffff\r\n", b" " * 500))
 
 
-async def test_a_bad_chunk_after_a_good_one_is_refused_at_once(server: MonitoredServer) -> None:
-    async with server.connected() as connection:
-        await connection.send(chunked([b"{"]))
-        await eventually(lambda: server.server.metric("inflight_reviews") == 1)
-        start = time.monotonic()
-        answer = await connection.ask(b"zz\r\n")
-        assert answer.status == 400
-        assert list(answer.json()) == ["error"]
-        assert answer.closes
-        assert await connection.ended()
-        assert time.monotonic() - start < BODY_SECONDS
-
-
 def _reset(connection: Connection) -> None:
     """Reset the connection, as the kernel does for a process that dies with unread bytes."""
     handle = connection.writer.get_extra_info("socket")

@@ -162,8 +162,17 @@ def test_the_proof_of_enforcement(
 
 def test_exceptions_are_shown_by_source(capsys: pytest.CaptureFixture[str]) -> None:
     live = {"namespace": 3, "installation": 0, "break-glass": 1}
-    found = ExceptionsInUse(live=live, next_end="2026-12-10T18:00:00Z", invalid=2)
+    at = datetime(2026, 12, 10, 18, tzinfo=UTC)
+    ends = tuple(Expiry(entry=f"ghcr.io/{name}", at=at, owner=None) for name in "abcdef")
+    found = ExceptionsInUse(
+        live=live, next_end="2026-12-10T18:00:00Z", invalid=2, ending=ends, ended=ends[:1]
+    )
     print_status(replace(STATUS, exceptions=found))
     listed = "3 namespace, 1 break-glass, next expires 2026-12-10T18:00:00Z"
     expected = f"exceptions    {listed}; invalid ConfigMaps: 2"
-    assert expected in capsys.readouterr().out.splitlines()
+    lines = capsys.readouterr().out.splitlines()
+    assert expected in lines
+    [soon, ended] = lines[lines.index(expected) + 1 :][:2]
+    assert soon.startswith("  end soon    ghcr.io/a at 2026-12-10T18:00:00Z, ghcr.io/b at ")
+    assert soon.endswith(" and 1 more")
+    assert ended == "  ended       ghcr.io/a at 2026-12-10T18:00:00Z"

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, cast
 
 import pytest
@@ -17,12 +17,15 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.runtime.logs import (
     MAX_LINE_BYTES,
+    MAX_PEERS,
     Format,
+    LineLimit,
     LogWriter,
     RateLimit,
     build_log,
     stdout_stream,
 )
+from recording import RecordingLog
 
 
 class Written:
@@ -261,3 +264,70 @@ def test_one_event_of_a_kind_passes_per_second_and_the_others_are_counted() -> N
     clock[0] = 5.0
     assert limit.passes("a") == 1
     assert limit.passes("b") == 0
+
+
+LINES = 200
+
+
+class Limited:
+    """A limit of 200 lines with a clock, and the calls that it planned."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.log = RecordingLog()
+        self.planned: list[tuple[float, Callable[[], None]]] = []
+        self.limit = LineLimit(
+            self.log,
+            "denials_suppressed",
+            "peer",
+            lines=LINES,
+            monotonic=lambda: self.now,
+            later=lambda seconds, call: self.planned.append((self.now + seconds, call)),
+        )
+
+    def passed(self, peer: str, times: int) -> int:
+        return sum(self.limit.passes(peer) for _ in range(times))
+
+    @property
+    def suppressed(self) -> list[dict[str, object]]:
+        return self.log.named("denials_suppressed")
+
+
+def test_each_peer_has_200_lines_a_second_and_the_others_are_counted() -> None:
+    limited = Limited()
+    assert limited.passed("a", 1000) == LINES
+    assert limited.passed("b", 150) == 150
+    assert limited.suppressed == []
+    limited.now += 0.99
+    assert limited.passed("a", 5) == 0
+    limited.now += 0.01
+    assert limited.passed("a", 5) == 5
+    assert limited.suppressed == [{"peer": "a", "count": 805}]
+
+
+def test_the_count_is_logged_at_the_end_of_the_second_even_if_no_line_follows() -> None:
+    limited = Limited()
+    limited.passed("a", LINES + 3)
+    limited.passed("b", LINES + 2)
+    limited.now += 1.0
+    for at, call in limited.planned:
+        assert at == 101.0
+        call()
+    assert limited.suppressed == [{"peer": "a", "count": 3}, {"peer": "b", "count": 2}]
+
+
+def test_a_storm_of_one_peer_is_counted_once_each_second() -> None:
+    limited = Limited()
+    for _ in range(5):
+        limited.passed("a", 500)
+        limited.now += 1.0
+        for _, call in limited.planned:
+            call()
+    assert limited.suppressed == [{"peer": "a", "count": 300}] * 5
+
+
+def test_memory_is_bounded_for_any_number_of_peers() -> None:
+    limited = Limited()
+    passed = sum(limited.limit.passes(f"peer-{number}") for number in range(3 * MAX_PEERS))
+    assert passed == MAX_PEERS + LINES
+    assert len(limited.limit._lines) == MAX_PEERS + 1

@@ -231,6 +231,9 @@ class TestAnswers:
             ),
             pytest.param(change(configmap("bad"), "DELETE"), id="delete"),
             pytest.param(change(configmap("bad"), "CONNECT"), id="connect"),
+            pytest.param(
+                change(configmap("bad"), "UPDATE", old=configmap("bad")), id="update-that-leaves-a-bad-policy"
+            ),
             pytest.param(review(pod("nginx")), id="pod"),
             pytest.param(review(configmap("bad"), kind=("x.io", "ConfigMap")), id="another-group"),
         ],

@@ -15,10 +15,12 @@ from gatekeeper_py.core.admission.judgement import Judgement
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
+from gatekeeper_py.core.policy.limits import MAX_TEXT_LENGTH
 from gatekeeper_py.delivery import DeliveredExceptions, Delivery
-from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.excepting import MAX_SHOWN, ExceptionsKeeper
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import RefusedDelivery, Reloader
 from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
@@ -222,8 +224,13 @@ def test_only_the_last_denials_are_kept_in_little_memory() -> None:
 async def test_the_page_and_the_policy_stay_small_after_long_problems_and_denials(character: str) -> None:
     world = World(details=True)
     rules = ", ".join(f"r{i}.example.com" for i in range(MAX_RULES + 3))
-    await world.reloader.apply(Delivery(text=policy_text(allow=f"[{rules}]")))
+    grants = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 14d}]\n"
+    await world.reloader.apply(Delivery(text=policy_text(grants, allow=f"[{rules}]")))
     long = character * 10_000
+    text = long[:MAX_TEXT_LENGTH]
+    end: dict[str, str | None]
+    end = {"entry": escape(long) + "n" * 90, "at": "2026-03-01T12:00:00Z", "owner": text, "reason": text}
+    world.keeper.ends = {"ending": [end] * MAX_SHOWN, "ended": [end] * MAX_SHOWN}
     finding = Finding(severity="error", code="x", path=long, line=1, message=long, proposal=character * 300)
     findings = (finding,) * (MAX_FINDINGS + 1)
     assert world.reloader.loaded is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,24 +88,32 @@ async def cluster(api: FakeApi) -> Cluster:
     return Cluster(api)
 
 
-async def follow(api: FakeApi, directory: Path, **options: Any) -> Followed:
-    """Follow until every list and its watch were requested."""
-    followed = Followed(api, directory, **options)
-    await until(lambda: api.count("watch") >= len(followed.complete) > 0)
-    return followed
+Follow = Callable[..., Awaitable[Followed]]
 
 
-async def stop(followed: Followed) -> None:
-    followed.task.cancel()
-    await asyncio.gather(followed.task, return_exceptions=True)
+@pytest.fixture
+async def follow(api: FakeApi, tmp_path: Path) -> AsyncIterator[Follow]:
+    """Return a function that starts a source, and waits until every list and its watch were requested."""
+    running: list[Followed] = []
+
+    async def follow(**options: Any) -> Followed:
+        followed = Followed(api, tmp_path, **options)
+        running.append(followed)
+        await until(lambda: api.count("watch") >= len(followed.complete) > 0)
+        return followed
+
+    yield follow
+    for followed in running:
+        followed.task.cancel()
+        await asyncio.gather(followed.task, return_exceptions=True)
 
 
 async def test_each_document_is_delivered_by_its_source(
-    api: FakeApi, cluster: Cluster, tmp_path: Path
+    api: FakeApi, cluster: Cluster, follow: Follow
 ) -> None:
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [configmap("team-a"), configmap(OWN)]
     cluster.objects[BREAK_GLASS_CONFIGMAP] = [configmap(OWN, BREAK_GLASS_CONFIGMAP)]
-    followed = Followed(api, tmp_path)
+    followed = await follow()
     await until(lambda: len(followed.complete) == 2)
     assert {each.key for each in followed.delivered} == {TEAM, INSTALLATION, BREAK_GLASS}
     assert {each.text for each in followed.delivered} == {"text"}
@@ -118,7 +126,6 @@ async def test_each_document_is_delivered_by_its_source(
         (f"/api/v1/namespaces/{OWN}/configmaps", f"metadata.name={BREAK_GLASS_CONFIGMAP}"),
     }
     assert len(followed.log.named("exceptions_synced")) == 2
-    await stop(followed)
 
 
 @pytest.mark.parametrize(
@@ -130,13 +137,10 @@ async def test_each_document_is_delivered_by_its_source(
         pytest.param({"metadata": None}, id="no-metadata"),
     ],
 )
-async def test_no_other_object_is_delivered(
-    api: FakeApi, cluster: Cluster, tmp_path: Path, strange: Any
-) -> None:
+async def test_no_other_object_is_delivered(cluster: Cluster, follow: Follow, strange: Any) -> None:
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [strange]
-    followed = await follow(api, tmp_path)
+    followed = await follow()
     assert followed.delivered == []
-    await stop(followed)
 
 
 @pytest.mark.parametrize(
@@ -150,31 +154,29 @@ async def test_no_other_object_is_delivered(
 async def test_only_documents_with_a_grant_are_delivered(
     api: FakeApi,
     cluster: Cluster,
-    tmp_path: Path,
+    follow: Follow,
     granted: frozenset[Source],
     delivered: set[DocumentKey],
     requested: set[str],
 ) -> None:
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [configmap("team-a"), configmap(OWN)]
     cluster.objects[BREAK_GLASS_CONFIGMAP] = [configmap(OWN, BREAK_GLASS_CONFIGMAP)]
-    followed = await follow(api, tmp_path, granted=granted)
+    followed = await follow(granted=granted)
     assert {each.key for each in followed.delivered} == delivered
     names = {each.query["fieldSelector"].removeprefix("metadata.name=") for each in api.requests}
     assert names == requested
-    await stop(followed)
 
 
-async def test_changes_and_removals_are_delivered(api: FakeApi, cluster: Cluster, tmp_path: Path) -> None:
+async def test_changes_and_removals_are_delivered(cluster: Cluster, follow: Follow) -> None:
     cluster.events[EXCEPTIONS_CONFIGMAP] = [
         event("ADDED", configmap("team-a")),
         event("MODIFIED", configmap("team-a", text="changed")),
         event("DELETED", configmap("team-a", text="changed")),
     ]
-    followed = Followed(api, tmp_path)
+    followed = await follow()
     await until(lambda: len(followed.delivered) == 3)
     assert [each.text for each in followed.delivered] == ["text", "changed", None]
     assert not any(each.findings for each in followed.delivered)
-    await stop(followed)
 
 
 @pytest.mark.parametrize(
@@ -187,32 +189,29 @@ async def test_changes_and_removals_are_delivered(api: FakeApi, cluster: Cluster
     ],
 )
 async def test_the_errors_of_a_configmap_are_delivered(
-    api: FakeApi, cluster: Cluster, tmp_path: Path, bad: dict[str, Any], code: str
+    cluster: Cluster, follow: Follow, bad: dict[str, Any], code: str
 ) -> None:
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [configmap("team-a", **bad)]
-    followed = await follow(api, tmp_path)
+    followed = await follow()
     [delivered] = followed.delivered
     assert [finding.code for finding in delivered.findings] == [code]
-    await stop(followed)
 
 
 async def test_missing_rights_are_reported_and_tried_again(
-    api: FakeApi, cluster: Cluster, tmp_path: Path
+    api: FakeApi, cluster: Cluster, follow: Follow
 ) -> None:
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [configmap("team-a")]
     api.lists.append(answer(403))
-    followed = await follow(api, tmp_path, granted=frozenset({"namespace"}))
+    followed = await follow(granted=frozenset({"namespace"}))
     assert followed.forbidden == [frozenset({"namespace"})]
     assert [each.key for each in followed.delivered] == [TEAM]
     [unread] = followed.log.named("exceptions_unread")
     assert "exceptions.enabled" in unread["problem"]
-    await stop(followed)
 
 
-async def test_a_failure_is_not_a_lack_of_rights(api: FakeApi, cluster: Cluster, tmp_path: Path) -> None:
-    assert cluster.objects
+@pytest.mark.usefixtures("cluster")
+async def test_a_failure_is_not_a_lack_of_rights(api: FakeApi, follow: Follow) -> None:
     api.lists.append(answer(503))
-    followed = await follow(api, tmp_path, granted=frozenset({"namespace"}))
+    followed = await follow(granted=frozenset({"namespace"}))
     assert followed.forbidden == []
     assert len(followed.log.named("exceptions_unread")) == 1
-    await stop(followed)

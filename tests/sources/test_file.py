@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -125,41 +126,24 @@ async def test_a_missing_file_is_a_problem_until_it_is_there(path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("content", "problem"),
+    ("make", "problem"),
     [
-        pytest.param("apiVersion: x".encode("utf-16"), "not UTF-8 at byte 0", id="utf-16"),
-        pytest.param(b"abc\xff", "not UTF-8 at byte 3", id="latin-1"),
-        pytest.param(b"abc\xed\xa0\x80", "not UTF-8 at byte 3", id="surrogate"),
+        pytest.param(lambda it: it.write_text("a: b", encoding="utf-16"), "not UTF-8 at byte 0", id="utf-16"),
+        pytest.param(lambda it: it.write_bytes(b"abc\xff"), "not UTF-8 at byte 3", id="latin-1"),
+        pytest.param(lambda it: it.write_bytes(b"abc\xed\xa0\x80"), "not UTF-8 at byte 3", id="surrogate"),
+        pytest.param(Path.mkdir, "Is a directory", id="directory"),
+        pytest.param(lambda it: it.symlink_to(it.name), "Too many levels of symbolic links", id="loop"),
+        pytest.param(lambda it: it.symlink_to("x" * 300), "File name too long", id="cannot-be-opened"),
+        pytest.param(lambda it: it.symlink_to("/dev/zero"), "longer than 16 MiB, the limit", id="device"),
     ],
 )
-async def test_text_that_is_not_utf_8_is_a_problem(path: Path, content: bytes, problem: str) -> None:
-    path.write_bytes(content)
+async def test_what_cannot_be_read_is_a_problem(
+    path: Path, make: Callable[[Path], object], problem: str
+) -> None:
+    make(path)
     polling = Polling(path)
     assert await polling.run() == [Delivery(text=None, problem=f"{path}: {problem}")]
     assert polling.synced == 0
-
-
-async def test_a_directory_is_a_problem(path: Path) -> None:
-    path.mkdir()
-    assert await Polling(path).run() == [Delivery(text=None, problem=f"{path}: Is a directory")]
-
-
-async def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path: Path) -> None:
-    """Not a file without permission, because root may read it."""
-    path = tmp_path / ("x" * 300)
-    assert await Polling(path).run() == [Delivery(text=None, problem=f"{path}: File name too long")]
-
-
-async def test_a_loop_of_links_is_a_problem(path: Path) -> None:
-    path.symlink_to(path.name)
-    (delivery,) = await Polling(path).run()
-    assert delivery.text is None
-    assert delivery.problem
-
-
-async def test_a_device_does_not_fill_the_memory() -> None:
-    (delivery,) = await Polling(Path("/dev/zero")).run()
-    assert delivery == Delivery(text=None, problem="/dev/zero: longer than 16 MiB, the limit")
 
 
 async def test_an_empty_file_is_delivered_as_it_is(path: Path) -> None:

@@ -44,8 +44,9 @@ class Running:
     volumes: list[tuple[dict[str, Any], Path]]
     restarts: bool = True
     """Whether the process is started again when it ends. The process of a Job's Pod is not."""
-    probed: bool = True
-    """Whether the Pod has a readiness probe."""
+    failures_allowed: int | None = None
+    """How many readiness probes in a row may fail before the Pod is not ready; ``None`` without a probe."""
+    failures: int = 0
     ready: bool | None = None
     stopping: bool = False
 
@@ -174,9 +175,10 @@ class Kubelet:
         process = self.plane.popen(argv, name=process_name, env=environment)
         watched = [(volume, place) for volume, place, _ in mounted]
         restarts = document["spec"].get("restartPolicy", "Always") == "Always"
-        probed = "readinessProbe" in container
+        probe = container.get("readinessProbe")
+        allowed = None if probe is None else probe.get("failureThreshold", 3) - 1
         self.running[name] = Running(
-            process_name, address, process, watched, restarts=restarts, probed=probed
+            process_name, address, process, watched, restarts=restarts, failures_allowed=allowed
         )
 
     def _value(self, entry: dict[str, Any]) -> str:
@@ -215,7 +217,7 @@ class Kubelet:
         with suppress(ApiError):  # kwok may have removed it
             self.plane.api("DELETE", f"/api/v1/namespaces/{self.namespace}/pods/{name}?gracePeriodSeconds=0")
 
-    def _probe(self, name: str, pod: Running) -> None:
+    def _probe(self, name: str, pod: Running, failures_allowed: int) -> None:
         connection = http.client.HTTPConnection(pod.address, 8080, timeout=_PROBE_SECONDS)
         try:
             connection.request("GET", "/readyz")
@@ -224,15 +226,16 @@ class Kubelet:
             ready = False
         finally:
             connection.close()
-        if ready != pod.ready:
+        pod.failures = 0 if ready else pod.failures + 1
+        if ready != pod.ready and not (pod.ready and pod.failures <= failures_allowed):
             self.plane.set_ready(self.namespace, name, ready=ready)
             pod.ready = ready
 
     def _sync(self, name: str, pod: Running) -> None:
         for volume, place in pod.volumes:
             self._write_volume(volume, place)
-        if pod.probed:
-            self._probe(name, pod)
+        if pod.failures_allowed is not None:
+            self._probe(name, pod, pod.failures_allowed)
 
     def _write_volume(self, volume: dict[str, Any], place: Path) -> bool:
         """Write changed files and swap the symlink to them; return whether the volume's object exists."""

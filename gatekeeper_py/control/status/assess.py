@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
+import msgspec
+
 from gatekeeper_py.control import certificates
 from gatekeeper_py.control.certificates import CertificateStore, InvalidSecret
 from gatekeeper_py.control.configurations import DesiredState, as_found, complete, planned
@@ -87,7 +89,7 @@ class Enforcement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expiry:
-    """An entry of the policy that expires, or has expired, at ``at``."""
+    """An entry of the policy, or an exception, that expires or has expired at ``at``."""
 
     entry: str
     at: datetime
@@ -102,14 +104,19 @@ class ExceptionsInUse:
     """The exceptions that the replicas use. Each number is the largest that any replica shows.
 
     ``live`` holds the number of live entries by source, ``invalid`` is the number of invalid documents.
+    ``ending`` and ``ended`` hold one entry of each document with entries that end soon or have ended, for up
+    to ten documents.
     """
 
     live: Mapping[str, int]
     next_end: str | None
     invalid: int
+    ending: tuple[Expiry, ...] = ()
+    ended: tuple[Expiry, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return {"live": dict(self.live), "nextEnd": self.next_end, "invalid": self.invalid}
+        ends = {"ending": [*map(Expiry.as_json, self.ending)], "ended": [*map(Expiry.as_json, self.ended)]}
+        return {"live": dict(self.live), "nextEnd": self.next_end, "invalid": self.invalid, **ends}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -380,6 +387,8 @@ class _Assessment:
             live={source: max(_count(each.get("live"), source) for each in shown) for source in SOURCES},
             next_end=min(ends, default=None),
             invalid=max(_count(each, "invalid") for each in shown),
+            ending=max((_ends(each.get("ending")) for each in shown), key=len),
+            ended=max((_ends(each.get("ended")) for each in shown), key=len),
         )
 
     def _webhooks(self) -> tuple[Webhook, ...]:
@@ -535,6 +544,14 @@ def _count(counts: Any, key: str) -> int:
 
 def _shown(instant: datetime | None) -> str | None:
     return None if instant is None else format_instant(instant)
+
+
+def _ends(shown: object) -> tuple[Expiry, ...]:
+    """Return the ends that a replica shows, none if they have another form."""
+    try:
+        return msgspec.convert(shown, tuple[Expiry, ...])
+    except msgspec.ValidationError:
+        return ()
 
 
 def _text(value: Any) -> str | None:

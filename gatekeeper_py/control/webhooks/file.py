@@ -18,8 +18,7 @@ from gatekeeper_py.control.webhooks.settings import (
 )
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.runtime.logs import Log
-
-POLL_SECONDS: Final = 1.0
+from gatekeeper_py.sources.file import POLL_SECONDS, read_text
 
 VOLUME_LINK: Final = "..data"
 """The kubelet's link, in the directory of a mounted ConfigMap, to the directory that holds all its keys."""
@@ -48,7 +47,8 @@ class SettingsFile:
         self._log = log
         self._on_changed = on_changed
         self._sleep = sleep
-        self._content: bytes | str | None = None
+        self._content: tuple[str | None, str] | None = None
+        """What ``_read`` returned last."""
 
     async def run(self) -> None:
         """Poll the file until cancelled."""
@@ -64,17 +64,16 @@ class SettingsFile:
         if content == self._content:
             return
         self._content = content
-        if isinstance(content, str):
-            self._refuse(content, [])
+        text, unread = content
+        if text is None:
+            self._refuse(unread, [])
         else:
-            self._parse(content)
+            self._parse(text)
         self._on_changed()
 
-    def _parse(self, content: bytes) -> None:
+    def _parse(self, text: str) -> None:
         try:
-            settings = parse_settings(content.decode("utf-8-sig"))
-        except UnicodeDecodeError as problem:
-            self._refuse(f"not UTF-8 at byte {problem.start}", [])
+            settings = parse_settings(text)
         except InvalidWebhookSettings as problem:
             findings = [f"{finding.code}: {finding}" for finding in problem.findings[:20]]
             self._refuse(str(problem.findings[0]), findings)
@@ -93,18 +92,16 @@ class SettingsFile:
         self._log.error("webhook_settings_refused", **keys, last_good_stays=self.settings is not None)
 
 
-def _read(path: Path) -> bytes | str:
-    """Return the content of a file as bytes, or as text the reason why it cannot be used."""
+def _read(path: Path) -> tuple[str | None, str]:
+    """Return the text of the file, or ``None`` and why it cannot be used."""
     try:
         others = _other_keys(path)
-        if others:
-            shown = ", ".join(others[:MAX_NAMED_FILES])
-            return f"the only key of the ConfigMap is {path.name}, but it also has {shown}"
-        with path.open("rb") as file:
-            content = file.read(MAX_CONFIGMAP_BYTES + 1)
     except OSError as problem:
-        return problem.strerror or type(problem).__name__
-    return content if len(content) <= MAX_CONFIGMAP_BYTES else f"larger than {MAX_CONFIGMAP_BYTES:,} bytes"
+        return None, problem.strerror or type(problem).__name__
+    if others:
+        shown = ", ".join(others[:MAX_NAMED_FILES])
+        return None, f"the only key of the ConfigMap is {path.name}, but it also has {shown}"
+    return read_text(path, MAX_CONFIGMAP_BYTES)
 
 
 def _other_keys(path: Path) -> list[str]:

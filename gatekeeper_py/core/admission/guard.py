@@ -79,10 +79,11 @@ UNKNOWN_WRITER: Final = Writer()
 def guarded(
     request: AdmissionRequest, namespace: str, name: str, writer: Writer = UNKNOWN_WRITER
 ) -> ConfigMapPolicy | None:
-    """Return the new content of the policy's ConfigMap; ``None`` when the request is about another object.
+    """Return the new content of the policy's ConfigMap; ``None`` when the request writes none.
 
-    ``namespace`` and ``name`` are those of the policy's ConfigMap. If ``writer`` is Helm, each edit that the
-    request would undo becomes a finding.
+    An update that leaves the texts as they are writes none: otherwise nobody could remove the finalizer of a
+    ConfigMap whose policy is refused. ``namespace`` and ``name`` are those of the policy's ConfigMap. If
+    ``writer`` is Helm, each edit that the request would undo becomes a finding.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
@@ -90,7 +91,7 @@ def guarded(
     metadata = obj.get("metadata")
     # On CREATE, an API server puts the object's name into the request too; other callers may not.
     own_name = metadata.get("name") if isinstance(metadata, dict) else None
-    if request.namespace != namespace or name not in (request.name, own_name):
+    if request.namespace != namespace or name not in (request.name, own_name) or _leaves_texts(request):
         return None
     policy = read_configmap(obj.get("data"), obj.get("binaryData"))
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
@@ -110,10 +111,9 @@ class WrittenExceptions(NamedTuple):
 
 
 def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenExceptions | None:
-    """Return the exceptions that a request would write; ``None`` when it is about another object.
+    """Return the exceptions that a request would write; ``None`` when it writes none, as in ``guarded``.
 
-    An update that leaves the document as it is writes none: otherwise nobody could remove the finalizer of a
-    ConfigMap whose exceptions a later policy refuses. ``installation`` is the namespace of the installation.
+    ``installation`` is the namespace of the installation.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
@@ -122,7 +122,7 @@ def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenE
     own_name = metadata.get("name") if isinstance(metadata, dict) else None
     keys = (document_key(name, request.namespace, installation) for name in (request.name, own_name))
     key = next(filter(None, keys), None)
-    if key is None or (request.operation == "UPDATE" and _leaves_texts(request)):
+    if key is None or _leaves_texts(request):
         return None
     return WrittenExceptions(key, *read_exceptions(obj.get("data"), obj.get("binaryData")))
 
@@ -265,12 +265,23 @@ def _managers(obj: Any, key: str) -> list[str]:
 
 
 def _leaves_texts(request: AdmissionRequest) -> bool:
-    """Return whether an update changes no text of a ConfigMap."""
-    before, after = _data(request.old_object), _data(request.object)
-    # An API server stores only text. Comparing other values could recurse too deeply.
-    is_text = all(isinstance(value, str) for value in (*before.values(), *after.values()))
-    added = isinstance(request.object, dict) and request.object.get("binaryData")
-    return bool(before) and is_text and before == after and not added
+    """Return whether a request is an update that changes no text of a ConfigMap."""
+    before, after = _texts(request.old_object), _texts(request.object)
+    return request.operation == "UPDATE" and before is not None and before == after
+
+
+def _texts(obj: Any) -> list[dict[str, str]] | None:
+    """Return ``data`` and ``binaryData`` of a ConfigMap, ``None`` if no API server would store such values.
+
+    Comparing other values than text could recurse too deeply.
+    """
+    if not isinstance(obj, dict):
+        return None
+    parts = [obj.get(name) or {} for name in ("data", "binaryData")]
+    stored = all(
+        isinstance(part, dict) and all(isinstance(value, str) for value in part.values()) for part in parts
+    )
+    return parts if stored else None
 
 
 def _data(obj: Any) -> dict[Any, Any]:

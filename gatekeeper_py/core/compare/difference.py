@@ -15,7 +15,7 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
-from gatekeeper_py.core.compare.entries import Entry, entries_of, entries_of_grants
+from gatekeeper_py.core.compare.entries import PolicyEntry, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
@@ -150,14 +150,14 @@ def _without(rules: tuple[Rule, ...], index: int) -> tuple[Rule, ...]:
 class _Shared:
     """Entries that match several classes of hosts."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[PolicyEntry]) -> None:
         self._all = entries
-        self._by_first: dict[str, list[Entry]] = {}
+        self._by_first: dict[str, list[PolicyEntry]] = {}
         for entry in entries:
             self._by_first.setdefault(_first(entry), []).append(entry)
         self._wild = [entry for first, found in self._by_first.items() if is_glob(first) for entry in found]
 
-    def beside(self, own: Iterable[Entry]) -> Iterable[Entry]:
+    def beside(self, own: Iterable[PolicyEntry]) -> Iterable[PolicyEntry]:
         """Return the entries that can match an image that an entry of ``own`` also matches."""
         firsts = {_first(entry) for entry in own}
         if any(map(is_glob, firsts)):
@@ -165,12 +165,12 @@ class _Shared:
         return chain(self._wild, *(self._by_first.get(first, ()) for first in sorted(firsts)))
 
 
-def _matches_all(entry: Entry) -> bool:
+def _matches_all(entry: PolicyEntry) -> bool:
     """Return whether an entry matches all images of its hosts."""
     return entry.unconditional and not entry.images.segments and entry.longest >= NO_LIMIT
 
 
-def _first(entry: Entry) -> str:
+def _first(entry: PolicyEntry) -> str:
     """Return the glob for the first segment of the repositories that an entry matches."""
     return entry.images.segments[0] if entry.images.segments else ANY
 
@@ -183,7 +183,7 @@ class _HostClass(NamedTuple):
     """
 
     name: str
-    own: list[Entry]
+    own: list[PolicyEntry]
     shared: _Shared | None = None
 
 
@@ -200,7 +200,7 @@ class _Rules:
         """The deny rules of each group."""
         self._spare: dict[str, int] = {}
 
-    def add(self, entry: Entry, bit: int) -> None:
+    def add(self, entry: PolicyEntry, bit: int) -> None:
         if entry.role == "allow":
             self._allow |= bit
         elif entry.role == "deny":
@@ -233,7 +233,7 @@ class _Comparison:
     def __init__(self, old: CompiledPolicy, new: CompiledPolicy, *, grants: bool = True) -> None:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
-        self._sides: dict[Entry, list[bool]] = {}
+        self._sides: dict[PolicyEntry, list[bool]] = {}
         for side, policy in enumerate((old, new)):
             for entry in chain(entries_of(policy), entries_of_grants(policy) if grants else ()):
                 self._sides.setdefault(entry, [False, False])[side] = True
@@ -279,13 +279,13 @@ class _Comparison:
             exist=any(policy.grants for policy in self._policies),
         )
 
-    def _may_differ(self, entries: Sequence[Entry]) -> bool:
+    def _may_differ(self, entries: Sequence[PolicyEntry]) -> bool:
         """Return whether entries of the policies differ, or their modes do and an image can be rewritten."""
         if any(self._sides[entry] != [True, True] for entry in entries):
             return True
         return self._modes[0] != self._modes[1] and any(entry.role == "source" for entry in entries)
 
-    def _settled(self, entries: Sequence[Entry], always: Callable[[Entry], bool]) -> bool:
+    def _settled(self, entries: Sequence[PolicyEntry], always: Callable[[PolicyEntry], bool]) -> bool:
         """Return whether both policies treat every image that only these entries match in the same way.
 
         This means the same verdict, the same name after a rewrite, and that exceptions can approve the same
@@ -324,7 +324,7 @@ class _Comparison:
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""
         everywhere = [entry for entry in self._entries if entry.images.host == ANY]
-        by_host: dict[str, list[Entry]] = {}
+        by_host: dict[str, list[PolicyEntry]] = {}
         for entry in self._entries:
             if entry.images.host != ANY:
                 by_host.setdefault(entry.images.host, []).append(entry)
@@ -348,7 +348,7 @@ class _Comparison:
             }
             shared: dict[Signature, _Shared] = {}
 
-            def entries(signature: Signature, texts: Sequence[str] = texts) -> Iterator[Entry]:
+            def entries(signature: Signature, texts: Sequence[str] = texts) -> Iterator[PolicyEntry]:
                 return (entry for index in sorted(signature) for entry in by_host.get(texts[index], ()))
 
             for signature, host in hosts.items():
@@ -382,10 +382,10 @@ class _Comparison:
                 return fewer
         return None
 
-    def _paths(self, host: str, entries: list[Entry], own: Iterable[Entry] | None = None) -> None:
+    def _paths(self, host: str, entries: list[PolicyEntry], own: Iterable[PolicyEntry] | None = None) -> None:
         """Examine every class of repositories in one class of hosts, or only those that ``own`` matches."""
         items = list(dict.fromkeys(entry.item for entry in entries))
-        by_item: dict[Item, list[Entry]] = {}
+        by_item: dict[Item, list[PolicyEntry]] = {}
         for entry in entries:
             by_item.setdefault(entry.item, []).append(entry)
         owned = None if own is None else {entry.item for entry in own}
@@ -416,7 +416,7 @@ class _Comparison:
                 if self._may_differ(matching) and not self._settled(matching, attrgetter("unconditional")):
                     self._qualified(host, repository, matching)
 
-    def _qualified(self, host: str, repository: str, entries: list[Entry]) -> None:
+    def _qualified(self, host: str, repository: str, entries: list[PolicyEntry]) -> None:
         """Examine every class of tags, digests and namespaces for one repository."""
         rewriting = any(entry.role == "source" for entry in entries)
         # The mode of a namespace matters only if an image can be rewritten.
@@ -445,7 +445,7 @@ class _Comparison:
                         if could[0] != could[1]:
                             self._record_grant(f"{name}{suffix}", namespace, could)
 
-    def _rules(self, entries: Sequence[Entry]) -> list[_Rules]:
+    def _rules(self, entries: Sequence[PolicyEntry]) -> list[_Rules]:
         """Return for each policy which entries are its allow rules, its deny rules and their exceptions."""
         found = [_Rules(), _Rules()]
         for index, entry in enumerate(entries):

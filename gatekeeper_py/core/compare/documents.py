@@ -23,7 +23,7 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.rules import Rule
 
-Entry = dict[str, object]
+JsonEntry = dict[str, object]
 """An entry as JSON shows it. ``list`` is the field of the document that holds it."""
 
 
@@ -35,16 +35,16 @@ class EntryChange:
     """
 
     list: str
-    old: Entry | str | None
-    new: Entry | str | None
+    old: JsonEntry | str | None
+    new: JsonEntry | str | None
 
 
 @dataclass(slots=True)
 class DocumentChanges:
     """The differences between two documents, in document order."""
 
-    added: list[Entry] = field(default_factory=list)
-    removed: list[Entry] = field(default_factory=list)
+    added: list[JsonEntry] = field(default_factory=list)
+    removed: list[JsonEntry] = field(default_factory=list)
     changed: list[EntryChange] = field(default_factory=list)
 
     def __bool__(self) -> bool:
@@ -98,7 +98,7 @@ def _pair(
     new: Sequence[Any],
     key: Callable[[Any], Hashable],
     meaning: Callable[[Any], Hashable],
-    shown: Callable[[Any], Entry],
+    shown: Callable[[Any], JsonEntry],
 ) -> list[tuple[int, int]]:
     """Record the differences between two lists of entries, and return the pairs of equal entries.
 
@@ -175,7 +175,7 @@ def _rule_meaning(rule: Rule) -> Hashable:
     return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup, exceptions
 
 
-def _rule(rule: Rule) -> Entry:
+def _rule(rule: Rule) -> JsonEntry:
     return rule_as_json(rule) or {}
 
 
@@ -207,11 +207,11 @@ def _itself(entry: Hashable) -> Hashable:
     return entry
 
 
-def _override(entry: OverrideEntry | None) -> Entry | None:
+def _override(entry: OverrideEntry | None) -> JsonEntry | None:
     return None if entry is None else _entry_of("namespaces")(entry)
 
 
-def _entry_of(name: str) -> Callable[[Any], Entry]:
+def _entry_of(name: str) -> Callable[[Any], JsonEntry]:
     return lambda entry: {"list": name, **dict(_fields(entry))}
 
 

@@ -20,7 +20,7 @@ from typing import Literal
 
 from gatekeeper_py.core.compare.sequences import Item
 from gatekeeper_py.core.exceptions.grants import SOURCES
-from gatekeeper_py.core.images import entry as images
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -30,7 +30,7 @@ Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry(images.Entry):
+class PolicyEntry(Entry):
     """An entry of one policy.
 
     ``target`` distinguishes mirrors with the same source. ``group`` names the exceptions of a deny rule, all
@@ -53,7 +53,7 @@ class Entry(images.Entry):
         return self.namespaces is None and self.images.qualifier is None
 
 
-def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
+def entries_of(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     """Yield the entries of a policy's live rules and of its mirrors."""
     for rule in policy.allow:
         yield _of_rule(rule, "allow")
@@ -70,7 +70,7 @@ def entries_of(policy: CompiledPolicy) -> Iterator[Entry]:
                 yield from copies(replace(mirror, targets=(to,)), replace(denial, group=group))
 
 
-def entries_of_grants(policy: CompiledPolicy) -> Iterator[Entry]:
+def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     """Yield the images that exceptions can approve."""
     for grant in chain.from_iterable(map(policy.grants.of, SOURCES)):
         names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
@@ -78,10 +78,10 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[Entry]:
             names = (ANY,)  # a request without a namespace has no such document
         for pattern in grant.images:
             role: Role = "grant" if grant.overrides is None else "override"
-            yield Entry(role=role, images=pattern.unwritten(), namespaces=names)
+            yield PolicyEntry(role=role, images=pattern.unwritten(), namespaces=names)
 
 
-def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[Entry]:
+def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     """Yield a deny rule and its live exceptions."""
     spares = [_of_rule(each, "spare") for each in rule.exceptions_at(policy.instant)]
     group = "; ".join(sorted(map(str, spares)))
@@ -89,12 +89,12 @@ def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[Entry]:
     yield from (replace(spare, group=group) for spare in spares)
 
 
-def _of_rule(rule: Rule, role: Role) -> Entry:
+def _of_rule(rule: Rule, role: Role) -> PolicyEntry:
     names = None if rule.namespaces is None else tuple(sorted(rule.namespaces))
-    return Entry(role=role, images=rule.pattern.unwritten(), namespaces=names)
+    return PolicyEntry(role=role, images=rule.pattern.unwritten(), namespaces=names)
 
 
-def _of_source(mirror: Mirror) -> Iterator[Entry]:
+def _of_source(mirror: Mirror) -> Iterator[PolicyEntry]:
     """Yield the images that a mirror rewrites, below its source, and the exceptions of ``except``."""
     source = mirror.source
     # If the repository is longer, the rewritten name would be too long, and the image stays as written.
@@ -102,7 +102,7 @@ def _of_source(mirror: Mirror) -> Iterator[Entry]:
     longest = MAX_NAME_LENGTH - len(mirror.to.text) - 1 + source.path_length
     for end in (source.here, source.below):
         if end.segments or end.subtree:
-            yield Entry(role="source", images=end, longest=longest, target=mirror.to.text)
+            yield PolicyEntry(role="source", images=end, longest=longest, target=mirror.to.text)
     for pattern in mirror.exceptions:
         # An exception applies only to its own mirror: the mirror with the longest source decides alone.
-        yield Entry(role="except", images=pattern.unwritten(), target=source.here.start)
+        yield PolicyEntry(role="except", images=pattern.unwritten(), target=source.here.start)

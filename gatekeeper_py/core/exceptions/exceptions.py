@@ -22,6 +22,7 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -30,6 +31,8 @@ expired; no grant has an image in common with it; too many live entries precede 
 MISSED_FOR: Final = timedelta(days=30)
 """A denial shows an exception that expired within this time, or takes effect within it."""
 
+ENDS_SOON: Final = timedelta(days=3)
+"""How long before its end an exception is announced."""
 
 MAX_OPEN: Final = 16
 """Maximum number of documents that are kept as objects, with an index: 1.5 MiB for 1,000 entries."""
@@ -37,6 +40,8 @@ MAX_OPEN: Final = 16
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
+_SOON: Final = ENDS_SOON // _MICROSECOND
+_MISSED: Final = MISSED_FOR // _MICROSECOND
 _NOTHING: Final = timedelta()
 _NEVER: Final = 2**63
 _OUTSIDE: Final = -1
@@ -51,6 +56,12 @@ class DocumentKey(NamedTuple):
 
     source: Source
     namespace: str
+
+    @property
+    def configmap(self) -> str:
+        """The namespace and the name of the ConfigMap."""
+        name = BREAK_GLASS_CONFIGMAP if self.source == "break-glass" else EXCEPTIONS_CONFIGMAP
+        return f"{self.namespace}/{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,22 +180,31 @@ class Exceptions:
             for entry, (state, _) in zip(held.document().entries, held.states(grants, now), strict=True):
                 yield held.key, entry, state
 
-    def counting(
-        self, grants: Grants, now: datetime
-    ) -> Generator[None, None, tuple[Counter[tuple[Source, State]], datetime | None]]:
-        """Count the entries by source and state, and find when the first live one ends, ``None`` if none is.
+    def counting(self, grants: Grants, now: datetime, before: datetime) -> Generator[None, None, Counted]:
+        """Count the entries, and note those that end soon or ended. The last count was at ``before``.
 
         Yields after each document.
         """
-        counts: Counter[tuple[Source, State]] = Counter()
-        first = _NEVER
+        counted = Counted(Counter(), None, {}, {}, {})
+        instant, since, first = _number(now), _number(before), _NEVER
         for held in self._held():
-            for state, ends in held.states(grants, now):
-                counts[held.key.source, state] += 1
-                if state == "live" and ends < first:
-                    first = ends
+            soon = _NEVER if held.key.source == "break-glass" else instant + _SOON
+            ending, ended, ended_since = [], [], []
+            for index, (state, ends) in enumerate(held.states(grants, now)):
+                counted.counts[held.key.source, state] += 1
+                if state == "live":
+                    first = min(first, ends)
+                    if ends <= soon:
+                        ending.append((ends - instant, index))
+                elif state == "expired" and instant - ends <= _MISSED:
+                    ended.append((instant - ends, index))
+                    if ends > since:
+                        ended_since.append(ended[-1])
+            for noted, places in zip(counted[2:], (ending, ended, ended_since), strict=True):
+                if places:
+                    noted[held.key] = Noted(held, len(places), min(places), max(places)[1])
             yield
-        return counts, _instant(first)
+        return counted._replace(next_end=_instant(first))
 
     def next_change(self, grants: Grants, now: datetime) -> datetime | None:
         """Return an instant before which no exception begins or ends, ``None`` if none does from now on.
@@ -287,6 +307,37 @@ class _Held:
                 live += 1
                 state = "live" if live <= most else "too-many"
             yield state, ends
+
+
+class Noted(NamedTuple):
+    """Some entries of a document: their number, and the one whose end is nearest.
+
+    ``nearest`` is the distance of this end in microseconds, and the index of the entry. ``last`` is the index
+    of the entry whose end is furthest away.
+    """
+
+    held: _Held
+    number: int
+    nearest: tuple[int, int]
+    last: int
+
+    def entry(self) -> ExceptionEntry:
+        """Return the entry whose end is nearest."""
+        return self.held.document().entries[self.nearest[1]]
+
+
+class Counted(NamedTuple):
+    """The number of entries by source and state, and when the first live one ends, ``None`` if none is live.
+
+    ``ending`` has the live entries that end within ``ENDS_SOON``, and all live ones of break-glass. ``ended``
+    has those that expired within ``MISSED_FOR``, ``ended_since`` those that expired since the last count.
+    """
+
+    counts: Counter[tuple[Source, str]]
+    next_end: datetime | None
+    ending: dict[DocumentKey, Noted]
+    ended: dict[DocumentKey, Noted]
+    ended_since: dict[DocumentKey, Noted]
 
 
 def _window(entry: ExceptionEntry, grants: Sequence[Grant], most: int) -> tuple[int, int, int]:

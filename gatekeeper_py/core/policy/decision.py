@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
-from gatekeeper_py.core.exceptions.exceptions import Excepted, Exceptions, Ruling
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
@@ -137,7 +137,8 @@ def with_exceptions(
     found = ruling.approval
     if found is None:
         return replace(decision, ruling=ruling)
-    where = f"exceptions[{found.index}] of the {found.source} document in {found.namespace}"
+    configmap = DocumentKey(found.source, found.namespace).configmap
+    where = f"exceptions[{found.index}] in the ConfigMap {configmap}"
     despite = f", although {decision.detail}" if denied else ""
     return Decision(
         image=decision.image,

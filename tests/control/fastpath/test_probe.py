@@ -107,14 +107,15 @@ async def test_a_probe_that_does_not_call_the_webhook_is_repeated_and_alarms(sit
     assert await site.removal_probe.attempt() is None
 
 
-async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site) -> None:
+@pytest.mark.parametrize("later", [view_of(WIDE), unknown("deleted")], ids=["approved-again", "no-policy"])
+async def test_a_pending_probe_is_kept_while_it_is_useful(site: Site, later: PolicyView) -> None:
     site.calls_webhook = False
     await site.removal_probe.begin(FROM_WIDE, view_of(TIGHT))
     await site.removal_probe.attempt()
     tight = view_of(TIGHT + "message: ask us\n", None)
     await site.removal_probe.begin(tight.fast_path, tight)
     assert await site.removal_probe.attempt() is not None
-    await site.removal_probe.begin(tight.fast_path, view_of(WIDE))
+    await site.removal_probe.begin(tight.fast_path, later)
     site.probed.clear()
     assert await site.removal_probe.attempt() is None
     assert site.probed == []

@@ -136,7 +136,15 @@ def test_the_exceptions_are_the_worst_that_a_replica_shows() -> None:
     facts = healthy()
     one, two = facts.replicas
     live = {"namespace": 2, "installation": 0, "break-glass": 1}
-    first = {"live": live, "nextEnd": "2026-01-05T00:00:00Z", "invalid": 0, "unreadable": []}
+    end = {"entry": "ghcr.io/a (namespace team-a)", "at": "2026-01-05T00:00:00Z", "owner": None}
+    first = {
+        "live": live,
+        "nextEnd": "2026-01-05T00:00:00Z",
+        "invalid": 0,
+        "unreadable": [],
+        "ending": [end | {"reason": "x"}],
+        "ended": [end | {"owner": "alice"}],
+    }
     second = {
         "live": live | {"namespace": 3},
         "nextEnd": None,
@@ -152,18 +160,24 @@ def test_the_exceptions_are_the_worst_that_a_replica_shows() -> None:
         "live": live | {"namespace": 3},
         "nextEnd": "2026-01-05T00:00:00Z",
         "invalid": 1,
+        "ending": [end],
+        "ended": [end | {"owner": "alice"}],
     }
     assert status.problems == ("the replica gk-2 has no right to read exceptions with the source namespace",)
 
 
-@pytest.mark.parametrize("odd", [[], {"live": 7, "nextEnd": 3, "invalid": "x", "unreadable": "x"}])
+@pytest.mark.parametrize(
+    "odd",
+    [[], {"live": 7, "nextEnd": 3, "invalid": "x", "unreadable": "x", "ending": [{"entry": 3}], "ended": 7}],
+)
 def test_exceptions_of_another_form_count_as_none(odd: Any) -> None:
     facts = healthy()
     one, two = facts.replicas
     pods = (replace(one, policy=(one.policy or {}) | {"exceptions": odd}), two)
     status = assessed(replace(facts, replicas=pods))
     assert status.healthy
-    assert status.exceptions is None or not any(status.exceptions.live.values())
+    found = status.exceptions
+    assert found is None or not (any(found.live.values()) or found.ending or found.ended)
 
 
 def test_what_expires_next_and_what_has_expired() -> None:

@@ -46,7 +46,7 @@ async def test_a_good_file_takes_effect(setup: Setup) -> None:
     [
         pytest.param(b"exemptNamespaces: ['*']", "line 1, exemptNamespaces[0]: wildcards", id="bad"),
         pytest.param(b"\xff", "not UTF-8 at byte 0", id="not-utf-8"),
-        pytest.param(b"x" * (1024 * 1024 + 1), "larger than", id="too-large"),
+        pytest.param(b"x" * (1024 * 1024 + 1), "longer than 1 MiB", id="too-long"),
     ],
 )
 async def test_a_bad_file_leaves_the_last_good_settings(setup: Setup, content: bytes, problem: str) -> None:

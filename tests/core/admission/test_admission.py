@@ -293,6 +293,7 @@ SPEC: Final = pod_spec(
 )
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     ("head", "path"),
     [
@@ -324,6 +325,7 @@ def test_each_problem_and_each_unlisted_image_is_rejected_by_its_path(
         assert rewrites({**head, **holder}) == (on_hub if path == ("spec",) else {}), spec
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("kind", ["PodTemplate", "Deployment", "CronJob"])
 def test_an_update_refuses_new_images_or_warns_about_kept_ones(kind: str) -> None:
     """The paths in the answer are those of an independent search, whatever the template becomes."""
@@ -573,6 +575,7 @@ class TestMutation:
         ]
         assert json.loads(answer.patch[2]["value"]) == answer.originals
 
+    @pytest.mark.bulk
     def test_a_thousand_containers(self) -> None:
         """All of them are rewritten, and then all of them are approved."""
         document = review(pod(*[f"x/{i}" for i in range(1000)]))
@@ -646,6 +649,7 @@ class TestHostileObjects:
                     validate(document, policy(RESOURCES, mode=mode))
                     mutate(document, policy(RESOURCES + HUB_TO_CORP, mode=mode))
 
+    @pytest.mark.bulk
     def test_megabytes_of_text(self) -> None:
         """The long text is an image, a name, or a key on the path to thousands of images."""
         huge = "x" * 3_000_000

@@ -360,6 +360,7 @@ class TestSteps:
         assert images_at({"spec": {"steps": [{}] * MAX_IMAGES}}, paths, budget) == []
         assert MAX_STEPS - budget.left < 6 * MAX_IMAGES
 
+    @pytest.mark.bulk
     @pytest.mark.parametrize(
         ("paths", "item"),
         [
@@ -507,6 +508,7 @@ def as_shown(found: list[Slot]) -> list[tuple[Any, ...]]:
     return [(slot.path, slot.parts, slot.noun, slot.value, slot.name, slot.problem) for slot in found]
 
 
+@pytest.mark.bulk
 def test_all_paths_together_find_the_values_that_each_path_finds_alone() -> None:
     paths = list(map(parse_resource_path, DECLARED))
     for obj in variants(WHOLE):

@@ -35,7 +35,7 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.objects import ApiObject, Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.resources import BUILT_IN
@@ -117,7 +117,7 @@ def test_the_fast_paths_expression_reads_every_list(field: ImageList, step: str)
 @every_list
 @pytest.mark.parametrize("compiled", [validating_policy, mutating_policy], ids=["validating", "mutating"])
 def test_the_native_policies_read_every_list(
-    field: ImageList, compiled: Callable[[Policy, datetime, Options], tuple[Document, ...]]
+    field: ImageList, compiled: Callable[[Policy, datetime, Options], tuple[ApiObject, ...]]
 ) -> None:
     source = parse_policy(policy_text("mirrors: [{from: b.io, to: a.io/b}]\n", allow="[a.io]", mode="mutate"))
     document, _ = compiled(source, INSTANT, Options(exempt=()))
@@ -135,6 +135,7 @@ def test_the_mutating_endpoint_rewrites_an_image_of_every_list(field: ImageList)
     assert not is_in_pod_list((*parts, "more"))
 
 
+@pytest.mark.bulk
 def test_one_more_list_reaches_all_code_that_depends_on_the_table() -> None:
     """Run the tests of this module with a table that has another row, ``sources``."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "onemorelist", "-p", "no:xdist", __file__]

@@ -275,7 +275,6 @@ NEW_TEXT: Final = ({"policy.yaml": "a"}, {"policy.yaml": "b"})
     "document",
     [
         pytest.param(upgrade(*NEW_TEXT, managers=BY_HELM), id="helm-wrote-it"),
-        pytest.param(upgrade({"policy.yaml": "a"}, {"policy.yaml": "a"}), id="the-same-text"),
         pytest.param(upgrade({"policy.yaml": "a"}, {"policy.yaml": "a", "mode": "warn"}), id="a-new-key"),
         pytest.param(upgrade(None, {"policy.yaml": "a"}), id="creation"),
         pytest.param(upgrade(*NEW_TEXT, options={"fieldManager": "kubectl-edit"}), id="another-writer"),
@@ -349,27 +348,34 @@ def test_exceptions_are_recognised_by_name_and_namespace(
     assert found == (None if key is None else WrittenExceptions(key, "text", ()))
 
 
+BINARY: Final = {"data": EXCEPTIONS, "binaryData": {"a": "AA=="}}
+
+
 @pytest.mark.parametrize(
-    ("before", "after", "binary", "is_judged"),
+    ("before", "after", "is_judged"),
     [
-        pytest.param(EXCEPTIONS, EXCEPTIONS, None, False, id="the-same-text"),
-        pytest.param(EXCEPTIONS, {"exceptions.yaml": "other"}, None, True, id="another-text"),
-        pytest.param(None, None, None, True, id="no-text"),
-        pytest.param({"exceptions.yaml": [1]}, {"exceptions.yaml": [1]}, None, True, id="not-text"),
-        pytest.param(EXCEPTIONS, EXCEPTIONS, {"a": "AA=="}, True, id="binary-data"),
+        pytest.param({"data": EXCEPTIONS}, {"data": EXCEPTIONS}, False, id="the-same-text"),
+        pytest.param({"data": EXCEPTIONS}, {"data": {"exceptions.yaml": "other"}}, True, id="another-text"),
+        pytest.param({"data": None}, {"data": None}, False, id="no-text"),
+        pytest.param({"data": EXCEPTIONS}, {"data": None}, True, id="no-text-any-more"),
+        pytest.param({"data": {"x": [1]}}, {"data": {"x": [1]}}, True, id="not-text"),
+        pytest.param({"data": EXCEPTIONS}, BINARY, True, id="binary-data"),
+        pytest.param(BINARY, BINARY, False, id="the-same-binary-data"),
+        pytest.param(None, {"data": EXCEPTIONS}, True, id="no-old-object"),
     ],
 )
 def test_an_update_that_leaves_the_text_is_not_judged(
     before: Any,
     after: Any,
-    binary: Any,
     is_judged: bool,  # noqa: FBT001
 ) -> None:
-    document = change(after, name="gatekeeper-py-exceptions", namespace="team", operation="UPDATE")
-    document["request"]["oldObject"] = {"data": before}
-    if binary is not None:
-        document["request"]["object"]["binaryData"] = binary
-    assert (written_exceptions(parse(document), "system") is not None) is is_judged
+    """Otherwise nobody could remove the finalizer of a ConfigMap that is refused."""
+    document = change({}, name="gatekeeper-py-exceptions", namespace="team", operation="UPDATE")
+    document["request"]["object"] |= after
+    document["request"]["oldObject"] = before
+    request = parse(document)
+    assert (written_exceptions(request, "system") is not None) is is_judged
+    assert (guarded(request, "team", "gatekeeper-py-exceptions") is not None) is is_judged
 
 
 def test_an_accepted_document_is_answered_with_what_it_approves() -> None:

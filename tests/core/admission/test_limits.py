@@ -37,6 +37,7 @@ OBJECTS: Final[dict[str, tuple[Callable[[int], Any], str, str]]] = {
 """Builders of an object with so many images, the noun of its first list, and the path of that list."""
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize("name", OBJECTS)
 @pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
 @pytest.mark.parametrize("operation", ["CREATE", "UPDATE"])

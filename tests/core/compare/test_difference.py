@@ -323,6 +323,7 @@ def test_wildcards_that_overlap_too_much_are_an_error_before_they_fill_the_memor
         comparison.run()
 
 
+@pytest.mark.bulk
 def test_hundreds_of_rules_for_one_repository_are_compared() -> None:
     rules = [f"{{image: 'a.io/x:v{number}', namespaces: [team-{number}]}}" for number in range(600)]
     old, new = (policy(f"allow: [{', '.join(chosen)}]") for chosen in (rules, rules[:-1]))

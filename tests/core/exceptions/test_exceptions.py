@@ -508,7 +508,7 @@ def test_the_next_end_is_that_of_a_live_exception() -> None:
         (policy.exceptions, ({("namespace", "live"): 2, ("namespace", "expired"): 1}, 13)),
         (NO_EXCEPTIONS, ({}, None)),
     ):
-        counts, end = run_slice(exceptions.counting(policy.grants, INSTANT), until=float("inf"))
+        counts, end, *_ = run_slice(exceptions.counting(policy.grants, INSTANT, INSTANT), until=float("inf"))
         assert (counts, end and end.hour) == expected
 
 
@@ -531,7 +531,7 @@ def test_many_documents_take_little_memory() -> None:
     tracemalloc.start()
     try:
         held = Exceptions(documents)
-        run_slice(held.counting(policy.grants, INSTANT), until=float("inf"))
+        run_slice(held.counting(policy.grants, INSTANT, INSTANT), until=float("inf"))
         assert tracemalloc.get_traced_memory()[0] < 1_000 * 500
     finally:
         tracemalloc.stop()

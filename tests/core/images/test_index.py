@@ -146,6 +146,7 @@ def test_covering_finds_every_rule_with_the_same_path() -> None:
     assert covering(index, parse_pattern("a.io/x:v*"), (":v*", None)) == [0, 1]
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     "entry",
     [

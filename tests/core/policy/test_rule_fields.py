@@ -21,7 +21,7 @@ from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import Document, Options
+from gatekeeper_py.core.compile.native.objects import ApiObject, Options
 from gatekeeper_py.core.compile.native.selection import EXCEPTS, EXPIRES, LOOKS_UP, CannotExpress, select
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.policy.document import MODES, Mode, refuses, rewrites
@@ -77,7 +77,7 @@ def names(kind: type) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 
-def native(policy: Policy) -> list[Document]:
+def native(policy: Policy) -> list[ApiObject]:
     return [each["spec"] for each in validating_policy(policy, NOW, Options(exempt=()))]
 
 
@@ -193,7 +193,7 @@ def test_the_table_has_the_optional_fields_of_a_mirror() -> None:
 
 @pytest.mark.parametrize("name", MIRROR)
 def test_a_native_policy_has_the_field_of_a_mirror_or_is_refused(name: str) -> None:
-    def rewriting(field: str) -> list[Document]:
+    def rewriting(field: str) -> list[ApiObject]:
         mirrors = f"mirrors: [{{from: b.io, to: a.io/b{field}}}]\n"
         policy = parse_policy(policy_text(mirrors, allow="[a.io]", mode="mutate"))
         return [each["spec"] for each in mutating_policy(policy, NOW, Options(exempt=()))]

@@ -221,6 +221,7 @@ def test_realistic_policies_are_accepted(name: str) -> None:
     assert parse_policy(REALISTIC[name]())
 
 
+@pytest.mark.bulk
 def test_a_rule_that_has_expired_counts() -> None:
     """The verdict about a document does not change with the time."""
     rules = ({"image": image, "until": "2020-01-01"} for image in same_pieces(3_000, "a.io/*{}*"))

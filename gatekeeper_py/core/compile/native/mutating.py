@@ -33,7 +33,7 @@ from gatekeeper_py.core.compile.native.decision import (
 )
 from gatekeeper_py.core.compile.native.images import bounded, images_before, is_list
 from gatekeeper_py.core.compile.native.objects import (
-    Document,
+    ApiObject,
     Options,
     Variable,
     conditions,
@@ -45,7 +45,7 @@ from gatekeeper_py.core.compile.native.selection import (
     ALL_TOO_LARGE,
     TOO_LARGE,
     CannotExpress,
-    Refusal,
+    Obstacle,
     Selection,
     select,
 )
@@ -68,7 +68,7 @@ _ANNOTATIONS: Final = "object.metadata.annotations"
 _SECRETS: Final = "object.spec.imagePullSecrets"
 
 
-def mutating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Document, ...]:
+def mutating_policy(policy: Policy, now: datetime, options: Options) -> tuple[ApiObject, ...]:
     """Compile the mirrors of a policy as of an instant: a native policy and its binding.
 
     Empty when the policy rewrites nothing. Raises ``CannotExpress``.
@@ -126,7 +126,7 @@ def _denials(selection: Selection) -> list[tuple[str, Part]]:
     """Return the conditions under which an image is denied, so that no mirror rewrites it."""
     found = fitting(selection.denied(), decision.denies, NAME, MAX_EXPRESSIONS)
     if found.remaining:
-        raise CannotExpress([Refusal(part=found.remaining[0].because, why=TOO_LARGE)])
+        raise CannotExpress([Obstacle(part=found.remaining[0].because, why=TOO_LARGE)])
     return [(REJECTED, part) for part in found.parts]
 
 
@@ -140,7 +140,7 @@ def _moved(selection: Selection) -> Part:
     if len(selection.mirrors) <= MAX_MIRRORS:
         part = affordable(lambda name: rewritten(selection.mirrors, name, result, unchanged="['', '']"))
     if part is None:
-        raise CannotExpress([Refusal(part="mirrors", why=ALL_TOO_LARGE)])
+        raise CannotExpress([Obstacle(part="mirrors", why=ALL_TOO_LARGE)])
     return part
 
 

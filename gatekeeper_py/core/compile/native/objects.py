@@ -17,7 +17,7 @@ STATIC_SUFFIX: Final = ".static.k8s.io"
 
 API_VERSION: Final = "admissionregistration.k8s.io/v1"
 
-Document = dict[str, Any]
+ApiObject = dict[str, Any]
 
 
 class Variable(NamedTuple):
@@ -45,8 +45,8 @@ class Options:
 
 
 def policy_and_binding(
-    kind: str, name: str, policy: Policy, options: Options, spec: Document, **binding: Any
-) -> tuple[Document, Document]:
+    kind: str, name: str, policy: Policy, options: Options, spec: ApiObject, **binding: Any
+) -> tuple[ApiObject, ApiObject]:
     """Return a native policy of a kind with its binding. ``binding`` holds further fields of the latter."""
     full_name = f"{name}{STATIC_SUFFIX}" if options.static else name
     metadata = {
@@ -60,13 +60,13 @@ def policy_and_binding(
     return {**head, "spec": spec}, {**bound, "spec": {"policyName": full_name, **binding}}
 
 
-def constraints(kinds: Iterable[WorkloadKind], options: Options) -> Document:
+def constraints(kinds: Iterable[WorkloadKind], options: Options) -> ApiObject:
     """Return what a policy applies to: created and updated objects outside the exempt namespaces."""
     rules: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for kind in kinds:
         resources = rules.setdefault((kind.group, kind.versions), [])
         resources += [kind.plural, *(f"{kind.plural}/{each}" for each in kind.subresources)]
-    matching: Document = {"matchPolicy": "Equivalent"}
+    matching: ApiObject = {"matchPolicy": "Equivalent"}
     exempt = sorted(set(filter(None, options.exempt)))
     if exempt:
         # Users cannot forge this label: the API server sets it.
@@ -85,7 +85,7 @@ def constraints(kinds: Iterable[WorkloadKind], options: Options) -> Document:
     return matching
 
 
-def conditions(selected: Part | None) -> Iterator[Document]:
+def conditions(selected: Part | None) -> Iterator[ApiObject]:
     """Yield the match conditions that skip objects that are never judged, and namespaces in another mode."""
     yield {
         "name": "not-being-deleted",

@@ -7,7 +7,7 @@ approve more than the policy, but never rejects an image that the policy approve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -24,7 +24,7 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_SHOWN: Final = 100
-"""Maximum number of refusals that are listed. A last one counts the others."""
+"""Maximum number of obstacles that are listed. A last one counts the others."""
 
 MAX_BRANCHES: Final = 50
 """Nested conditions in one expression. CEL's parser gives up at a depth of 250 (cel-go, parser/parser.go)."""
@@ -38,7 +38,7 @@ LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy canno
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refusal:
+class Obstacle:
     """A part of the policy that a native policy cannot express. ``part`` names it as ``check`` does."""
 
     part: str
@@ -49,11 +49,19 @@ class Refusal:
 
 
 class CannotExpress(ValueError):
-    """The policy cannot be compiled; ``refusals`` name the parts that cannot be expressed."""
+    """The policy cannot be compiled; ``obstacles`` name the parts that cannot be expressed.
 
-    def __init__(self, refusals: Iterable[Refusal]) -> None:
-        self.refusals = tuple(refusals)
-        super().__init__("; ".join(map(str, self.refusals)))
+    ``others`` describes those that are counted instead of listed.
+    """
+
+    def __init__(
+        self, obstacles: Sequence[Obstacle], *, others: str = "more parts cannot be expressed"
+    ) -> None:
+        self.obstacles = tuple(obstacles[:MAX_SHOWN])
+        if len(obstacles) > MAX_SHOWN:
+            count = f"{len(obstacles) - MAX_SHOWN:,} {others}"
+            self.obstacles = (*self.obstacles, Obstacle(part="policy", why=count))
+        super().__init__("; ".join(map(str, self.obstacles)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +89,7 @@ class Selection:
             return tuple(denied_entries(self.deny, self.mirrors))
         except TooManyComparisonsError:
             why = "there are too many deny rules to compare with the origins of mirrors"
-            raise CannotExpress([Refusal(part="mirrors", why=why)]) from None
+            raise CannotExpress([Obstacle(part="mirrors", why=why)]) from None
 
     def always(self, *modes: Mode) -> bool | None:
         """Return whether every namespace has one of the modes; ``None`` when only some may have one."""
@@ -108,7 +116,7 @@ class Selection:
             cost += part.cost + 1
         part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
         if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
-            raise CannotExpress([Refusal(part="namespaces", why=ALL_TOO_LARGE)])
+            raise CannotExpress([Obstacle(part="namespaces", why=ALL_TOO_LARGE)])
         return part
 
 
@@ -123,9 +131,9 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
 
     Raises ``CannotExpress`` when the policy must be exact and cannot be.
     """
-    refusals = tuple(_refusals(policy, now))
-    if refusals and not backstop:
-        raise CannotExpress(_shown(refusals))
+    obstacles = tuple(_obstacles(policy, now))
+    if obstacles and not backstop:
+        raise CannotExpress(obstacles)
     live = _live_overrides(policy, now)
     kept = tuple(each for each in live if each.until is None or each.mode == "warn")
     unsure = len(kept) < len(live) or any(mirror.verify for mirror in policy.mirrors)
@@ -146,7 +154,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     )
 
 
-def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
+def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
     for rule in (*policy.allow, *policy.deny):
         if rule.lives_at(now):
             reasons = (
@@ -154,23 +162,17 @@ def _refusals(policy: Policy, now: datetime) -> Iterator[Refusal]:
                 (EXCEPTS, bool(rule.exceptions_at(now))),
                 (LOOKS_UP, rule.verify),
             )
-            yield from (Refusal(part=str(rule), why=why) for why, holds in reasons if holds)
+            yield from (Obstacle(part=str(rule), why=why) for why, holds in reasons if holds)
     for index, override in enumerate(policy.document.namespaces):
         if override.until is not None and now < override.until:
-            yield Refusal(part=f"namespaces[{index}]", why=EXPIRES)
+            yield Obstacle(part=f"namespaces[{index}]", why=EXPIRES)
     may_rewrite = policy.rewriting(now).possible
     for mirror in policy.mirrors:
         if mirror.verify and may_rewrite:
-            yield Refusal(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
+            yield Obstacle(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
     for index, entry in enumerate(policy.document.resources):
         kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind
-        yield Refusal(part=f"resources[{index}]", why=f"{UNREADABLE_PATHS} {kind}")
-
-
-def _shown(refusals: tuple[Refusal, ...]) -> Iterator[Refusal]:
-    yield from refusals[:MAX_SHOWN]
-    if len(refusals) > MAX_SHOWN:
-        yield Refusal(part="policy", why=f"{len(refusals) - MAX_SHOWN:,} more parts cannot be expressed")
+        yield Obstacle(part=f"resources[{index}]", why=f"{UNREADABLE_PATHS} {kind}")
 
 
 def _live_overrides(policy: Policy, now: datetime) -> list[OverrideEntry]:

@@ -28,7 +28,7 @@ from gatekeeper_py.core.compile.native.decision import (
 )
 from gatekeeper_py.core.compile.native.images import changed_images
 from gatekeeper_py.core.compile.native.objects import (
-    Document,
+    ApiObject,
     Options,
     Variable,
     conditions,
@@ -38,10 +38,9 @@ from gatekeeper_py.core.compile.native.objects import (
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_judged, rewritten
 from gatekeeper_py.core.compile.native.selection import (
     ALL_TOO_LARGE,
-    MAX_SHOWN,
     TOO_LARGE,
     CannotExpress,
-    Refusal,
+    Obstacle,
     Selection,
     select,
 )
@@ -62,7 +61,7 @@ MAX_IMAGE_SHOWN: Final = 200
 """Maximum number of characters of an image in a message."""
 
 
-def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[Document, ...]:
+def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[ApiObject, ...]:
     """Compile a policy as of an instant: native policies and bindings, in the order in which to apply them.
 
     Namespaces in ``warn`` have a policy and a binding of their own. Raises ``CannotExpress``.
@@ -72,7 +71,7 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
     validations = list(_validations(policy, options))
     warns, in_warn = selection.always("warn"), selection.mode_condition("warn")
 
-    def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[Document, Document]:
+    def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[ApiObject, ApiObject]:
         spec = {
             "failurePolicy": "Fail",
             "matchConstraints": constraints(WORKLOAD_KINDS, options),
@@ -83,7 +82,7 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
         kind = "ValidatingAdmissionPolicy"
         return policy_and_binding(kind, name, policy, options, spec, validationActions=actions)
 
-    documents: list[Document] = []
+    documents: list[ApiObject] = []
     if warns is not True:
         documents += documents_for(POLICY_NAME, None if in_warn is None else negated(in_warn), ["Deny"])
     if warns is not False:
@@ -147,11 +146,8 @@ def _judging(selection: Selection, denied: tuple[Entry, ...], options: Options, 
             return _Conditions(denying.parts, approving.parts)
         entries = (*approving.remaining, *denying.remaining)
         left = left or [entry.because for entry in entries]
-    parts = list(dict.fromkeys(left))
-    refusals = [Refusal(part=part, why=TOO_LARGE) for part in parts[:MAX_SHOWN]]
-    if len(parts) > MAX_SHOWN:
-        refusals.append(Refusal(part="policy", why=f"{len(parts) - MAX_SHOWN:,} more rules do not fit"))
-    raise CannotExpress(refusals)
+    obstacles = [Obstacle(part=part, why=TOO_LARGE) for part in dict.fromkeys(left)]
+    raise CannotExpress(obstacles, others="more rules do not fit")
 
 
 def _judged(judging: _Conditions, names: str) -> Iterator[Variable]:
@@ -196,10 +192,10 @@ def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options)
         return (rewrites, *first, last, mirrored, Variable("judged", judged_by))
     if options.backstop:
         return rewrites, Variable("judged", f"{rewrites.reference} ? [] : variables.canonical")
-    raise CannotExpress([Refusal(part="mirrors", why=ALL_TOO_LARGE)])
+    raise CannotExpress([Obstacle(part="mirrors", why=ALL_TOO_LARGE)])
 
 
-def _validations(policy: Policy, options: Options) -> Iterator[Document]:
+def _validations(policy: Policy, options: Options) -> Iterator[ApiObject]:
     if not options.backstop:
         bounds = f"more than {MAX_NEW_IMAGES} new images, or {MAX_CHARACTERS:,} characters of them"
         yield {

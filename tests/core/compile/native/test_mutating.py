@@ -167,8 +167,8 @@ def test_a_mirror_that_cannot_be_expressed_exactly_is_refused(
 ) -> None:
     with pytest.raises(CannotExpress) as refused:
         compiled(parsed(more, allow=allow))
-    (refusal,) = refused.value.refusals
-    assert refusal.part == parts if parts else refusal.part.startswith("deny[")
+    (obstacle,) = refused.value.obstacles
+    assert obstacle.part == parts if parts else obstacle.part.startswith("deny[")
 
 
 def test_a_policy_that_approves_nothing_is_compiled_without_the_fast_path() -> None:

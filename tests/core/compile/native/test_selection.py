@@ -70,7 +70,7 @@ def test_a_part_that_cannot_be_expressed_is_refused_by_name(
 ) -> None:
     with pytest.raises(CannotExpress) as refused:
         selected(f"{more}\n", allow=f"[{allow}]")
-    assert [(refusal.part, refusal.why) for refusal in refused.value.refusals] == parts
+    assert [(obstacle.part, obstacle.why) for obstacle in refused.value.obstacles] == parts
     assert str(refused.value) == "; ".join(f"{part}: {why}" for part, why in parts)
     selected(f"{more}\n", allow=f"[{allow}]", backstop=True)
 
@@ -95,8 +95,8 @@ def test_many_refusals_are_cut_and_counted() -> None:
     rules = ", ".join(f"{{image: r{number}.io, until: 2027-01-01}}" for number in range(MAX_SHOWN + 7))
     with pytest.raises(CannotExpress) as refused:
         selected(allow=f"[{rules}]")
-    assert len(refused.value.refusals) == MAX_SHOWN + 1
-    assert str(refused.value.refusals[-1]) == "policy: 7 more parts cannot be expressed"
+    assert len(refused.value.obstacles) == MAX_SHOWN + 1
+    assert str(refused.value.obstacles[-1]) == "policy: 7 more parts cannot be expressed"
 
 
 def test_a_backstop_approves_what_will_expire_and_leaves_out_denials_that_will() -> None:

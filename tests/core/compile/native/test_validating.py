@@ -170,8 +170,8 @@ def test_rules_without_room_are_refused_by_name() -> None:
     count = 500
     with pytest.raises(CannotExpress) as refused:
         compiled(f"deny: [{many('*.d{}.io/x*', count)}]\n")
-    first, *_, last = refused.value.refusals
-    assert len(refused.value.refusals) == MAX_SHOWN + 1
+    first, *_, last = refused.value.obstacles
+    assert len(refused.value.obstacles) == MAX_SHOWN + 1
     assert first.why == TOO_LARGE
     # The first rule in the message is the first one that does not fit.
     number = int(first.part.split("[")[1].split("]")[0])
@@ -203,7 +203,7 @@ def test_nothing_is_approved_when_every_rule_has_expired() -> None:
 def test_few_rules_without_room_are_all_named() -> None:
     with pytest.raises(CannotExpress) as refused:
         compiled(allow=f"[{many('a.io/' + 'x' * 200 + '*{}', 150)}]")
-    assert refused.value.refusals[-1].part.startswith("allow[149] ")
+    assert refused.value.obstacles[-1].part.startswith("allow[149] ")
 
 
 @pytest.mark.bulk
