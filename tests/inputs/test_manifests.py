@@ -23,9 +23,6 @@ TEMPLATE: Final = (
     f"{DEPLOYMENT}spec:\n  template:\n    spec:\n      containers:\n"
     '        - name: web\n          image: "{{ .Values.image }}"\n'
 )
-KUSTOMIZATION: Final = (
-    "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"
-)
 
 Tree = dict[str, str | bytes]
 Reviewed = Callable[..., Done]
