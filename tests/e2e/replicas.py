@@ -59,9 +59,9 @@ class Replica:
 
 @dataclass
 class ReviewLoop:
-    """Sends reviews to replicas over TLS; ``verdicts`` holds ``(address, image, allowed, revision)``."""
+    """Sends reviews to replicas over TLS; ``verdicts`` holds ``(address, image, allowed)``."""
 
-    verdicts: list[tuple[str, str, bool, str]] = field(default_factory=list)
+    verdicts: list[tuple[str, str, bool]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
     slowest: float = 0.0
 
@@ -82,9 +82,7 @@ class ReviewLoop:
                 if status != http.client.OK:
                     self.broken.append(f"{address}: {status} {answer}")
                     continue
-                response = answer["response"]
-                revision = response["auditAnnotations"]["policy"]
-                self.verdicts.append((address, image, response["allowed"], revision))
+                self.verdicts.append((address, image, answer["response"]["allowed"]))
         connection.close()
 
 
