@@ -179,7 +179,7 @@ def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> N
     wait_until(
         lambda: all(expected in log.read_text("utf-8") for log in logs),
         seconds=5,
-        what="the end in every log",
+        what="the end in all logs",
     )
 
 
