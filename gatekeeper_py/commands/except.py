@@ -304,7 +304,7 @@ class _Request(NamedTuple):
                 text = f"the policy approves it anyway: {decision.detail}"
             if decision.rule is not None and decision.rule.signed_by:
                 needed = "signature"
-                text = f"the policy approves it only with a signature: {decision.detail}"
+                text = decision.detail
             denial = decision.detail if decision.reason == "denied" else ""
         elif rule := next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None):
             denial = f"{self.image} is denied by {rule}"

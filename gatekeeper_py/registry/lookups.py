@@ -178,6 +178,11 @@ class Lookups:
         if self._started:
             self._fetch_pinned()
 
+    @property
+    def valid_signatures(self) -> int:
+        """The number of valid signatures that are remembered."""
+        return len(self._signatures)
+
     def open_breakers(self) -> tuple[str, ...]:
         return tuple(sorted(host for host, pacing in self._pacing.items() if pacing.is_open))
 

@@ -116,6 +116,29 @@ class Access:
         return transport
 
 
+class Turns:
+    """The turns of one look-up, which may send several requests at the same time.
+
+    The server grants one turn at a time. ``ask`` asks it for the turn of a request to a host.
+    """
+
+    def __init__(self, ask: Callable[[str], None]) -> None:
+        self._ask = ask
+        self._one_at_a_time = asyncio.Lock()
+        self._granted = asyncio.Event()
+        self._granted.set()
+
+    async def take(self, host: str) -> None:
+        async with self._one_at_a_time:
+            await self._granted.wait()  # a request may have been cancelled after it asked for its turn
+            self._granted.clear()
+            self._ask(host)
+            await self._granted.wait()
+
+    def grant(self) -> None:
+        self._granted.set()
+
+
 class Desk:
     """Carries out orders. ``send`` sends an event, and ``refresh`` renews the allowance of CPU time."""
 
@@ -134,7 +157,7 @@ class Desk:
             on_refused_realm=self._refused.__setitem__,
         )
         self._running: dict[int, asyncio.Task[Reply]] = {}
-        self._turns: dict[int, asyncio.Future[None]] = {}
+        self._turns: dict[int, Turns] = {}
 
     def take(self, order: messages.Order) -> None:
         match order:
@@ -142,8 +165,8 @@ class Desk:
                 self._start(order)
             case messages.Go(number):
                 # The look-up may have ended while it waited.
-                if (turn := self._turns.pop(number, None)) is not None and not turn.done():
-                    turn.set_result(None)
+                if (turns := self._turns.get(number)) is not None:
+                    turns.grant()
             case messages.Stop(number):
                 if (task := self._running.get(number)) is not None:
                     task.cancel()
@@ -172,17 +195,11 @@ class Desk:
         task.add_done_callback(partial(self._finish, query))
 
     async def _query(self, query: messages.Query) -> Reply:
-        one_at_a_time = asyncio.Lock()  # a look-up can send several requests at the same time
-
-        async def turn(host: str) -> None:
-            async with one_at_a_time:
-                waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
-                self._send(messages.TurnWanted(query.number, host))
-                await waiting
-
+        turns = Turns(lambda host: self._send(messages.TurnWanted(query.number, host)))
+        self._turns[query.number] = turns
         try:
-            turns = after_first_turn(query.manifest.host, turn)
-            return await self._client.query(query.manifest, turns, query.seconds)
+            turn = after_first_turn(query.manifest.host, turns.take)
+            return await self._client.query(query.manifest, turn, query.seconds)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others

@@ -77,10 +77,14 @@ class RegistryService:
         self.lookups.configure(hosts=self._named, changed=None, pinned=self.lookups.pinned)
 
     def describe(self) -> dict[str, Any]:
-        """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms."""
+        """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms.
+
+        ``validSignatures`` is the number of valid signatures that are remembered.
+        """
         return {
             "hosts": sorted(self._named)[:MAX_SHOWN],
             "moreHosts": max(len(self._named) - MAX_SHOWN, 0),
+            "validSignatures": self.lookups.valid_signatures,
             "openBreakers": list(self.lookups.open_breakers())[:MAX_SHOWN],
             "refusedRealms": dict(list(self.refused_realms.items())[:MAX_SHOWN]),
         }

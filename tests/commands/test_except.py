@@ -83,7 +83,7 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
     ("overrides", "image", "code", "said"),
     [
         pytest.param("deny", "a.io/x:1", 1, "it does not override signatures\n", id="not-overridden"),
-        pytest.param("signature", "a.io/x:1", 0, "only with a signature: ", id="overridden"),
+        pytest.param("signature", "a.io/x:1", 0, " by ci-2025 or ci-2026; approved until", id="overridden"),
         pytest.param("[deny, signature]", "a.io/bad:1", 0, "longest: 12h)\n", id="denied-and-overridden"),
         pytest.param("deny", "a.io/bad:1", 0, "longest: 12h), if it is signed\n", id="denied-and-unsigned"),
     ],

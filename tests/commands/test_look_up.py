@@ -309,7 +309,11 @@ def test_audit_judges_the_digests_that_run(
         )
         for each in json.loads(done.out)["images"]
     } == {
-        "good": ("allowed", f"{app} matches allow[0] {registry.host}/**", VALID),
+        "good": (
+            "allowed",
+            f"{app} matches allow[0] {registry.host}/**, which requires a signature by ci",
+            VALID,
+        ),
         "bad": ("unsigned", BY_OTHERS, None),
         "pending": ("unpinned", "is unpinned", None),
     }

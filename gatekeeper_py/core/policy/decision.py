@@ -23,6 +23,7 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.problems import listed
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal[
@@ -124,11 +125,12 @@ def decide(
         return _denied(reference, location, rule, origin.name)
     rule = allow.find(location, qualifiers, namespace)
     if rule is not None:
+        signed = f", which requires a signature by {listed(rule.signed_by)}" if rule.signed_by else ""
         return Decision(
             image=image,
             approved=True,
             reason="allowed",
-            detail=f"{location.name} matches {rule}",
+            detail=f"{location.name} matches {rule}{signed}",
             rule=rule,
             reference=reference,
             manifest=_looked_up(allow, rule, reference, location) if rule.verify else None,

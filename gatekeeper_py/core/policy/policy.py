@@ -117,8 +117,11 @@ class Policy:
                 overrides.add(entry)
             yield
         named: list[Manifest] = []
+        hosts, signed = set[str](), set[str]()
         for rule in allow.verified:
             named += _named_manifests(rule)
+            hosts.update(rule.hosts)
+            signed.update(rule.hosts if rule.signed_by else ())
             yield
         resources = yield from _paths_by_kind(self.document.resources)
         origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
@@ -137,6 +140,8 @@ class Policy:
             expired=expired,
             overrides=overrides,
             named_manifests=tuple(named),
+            verified_hosts=frozenset(hosts),
+            signed_hosts=frozenset(signed),
             resources=resources,
             grants=grants,
             exceptions=exceptions,
@@ -177,7 +182,8 @@ class CompiledPolicy:
     this happens or an exception begins or ends. Both are ``None`` if there is no such instant.
     ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
-    looked up in advance.
+    looked up in advance. ``verified_hosts`` are the registries of these rules and of their signatures, and
+    ``signed_hosts`` those of rules with ``signed_by``.
     ``resources`` are the declared image paths by (group, kind).
     """
 
@@ -191,6 +197,8 @@ class CompiledPolicy:
     expired: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
+    verified_hosts: frozenset[str]
+    signed_hosts: frozenset[str]
     resources: dict[tuple[str, str], PathTree]
     grants: Grants
     exceptions: Exceptions
@@ -231,7 +239,7 @@ class CompiledPolicy:
         The default rate of these hosts is another one.
         """
         entries = {entry.host: entry for entry in self.policy.document.registries}
-        for host in {host for rule in self.allow.verified if rule.signed_by for host in rule.hosts}:
+        for host in self.signed_hosts:
             entry = entries.get(host) or Registry(host=host)
             entries[host] = replace(entry, rate=entry.rate or SIGNED_RATE)
         return entries
@@ -245,7 +253,7 @@ class CompiledPolicy:
     def looked_up_hosts(self) -> frozenset[str]:
         """The registries that may be queried for images. Empty if nothing is looked up."""
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
-        return frozenset(hosts.union(*(rule.hosts for rule in self.allow.verified)))
+        return self.verified_hosts | hosts
 
     @cached_property
     def looks_up(self) -> bool:

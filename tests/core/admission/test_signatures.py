@@ -256,7 +256,7 @@ def test_an_answer_about_another_key_or_digest_approves_nothing(
     names: list[str], form: Any, fingerprint: str
 ) -> None:
     """Law: "Removing the key from the policy is what revokes it"; only the keys of the rule count."""
-    compiled = policy("[{image: r.io, signedBy: [ci-2025]}]")
+    compiled = policy("[{image: r.io, signedBy: [ci-2025], onError: keep}]")
     for key, digest in ((fingerprint, DIGEST), (KEYS["ci-2026"], DIGEST), (KEYS["ci-2025"], "sha256:c")):
         answer = truth(signature=Answer("found", digest, key=key, form=form))
         for judgement in outcome_of(validate, request(*names), compiled, answer).judgements:
@@ -284,6 +284,32 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
             outcome = endpoint(request(name), compiled, left)
             assert not [each for each in left.missing if each.candidates[0].kind == "signature"]
             event(outcome.verdict)
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "image", "first"),
+    [
+        pytest.param("", "r.io/app:1", "r.io/app:1", id="tag"),
+        pytest.param("", f"r.io/app:1@{DIGEST}", f"r.io/app@{DIGEST}", id="digest"),
+        pytest.param(MIRRORS[1], "nginx:1", "r.io/hub/library/nginx:1", id="on-a-mirror"),
+        pytest.param(MIRRORS[2], "nginx:1", "r.io/hub/library/nginx:1", id="on-the-first-of-two-mirrors"),
+        pytest.param(MIRRORS[2], "free.io/x:1", "", id="no-signature-required"),
+    ],
+)
+def test_the_first_look_up_that_runs_ahead(mirrors: str, image: str, first: str) -> None:
+    compiled = policy(f"[{RULE % ''}, free.io]", mirrors, mode="mutate" if mirrors else "enforce")
+    ahead = lookups_ahead(
+        images_ahead(request(image, kind="Job"), compiled), compiled, "shop", Facts(lambda _lookup: None)
+    )
+    assert [str(lookup.candidates[0]) for lookup in ahead] == ([first] if first else [])
+
+
+def test_an_error_that_is_kept_approves_only_an_image_with_a_digest() -> None:
+    compiled = policy(f"[{RULE % ', onError: keep'}]", mode="warn")
+    outcome = outcome_of(validate, request(f"r.io/app@{DIGEST}"), compiled, truth(signature=DOWN))
+    assert outcome.response.audit_annotations["unverified"] == f"r.io/app@{DIGEST} (connection refused)"
+    (warning,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).response.warnings
+    assert warning == f"spec.containers[0].image: r... is unpinned: add @{DIGEST}"
 
 
 @pytest.mark.parametrize(

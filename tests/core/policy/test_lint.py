@@ -823,6 +823,18 @@ def test_a_key_that_no_rule_names_and_a_key_for_ed25519_are_reported() -> None:
     ]
 
 
+def test_a_rule_that_requires_signatures_approves_nobody_elses_images() -> None:
+    signed = ", ".join(
+        f"{{image: {host}, signedBy: [ci-2025, ci-2026]}}" for host in ("docker.io", "ghcr.io")
+    )
+    assert lint(keys_text(), f"[{signed}]") == ()
+    assert {f.code for f in lint(allow="[docker.io, ghcr.io]")} == {
+        "floating-latest",
+        "hub-user-namespace",
+        "open-registry",
+    }
+
+
 def test_an_exception_of_a_deny_rule_expires_too() -> None:
     more = "deny: [{image: b.io, except: [{image: b.io/x, until: 2026-03-02}, b.io/y]}]"
     assert paths("expires-soon", more) == ["deny[0].except[0].until"]

@@ -265,13 +265,14 @@ def _check_key(reading: Reading, found: dict[str, Any]) -> None:
 
 def _check_document(reading: Reading, _found: dict[str, Any]) -> None:
     reading.problems.extend(mirror_conflicts(reading.seen.get("mirrors", ())))
-    keys: tuple[str, ...] = tuple(key for key in reading.seen.get("keys", ()) if key is not UNKNOWN)
+    keys: dict[Any, int] = {UNKNOWN: 0, **reading.seen.get("keys", {})}
+    names = tuple(name for name in keys if name is not UNKNOWN)
     for path, signers in reading.seen.get("signedBy", ()):
         for index, name in enumerate(() if signers is UNKNOWN else signers):
-            if name is not UNKNOWN and name not in keys:
-                known = f"keys has {', '.join(keys)}" if keys else "add it to keys"
+            if name not in keys:
+                known = f"keys has {', '.join(names)}" if names else "add it to keys"
                 # To look for a similar name is slow, and there may be four million names.
-                proposal = "" if reading.problems.full else did_you_mean(name, keys) or known
+                proposal = "" if reading.problems.full else did_you_mean(name, names) or known
                 message = f"keys has no key with the name {shown(name)}"
                 reading.report("unknown-key", message, proposal, below=(*path, "signedBy", index))
 
