@@ -34,7 +34,7 @@ MISSED_FOR: Final = timedelta(days=30)
 ENDS_SOON: Final = timedelta(days=3)
 """How long before its end an exception is announced."""
 
-MAX_OPEN: Final = 16
+MAX_OPEN: Final = 32
 """Maximum number of documents that are kept as objects, with an index: 1.2 MiB for 1,000 entries."""
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
