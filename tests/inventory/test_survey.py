@@ -31,6 +31,11 @@ def pods(count: int, image: str = "nginx") -> list[dict[str, Any]]:
     return [named(pod(image), f"web-{number}") for number in range(count)]
 
 
+NO: Final = status(403, "no")
+OLD: Final = status(410, "old")
+OLD_AT_3: Final = status(410, "old", token="3")
+
+
 async def looked(
     api: ApiClient,
     judge: ActivePolicy | None = None,
@@ -99,44 +104,35 @@ async def test_a_list_is_followed_to_its_end(api: ApiClient, cluster: FakeCluste
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
     pages: list[tuple[Resource, int, int | None]] = []
-    found = await looked(api, on_page=lambda *page: pages.append(page))
-    assert names(found) == [f"web-{number}" for number in range(5)]
-    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "4"]
+    await looked(api, on_page=lambda *page: pages.append(page))
     seen = [(seen, left) for resource, seen, left in pages if str(resource) == "pods"]
     assert seen == [(2, 3), (4, 1), (5, None)]
 
 
-async def test_an_expired_list_continues_with_the_token_of_the_answer(
-    api: ApiClient, cluster: FakeCluster
+@pytest.mark.parametrize(
+    ("script", "tokens", "found"),
+    [
+        pytest.param([], [None, "2", "4"], [0, 1, 2, 3, 4], id="to-its-end"),
+        pytest.param([None, OLD_AT_3], [None, "2", "3"], [0, 1, 3, 4], id="token-of-the-answer"),
+        pytest.param([None, OLD], [None, "2", None, "2", "4"], [0, 1, 2, 3, 4], id="again-without-a-token"),
+        pytest.param(
+            [None, OLD_AT_3, OLD_AT_3],
+            [None, "2", "3", None, "2", "4"],
+            [0, 1, 2, 3, 4],
+            id="again-if-the-token-of-the-answer-has-expired-too",
+        ),
+    ],
+)
+async def test_an_expired_list_is_resumed_or_starts_again_and_counts_nothing_twice(
+    api: ApiClient, cluster: FakeCluster, script: list[Any], tokens: list[Any], found: list[int]
 ) -> None:
     cluster.page_size = 2
     cluster.add(PODS, *pods(5))
-    cluster.script[PODS] += [None, status(410, "old", token="3")]
-    found = await looked(api)
-    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "3"]
-    assert names(found) == ["web-0", "web-1", "web-3", "web-4"]
-
-
-async def test_an_expired_list_without_a_token_starts_again_and_counts_nothing_twice(
-    api: ApiClient, cluster: FakeCluster
-) -> None:
-    cluster.page_size = 2
-    cluster.add(PODS, *pods(5))
-    cluster.script[PODS] += [None, status(410, "old")]
-    found = await looked(api)
-    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", None, "2", "4"]
-    assert names(found) == [f"web-{number}" for number in range(5)]
-    assert found.tally.counts["objects"] == 5
-
-
-async def test_a_given_token_that_has_expired_too_is_not_followed_for_ever(
-    api: ApiClient, cluster: FakeCluster
-) -> None:
-    cluster.page_size = 2
-    cluster.add(PODS, *pods(3))
-    cluster.script[PODS] += [None, status(410, "old", token="2"), status(410, "old", token="2")]
-    assert names(await looked(api)) == ["web-0", "web-1", "web-2"]
-    assert [query.get("continue") for query in cluster.queries(PODS)] == [None, "2", "2", None, "2"]
+    cluster.script[PODS] += script
+    survey = await looked(api)
+    assert [query.get("continue") for query in cluster.queries(PODS)] == tokens
+    assert names(survey) == [f"web-{number}" for number in found]
+    assert survey.tally.counts["objects"] == len(found)
 
 
 async def test_one_namespace_only(api: ApiClient, cluster: FakeCluster) -> None:
@@ -174,10 +170,6 @@ async def test_kinds_that_are_not_served_are_returned(api: ApiClient, cluster: F
 async def test_an_empty_page_is_the_end(api: ApiClient, cluster: FakeCluster, items: Any) -> None:
     cluster.documents[PODS] = {"items": items}
     assert not (await looked(api)).tally.objects
-
-
-NO: Final = status(403, "no")
-OLD: Final = status(410, "old")
 
 
 @pytest.mark.parametrize(
