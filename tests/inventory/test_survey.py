@@ -203,20 +203,6 @@ async def test_odd_counts_and_names_do_no_harm(api: ApiClient, cluster: FakeClus
     assert [usage[:4] for usage in usages] == [("Pod", None, "", "spec.containers[0].image")]
 
 
-async def test_declared_kinds_are_discovered_and_listed(api: ApiClient, cluster: FakeCluster) -> None:
-    cluster.documents["/apis/argoproj.io"] = {"preferredVersion": {"version": "v1alpha1"}}
-    cluster.documents["/apis/argoproj.io/v1alpha1"] = {
-        "resources": [{"name": "workflows", "kind": "Workflow", "namespaced": True, "verbs": ["list"]}]
-    }
-    cluster.add(
-        "/apis/argoproj.io/v1alpha1/workflows",
-        named({"spec": {"steps": [{"image": GOOD}, {"image": "nginx"}]}}, "build"),
-    )
-    [(image, usages)] = (await looked(api, policy(WORKFLOWS))).tally.listed()
-    assert image.image == "nginx"
-    assert [usage[:4] for usage in usages] == [("Workflow", "shop", "build", "spec.steps[1].image")]
-
-
 async def test_cluster_scoped_kinds_are_in_no_namespace(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.documents["/apis/argoproj.io"] = {"versions": [{"version": "v1"}]}
     cluster.documents["/apis/argoproj.io/v1"] = {
@@ -280,14 +266,6 @@ async def test_decisions_equal_those_of_the_webhook(
         for image, usages in found.tally.listed()
         for usage in usages
     } == expected
-
-
-async def test_rules_for_namespaces_count(api: ApiClient, cluster: FakeCluster) -> None:
-    judge = policy(allow="[registry.corp.io, {image: docker.io/library/nginx, namespaces: [shop]}]")
-    cluster.add(PODS, named(pod("nginx"), "ours"), named(pod("nginx"), "theirs", "bank"))
-    found = await looked(api, judge)
-    assert names(found) == ["theirs"]
-    assert found.tally.counts == counts(objects=2, images=2, approved=1, rejected=1)
 
 
 async def test_a_mirror_pod_is_judged_because_it_runs(api: ApiClient, cluster: FakeCluster) -> None:
