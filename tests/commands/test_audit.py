@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import io
 import json
@@ -19,10 +18,9 @@ import pytest
 
 from auditing import counts
 from builders import exceptions_text, named, pod, policy_text, workload
-from commanding import Command, Done
+from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
 from gatekeeper_py import __version__
-from gatekeeper_py.cli import run
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.instant import parse_instant
 from paging import sections
@@ -231,25 +229,6 @@ def test_a_bad_kubeconfig_is_one_line_and_exit_2(audit: Audit, arguments: tuple[
     assert done.err.count("\n") == 1
 
 
-class Process:
-    """The command in a separate process."""
-
-    def __init__(self, cluster: FakeCluster, directory: Path) -> None:
-        self._policy = directory / "policy.yaml"
-        self._policy.write_text(policy_text())
-        self._kubeconfig = cluster.kubeconfig(directory)
-
-    @property
-    def command(self) -> list[str]:
-        options = ["--policy", str(self._policy), "--kubeconfig", str(self._kubeconfig)]
-        return [sys.executable, "-m", "gatekeeper_py", "audit", *options]
-
-
-@pytest.fixture
-def process(cluster: FakeCluster, tmp_path: Path) -> Process:
-    return Process(cluster, tmp_path)
-
-
 def test_on_a_terminal_lines_fit_and_digests_are_cut_first(
     audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,28 +243,28 @@ def test_on_a_terminal_lines_fit_and_digests_are_cut_first(
     assert re.search(r"  Deployment shop/web, \+2 more$", lines[1])
 
 
-def test_on_a_terminal_reasons_are_coloured(audit: Audit) -> None:
+def test_on_a_terminal_reasons_are_coloured_and_a_bar_shows_that_lists_come_in(
+    audit: Audit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "\x1b[1;31munlisted" in audit(terminal="stdout").out
-
-
-def test_a_bar_on_stderr_shows_that_lists_come_in(audit: Audit) -> None:
+    colour = re.compile("\x1b\\[[0-9;]*3[0-9;]*m")
     done = audit(terminal="stderr")
     assert done.code == 1
     assert "deployments.apps" in done.err
-    assert re.search("\x1b\\[[0-9;]*3[0-9]", done.err)
+    assert colour.search(done.err)
     assert done.out.splitlines()[-1] == "4 objects, 3 images: 2 rejected, 1 approved"
-
-
-def test_the_bar_honours_no_color(audit: Audit, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NO_COLOR", "1")
     shown = audit(terminal="stderr").err
     assert "deployments.apps" in shown
-    assert not re.search("\x1b\\[[0-9;]*3[0-9;]*m", shown)
+    assert not colour.search(shown)
 
 
-def test_an_interrupt_is_exit_130_without_a_traceback(process: Process, cluster: FakeCluster) -> None:
+def test_an_interrupt_is_exit_130_without_a_traceback(cluster: FakeCluster, write: Write) -> None:
     cluster.silent_at = "/apis/apps/v1/deployments"
-    with subprocess.Popen(process.command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
+    policy = write(policy_text())
+    options = ["--policy", str(policy), "--kubeconfig", str(cluster.kubeconfig(policy.parent))]
+    command = [sys.executable, "-m", "gatekeeper_py", "audit", *options]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as running:
         assert cluster.is_silent.wait(60)
         running.send_signal(signal.SIGINT)
         assert running.communicate() == (b"", b"\n")
@@ -366,21 +345,13 @@ def test_the_settings_in_the_cluster_define_the_exemptions(
     assert (rejected_in(result), result.err) == (expected, "")
 
 
-def test_exempt_namespaces_that_are_given_replace_those_of_the_settings(
-    live: Audit, cluster: FakeCluster
+def test_given_exemptions_replace_the_settings_in_the_cluster(
+    audit: Audit, live: Audit, cluster: FakeCluster, write: Write
 ) -> None:
     cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
-    result = live("--format", "json", "--exempt-namespace=shop")
-    assert rejected_in(result) == ["calico", "platform", "team"]
-    assert cluster.queries(SETTINGS_IN) == []
-
-
-def test_settings_in_a_file_replace_those_in_the_cluster(
-    audit: Audit, live: Audit, cluster: FakeCluster, tmp_path: Path
-) -> None:
-    cluster.documents[SETTINGS_IN] = {"data": {"webhooks.yaml": "exemptNamespaces: [calico]"}}
-    file = tmp_path / "webhooks.yaml"
-    file.write_text("exemptNamespaceLabels: {tier: platform}\n")
+    names = live("--format", "json", "--exempt-namespace=shop")
+    assert rejected_in(names) == ["calico", "platform", "team"]
+    file = write("exemptNamespaceLabels: {tier: platform}\n", "webhooks.yaml")
     options = ("--webhooks-config", str(file), "--format", "json")
     assert rejected_in(live(*options)) == ["calico", "shop"]
     assert rejected_in(audit(*options)) == ["calico", "platform", "shop"]
@@ -463,7 +434,9 @@ def excepted(live: Audit, cluster: FakeCluster) -> Audit:
     return live
 
 
-def test_images_that_run_by_an_exception_are_a_group_of_their_own(excepted: Audit, tmp_path: Path) -> None:
+def test_images_that_run_by_an_exception_are_a_group_of_their_own(
+    excepted: Audit, command: Command, write: Write
+) -> None:
     table = excepted()
     assert table.code == 1
     lines = [re.split("  +", line) for line in table.out.splitlines()]
@@ -489,18 +462,10 @@ def test_images_that_run_by_an_exception_are_a_group_of_their_own(excepted: Audi
         "grant": 0,
     }
     assert [each["namespace"] for each in image["objects"]] == ["shop"]
-    (tmp_path / "saved.json").write_text(saved)
-    merged = run_merge(tmp_path / "saved.json")
+    merge = command("audit", "--merge", write(saved, "saved.json"), "--format", "json")
+    merged = json.loads(merge.out)
     assert merged["counts"]["excepted"] == 1
     assert image["exception"] in [each.get("exception") for each in merged["images"]]
-
-
-def run_merge(saved: Path) -> dict[str, Any]:
-    out = io.StringIO()
-    with contextlib.redirect_stdout(out):
-        run(["audit", "--merge", str(saved), "--format", "json"])
-    merged: dict[str, Any] = json.loads(out.getvalue())
-    return merged
 
 
 @pytest.mark.parametrize("namespace", [None, "shop"], ids=["all", "one-namespace"])

@@ -13,19 +13,20 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from builders import pod, policy_text
+from builders import exceptions_text, pod, policy_text
 from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.commands.auditloop import AuditLoop, LoopSettings
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.settings import Address, ConfigMapName
 from recording import RecordingLog
@@ -156,6 +157,25 @@ async def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start
         cluster.documents[settings] = {"data": {"webhook.yaml": ""}}
         assert "has no key webhooks.yaml" in (await running.event("exemptions_unknown"))["problem"]
         assert (await running.event("audited"))["rejected"] == 1
+
+
+async def test_exceptions_that_approve_nothing_are_logged_once(cluster: FakeCluster, start: Start) -> None:
+    grants = "exceptions: [{source: namespace, images: [docker.io/**], longest: 14d}]"
+    until = datetime.now(UTC) + timedelta(days=7)
+    good = exceptions_text(f"image: docker.io/library/nginx, until: {until:%Y-%m-%d}, reason: r")
+    metadata = {"name": EXCEPTIONS_CONFIGMAP, "namespace": "shop"}
+    configmap = {"metadata": metadata, "data": {"exceptions.yaml": good.replace("until", "til")}}
+    cluster.lists["/api/v1/configmaps"] = [configmap]
+    async with start(policy_text(grants)) as running:
+        found = await running.event("exceptions_not_all_read")
+        assert found["number"] == 1
+        assert found["problems"][0].startswith("the ConfigMap shop/gatekeeper-py-exceptions is invalid: line")
+        for _ in range(2):
+            assert (await running.event("audited"))["rejected"] == 1
+        configmap["data"] = {"exceptions.yaml": good}
+        while (await running.event("audited"))["rejected"] == 1:
+            pass
+    assert len(running.named("exceptions_not_all_read")) == 1
 
 
 async def test_a_cluster_without_reports_is_a_warning(start: Start) -> None:

@@ -88,9 +88,3 @@ def test_the_fast_path_is_that_of_a_namespace_at_an_instant(
     assert (answer["image"], answer["namespace"]) == ("ghcr.io/org/x:1", more[1])
     assert answer["validating"]["preApproved"] is approved
     assert answer["mutating"]["preApproved"] is (more[3] < "2030")
-
-
-RULES = policy_text(
-    "deny: [a.io/private]\n",
-    allow="[a.io, {image: b.io, namespaces: [shop]}, a.io/team, {image: c.io, until: 2020-01-01}]",
-)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import jsonschema
 import pytest
 import yaml
 
+from builders import variants
 from commanding import Command
 from gatekeeper_py.control.webhooks.settings import InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core import parse_policy
@@ -19,7 +20,31 @@ from gatekeeper_py.core.policy.document import PolicyError
 ROOT = Path(__file__).parents[2]
 HEAD: dict[str, Any] = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
 MINIMAL = {**HEAD, "allow": ["registry.corp.io"]}
-MIRROR = {"from": "docker.io", "to": "a.io"}
+RULE = {"image": "a.io", "namespaces": ["a-*"], "until": "2030-01-01", "owner": "o", "reason": "r"}
+RICH: Final = {
+    **HEAD,
+    "message": "ask us",
+    "allow": ["b.io", {**RULE, "verify": True, "onError": "deny"}],
+    "deny": ["*/**:latest", {"image": "c.io", "except": ["c.io/x"]}],
+    "namespaces": [{"names": ["dev"], "mode": "warn", "until": "2030-01-01"}],
+    "mirrors": [{"from": "docker.io", "to": "a.io/hub", "except": ["docker.io/x"], "imagePullSecret": "s"}],
+    "resources": [{"group": "tekton.dev", "kind": "Task", "images": ["spec.steps[*].image"]}],
+    "registries": [{"host": "a.io", "timeout": "1s", "rate": 1000, "plainHTTP": True}],
+    "exceptions": [{"source": "namespace", "images": ["ghcr.io/**"], "longest": "14d", "most": 2}],
+}
+BEYOND_THE_SCHEMA: Final = frozenset(
+    {"bad-pattern", "bad-namespace", "bad-time", "bad-duration", "bad-mirror", "bad-host", "bad-secret",
+     "bad-resource-path", "without-verify"}
+)  # fmt: skip
+"""The codes of findings about values. Only the parser makes them, because a schema knows types and fields."""
+OTHERS: Final = (
+    {**MINIMAL, "colour": "red"},
+    {**MINIMAL, "allow": [{"image": "a.io", "colour": "red"}]},
+    {**MINIMAL, "message": "x" * 201},
+    {**MINIMAL, "mirrors": [{"from": "docker.io", "to": "a.io", "verify": "tag"}]},
+    {**MINIMAL, "registries": [{"host": "a.io", "rate": 1001}]},
+)
+"""Bad documents that are not variants of ``RICH``: unknown fields, and values out of a range."""
 
 
 @pytest.fixture
@@ -32,93 +57,30 @@ def validator(command: Command) -> jsonschema.Draft202012Validator:
     return jsonschema.Draft202012Validator(schema)
 
 
-GOOD = [
-    pytest.param(MINIMAL, id="minimal"),
-    pytest.param({**MINIMAL, "mode": "warn", "message": "ask us"}, id="message"),
-    pytest.param({**MINIMAL, "deny": []}, id="empty-deny"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io"}, "b.io"]}, id="both-kinds-of-rule"),
-    pytest.param(
-        {**MINIMAL, "allow": [{"image": "a.io", "namespaces": ["a-*"], "until": "2030-01-01", "owner": "o",
-                               "reason": "r"}]},
-        id="whole-rule",
-    ),
-    pytest.param({**MINIMAL, "namespaces": [{"names": ["*"], "mode": "warn"}]}, id="override"),
-    pytest.param({**MINIMAL, "mirrors": [{"from": "docker.io", "to": "a.io/hub", "except": ["docker.io/x"]}]},
-                 id="mirror"),
-    pytest.param({**MINIMAL, "resources": [{"group": "tekton.dev", "kind": "Task",
-                                            "images": ["spec.steps[*].image"]}]}, id="resource"),
-    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "timeout": "1s", "rate": 1000}]}, id="registry"),
-]  # fmt: skip
-
-BAD = [
-    pytest.param({}, id="empty"),
-    pytest.param([], id="list"),
-    pytest.param(HEAD, id="no-allow"),
-    pytest.param({**MINIMAL, "allow": []}, id="empty-allow"),
-    pytest.param({**MINIMAL, "allow": None}, id="allow-null"),
-    pytest.param({**MINIMAL, "allow": "a.io"}, id="allow-text"),
-    pytest.param({**MINIMAL, "allow": [""]}, id="blank-rule"),
-    pytest.param({**MINIMAL, "allow": [1]}, id="number-rule"),
-    pytest.param({**MINIMAL, "allow": [None]}, id="null-rule"),
-    pytest.param({**MINIMAL, "allow": [{}]}, id="rule-without-image"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "colour": "red"}]}, id="unknown-field-of-a-rule"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": []}]}, id="no-namespaces"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": "a"}]}, id="namespaces-text"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "owner": 1}]}, id="owner-number"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "until": 2030}]}, id="until-number"),
-    pytest.param({**MINIMAL, "allow": [{"image": "a.io", "namespaces": None}]}, id="namespaces-null"),
-    pytest.param({**MINIMAL, "deny": None}, id="deny-null"),
-    pytest.param({**MINIMAL, "colour": "red"}, id="unknown-field"),
-    pytest.param({**MINIMAL, "mode": "audit"}, id="mode"),
-    pytest.param({**MINIMAL, "mode": True}, id="mode-boolean"),
-    pytest.param({**MINIMAL, "kind": "Pod"}, id="kind"),
-    pytest.param({**MINIMAL, "apiVersion": "v1"}, id="api-version"),
-    pytest.param({**MINIMAL, "message": "x" * 201}, id="long-message"),
-    pytest.param({**MINIMAL, "message": None}, id="message-null"),
-    pytest.param({**MINIMAL, "namespaces": [{"names": [], "mode": "warn"}]}, id="override-of-nothing"),
-    pytest.param({**MINIMAL, "namespaces": [{"names": ["a"]}]}, id="override-without-mode"),
-    pytest.param({**MINIMAL, "namespaces": None}, id="overrides-null"),
-    pytest.param({**MINIMAL, "mirrors": [{"from": "docker.io"}]}, id="mirror-to-nowhere"),
-    pytest.param({**MINIMAL, "mirrors": [{**MIRROR, "verify": "tag"}]}, id="not-built"),
-    pytest.param({**MINIMAL, "mirrors": [{**MIRROR, "except": None}]}, id="except-null"),
-    pytest.param({**MINIMAL, "resources": [{"group": "", "kind": "A", "images": []}]}, id="no-images"),
-    pytest.param({**MINIMAL, "resources": [{"kind": "A", "images": ["a"]}]}, id="resource-without-group"),
-    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "timeout": 1}]}, id="timeout-number"),
-    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": 0}]}, id="no-requests"),
-    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": 1001}]}, id="too-many-requests"),
-    pytest.param({**MINIMAL, "registries": [{"host": "a.io", "rate": "20"}]}, id="rate-text"),
-]  # fmt: skip
-
-
-def parses(document: Any) -> bool:
+def codes_of(document: Any) -> set[str]:
     try:
-        parse_policy(yaml.safe_dump(document))
-    except PolicyError:
-        return False
-    return True
+        parse_policy(json.dumps(document))
+    except PolicyError as problem:
+        return {finding.code for finding in problem.findings}
+    return set()
 
 
-@pytest.mark.parametrize("document", GOOD)
-def test_good_documents(validator: jsonschema.Draft202012Validator, document: Any) -> None:
-    assert parses(document)
-    assert list(validator.iter_errors(document)) == []
-
-
-@pytest.mark.parametrize("document", BAD)
-def test_bad_documents(validator: jsonschema.Draft202012Validator, document: Any) -> None:
-    assert not parses(document)
-    assert not validator.is_valid(document)
-
-
-@pytest.mark.parametrize(
-    "allow", [["nginx"], ["a.io/**/b"], ["*"], [{"image": "A.io"}], [{"image": "a.io", "until": "soon"}]]
-)
-def test_checks_beyond_the_schema_are_left_to_the_parser(
-    validator: jsonschema.Draft202012Validator, allow: list[Any]
+def test_the_schema_agrees_with_the_parser_on_everything_but_values(
+    validator: jsonschema.Draft202012Validator,
 ) -> None:
-    document = {**MINIMAL, "allow": allow}
-    assert not parses(document)
-    assert validator.is_valid(document)
+    for document in (MINIMAL, RICH):
+        assert not codes_of(document)
+        assert list(validator.iter_errors(document)) == []
+    assert not any(map(validator.is_valid, OTHERS))
+    refused = 0
+    for document in (*variants(RICH), *OTHERS):
+        codes = codes_of(document)
+        if validator.is_valid(document):
+            assert codes <= BEYOND_THE_SCHEMA, document
+        else:
+            assert codes, document
+            refused += 1
+    assert refused > 500
 
 
 def fields(schema: Any) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from xml.etree import ElementTree as ET
 
 import jsonschema
@@ -12,10 +13,13 @@ import pytest
 import yaml
 
 from builders import HUB_TO_CORP, pod, policy_text, workload
-from commanding import Command, Write
+from commanding import Command, Done, Write
 from findings import check_findings, golden
 from gatekeeper_py.inputs.testfile import read_tests
 
+Tested = Callable[..., Done]
+
+HEAD: Final = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicyTest"}
 POLICY = policy_text(
     HUB_TO_CORP + "deny: ['*/**:latest']\nnamespaces: [{names: [dev], mode: warn}]\n",
     allow="[registry.corp.io, {image: quay.io/tools/**, namespaces: [ci], until: 2030-01-01}]",
@@ -23,21 +27,18 @@ POLICY = policy_text(
 
 
 @pytest.fixture
-def cases(write: Write) -> Any:
-    """Return a function that writes a policy and a test file, and returns the test file's path."""
+def tested(command: Command, write: Write) -> Tested:
+    """Return a function that runs cases by a policy. A manifest may be given as its objects."""
     write(POLICY)
 
-    def cases(*given: dict[str, Any], name: str = "tests.yaml", **more: Any) -> Path:
-        document = {
-            "apiVersion": "gatekeeper-py/v1",
-            "kind": "ImagePolicyTest",
-            "policy": "policy.yaml",
-            "cases": list(given),
-            **more,
-        }
-        return write(yaml.safe_dump(document, sort_keys=False), name)
+    def tested(*cases: dict[str, Any], options: Sequence[object] = (), **more: Any) -> Done:
+        for case in cases:
+            if isinstance(case.get("manifest"), list):
+                case["manifest"] = write(yaml.safe_dump_all(case["manifest"]), "objects.yaml").name
+        fields = {"policy": "policy.yaml", "cases": list(cases), **more}
+        return command("test", write(yaml.safe_dump(HEAD | fields, sort_keys=False), "tests.yaml"), *options)
 
-    return cases
+    return tested
 
 
 MIRRORED = "registry.corp.io/dockerhub/library/nginx:1"
@@ -76,8 +77,8 @@ MIRRORED = "registry.corp.io/dockerhub/library/nginx:1"
         ),
     ],
 )
-def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]) -> None:
-    done = command("test", cases(case))
+def test_cases_of_images_pass(tested: Tested, case: dict[str, Any]) -> None:
+    done = tested(case)
     assert (done.code, done.out, done.err) == (0, "1 case: 1 passed, 0 failed\n", "")
 
 
@@ -110,59 +111,12 @@ def test_cases_of_images_pass(command: Command, cases: Any, case: dict[str, Any]
     ],
 )
 def test_a_failure_states_its_reason(
-    command: Command, cases: Any, case: dict[str, Any], message: str
+    tested: Tested, tmp_path: Path, case: dict[str, Any], message: str
 ) -> None:
-    file = cases(case | {"name": "it works"})
-    done = command("test", file)
+    done = tested(case | {"name": "it works"})
     assert (done.code, done.err) == (1, "")
+    file = tmp_path / "tests.yaml"
     assert done.out == f"failed {file}:5 it works\n{message}1 case: 0 passed, 1 failed\n"
-
-
-@pytest.mark.parametrize(
-    ("obj", "case"),
-    [
-        pytest.param(pod("registry.corp.io/a:1"), {"expect": "admitted"}, id="admitted"),
-        pytest.param(pod("nginx:1"), {"expect": "rejected"}, id="rejected"),
-        pytest.param(pod("nginx:1"), {"expect": "warned", "mode": "warn"}, id="warned"),
-        pytest.param(
-            pod("nginx:1"), {"expect": "rewritten", "mode": "mutate", "images": [MIRRORED]}, id="rewritten"
-        ),
-        pytest.param(
-            workload("Job", "nginx:1"),
-            {"expect": "admitted", "mode": "mutate", "images": ["nginx:1"]},
-            id="job",
-        ),
-        pytest.param(
-            workload("Job", "quay.io/tools/x:1"), {"expect": "admitted", "namespace": "ci"}, id="namespace"
-        ),
-        pytest.param(
-            {"apiVersion": "v1", "kind": "List", "items": [pod("registry.corp.io/a:1"), pod("nginx:1")]},
-            {"expect": "rejected", "images": ["nginx:1", "registry.corp.io/a:1"]},
-            id="the-worst-counts",
-        ),
-    ],
-)
-def test_cases_of_manifests_pass(
-    command: Command, cases: Any, write: Write, obj: Any, case: dict[str, Any]
-) -> None:
-    write(json.dumps(obj), "object.json")
-    done = command("test", cases({"manifest": "object.json", **case}))
-    assert (done.code, done.out) == (0, "1 case: 1 passed, 0 failed\n"), done.out
-
-
-def test_a_manifest_that_fails_names_its_objects_and_images(
-    command: Command, cases: Any, write: Write
-) -> None:
-    write(json.dumps(pod("nginx:1")), "pod.json")
-    done = command("test", cases({"manifest": "pod.json", "expect": "admitted", "images": ["a.io/x"]}))
-    assert done.code == 1
-    why = f"nginx:1 is not approved: docker.io/library/nginx matches no rule; use {MIRRORED}"
-    assert done.out.splitlines()[1:] == [
-        "  expected admitted, but it is rejected",
-        f'  Pod shop/web: container "c0" (spec.containers[0].image): {why}',
-        "  expected the images a.io/x, but they are nginx:1",
-        "1 case: 0 passed, 1 failed",
-    ]
 
 
 UNDECLARED = {
@@ -173,58 +127,87 @@ UNDECLARED = {
 }
 
 
-def test_a_case_in_which_no_image_is_judged_fails(command: Command, cases: Any, write: Write) -> None:
-    write(json.dumps(UNDECLARED), "tool.json")
-    done = command("test", cases({"manifest": "tool.json", "expect": "admitted"}))
+@pytest.mark.parametrize(
+    ("objects", "case"),
+    [
+        pytest.param([pod("registry.corp.io/a:1")], {"expect": "admitted"}, id="admitted"),
+        pytest.param([pod("nginx:1")], {"expect": "rejected"}, id="rejected"),
+        pytest.param([pod("nginx:1")], {"expect": "warned", "mode": "warn"}, id="warned"),
+        pytest.param(
+            [pod("nginx:1")], {"expect": "rewritten", "mode": "mutate", "images": [MIRRORED]}, id="rewritten"
+        ),
+        pytest.param(
+            [workload("Job", "nginx:1")],
+            {"expect": "admitted", "mode": "mutate", "images": ["nginx:1"]},
+            id="job",
+        ),
+        pytest.param(
+            [workload("Job", "quay.io/tools/x:1")], {"expect": "admitted", "namespace": "ci"}, id="namespace"
+        ),
+        pytest.param(
+            [pod("registry.corp.io/a:1"), pod("nginx:1")],
+            {"expect": "rejected", "images": ["nginx:1", "registry.corp.io/a:1"]},
+            id="the-worst-counts",
+        ),
+        pytest.param(
+            [UNDECLARED, pod("registry.corp.io/a:1")], {"expect": "admitted"}, id="beside-an-undeclared-kind"
+        ),
+    ],
+)
+def test_cases_of_manifests_pass(tested: Tested, objects: list[Any], case: dict[str, Any]) -> None:
+    done = tested({"manifest": objects, **case})
+    assert (done.code, done.out) == (0, "1 case: 1 passed, 0 failed\n"), done.out
+
+
+def test_a_manifest_that_fails_names_its_objects_and_images(tested: Tested) -> None:
+    done = tested({"manifest": [pod("nginx:1")], "expect": "admitted", "images": ["a.io/x"]})
     assert done.code == 1
-    assert "  no image was judged: the policy declares no images of Tool" in done.out.splitlines()
+    why = f"nginx:1 is not approved: docker.io/library/nginx matches no rule; use {MIRRORED}"
+    assert done.out.splitlines()[1:] == [
+        "  expected admitted, but it is rejected",
+        f'  Pod shop/web: container "c0" (spec.containers[0].image): {why}',
+        "  expected the images a.io/x, but they are nginx:1",
+        "1 case: 0 passed, 1 failed",
+    ]
+
+
+NAMED: Final = {"metadata": {"name": "x"}}
 
 
 @pytest.mark.parametrize(
-    ("kind", "template"),
+    ("obj", "why"),
     [
-        pytest.param({"apiVersion": "v1", "kind": "ConfigMap"}, {}, id="no-workload"),
-        pytest.param({"apiVersion": "apps/v1", "kind": "Deployment"}, {"template": {}}, id="no-containers"),
+        (UNDECLARED, "the policy declares no images of Tool"),
+        ({"apiVersion": "v1", "kind": "ConfigMap", **NAMED}, "the objects hold none"),
+        (
+            {"apiVersion": "apps/v1", "kind": "Deployment", **NAMED, "spec": {"template": {}}},
+            "the objects hold none",
+        ),
     ],
+    ids=["undeclared", "no-workload", "no-containers"],
 )
-def test_a_case_whose_objects_hold_no_image_fails(
-    command: Command, cases: Any, write: Write, kind: dict[str, str], template: dict[str, Any]
-) -> None:
-    write(json.dumps(kind | {"metadata": {"name": "x"}, "spec": template}), "empty.json")
-    done = command("test", cases({"manifest": "empty.json", "expect": "admitted"}))
+def test_a_case_in_which_no_image_is_judged_fails(tested: Tested, obj: dict[str, Any], why: str) -> None:
+    done = tested({"manifest": [obj], "expect": "admitted"})
     assert done.code == 1
-    assert "  no image was judged: the objects hold none" in done.out.splitlines()
+    assert f"  no image was judged: {why}" in done.out.splitlines()
 
 
-def test_a_case_with_one_judged_object_beside_an_undeclared_kind_passes(
-    command: Command, cases: Any, write: Write
-) -> None:
-    items = [UNDECLARED, pod("registry.corp.io/a:1")]
-    write(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), "both.json")
-    done = command("test", cases({"manifest": "both.json", "expect": "admitted"}))
-    assert (done.code, done.out) == (0, "1 case: 1 passed, 0 failed\n")
-
-
-def test_json_and_junit(command: Command, cases: Any) -> None:
+def test_json_and_junit(tested: Tested, tmp_path: Path) -> None:
     good = {"image": "registry.corp.io/a:1", "expect": "approved"}
     bad = {"image": "nginx\x01", "expect": "approved"}
-    files = cases(good, bad), cases(good, name="more.yaml")
-    done = command("test", *files, "--format", "json")
-    assert done.code == 1
-    found = json.loads(done.out)
+    tested(good)
+    files = [(tmp_path / "tests.yaml").rename(tmp_path / "more.yaml")]
+    found = json.loads(tested(good, bad, options=[*files, "--format", "json"]).out)
     assert (found["ok"], found["counts"]) == (False, {"passed": 2, "failed": 1})
-    assert [(each["file"], each["case"], each["passed"]) for each in found["cases"]] == [
-        (str(files[0]), 0, True), (str(files[0]), 1, False), (str(files[1]), 0, True),
+    assert [(Path(each["file"]).name, each["case"], each["passed"]) for each in found["cases"]] == [
+        ("tests.yaml", 0, True), ("tests.yaml", 1, False), ("more.yaml", 0, True),
     ]  # fmt: skip
     assert list(found["cases"][1]) == [
         "file", "line", "case", "name", "passed", "expected", "actual", "failures",
     ]  # fmt: skip
-    suites = ET.fromstring(command("test", *files, "--format", "junit").out)
+    suites = ET.fromstring(tested(good, bad, options=[*files, "--format", "junit"]).out)
     assert (suites.get("tests"), suites.get("failures")) == ("3", "1")
     assert [suite.get("tests") for suite in suites] == ["2", "1"]
-
-
-HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml\n"
 
 
 @pytest.mark.parametrize("name", golden("test"))
@@ -244,77 +227,70 @@ def test_the_problems_of_a_file_are_as_recorded(
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        pytest.param({"policy": "nowhere.yaml"}, "nowhere.yaml: No such file or directory", id="policy"),
-        pytest.param({"policy": "bad.yaml"}, "bad.yaml:1:1", id="bad-policy"),
-        pytest.param(
-            {"cases": [{"manifest": "nowhere", "expect": "admitted"}]},
-            "tests.yaml, line 5)\n",
-            id="manifest",
-        ),
+        ({"policy": "nowhere.yaml"}, "nowhere.yaml: No such file or directory"),
+        ({"policy": "bad.yaml"}, "bad.yaml:1:1"),
+        ({"cases": [{"manifest": "nowhere", "expect": "admitted"}]}, "tests.yaml, line 5)\n"),
     ],
+    ids=["policy", "bad-policy", "manifest"],
 )
 def test_files_that_are_named_and_cannot_be_read_are_exit_2(
-    command: Command, cases: Any, write: Write, more: dict[str, Any], message: str
+    tested: Tested, write: Write, more: dict[str, Any], message: str
 ) -> None:
     write("a: b", "bad.yaml")
-    done = command("test", cases({"image": "a", "expect": "rejected"}, **more))
+    done = tested({"image": "a", "expect": "rejected"}, **more)
     assert (done.code, done.out) == (2, "")
     assert message in done.err
 
 
 def test_stdin_is_relative_to_the_working_directory(
-    command: Command, cases: Any, monkeypatch: pytest.MonkeyPatch
+    command: Command, tested: Tested, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = cases({"image": "registry.corp.io/a:1", "expect": "approved"})
-    monkeypatch.chdir(file.parent)
-    assert command("test", "-", stdin=file.read_text()).code == 0
+    tested({"image": "registry.corp.io/a:1", "expect": "approved"})
+    monkeypatch.chdir(tmp_path)
+    assert command("test", "-", stdin=(tmp_path / "tests.yaml").read_text()).code == 0
 
 
 def test_a_file_named_like_stdin_is_read_beside_the_tests(
-    command: Command, write: Write, monkeypatch: pytest.MonkeyPatch
+    command: Command, tested: Tested, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(policy_text(), "-")
-    head = HEAD.replace("policy.yaml", '"-"')
-    file = write(head + "cases: [{image: registry.corp.io/a, expect: approved}]\n", "tests.yaml")
-    monkeypatch.chdir(file.parent)
-    done = command("test", "tests.yaml", stdin="")
-    assert (done.code, done.err) == (0, "")
-    write(json.dumps(pod("registry.corp.io/a")), "-")
-    write(policy_text(), "policy.yaml")
-    write(HEAD + "cases: [{manifest: '-', expect: admitted}]\n", "tests.yaml")
-    done = command("test", "tests.yaml", stdin="")
-    assert (done.code, done.err) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    for content, fields in (
+        (policy_text(), {"policy": "-", "cases": [{"image": "registry.corp.io/a", "expect": "approved"}]}),
+        (json.dumps(pod("registry.corp.io/a:1")), {"cases": [{"manifest": "-", "expect": "admitted"}]}),
+    ):
+        write(content, "-")
+        tested(**fields)
+        done = command("test", "tests.yaml", stdin="")
+        assert (done.code, done.err) == (0, "")
 
 
-def test_the_schema_accepts_what_the_command_accepts(command: Command, cases: Any) -> None:
+def test_the_schema_accepts_what_the_command_accepts(command: Command) -> None:
     schema = json.loads(command("schema", "--for", "test").out)
-    file = cases(
+    valid = jsonschema.Draft202012Validator(schema).is_valid
+    head = HEAD | {"policy": "policy.yaml", "exceptions": ["exceptions.yaml"]}
+    good = [
         {"image": "a", "expect": "rejected", "reason": "invalid", "rewritten": None, "mode": "warn"},
         {"manifest": "b", "expect": "warned", "images": ["x"], "namespace": "shop", "at": "2026-01-01"},
-        exceptions=["exceptions.yaml"],
-    )
-    jsonschema.validate(yaml.safe_load(file.read_text()), schema)
+    ]
+    assert valid({**head, "cases": good})
     for bad in (
         {"image": "a", "expect": "admitted"},
         {"expect": "rejected"},
         {"image": "a", "manifest": "b"},
     ):
-        with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate(yaml.safe_load(cases(bad).read_text()), schema)
+        assert not valid({**head, "cases": [bad]})
 
 
 @pytest.mark.parametrize(
     ("settings", "expect"), [("", "rejected"), ("exemptNamespaceLabels: {tier: platform}", "admitted")]
 )
 def test_the_settings_of_the_webhooks_define_the_exemptions(
-    command: Command, cases: Any, write: Write, settings: str, expect: str
+    tested: Tested, write: Write, settings: str, expect: str
 ) -> None:
     metadata = {"name": "shop", "labels": {"tier": "platform"}}
-    objects = [
-        {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata},
-        {**pod("nginx:1"), "metadata": {"name": "web", "namespace": "shop"}},
-    ]
-    write(yaml.safe_dump_all(objects), "web.yaml")
-    file = cases({"manifest": "web.yaml", "expect": expect})
-    done = command("test", file, "--webhooks-config", write(settings, "webhooks.yaml"))
+    objects = [{"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}, pod("nginx:1")]
+    options = ["--webhooks-config", write(settings, "webhooks.yaml")]
+    done = tested({"manifest": objects, "expect": expect}, options=options)
     assert (done.code, done.err) == (0, "")
+    options = ["--webhooks-config", write("pods: {colour: red}", "webhooks.yaml")]
+    assert tested({"manifest": objects, "expect": expect}, options=options).code == 2

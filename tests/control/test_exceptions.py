@@ -61,7 +61,7 @@ class World:
         self.clock += 1.0
         while await self.events.keeper.step() is not None:
             self.clock += 1.0
-        await self.events.keeper.count()
+        await self.events.keeper.entries.count()
         before = len(self.api.posted)
         await self.events.record()
         return [event for _, event in self.api.posted[before:]]

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,16 +24,7 @@ LIMIT: Final = 64 * 2**20
 POD: Final = json.dumps(pod("registry.corp.io/web:1"))
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\n"
 
-Make = Callable[[Path], None]
-
-
-@pytest.fixture
-def sockets() -> Iterator[list[socket.socket]]:
-    """Keep sockets open until the test ends."""
-    opened: list[socket.socket] = []
-    yield opened
-    for each in opened:
-        each.close()
+Special = Callable[[str, Path], None]
 
 
 @pytest.fixture
@@ -45,37 +36,43 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bind(path: Path, sockets: list[socket.socket]) -> None:
+def bind(path: Path) -> socket.socket:
     """Make a socket. Its path may be longer than the 107 bytes that an address holds."""
     listener = socket.socket(socket.AF_UNIX)
-    sockets.append(listener)
     folder = os.open(path.parent, os.O_RDONLY)
     listener.bind(f"/proc/self/fd/{folder}/{path.name}")
     os.close(folder)
+    return listener
 
 
-def special(kind: str, path: Path, outside: Path, sockets: list[socket.socket]) -> None:
-    """Make a file that a command must not read when it reads the directory."""
-    if kind == "socket":
-        bind(path, sockets)
-    elif kind == "pipe":
-        os.mkfifo(path)
-    elif kind == "link to a pipe":
-        os.mkfifo(path.with_suffix(".pipe"))
-        path.symlink_to(path.with_suffix(".pipe"))
-    elif kind == "long":
-        path.touch()
-        os.truncate(path, LIMIT + 1)
-    else:
-        targets: dict[str, Path | str] = {
-            "device": "/dev/zero",
-            "terminal": "/dev/tty",
-            "loop": path.name,
-            "dangling": "nothing",
-            "memory": "/proc/self/environ",
-            "outside": outside / ("policy.yaml" if path.name == "policy.yaml" else "pod.yaml"),
-        }
-        path.symlink_to(targets[kind])
+@pytest.fixture
+def special(outside: Path) -> Iterator[Special]:
+    """Return a function that makes a file that a command must not read when it reads the directory."""
+    with ExitStack() as sockets:
+
+        def special(kind: str, path: Path) -> None:
+            targets: dict[str, Path | str] = {
+                "device": "/dev/zero",
+                "loop": path.name,
+                "dangling": "nothing",
+                "memory": "/proc/self/environ",
+                "outside": outside / ("policy.yaml" if path.name == "policy.yaml" else "pod.yaml"),
+                "link to a pipe": path.with_suffix(".pipe"),
+            }
+            if kind == "socket":
+                sockets.enter_context(bind(path))
+            elif kind == "directory":
+                path.mkdir()
+            elif kind == "long":
+                path.touch()
+                os.truncate(path, LIMIT + 1)
+            elif kind != "missing":
+                if "pipe" in kind:
+                    os.mkfifo(path.with_suffix(".pipe") if kind in targets else path)
+                if kind in targets:
+                    path.symlink_to(targets[kind])
+
+        yield special
 
 
 REFUSED: Final = {
@@ -93,18 +90,11 @@ REFUSED: Final = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_a_directory_gives_only_regular_files_within_it(
-    command: Command,
-    write: Write,
-    tmp_path: Path,
-    outside: Path,
-    sockets: list[socket.socket],
-    kind: str,
+    command: Command, write: Write, special: Special, kind: str
 ) -> None:
-    folder = tmp_path / "manifests" / "below"
-    folder.mkdir(parents=True)
-    (folder / "a.yaml").write_text(POD)
-    special(kind, folder / "z.yaml", outside, sockets)
-    done = command("review", write(policy_text()), folder.parent)
+    folder = write(POD, "manifests/a.yaml").parent
+    special(kind, folder / "z.yaml")
+    done = command("review", write(policy_text()), folder)
     assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"Error: {folder / 'z.yaml'}: {REFUSED[kind]}")
     assert done.err.count("\n") == 1
@@ -119,24 +109,17 @@ def naming(policy: object = "policy.yaml", exceptions: object = "", manifest: ob
 @pytest.mark.parametrize("kind", REFUSED)
 @pytest.mark.parametrize("field", ["policy", "exceptions", "manifest"])
 def test_a_test_file_names_only_regular_files_below_its_directory(
-    command: Command,
-    write: Write,
-    tmp_path: Path,
-    outside: Path,
-    sockets: list[socket.socket],
-    field: str,
-    kind: str,
+    command: Command, write: Write, tmp_path: Path, special: Special, field: str, kind: str
 ) -> None:
     name = "policy.yaml" if field == "policy" else "pod.yaml"
     if field != "policy":
         write(policy_text())
-    special(kind, tmp_path / name, outside, sockets)
+    special(kind, tmp_path / name)
     done = command("test", write(naming(**{field: name}), "tests.yaml"))
+    assert (done.code, done.out) == (2, "")
     if (field, kind) == ("policy", "long"):
-        assert (done.code, done.out) == (2, "")
         assert "the text is longer than 16 MiB, the limit" in done.err
         return
-    assert (done.code, done.out) == (2, "")
     assert done.err.startswith(f"Error: {tmp_path / name}: {REFUSED[kind]}")
     assert done.err.count("\n") == 1
 
@@ -167,9 +150,7 @@ def test_a_test_file_names_files_below_the_working_directory(
 ) -> None:
     write(policy_text())
     write(POD, "pod.yaml")
-    (tmp_path / "tests").mkdir()
-    case = "{manifest: ../pod.yaml, expect: admitted}"
-    tests = write(f"{HEAD}policy: ../policy.yaml\ncases: [{case}]\n", "tests/tests.yaml")
+    tests = write(naming("../policy.yaml", manifest="../pod.yaml"), "tests/tests.yaml")
     assert command("test", tests).code == 2
     monkeypatch.chdir(tmp_path)
     assert command("test", "tests/tests.yaml").code == 0
@@ -233,19 +214,10 @@ SPECIAL: Final = {
     ],
 )
 def test_only_files_and_pipes_on_the_command_line_are_read(
-    reading: Reading,
-    tmp_path: Path,
-    outside: Path,
-    sockets: list[socket.socket],
-    name: str,
-    kind: str,
-    message: str,
+    reading: Reading, tmp_path: Path, special: Special, name: str, kind: str, message: str
 ) -> None:
     file = tmp_path / "given"
-    if kind == "directory":
-        file.mkdir()
-    elif kind != "missing":
-        special(kind, file, outside, sockets)
+    special(kind, file)
     done = reading(READERS[name], file)
     assert (done.code, done.out, done.err) == (2, "", f"Error: {file}: {message}\n")
 
@@ -306,9 +278,7 @@ def test_an_endless_pipe_is_read_up_to_the_limit(reading: Reading, tmp_path: Pat
 @pytest.mark.parametrize("name", ["a\0b", "\ud800"])
 def test_a_name_that_no_file_can_have_is_exit_2(command: Command, write: Write, name: str) -> None:
     write(policy_text())
-    text = json.dumps(name)
-    file = write(f"{HEAD}policy: policy.yaml\ncases: [{{manifest: {text}, expect: admitted}}]\n", "t.yaml")
-    done = command("test", file)
+    done = command("test", write(naming(manifest=json.dumps(name)), "t.yaml"))
     assert (done.code, done.out) == (2, "")
     assert done.err.count("Error: ") + done.err.count("error[") == 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import pod, policy_text
-from commanding import Command, Write
+from commanding import Command, Done, Write
 from gatekeeper_py.inputs.manifests import path_matches
 
 GOOD: Final = json.dumps(pod("registry.corp.io/web:1"))
@@ -22,11 +23,9 @@ TEMPLATE: Final = (
     f"{DEPLOYMENT}spec:\n  template:\n    spec:\n      containers:\n"
     '        - name: web\n          image: "{{ .Values.image }}"\n'
 )
-KUSTOMIZATION: Final = (
-    "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\nresources: [a.yaml]\n"
-)
 
 Tree = dict[str, str | bytes]
+Reviewed = Callable[..., Done]
 
 REPOSITORY: Final[Tree] = {
     ".github/workflows/ci.yml": "on: [push]\njobs:\n  test:\n    steps: []\n",
@@ -49,29 +48,31 @@ REPOSITORY: Final[Tree] = {
 }  # fmt: skip
 
 
-def plant(folder: Path, tree: Tree) -> Path:
-    """Write the files of a tree below a directory, and return the directory."""
-    for name, content in tree.items():
-        file = folder / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-    return folder
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     return tmp_path / "repository"
+
+
+@pytest.fixture
+def reviewed(command: Command, write: Write, folder: Path) -> Reviewed:
+    """Return a function that writes the files of a tree below a directory, and reviews the directory."""
+
+    def reviewed(tree: Tree, *options: object) -> Done:
+        for name, content in tree.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return command("review", write(policy_text()), folder, *options)
+
+    return reviewed
 
 
 def sources(out: str, folder: Path) -> list[str]:
     return [Path(each["source"]).relative_to(folder).as_posix() for each in json.loads(out)]
 
 
-def test_a_repository_is_judged_and_its_other_files_are_counted(
-    command: Command, write: Write, folder: Path
-) -> None:
-    plant(folder, REPOSITORY)
-    done = command("review", write(policy_text()), folder, "--format", "json")
+def test_a_repository_is_judged_and_its_other_files_are_counted(reviewed: Reviewed, folder: Path) -> None:
+    done = reviewed(REPOSITORY, "--format", "json")
     assert done.code == 0
     assert sources(done.out, folder) == [
         "apps/web/deployment.yaml",
@@ -86,19 +87,11 @@ def test_a_repository_is_judged_and_its_other_files_are_counted(
         f" {folder}/.github/workflows/ci.yml (no apiVersion and kind),"
         f" {folder}/apps/web/kustomization.yaml (a kustomization), 5 more\n"
     )
-
-
-def test_a_skipped_kustomization_that_replaces_images_is_named_before_the_other_files(
-    command: Command, write: Write, folder: Path
-) -> None:
     replacing = "resources: [pod.yaml]\nimages: [{name: a, newName: quay.io/b}]\n"
-    plant(folder, {**REPOSITORY, "overlays/web/kustomization.yaml": replacing})
-    done = command("review", write(policy_text()), folder)
-    assert done.code == 0
     assert (
         f"manifests: {folder}/overlays/web/kustomization.yaml"
         " (a kustomization that replaces images: review the output of kustomize build), "
-    ) in done.err
+    ) in reviewed({"overlays/web/kustomization.yaml": replacing}).err
 
 
 @pytest.mark.parametrize(
@@ -128,22 +121,21 @@ def test_a_skipped_kustomization_that_replaces_images_is_named_before_the_other_
     ],
 )  # fmt: skip
 def test_a_file_that_is_not_a_manifest_is_skipped_in_a_directory_and_an_error_by_name(
-    command: Command, write: Write, folder: Path, content: str | bytes, why: str
+    command: Command, reviewed: Reviewed, write: Write, folder: Path, content: str | bytes, why: str
 ) -> None:
-    policy = write(policy_text())
-    plant(folder, {"good.json": GOOD, "other.yaml": content})
-    done = command("review", policy, folder)
+    done = reviewed({"good.json": GOOD, "other.yaml": content})
     assert (done.code, done.out.splitlines()[-1]) == (0, "1 object: 1 admitted")
     skipped = f"skipped 1 file with documents that are not Kubernetes manifests: {folder}/other.yaml ({why})"
     assert done.err == f"note: {skipped}\n"
-    assert command("review", policy, folder, "--strict").code == 1
+    assert reviewed({}, "--strict").code == 1
+    policy = write(policy_text())
     by_name = command("review", policy, folder / "good.json", folder / "other.yaml")
     assert (by_name.code, by_name.out) == (2, "")
     assert by_name.err.startswith(f"Error: {folder}/other.yaml")
     if isinstance(content, str):
         assert command("review", policy, "-", stdin=f"{GOOD}\n---\n{content}").code == 2
     (folder / "good.json").unlink()
-    alone = command("review", policy, folder)
+    alone = reviewed({})
     assert (alone.code, alone.out) == (2, "")
     assert alone.err == f"Error: {folder}: there is no object to judge; {skipped}\n"
 
@@ -170,20 +162,16 @@ def test_the_error_of_a_named_file_says_what_it_is_and_what_to_do(
     assert hint in done.err
 
 
-def test_the_good_documents_of_a_mixed_file_are_judged(command: Command, write: Write, folder: Path) -> None:
+def test_the_good_documents_of_a_mixed_file_are_judged(reviewed: Reviewed) -> None:
     mixed = f"{DEPLOYMENT}---\na: [\n---\n{BAD}\n---\nb: 1\n...\n---\n\n{GOOD}\n"
-    plant(folder, {"mixed.yaml": mixed})
-    policy = write(policy_text())
-    done = command("review", policy, folder, "--format", "json")
-    answers = json.loads(done.out)
-    assert [(each["document"], each["kind"], each["verdict"]) for each in answers] == [
+    done = reviewed({"mixed.yaml": mixed}, "--format", "json")
+    assert [(each["document"], each["kind"], each["verdict"]) for each in json.loads(done.out)] == [
         (0, "Deployment", "admitted"), (2, "Pod", "rejected"), (4, "Pod", "admitted"),
     ]  # fmt: skip
     assert (done.code, done.err.count("mixed.yaml (not YAML or JSON)")) == (1, 1)
-    (result,) = json.loads(command("review", policy, folder, "-o", "sarif").out)["runs"][0]["results"]
+    (result,) = json.loads(reviewed({}, "-o", "sarif").out)["runs"][0]["results"]
     (location,) = result["locations"]
-    lines = mixed.splitlines()
-    assert lines[location["physicalLocation"]["region"]["startLine"] - 1] == BAD
+    assert mixed.splitlines()[location["physicalLocation"]["region"]["startLine"] - 1] == BAD
 
 
 MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n  <<: [{'*a, ' * 1_500}]\n"
@@ -213,22 +201,20 @@ MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n 
     ],
 )
 def test_an_object_that_kubectl_may_accept_and_a_limit_are_errors_even_in_a_directory(
-    command: Command, write: Write, folder: Path, content: str, problem: str
+    reviewed: Reviewed, folder: Path, content: str, problem: str
 ) -> None:
-    plant(folder, {"a.json": GOOD, "bad.yaml": content})
-    done = command("review", write(policy_text()), folder)
+    done = reviewed({"a.json": GOOD, "bad.yaml": content})
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert done.err.startswith(f"Error: {folder}/bad.yaml")
     assert problem in done.err
 
 
-def test_braces_outside_a_chart_do_not_hide_an_object(command: Command, write: Write, folder: Path) -> None:
+def test_braces_outside_a_chart_do_not_hide_an_object(reviewed: Reviewed) -> None:
     """A rule for alerts may hold {{ in text. Only in a chart is such an object a template."""
-    plant(folder, {"templates/pod.yaml": f"# {{{{ a }}}}\n{BAD}\n", "pod.yaml": f"# {{{{ a }}}}\n{BAD}\n"})
-    policy = write(policy_text())
-    assert command("review", policy, folder).out.splitlines()[-1] == "2 objects: 2 rejected"
-    plant(folder, {"Chart.yaml": "apiVersion: v2\nname: a\nversion: 1\n"})
-    done = command("review", policy, folder)
+    braces = f"# {{{{ a }}}}\n{BAD}\n"
+    done = reviewed({"templates/pod.yaml": braces, "pod.yaml": braces})
+    assert done.out.splitlines()[-1] == "2 objects: 2 rejected"
+    done = reviewed({"Chart.yaml": "apiVersion: v2\nname: a\nversion: 1\n"})
     assert done.out.splitlines()[-1] == "1 object: 1 rejected"
     assert "templates/pod.yaml (an unrendered Helm template)" in done.err
 
@@ -249,22 +235,19 @@ def test_braces_outside_a_chart_do_not_hide_an_object(command: Command, write: W
     ],
 )
 def test_ignored_files_and_folders_are_not_reported(
-    command: Command, write: Write, folder: Path, globs: list[str], left: list[str]
+    reviewed: Reviewed, folder: Path, globs: list[str], left: list[str]
 ) -> None:
-    plant(folder, {"a.json": GOOD, "b/a.json": GOOD, "b/c/d.json": GOOD})
     options = [f"--ignore={glob}" for glob in globs]
-    done = command("review", write(policy_text()), folder, "--format", "json", *options)
+    done = reviewed({"a.json": GOOD, "b/a.json": GOOD, "b/c/d.json": GOOD}, "--format", "json", *options)
     assert (done.code, done.err) == (0, "")
     assert sources(done.out, folder) == left
 
 
-def test_ignored_files_and_links_are_not_even_opened(command: Command, write: Write, folder: Path) -> None:
-    plant(folder, {"a.json": GOOD, "link/b.json": BAD})
+def test_ignored_files_and_links_are_not_even_opened(reviewed: Reviewed, folder: Path) -> None:
+    reviewed({"a.json": GOOD, "link/b.json": BAD})
     (folder / "zero.yaml").symlink_to("/dev/zero")
     (folder / "other").symlink_to(folder / "link")
-    done = command(
-        "review", write(policy_text()), folder, "--ignore=zero.yaml", "--ignore=other", "--ignore=link"
-    )
+    done = reviewed({}, "--ignore=zero.yaml", "--ignore=other", "--ignore=link")
     assert (done.code, done.err) == (0, "")
 
 

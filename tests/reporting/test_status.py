@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any, Final
 
 import pytest
 
 from gatekeeper_py.control.status.assess import Enforcement, ExceptionsInUse, Expiry, Replica, Status, Webhook
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry
+from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.reporting.status import print_status
 
 NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
@@ -40,7 +41,12 @@ STATUS = Status(
     exempt_labels=(),
 )
 
-SHOWN = """\
+REPLICAS = """\
+REPLICA          READY  MODE     REVISION      CERTIFICATE EXPIRES
+gatekeeper-py-1  yes    enforce  0123456789ab  2026-12-31T18:00:00Z
+gatekeeper-py-2  no     -        -             -
+"""
+SHOWN = f"""\
 gatekeeper-py in the namespace gatekeeper-py: healthy
 
 mode          enforce
@@ -50,114 +56,95 @@ fast path     off
 enforcement   not probed
 exempt        gatekeeper-py, kube-system
 
-REPLICA          READY  MODE     REVISION      CERTIFICATE EXPIRES
-gatekeeper-py-1  yes    enforce  0123456789ab  2026-12-31T18:00:00Z
-gatekeeper-py-2  no     -        -             -
-
+{REPLICAS}
 WEBHOOK CONFIGURATION     PRESENT  AS DESIRED
 image-validation-webhook  yes      yes
 image-mutation-webhook    no       yes
 """
 
 
-def shown(status: Status, capsys: pytest.CaptureFixture[str]) -> str:
-    print_status(status)
-    return capsys.readouterr().out
-
-
-def test_what_the_caller_may_not_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = shown(replace(STATUS, not_checked=("the Secret a, because you may not read it",)), capsys)
-    assert "\nnot checked   the Secret a, because you may not read it\n" in lines
+EXPIRES: Final = "2026-12-31T18:00:00Z"
+WARNS: Final = "warn (refuses nothing, only warns)"
+EXPIRED: Final = tuple(Expiry(entry=f"deny[{n}] a.io", at=NOT_AFTER, owner=None) for n in range(7))
+EXPIRED_SHOWN: Final = ", ".join(f"deny[{n}] a.io at {EXPIRES}" for n in range(5))
+NAMES: Final = tuple(f"ns-{number}" for number in range(25))
+EMPTY_TABLE: Final = "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n"
 
 
 @pytest.mark.parametrize(
-    ("mode", "overrides", "expected"),
+    ("changes", "before", "after"),
     [
-        pytest.param("warn", (), ["mode          warn (refuses nothing, only warns)"], id="warn"),
+        pytest.param({}, "", "", id="healthy"),
         pytest.param(
-            "enforce",
-            (OverrideEntry(names=("shop",), mode="mutate"), OverrideEntry(names=("dev-*", "x"), mode="warn")),
-            [
-                "mode          enforce",
-                "              mutate in shop",
-                "              warn (refuses nothing, only warns) in dev-*, x",
-            ],
+            {"problems": ("one", "two \x1b[31m")},
+            "healthy\n",
+            "not healthy\n  - one\n  - two \\x1b[31m\n",
+            id="problems-come-first-and-cannot-control-the-terminal",
+        ),
+        pytest.param({"mode": "warn"}, "mode          enforce", f"mode          {WARNS}", id="warn"),
+        pytest.param(
+            {
+                "overrides": (
+                    OverrideEntry(names=("shop",), mode="mutate"),
+                    OverrideEntry(names=("dev-*", "x"), mode="warn", until=NOT_AFTER),
+                )
+            },
+            "revision",
+            f"              mutate in shop\n              {WARNS} in dev-*, x, until {EXPIRES}\nrevision",
             id="overrides-in-their-order",
         ),
         pytest.param(
-            "enforce",
-            (OverrideEntry(names=("*",), mode="warn", until=NOT_AFTER),),
-            [
-                "mode          enforce",
-                "              warn (refuses nothing, only warns) in *, until 2026-12-31T18:00:00Z",
-            ],
-            id="an-override-that-expires",
+            {"next_expiry": Expiry(entry="allow[1] b.io", at=NOT_AFTER, owner="build team")},
+            "next expiry   none",
+            f"next expiry   allow[1] b.io at {EXPIRES} (owner: build team)",
+            id="next-expiry",
         ),
-    ],
-)
-def test_the_modes_show_where_nothing_is_refused(
-    mode: Mode, overrides: tuple[OverrideEntry, ...], expected: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    lines = shown(replace(STATUS, mode=mode, overrides=overrides), capsys).splitlines()
-    assert lines[2 : 2 + len(expected)] == expected
-
-
-def test_a_healthy_installation(capsys: pytest.CaptureFixture[str]) -> None:
-    assert shown(STATUS, capsys) == SHOWN
-
-
-def test_problems_come_first_and_cannot_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    broken = replace(STATUS, problems=("one", "two \x1b[31m"), paused=NOT_AFTER, in_step=False)
-    lines = shown(broken, capsys).splitlines()
-    assert lines[:3] == [
-        "gatekeeper-py in the namespace gatekeeper-py: not healthy",
-        "  - one",
-        "  - two \\x1b[31m",
-    ]
-    assert "paused until  2026-12-31T18:00:00Z" in lines
-    assert "fast path     not in step" in lines
-
-
-def test_the_next_expiry_and_the_latest_ones(capsys: pytest.CaptureFixture[str]) -> None:
-    following = Expiry(entry="allow[1] b.io", at=NOT_AFTER, owner="build team")
-    expired = tuple(Expiry(entry=f"deny[{n}] a.io", at=NOT_AFTER, owner=None) for n in range(7))
-    lines = shown(replace(STATUS, next_expiry=following, expired=expired), capsys).splitlines()
-    assert "next expiry   allow[1] b.io at 2026-12-31T18:00:00Z (owner: build team)" in lines
-    [line] = [each for each in lines if each.startswith("expired")]
-    assert line.startswith("expired       deny[0] a.io at 2026-12-31T18:00:00Z, deny[1] a.io at ")
-    assert line.endswith("deny[4] a.io at 2026-12-31T18:00:00Z and 2 more")
-    unknown = replace(STATUS, mode=None, revision=None)
-    assert "next expiry" not in shown(unknown, capsys)
-
-
-def test_many_exempt_namespaces_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
-    many = replace(
-        STATUS, exempt_namespaces=tuple(f"ns-{number}" for number in range(25)), exempt_labels=("a=b",)
-    )
-    [line] = [each for each in shown(many, capsys).splitlines() if each.startswith("exempt")]
-    assert line.endswith("ns-19 and 5 more; labels a=b")
-
-
-def test_without_pods_only_the_headings_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    assert "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n" in shown(
-        replace(STATUS, replicas=()), capsys
-    )
-
-
-@pytest.mark.parametrize(
-    ("enforcement", "text"),
-    [
-        pytest.param(Enforcement(enforced=True, last=NOT_AFTER), "proven at 2026-12-31T18:00:00Z", id="now"),
         pytest.param(
-            Enforcement(enforced=False, last=NOT_AFTER), "last proven at 2026-12-31T18:00:00Z", id="before"
+            {"expired": EXPIRED},
+            "fast path",
+            f"expired       {EXPIRED_SHOWN} and 2 more\nfast path",
+            id="expired",
         ),
-        pytest.param(Enforcement(enforced=False, last=None), "never proven", id="never"),
+        pytest.param({"paused": NOT_AFTER}, "fast path", f"paused until  {EXPIRES}\nfast path", id="paused"),
+        pytest.param({"not_checked": ("a",)}, "fast path", "not checked   a\nfast path", id="not-checked"),
+        pytest.param({"in_step": False}, "fast path     off", "fast path     not in step", id="not-in-step"),
+        pytest.param(
+            {"enforcement": Enforcement(enforced=True, last=NOT_AFTER)},
+            "not probed",
+            f"proven at {EXPIRES}",
+            id="proven",
+        ),
+        pytest.param(
+            {"enforcement": Enforcement(enforced=False, last=NOT_AFTER)},
+            "not probed",
+            f"last proven at {EXPIRES}",
+            id="proven-before",
+        ),
+        pytest.param(
+            {"enforcement": Enforcement(enforced=False, last=None)},
+            "not probed",
+            "never proven",
+            id="never-proven",
+        ),
+        pytest.param(
+            {"exempt_namespaces": NAMES, "exempt_labels": ("a=b",)},
+            "gatekeeper-py, kube-system",
+            f"{', '.join(NAMES[:20])} and 5 more; labels a=b",
+            id="many-exempt-namespaces",
+        ),
+        pytest.param({"replicas": ()}, REPLICAS, EMPTY_TABLE, id="no-pods"),
     ],
 )
-def test_the_proof_of_enforcement(
-    enforcement: Enforcement, text: str, capsys: pytest.CaptureFixture[str]
+def test_the_status_as_text(
+    changes: dict[str, Any], before: str, after: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert f"enforcement   {text}\n" in shown(replace(STATUS, enforcement=enforcement), capsys)
+    print_status(replace(STATUS, **changes))
+    assert capsys.readouterr().out == SHOWN.replace(before, after, 1)
+
+
+def test_an_unknown_policy_has_no_next_expiry(capsys: pytest.CaptureFixture[str]) -> None:
+    print_status(replace(STATUS, mode=None, revision=None))
+    assert "next expiry" not in capsys.readouterr().out
 
 
 def test_exceptions_are_shown_by_source(capsys: pytest.CaptureFixture[str]) -> None:

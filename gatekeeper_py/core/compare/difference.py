@@ -526,7 +526,7 @@ def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Gra
             for source in SOURCES
             if source != "namespace" or namespace is not None
             for grant in policy.grants.matching(source, location, qualifiers_of_image, namespace)
-            if decision.reason != "denied" or grant.overrides is not None
+            if decision.reason != "denied" or "deny" in grant.overrides
         ),
         key=attrgetter("index"),
         default=None,

@@ -34,6 +34,7 @@ ALL_TOO_LARGE: Final = "the expression for all of them would become too long or 
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
 EXCEPTS: Final = "it has exceptions, which a native policy does not express"
+SIGNED: Final = "its images must be signed, which a native policy cannot verify"
 LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
 
 
@@ -126,7 +127,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     A backstop
 
     - keeps allow rules that will expire, and leaves out deny rules that will expire or have exceptions,
-    - approves images by name where the policy would look them up in a registry,
+    - approves images by name where the policy would look them up in a registry, or verify a signature,
     - uses the most permissive mode that a namespace can have before and after overrides expire.
 
     Raises ``CannotExpress`` when the policy must be exact and cannot be.
@@ -160,7 +161,8 @@ def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
             reasons = (
                 (EXPIRES, rule.until is not None),
                 (EXCEPTS, bool(rule.exceptions_at(now))),
-                (LOOKS_UP, rule.verify),
+                (SIGNED, bool(rule.signed_by)),
+                (LOOKS_UP, rule.verify and not rule.signed_by),
             )
             yield from (Obstacle(part=str(rule), why=why) for why, holds in reasons if holds)
     for index, override in enumerate(policy.document.namespaces):
