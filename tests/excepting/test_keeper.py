@@ -356,6 +356,7 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
     [refused] = world.log.named("exceptions_refused")
     assert code in refused["findings"][0]
+    world.keeper.listed(frozenset({"installation"}), frozenset())
     assert [(key.namespace, finding.code) for key, (finding,) in world.keeper.refused()] == [("team-c", code)]
     await world.keeper.entries.count()
     assert world.keeper.entries.counts["namespace", "invalid"] == 1
