@@ -73,7 +73,7 @@ else
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 endif
 
-test-long: setup ## run the fault tests, and the property tests with six times the examples (10 minutes)
+test-long: setup ## run the fault tests, and the property tests with three to ten times the examples (10 minutes)
 	$(PYTEST) -n auto -m "($(LONG)) and not go" --hypothesis-profile=long $(ARGS)
 
 go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code
@@ -86,11 +86,11 @@ exhaustion: setup ## run 400 attacks on a server, from clients and registries; n
 fresh-test: ## run `make demo` and `make test` on a fresh machine with the oldest and the newest Python (root; mmdebstrap)
 	$(PYTHON) -m tools.freshmachine $(RELEASES)
 
-fuzz: setup ## search for inputs that break one of ten properties or are slow (28 minutes; FUZZ_SECONDS=n for each)
+fuzz: setup ## search for inputs that break one of eleven properties or are slow (31 minutes; FUZZ_SECONDS=n for each)
 	FUZZ_SECONDS=$(FUZZ_SECONDS) $(BIN)/python -m pytest tests/fuzz --timeout=0 -q $(ARGS)
 
-registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils; the first run builds a registry with Go)
-	$(PYTHON) -m tools.programs registry
+registry-test: setup ## run the tests against real registries (Debian: docker-registry, apache2-utils; the first run builds a registry and cosign with Go)
+	$(PYTHON) -m tools.programs registry cosign
 	$(BIN)/python -m pytest tests/registries -n auto --dist loadscope -q $(ARGS)
 
 monitoring-test: setup ## run the alerts and the dashboard on a real Prometheus (Debian: prometheus; Node.js with npm)

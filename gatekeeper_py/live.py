@@ -135,6 +135,10 @@ class Snapshot:
 
     decide_by_rules = decide
 
+    def excepted(self, _namespace: str | None, decision: Decision) -> Decision:
+        """Return the decision on a rejected image with exceptions. Without grants, there are none."""
+        return decision
+
     def plan(self, namespace: str | None, image: str) -> Rewrite | None:
         """Return ``CompiledPolicy.plan``, from the cache if possible."""
         cache = self._plans
@@ -155,9 +159,12 @@ class _WithGrants(Snapshot):
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Return ``CompiledPolicy.decide`` as of now. What the rules say comes from the cache if possible."""
         decision = self.decide_by_rules(namespace, image)
-        if decision.approved:
-            return decision
-        return with_exceptions(decision, self.exceptions, self.compiled.grants, namespace, self._now())
+        return decision if decision.approved else self.excepted(namespace, decision)
+
+    def excepted(self, namespace: str | None, decision: Decision) -> Decision:
+        """Return the decision on a rejected image with the exceptions that are in effect now."""
+        grants = self.compiled.grants
+        return with_exceptions(decision, self.exceptions, grants, self.allow, namespace, self._now())
 
 
 def snapshot_at(compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> Snapshot:

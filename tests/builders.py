@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -23,6 +24,35 @@ mirrors:
 def policy_text(more: str = "", *, mode: str = "enforce", allow: str = "[registry.corp.io]") -> str:
     """Return a policy document; ``more`` holds its other fields."""
     return f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: {mode}\nallow: {allow}\n{more}"
+
+
+PUBLIC_KEYS: Final = {
+    "ci-2025": """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEY1lmY4i6lWY7I32vOTVLdqWbf3Vu
+YpeZ2EiaOOenwilZQEZeH+dcWUD45U2L9iTEwehXzAd4vdbps9enNoq6eA==
+-----END PUBLIC KEY-----
+""",
+    "ci-2026": """-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESUzNXEY3RYvv18zW00erMJ6xJlG2
+0U06xF1cOw4MFv4anvpJeVeLHQdXB9xUIVjcNqLSaI25KXoJw27gWmhORQ==
+-----END PUBLIC KEY-----
+""",
+}
+"""Keys for ECDSA P-256, by the names that policies of tests give them."""
+
+
+def keys_text(**until: str) -> str:
+    """Return the field ``keys`` of a policy with both keys. ``until`` is the expiry of the last one."""
+    entries = [{"name": name, "key": key} for name, key in PUBLIC_KEYS.items()]
+    return f"keys: {json.dumps([*entries[:-1], {**entries[-1], **until}])}\n"
+
+
+def policy_document(
+    allow: Sequence[Any], deny: Sequence[Any] = (), mirrors: Sequence[Any] = (), **fields: Any
+) -> dict[str, Any]:
+    """Return a policy as data, in mode ``mutate`` unless ``fields`` has another one."""
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "mutate"}
+    return {**head, "allow": allow, "deny": deny, "mirrors": mirrors, **fields}
 
 
 def exceptions_text(*entries: str) -> str:

@@ -26,7 +26,9 @@ MODES: Final = frozenset({"enforce", "warn", "mutate"})
 RESPONSE_FIELDS: Final = frozenset(
     {"uid", "allowed", "status", "patch", "patchType", "warnings", "auditAnnotations"}
 )
-AUDIT_KEYS: Final = frozenset({"mode", "policy", "rejected", "rewritten", "unverified", "exceptions"})
+AUDIT_KEYS: Final = frozenset(
+    {"mode", "policy", "rejected", "rewritten", "unverified", "signed", "exceptions"}
+)
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
 MAX_ANNOTATIONS_BYTES: Final = 256 * 1024

@@ -47,6 +47,8 @@ class Counted:
         """The host and the result of each look-up."""
         self.timed = 0
         """Number of look-ups that took a registry's time."""
+        self.signatures: list[str] = []
+        """The result of each look-up of signatures."""
         self.breakers: list[tuple[str, bool]] = []
         self.over_shares: list[str] = []
         self.runs: list[bool] = []
@@ -56,6 +58,10 @@ class Counted:
         assert seconds is None or (seconds >= 0 and result != "stale")
         self.results.append((host, result))
         self.timed += seconds is not None
+
+    def signature(self, result: str, seconds: float | None) -> None:
+        assert seconds is None or seconds >= 0
+        self.signatures.append(result)
 
     def breaker(self, host: str, *, is_open: bool) -> None:
         self.breakers.append((host, is_open))

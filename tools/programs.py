@@ -130,7 +130,30 @@ REGISTRY = Programs(
     target="make registry-test",
 )
 
-PROGRAMS = {"controlplane": CONTROL_PLANE, "helm": HELM, "registry": REGISTRY}
+_CONTAINER_REGISTRY = "github.com/google/go-containerregistry"
+
+
+def _cosign(major: str) -> Product:
+    module = f"github.com/sigstore/cosign/{major}"
+    return Product(
+        folder=HERE / "cosign" / major,
+        packages={major.replace("v", "cosign"): f"{module}/cmd/cosign"},
+        released=module,
+    )
+
+
+COSIGN = Programs(
+    name="cosign",
+    products=(
+        _cosign("v2"),
+        _cosign("v3"),
+        Product(folder=HERE / "cosign/registry", packages={"referrers": "."}, released=_CONTAINER_REGISTRY),
+    ),
+    title="cosign",
+    target="make registry-test",
+)
+
+PROGRAMS = {"controlplane": CONTROL_PLANE, "helm": HELM, "registry": REGISTRY, "cosign": COSIGN}
 
 
 def main() -> int:

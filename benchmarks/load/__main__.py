@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine, report
-from benchmarks.load import running, steps, targets
+from benchmarks.load import running, targets
 from benchmarks.load.bench import FULL, QUICK, Bench, WrongAnswer
 from benchmarks.load.generator import GeneratorFailed, build
 from benchmarks.load.running import say
@@ -64,7 +65,7 @@ def main() -> int:
 
 
 def _run(chosen: list[str], *, full: bool, niceness: int) -> dict[str, Any]:
-    cores = steps.cores()
+    cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:
         say("only one core: server and generator share it, so every measurement is void")
     scenarios: dict[str, Any] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import threading
 import time
@@ -17,7 +18,7 @@ from benchmarks.load.cases import Case, Figures, Load, Meanwhile, ServerSpec
 from benchmarks.load.certificates import Certificate, KeyKind
 from benchmarks.load.generator import Generator, Plan
 from benchmarks.load.processes import Place
-from benchmarks.load.registry import SERVICES, ScriptedRegistry
+from benchmarks.load.registry import SERVICES, SIGNED, ScriptedRegistry
 from benchmarks.load.server import Server
 from benchmarks.policies import policy_text
 
@@ -100,6 +101,9 @@ class Bench:
         self._started += 1
         policy = self.folder / f"policy-{self._started}.yaml"
         text = policy_text(spec.rules, mode=spec.mode, verified=spec.verified, registry=spec.registry)
+        if spec.signed:
+            keys = json.dumps([{"name": "ci", "key": SIGNED["key"]}])
+            text = text.replace("verify: true", "signedBy: [ci], onError: keep") + f"keys: {keys}\n"
         options = spec.options
         if spec.verified:
             text = self.registry().named(text)

@@ -19,11 +19,6 @@ def _pod(size: int) -> bytes:
     return bodies.pod_review(size=size, images=MARKED, uid=UID)
 
 
-def _no_json() -> bytes:
-    """Return a body of 7 KB whose first byte is not JSON."""
-    return b"x" + _pod(7 * KB)[1:]
-
-
 BODIES: Final[dict[str, Callable[[], bytes]]] = {
     "pod-2k": lambda: _pod(2300),
     "pod-7k": lambda: _pod(7 * KB),
@@ -35,7 +30,7 @@ BODIES: Final[dict[str, Callable[[], bytes]]] = {
     "image-update-7k": lambda: bodies.image_update(size=7 * KB, old=FIRST % 0, images=MARKED, uid=UID),
     "approved-7k": lambda: bodies.pod_review(size=7 * KB, images=APPROVED, uid=UID),
     "refused-7k": lambda: bodies.pod_review(size=7 * KB, images=REFUSED, uid=UID),
-    "no-json-7k": _no_json,
+    "no-json-7k": lambda: b"x" + _pod(7 * KB)[1:],
     "empty": lambda: b"",
 }
 

@@ -101,8 +101,8 @@ class Load:
 class ServerSpec:
     """How the server is started; servers of equal specs are the same process within a scenario.
 
-    The policy looks up the images of ``verified``, one of ``registry.SERVICES``. The field ``registry`` holds
-    the fields of this registry's entry in the policy.
+    The policy looks up the images of ``verified``, one of ``registry.SERVICES``, or their signatures if they
+    must be ``signed``. The field ``registry`` holds the fields of this registry's entry in the policy.
     """
 
     rules: int = 1000
@@ -112,6 +112,7 @@ class ServerSpec:
     plain: bool = False
     verified: str = ""
     registry: str = ""
+    signed: bool = False
     contestant: Contestant | None = field(default=None, compare=False)
     name: str = GATEKEEPER_PY
 

@@ -1,14 +1,18 @@
-"""S14: the cost of look-ups in registries, and the effect of a bad registry on reviews without look-ups."""
+"""S14: the cost of look-ups in registries, and the effect of a bad registry on reviews without look-ups.
+
+S15: the same for the signature of one new image that a thousand Pods use at once.
+"""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from benchmarks.load.bench import REGISTRY_CA, RUN
 from benchmarks.load.cases import ALLOWED, Case, Figures, Images, Load, Part, ServerSpec, median, one
-from benchmarks.load.registry import DOWN, FAST, HANGING, SLOW
+from benchmarks.load.registry import DOWN, FAST, HANGING, SERVICES, SIGNED, SLOW
 from benchmarks.policies import FIRST
 
 IMAGES_OF_A_POD: Final = 3
@@ -38,6 +42,10 @@ ASKING: Final = ("S14/200/s of new images, no look-ups", "S14/200/s of new image
 REGISTRY: Final = "S14/2,000/s beside 20/s"
 """Names of cases. The names of four cases begin with ``REGISTRY`` and end with the state of the registry."""
 
+PODS: Final = "S15/1,000 Pods of a signed image beside 1,000/s"
+STATES: Final = dict(zip(("registry fast", "slow", "hanging", "down"), SERVICES, strict=True))
+PODS_RATE: Final = 500
+
 NONE: Final = ServerSpec()
 KEPT: Final = Images(FIRST, count=KNOWN, zipf=0.0)
 NEW: Final = Images(f"registry.corp.example/shop/app-%d:{RUN}", fresh_share=1.0)
@@ -51,13 +59,29 @@ def _new(service: str) -> Images:
     return Images(f"{service}/shop/app-%d:{RUN}", fresh_share=1.0)
 
 
-def _beside(images: Images, seconds: float = 3.0) -> Load:
-    """Return a load of ``RATE`` reviews a second without look-ups, and ``BESIDE`` a second of new images."""
+def _beside(images: Images, seconds: float = 3.0, rate: int = RATE, beside: int = BESIDE) -> Load:
+    """Return a load of ``rate`` reviews a second without look-ups, and ``beside`` a second of new images."""
     parts = (
-        Part("approved-7k", ALLOWED, float(RATE), label="without"),
-        Part("pod-2k", ALLOWED, float(BESIDE), label="with"),
+        Part("approved-7k", ALLOWED, float(rate), label="without"),
+        Part("pod-2k", ALLOWED, float(beside), label="with"),
     )
-    return Load(parts, images=images, rate=RATE + BESIDE, seconds=seconds)
+    return Load(parts, images=images, rate=rate + beside, seconds=seconds)
+
+
+def signed_cases(quick: bool) -> list[Case]:  # noqa: FBT001
+    """Return a case for each state of the registry. Each round has a new server, which verified nothing."""
+    servers = {state: replace(_verified(service), signed=True) for state, service in STATES.items()}
+    images = {state: Images(service + SIGNED["image"], count=1) for state, service in STATES.items()}
+    return [
+        Case(
+            f"{PODS}, {state}",
+            replace(_beside(images.get(state, NEW), 2.0, 2 * PODS_RATE, PODS_RATE), warmup=0.0),
+            servers.get(state, NONE),
+            rounds=2 if quick else 5,
+            alone=True,
+        )
+        for state in ("no look-ups", *STATES)
+    ]
 
 
 def cases(quick: bool) -> list[Case]:  # noqa: FBT001 - the one argument of all scenarios

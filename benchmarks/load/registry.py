@@ -2,23 +2,22 @@
 
 ``python -m benchmarks.load.registry CERTIFICATE KEY`` listens with TLS on a port for each way to behave
 (``SERVICES``), and writes the ports as a line of JSON. Repositories below ``absent/`` do not exist, all
-others do. ``GET /asked`` returns how many requests for manifests came to all ports so far.
+others do. ``SIGNED`` describes an image with a bundle. Its private key was not kept. ``GET /asked`` returns
+how many other requests came to all ports so far.
 """
 
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
-import signal
 import socket
 import ssl
 import subprocess
 import sys
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
+from urllib.request import urlopen
 
 from benchmarks.load.certificates import Certificate
 from benchmarks.load.processes import Place
@@ -31,15 +30,16 @@ SERVICES: Final = (FAST, SLOW, HANGING, DOWN)
 """Placeholders for hosts in policies and images. In this order, the registry answers at once, answers after
 ``SLOW_SECONDS``, never answers, and refuses connections."""
 
-SLOW_SECONDS: Final = 0.2
-END_SECONDS: Final = 10.0
-
-_FOUND: Final = (
-    b"HTTP/1.1 200 OK\r\n"
-    b"Docker-Content-Digest: sha256:" + b"ab" * 32 + b"\r\n"
-    b"Content-Type: application/vnd.oci.image.index.v1+json\r\n"
-    b"Content-Length: 1609\r\n\r\n"
+SIGNED: Final[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("signed.json").read_text(encoding="utf-8")
 )
+"""The ``image`` without its host, the public ``key``, and the ``contents`` of its repository by path."""
+
+SLOW_SECONDS: Final = 0.2
+
+_OK: Final = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n"
+_TYPE: Final = b"Content-Type: application/vnd.oci.image.index.v1+json\r\n"
+_FOUND: Final = _OK % 1609 + _TYPE + b"Docker-Content-Digest: sha256:" + b"ab" * 32 + b"\r\n\r\n"
 """The answer to HEAD, so without a body. No client sends GET for a manifest."""
 
 _ABSENT: Final = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"
@@ -50,14 +50,9 @@ class ScriptedRegistry:
 
     def __init__(self, certificate: Certificate, place: Place) -> None:
         self._certificate = certificate
-        self._process = subprocess.Popen(
-            place.command(
-                [sys.executable, "-m", __name__, str(certificate.chain), str(certificate.key)],
-            ),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+        files = str(certificate.chain), str(certificate.key)
+        command = place.command([sys.executable, "-m", __name__, *files])
+        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -73,23 +68,13 @@ class ScriptedRegistry:
 
     def request_count(self) -> int:
         """Return how many requests for manifests it has received."""
-        host, _, port = self._hosts[FAST].partition(":")
-        context = self._certificate.trust()
-        connection = http.client.HTTPSConnection(host, int(port), timeout=END_SECONDS, context=context)
-        with closing(connection):
-            connection.request("GET", "/asked")
-            return int(connection.getresponse().read())
+        with urlopen(f"https://{self._hosts[FAST]}/asked", context=self._certificate.trust()) as answer:
+            return int(answer.read())
 
     def end(self) -> None:
         """End the process if it still runs."""
-        self._process.terminate()
-        try:
-            self._process.wait(END_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        assert self._process.stdout is not None
-        self._process.stdout.close()
+        self._process.kill()
+        self._process.communicate()
 
 
 class _Connection(asyncio.Protocol):
@@ -115,12 +100,13 @@ class _Connection(asyncio.Protocol):
             self._answer(head.split(b" ", 2)[1])
 
     def _answer(self, path: bytes) -> None:
-        if path == b"/asked":
-            number = b"%d" % len(self._requests)
-            self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(number), number))
-            return
-        self._requests.append(path)
-        answer = _ABSENT if path.startswith(b"/v2/absent/") else _FOUND
+        content = b"%d" % len(self._requests)
+        if path != b"/asked":
+            self._requests.append(path)
+            content = SIGNED["contents"].get(path.decode().partition("/signed/")[2], "").encode()
+        answer = _OK % len(content) + b"\r\n" + content
+        if not content:
+            answer = _ABSENT if path.startswith(b"/v2/absent/") or path.endswith(b".sig") else _FOUND
         if self._service == FAST:
             self._transport.write(answer)
         elif self._service == SLOW:
@@ -131,23 +117,19 @@ async def _serve(certificate: Path, key: Path) -> None:
     loop = asyncio.get_running_loop()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
-    ports: dict[str, Any] = {}
-    requests: list[bytes] = []
     # The socket is bound but does not listen: it refuses connections, and no other process can take the port.
     refusing = socket.socket()
     refusing.bind(("127.0.0.1", 0))
-    ports[DOWN] = refusing.getsockname()[1]
+    requests: list[bytes] = []
+    ports = {DOWN: refusing.getsockname()[1]}
     for service in SERVICES:
         if service != DOWN:
-            server = await loop.create_server(
-                partial(_Connection, service, requests), "127.0.0.1", 0, ssl=context
-            )
+            protocol = partial(_Connection, service, requests)
+            server = await loop.create_server(protocol, "127.0.0.1", 0, ssl=context)
             ports[service] = server.sockets[0].getsockname()[1]
-    ended = asyncio.Event()
-    loop.add_signal_handler(signal.SIGTERM, ended.set)
     print(json.dumps(ports), flush=True)
-    await ended.wait()
-    refusing.close()
+    with refusing:
+        await asyncio.Event().wait()
 
 
 if __name__ == "__main__":

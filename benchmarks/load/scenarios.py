@@ -1,4 +1,4 @@
-"""The scenarios S1 to S9, S11 and S14. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.cluster``."""
+"""The scenarios S1 to S9, S11, S14 and S15. S10 is ``benchmarks.soak``, and S12 is ``benchmarks.cluster``."""
 
 from __future__ import annotations
 
@@ -307,5 +307,6 @@ SCENARIOS: Final = {
         Scenario("S9", "overload and denials", _overload, _overload_figures),
         Scenario("S11", "other servers with the same decision", _peers, _peer_figures, check=_check_peer),
         Scenario("S14", "look-ups in registries", lookups.cases, lookups.figures),
+        Scenario("S15", "signatures", lookups.signed_cases),
     )
 }

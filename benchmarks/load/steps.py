@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -108,8 +107,3 @@ def memory_of_connections(server: Server, count: int) -> dict[str, Any]:
                 raise ConnectionError(f"an idle connection was answered with {response.status}")
         full = server.usage().rss_mib
     return {"idle_rss_mib": idle, "connection_mib": (full - idle) / count, "connections": count}
-
-
-def cores() -> list[int]:
-    """Return the cores that this process may use."""
-    return sorted(os.sched_getaffinity(0))

@@ -13,7 +13,7 @@ import orjson
 from aiohttp import hdrs
 
 from gatekeeper_py.cluster.errors import ApiError, failure_of
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.core.images.reference import escape
 
 OBJECT_TIMEOUT: Final = aiohttp.ClientTimeout(total=30.0, connect=10.0, sock_connect=10.0, sock_read=20.0)
@@ -56,7 +56,7 @@ class ApiClient:
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[HttpSession]],
+        connect: Callable[[], Awaitable[Session]],
         *,
         field_manager: str = "gatekeeper-py",
         timeout: aiohttp.ClientTimeout = OBJECT_TIMEOUT,
@@ -69,7 +69,7 @@ class ApiClient:
         self._timeout = timeout
         self._tries = tries
         self._sleep = sleep
-        self._session: HttpSession | None = None
+        self._session: Session | None = None
         self._connecting = asyncio.Lock()
 
     async def connect(self) -> None:
@@ -192,7 +192,7 @@ class ApiClient:
             tries += 1
             await self._sleep(pause)
 
-    async def _connected(self) -> HttpSession:
+    async def _connected(self) -> Session:
         async with self._connecting:
             if self._session is None:
                 self._session = await self._connect()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ipaddress
 import ssl
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp import hdrs
@@ -21,23 +21,6 @@ from gatekeeper_py.settings import SettingsError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration
-
-
-class HttpSession(Protocol):
-    """A session with an API server. ``Session`` implements it."""
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        query: Mapping[str, str],
-        limits: aiohttp.ClientTimeout,
-        *,
-        body: bytes | None = None,
-        content_type: str = "application/json",
-    ) -> aiohttp.ClientResponse: ...
-
-    async def close(self) -> None: ...
 
 
 class Session:

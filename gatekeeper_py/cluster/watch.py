@@ -24,7 +24,7 @@ import orjson
 from aiohttp import hdrs
 
 from gatekeeper_py.cluster.errors import failure_of
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.runtime.backoff import backed_off
 
 MAX_BYTES: Final = 16 * 1024 * 1024
@@ -130,7 +130,7 @@ class ListWatch(Generic[T]):
 
     def __init__(
         self,
-        connect: Callable[[], Awaitable[HttpSession]],
+        connect: Callable[[], Awaitable[Session]],
         path: str,
         selector: Mapping[str, str],
         *,
@@ -151,7 +151,7 @@ class ListWatch(Generic[T]):
         self._sleep = sleep
         self._monotonic = monotonic
         self._uniform = uniform
-        self._session: HttpSession | None = None
+        self._session: Session | None = None
         self._version: str | None = None
         self._pages = pages
         self._page_objects = PAGE_OBJECTS
@@ -163,7 +163,7 @@ class ListWatch(Generic[T]):
         self._failures = 0
         self._token_reloaded = False
 
-    async def connect(self) -> HttpSession:
+    async def connect(self) -> Session:
         """Connect now instead of in the first step, to find out at start whether the configuration is usable.
 
         Raises ``SettingsError``.
@@ -228,7 +228,7 @@ class ListWatch(Generic[T]):
         self._version = None if self._rest else seen.version
         return result
 
-    async def _list(self, session: HttpSession) -> bytes:
+    async def _list(self, session: Session) -> bytes:
         """Return the body of a list, or of its next page."""
         # Without a resourceVersion, the answer is the newest state instead of the state of a stale cache.
         limits = self._limits(total=self._timing.list, read=self._timing.read)
@@ -247,7 +247,7 @@ class ListWatch(Generic[T]):
                     raise _TooLong(f"a list of more than {longest} bytes")
         return bytes(body)
 
-    async def _watch(self, session: HttpSession, version: str) -> _Stream:
+    async def _watch(self, session: Session, version: str) -> _Stream:
         """Watch from a resource version on."""
         seconds = self._timing.watch * self._uniform(1 - WATCH_JITTER, 1 + WATCH_JITTER)
         query = {
@@ -340,7 +340,7 @@ class _Stream:
 
 
 async def _get(
-    session: HttpSession, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
+    session: Session, path: str, query: Mapping[str, str], limits: aiohttp.ClientTimeout
 ) -> aiohttp.ClientResponse:
     response = await session.request("GET", path, query, limits)
     if response.status != HTTPStatus.OK:

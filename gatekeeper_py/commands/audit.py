@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,7 @@ from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -38,6 +40,7 @@ from gatekeeper_py.inputs.cluster import (
 )
 from gatekeeper_py.inputs.exceptions import ExceptionFiles
 from gatekeeper_py.inputs.files import UnreadableError, shown
+from gatekeeper_py.inputs.lookups import with_lookups
 from gatekeeper_py.inputs.policies import now, usable, usable_policy, usable_settings
 from gatekeeper_py.inputs.recording import merged
 from gatekeeper_py.inputs.selection import Cluster
@@ -118,6 +121,7 @@ MAX_EXPIRING: Final = 20
 @options.CLUSTER_NAME
 @options.WEBHOOKS_CONFIG
 @options.EXEMPT_NAMESPACES
+@options.look_ups
 @options.EXCEPTIONS
 def audit(
     files: tuple[str, ...],
@@ -135,6 +139,7 @@ def audit(
     webhooks_config: str | None,
     exempt_namespaces: tuple[str, ...],
     exceptions: ExceptionFiles,
+    registry_config: Path | None,
     *,
     merge: bool,
     approved_too: bool,
@@ -142,6 +147,7 @@ def audit(
     suggest: bool,
     unused: bool,
     events: bool,
+    look_up: bool,
 ) -> int:
     """List the images that the policy would refuse, in the Pods and workloads of a cluster.
 
@@ -155,6 +161,8 @@ def audit(
 
     With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
     policy approves anyway.
+
+    With --look-up, the signatures of the images in Pods are looked up, by the digests that run.
 
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.
@@ -197,6 +205,8 @@ def audit(
                     report=report or "auto",
                     events=events,
                     health_listen=health_listen,
+                    look_up=look_up,
+                    registry_config=registry_config,
                 )
             )
         except checked.SettingsError as problem:
@@ -217,10 +227,13 @@ def audit(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
+            looks_up=look_up,
         )
         return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 
     judged, compiled, survey, missing = with_cluster(cluster, work)
+    if look_up:
+        survey.merge(with_lookups(compiled, registry_config, survey.verified))
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
     if unused:
@@ -256,7 +269,9 @@ def _expiring(tally: Tally, policy: Policy, instant: datetime) -> tuple[str, ...
         if not instant < until <= instant + EXPIRES_SOON:
             continue
         at = f"expires at {format_instant(until)}"
-        if not isinstance(entry, Rule):
+        if isinstance(entry, Key):
+            found.append(f"keys[{index}] {entry.name} {at}: its signatures do not count from then on")
+        elif not isinstance(entry, Rule):
             found.append(
                 f"namespaces[{index}] {at}: until then, the mode {entry.mode} applies to its namespaces"
             )
@@ -282,6 +297,7 @@ def _check_usage(
         _check_merge(files, merge=merge)
         return
     options.check_exempt_usage()
+    _check_lookups(others, combined=suggest)
     combined = approved_too or suggest or every is not None or style not in {"table", "json"}
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
@@ -306,6 +322,12 @@ def _check_usage(
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
+
+
+def _check_lookups(others: Mapping[str, Any], *, combined: bool) -> None:
+    options.check_lookup_usage(look_up=others["look_up"], registry_config=others["registry_config"])
+    if others["look_up"] and (combined or others["unused"]):
+        raise click.UsageError("--look-up cannot be combined with --suggest or --exceptions-unused")
 
 
 def _check_unused(*, unused: bool, combined: bool) -> None:

@@ -10,6 +10,7 @@ import click
 
 from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option, namespace_option
+from gatekeeper_py.core.admission.explain import key_as_json
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.workload import slots
 from gatekeeper_py.core.compile.committed import KINDS, problems
@@ -18,6 +19,8 @@ from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.inputs.exceptions import ExceptionInput, Place
 from gatekeeper_py.inputs.policies import now, usable_policy
@@ -87,8 +90,10 @@ def check(
     errors = sum(finding.severity == "error" for finding in findings)
     warnings = sum(finding.severity == "warning" for finding in findings)
     ok = not errors and not (strict and warnings)
+    keys = tuple(_keys(stream))
     if style == "json":
-        click.echo(json_text({"ok": ok, "findings": [f.as_json() for f in findings]}))
+        shown = [finding.as_json() for finding in findings]
+        click.echo(json_text({"ok": ok, "findings": shown, "keys": [*map(key_as_json, keys)]}))
     elif style == "sarif":
         click.echo(json_text(findings_as_sarif(stream.name, findings)))
     elif style in {"concise", "github"}:
@@ -100,9 +105,22 @@ def check(
     else:
         print_findings(stream.name, (), stream.unread)  # what is not a policy is not quoted
         print_findings(stream.name, stream.lines, about_others)
+        _print_keys(keys)
         summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
         console().print(f"{stream.name}: {summary if findings else 'ok'}")
     return 0 if ok else 1
+
+
+def _keys(stream: PolicyStream) -> Iterator[Key]:
+    for given in stream.policies:
+        if given.policy is not None:
+            yield from given.policy.document.keys
+
+
+def _print_keys(keys: Iterable[Key]) -> None:
+    for key in keys:
+        end = "" if key.until is None else f", until {format_instant(key.until)}"
+        console().print(f"key {key.name}: {key.kind}, fingerprint {key.fingerprint}{end}")
 
 
 def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime) -> Iterator[Finding]:

@@ -291,19 +291,25 @@ class _Request(NamedTuple):
         """Return whether the entry is in effect, the reason, and a line for each grant if none covers it."""
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
-        rejected, text = False, "the policy does not approve it"
+        rejected, text, needed = False, "the policy does not approve it", ""
         denial = ""
         if "*" not in self.image:
             decision = policy.decide(self.namespace, self.image)
             if decision.exception is not None:
-                return True, _covered(grants[decision.exception.grant], decision.exception.until)
+                # A grant may override deny rules without overriding signatures.
+                needed = "" if decision.manifest is None else ", if it is signed"
+                return True, _covered(grants[decision.exception.grant], decision.exception.until) + needed
             rejected = not decision.approved
             if decision.approved:
                 text = f"the policy approves it anyway: {decision.detail}"
+            if decision.rule is not None and decision.rule.signed_by:
+                needed = "signature"
+                text = decision.detail
             denial = decision.detail if decision.reason == "denied" else ""
         elif rule := next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None):
             denial = f"{self.image} is denied by {rule}"
-        misses = {grant: self._misses(grant, denied=bool(denial)) for grant in grants.values()}
+        needed = "deny" if denial else needed
+        misses = {grant: self._misses(grant, needed) for grant in grants.values()}
         covering = [grant for grant, reasons in misses.items() if not reasons]
         if not covering:
             lines = (f"{grant}: {', '.join(reasons)}" for grant, reasons in misses.items())
@@ -320,13 +326,14 @@ class _Request(NamedTuple):
         covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
         return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
 
-    def _misses(self, grant: Grant, *, denied: bool) -> list[str]:
+    def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
         reasons = {
             f"it is for documents with source: {grant.source}": grant.source != self.key.source,
             f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
             "its images do not include this one": not self._includes(grant),
-            "it does not override deny rules": denied and grant.overrides is None,
+            "it does not override deny rules": needed == "deny" and "deny" not in grant.overrides,
+            "it does not override signatures": needed == "signature" and "signature" not in grant.overrides,
         }
         return [reason for reason, holds in reasons.items() if holds]
 

@@ -113,7 +113,7 @@ def explain(
         explanations, answers = [each for each, _ in found], [answer for _, answer in found]
     if style == "json":
         shown = [
-            as_json(explanation) | ({"lookUp": answer and answer._asdict()} if look_up else {})
+            as_json(explanation) | (lookup_as_json(explanation, answer) if look_up else {})
             for explanation, answer in zip(explanations, answers, strict=True)
         ]
         click.echo(json_text(shown))
@@ -152,6 +152,15 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "origins": list(explanation.origins),
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
+    }
+
+
+def lookup_as_json(explanation: Explanation, answer: Answer | None) -> dict[str, Any]:
+    """Return the fields that ``--look-up`` adds."""
+    signature = explanation.signature
+    return {
+        "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
+        "signature": signature and signature._asdict(),
     }
 
 
@@ -254,6 +263,8 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None = None)
     _row(out, "because", decision.detail)
     if answer is not None:
         _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
+    if explanation.signature is not None:
+        _row(out, "signature", str(explanation.signature))
     decided = decision.exception or decision.rule
     if decided is not None and decision.approved:
         _print_origin(out, decided.owner, decided.reason)

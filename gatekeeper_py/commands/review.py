@@ -155,7 +155,7 @@ def review(
     if mutate:
         _print_stored(reviewed, style)
     elif style == "json":
-        click.echo(json_text([report.as_json() for report in reports]))
+        click.echo(json_text([report.as_json(looked_up=look_up) for report in reports]))
     elif style == "sarif":
         click.echo(json_text(sarif(reports, meta)))
     elif style == "junit":
@@ -281,6 +281,7 @@ def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
         stored=original is not None,
         message=_message(judgement),
         exception=decision.exception,
+        signature=judgement.signature,
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.metrics import EnforcementMetrics, ProofResult
 from gatekeeper_py.control.probe_pod import IMAGE_PATH, ProbeAnswer
@@ -123,7 +123,7 @@ class SessionFactory(Protocol):
     @property
     def in_cluster(self) -> bool: ...
 
-    async def connect(self, address: str = ..., server_name: str = ...) -> HttpSession: ...
+    async def connect(self, address: str = ..., server_name: str = ...) -> Session: ...
 
 
 class ApiServers:

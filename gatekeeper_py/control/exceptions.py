@@ -23,7 +23,8 @@ from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.excepting import ExceptionsKeeper, Read, described
+from gatekeeper_py.excepting.counting import described
+from gatekeeper_py.excepting.keeper import ExceptionsKeeper, Read
 from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
 from gatekeeper_py.parser.process import Parser
 from gatekeeper_py.runtime.logs import Log
@@ -83,7 +84,7 @@ class ExceptionEvents:
     def problem(self) -> str:
         """Return why grants of the policy have no effect; empty if they have."""
         blind = self._grants and (self.keeper.unread or not self._enabled)
-        return f"the policy has grants, but there is no right to read exceptions: {ENABLE}" if blind else ""
+        return f"the policy has grants, but exceptions are not enabled: {ENABLE}" if blind else ""
 
     def exceptions_counted(self, _counts: Counter[tuple[Source, str]], _next_end: datetime | None) -> None:
         self._counted.set()
@@ -130,7 +131,7 @@ class ExceptionEvents:
     def _subjects(self) -> Iterator[_Subject]:
         for key, findings in self.keeper.refused():
             yield "ExceptionsInvalid", key, findings, partial(_errors, findings)
-        for key, noted in self.keeper.ending.items():
+        for key, noted in self.keeper.entries.ending.items():
             reason: ExceptionReason = "BreakGlass" if key.source == "break-glass" else "ExceptionEnds"
             # The end of an entry does not change which entry ends last. Another one that ends soon does.
             yield reason, key, (noted.held, noted.last), partial(_ending, key, noted)

@@ -14,7 +14,7 @@ import aiohttp
 import orjson
 
 from gatekeeper_py.cluster.errors import failure_of
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.settings import SettingsError
 
 LIMITS: Final = aiohttp.ClientTimeout(total=15.0, connect=5.0, sock_connect=5.0)
@@ -44,7 +44,7 @@ class ProbeAnswer:
         return message if isinstance(message, str) else ""
 
 
-async def send(connect: Callable[[], Awaitable[HttpSession]], namespace: str, image: str) -> ProbeAnswer:
+async def send(connect: Callable[[], Awaitable[Session]], namespace: str, image: str) -> ProbeAnswer:
     """Create one Pod in dry run; never raise for an answer or a failure of the API server.
 
     Each call opens a new session, because several API servers may share the address.

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import DEFAULT_RATE, Registry
 from gatekeeper_py.inputs.files import UnreadableError
 
 AT_ONCE: Final = 4
@@ -28,10 +28,11 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
     ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
     when a file in the directory cannot be used.
     """
-    return asyncio.run(_run(policy, directory, work))
+    return asyncio.run(looked_up(policy, directory, work))
 
 
-async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+async def looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    """Do the same inside of a running event loop."""
     # Imported here, so that commands without look-ups start fast.
     from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
     from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
@@ -73,7 +74,7 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     from gatekeeper_py.registry.pacing import USUAL_REQUESTS  # noqa: PLC0415
 
     hosts = [policy.registries.get(host) or Registry(host=host) for host in policy.looked_up_hosts]
-    rate = min((host.rate for host in hosts), default=1)
+    rate = min((host.rate or DEFAULT_RATE for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
     at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / USUAL_REQUESTS)))
     return at_once, max(at_once * USUAL_REQUESTS / rate - timeout / 2, 0.0)
@@ -83,6 +84,8 @@ class _Ignored:
     """Ignores measurements and log events, because a command has no metrics and no log."""
 
     def lookup(self, host: str, result: str, seconds: float | None) -> None: ...
+
+    def signature(self, result: str, seconds: float | None) -> None: ...
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 

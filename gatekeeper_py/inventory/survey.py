@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,19 +15,27 @@ from gatekeeper_py.core.admission import ActivePolicy, Judgement
 from gatekeeper_py.core.admission.explain import exception_as_json
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import Outcome
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage
+from gatekeeper_py.core.admission.slot import is_never_pulled
+from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.images.reference import InvalidReference, check_digest
+from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage, interned
 
 MAX_OWNERS: Final = 1000
 """Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
 
 MAX_KEPT_IMAGES: Final = 10
 
+CONTAINER_STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+"""The fields of a Pod's status that hold the digests of its running images."""
+
 
 class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
-    ``warned`` collects the owners whose Pods would get warnings.
+    ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, the images of Pods that
+    need a signature are left to ``verified``.
     """
 
     def __init__(
@@ -35,6 +45,7 @@ class Survey:
         *,
         keep_approved: bool,
         warned: Warned | None = None,
+        looks_up: bool = False,
     ) -> None:
         self.tally = Tally(keep_approved=keep_approved)
         self._policy = policy
@@ -42,16 +53,27 @@ class Survey:
         self._keep_approved = keep_approved
         # Shared by all instances: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
+        self._looks_up = looks_up
+        self._signed: dict[tuple[str | None, str, Manifest], tuple[Judgement, list[Usage]]] = {}
+        """The images that need a signature, by namespace, image and look-up, each with its uses."""
 
     @property
     def objects(self) -> int:
         return self.tally.objects
 
     def empty(self) -> Survey:
-        return Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=self._warned)
+        return Survey(
+            self._policy,
+            self._exempt,
+            keep_approved=self._keep_approved,
+            warned=self._warned,
+            looks_up=self._looks_up,
+        )
 
     def merge(self, other: Survey) -> None:
         self.tally.merge(other.tally)
+        for key, (judgement, usages) in other._signed.items():
+            self._signed.setdefault(key, (judgement, []))[1].extend(usages)
 
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
@@ -64,7 +86,52 @@ class Survey:
             usage = Usage(request.kind, request.namespace, request.name, path, outcome.mode)
             if request.namespace in self._exempt:
                 image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
+            elif self._looks_up and (running := _needs_signature(judgement, request)) is not None:
+                key = (request.namespace, image.image, running)
+                self._signed.setdefault(key, (judgement, []))[1].append(interned(usage))
+                continue
             self.tally.add(image, usage, judgement.decision.rule)
+
+    def verified(self, facts: Facts) -> Survey:
+        """Return a survey with the images that need a signature, judged by the answers of registries."""
+        found = self.empty()
+        for (namespace, _, manifest), (judgement, usages) in self._signed.items():
+            decision = replace(judgement.decision, manifest=manifest)
+            slot = judgement.slot._replace(parts=())
+            pods = PodLookups(None, self._policy, namespace, facts)
+            refined = pods.verified(judgement._replace(slot=slot, decision=decision))
+            image = judged_image(refined, self._policy, namespace)._replace(signature=refined.signature)
+            for usage in usages:
+                found.tally.add(image, usage, refined.decision.rule)
+        return found
+
+
+def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
+    """Return the look-up of the signature of a Pod's image, by the digest that runs; ``None`` without one."""
+    manifest, slot = judgement.decision.manifest, judgement.slot
+    if (
+        manifest is None
+        or manifest.kind != "signature"
+        or (request.group, request.kind) != POD
+        or is_never_pulled(request.object, slot)
+    ):
+        return None
+    digest = "" if manifest.by_digest else _running_digest(request.object, slot.name)
+    return manifest._replace(reference=digest) if digest else manifest
+
+
+def _running_digest(pod: Any, container: str | None) -> str:
+    """Return the digest that the kubelet reports for a container; empty if it reports none."""
+    status = pod.get("status")
+    for field in CONTAINER_STATUSES:
+        for each in (status.get(field) or ()) if isinstance(status, dict) else ():
+            if isinstance(each, dict) and each.get("name") == container:
+                # Without @, this is the ID of the image in the runtime, which no registry knows.
+                digest = str(each.get("imageID")).partition("@")[2]
+                with suppress(InvalidReference):
+                    check_digest(digest)
+                    return digest
+    return ""
 
 
 def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:

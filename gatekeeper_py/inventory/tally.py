@@ -14,6 +14,8 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from gatekeeper_py.core.admission.judgement import Signature
+from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode, refuses
@@ -44,7 +46,8 @@ class JudgedImage(NamedTuple):
     One image has several instances if its verdict depends on the namespace. ``canonical`` is ``None`` when
     the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` is that of the
     policy's decision. ``image`` is empty when the field is missing or not text. ``exception`` is set if an
-    exception approves the image.
+    exception approves the image. ``signature`` is empty if no registry was queried for one, and ``None`` if
+    there is no valid one.
     """
 
     image: str
@@ -53,6 +56,7 @@ class JudgedImage(NamedTuple):
     reason: Reason
     detail: str
     exception: ImageException | None = None
+    signature: Signature | Literal[""] | None = ""
 
     @property
     def runs_by_exception(self) -> bool:
@@ -70,12 +74,20 @@ class JudgedImage(NamedTuple):
             del fields["exception"]
         else:
             fields["exception"] = msgspec.to_builtins(self.exception)
+        if self.signature == "":
+            del fields["signature"]
+        else:
+            fields["signature"] = self.signature and self.signature._asdict()
         return fields
 
     @property
     def note(self) -> str:
         """The detail without what only repeats the image: if no rule matches, only which rule expired."""
-        return self.detail if self.reason in {"denied", "invalid"} else self.detail.partition("; ")[2]
+        if self.signature:
+            return str(self.signature)
+        if self.reason in {"denied", "invalid", *BY_LOOKUP}:
+            return self.detail
+        return self.detail.partition("; ")[2]
 
 
 class Usage(NamedTuple):

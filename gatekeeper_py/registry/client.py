@@ -12,7 +12,7 @@ import re
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from yarl import URL
 from gatekeeper_py.core.images.manifest import Answer, Manifest, failed
 from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.asking import UNAUTHORIZED, Ask, Unusable, refused
 from gatekeeper_py.registry.challenge import (
     Bearer,
     ChallengeError,
@@ -33,8 +34,9 @@ from gatekeeper_py.registry.challenge import (
 )
 from gatekeeper_py.registry.connection import BadAnswer, Response
 from gatekeeper_py.registry.credentials import Credential
-from gatekeeper_py.registry.kinds import KINDS, UNAUTHORIZED, Ask, Unusable, refused
-from gatekeeper_py.registry.transport import MAX_BODY_BYTES, Transport
+from gatekeeper_py.registry.kinds import KINDS
+from gatekeeper_py.registry.signatures.verification import Keys
+from gatekeeper_py.registry.transport import Transport
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 
@@ -63,13 +65,15 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 
 class Access(Protocol):
-    """What the client needs to reach a host: its settings, trust and credentials."""
+    """What the client needs: the settings, trust and credentials of hosts, and public keys."""
 
     def registry(self, host: str) -> Registry: ...
 
     def context(self, host: str, named_by: str) -> ssl.SSLContext: ...
 
     def credentials(self, name: str) -> tuple[Credential, ...]: ...
+
+    def keys(self, fingerprints: Iterable[str]) -> Keys: ...
 
 
 class Reply(NamedTuple):
@@ -152,7 +156,8 @@ class Client:
         try:
             async with asyncio.timeout(seconds):
                 query = KINDS[manifest.kind].query
-                return Reply(await query(manifest, lambda ask: self._send(ask, manifest, turn)))
+                keys = self._access.keys(manifest.keys)
+                return Reply(await query(manifest, lambda ask: self._send(ask, manifest, turn), keys))
         except Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
@@ -205,7 +210,7 @@ class Client:
             await turn(host)
             transport = self._transport(self._access.context(host, manifest.host))
             response = await transport.send(
-                ask.method, url, headers, limit=MAX_BODY_BYTES, algorithm=ask.algorithm
+                ask.method, url, headers, limit=ask.limit, algorithm=ask.algorithm
             )
             if response.status not in _REDIRECTS:
                 return response

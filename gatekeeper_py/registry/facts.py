@@ -21,6 +21,9 @@ renewal fails."""
 NOTED_SECONDS: Final = 1.0
 """A use is noted at most once in this time, because renewal and eviction depend on minutes, not seconds."""
 
+MAX_SIGNATURES: Final = 16_384
+"""Maximum number of valid signatures that are remembered, about 0.4 KB each."""
+
 NEVER: Final = float("-inf")
 
 
@@ -99,3 +102,37 @@ class FactCache:
         elif hosts:
             for manifest in [manifest for manifest in self._facts if manifest.host in hosts]:
                 del self._facts[manifest]
+
+
+class ValidSignatures:
+    """Valid signatures, by the repository that holds them, the digest of the image, and the key.
+
+    A valid signature never becomes invalid, so it never expires. What revokes it is the removal of its key
+    from the policy: the look-ups of the next policy no longer name the key. The least recently used
+    signatures are removed first.
+    """
+
+    def __init__(self, *, size: int = MAX_SIGNATURES) -> None:
+        self._size = size
+        self._answers: OrderedDict[tuple[str, str, str, str], Answer] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def find(self, manifest: Manifest) -> Answer | None:
+        """Return the answer about a valid signature by one of the keys that a look-up names."""
+        for key in manifest.keys:
+            name = (manifest.host, manifest.repository, manifest.reference, key)
+            answer = self._answers.get(name)
+            if answer is not None:
+                self._answers.move_to_end(name)
+                return answer
+        return None
+
+    def add(self, manifest: Manifest, answer: Answer) -> None:
+        """Remember the answer about a valid signature."""
+        name = (manifest.host, manifest.repository, manifest.reference, answer.key)
+        self._answers[name] = answer
+        self._answers.move_to_end(name)
+        if len(self._answers) > self._size:
+            self._answers.popitem(last=False)

@@ -13,10 +13,18 @@ from math import inf
 from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.children.process import Observer as ChildObserver
-from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, resolve
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.images.manifest import (
+    OTHER_KEY,
+    Answer,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+    resolve,
+)
+from gatekeeper_py.core.policy.registries import DEFAULT_RATE, Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
-from gatekeeper_py.registry.facts import Fact, FactCache
+from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
@@ -53,6 +61,17 @@ RENEW_AT: Final = 0.8
 MAX_PINNED: Final = 1000
 """Maximum number of manifests named in rules that are fetched when the policy loads."""
 
+MAX_AHEAD: Final = 100
+"""Maximum number of workloads whose look-ups run before their Pods exist. One namespace may have a quarter of
+them, so that its many workloads leave some to others. The images of further workloads are looked up when
+their Pods are created."""
+
+AHEAD_ROUNDS: Final = 3
+"""As ``webhook.MAX_ROUNDS``: a signature is looked up by the digest that another look-up finds."""
+
+AHEAD_SECONDS: Final = 30.0
+"""How long such a look-up waits for its turn, which comes after those that reviews wait for."""
+
 LOG_PAUSE_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
 review that needs it has a failed look-up."""
@@ -63,6 +82,8 @@ class ManifestClient(Protocol):
 
     async def query(self, manifest: Manifest, turn: Turn) -> Reply: ...
 
+
+SignatureResult = Literal["valid", "unsigned", "other_key", "error"]
 
 Share = Literal["rate", "waiting", "requests"]
 """A limit that namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
@@ -76,6 +97,9 @@ class Observer(ChildObserver, Protocol):
     """
 
     def lookup(self, host: str, result: str, seconds: float | None) -> None: ...
+
+    def signature(self, result: SignatureResult, seconds: float | None) -> None:
+        """Record the result of a look-up of signatures, which also counts as a look-up."""
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
@@ -108,12 +132,15 @@ class Lookups:
         self._log_limit = RateLimit(LOG_PAUSE_SECONDS, monotonic=clock)
         self._clock = clock
         self._facts = FactCache()
+        self._signatures = ValidSignatures()
         self._find = self._facts.find
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
         self._requested: Counter[str] = Counter()
         """Namespace -> the number of requests under way that its reviews started."""
+        self._ahead: dict[asyncio.Task[None], str] = {}
+        """The tasks of ``look_ahead``, each with its namespace."""
         self._numbers = count()
         self._waiting = WaitingReviews()
         self._started = False
@@ -151,6 +178,11 @@ class Lookups:
         if self._started:
             self._fetch_pinned()
 
+    @property
+    def valid_signatures(self) -> int:
+        """The number of valid signatures that are remembered."""
+        return len(self._signatures)
+
     def open_breakers(self) -> tuple[str, ...]:
         return tuple(sorted(host for host, pacing in self._pacing.items() if pacing.is_open))
 
@@ -176,6 +208,32 @@ class Lookups:
         """Start a look-up that no review waits for, or return the running one (for ``Refresh``)."""
         return self._request(manifest, urgent=False, patience=inf)
 
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+        """Look up in the background what the Pods of a workload will need.
+
+        ``needed`` returns the look-ups without an answer. It is called again when these have answers.
+        """
+        namespace = namespace[:MAX_NAMESPACE_LENGTH]
+        share = sum(each == namespace for each in self._ahead.values())
+        if self._stopped or len(self._ahead) >= MAX_AHEAD or share >= MAX_AHEAD // 4:
+            return
+        task = asyncio.get_running_loop().create_task(self._look_ahead(needed, namespace))
+        self._ahead[task] = namespace
+        task.add_done_callback(self._ahead.pop)
+
+    async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+        queried: set[Manifest] = set()
+        for _ in range(AHEAD_ROUNDS):
+            manifests = {manifest for lookup in needed() for manifest in lookup.candidates} - queried
+            queried |= manifests
+            for manifest in sorted(manifests):
+                # One after the other, so that a workload with many images does not wait in many places.
+                if not self._stopped and self._cached_answer(manifest) is None:
+                    request = self._request(
+                        manifest, urgent=False, namespace=namespace, patience=AHEAD_SECONDS
+                    )
+                    await asyncio.wait([request])
+
     def stop_refreshing(self) -> None:
         """Cancel the requests that no review waits for, and start no more, because the replica stops."""
         self._started, self._stopped = False, True
@@ -190,7 +248,8 @@ class Lookups:
 
     async def close(self) -> None:
         """Cancel every request under way."""
-        tasks: list[asyncio.Task[Any]] = [*self._tasks, *([self._refreshing] if self._refreshing else [])]
+        tasks: list[asyncio.Task[Any]] = [*self._ahead, *self._tasks]
+        tasks += [self._refreshing] if self._refreshing else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -212,9 +271,10 @@ class Lookups:
 
         Errors of requests are counted when the requests end.
         """
-        for resolution in used.values():
+        for lookup, resolution in used.items():
             if resolution.unanswered in self._hosts:
-                self._count(resolution.unanswered, resolution.answer, None)
+                asked = next(each for each in lookup.candidates if each.host == resolution.unanswered)
+                self._count(asked, resolution.answer, None)
 
     def is_found(self, manifest: Manifest) -> bool:
         """Return whether a fact shows that a manifest exists. Faster than ``resolve_cached``."""
@@ -225,12 +285,13 @@ class Lookups:
         return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(
-        self, lookups: Iterable[Lookup], seconds: float, namespace: str = ""
+        self, lookups: Iterable[Lookup], seconds: float, namespace: str = "", spent: float = 0.0
     ) -> Mapping[Lookup, Resolution]:
         """Resolve the look-ups of a review in parallel.
 
-        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries.
-        ``namespace`` is that of the review. Namespaces share the limits.
+        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries, less the
+        seconds that the review's earlier look-ups ``spent``. ``namespace`` is that of the review. Namespaces
+        share the limits.
         """
         namespace = namespace[:MAX_NAMESPACE_LENGTH]
         resolved: dict[Lookup, Resolution] = {}
@@ -247,7 +308,7 @@ class Lookups:
             async with asyncio.timeout(None) as scope:
                 with self._waiting.place(namespace, scope, MAX_WAITING):
                     found = await asyncio.gather(
-                        *(self._resolve(lookup, seconds, namespace) for lookup in unknown)
+                        *(self._resolve(lookup, seconds, namespace, spent) for lookup in unknown)
                     )
         except TooManyWaiting as problem:
             return resolved | self._not_waited(unknown, str(problem), over_share=problem.over_share)
@@ -263,14 +324,14 @@ class Lookups:
         busy = failed(reason)
         return {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
 
-    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str) -> Resolution:
+    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str, spent: float) -> Resolution:
         """Query the candidates in order.
 
         The next candidate is queried after an answer other than ``found``, or after ``HEDGE_SECONDS``.
         """
         timeout = max(self._registry(manifest.host).timeout for manifest in lookup.candidates)
-        deadline = self._clock() + min(seconds, timeout)
-        late = failed(f"no answer in {min(seconds, timeout):.1f} s")
+        deadline = self._clock() + min(seconds, timeout - spent)
+        late = failed(f"no answer in {min(seconds + spent, timeout):.1f} s")
         answers: list[Answer] = [late] * len(lookup.candidates)
         pending: dict[asyncio.Future[Answer], int] = {}
         unanswered: set[int] = set()
@@ -324,6 +385,8 @@ class Lookups:
 
     def _cached_answer(self, manifest: Manifest) -> Answer | None:
         """Return the answer from facts, or an error if the host must not be queried now."""
+        if manifest.kind == "signature" and (valid := self._signatures.find(manifest)) is not None:
+            return valid
         now = self._clock()
         fact = self._facts.get(manifest, now)
         if fact is not None and now < fact.fresh_until:
@@ -417,8 +480,11 @@ class Lookups:
 
     def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
-        self._count(manifest.host, answer, now - start)
-        if answer.status != "error" and generation == self._generation:
+        self._count(manifest, answer, now - start)
+        if manifest.kind == "signature" and answer.status == "found":
+            # Settings and files that changed meanwhile cannot make the signature invalid.
+            self._signatures.add(manifest, answer)
+        elif answer.status != "error" and generation == self._generation:
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
         elif answer.status == "error":
@@ -428,9 +494,12 @@ class Lookups:
                 self._refresh.retry(manifest)
         return answer
 
-    def _count(self, host: str, answer: Answer, seconds: float | None) -> None:
+    def _count(self, manifest: Manifest, answer: Answer, seconds: float | None) -> None:
         """Count an answer, and log an error unless one of the same registry was logged lately."""
+        host = manifest.host
         self._observer.lookup(host, answer.status, seconds)
+        if manifest.kind == "signature":
+            self._observer.signature(_signature_result(answer), seconds)
         if answer.status == "error":
             suppressed = self._log_limit.passes(host)
             if suppressed is not None:
@@ -447,7 +516,7 @@ class Lookups:
         pacing = self._pacing.get(host)
         if pacing is None:
             pacing = self._pacing[host] = Pacing(
-                self._registry(host).rate,
+                self._registry(host).rate or DEFAULT_RATE,
                 clock=self._clock,
                 on_breaker=lambda is_open: self._note_breaker(host, is_open=is_open),
                 on_over_share=lambda: self._observer.over_share("rate"),
@@ -460,6 +529,14 @@ class Lookups:
             self._refresh.schedule(manifest, now + RENEW_AT * (fact.fresh_until - now))
         else:
             self._refresh.cancel(manifest)
+
+
+def _signature_result(answer: Answer) -> SignatureResult:
+    if answer.status == "found":
+        return "valid"
+    if answer.status == "error":
+        return "error"
+    return "other_key" if answer.cause == OTHER_KEY else "unsigned"
 
 
 def _resolution(lookup: Lookup, answers: Sequence[Answer], unanswered: Container[int]) -> Resolution:

@@ -27,9 +27,10 @@ MAX_TEXT: Final = 1000
 
 
 class UseRegistries(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The entries of a new policy, by host."""
+    """The entries of a new policy by host, and its public keys by fingerprint."""
 
     registries: dict[str, Registry]
+    keys: dict[str, bytes] = {}
 
 
 class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,11 +29,12 @@ from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.files import NO_FILES, FilesError, RegistryFiles, read_files
+from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Resolver, Transport
 
 MEMORY_BYTES: Final = 192 * 1024 * 1024
-"""Memory that look-ups may use in addition to that of the idle process. One look-up keeps at most 0.3 MiB (a
-token server's answer), and 20 run in each registry."""
+"""Memory that look-ups may use in addition to that of the idle process. One connection keeps at most 0.5 MiB
+(a manifest with signatures), and there are 20 to each registry."""
 
 CPU_SECONDS: Final = 20
 """CPU time from one ``Ping`` to the next. On an idle machine, the server's own limit for an answer to a ping
@@ -55,6 +56,7 @@ class Access:
 
     def __init__(self) -> None:
         self._registries: Mapping[str, Registry] = {}
+        self._keys: Keys = {}
         self._files = NO_FILES
         self._default_context: ssl.SSLContext | None = None
         self._resolver = Resolver()
@@ -65,6 +67,14 @@ class Access:
         is_changed = registries != self._registries
         self._registries = registries
         return is_changed
+
+    def use_keys(self, keys: Mapping[str, bytes]) -> None:
+        """Use the public keys of a policy."""
+        if keys.keys() != self._keys.keys():
+            # Imported here, because it takes 12 MiB, and most policies have no keys.
+            from gatekeeper_py.registry.signatures.keys import load_keys  # noqa: PLC0415
+
+            self._keys = load_keys(keys.values())
 
     def use_files(self, files: RegistryFiles) -> None:
         """Use new credentials and CAs."""
@@ -96,11 +106,37 @@ class Access:
     def credentials(self, name: str) -> tuple[Credential, ...]:
         return self._files.keyring.find(name)
 
+    def keys(self, fingerprints: Iterable[str]) -> Keys:
+        return {each: self._keys[each] for each in fingerprints if each in self._keys}
+
     def transport(self, context: ssl.SSLContext) -> Transport:
         transport = self._transports.get(context)
         if transport is None:
             transport = self._transports[context] = Transport(context, self._resolver)
         return transport
+
+
+class Turns:
+    """The turns of one look-up, which may send several requests at the same time.
+
+    The server grants one turn at a time. ``ask`` asks it for the turn of a request to a host.
+    """
+
+    def __init__(self, ask: Callable[[str], None]) -> None:
+        self._ask = ask
+        self._one_at_a_time = asyncio.Lock()
+        self._granted = asyncio.Event()
+        self._granted.set()
+
+    async def take(self, host: str) -> None:
+        async with self._one_at_a_time:
+            await self._granted.wait()  # a request may have been cancelled after it asked for its turn
+            self._granted.clear()
+            self._ask(host)
+            await self._granted.wait()
+
+    def grant(self) -> None:
+        self._granted.set()
 
 
 class Desk:
@@ -121,7 +157,7 @@ class Desk:
             on_refused_realm=self._refused.__setitem__,
         )
         self._running: dict[int, asyncio.Task[Reply]] = {}
-        self._turns: dict[int, asyncio.Future[None]] = {}
+        self._turns: dict[int, Turns] = {}
 
     def take(self, order: messages.Order) -> None:
         match order:
@@ -129,8 +165,8 @@ class Desk:
                 self._start(order)
             case messages.Go(number):
                 # The look-up may have ended while it waited.
-                if (turn := self._turns.pop(number, None)) is not None and not turn.done():
-                    turn.set_result(None)
+                if (turns := self._turns.get(number)) is not None:
+                    turns.grant()
             case messages.Stop(number):
                 if (task := self._running.get(number)) is not None:
                     task.cancel()
@@ -139,7 +175,8 @@ class Desk:
                 self._send(messages.Pong())
             case messages.Files():
                 self._read_files()
-            case messages.UseRegistries(registries):
+            case messages.UseRegistries(registries, keys):
+                self._access.use_keys(keys)
                 if self._access.use_registries(registries):
                     # The CA and the tokens of a host can depend on the entry of another host.
                     self._client.forget()
@@ -158,14 +195,11 @@ class Desk:
         task.add_done_callback(partial(self._finish, query))
 
     async def _query(self, query: messages.Query) -> Reply:
-        async def turn(host: str) -> None:
-            waiting = self._turns[query.number] = asyncio.get_running_loop().create_future()
-            self._send(messages.TurnWanted(query.number, host))
-            await waiting
-
+        turns = Turns(lambda host: self._send(messages.TurnWanted(query.number, host)))
+        self._turns[query.number] = turns
         try:
-            turns = after_first_turn(query.manifest.host, turn)
-            return await self._client.query(query.manifest, turns, query.seconds)
+            turn = after_first_turn(query.manifest.host, turns.take)
+            return await self._client.query(query.manifest, turn, query.seconds)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others

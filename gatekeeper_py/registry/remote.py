@@ -20,9 +20,10 @@ from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import messages
+from gatekeeper_py.registry.asking import MAX_PAUSE_SECONDS
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
-from gatekeeper_py.registry.kinds import KINDS, MAX_PAUSE_SECONDS
+from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.runtime.logs import Log
 
 MODULE: Final = "gatekeeper_py.registry.program"
@@ -144,6 +145,7 @@ class RemoteClient:
         self._on_refused_realm = on_refused_realm
         self._ping_seconds = ping_seconds
         self._registries: dict[str, Registry] = {}
+        self._keys: dict[str, bytes] = {}
         self._running: dict[int, _Running] = {}
         self._numbers = 0
         self._suspects = Suspects(clock)
@@ -172,9 +174,14 @@ class RemoteClient:
         """Wait while ``is_starting``."""
         await self._has_begun.wait()
 
-    def use_policy(self, registries: dict[str, Registry], *, looks_up: bool) -> None:
-        """Use the entries of a new policy. The process runs only if the policy has look-ups."""
-        self._registries = registries
+    def use_policy(
+        self, registries: dict[str, Registry], keys: dict[str, bytes] | None = None, *, looks_up: bool
+    ) -> None:
+        """Use the entries and the public keys (by fingerprint) of a new policy.
+
+        The process runs only if the policy has look-ups.
+        """
+        self._registries, self._keys = registries, keys or {}
         if looks_up:
             self._is_wanted.set()
             if self._keeping is None:
@@ -184,7 +191,7 @@ class RemoteClient:
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
-            self._post(messages.UseRegistries(self._registries))
+            self._post(messages.UseRegistries(self._registries, self._keys))
 
     def use_files(self) -> None:
         """Let the process read the files of --registry-config again."""
@@ -251,7 +258,7 @@ class RemoteClient:
             await self._is_wanted.wait()
             try:
                 await self._child.start()
-                self._post(messages.UseRegistries(self._registries))
+                self._post(messages.UseRegistries(self._registries, self._keys))
                 self._post(messages.Files())
                 await self._serve()
             except ChildError:
@@ -359,6 +366,5 @@ def _is_valid(reply: Reply, manifest: Manifest) -> bool:
         KINDS[manifest.kind].is_valid(manifest, answer)
         and len(answer.cause) <= messages.MAX_TEXT
         and answer.cause.isprintable()
-        and bool(answer.cause) == (answer.status == "error")
         and 0 <= reply.pause <= MAX_PAUSE_SECONDS
     )

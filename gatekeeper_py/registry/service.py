@@ -65,9 +65,10 @@ class RegistryService:
             if self._registries.get(host) != registries.get(host)
         }
         self._registries = dict(registries)
+        keys = {key.fingerprint: key.der for key in policy.allow.keys.values()}
         self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
-        self._client.use_policy(self._registries, looks_up=bool(self._named))
+        self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
         self.lookups.configure(hosts=self._named, changed=changed, pinned=policy.named_manifests)
 
     def use_files(self) -> None:
@@ -76,10 +77,14 @@ class RegistryService:
         self.lookups.configure(hosts=self._named, changed=None, pinned=self.lookups.pinned)
 
     def describe(self) -> dict[str, Any]:
-        """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms."""
+        """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms.
+
+        ``validSignatures`` is the number of valid signatures that are remembered.
+        """
         return {
             "hosts": sorted(self._named)[:MAX_SHOWN],
             "moreHosts": max(len(self._named) - MAX_SHOWN, 0),
+            "validSignatures": self.lookups.valid_signatures,
             "openBreakers": list(self.lookups.open_breakers())[:MAX_SHOWN],
             "refusedRealms": dict(list(self.refused_realms.items())[:MAX_SHOWN]),
         }

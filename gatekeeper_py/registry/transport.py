@@ -22,9 +22,6 @@ from yarl import URL
 from gatekeeper_py import __version__
 from gatekeeper_py.registry.connection import Connection, Request, Response
 
-MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of a manifest. Registries themselves refuse larger ones."""
-
 MAX_CONNECTIONS: Final = 20
 """Maximum number of connections to one host. The rate limits the requests; this constant limits the sockets.
 There is no common limit, because a host that hangs would use up the connections of all others."""

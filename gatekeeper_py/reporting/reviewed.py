@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from rich.text import Text
 
 from gatekeeper_py.core.admission.explain import exception_as_json
+from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
@@ -48,6 +49,8 @@ class ReviewedImage:
     message: str
     exception: Excepted | None = None
     """The exception that approves the image, if only an exception does."""
+    signature: Signature | None = None
+    """The valid signature that the image's rule requires, if registries were queried."""
     line: int = 1
     """Line of the image in its file, from 1. It is looked up only for reports that show it."""
 
@@ -87,8 +90,8 @@ class ReviewedObject:
     def rejected(self) -> tuple[ReviewedImage, ...]:
         return tuple(image for image in self.images if not image.approved)
 
-    def as_json(self) -> dict[str, Any]:
-        """Return the stable JSON form."""
+    def as_json(self, *, looked_up: bool = False) -> dict[str, Any]:
+        """Return the stable JSON form. With ``looked_up``, registries were queried."""
         return {
             "source": self.source,
             "document": self.document,
@@ -106,6 +109,7 @@ class ReviewedObject:
                     "detail": image.detail,
                     "rewritten": image.rewritten,
                     **({} if image.exception is None else {"exception": exception_as_json(image.exception)}),
+                    **({"signature": image.signature and image.signature._asdict()} if looked_up else {}),
                 }
                 for image in self.images
             ],
@@ -135,8 +139,10 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
 
 
 def _line(image: ReviewedImage) -> str:
-    """Return the line for an image; empty for one that a rule approves as written."""
-    if image.rewritten is None or not image.approved:
+    """Return the line for an image; empty for one that a rule approves as written, without a signature."""
+    if not image.approved or (image.rewritten is None and image.signature is None):
         return image.message
     verb = "becomes" if image.stored else "will run as"
-    return f"{escape(image.path)}: {escape(image.image)} {verb} {image.rewritten}"
+    change = "" if image.rewritten is None else f" {verb} {image.rewritten}"
+    signed = "" if image.signature is None else f"{', ' if change else ' is '}{image.signature}"
+    return f"{escape(image.path)}: {escape(image.image)}{change}{signed}"

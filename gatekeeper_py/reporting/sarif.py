@@ -20,6 +20,8 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unlisted": "The image matches no allow rule.",
     "invalid": "The image cannot be approved under any policy.",
     "absent": "The image does not exist in its registry.",
+    "unpinned": "The image needs a digest, because a rule requires a signature of it.",
+    "unsigned": "None of the keys that a rule names signed the image.",
     "unverified": "The registry did not confirm that the image exists.",
 }
 """Why an image is rejected: every ``Reason`` but ``allowed`` and ``exception``."""

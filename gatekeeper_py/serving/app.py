@@ -18,7 +18,7 @@ from aiohttp import http_parser
 from gatekeeper_py import __version__
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.excepting import ExceptionsKeeper, Read
+from gatekeeper_py.excepting.keeper import ExceptionsKeeper, Read
 from gatekeeper_py.issuing import issue
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.parser.process import Parser

@@ -35,7 +35,7 @@ from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.registry.lookups import Share
+from gatekeeper_py.registry.lookups import Share, SignatureResult
 from gatekeeper_py.reload import Result
 from gatekeeper_py.serving.listener import EVICTIONS
 
@@ -210,29 +210,7 @@ class Metrics:
         )
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
-        self._lookups = self._counter(
-            "lookups", "Look-ups in registries, by host and result.", "host", "result"
-        )
-        self._lookup_durations = Histogram(
-            f"{PREFIX}_lookup_duration_seconds",
-            "Time that a registry took to answer a look-up, in seconds.",
-            ("host",),
-            buckets=LOOKUP_BUCKETS,
-            registry=self.registry,
-        )
-        self._breakers = self._gauge(
-            "lookup_breaker_open", "1 while a registry is not contacted because it failed, else 0.", "host"
-        )
-        self.over_share = self._counted(
-            "lookups_over_share",
-            "Look-ups and reviews that were refused because their namespace used its share, by limit.",
-            "limit",
-            get_args(Share),
-        )
-        self._registry_config = self._gauge(
-            "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
-        )
-        self._registry_config.set(1)
+        self._register_lookups()
         self._children = self._gauge("child_runs", "1 while a child process runs, else 0.", "child")
         self._child_deaths = self._counter(
             "child_deaths",
@@ -266,6 +244,40 @@ class Metrics:
         self._hosts: set[str] = set()
         self._open_breakers: set[str] = set()
         self._start_at_zero()
+
+    def _register_lookups(self) -> None:
+        self._lookups = self._counter(
+            "lookups", "Look-ups in registries, by host and result.", "host", "result"
+        )
+        self._lookup_durations = Histogram(
+            f"{PREFIX}_lookup_duration_seconds",
+            "Time that a registry took to answer a look-up, in seconds.",
+            ("host",),
+            buckets=LOOKUP_BUCKETS,
+            registry=self.registry,
+        )
+        self._breakers = self._gauge(
+            "lookup_breaker_open", "1 while a registry is not contacted because it failed, else 0.", "host"
+        )
+        self._signatures = self._counted(
+            "signatures", "Look-ups of signatures, by result.", "result", get_args(SignatureResult)
+        )
+        self._signature_durations = Histogram(
+            f"{PREFIX}_signature_seconds",
+            "Time to find and verify the signature of an image, in seconds.",
+            buckets=LOOKUP_BUCKETS,
+            registry=self.registry,
+        )
+        self.over_share = self._counted(
+            "lookups_over_share",
+            "Look-ups and reviews that were refused because their namespace used its share, by limit.",
+            "limit",
+            get_args(Share),
+        )
+        self._registry_config = self._gauge(
+            "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."
+        )
+        self._registry_config.set(1)
 
     def _start_at_zero(self) -> None:
         """Create every series whose label values are known before its first event.
@@ -354,6 +366,12 @@ class Metrics:
         self._lookups.labels(host, result).inc()
         if seconds is not None:
             self._lookup_durations.labels(host).observe(seconds)
+
+    def signature(self, result: SignatureResult, seconds: float | None) -> None:
+        """Count a look-up of signatures when it ends. ``seconds`` is as in ``lookup``."""
+        self._signatures(result)
+        if seconds is not None:
+            self._signature_durations.observe(seconds)
 
     def breaker(self, host: str, *, is_open: bool) -> None:
         (self._open_breakers.add if is_open else self._open_breakers.discard)(host)

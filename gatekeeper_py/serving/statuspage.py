@@ -17,7 +17,7 @@ from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.rules import RuleSet
-from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.excepting.keeper import ExceptionsKeeper
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.page.charts import Part, columns, legend, share_bar
 from gatekeeper_py.page.document import Section, document, figures, table
@@ -98,12 +98,13 @@ def _exceptions(keeper: ExceptionsKeeper) -> dict[str, Any]:
         }
         for key, findings in islice(keeper.refused(), MAX_REFUSED)
     ]
+    entries = keeper.entries
     return {
-        "live": {source: keeper.counts[source, "live"] for source in SOURCES},
-        "nextEnd": None if keeper.next_end is None else format_instant(keeper.next_end),
-        **keeper.ends,
+        "live": {source: entries.counts[source, "live"] for source in SOURCES},
+        "nextEnd": None if entries.next_end is None else format_instant(entries.next_end),
+        **entries.ends,
         "unreadable": sorted(keeper.unread),
-        "invalid": sum(keeper.counts[source, "invalid"] for source in SOURCES),
+        "invalid": sum(entries.counts[source, "invalid"] for source in SOURCES),
         "refused": refused,
     }
 

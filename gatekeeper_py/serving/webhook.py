@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, Protocol, TypeVar
@@ -16,7 +16,15 @@ from aiohttp import hdrs, web
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
 from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
-from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts, ResolveCached, final_facts, never_found
+from gatekeeper_py.core.admission.lookups import (
+    NOT_LOOKED_UP,
+    Facts,
+    ResolveCached,
+    final_facts,
+    images_ahead,
+    lookups_ahead,
+    never_found,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
@@ -77,6 +85,10 @@ LOOKUP_MARGIN_SECONDS: Final = 0.2
 
 MAX_LOOKUP_SECONDS: Final = 5.0
 
+MAX_ROUNDS: Final = 3
+"""Maximum number of times that a review waits for look-ups: for those in mirrors, for the digest of an image
+that no mirror has, and for the signature of the digest."""
+
 
 class Registries(Protocol):
     """Resolves the look-ups that the policy requires."""
@@ -86,10 +98,12 @@ class Registries(Protocol):
     def is_found(self, manifest: Manifest, /) -> bool: ...
 
     async def resolve(
-        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str, spent: float
     ) -> Mapping[Lookup, Resolution]: ...
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
+
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None: ...
 
 
 class NeededLookups(NamedTuple):
@@ -240,30 +254,41 @@ class Webhook:
         answer = await self._reviewed(
             body, sender, lambda parsed, snapshot: self._judged(decide, parsed, snapshot, asked), end
         )
-        if isinstance(answer, NeededLookups):
-            seconds = min(end - time.perf_counter(), MAX_LOOKUP_SECONDS) - LOOKUP_MARGIN_SECONDS
-            resolved = await self._resolve(answer, max(seconds, 0.0), len(body), sender)
-            facts = final_facts({**answer.used, **resolved})
+        start = time.perf_counter()
+        answers: dict[Lookup, Resolution] = {}
+        rounds = 0
+        while isinstance(answer, NeededLookups):
+            rounds += 1
+            now = time.perf_counter()
+            seconds = min(end - now, MAX_LOOKUP_SECONDS - (now - start)) - LOOKUP_MARGIN_SECONDS
+            resolved = await self._resolve(answer, max(seconds, 0.0), now - start, len(body), sender)
+            answers |= {**answer.used, **resolved}
+            facts, is_last = final_facts(answers), rounds == MAX_ROUNDS
 
-            def judge(parsed: AdmissionRequest, snapshot: Snapshot) -> Steps[bytes]:
-                outcome = yield from _outcome(decide(parsed, snapshot, facts))
-                return self._encoded(asked, parsed, snapshot, outcome, facts.used)
+            def judge(
+                parsed: AdmissionRequest, snapshot: Snapshot, facts: Facts = facts, *, last: bool = is_last
+            ) -> Steps[bytes | NeededLookups]:
+                return self._judged(decide, parsed, snapshot, asked, facts, is_last=last)
 
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
     async def _resolve(
-        self, needed: NeededLookups, seconds: float, size: int, sender: Sender | None
+        self, needed: NeededLookups, seconds: float, spent: float, size: int, sender: Sender | None
     ) -> Mapping[Lookup, Resolution]:
-        """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit."""
+        """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit.
+
+        ``spent`` are the seconds since the review's first look-ups.
+        """
         if self._registries is None:
             return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
+        resolving = partial(self._registries.resolve, needed.lookups, seconds, needed.namespace, spent)
         if size <= LARGE_BODY_BYTES:
-            return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
+            return await resolving()
         with self._body_memory.body(sender) as held:
             held.take(size)
             async with held.waiting():
-                return await self._registries.resolve(needed.lookups, seconds, needed.namespace)
+                return await resolving()
 
     def _cached_resolver(self, snapshot: Snapshot) -> ResolveCached:
         """Return the function that resolves look-ups from earlier answers of registries."""
@@ -304,12 +329,24 @@ class Webhook:
         return await with_document(body, self._body_memory, decode=decode, use=use, end=end, sender=sender)
 
     def _judged(
-        self, decide: Decide, request: AdmissionRequest, snapshot: Snapshot, asked: Asked
+        self,
+        decide: Decide,
+        request: AdmissionRequest,
+        snapshot: Snapshot,
+        asked: Asked,
+        facts: Facts | None = None,
+        *,
+        is_last: bool = False,
     ) -> Steps[bytes | NeededLookups]:
-        """Judge, count and log a review and return its answer, or return the look-ups that it needs first."""
-        facts = Facts(self._cached_resolver(snapshot))
+        """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
+
+        Without ``facts``, earlier answers of registries are used. ``is_last`` treats further look-ups as
+        failed.
+        """
+        if facts is None:
+            facts = Facts(self._cached_resolver(snapshot))
         outcome = yield from _outcome(decide(request, snapshot, facts))
-        if facts.missing:
+        if facts.missing and not is_last:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
         return self._encoded(asked, request, snapshot, outcome, facts.used)
@@ -323,11 +360,23 @@ class Webhook:
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
-        if used and self._registries is not None:
-            self._registries.answered(used)
+        if self._registries is not None:
+            if used:
+                self._registries.answered(used)
+            if asked.endpoint == "validate" and snapshot.looks_up:
+                self._look_ahead(request, snapshot, self._registries)
         body = orjson.dumps(outcome.response.document())
         self._record(asked, request, outcome, snapshot)
         return body
+
+    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot, registries: Registries) -> None:
+        """Look up the signatures that the Pods of a reviewed workload will need."""
+        images, namespace = images_ahead(request, snapshot), request.namespace
+        if images:
+            resolve = registries.resolve_cached
+            registries.look_ahead(
+                lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), namespace or ""
+            )
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
         """Return the answer to a review whose new images are all approved. Count it, but do not log it."""

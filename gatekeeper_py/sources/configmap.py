@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError, version_of
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.delivery import Delivery
@@ -26,7 +26,7 @@ class ConfigMapSource:
     def __init__(
         self,
         name: ConfigMapName,
-        connect: Callable[[], Awaitable[HttpSession]],
+        connect: Callable[[], Awaitable[Session]],
         *,
         log: Log,
         on_synced: Callable[[], None] = lambda: None,

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
@@ -50,7 +50,7 @@ class ExceptionsSource:
     def __init__(
         self,
         installation: str,
-        connect: Callable[[], Awaitable[HttpSession]],
+        connect: Callable[[], Awaitable[Session]],
         consumer: Consumer,
         *,
         log: Log,

@@ -12,12 +12,16 @@ import pytest
 
 from benchmarks.load.bench import RUN
 from benchmarks.load.certificates import Certificate
-from benchmarks.load.lookups import cases, figures
+from benchmarks.load.lookups import cases, figures, signed_cases
 from benchmarks.load.processes import Place
-from benchmarks.load.registry import DOWN, FAST, HANGING, SERVICES, SLOW, ScriptedRegistry
+from benchmarks.load.registry import DOWN, FAST, HANGING, SERVICES, SIGNED, SLOW, ScriptedRegistry
 from benchmarks.policies import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.reference import parse_reference
+from gatekeeper_py.core.policy.keys import parse_key
+from gatekeeper_py.registry.signatures.candidates import find_blob, list_bundles
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.verification import check_bundle
 
 MANIFEST = "/v2/shop/app-1/manifests/1.0"
 PATIENCE = 0.5
@@ -102,6 +106,18 @@ def test_every_policy_looks_up_what_the_case_sends(case: Any) -> None:
     assert parse_reference(image).tag in {"1.0", "run-1"}
     asks = case.load.images.format.startswith(SERVICES)
     assert (decision.manifest is not None) is asks
+
+
+def test_the_image_of_s15_has_a_valid_signature() -> None:
+    digest = SIGNED["image"].partition("@")[2]
+    contents = {path: text.encode() for path, text in SIGNED["contents"].items()}
+    listing = list_bundles(contents[f"referrers/{digest}"])
+    assert listing is not None
+    ((manifest,), _) = listing
+    ((blob,), _) = find_blob(manifest, contents[f"manifests/{manifest.digest}"])
+    keys = load_keys([parse_key(SIGNED["key"]).der])
+    assert check_bundle(blob, contents[f"blobs/{blob.digest}"], digest, keys).status == "valid"
+    assert [case.server.signed for case in signed_cases(quick=True)] == [False, True, True, True, True]
 
 
 def case(name: str, *costs: float, void: tuple[int, ...] = (), p99: float = 1.0) -> dict[str, Any]:

@@ -9,14 +9,14 @@ from typing import Any, Final, Self
 
 from fakeapi import NAME, NAMESPACE, FakeApi
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError
 
 PATIENT: Final = Timing(connect=5.0, read=5.0, list=5.0, silence=5.0)
 PATH: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
 SELECTOR: Final = {"fieldSelector": f"metadata.name={NAME}"}
 
-Connect = Callable[[], Awaitable[HttpSession]]
+Connect = Callable[[], Awaitable[Session]]
 
 
 def connecting(api: FakeApi, directory: Path) -> Connect:

@@ -11,9 +11,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from apisession import PlainSession
+from apisession import session_with
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.errors import ApiError
+from gatekeeper_py.cluster.session import Session
 
 
 class Server:
@@ -28,11 +29,11 @@ class Server:
         self.connections = 0
         self.refusal: Exception | None = None
 
-    async def connect(self) -> PlainSession:
+    async def connect(self) -> Session:
         self.connections += 1
         if self.refusal is not None:
             raise self.refusal
-        return PlainSession(self.url)
+        return session_with(self.url)
 
     def answers(self, status: int, document: Any) -> None:
         self.status, self.chunks = status, [orjson.dumps(document)]
@@ -77,7 +78,7 @@ def status(code: int, reason: str) -> dict[str, Any]:
 async def test_get(server: Server, api: ApiClient) -> None:
     server.answers(200, {"kind": "Secret"})
     assert await api.get("/a") == {"kind": "Secret"}
-    assert server.requests == [("GET", "/a", {}, "application/json", b"")]
+    assert server.requests == [("GET", "/a", {}, "application/octet-stream", b"")]
 
 
 async def test_create_does_not_take_fields_from_another_process(server: Server, api: ApiClient) -> None:
@@ -98,7 +99,7 @@ async def test_replace_and_delete(server: Server, api: ApiClient) -> None:
     await api.delete("/a")
     assert server.requests == [
         ("PUT", "/a", {"fieldManager": "us"}, "application/json", b'{"x":1}'),
-        ("DELETE", "/a", {}, "application/json", b""),
+        ("DELETE", "/a", {}, "application/octet-stream", b""),
     ]
     assert server.connections == 1
 

@@ -23,7 +23,6 @@ from builders import policy_text
 from cluster.following import Connect, Followed
 from fakeapi import TOKEN, FakeApi, until
 from faults.following import following
-from gatekeeper_py import cli
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.settings import SettingsError
@@ -541,39 +540,13 @@ def resident_mebibytes(pid: int) -> float:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
-class TestServe:
-    """``serve --configmap`` as a process."""
+async def test_a_server_with_a_configmap_needs_little_memory(tmp_path: Path) -> None:
+    async with following(tmp_path, policy_text()) as source:
+        await until(lambda: source.api.watching)
+        resident = resident_mebibytes(source.server.process.pid)
+        source.server.signal(signal.SIGTERM)
+        assert await asyncio.to_thread(source.server.code) == 0
+        await until(lambda: source.api.watching == 0)
 
-    @pytest.mark.parametrize(
-        ("arguments", "problem"),
-        [
-            pytest.param([], "no cluster configuration", id="no-configuration"),
-            pytest.param(["--kubeconfig", "/nowhere"], "no such file", id="no-file"),
-        ],
-    )
-    def test_exits_with_2_when_no_cluster_is_configured(
-        self,
-        arguments: list[str],
-        problem: str,
-        tmp_path: Path,
-        monkeypatch: pytest.MonkeyPatch,
-        capfd: pytest.CaptureFixture[str],
-    ) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.delenv("KUBECONFIG", raising=False)
-        monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
-
-        assert cli.run(["serve", "--configmap", "gatekeeper/policy", "--tls-self-signed", *arguments]) == 2
-
-        assert problem in capfd.readouterr().err
-
-    async def test_serves_the_configmaps_policy_in_little_memory(self, tmp_path: Path) -> None:
-        async with following(tmp_path, policy_text()) as source:
-            await until(lambda: source.api.watching)
-            resident = resident_mebibytes(source.server.process.pid)
-            source.server.signal(signal.SIGTERM)
-            assert await asyncio.to_thread(source.server.code) == 0
-            await until(lambda: source.api.watching == 0)
-
-        assert resident < 120
-        assert source.server.errors == ""
+    assert resident < 120
+    assert source.server.errors == ""

@@ -33,7 +33,7 @@ from fakeapi import (
     until,
 )
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import MAX_BYTES, PAGE_BYTES, ListWatch, Timing
 from gatekeeper_py.settings import SettingsError
 
@@ -533,7 +533,7 @@ class TestFailures:
     ) -> None:
         problems, connect = [problem], connecting(api, tmp_path)
 
-        async def try_to_connect() -> HttpSession:
+        async def try_to_connect() -> Session:
             if problems:
                 raise problems.pop()
             return await connect()

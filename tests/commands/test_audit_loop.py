@@ -13,22 +13,24 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from builders import pod, policy_text
+from builders import exceptions_text, pod, policy_text
 from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.commands.auditloop import AuditLoop, LoopSettings
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.settings import Address, ConfigMapName
 from recording import RecordingLog
+from registries.signing import Signer
 from server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
@@ -158,6 +160,25 @@ async def test_each_audit_reads_the_exemptions_again(cluster: FakeCluster, start
         assert (await running.event("audited"))["rejected"] == 1
 
 
+async def test_exceptions_that_approve_nothing_are_logged_once(cluster: FakeCluster, start: Start) -> None:
+    grants = "exceptions: [{source: namespace, images: [docker.io/**], longest: 14d}]"
+    until = datetime.now(UTC) + timedelta(days=7)
+    good = exceptions_text(f"image: docker.io/library/nginx, until: {until:%Y-%m-%d}, reason: r")
+    metadata = {"name": EXCEPTIONS_CONFIGMAP, "namespace": "shop"}
+    configmap = {"metadata": metadata, "data": {"exceptions.yaml": good.replace("until", "til")}}
+    cluster.lists["/api/v1/configmaps"] = [configmap]
+    async with start(policy_text(grants)) as running:
+        found = await running.event("exceptions_not_all_read")
+        assert found["number"] == 1
+        assert found["problems"][0].startswith("the ConfigMap shop/gatekeeper-py-exceptions is invalid: line")
+        for _ in range(2):
+            assert (await running.event("audited"))["rejected"] == 1
+        configmap["data"] = {"exceptions.yaml": good}
+        while (await running.event("audited"))["rejected"] == 1:
+            pass
+    assert len(running.named("exceptions_not_all_read")) == 1
+
+
 async def test_a_cluster_without_reports_is_a_warning(start: Start) -> None:
     async with start(report="auto") as running:
         assert (await running.event("no_report_api"))["choice"] == "auto"
@@ -241,3 +262,19 @@ async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: Fa
         async with asyncio.timeout(10):
             assert await running.ended == 0
     assert running.events == ["stopped"]
+
+
+@pytest.mark.parametrize(("look_up", "rejected"), [(False, 2), (True, 3)])
+async def test_signatures_are_verified_only_with_look_up(
+    start: Start, cluster: FakeCluster, rejected: int, *, look_up: bool
+) -> None:
+    """The registry is down, so with the default of ``onError`` the image is rejected as unverified."""
+    image = f"127.0.0.1:1/app@sha256:{'ab' * 32}"
+    cluster.add(PODS, pod(image, metadata={"name": "signed", "namespace": "shop"}))
+    policy = policy_text(
+        f"keys: [{json.dumps({'name': 'ci', 'key': Signer('p256').pem})}]\n"
+        "registries: [{host: '127.0.0.1:1', plainHTTP: true}]\n",
+        allow="[{image: 127.0.0.1:1/app, signedBy: [ci]}]",
+    )
+    async with start(policy, look_up=look_up) as running:
+        assert (await running.event("audited"))["rejected"] == rejected

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from builders import policy_text
+from builders import keys_text, policy_text
 from commanding import Command, Done, Write
 from gatekeeper_py.core import parse_policy
 
@@ -139,6 +139,23 @@ def test_an_object_of_another_api_is_one_finding(check: Check, text: str, articl
 )
 def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(findings: Findings, text: str) -> None:
     assert [code for code, _ in findings(text)] == ["bad-value"]
+
+
+def test_the_keys_are_shown_by_their_fingerprints(command: Command, write: Write) -> None:
+    allow = "['registry.corp.io@*', {image: a.io@*, signedBy: [ci-2025, ci-2026]}]"
+    policy = write(policy_text(keys_text(until="2999-01-01"), allow=allow))
+    shown = [
+        "ci-2025: P-256, fingerprint cdefef5c9bb4688a622238b7a53cfc32bc296380b4ced72ad50b667fc4441279",
+        (
+            "ci-2026: P-256, fingerprint 7b93b0b901758bfade613b7494599741f7c01d3e135bade5b7ab52ae82d2cff8, "
+            "until 2999-01-01T00:00:00Z"
+        ),
+    ]
+    done = command("check", policy)
+    assert done.out == "".join(f"key {each}\n" for each in shown) + f"{policy}: ok\n"
+    keys = json.loads(command("check", policy, "--format", "json").out)["keys"]
+    assert [each["fingerprint"] in line for each, line in zip(keys, shown, strict=True)] == [True, True]
+    assert [each.get("until") for each in keys] == [None, "2999-01-01T00:00:00Z"]
 
 
 def test_information_is_not_a_warning(check: Check) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import exceptions_text, in_configmap, policy_text
+from builders import exceptions_text, in_configmap, keys_text, policy_text
 from commanding import Command, Write
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.policy.instant import format_instant, parse_instant
@@ -77,6 +77,28 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
     found = write(unjudged.out, "exception.yaml")
     assert len(document_in(unjudged.out).entries) == 1
     assert command("check", found, "--policy", policy).code == (0 if "den" in done.err else code)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "image", "code", "said"),
+    [
+        pytest.param("deny", "a.io/x:1", 1, "it does not override signatures\n", id="not-overridden"),
+        pytest.param("signature", "a.io/x:1", 0, " by ci-2025 or ci-2026; approved until", id="overridden"),
+        pytest.param("[deny, signature]", "a.io/bad:1", 0, "longest: 12h)\n", id="denied-and-overridden"),
+        pytest.param("deny", "a.io/bad:1", 0, "longest: 12h), if it is signed\n", id="denied-and-unsigned"),
+    ],
+)
+def test_it_shows_whether_an_excepted_image_needs_a_signature(
+    command: Command, write: Write, overrides: str, image: str, code: int, said: str
+) -> None:
+    grant = f"{{source: break-glass, images: [a.io], longest: 12h, overrides: {overrides}}}"
+    more = f"{keys_text()}deny: [a.io/bad]\nexceptions: [{grant}]\n"
+    policy = write(policy_text(more, allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]"))
+    into = write(in_configmap(exceptions_text(), "gatekeeper-py", "gatekeeper-py-break-glass"), "into.yaml")
+    arguments = ["-n", "gatekeeper-py", "--for", "2h", "--reason", "r", "--policy", policy, "--into", into]
+    done = command("except", image, *arguments)
+    assert said in done.err
+    assert done.code == code
 
 
 def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:

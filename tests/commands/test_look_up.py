@@ -1,4 +1,4 @@
-"""``explain`` and ``review`` with ``--look-up``: the answers of a registry on a socket."""
+"""``explain``, ``review`` and ``audit`` with ``--look-up``: the answers of a registry on a socket."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import pod, policy_text, workload
+from builders import named, pod, policy_text, workload
 from commanding import Command, Write
+from fakecluster import FakeCluster
 from httpserving import serving
+from registries.signing import Signer, contents, signed
 
 DIGEST = "sha256:" + "7c" * 32
 
@@ -29,6 +31,11 @@ class Registry:
     host: str = ""
     queried: list[str] = field(default_factory=list)
     credentials: str = ""
+    contents: dict[str, bytes] = field(default_factory=dict)
+    """Answers to GET, by path."""
+
+    def path(self, path: str) -> str:
+        return f"/v2/team/app/{path}"
 
 
 @pytest.fixture
@@ -51,7 +58,15 @@ def registry() -> Iterator[Registry]:
             self.send_header("Content-Length", "0")
             self.end_headers()
 
-        do_GET = do_HEAD  # noqa: N815 - the library's name
+        def do_GET(self) -> None:
+            content = registry.contents.get(self.path)
+            if content is None:
+                self.do_HEAD()
+                return
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
 
         def log_message(self, *_: object) -> None: ...
 
@@ -203,3 +218,84 @@ def test_a_low_rate_slows_a_command_but_fails_no_look_up(
     )
     assert [each["reason"] for each in json.loads(done.out)] == ["absent", "absent"]
     assert len(registry.queried) == 6
+
+
+OURS, THEIRS = Signer("p256"), Signer("p256-b")
+OTHER = "sha256:" + "8d" * 32
+
+
+@pytest.fixture
+def signing(registry: Registry) -> str:
+    """Return a policy for a registry with two images: we signed ``DIGEST``, others signed ``OTHER``."""
+    for image in (signed(DIGEST, OURS), signed(OTHER, THEIRS, simple=True)):
+        registry.contents |= {registry.path(path): content for path, content in contents(image).items()}
+    more = {
+        "keys": [{"name": "ci", "key": OURS.pem}],
+        "registries": [{"host": registry.host, "plainHTTP": True}],
+    }
+    return policy_text(yaml.safe_dump(more), allow=f"[{{image: '{registry.host}/**', signedBy: [ci]}}]")
+
+
+VALID = {"key": "ci", "form": "bundle"}
+BY_OTHERS = "is signed, but by another key (unsigned)"
+
+
+def test_explain_and_review_show_the_signature(
+    command: Command, write: Write, registry: Registry, signing: str
+) -> None:
+    given, app = write(signing), f"{registry.host}/team/app"
+    images = [f"{app}:good@{DIGEST}", f"{app}@{OTHER}", f"{app}:good"]
+    done = command("explain", given, *images, "--look-up", "-o", "json")
+    assert [(each["reason"], each["signature"]) for each in json.loads(done.out)] == [
+        ("allowed", VALID),
+        ("unsigned", None),
+        ("unpinned", None),
+    ]
+    assert "signature  signed by ci (bundle)" in command("explain", given, images[0], "--look-up").out
+    file = write(json.dumps(pod(*images)), "pod.json")
+    (answer,) = json.loads(command("review", given, file, "--look-up", "-o", "json").out)
+    assert [(each["reason"], each["signature"]) for each in answer["images"]] == [
+        ("allowed", VALID),
+        ("unsigned", None),
+        ("unpinned", None),
+    ]
+    text = command("review", given, file, "--look-up").out
+    assert f"{images[0]} is signed by ci (bundle)" in text
+    assert BY_OTHERS in text
+    assert f"add @{DIGEST}" in text
+
+
+def test_audit_judges_the_digests_that_run(
+    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
+) -> None:
+    """A Pod's status has the digests. One that does not run yet is judged as written."""
+    app = f"{registry.host}/team/app"
+    cluster = FakeCluster()
+    for name, digest in (("good", DIGEST), ("bad", OTHER), ("pending", "")):
+        running = {"name": "c0", "imageID": f"{app}@{digest}" if digest else ""}
+        each = named(pod(f"{app}:{name}"), name) | {"status": {"containerStatuses": [running]}}
+        cluster.add("/api/v1/pods", each)
+    with cluster.serving():
+        options = ("--policy", write(signing), "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
+        done = command("audit", *options, "--look-up", "-o", "json")
+        table = command("audit", *options, "--look-up", "--wide")
+        by_name = json.loads(command("audit", *options, "-o", "json").out)
+    assert {
+        each["image"].rpartition(":")[2]: (
+            each["reason"],
+            each["detail"].partition(": ")[0],
+            each["signature"],
+        )
+        for each in json.loads(done.out)["images"]
+    } == {
+        "good": (
+            "allowed",
+            f"{app} matches allow[0] {registry.host}/**, which requires a signature by ci",
+            VALID,
+        ),
+        "bad": ("unsigned", BY_OTHERS, None),
+        "pending": ("unpinned", "is unpinned", None),
+    }
+    assert "signed by ci (bundle)" in table.out
+    assert {each["verdict"] for each in by_name["images"]} == {"approved"}
+    assert all("signature" not in each for each in by_name["images"])

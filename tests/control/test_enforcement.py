@@ -11,7 +11,7 @@ import pytest
 
 from builders import INSTANT, NAMESPACE, policy_text, review
 from control.world import FakeCluster
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.control.enforcement import (
     CONFIGURED,
     MAX_SERVERS,
@@ -221,7 +221,7 @@ class Cluster:
         self.in_cluster = in_cluster
         self.connections: list[tuple[str, str]] = []
 
-    async def connect(self, address: str = "", server_name: str = "") -> HttpSession:
+    async def connect(self, address: str = "", server_name: str = "") -> Session:
         self.connections.append((address, server_name))
         raise SettingsError("no way there")
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 from e2e.acting import Document, Reply, connected, send
-from gatekeeper_py.control.enforcement import PERIOD_SECONDS
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import (
@@ -45,17 +45,13 @@ REVIEWS: Final = re.compile(
 )
 
 
-LAST_PROOF: Final = re.compile(r"^gatekeeper_py_control_last_enforced_timestamp_seconds (\S+)$", re.MULTILINE)
-
-QUIET_SECONDS: Final = 15.0
-"""Minimum time to the next probe Pod while reviews are counted."""
-
-
 @dataclass
 class Site:
     """An installation with the fast path."""
 
     product: Installed
+    frozen: bool = False
+    """Whether the controller is stopped, but not ended."""
 
     @property
     def plane(self) -> ControlPlane:
@@ -76,30 +72,29 @@ class Site:
         return sum(float(count) for text in texts for count in REVIEWS.findall(text))
 
     @contextmanager
+    def freeze_controller(self) -> Iterator[None]:
+        """Stop the controller without ending it inside the ``with`` statement; it may be stopped already."""
+        running = [] if self.frozen else [each.process for each in self.product.controllers()]
+        before, self.frozen = self.frozen, True
+        for process in running:
+            process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.frozen = before
+            for process in running:
+                process.send_signal(signal.SIGCONT)
+
+    @contextmanager
     def expect_reviews(self, count: int) -> Iterator[None]:
         """Assert that the body of the ``with`` statement causes exactly ``count`` reviews.
 
-        The body must take less than ``QUIET_SECONDS``.
+        Meanwhile the controller is stopped, because the reviews of its probe Pods would be counted, too.
         """
-        self._wait_until_quiet()
-        before = self.reviews()
-        yield
-        assert self.reviews() - before == count
-
-    def _wait_until_quiet(self) -> None:
-        """Wait while the controller's next probe Pod is near, because its reviews would be counted.
-
-        Without a proof, probe Pods are more frequent. So this waits for at most half a period.
-        """
-        with suppress(TimeoutError):
-            wait_until(self._is_quiet, seconds=PERIOD_SECONDS / 2, what="no probe Pod near")
-
-    def _is_quiet(self) -> bool:
-        try:
-            found = LAST_PROOF.search(self.metrics())
-        except (IndexError, OSError):
-            return True  # no controller runs, so there are no probe Pods
-        return found is None or time.time() - float(found[1]) < PERIOD_SECONDS - QUIET_SECONDS
+        with self.freeze_controller():
+            before = self.reviews()
+            yield
+            assert self.reviews() - before == count
 
     def metrics(self) -> str:
         return exchange((self.product.controllers()[0].address, 8080), "GET", "/metrics")

@@ -97,7 +97,7 @@ class FaultCheck:
             for thread in threads:
                 thread.join(30)
         assert reviews.broken == []
-        assert all(allowed == (image == APPROVED) for _, image, allowed, _ in reviews.verdicts)
+        assert all(allowed == (image == APPROVED) for _, image, allowed in reviews.verdicts)
 
     def wait_for_verdicts(self, reviews: ReviewLoop, replicas: list[Replica]) -> None:
         """Wait until each replica has given a few more verdicts."""

@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,11 +58,10 @@ class Replica:
 
 @dataclass
 class ReviewLoop:
-    """Sends reviews to replicas over TLS; ``verdicts`` holds ``(address, image, allowed, revision)``."""
+    """Sends reviews to replicas over TLS; ``verdicts`` holds ``(address, image, allowed)``."""
 
-    verdicts: list[tuple[str, str, bool, str]] = field(default_factory=list)
+    verdicts: list[tuple[str, str, bool]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    slowest: float = 0.0
 
     def of(self, address: str) -> int:
         return sum(verdict[0] == address for verdict in self.verdicts)
@@ -72,19 +70,15 @@ class ReviewLoop:
         connection = connected(address, trust)
         while not stop.wait(0.05):
             for image in (APPROVED, UNLISTED):
-                start = time.monotonic()
                 try:
                     status, answer = ask(connection, image)
                 except (OSError, http.client.HTTPException) as problem:
                     self.broken.append(f"{address}: {problem!r}")
                     return
-                self.slowest = max(self.slowest, time.monotonic() - start)
                 if status != http.client.OK:
                     self.broken.append(f"{address}: {status} {answer}")
                     continue
-                response = answer["response"]
-                revision = response["auditAnnotations"]["policy"]
-                self.verdicts.append((address, image, response["allowed"], revision))
+                self.verdicts.append((address, image, answer["response"]["allowed"]))
         connection.close()
 
 

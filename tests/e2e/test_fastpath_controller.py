@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import re
-import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -129,20 +126,9 @@ def test_a_deleted_configmap_disables_the_fast_path(wide: Site, namespace: str) 
     wide.wait_in_step()
 
 
-@contextmanager
-def stopped_controller(site: Site) -> Iterator[None]:
-    """Freeze the controller without ending it while the block runs."""
-    process = site.product.controllers()[0].process
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
 def test_a_removed_image_is_admitted_while_the_controller_is_stopped(wide: Site, namespace: str) -> None:
     """docs/fast-path.md: only pre-approved images are still admitted, until the controller runs again."""
-    with stopped_controller(wide):
+    with wide.freeze_controller():
         wide.product.set_policy(TIGHT)
         with wide.expect_reviews(0):
             for _ in range(10):
@@ -160,7 +146,7 @@ def test_an_administrator_closes_the_gap_that_a_stopped_controller_leaves(wide: 
     text = (K8S.parent / "docs/fast-path.md").read_text()
     command = re.search(r"kubectl (patch \S+ \S+) --type=json -p '(.*?)'", text, re.DOTALL)
     assert command is not None
-    with stopped_controller(wide):
+    with wide.freeze_controller():
         wide.product.set_policy(TIGHT)
         wide.plane.kubectl(*command[1].split(), "--type=json", "-p", command[2])
         wide.refused_from(namespace, PRE_APPROVED, time.monotonic())

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from e2e.acting import SETTINGS, alarm, apply, edit, refused, wait_another_pass
+from e2e.acting import SETTINGS, alarm, apply, refused, wait_another_pass
 from tools.installation.product import (
     K8S,
     NAMESPACE,
@@ -109,29 +109,6 @@ def test_an_exempt_namespace_recovers_from_a_full_outage(enforcing: Installed, n
     enforcing.wait_armed()
 
 
-def test_failure_policies_timeouts_and_webhooks_follow_the_settings(enforcing: Installed) -> None:
-    put(
-        enforcing,
-        "pods: {failurePolicy: Ignore, timeoutSeconds: 3}\n"
-        "workloads: {enabled: false}\npolicyGuard: {enabled: false}\n"
-        "extraRules: [{apiGroups: [example.com], apiVersions: ['*'], resources: [jobsets]}]\n",
-    )
-    wait_until(
-        lambda: list(webhooks(enforcing)) == ["pods", "custom-resources"],
-        seconds=15,
-        what="the webhooks changed",
-    )
-    found = webhooks(enforcing)
-    assert (found["pods"]["failurePolicy"], found["pods"]["timeoutSeconds"]) == ("Ignore", 3)
-    assert found["custom-resources"]["rules"][0]["apiGroups"] == ["example.com"]
-    put(enforcing, SHIPPED)
-    wait_until(
-        lambda: list(webhooks(enforcing)) == ["pods", "workloads", "policy"],
-        seconds=15,
-        what="the defaults back",
-    )
-
-
 def test_a_custom_resource_that_cannot_roll_out_warns(enforcing: Installed, namespace: str) -> None:
     plane, names = enforcing.plane, {"kind": "JobSet", "plural": "jobsets", "singular": "jobset"}
     schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
@@ -169,32 +146,3 @@ def test_bad_settings_leave_the_last_good_ones_with_an_alarm(enforcing: Installe
     wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
     wait_another_pass(enforcing)
     assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
-
-
-def test_a_start_on_bad_settings_leaves_what_exists(enforcing: Installed, namespace: str) -> None:
-    put(enforcing, f"exemptNamespaces: [{namespace}]")
-    wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
-    before = enforcing.plane.api("GET", VALIDATING)["webhooks"]
-    (controller,) = enforcing.controllers()
-    put(enforcing, "colour: red")
-    enforcing.kubelet.crash(controller)
-    wait_until(
-        lambda: (
-            enforcing.controllers() and controller is not enforcing.controllers()[0] and _ready(enforcing)
-        ),
-        seconds=30,
-        what="the controller restarted",
-    )
-    wait_until(lambda: alarm(enforcing, "settings") == 1, seconds=15, what="the alarm")
-    wait_another_pass(enforcing)
-    assert enforcing.plane.api("GET", VALIDATING)["webhooks"] == before
-    edit(enforcing, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
-    wait_until(
-        lambda: enforcing.plane.api("GET", VALIDATING)["webhooks"] == before,
-        seconds=15,
-        what="the change repaired",
-    )
-
-
-def _ready(product: Installed) -> bool:
-    return all(each.ready for each in product.controllers())

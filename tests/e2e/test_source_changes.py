@@ -11,8 +11,7 @@ from e2e.acting import recreate
 from e2e.extrareplica import ExtraReplica
 from e2e.faultcheck import FaultCheck, wait_until_logged
 from e2e.replicas import ask, connected
-from gatekeeper_py.core import parse_policy
-from tools.installation.product import APPROVED, NAMESPACE, POLICY
+from tools.installation.product import APPROVED, NAMESPACE
 from tools.polling import wait_until
 
 ACCOUNT = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts/gatekeeper-py"
@@ -85,26 +84,3 @@ def test_a_token_that_is_refused(fault_check: FaultCheck, extra_replica: ExtraRe
             assert pauses[0] == 0, "the token is read again at once"
             assert all(pause >= 0.8 for pause in pauses[1:]), "but only once"
             fault_check.check_recovery(everybody, what="a token that was refused")
-
-
-def test_a_configmap_of_the_same_name_elsewhere(fault_check: FaultCheck, namespace: str) -> None:
-    """A user who can write other ConfigMaps cannot change the policy."""
-    replicas = fault_check.replicas()
-    serving = fault_check.product.revisions()
-    wide = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: warn\nallow: [quay.io]\n"
-    foreign = parse_policy(wide).revision
-    path = f"/api/v1/namespaces/{namespace}/configmaps"
-    with fault_check.reviewing(replicas) as reviews:
-        fault_check.plane.api("POST", path, {"metadata": {"name": POLICY}, "data": {"policy.yaml": wide}})
-        other = f"/api/v1/namespaces/{NAMESPACE}/configmaps"
-        fault_check.plane.api("POST", other, {"metadata": {"name": "other"}, "data": {"policy.yaml": wide}})
-        try:
-            # Changes written before our own would have been loaded before it.
-            fault_check.check_recovery(replicas, what="ConfigMaps that are not ours")
-        finally:
-            fault_check.plane.api("DELETE", f"{other}/other")
-    for replica in replicas:
-        assert replica.writes("policy_loaded")
-        assert len(replica.logged("policy_loaded")) == 1
-    assert serving.isdisjoint(fault_check.product.revisions())
-    assert foreign not in {revision for *_, revision in reviews.verdicts}

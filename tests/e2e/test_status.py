@@ -40,13 +40,19 @@ def wait_healthy(product: Installed) -> dict[str, Any]:
     return found[-1][1]
 
 
-@pytest.fixture
-def healthy(product: Installed) -> Iterator[Installed]:
+@pytest.fixture(scope="module")
+def enforcing(product: Installed) -> Installed:
     product.set_mode("enforce")
     product.wait_not_mutating()
     wait_healthy(product)
-    yield product
-    wait_healthy(product)
+    return product
+
+
+@pytest.fixture
+def healthy(enforcing: Installed) -> Iterator[Installed]:
+    """Wait after each test until the installation is healthy again."""
+    yield enforcing
+    wait_healthy(enforcing)
 
 
 @pytest.mark.oldest

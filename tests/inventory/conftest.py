@@ -6,9 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from apisession import PlainSession
+from apisession import session_with
 from fakecluster import TOKEN, FakeCluster
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
+from gatekeeper_py.cluster.session import Session
 
 
 @pytest.fixture
@@ -28,8 +29,8 @@ async def api(cluster: FakeCluster, pauses: list[float]) -> AsyncIterator[ApiCli
     async def sleep(seconds: float) -> None:
         pauses.append(seconds)
 
-    async def connect() -> PlainSession:
-        return PlainSession(cluster.url, TOKEN)
+    async def connect() -> Session:
+        return session_with(cluster.url, TOKEN)
 
     api = ApiClient(connect, timeout=LIST_TIMEOUT, tries=5, sleep=sleep)
     yield api

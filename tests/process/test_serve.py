@@ -280,10 +280,19 @@ def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
 PORTS = ("--listen", "127.0.0.1:0", "--health-listen", "127.0.0.1:0")
 
 
-def test_bad_settings_exit_with_2_and_no_traceback() -> None:
-    done = _run("--policy", "x", *PORTS, "--client-ca", __file__)
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        pytest.param(("--policy=x", f"--client-ca={__file__}"), "client CA", id="client-ca"),
+        pytest.param(
+            ("--configmap=a/b", "--tls-self-signed", "--kubeconfig=/nowhere"), "no such file", id="cluster"
+        ),
+    ],
+)
+def test_bad_settings_exit_with_2_and_no_traceback(arguments: tuple[str, ...], problem: str) -> None:
+    done = _run(*arguments, *PORTS)
     assert done.returncode == 2
-    assert "client CA" in done.stderr
+    assert problem in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 
 

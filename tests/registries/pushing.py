@@ -72,9 +72,9 @@ class Pusher:
         for architecture in ("amd64", "arm64"):
             manifest = self._push_image(repository, None, architecture.encode() + content, form)
             platform = {"architecture": architecture, "os": "linux"}
-            entries.append(_descriptor(form.image, manifest) | {"platform": platform})
-        index = _encoded({"schemaVersion": 2, "mediaType": form.image_index, "manifests": entries})
-        self._done("PUT", repository, f"manifests/{tag}", index, form.image_index)
+            entries.append(descriptor(form.image, manifest) | {"platform": platform})
+        index = encoded({"schemaVersion": 2, "mediaType": form.image_index, "manifests": entries})
+        self.push_manifest(repository, tag, index, form.image_index)
         return Index(digest_of(index), tuple(entry["digest"] for entry in entries))
 
     def delete(self, repository: str, digest: str) -> None:
@@ -94,20 +94,28 @@ class Pusher:
             return False
         return True
 
+    def push_blob(self, repository: str, content: bytes) -> None:
+        digest = digest_of(content)
+        location = self._done("POST", repository, "blobs/uploads/").headers["Location"]
+        split = urlsplit(location)
+        query = f"{split.query}&digest={digest}" if split.query else f"digest={digest}"
+        self._done("PUT", repository, f"{split.path}?{query}", content)
+
+    def push_manifest(
+        self, repository: str, reference: str, content: bytes, media_type: str = OCI.image
+    ) -> None:
+        self._done("PUT", repository, f"manifests/{reference}", content, media_type)
+
     def _push_image(self, repository: str, tag: str | None, content: bytes, form: Format) -> bytes:
         """Push an image of one layer and return its manifest; a ``tag`` of ``None`` means no tag."""
         parts = []
         for blob, media_type in ((b"{}", form.config), (content, form.layer)):
-            digest = digest_of(blob)
-            location = self._done("POST", repository, "blobs/uploads/").headers["Location"]
-            split = urlsplit(location)
-            query = f"{split.query}&digest={digest}" if split.query else f"digest={digest}"
-            self._done("PUT", repository, f"{split.path}?{query}", blob)
-            parts.append(_descriptor(media_type, blob))
-        manifest = _encoded(
+            self.push_blob(repository, blob)
+            parts.append(descriptor(media_type, blob))
+        manifest = encoded(
             {"schemaVersion": 2, "mediaType": form.image, "config": parts[0], "layers": parts[1:]}
         )
-        self._done("PUT", repository, f"manifests/{tag or digest_of(manifest)}", manifest, form.image)
+        self.push_manifest(repository, tag or digest_of(manifest), manifest, form.image)
         return manifest
 
     def _done(
@@ -143,9 +151,9 @@ def digest_of(content: bytes) -> str:
     return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
-def _descriptor(media_type: str, content: bytes) -> dict[str, Any]:
+def descriptor(media_type: str, content: bytes) -> dict[str, Any]:
     return {"mediaType": media_type, "digest": digest_of(content), "size": len(content)}
 
 
-def _encoded(document: Any) -> bytes:
+def encoded(document: Any) -> bytes:
     return json.dumps(document).encode()

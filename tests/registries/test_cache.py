@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from gatekeeper_py.core.images.manifest import failed, found
 from registries.client import client_of
 from registries.distribution import CA_FILE, Registry, Version, config_files, start_registry
 from registries.looking import looking
@@ -64,18 +65,18 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
     world: World, pair: Pair
 ) -> None:
     host = pair.cache.host
-    found = ("found", pair.digests[SEEN], "")
-    assert (await world.query(host, SEEN)).answer == found
+    seen = found(pair.digests[SEEN])
+    assert (await world.query(host, SEEN)).answer == seen
     assert (await world.query(host, "never-pushed")).answer.status == "missing"
 
     pair.upstream.stop()
 
     for reference in (SEEN, pair.digests[SEEN]):
-        assert (await world.query(host, reference)).answer == found
+        assert (await world.query(host, reference)).answer == seen
     # This is wrong, but the client cannot detect it: a missing image gets the same answer.
     assert (await world.query(host, UNSEEN)).answer.status == "missing"
     reply = await world.query(host, pair.digests[UNSEEN])
-    assert reply.answer == ("error", "", "the registry answered 500")
+    assert reply.answer == failed("the registry answered 500")
     assert reply.trouble
     assert pair.cache.reads("team/app")[-3:] == [
         f"HEAD {UNSEEN} 404",
@@ -85,7 +86,7 @@ async def test_a_cache_without_its_upstream_has_only_images_that_it_has_seen(
 
     pair.upstream.start()
 
-    assert (await world.query(host, UNSEEN)).answer == ("found", pair.digests[UNSEEN], "")
+    assert (await world.query(host, UNSEEN)).answer == found(pair.digests[UNSEEN])
 
 
 async def test_a_cache_refused_by_its_upstream_reports_every_tag_as_missing(

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import trustme
 
+from gatekeeper_py.core.images.manifest import failed, found
 from gatekeeper_py.core.policy.registries import Registry as Settings
+from gatekeeper_py.registry.asking import MEDIA_TYPES
 from gatekeeper_py.registry.credentials import Credential
-from gatekeeper_py.registry.kinds import MEDIA_TYPES
 from registries.client import client_of
 from registries.distribution import PASSWORD, USER, Registry, Version, start_registry
 from registries.pushing import DOCKER, OCI, Format
@@ -45,7 +46,7 @@ async def test_an_image_is_found_by_tag_and_by_digest_with_head_alone(
 ) -> None:
     digest = registry.push("team/app", "v1", form.image.encode(), form=form)
     for reference in ("v1", digest):
-        assert (await world.query(registry.host, reference)).answer == ("found", digest, "")
+        assert (await world.query(registry.host, reference)).answer == found(digest)
     assert registry.reads("team/app") == ["HEAD v1 401", "HEAD v1 200", f"HEAD {digest} 200"]
 
 
@@ -132,7 +133,7 @@ async def test_a_wrong_password_is_an_error(
     registry.push("team/app", "v1")
     world.logins = logins
     reply = await world.query(registry.host, reference)
-    assert reply.answer == ("error", "", "the registry refused our credentials (401)")
+    assert reply.answer == failed("the registry refused our credentials (401)")
     assert not reply.trouble
     assert registry.reads("team/app") == [f"HEAD {reference} 401"] * requests
 
@@ -147,4 +148,4 @@ async def test_the_certificate_must_name_the_host(world: World, registry: Regist
 async def test_http_to_an_https_registry_is_an_error(world: World, registry: Registry) -> None:
     world.settings[registry.host] = Settings(host=registry.host, plain_http=True)
     # Go answers HEAD with a body, which HTTP does not allow.
-    assert (await world.query(registry.host)).answer == ("error", "", "the answer is not valid HTTP")
+    assert (await world.query(registry.host)).answer == failed("the answer is not valid HTTP")

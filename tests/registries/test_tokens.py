@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import pytest
 import trustme
 
+from gatekeeper_py.core.images.manifest import found
 from gatekeeper_py.core.policy.registries import Registry as Settings
 from gatekeeper_py.registry.credentials import Credential
 from registries.distribution import Registry, Version
@@ -59,7 +60,7 @@ async def world(guarded: Guarded) -> AsyncIterator[World]:
 
 async def test_a_token_is_fetched_once_and_used_again(world: World, guarded: Guarded) -> None:
     for _ in range(3):
-        assert (await world.query(guarded.registry.host)).answer == ("found", guarded.digest, "")
+        assert (await world.query(guarded.registry.host)).answer == found(guarded.digest)
     assert guarded.tokens.token_requests() == [("alice", PULL)]
     assert guarded.registry.reads("team/app") == ["HEAD v1 401", *["HEAD v1 200"] * 3]
 

@@ -11,6 +11,7 @@ import pytest
 import trustme
 
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.asking import MAX_BODY_BYTES
 from gatekeeper_py.registry.connection import (
     MAX_HANDSHAKE_BYTES,
     MAX_HEAD_BYTES,
@@ -18,7 +19,6 @@ from gatekeeper_py.registry.connection import (
     MAX_LINES,
     SLICE_BYTES,
 )
-from gatekeeper_py.registry.transport import MAX_BODY_BYTES
 from registry.scripted import DIGEST, OCI
 from registry.world import World
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from gatekeeper_py.core.images.manifest import MISSING, Manifest, found
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, found
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.facts import FactCache
+from gatekeeper_py.registry.facts import FactCache, ValidSignatures
 
 SETTINGS = Registry(host="a.io")
 FOUND = found("sha256:" + "a" * 64)
@@ -76,3 +76,15 @@ def test_peeking_sees_fresh_facts_only() -> None:
     assert facts.peek(image(1), 59) is not None
     assert facts.peek(image(1), 60) is None
     assert facts.peek(image(2), 0) is None
+
+
+def test_the_valid_signature_that_was_unused_for_longest_is_forgotten_first() -> None:
+    signatures = ValidSignatures(size=2)
+    images = [Manifest("a.io", "app", f"sha256:{n}", "signature", ("key", "other")) for n in range(3)]
+    answers = [Answer("found", image.reference, key="other", form="simple") for image in images]
+    for image, answer in zip(images[:2], answers, strict=False):
+        signatures.add(image, answer)
+    assert signatures.find(images[0]) == answers[0]
+    signatures.add(images[2], answers[2])
+    assert [signatures.find(image) for image in images] == [answers[0], None, answers[2]]
+    assert len(signatures) == 2

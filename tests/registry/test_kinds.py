@@ -9,9 +9,11 @@ import pytest
 from gatekeeper_py.core.images.manifest import Answer, Kind, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client, facts, remote
+from gatekeeper_py.registry.asking import Send
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.facts import FactCache
-from gatekeeper_py.registry.kinds import KINDS, LookupKind, Send
+from gatekeeper_py.registry.kinds import KINDS, LookupKind
+from gatekeeper_py.registry.signatures.verification import Keys
 from registry.scripted import DIGEST
 from registry.world import World
 
@@ -23,7 +25,7 @@ def test_every_kind_has_a_row() -> None:
 async def test_the_kind_of_a_look_up_determines_query_check_and_lifetime(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def query(manifest: Manifest, _send: Send) -> Answer:
+    async def query(manifest: Manifest, _send: Send, _keys: Keys) -> Answer:
         return failed(f"the {manifest.kind} of {manifest}")
 
     kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0)

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from functools import partial
 
 import pytest
 
@@ -497,3 +498,136 @@ class TestCounting:
             {"host": "b.io", "cause": "down", "suppressed": 0},
             {"host": "a.io", "cause": "certificate: expired", "suppressed": 19},
         ]
+
+
+OURS, THEIRS = "a" * 64, "b" * 64
+SIGNED = Manifest("a.io", "app", "sha256:" + "1" * 64, "signature", (OURS,))
+VALID = Answer("found", SIGNED.reference, key=OURS, form="bundle")
+
+
+async def test_a_valid_signature_is_never_looked_up_again(world: World) -> None:
+    """Neither time nor new settings, new files or a registry that is down make it invalid."""
+    world.client.answers[SIGNED] = VALID
+    assert (await world.resolve(SIGNED)).answer == VALID
+    world.client.answers[SIGNED] = DOWN
+    world.skipped += 365 * 86400
+    world.use(changed=["a.io"])
+    world.use(changed=None)
+    both = SIGNED._replace(keys=(OURS, THEIRS))
+    for manifest in (SIGNED, both):
+        assert (await world.resolve(manifest)).answer == VALID
+        assert world.lookups.is_found(manifest)
+    assert world.client.queried == [SIGNED]
+    assert world.counted.signatures == ["valid"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        pytest.param(SIGNED._replace(keys=(THEIRS,)), id="its-key-was-removed-from-the-rule"),
+        pytest.param(SIGNED._replace(reference="sha256:" + "2" * 64), id="another-image"),
+        pytest.param(SIGNED._replace(repository="other"), id="another-repository-of-signatures"),
+        pytest.param(SIGNED._replace(host="b.io"), id="another-registry"),
+        pytest.param(SIGNED._replace(kind="manifest", keys=()), id="another-kind"),
+    ],
+)
+async def test_a_valid_signature_answers_no_other_look_up(world: World, other: Manifest) -> None:
+    world.client.answers[SIGNED] = VALID
+    await world.resolve(SIGNED)
+    assert world.cached(other) is None
+    assert (await world.resolve(other)).answer == MISSING
+
+
+async def test_a_valid_signature_is_remembered_even_if_the_policy_changes_meanwhile(world: World) -> None:
+    gate = world.client.answers[SIGNED] = asyncio.Event()
+    world.client.reply = Reply(VALID)
+    waiting = asyncio.ensure_future(world.resolve(SIGNED))
+    await until(lambda: world.client.queried)
+    world.use(changed=None)
+    gate.set()
+    assert (await waiting).answer == VALID
+    assert world.cached(SIGNED) == Resolution(VALID, 0)
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "kept"),
+    [
+        pytest.param(MISSING, "unsigned", True, id="unsigned"),
+        pytest.param(Answer("missing", cause="other_key"), "other_key", True, id="another-key"),
+        pytest.param(Answer("missing", cause="there are more than 8"), "unsigned", True, id="limit"),
+        pytest.param(failed("down"), "error", False, id="error"),
+    ],
+)
+async def test_an_unsigned_image_is_looked_up_again_after_ttl_missing(
+    world: World, answer: Answer, result: str, *, kept: bool
+) -> None:
+    world.client.answers[SIGNED] = answer
+    assert (await world.resolve(SIGNED)).answer == answer
+    world.client.answers[SIGNED] = VALID
+    world.skipped += 9
+    assert (await world.resolve(SIGNED)).answer == (answer if kept else VALID)
+    world.skipped += 1
+    assert (await world.resolve(SIGNED)).answer == VALID
+    assert world.counted.signatures == [result, "valid"]
+
+
+async def test_a_thousand_pods_of_a_new_signed_image_make_one_look_up(world: World) -> None:
+    gate = world.client.answers[SIGNED] = asyncio.Event()
+    world.client.reply = Reply(VALID)
+    waiting = [asyncio.ensure_future(world.resolve(SIGNED)) for _ in range(module.MAX_WAITING)]
+    await until(lambda: world.client.queried)
+    gate.set()
+    assert {resolution.answer for resolution in await asyncio.gather(*waiting)} == {VALID}
+    assert {(await world.resolve(SIGNED)).answer for _ in range(900)} == {VALID}
+    assert world.client.queried == [SIGNED]
+
+
+async def test_the_rounds_of_a_review_share_its_registrys_timeout(world: World) -> None:
+    world.client.answers[A] = asyncio.Event()
+    start = time.monotonic()
+    resolution = (await world.lookups.resolve([Lookup((A,))], 5.0, "", 1.8))[Lookup((A,))]
+    assert resolution.answer == failed("no answer in 2.0 s")
+    assert time.monotonic() - start < 1.5
+
+
+async def test_the_look_ups_of_a_workload_run_in_the_background_until_none_is_left(world: World) -> None:
+    rounds: list[list[Lookup]] = [[Lookup((A, B))], [Lookup((SIGNED,))], []]
+    world.client.answers = {A: FOUND, B: MISSING, SIGNED: VALID}
+    world.lookups.look_ahead(lambda: rounds.pop(0), "shop")
+    await until(lambda: not rounds)
+    assert world.client.queried == [A, B, SIGNED]
+    assert world.cached(SIGNED) == Resolution(VALID, 0)
+    assert world.client.most_under_way == 1
+
+
+async def test_workloads_in_the_background_are_limited_for_each_namespace_and_for_all(world: World) -> None:
+    world.client.other_answers = asyncio.Event()
+    for number in range(2 * module.MAX_AHEAD):
+        for namespace in ("greedy", f"team-{number % 4}"):
+            image = Manifest("a.io", f"{namespace}-{number}", "v1")
+            world.lookups.look_ahead(partial(list, [Lookup((image,))]), namespace)
+    await until(lambda: len(world.lookups._requests) >= module.MAX_AHEAD)
+    queried = Counter(manifest.repository.partition("-")[0] for manifest in world.lookups._requests)
+    assert queried == {"greedy": 25, "team": 75}
+    world.lookups.stop_refreshing()
+    await until(lambda: not world.lookups._ahead)
+
+
+async def test_a_review_hurries_a_look_up_that_began_in_the_background(world: World) -> None:
+    gate = world.client.answers[SIGNED] = asyncio.Event()
+    world.client.reply = Reply(VALID)
+    world.lookups.look_ahead(lambda: [Lookup((SIGNED,))], "shop")
+    await until(lambda: world.client.queried)
+    waiting = asyncio.ensure_future(world.resolve(SIGNED, namespace="shop"))
+    await until(lambda: any(claim.urgent for claim in world.lookups._tasks.values()))
+    world.lookups.stop_refreshing()  # ends what no review waits for
+    gate.set()
+    assert (await waiting).answer == VALID
+    assert world.client.queried == [SIGNED]
+
+
+async def test_an_error_in_the_background_is_not_looked_up_again_and_again(world: World) -> None:
+    world.client.answers[A] = failed("down")
+    world.lookups.look_ahead(lambda: [Lookup((A,))], "shop")
+    await until(lambda: not world.lookups._ahead)
+    assert world.client.queried == [A]

@@ -14,11 +14,12 @@ import trustme
 from aiohttp import web
 
 from builders import policy
-from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
 from recording import Counted, RecordingLog
+from registries.signing import Signer, holds, signed
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
 
 V1 = "/v2/team/app/manifests/v1"
@@ -83,7 +84,7 @@ async def test_a_running_request_survives_new_files(
     write(tmp_path, trustme.CA() if new_ca else ca, registry.host, "bob")
     service.use_files()
     answer.set()
-    assert (await waiting)[lookup].answer == ("found", DIGEST, "")
+    assert (await waiting)[lookup].answer == Answer("found", DIGEST)
     # The answer was obtained with the old files, so later reviews must not use it.
     assert service.lookups.resolve_cached(lookup) is None
     if not new_ca:
@@ -133,3 +134,35 @@ async def test_the_rate_counts_every_request_of_a_look_up(service: RegistryServi
     assert len(times) == 3 * len(lookups)
     beyond_the_burst = len(times) - rate
     assert times[-1] - times[0] > beyond_the_burst / rate - 0.5
+
+
+async def test_the_registry_process_verifies_with_the_keys_of_the_live_policy(
+    service: RegistryService, registry: Scripted, ca: trustme.CA, tmp_path: Path
+) -> None:
+    """A valid signature stays known while the registry is down. Without its key, the image is not signed."""
+    write(tmp_path, ca, registry.host, "alice")
+    holds(registry, signed(DIGEST, Signer("p256")))
+    for name in ("p256", "p256-b"):
+        signer = Signer(name)
+        compiled = signed_by(registry, signer)
+        service.use_policy(compiled)
+        manifest = compiled.decide("shop", f"{registry.host}/team/app@{DIGEST}").manifest
+        assert manifest is not None
+        lookup = Lookup((manifest.located,))
+        answer = (await service.lookups.resolve([lookup], 5.0))[lookup].answer
+        if name == "p256":
+            assert answer == Answer("found", DIGEST, key=signer.fingerprint, form="bundle")
+            known = lookup
+        else:
+            assert answer == MISSING._replace(cause=OTHER_KEY)
+    registry.answers.clear()
+    service.use_policy(signed_by(registry, Signer("p256")))
+    service.use_files()
+    assert (await service.lookups.resolve([known], 5.0))[known].answer.status == "found"
+
+
+def signed_by(registry: Scripted, signer: Signer) -> CompiledPolicy:
+    key = json.dumps({"name": "ci", "key": signer.pem})
+    rule = f'[{{image: "{registry.host}/**", signedBy: [ci]}}]'
+    settings = f'registries: [{{host: "{registry.host}", ca: ca.crt, timeout: 5s}}]\nkeys: [{key}]\n'
+    return policy(settings, allow=rule)

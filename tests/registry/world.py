@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterable
 
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Client, Reply
 from gatekeeper_py.registry.credentials import Credential
+from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Resolver, Transport
 
 
@@ -21,6 +23,7 @@ class World:
         self.settings: dict[str, Registry] = {}
         self.logins: tuple[Credential, ...] = ()
         self.trust = trust or ssl.create_default_context()
+        self.verifiers: Keys = {}
         self.turns: list[str] = []
         """The host of each request."""
         self.refused: list[tuple[str, str]] = []
@@ -45,6 +48,9 @@ class World:
     def credentials(self, name: str) -> tuple[Credential, ...]:
         assert "/" in name
         return self.logins
+
+    def keys(self, fingerprints: Iterable[str]) -> Keys:
+        return {each: self.verifiers[each] for each in fingerprints if each in self.verifiers}
 
     async def query(
         self, host: str, reference: str = "v1", repository: str = "team/app", seconds: float = REQUEST_SECONDS

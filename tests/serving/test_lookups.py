@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from builders import pod, policy, review
+from builders import NAMESPACE, pod, policy, review, workload
 from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, failed, found, resolve
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
 from gatekeeper_py.serving.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
+from registries.signing import Signer
 from served import Start
 from wire import eventually, request
 
@@ -27,6 +28,7 @@ class Registries:
         self.facts: dict[str, RegistryAnswer] = {}
         self.queried: list[Lookup] = []
         self.seconds: list[float] = []
+        self.ahead: list[tuple[Callable[[], tuple[Lookup, ...]], str]] = []
         self.used: list[Mapping[Lookup, Resolution]] = []
         self.on_query: Callable[[], None] = lambda: None
         self._answer_of = answer_of
@@ -42,8 +44,11 @@ class Registries:
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self.used.append(used)
 
+    def look_ahead(self, needed: Callable[[], tuple[Lookup, ...]], namespace: str) -> None:
+        self.ahead.append((needed, namespace))
+
     async def resolve(
-        self, lookups: Sequence[Lookup], seconds: float, namespace: str
+        self, lookups: Sequence[Lookup], seconds: float, namespace: str, spent: float
     ) -> Mapping[Lookup, Resolution]:
         self.queried += lookups
         self.seconds.append(seconds)
@@ -132,3 +137,66 @@ async def test_the_log_names_the_cause_for_an_image_that_is_kept_after_an_error(
     assert (await served.review(review(pod("r.io/app:1")))).allowed
     (line,) = served.log.named("review")
     assert line["images"][0]["unverified"] == "down"
+
+
+SIGNER = Signer("p256")
+SIGNED = policy(
+    f"keys: [{json.dumps({'name': 'ci', 'key': SIGNER.pem})}]\n",
+    mode="mutate",
+    allow="[{image: r.io/**, signedBy: [ci], onError: deny}]",
+)
+VALID = RegistryAnswer("found", DIGEST, key=SIGNER.fingerprint, form="bundle")
+
+
+def signatures(valid: RegistryAnswer) -> Registries:
+    """Return registries with one image, whose signature has this answer."""
+    return Registries(lambda image: valid if image.endswith(DIGEST) else found(DIGEST))
+
+
+@pytest.mark.parametrize(
+    ("answer", "stored"),
+    [
+        pytest.param(VALID, f"r.io/app:1@{DIGEST}", id="signed"),
+        pytest.param(MISSING, "r.io/app:1", id="unsigned"),
+        pytest.param(failed("down"), "r.io/app:1", id="error"),
+    ],
+)
+async def test_mutate_pins_the_digest_whose_signature_is_valid(
+    start: Start, answer: RegistryAnswer, stored: str
+) -> None:
+    """The signature is looked up by the digest that the first look-up finds."""
+    registries = signatures(answer)
+    served = start(SIGNED, registries=registries)
+    reply = await served.review(review(pod("r.io/app:1")), "mutate")
+    assert reply.object["spec"]["containers"][0]["image"] == stored
+    manifests = [lookup.candidates[0] for lookup in registries.queried]
+    assert [(manifest.kind, manifest.reference) for manifest in manifests] == [
+        ("manifest", "1"),
+        ("signature", DIGEST),
+    ]
+
+
+async def test_the_audit_annotation_names_the_key_of_each_signed_image(start: Start) -> None:
+    served = start(SIGNED, registries=signatures(VALID))
+    image = f"r.io/app:1@{DIGEST}"
+    reply = await served.review(review(pod(image)))
+    assert reply.allowed
+    assert reply.audit["signed"] == f"{image} by ci"
+
+
+async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: Start) -> None:
+    """The answers are found in the background. Its own review asks no registry."""
+    registries = signatures(VALID)
+    served = start(SIGNED, registries=registries)
+    assert (await served.review(review(workload("Deployment", "r.io/app:1", "r.io/app:1")))).allowed
+    (needed, namespace) = registries.ahead[0]
+    assert registries.queried == []
+    assert namespace == NAMESPACE
+    assert needed() == (Lookup((Manifest("r.io", "app", "1"),)),)
+    registries.facts["r.io/app:1"] = found(DIGEST)
+    keys = (SIGNER.fingerprint,)
+    assert needed() == (Lookup((Manifest("r.io", "app", DIGEST, "signature", keys),)),)
+    registries.facts[f"r.io/app@{DIGEST}"] = VALID
+    assert needed() == ()
+    await served.review(review(pod("r.io/app:1")))
+    assert len(registries.ahead) == 1, "only workloads"

@@ -20,7 +20,8 @@ from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.limits import MAX_TEXT_LENGTH
 from gatekeeper_py.delivery import DeliveredExceptions, Delivery
-from gatekeeper_py.excepting import MAX_SHOWN, ExceptionsKeeper
+from gatekeeper_py.excepting.counting import MAX_SHOWN
+from gatekeeper_py.excepting.keeper import ExceptionsKeeper
 from gatekeeper_py.live import CacheCounts, LivePolicy
 from gatekeeper_py.reload import RefusedDelivery, Reloader
 from gatekeeper_py.serving.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
@@ -165,7 +166,7 @@ async def test_exceptions_are_shown_with_the_documents_that_are_bad() -> None:
     world.keeper.use_policy(world.live.snapshot.compiled)
     await world.keeper.deliver(DeliveredExceptions(key=DocumentKey("namespace", "team-a"), text="{"))
     await world.keeper.step()
-    await world.keeper.count()
+    await world.keeper.entries.count()
     shown = sections(world.page.render())["policy"]
     assert "Live exceptions by source: 0 namespace, 0 installation, 0 break-glass." in shown
     assert "Invalid ConfigMaps with exceptions, which approve nothing: 1." in shown
@@ -230,7 +231,7 @@ async def test_the_page_and_the_policy_stay_small_after_long_problems_and_denial
     text = long[:MAX_TEXT_LENGTH]
     end: dict[str, str | None]
     end = {"entry": escape(long) + "n" * 90, "at": "2026-03-01T12:00:00Z", "owner": text, "reason": text}
-    world.keeper.ends = {"ending": [end] * MAX_SHOWN, "ended": [end] * MAX_SHOWN}
+    world.keeper.entries.ends = {"ending": [end] * MAX_SHOWN, "ended": [end] * MAX_SHOWN}
     finding = Finding(severity="error", code="x", path=long, line=1, message=long, proposal=character * 300)
     findings = (finding,) * (MAX_FINDINGS + 1)
     assert world.reloader.loaded is not None

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from builders import policy_text
 from cluster.following import PATIENT, connecting
 from fakeapi import NAME, NAMESPACE, FakeApi, answer, configmap, event, listed, stream, until
 from gatekeeper_py.delivery import Delivery
-from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.process import Parser
-from gatekeeper_py.reload import Reloader
-from gatekeeper_py.serving.metrics import Metrics
 from gatekeeper_py.settings import ConfigMapName
 from gatekeeper_py.sources.configmap import ConfigMapSource
 from recording import RecordingLog
@@ -192,93 +186,3 @@ async def test_a_text_beside_other_keys_is_delivered_with_the_problem(
     assert (followed.last.text, followed.last.mode) == ("a", None)
     assert [finding.path for finding in followed.last.findings] == ["mode", "data.x", "binaryData"]
     assert followed.last.problem != ""
-
-
-class TestReloading:
-    """The source with the consumer of the server: the live policy and the metrics are right."""
-
-    @pytest.fixture
-    async def live(self) -> LivePolicy:
-        return LivePolicy()
-
-    @pytest.fixture
-    async def metrics(
-        self, api: FakeApi, live: LivePolicy, tmp_path: Path
-    ) -> AsyncIterator[Callable[[str], float]]:
-        """Follow the fake as ``serve`` does; return a function that reads a metric."""
-        counts = CacheCounts()
-        metrics = Metrics(live, counts)
-        log = RecordingLog()
-        parser = Parser(log=log, observer=metrics)
-        reloader = Reloader(
-            live,
-            parser,
-            source="configmap",
-            source_name=str(NAMED),
-            cache_size=10,
-            counts=counts,
-            observer=metrics,
-            log=log,
-        )
-        source = ConfigMapSource(NAMED, connecting(api, tmp_path), log=log, timing=PATIENT)
-        task = asyncio.create_task(reloader.run(source.deliveries()))
-
-        def sample(name: str, **labels: str) -> float:
-            return metrics.registry.get_sample_value(f"gatekeeper_py_{name}", labels) or 0.0
-
-        yield sample
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        await parser.close()
-
-    async def test_fifty_changes_a_second_end_at_the_last(
-        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
-    ) -> None:
-        """Good and bad policies arrive for two seconds, faster than the server can compile them."""
-        await until(lambda: api.watching)
-        rules = "".join(f"\n  - r{number}.corp.io/**" for number in range(3000))
-        served: set[str] = set()
-        start = time.monotonic()
-
-        for number in range(100):
-            bad = "colour: red\n" if number % 5 == 4 else ""
-            api.apply(policy_text(f"message: change {number}\n{bad}", allow=rules))
-            while time.monotonic() < start + number / 50:
-                await asyncio.sleep(0.005)
-                if live.snapshot is not None:
-                    served.add(live.snapshot.message)
-        api.apply(policy_text("message: the last\n", allow=rules))
-        await until(lambda: live.snapshot is not None and live.snapshot.message == "the last", seconds=30)
-
-        results = [metrics("policy_reloads_total", result=each) for each in ("loaded", "refused")]
-        assert sum(results) < 101, "what came while compiling was skipped"
-        assert results[0] > 1, "and yet it did not wait for the flapping to end"
-        assert not served & {f"change {number}" for number in range(4, 100, 5)}
-
-    @pytest.mark.long
-    async def test_reviews_continue_while_a_megabyte_of_rules_is_loaded(
-        self, api: FakeApi, live: LivePolicy, metrics: Callable[..., float]
-    ) -> None:
-        """The last good policy decides while the new one loads. The event loop is never blocked for long."""
-        await until(lambda: api.watching)
-        api.apply(policy_text("message: small\n"))
-        await until(lambda: live.snapshot)
-        rules = "".join(f"\n  - r{number}.io" for number in range(75_000))
-        text = policy_text("message: huge\n", allow=rules)
-        gaps: list[float] = []
-        start = turned = time.monotonic()
-
-        api.apply(text)
-        while live.snapshot is not None and live.snapshot.message != "huge":
-            assert live.snapshot.decide("shop", f"registry.corp.io/a:{len(gaps)}").approved
-            await asyncio.sleep(0.001)
-            now = time.monotonic()
-            gaps.append(now - turned)
-            turned = now
-            assert now - start < 90
-
-        assert len(gaps) > 50, "reviews were judged all the time"
-        assert max(gaps) < (turned - start) / 10, "no wait is a good part of the time"
-        assert metrics("policy_rules", kind="allow") == 75_000
-        assert live.snapshot is not None
-        assert live.snapshot.decide("shop", "r74999.io/team/app:1").approved

@@ -14,7 +14,7 @@ import pytest
 
 from tools import gobuild
 from tools.gobuild import BuildError, Product, Programs
-from tools.programs import BINARIES, CONTROL_PLANE, OLDEST, PRODUCTS, REGISTRY
+from tools.programs import BINARIES, CONTROL_PLANE, COSIGN, OLDEST, PRODUCTS, REGISTRY
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "tools.programs", "controlplane"]
@@ -100,6 +100,7 @@ def test_concurrent_builds_build_once(machine: Machine) -> None:
         pytest.param(CONTROL_PLANE, "the control plane is not built; run: make controlplane$", id="newest"),
         pytest.param(OLDEST, "the oldest .* is not built; run: make controlplane ARGS=--oldest", id="oldest"),
         pytest.param(REGISTRY, "the registry is not built; run: make registry-test", id="registry"),
+        pytest.param(COSIGN, "cosign is not built; run: make registry-test", id="cosign"),
     ],
 )
 def test_looking_for_programs_does_not_build_them(machine: Machine, programs: Programs, command: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
-from gatekeeper_py.cluster.session import HttpSession
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.control import probe_pod
 from gatekeeper_py.control.fastpath import probe_image
 from gatekeeper_py.control.fastpath.policy_view import PolicyView, unknown
@@ -36,7 +36,7 @@ _MAX_PROBLEM: Final = 300
 
 
 async def dry_run(
-    connect: Callable[[], Awaitable[HttpSession]], namespace: str, probe: ProbeImage, webhook: str
+    connect: Callable[[], Awaitable[Session]], namespace: str, probe: ProbeImage, webhook: str
 ) -> str:
     """Create one Pod in dry run, to see whether the API server calls the webhook for it.
 

@@ -36,6 +36,7 @@ from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyError
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -501,7 +502,11 @@ class _Assessment:
 
 def _expiries(policy: Policy) -> Iterator[Expiry]:
     for (name, index, *below), entry, until in policy.document.dated():
-        shown = str(entry) if isinstance(entry, Rule) else f"{name}[{index}] {', '.join(entry.names[:5])}"
+        if isinstance(entry, Rule):
+            shown = str(entry)
+        else:
+            names = (entry.name,) if isinstance(entry, Key) else entry.names
+            shown = f"{name}[{index}] {', '.join(names[:5])}"
         shown = f"{name}[{index}].{shown}" if below else shown
         yield Expiry(entry=shown, at=until, owner=entry.owner if isinstance(entry, Rule) else None)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
-from gatekeeper_py.core.admission.judgement import Judgement, by_name
+from gatekeeper_py.core.admission.judgement import Judgement, Signature, by_name
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import Excepted
@@ -16,6 +16,7 @@ from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
@@ -38,6 +39,7 @@ class Explanation:
 
     ``matched_as`` is the folded name that patterns are compared with, or ``None`` if the image is invalid.
     ``rewritten`` is the image after mutate mode, or ``None`` if the image would stay as written.
+    ``signature`` is the valid one that its rule requires, if registries were queried.
     """
 
     image: str
@@ -49,6 +51,7 @@ class Explanation:
     rewritten_decision: Decision | None
     rewrite_problem: str
     nearest: tuple[NearMiss, ...]
+    signature: Signature | None = None
 
     @property
     def verdict(self) -> Literal["approved", "rejected"]:
@@ -103,8 +106,9 @@ def refined(
         rewritten=new.image,
         rewritten_decision=None if new.image is None else policy.decide(namespace, new.image),
         rewrite_problem=new.problem or _excepted(plan),
+        signature=judgement.signature,
     )
-    return found, None if manifest is None else facts.get((manifest,)).answer
+    return found, None if manifest is None else registries.answer(manifest)
 
 
 def _excepted(plan: Rewrite | None) -> str:
@@ -203,17 +207,25 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
         shown["namespaces"] = list(rule.namespaces)
     if rule.until is not None:
         shown["until"] = format_instant(rule.until)
-    if rule.owner is not None:
-        shown["owner"] = rule.owner
-    if rule.reason is not None:
-        shown["reason"] = rule.reason
-    if rule.verify:
-        shown |= {"verify": True, "onError": rule.on_error}
-    if rule.pin:
-        shown["pin"] = True
+    fields = {
+        "owner": rule.owner,
+        "reason": rule.reason,
+        "verify": rule.verify or None,
+        "onError": rule.on_error if rule.verify else None,
+        "pin": rule.pin or None,
+        "signedBy": list(rule.signed_by) or None,
+        "signatures": rule.signatures or None,
+    }
+    shown |= {name: value for name, value in fields.items() if value is not None}
     if rule.exceptions:
         shown["except"] = [rule_as_json(each) for each in rule.exceptions]
     return shown
+
+
+def key_as_json(key: Key) -> dict[str, object]:
+    """Return a key by its fingerprint, as ``check --format json`` and ``diff --format json`` show it."""
+    shown: dict[str, object] = {"name": key.name, "kind": key.kind, "fingerprint": key.fingerprint}
+    return shown if key.until is None else {**shown, "until": format_instant(key.until)}
 
 
 def exception_as_json(found: Excepted | None) -> dict[str, object] | None:

@@ -51,16 +51,29 @@ class ActivePolicy(Protocol):
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision: ...
 
+    def excepted(self, namespace: str | None, decision: Decision) -> Decision: ...
+
     def plan(self, namespace: str | None, image: str) -> Rewrite | None: ...
 
     def pull_secret(self, mirror: int) -> str | None: ...
 
 
+class Signature(NamedTuple):
+    """A valid signature: the name of the key that made it, and how the registry holds it."""
+
+    key: str
+    form: Literal["", "bundle", "simple"]
+
+    def __str__(self) -> str:
+        return f"signed by {self.key} ({self.form})"
+
+
 class NewImage(NamedTuple):
     """What an image becomes in mutate mode. If ``image`` is ``None``, the image stays as written.
 
-    ``problem`` is the reason why no mirror replaces the image; it is empty if no warning is needed. If a
-    registry could not be queried and the policy keeps the image, ``unverified`` is the cause.
+    ``problem`` is the reason why no mirror replaces the image, or why it gets no digest although its rule
+    requires a signature. It is empty if no warning is needed. If a registry could not be queried and the
+    policy keeps the image, ``unverified`` is the cause.
     """
 
     image: str | None = None
@@ -74,6 +87,7 @@ class Judgement(NamedTuple):
     ``rewritten`` is the image after the rewrite, if that image was judged or patched in. ``use`` is an
     approved image to use instead, if a mirror has one. ``problem`` is the reason why no mirror replaces the
     image. ``unverified`` is the reason why the image could not be verified, if it is kept in spite of that.
+    ``signature`` is the one that a rule with ``signedBy`` requires.
     """
 
     slot: Slot
@@ -83,6 +97,7 @@ class Judgement(NamedTuple):
     use: str | None = None
     problem: str = ""
     unverified: str = ""
+    signature: Signature | None = None
 
     @property
     def approved(self) -> bool:

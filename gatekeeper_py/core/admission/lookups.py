@@ -1,7 +1,8 @@
 """The look-ups in registries that a review needs, and how their answers change the decision on an image.
 
-The webhook decides twice about a review that needs look-ups, with the same snapshot of the policy. The first
-decision lists the look-ups that are needed (``Facts.missing``). The second decision uses their answers. All
+The webhook decides at least twice about a review that needs look-ups, with the same snapshot of the policy.
+The first decision lists the look-ups that are needed (``Facts.missing``). The next decision uses their
+answers. It may need others: a signature is looked up by the digest that an earlier look-up found. All
 functions are pure: the answers are arguments.
 
 The rule (docs/registries.md): the webhook always judges the name of an image, and a look-up never approves an
@@ -10,16 +11,38 @@ image whose name the policy rejects.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission.judgement import ActivePolicy, Judgement, NewImage, approved_candidates
+from gatekeeper_py.core.admission.fields import CONTAINERS, POD
+from gatekeeper_py.core.admission.judgement import (
+    ActivePolicy,
+    Judgement,
+    NewImage,
+    Signature,
+    approved_candidates,
+    exemption,
+    slots_to_judge,
+)
+from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
-from gatekeeper_py.core.images.manifest import Answer, Lookup, Manifest, Resolution, failed, manifest_of
-from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.images.manifest import (
+    MISSING,
+    OTHER_KEY,
+    Answer,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+    manifest_of,
+)
+from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason
 from gatekeeper_py.core.policy.mirror import Rewrite
+from gatekeeper_py.core.policy.problems import listed
+from gatekeeper_py.core.policy.rules import Rule
 
 ResolveCached = Callable[[Lookup], Resolution | None]
 """Resolves a look-up from earlier answers; returns ``None`` if a registry must be queried first."""
@@ -29,6 +52,9 @@ IsFound = Callable[[Manifest], bool]
 
 
 NOT_LOOKED_UP: Final = Resolution(failed("no registry was queried"))
+
+MAX_LOOKED_AHEAD: Final = 32
+"""Maximum number of images of a workload whose signatures are looked up before its Pods exist."""
 
 
 class Facts:
@@ -104,6 +130,8 @@ class PodLookups(NamedTuple):
             judgement = self._verified_on_mirror(judgement, plan)
         if decision.manifest is None or decision.rule is None:
             return judgement
+        if decision.rule.signed_by:
+            return self._signed(judgement, decision.rule, decision.manifest)
         # Request the rule's own look-up even if the mirror refuses the image, so that all look-ups are known
         # after the first decision.
         answer = self.facts.get((decision.manifest,)).answer
@@ -114,6 +142,54 @@ class PodLookups(NamedTuple):
         if decision.rule.on_error == "deny":
             return judgement._replace(decision=_unverified(decision, answer))
         return judgement._replace(unverified=answer.cause)
+
+    def _signed(self, judgement: Judgement, rule: Rule, manifest: Manifest) -> Judgement:
+        """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
+        decision = judgement.decision
+        answer = self.answer(manifest)
+        if not judgement.approved:  # by its mirror
+            return judgement
+        if not manifest.by_digest:
+            # The digest is what is signed. Approving the tag would approve what it names tomorrow.
+            known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
+            rejected = _rejected(decision, "unpinned", f"is unpinned: {known}")
+        elif answer.status == "found":
+            signers = self.policy.allow.signers(rule)
+            name = next(key.name for key in signers if key.fingerprint == answer.key)
+            return judgement._replace(signature=Signature(name, answer.form))
+        elif answer.status == "missing":
+            rejected = _rejected(decision, "unsigned", f"{self._unsigned(rule, answer)} (unsigned)")
+        elif rule.on_error == "keep":
+            return judgement._replace(unverified=answer.cause)
+        else:
+            rejected = _unverified(decision, answer)
+        if decision.reason == "allowed":
+            # An exception that replaced a denial was already asked whether it replaces the signature, too.
+            rejected = self.policy.excepted(self.namespace, rejected)
+        return judgement._replace(decision=rejected)
+
+    def answer(self, manifest: Manifest) -> Answer:
+        """Return the answer to the look-up that a rule requires.
+
+        If a signature is required, this is the one of the digest; of a tag, first the digest is looked up.
+        """
+        if manifest.kind != "signature" or not manifest.by_digest:
+            return self.facts.get((manifest.pulled,)).answer
+        if not manifest.keys:
+            return MISSING  # without a live key, nothing is signed
+        answer = self.facts.get((manifest.located,)).answer
+        about_it = answer.key in manifest.keys and answer.digest == manifest.reference
+        # An answer about another key or digest is no error, which the rule could keep.
+        return Answer("missing", cause=OTHER_KEY) if answer.status == "found" and not about_it else answer
+
+    def _unsigned(self, rule: Rule, answer: Answer) -> str:
+        """Return why an image counts as unsigned, for a sentence about the image."""
+        if answer.cause == OTHER_KEY:
+            return "is signed, but by another key"
+        live = tuple(key.name for key in self.policy.allow.signers(rule))
+        if not live:
+            return f"is not signed by a key that is live, and {listed(rule.signed_by)} expired"
+        return f"is not signed by {listed(live)}" + (f"; {answer.cause}" if answer.cause else "")
 
     def _verified_on_mirror(self, judgement: Judgement, plan: Rewrite) -> Judgement:
         """Refuse an image that was not rewritten if ``on_missing`` or ``on_error`` of its mirror is ``deny``.
@@ -143,47 +219,114 @@ class PodLookups(NamedTuple):
         if plan is not None and plan.mirror.verify:
             return NewImage() if never else self._on_mirror(image, plan)
         target = image if plan is None or plan.image is None else plan.image
-        result = target if never else self._pinned(target, "") or target
-        return NewImage(None if result == image else result)
+        if target == image:
+            return NewImage() if never else self._pinned(image, moved=False)
+        return NewImage(target) if never else self._pinned(target)
 
     def _on_mirror(self, image: str, plan: Rewrite) -> NewImage:
         """Return what an image becomes in mutate mode if its mirror has ``verify``."""
         mirror, images = plan.mirror, approved_candidates(self.policy, self.namespace, plan)
         if not images:
-            return NewImage(self._pinned(image, "") or None)
+            return self._pinned(image, moved=False)
         resolution = self.facts.get(tuple(map(_manifest, images)))
         answer, candidate, _ = resolution
         if answer.status == "found":
-            target = images[candidate]
-            return NewImage(self._pinned(target, answer.digest if mirror.pin else "") or target)
+            return self._pinned(images[candidate], answer.digest if mirror.pin else "")
         if resolution is NOT_LOOKED_UP and mirror.on_missing == "keep":
             # If no target has the image, the image's own rule can pin it. Request that look-up now, so that
             # all look-ups are known after the first decision.
-            self._pinned(image, "")
+            self._pinned(image, moved=False)
         missing = answer.status == "missing"
         choice = mirror.on_missing if missing else mirror.on_error
         if choice == "rewrite":
-            return NewImage(self._pinned(images[0], "") or images[0])
+            return self._pinned(images[0])
         problem = "no mirror has it" if missing else f"no mirror could be queried: {answer.cause}"
         if choice == "deny":
             return NewImage(problem=problem)
-        return NewImage(self._pinned(image, "") or None, problem, "" if missing else answer.cause)
+        return self._pinned(image, moved=False)._replace(
+            problem=problem, unverified="" if missing else answer.cause
+        )
 
-    def _pinned(self, image: str, digest: str) -> str:
-        """Return the image with its digest, or an empty text if it must not or cannot be pinned.
+    def _pinned(self, image: str, digest: str = "", *, moved: bool = True) -> NewImage:
+        """Return the image with its digest, or as it is if it must not or cannot be pinned.
 
-        If ``digest`` is empty and the image's rule has ``pin``, the digest is looked up.
+        If ``digest`` is empty and the image's rule has ``pin``, the digest is looked up. If a signature is
+        required, only a digest with a valid one is written; otherwise ``problem`` is the reason. ``moved`` is
+        false for an image as written. It becomes ``None`` if it stays so.
         """
         decision = self.policy.decide(self.namespace, image)
-        if not digest and decision.rule is not None and decision.rule.pin and decision.manifest is not None:
-            digest = self.facts.get((decision.manifest,)).answer.digest
-        if not digest or not decision.approved:
-            return ""
-        if decision.reference is None or decision.reference.digest is not None:
-            return ""
+        as_is = NewImage(image if moved else None)
+        rule, manifest, reference = decision.rule, decision.manifest, decision.reference
+        if not decision.approved or reference is None:
+            return as_is
+        if reference.digest is not None:
+            problem = self._unvouched(decision, reference.digest) if moved else ""
+            return NewImage(problem=problem) if problem else as_is
+        if not digest and rule is not None and rule.pin and manifest is not None:
+            answer = self.answer(manifest)
+            digest = answer.digest
+            if not digest and rule.signed_by:
+                known = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
+                return NewImage(problem=f"its digest is not known{known}")
         # A rule for a tag never matches a digest. If the policy would reject the pinned image, do not pin it.
         pinned = f"{image}@{digest}"
-        return pinned if self.policy.decide(self.namespace, pinned).approved else ""
+        if not digest or not (final := self.policy.decide(self.namespace, pinned)).approved:
+            return as_is
+        problem = self._unvouched(decision, digest) or self._unvouched(final, digest)
+        return NewImage(problem=problem) if problem else NewImage(pinned)
+
+    def _unvouched(self, decision: Decision, digest: str) -> str:
+        """Return why an image with this digest lacks the signature that it needs; empty if it lacks none."""
+        rule, manifest = decision.rule, decision.manifest
+        if rule is None or manifest is None or not rule.signed_by:
+            return ""
+        answer = self.answer(manifest._replace(reference=digest))
+        if answer.status == "error":
+            return f"its signature could not be verified: {answer.cause}"
+        return f"it {self._unsigned(rule, answer)}" if answer.status == "missing" else ""
+
+    def look_ahead(self, image: str) -> None:
+        """Request what a container with this image will need, if a signature is required of it."""
+        rewrites = self.policy.rewrites_in(self.namespace)
+        plan = self.policy.plan(self.namespace, image) if rewrites else None
+        names: Iterable[str] = (image,)
+        if plan is not None:
+            names = filter(None, (image, plan.image, *plan.candidates))
+        decisions = (self.policy.decide(self.namespace, name) for name in names)
+        if not any(each.rule is not None and each.rule.signed_by for each in decisions):
+            return
+        slot = Slot((), CONTAINERS.noun, image)
+        if rewrites:
+            slot = slot._replace(value=self.new_image(slot, plan).image or image)
+        self.verified(Judgement(slot, self.policy.decide(self.namespace, slot.value)))
+
+
+def images_ahead(request: AdmissionRequest, policy: ActivePolicy) -> tuple[str, ...]:
+    """Return the new images of a workload, if the policy requires signatures of some images.
+
+    A workload is approved by the names of its images. If the look-ups of the signatures start at its review,
+    in the background, its Pods find the answers. The object itself, which may be large, is not needed for it.
+    """
+    if not policy.allow.keys or (request.group, request.kind) == POD or exemption(request):
+        return ()
+    found = slots_to_judge(request, policy)[0]
+    images = (slot.value for slot in found if not slot.problem and not is_never_pulled(request.object, slot))
+    distinct = dict.fromkeys(image for image in images if len(image) <= MAX_IMAGE_LENGTH)
+    return tuple(islice(distinct, MAX_LOOKED_AHEAD))
+
+
+def lookups_ahead(
+    images: Iterable[str], policy: ActivePolicy, namespace: str | None, facts: Facts
+) -> tuple[Lookup, ...]:
+    """Return the look-ups that ``facts`` lack and Pods with these images will need for signatures.
+
+    A signature is looked up by a digest, which other look-ups find, so the caller calls this function again
+    with the answers until it returns nothing.
+    """
+    pods = PodLookups(None, policy, namespace, facts)
+    for image in images:
+        pods.look_ahead(image)
+    return tuple(dict.fromkeys(facts.missing))
 
 
 def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:

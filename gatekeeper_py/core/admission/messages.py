@@ -23,6 +23,9 @@ NOT_APPROVED: Final = " is not approved"
 REJECTIONS: Final = {"denied": " is denied", "invalid": " is invalid"}
 """Texts in warnings about images, by the reason for the rejection. Other reasons use ``NOT_APPROVED``."""
 
+BY_LOOKUP: Final = frozenset({"absent", "unverified", "unpinned", "unsigned"})
+"""The reasons of rejections by look-ups. Their details continue a sentence that begins with the image."""
+
 NEW_PODS: Final = "; new Pods will be refused"
 """The end of a warning about an update of a workload that is allowed, but cannot roll out."""
 
@@ -89,7 +92,7 @@ def image_line(judgement: Judgement) -> str:
     subject = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
     if slot.problem:
         return f"{subject}: {PROBLEM}{slot.problem}"
-    if decision.reason in {"absent", "unverified"}:
+    if decision.reason in BY_LOOKUP:
         return f"{subject}: {escape(slot.value)} {decision.detail}"
     mirrored = "on its mirror, " if judgement.rewritten else ""
     use = f"; use {judgement.use}" if judgement.use else ""
@@ -202,6 +205,11 @@ def unverified_list(kept: Sequence[Judgement]) -> str:
     return audit_list(kept, lambda judgement: f"{judgement.slot.value} ({judgement.unverified})")
 
 
+def signed_list(signed: Sequence[Judgement]) -> str:
+    """Return the audit annotation for images with a valid signature: each with the name of the key."""
+    return audit_list(signed, lambda each: f"{each.slot.value} by {each.signature and each.signature.key}")
+
+
 def kept_text(judgement: Judgement) -> str:
     """Return the text that follows the name of an image that no mirror replaces: effect and reason."""
     verb = " is left as written: " if judgement.rewritten is None else " is pinned, but not on a mirror: "
@@ -214,7 +222,9 @@ def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SH
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
         return _fitted(path, "", slot.problem + effect, shortest)
-    if judgement.decision.reason in {"absent", "unverified"}:
+    if judgement.decision.reason in BY_LOOKUP:
+        if judgement.decision.reason == "unpinned":
+            shortest = 0  # the digest to add says more than the name, which the user wrote
         return _fitted(path, escape(slot.value), f" {judgement.decision.detail}{effect}", shortest)
     reason = REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
     return _fitted(path, escape(slot.value), reason + effect, shortest)

@@ -31,6 +31,7 @@ from gatekeeper_py.core.admission.messages import (
     exception_list,
     exception_warnings,
     rollout_warnings,
+    signed_list,
     undeclared_warning,
     unverified_list,
     warnings_for,
@@ -38,6 +39,7 @@ from gatekeeper_py.core.admission.messages import (
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
+from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 _REASON: Final = attrgetter("decision.reason")
@@ -85,6 +87,9 @@ def _conclude(
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
+        signed = [judgement for judgement in judgements if judgement.signature]
+        if signed:
+            audit["signed"] = signed_list(signed)
     stuck = []
     if new < len(judgements):
         stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
@@ -136,7 +141,9 @@ def approved_images(
         rewrites_here = policy.rewrites_in(namespace)
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
-            if not decision.approved or (decision.manifest is not None and not is_found(decision.manifest)):
+            if not decision.approved or (
+                decision.manifest is not None and not _exists(decision.manifest, is_found)
+            ):
                 return None
             if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
                 return None
@@ -145,6 +152,14 @@ def approved_images(
         if not policy.decide_by_rules(namespace, image).approved:
             return None
     return images
+
+
+def _exists(manifest: Manifest, is_found: IsFound) -> bool:
+    """Return whether nothing but the existence of an image is required, and is known.
+
+    If a signature is required, ``validate`` must build the audit annotation that names its key.
+    """
+    return manifest.kind != "signature" and is_found(manifest)
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> list[str] | None:

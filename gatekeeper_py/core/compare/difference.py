@@ -319,7 +319,7 @@ class _Comparison:
     def _spend(self, count: int) -> None:
         self._budget -= count
         if self._budget < 0:
-            raise TooComplex("too many combinations of hosts, paths, tags and namespaces")
+            raise TooComplex("hosts, paths, tags and namespaces")
 
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""
@@ -526,7 +526,7 @@ def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Gra
             for source in SOURCES
             if source != "namespace" or namespace is not None
             for grant in policy.grants.matching(source, location, qualifiers_of_image, namespace)
-            if decision.reason != "denied" or grant.overrides is not None
+            if decision.reason != "denied" or "deny" in grant.overrides
         ),
         key=attrgetter("index"),
         default=None,

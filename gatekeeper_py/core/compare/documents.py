@@ -14,10 +14,11 @@ from difflib import SequenceMatcher
 from itertools import zip_longest
 from typing import Any, Final, Literal
 
-from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.admission.explain import key_as_json, rule_as_json
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.document import OverrideEntry, ResourceEntry
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.registries import Registry
@@ -77,6 +78,7 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
         ("mirrors", _mirror_name, _mirror_meaning),
         ("resources", _resource_name, _itself),
         ("registries", _registry_name, _itself),
+        ("keys", _key_name, _itself),
         ("exceptions", _grant_name, _grant_meaning),
     ):
         _pair(
@@ -203,6 +205,10 @@ def _registry_name(entry: Registry) -> Hashable:
     return entry.host
 
 
+def _key_name(entry: Key) -> Hashable:
+    return entry.name
+
+
 def _itself(entry: Hashable) -> Hashable:
     return entry
 
@@ -212,7 +218,7 @@ def _override(entry: OverrideEntry | None) -> JsonEntry | None:
 
 
 def _entry_of(name: str) -> Callable[[Any], JsonEntry]:
-    return lambda entry: {"list": name, **dict(_fields(entry))}
+    return lambda entry: {"list": name, **(key_as_json(entry) if name == "keys" else dict(_fields(entry)))}
 
 
 def _fields(entry: Any) -> Iterator[tuple[str, object]]:

@@ -77,7 +77,7 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
         if grant.source == "namespace" and names is None:
             names = (ANY,)  # a request without a namespace has no such document
         for pattern in grant.images:
-            role: Role = "grant" if grant.overrides is None else "override"
+            role: Role = "override" if "deny" in grant.overrides else "grant"
             yield PolicyEntry(role=role, images=pattern.unwritten(), namespaces=names)
 
 

@@ -174,6 +174,8 @@ def _declared(_: Rule, policy: Policy, __: Moment) -> str:
 
 
 def _verified(rule: Rule, _: Policy, __: Moment) -> str:
+    if rule.signed_by:
+        return "its images must be signed"
     return "its images are looked up in their registry" if rule.verify else ""
 
 

@@ -18,7 +18,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Source
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Override, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
@@ -34,8 +34,8 @@ MISSED_FOR: Final = timedelta(days=30)
 ENDS_SOON: Final = timedelta(days=3)
 """How long before its end an exception is announced."""
 
-MAX_OPEN: Final = 16
-"""Maximum number of documents that are kept as objects, with an index: 1.5 MiB for 1,000 entries."""
+MAX_OPEN: Final = 32
+"""Maximum number of documents that are kept as objects, with an index: 1.2 MiB for 1,000 entries."""
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
@@ -146,23 +146,22 @@ class Exceptions:
         qualifiers: Qualifiers,
         namespace: str | None,
         now: datetime,
-        *,
-        denied: bool,
+        overriding: tuple[Override, ...] = (),
     ) -> Ruling:
-        """Return what the documents say about an image; ``denied`` if a deny rule matches it."""
+        """Return what the documents say about an image. Only grants that override ``overriding`` count."""
         search = _Search(now)
         for held in self._reaching(namespace):
             source = held.key.source
             covering = grants.matching(source, location, qualifiers, namespace)
-            if denied:
-                covering = tuple(each for each in covering if each.overrides is not None)
+            if overriding:
+                covering = tuple(each for each in covering if not set(overriding).difference(each.overrides))
             if covering:
                 # The clock is inside for some grant if it is inside for the one with the longest duration.
                 grant = max(covering, key=lambda each: each.longest)
                 matching = self._index(held).matching(location, qualifiers, namespace)
                 search.look_at(matching, held, grants, grant, grants.most(source, namespace))
         longest = None
-        if not denied and namespace is not None:
+        if not overriding and namespace is not None:
             own = grants.matching("namespace", location, qualifiers, namespace)
             longest = max((each.longest for each in own), default=None)
         approval, missed = _shown(search.approval, now), _shown(search.missed, now)

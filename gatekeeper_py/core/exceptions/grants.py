@@ -18,6 +18,11 @@ Source = Literal["namespace", "installation", "break-glass"]
 
 SOURCES: Final[tuple[Source, ...]] = get_args(Source)
 
+Override = Literal["deny", "signature"]
+"""What an exception may approve beyond images that no rule matches: denied ones, and unsigned ones."""
+
+OVERRIDES: Final[tuple[Override, ...]] = get_args(Override)
+
 DEFAULT_MOST: Final = 20
 
 MAX_COMPARED: Final = 5_000
@@ -42,7 +47,7 @@ class Grant:
     longest: timedelta
     namespaces: tuple[str, ...] | None = None
     most: int = DEFAULT_MOST
-    overrides: Literal["deny"] | None = None
+    overrides: tuple[Override, ...] = ()
     owner: str | None = None
     reason: str | None = None
 

@@ -10,9 +10,10 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
 
-Kind = Literal["manifest"]
+Kind = Literal["manifest", "signature"]
 """The kind of a look-up. A look-up of the kind ``manifest`` finds out whether the manifest exists, and its
-digest. ``registry.kinds`` has a row for each kind."""
+digest. One of the kind ``signature`` finds out whether one of some keys signed the manifest.
+``registry.kinds`` has a row for each kind."""
 
 
 class Manifest(NamedTuple):
@@ -20,12 +21,18 @@ class Manifest(NamedTuple):
 
     ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is the
     kind of look-up. Requests, answers and facts of different kinds are kept apart.
+
+    For the kind ``signature``, ``reference`` is a digest, and ``keys`` are the sorted fingerprints of the
+    keys that may have signed it. ``signatures`` is the repository that holds the signatures
+    (``host/repository``), empty for the image's own.
     """
 
     host: str
     repository: str
     reference: str
     kind: Kind = "manifest"
+    keys: tuple[str, ...] = ()
+    signatures: str = ""
 
     @property
     def by_digest(self) -> bool:
@@ -37,6 +44,19 @@ class Manifest(NamedTuple):
         """``host/repository``, the form with which credentials are matched."""
         return f"{self.host}/{self.repository}"
 
+    @property
+    def located(self) -> Manifest:
+        """The same look-up with the repository that holds the signatures as the one to query."""
+        if not self.signatures:
+            return self
+        host, _, repository = self.signatures.partition("/")
+        return self._replace(host=host, repository=repository, signatures="")
+
+    @property
+    def pulled(self) -> Manifest:
+        """The same manifest for a look-up that does not ask for a signature."""
+        return Manifest(self.host, self.repository, self.reference)
+
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
 
@@ -45,14 +65,24 @@ class Answer(NamedTuple):
     """The answer about a manifest.
 
     ``digest`` is set if the manifest was found. ``cause`` is the reason why it could not be verified.
+
+    For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
+    key that made it, and ``form`` how the registry holds it. ``missing`` means that there is no valid
+    signature. Its ``cause`` is then empty if there is none at all, ``OTHER_KEY`` if there are signatures by
+    other keys only, and otherwise names the limit for which a signature was skipped.
     """
 
     status: Literal["found", "missing", "error"]
     digest: str = ""
     cause: str = ""
+    key: str = ""
+    form: Literal["", "bundle", "simple"] = ""
 
 
 MISSING: Final = Answer("missing")
+
+OTHER_KEY: Final = "other_key"
+"""The cause if an image has signatures, but only by keys that do not count."""
 
 
 def found(digest: str) -> Answer:
@@ -96,4 +126,5 @@ def resolve(answers: tuple[Answer, ...]) -> Resolution:
     for index, answer in enumerate(answers):
         if answer.status == "found":
             return Resolution(answer, index)
-    return Resolution(next((answer for answer in answers if answer.status == "error"), MISSING))
+    missing = next(iter(answers), MISSING)
+    return Resolution(next((answer for answer in answers if answer.status == "error"), missing))

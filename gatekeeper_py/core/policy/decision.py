@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, Literal
 
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
-from gatekeeper_py.core.exceptions.grants import Grants
+from gatekeeper_py.core.exceptions.grants import Grants, Override
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
 from gatekeeper_py.core.images.reference import (
@@ -21,11 +23,26 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.origins import DeniedOrigins
+from gatekeeper_py.core.policy.problems import listed
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
-Reason = Literal["allowed", "denied", "unlisted", "invalid", "absent", "unverified", "exception"]
-"""``decide`` returns the first four. A look-up in a registry can replace them with ``absent`` or
-``unverified``, and ``with_exceptions`` can replace ``denied`` and ``unlisted`` with ``exception``."""
+Reason = Literal[
+    "allowed", "denied", "unlisted", "invalid", "absent", "unverified", "unpinned", "unsigned", "exception"
+]
+"""``decide`` returns the first four. A look-up in a registry can replace them with one of the next four, and
+``with_exceptions`` can replace ``denied``, ``unlisted``, and what the lack of a signature leads to, with
+``exception``."""
+
+OVERRIDDEN: Final[Mapping[Reason, tuple[Override, ...]]] = MappingProxyType(
+    {
+        "unlisted": (),
+        "denied": ("deny",),
+        "unpinned": ("signature",),
+        "unsigned": ("signature",),
+        "unverified": ("signature",),
+    }
+)
+"""The reasons that an exception can replace, each with what its grant must override."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +52,10 @@ class Decision:
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
     decided, ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse.
     ``origin`` is set when a deny rule matched not the image itself but the name that it mirrors.
-    ``manifest`` is set when the approving rule requires a look-up in the registry. ``ruling`` is set when
-    exceptions say something about an image that the rules reject.
+    ``manifest`` is set when the approving rule requires a look-up in the registry. If the rule has
+    ``signed_by``, the kind of the look-up is ``signature``, even for an image without a digest, of which no
+    registry can have a signature. ``ruling`` is set when exceptions say something about an image that the
+    rules reject.
     """
 
     image: str
@@ -53,6 +72,12 @@ class Decision:
     def exception(self) -> Excepted | None:
         """The exception that approves the image, if the rules do not."""
         return None if self.ruling is None else self.ruling.approval
+
+    @property
+    def lacks_digest(self) -> bool:
+        """Whether the image needs a signature, but has no digest that could be signed."""
+        manifest = self.manifest
+        return manifest is not None and manifest.kind == "signature" and not manifest.by_digest
 
     @property
     def canonical(self) -> str | None:
@@ -100,14 +125,15 @@ def decide(
         return _denied(reference, location, rule, origin.name)
     rule = allow.find(location, qualifiers, namespace)
     if rule is not None:
+        signed = f", which requires a signature by {listed(rule.signed_by)}" if rule.signed_by else ""
         return Decision(
             image=image,
             approved=True,
             reason="allowed",
-            detail=f"{location.name} matches {rule}",
+            detail=f"{location.name} matches {rule}{signed}",
             rule=rule,
             reference=reference,
-            manifest=manifest_of(reference, location) if rule.verify else None,
+            manifest=_looked_up(allow, rule, reference, location) if rule.verify else None,
         )
     rule = expired.find(location, qualifiers, namespace) if expired else None
     return Decision(
@@ -119,19 +145,45 @@ def decide(
     )
 
 
-def with_exceptions(
-    decision: Decision, exceptions: Exceptions, grants: Grants, namespace: str | None, now: datetime
-) -> Decision:
-    """Return the decision with exceptions for a decision of ``decide``.
+def _looked_up(allow: RuleSet, rule: Rule, reference: Reference, location: Location) -> Manifest:
+    """Return the look-up that a rule requires for an image."""
+    manifest = manifest_of(reference, location)
+    if not rule.signed_by:
+        return manifest
+    keys = tuple(sorted({key.fingerprint for key in allow.signers(rule)}))
+    return manifest._replace(kind="signature", keys=keys, signatures=rule.signatures)
 
-    Exceptions change nothing but rejections with the reasons ``unlisted`` and, if a grant overrides it,
-    ``denied``.
+
+def with_exceptions(
+    decision: Decision,
+    exceptions: Exceptions,
+    grants: Grants,
+    allow: RuleSet,
+    namespace: str | None,
+    now: datetime,
+) -> Decision:
+    """Return the decision with exceptions for a rejected image.
+
+    Exceptions change nothing but rejections with the reason ``unlisted`` and, if a grant overrides them,
+    those that ``OVERRIDDEN`` lists. Of the rejections by look-ups, callers pass only those for signatures.
     """
-    reference, denied = decision.reference, decision.reason == "denied"
-    if not grants or reference is None or not (denied or decision.reason == "unlisted"):
+    reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
+    if not grants or reference is None or needed is None:
         return decision
-    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
-    ruling = exceptions.judge(grants, locate(reference), qualifiers, namespace, now, denied=denied)
+    location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
+
+    def judged(overriding: tuple[Override, ...]) -> Ruling:
+        return exceptions.judge(grants, location, qualifiers, namespace, now, overriding)
+
+    ruling, rule = judged(needed), None
+    if needed == ("deny",) and ruling.approval is not None:
+        # The image is not excused from the signature that an allow rule requires of it, unless the grant
+        # overrides that, too.
+        rule = allow.find(location, qualifiers, namespace)
+        if rule is None or not rule.signed_by:
+            rule = None
+        elif (both := judged(("deny", "signature"))).approval is not None:
+            ruling, rule = both, None
     if ruling == _SILENT:
         return decision
     found = ruling.approval
@@ -139,15 +191,22 @@ def with_exceptions(
         return replace(decision, ruling=ruling)
     configmap = DocumentKey(found.source, found.namespace).configmap
     where = f"exceptions[{found.index}] in the ConfigMap {configmap}"
-    despite = f", although {decision.detail}" if denied else ""
+    despite = f", although {_clause(decision)}" if needed else ""
     return Decision(
         image=decision.image,
         approved=True,
         reason="exception",
         detail=f"approved until {format_instant(found.until)} by {where}{despite}",
+        rule=rule,
         reference=reference,
+        manifest=None if rule is None else _looked_up(allow, rule, reference, location),
         ruling=ruling,
     )
+
+
+def _clause(decision: Decision) -> str:
+    """Return why an image was rejected. The reason of a look-up is about the image, and does not name it."""
+    return decision.detail if decision.reason == "denied" else f"it {decision.detail}"
 
 
 _SILENT: Final = Ruling()

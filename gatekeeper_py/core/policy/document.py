@@ -13,6 +13,7 @@ from typing import Final, Literal, assert_never, get_args
 
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.finding import Finding, Path
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import ResourcePath
@@ -85,13 +86,19 @@ class PolicyDocument:
     mirrors: tuple[Mirror, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
     registries: tuple[Registry, ...] = ()
+    keys: tuple[Key, ...] = ()
     exceptions: tuple[Grant, ...] = ()
     message: str = ""
 
-    def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry, datetime]]:
+    def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry | Key, datetime]]:
         """Yield each entry that expires or has expired, with its path and its expiry."""
-        lists: list[tuple[str, Sequence[Rule | OverrideEntry]]]
-        lists = [("allow", self.allow), ("deny", self.deny), ("namespaces", self.namespaces)]
+        lists: list[tuple[str, Sequence[Rule | OverrideEntry | Key]]]
+        lists = [
+            ("allow", self.allow),
+            ("deny", self.deny),
+            ("namespaces", self.namespaces),
+            ("keys", self.keys),
+        ]
         for name, entries in lists:
             for index, entry in enumerate(entries):
                 if entry.until is not None:

@@ -67,8 +67,8 @@ def approving_rule(
     policy: CompiledPolicy, key: DocumentKey, entry: ExceptionEntry, scan: Scan
 ) -> Rule | None:
     """Return an allow rule that approves all that an entry can approve, for as long as the entry lasts."""
-    if any(grant.overrides is not None for grant in policy.grants.of(key.source)):
-        return None  # the entry may be needed for images that a deny rule matches
+    if any(grant.overrides for grant in policy.grants.of(key.source)):
+        return None  # the entry may be needed for images that a deny rule matches, or that nobody signed
     found = None
     for namespace in reach(key, entry).namespaces or (None,):
         rules = policy.allow.covering_all(entry.pattern, namespace, scan)

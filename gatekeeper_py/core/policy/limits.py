@@ -18,12 +18,22 @@ MAX_RULES: Final = 200_000
 """Maximum number of entries of ``allow`` and ``deny`` together."""
 
 MAX_ENTRIES: Final = MappingProxyType(
-    {"namespaces": 1_000, "mirrors": 1_000, "resources": 1_000, "registries": 100, "exceptions": 100}
+    {
+        "namespaces": 1_000,
+        "mirrors": 1_000,
+        "resources": 1_000,
+        "registries": 100,
+        "keys": 100,
+        "exceptions": 100,
+    }
 )
 """Maximum number of entries of each other list of the document."""
 
 MAX_ITEMS: Final = 1_000
 """Maximum number of items of a list inside an entry, such as the names of namespaces."""
+
+MAX_SIGNERS: Final = 20
+"""Maximum number of keys in ``signedBy`` of one rule."""
 
 MAX_TARGETS: Final = 4
 """Maximum number of targets of one mirror, in order of preference."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -22,11 +22,12 @@ from gatekeeper_py.core.policy.document import (
     ResourceEntry,
     rewrites,
 )
+from gatekeeper_py.core.policy.keys import NO_KEYS, Key
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
 from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import SIGNED_RATE, Registry
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
@@ -107,7 +108,8 @@ class Policy:
         if instant.tzinfo is None:
             message = "the instant needs an offset"
             raise ValueError(message)
-        allow, expired, allow_end = yield from _rules_at(self.allow, instant)
+        keys = {key.name: key for key in self.document.keys if key.until is None or instant < key.until}
+        allow, expired, allow_end = yield from _rules_at(self.allow, instant, keys)
         deny, _, deny_end = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
@@ -115,13 +117,17 @@ class Policy:
                 overrides.add(entry)
             yield
         named: list[Manifest] = []
+        hosts, signed = set[str](), set[str]()
         for rule in allow.verified:
             named += _named_manifests(rule)
+            hosts.update(rule.hosts)
+            signed.update(rule.hosts if rule.signed_by else ())
             yield
         resources = yield from _paths_by_kind(self.document.resources)
         origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
-        next_expiry = _first(allow_end, deny_end, _next_end(self.document.namespaces, instant))
+        ends = (_next_end(entries, instant) for entries in (self.document.namespaces, self.document.keys))
+        next_expiry = _first(allow_end, deny_end, *ends)
         change = exceptions.next_change(grants, instant) if grants else None
         return CompiledPolicy(
             policy=self,
@@ -134,6 +140,8 @@ class Policy:
             expired=expired,
             overrides=overrides,
             named_manifests=tuple(named),
+            verified_hosts=frozenset(hosts),
+            signed_hosts=frozenset(signed),
             resources=resources,
             grants=grants,
             exceptions=exceptions,
@@ -170,11 +178,12 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_expiry`` is the next instant at which a rule or an override expires. At ``next_change``, this
-    happens or an exception begins or ends. Both are ``None`` if there is no such instant.
+    ``next_expiry`` is the next instant at which a rule, an override or a key expires. At ``next_change``,
+    this happens or an exception begins or ends. Both are ``None`` if there is no such instant.
     ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
-    looked up in advance.
+    looked up in advance. ``verified_hosts`` are the registries of these rules and of their signatures, and
+    ``signed_hosts`` those of rules with ``signed_by``.
     ``resources`` are the declared image paths by (group, kind).
     """
 
@@ -188,6 +197,8 @@ class CompiledPolicy:
     expired: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
+    verified_hosts: frozenset[str]
+    signed_hosts: frozenset[str]
     resources: dict[tuple[str, str], PathTree]
     grants: Grants
     exceptions: Exceptions
@@ -223,8 +234,15 @@ class CompiledPolicy:
 
     @cached_property
     def registries(self) -> dict[str, Registry]:
-        """The entries of ``registries`` by host."""
-        return {entry.host: entry for entry in self.policy.document.registries}
+        """The entries of ``registries`` by host, and entries for the hosts that rules with ``signedBy`` name.
+
+        The default rate of these hosts is another one.
+        """
+        entries = {entry.host: entry for entry in self.policy.document.registries}
+        for host in self.signed_hosts:
+            entry = entries.get(host) or Registry(host=host)
+            entries[host] = replace(entry, rate=entry.rate or SIGNED_RATE)
+        return entries
 
     @cached_property
     def adds_pull_secrets(self) -> bool:
@@ -235,7 +253,7 @@ class CompiledPolicy:
     def looked_up_hosts(self) -> frozenset[str]:
         """The registries that may be queried for images. Empty if nothing is looked up."""
         hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
-        return frozenset(hosts | {rule.pattern.host for rule in self.allow.verified})
+        return self.verified_hosts | hosts
 
     @cached_property
     def looks_up(self) -> bool:
@@ -245,9 +263,11 @@ class CompiledPolicy:
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written, by the rules and the exceptions."""
         decision = decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
-        if decision.approved:
-            return decision
-        return with_exceptions(decision, self.exceptions, self.grants, namespace, self.instant)
+        return decision if decision.approved else self.excepted(namespace, decision)
+
+    def excepted(self, namespace: str | None, decision: Decision) -> Decision:
+        """Return the decision on a rejected image with exceptions."""
+        return with_exceptions(decision, self.exceptions, self.grants, self.allow, namespace, self.instant)
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""
@@ -298,10 +318,10 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 
 def _rules_at(
-    listed: tuple[Rule, ...], instant: datetime
+    listed: tuple[Rule, ...], instant: datetime, keys: Mapping[str, Key] = NO_KEYS
 ) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None]]:
     """Return the live rules of a list, those that expired lately, and the next expiry. Runs in steps."""
-    rules, expired = RuleSet(instant=instant), RuleSet()
+    rules, expired = RuleSet(instant=instant, keys=keys), RuleSet()
     end, work = None, 0
     for rule in listed:
         work += 10 + 4 * len(rule.namespaces or ())
@@ -321,7 +341,7 @@ def _rules_at(
 
 
 def _next_end(
-    entries: Iterable[Rule | OverrideEntry], instant: datetime, end: datetime | None = None
+    entries: Iterable[Rule | OverrideEntry | Key], instant: datetime, end: datetime | None = None
 ) -> datetime | None:
     """Return the instant when the first live entry expires, or ``end`` if no live entry expires earlier."""
     for each in entries:

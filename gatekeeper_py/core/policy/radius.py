@@ -7,7 +7,7 @@ from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
 from gatekeeper_py.core.policy.decision import Decision
-from gatekeeper_py.core.policy.document import Mode, refuses
+from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 APPROVED: Final = 0
 WARNED: Final = 1
@@ -62,10 +62,14 @@ class Radius(NamedTuple):
 
 
 def effect(policy: Policy, namespace: str | None, image: str) -> int:
-    """Return what a policy does with an image, judged by its name."""
-    if policy.decide_by_rules(namespace, image).approved:
+    """Return what a policy does with an image, judged by its name.
+
+    If an image needs a signature, it also needs a digest, unless mutate mode writes that.
+    """
+    decision, mode = policy.decide_by_rules(namespace, image), policy.mode(namespace)
+    if decision.approved and not (decision.lacks_digest and not rewrites(mode)):
         return APPROVED
-    return REFUSED if refuses(policy.mode(namespace)) else WARNED
+    return REFUSED if refuses(mode) else WARNED
 
 
 def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]) -> Radius:

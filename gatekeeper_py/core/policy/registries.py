@@ -7,6 +7,12 @@ from typing import Final
 
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 
+DEFAULT_RATE: Final = 20
+
+SIGNED_RATE: Final = 50
+"""The default for registries that rules with ``signedBy`` name, because the signature of a new image takes up
+to seven requests."""
+
 DOCKER_HUB_TOKEN_HOST: Final = "auth.docker.io"  # noqa: S105 - the name of a host
 """The host that Docker Hub's challenges name for tokens."""
 
@@ -17,7 +23,8 @@ class Registry:
 
     ``host`` is folded for matching. ``ca`` names a file below ``--registry-config``. ``token_hosts`` and
     ``redirect_hosts`` are folded hosts; ``timeout``, ``ttl_found`` and ``ttl_missing`` are seconds;
-    ``rate`` is requests a second, and the number that may be sent at once after a quiet second.
+    ``rate`` is requests a second, and the number that may be sent at once after a quiet second. If it is
+    ``None``, the default applies (``CompiledPolicy.registries``).
     """
 
     host: str
@@ -28,7 +35,7 @@ class Registry:
     timeout: float = 1.0
     ttl_found: float = 60.0
     ttl_missing: float = 10.0
-    rate: int = 20
+    rate: int | None = None
 
     @property
     def allowed_token_hosts(self) -> tuple[str, ...]:

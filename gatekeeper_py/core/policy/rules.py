@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,6 +12,7 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.policy.keys import NO_KEYS, Key
 
 OnError = Literal["keep", "deny"]
 """What happens to an approved image that could not be verified."""
@@ -22,10 +23,12 @@ class Rule:
     """One entry of ``allow`` or ``deny``, or of ``except`` in an entry of ``deny``.
 
     If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
-    ``until`` is in UTC. Only entries of ``allow`` set ``verify``, ``on_error`` and ``pin``. An image that a
-    rule with ``verify`` approves must exist in its registry; ``on_error`` applies if that is not known. With
-    ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. A rule of ``deny`` does
-    not match what one of its live ``exceptions`` matches; ``index`` of these is that in their list.
+    ``until`` is in UTC. Only entries of ``allow`` set the fields from ``verify`` to ``signatures``. An image
+    that a rule with ``verify`` approves must exist in its registry; ``on_error`` applies if that is not
+    known. With ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. With
+    ``signed_by``, which implies both, one of the keys with these names must have signed the image.
+    ``signatures`` is the repository that holds the signatures, empty for the image's own. A rule of ``deny``
+    does not match what one of its live ``exceptions`` matches; ``index`` of these is that in their list.
     """
 
     list: Literal["allow", "deny", "except"]
@@ -38,15 +41,23 @@ class Rule:
     verify: bool = False
     on_error: OnError = "keep"
     pin: bool = False
+    signed_by: tuple[str, ...] = ()
+    signatures: str = ""
     exceptions: tuple[Rule, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
 
     @property
-    def lookup(self) -> tuple[bool, OnError, bool]:
+    def lookup(self) -> tuple[bool, OnError, bool, tuple[str, ...], str]:
         """The fields that decide whether and how the images of this rule are looked up."""
-        return self.verify, self.on_error, self.pin
+        return self.verify, self.on_error, self.pin, self.signed_by, self.signatures
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The registries that are queried about the images of this rule."""
+        host = self.pattern.host
+        return (host, self.signatures.partition("/")[0]) if self.signatures else (host,)
 
     def lives_at(self, instant: datetime) -> bool:
         return self.until is None or instant < self.until
@@ -90,13 +101,20 @@ class _Excepting:
 class RuleSet:
     """The live rules of one list, in document order, with their index.
 
-    Exceptions that have ended at ``instant`` do not count. If it is ``None``, all exceptions count.
+    Exceptions that have ended at ``instant`` do not count. If it is ``None``, all exceptions count. ``keys``
+    are the live keys by name.
     """
 
-    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "verified")
+    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "keys", "verified")
 
-    def __init__(self, rules: Iterable[Rule] = (), instant: datetime | None = None) -> None:
+    def __init__(
+        self,
+        rules: Iterable[Rule] = (),
+        instant: datetime | None = None,
+        keys: Mapping[str, Key] = NO_KEYS,
+    ) -> None:
         self.instant = instant
+        self.keys = keys
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
         self.verified: list[Rule] = []
@@ -136,6 +154,10 @@ class RuleSet:
 
     def __len__(self) -> int:
         return len(self._rules)
+
+    def signers(self, rule: Rule) -> tuple[Key, ...]:
+        """Return the live keys of which one must have signed the images of a rule."""
+        return tuple(self.keys[name] for name in rule.signed_by if name in self.keys)
 
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
         """Return the first live rule that matches, or ``None``."""

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from apisession import PlainSession
+from apisession import session_with
 from builders import review
 from control.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view_of
 from control.world import START
+from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.control.fastpath.policy_view import NOTHING_SKIPPED, PolicyView, unknown
 from gatekeeper_py.control.fastpath.probe import (
     FIRST_PAUSE_SECONDS,
@@ -246,17 +247,17 @@ async def test_a_probe_is_a_dry_run_on_its_own_connection(
     server: tuple[str, list[tuple[str, Any]]],
 ) -> None:
     url, requests = server
-    made: list[PlainSession] = []
+    made: list[Session] = []
 
-    async def connect() -> PlainSession:
-        made.append(PlainSession(url))
+    async def connect() -> Session:
+        made.append(session_with(url))
         return made[-1]
 
     for _ in range(2):
         assert await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK) == ""
     assert requests == [("/api/v1/namespaces/probe/pods?dryRun=All", pod("a.io/x"))] * 2
     assert len(made) == 2
-    assert all(each.closed for each in made)
+    assert all(each._session.closed for each in made)
 
 
 @pytest.mark.parametrize(
@@ -267,9 +268,9 @@ async def test_a_probe_is_a_dry_run_on_its_own_connection(
     ],
 )
 async def test_without_an_answer_the_problem_is_shown(refusal: Exception | None, problem: str) -> None:
-    async def connect() -> PlainSession:
+    async def connect() -> Session:
         if refusal is not None:
             raise refusal
-        return PlainSession("http://127.0.0.1:9")
+        return session_with("http://127.0.0.1:9")
 
     assert problem in await dry_run(connect, "probe", PROBE_IMAGE, WEBHOOK)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import policy_text
+from builders import keys_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.documents import compare_documents
 
@@ -211,6 +211,18 @@ def test_exactly_the_look_ups_with_another_order_are_listed(lookups: list[str], 
 )
 def test_differing_documents(old: str, new: str, expected: dict[str, Any]) -> None:
     assert changes(old, new) == NOTHING | expected
+
+
+def test_a_changed_key_is_shown_by_its_fingerprint() -> None:
+    rule = "allow: [{image: a.io, signedBy: [ci-2026, ci-2025]}]\n"
+    (change,) = changes(rule + keys_text(), rule + keys_text(until="2026-06-01"))["changed"]
+    shown = {
+        "list": "keys",
+        "name": "ci-2026",
+        "kind": "P-256",
+        "fingerprint": "7b93b0b901758bfade613b7494599741f7c01d3e135bade5b7ab52ae82d2cff8",
+    }
+    assert change == {"list": "keys", "old": shown, "new": {**shown, "until": "2026-06-01T00:00:00Z"}}
 
 
 def test_the_mode_that_counts_is_the_effective_one() -> None:

@@ -479,17 +479,18 @@ def without(policy: Policy, name: str) -> FastPath:
 
 KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     # Part of an entry: pattern, namespaces. Guard: until. No influence: the others.
-    # Left to the webhook: verify and pin, and with them on_error.
+    # Left to the webhook: verify and pin, and with them on_error, signed_by and signatures.
     # What an exception spares counts as denied: exceptions.
-    Rule: "list index pattern namespaces until owner reason verify on_error pin exceptions",
+    Rule: "list index pattern namespaces until owner reason verify on_error pin signed_by signatures"
+    " exceptions",
     # Excluded whatever the length of the repository: longest. Left out of an exclusion: but.
     Entry: "images namespaces longest but because",
     # Both ends of a mirror are excluded, except for rules that its exceptions cover.
     # A look-up that can reject is an exclusion: on_missing, on_error.
     Mirror: "index source targets exceptions verify on_missing on_error pin image_pull_secret",
-    # Mode: the same result in every mode. Guard: resources. No influence: registries, message.
+    # Mode: the same result in every mode. Guard: resources. No influence: registries, keys, message.
     # Approves more than the rules do: exceptions.
-    PolicyDocument: "mode allow deny namespaces mirrors resources registries message exceptions",
+    PolicyDocument: "mode allow deny namespaces mirrors resources registries keys message exceptions",
     ResourceEntry: "group kind images",
 }
 

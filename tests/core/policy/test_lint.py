@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 
-from builders import policy_text
+from builders import keys_text, policy_text
 from gatekeeper_py.core import Finding, Policy, parse_policy
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.core.policy.lint import lint as lint_policy
 from gatekeeper_py.core.policy.lint.modes import next_finding
 from growth import check_linear
 
+ED25519: Final = """\
+-----BEGIN PUBLIC KEY-----
+MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
+-----END PUBLIC KEY-----
+"""
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA256: Final = "sha256:" + "7c" * 32
 NO_LATEST: Final = "deny: ['*/**:latest']\n"
@@ -791,6 +797,42 @@ def test_when_the_clock_changes_the_findings(now: str, expected: str | None) -> 
     before = lint_policy(policy, instant)
     if found is not None:
         assert lint_policy(policy, found - timedelta(microseconds=1)) == before != lint_policy(policy, found)
+
+
+@pytest.mark.parametrize(
+    ("until", "code"),
+    [
+        pytest.param("2026-03-01T12:00:00Z", "expired", id="now"),
+        pytest.param("2026-03-15T12:00:00Z", "key-expires-soon", id="in-14-days"),
+        pytest.param("2026-03-15T12:00:01Z", None, id="in-more-than-14-days"),
+    ],
+)
+def test_a_key_expires_as_rules_do(until: str, code: str | None) -> None:
+    findings = lint(keys_text(until=until), "[{image: a.io@*, signedBy: [ci-2025, ci-2026]}]")
+    assert [(f.code, f.path) for f in findings] == ([(code, "keys[1].until")] if code else [])
+    later = next_finding(parse_policy(policy_text(keys_text(until=until))).document, NOON)
+    assert (later is None) is (code == "expired")
+
+
+def test_a_key_that_no_rule_names_and_a_key_for_ed25519_are_reported() -> None:
+    assert paths("key-unused", keys_text(), "[{image: a.io@*, signedBy: [ci-2026]}]") == ["keys[0]"]
+    prehashed = json.dumps({"name": "ed", "key": ED25519})
+    findings = lint(f"keys: [{prehashed}]\n", "[{image: a.io@*, signedBy: [ed]}]")
+    assert [(f.code, f.path, f.proposal) for f in findings] == [
+        ("key-prehashed", "keys[0].key", "sign with a P-256 key")
+    ]
+
+
+def test_a_rule_that_requires_signatures_approves_nobody_elses_images() -> None:
+    signed = ", ".join(
+        f"{{image: {host}, signedBy: [ci-2025, ci-2026]}}" for host in ("docker.io", "ghcr.io")
+    )
+    assert lint(keys_text(), f"[{signed}]") == ()
+    assert {f.code for f in lint(allow="[docker.io, ghcr.io]")} == {
+        "floating-latest",
+        "hub-user-namespace",
+        "open-registry",
+    }
 
 
 def test_an_exception_of_a_deny_rule_expires_too() -> None:

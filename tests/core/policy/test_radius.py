@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import policy
+from builders import keys_text, policy
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.radius import (
     APPROVED,
     LEAST_KNOWN,
@@ -53,6 +54,13 @@ def test_the_effect_depends_on_the_rules_and_on_the_mode_of_the_namespace(
     namespace: str | None, image: str, expected: int
 ) -> None:
     assert effect(NEW, namespace, image) == expected
+
+
+@pytest.mark.parametrize(("mode", "tag"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", APPROVED)])
+def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(mode: Mode, tag: int) -> None:
+    signing = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]", mode=mode)
+    assert effect(signing, "shop", "a.io/x:1") == tag
+    assert effect(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Final, Literal, NamedTuple, get_args
 
 import pytest
 
-from builders import policy_text
+from builders import keys_text, policy_text
 from gatekeeper_py.cli import run
 from gatekeeper_py.core import Policy, parse_policy
 from gatekeeper_py.core.admission.explain import rule_as_json
@@ -22,7 +22,14 @@ from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.mutating import mutating_policy
 from gatekeeper_py.core.compile.native.objects import ApiObject, Options
-from gatekeeper_py.core.compile.native.selection import EXCEPTS, EXPIRES, LOOKS_UP, CannotExpress, select
+from gatekeeper_py.core.compile.native.selection import (
+    EXCEPTS,
+    EXPIRES,
+    LOOKS_UP,
+    SIGNED,
+    CannotExpress,
+    select,
+)
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.policy.document import MODES, Mode, refuses, rewrites
 from gatekeeper_py.core.policy.lint import lint
@@ -61,8 +68,10 @@ FIELDS: Final[Mapping[str, Field]] = {
     "verify": Field("verify: true", "look-up", LOOKS_UP),
     "on_error": Field("verify: true, onError: deny", "look-up", LOOKS_UP),
     "pin": Field("pin: true", "look-up", LOOKS_UP),
+    "signed_by": Field("signedBy: [ci-2025]", "look-up", SIGNED),
+    "signatures": Field("signedBy: [ci-2025], signatures: a.example/signatures", "look-up", SIGNED),
 }
-WRITTEN: Final = {"on_error": "onError"}
+WRITTEN: Final = {"on_error": "onError", "signed_by": "signedBy"}
 """How the document and JSON name a field, if they use another name."""
 
 every_field = pytest.mark.parametrize("name", FIELDS)
@@ -70,7 +79,7 @@ every_field = pytest.mark.parametrize("name", FIELDS)
 
 def with_field(name: str, after: str = "") -> Policy:
     """Return a policy with one rule that has a field, and more rules after it."""
-    return parse_policy(policy_text(allow=f"[{{image: a.example, {FIELDS[name].yaml}}}{after}]"))
+    return parse_policy(policy_text(keys_text(), allow=f"[{{image: a.example, {FIELDS[name].yaml}}}{after}]"))
 
 
 def names(kind: type) -> set[str]:
@@ -81,7 +90,7 @@ def native(policy: Policy) -> list[ApiObject]:
     return [each["spec"] for each in validating_policy(policy, NOW, Options(exempt=()))]
 
 
-PLAIN: Final = parse_policy(policy_text(allow="[a.example]"))
+PLAIN: Final = parse_policy(policy_text(keys_text(), allow="[a.example]"))
 
 
 def test_the_table_and_the_schema_have_the_fields_of_a_rule() -> None:

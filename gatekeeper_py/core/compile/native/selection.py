@@ -13,10 +13,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final
 
-from gatekeeper_py.core.compile.cost import Part
+from gatekeeper_py.core.compile.cost import Part, fits
 from gatekeeper_py.core.compile.exclusions import entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
-from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH, denied_entries
+from gatekeeper_py.core.compile.native.decision import denied_entries
 from gatekeeper_py.core.images.entry import Entry, TooManyComparisonsError
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -34,6 +34,7 @@ ALL_TOO_LARGE: Final = "the expression for all of them would become too long or 
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
 EXCEPTS: Final = "it has exceptions, which a native policy does not express"
+SIGNED: Final = "its images must be signed, which a native policy cannot verify"
 LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
 
 
@@ -115,7 +116,7 @@ class Selection:
             text += f"{part.text} ? {str(answer).lower()} : "
             cost += part.cost + 1
         part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
-        if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
+        if len(groups) > MAX_BRANCHES or not fits(part):
             raise CannotExpress([Obstacle(part="namespaces", why=ALL_TOO_LARGE)])
         return part
 
@@ -126,7 +127,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     A backstop
 
     - keeps allow rules that will expire, and leaves out deny rules that will expire or have exceptions,
-    - approves images by name where the policy would look them up in a registry,
+    - approves images by name where the policy would look them up in a registry, or verify a signature,
     - uses the most permissive mode that a namespace can have before and after overrides expire.
 
     Raises ``CannotExpress`` when the policy must be exact and cannot be.
@@ -160,7 +161,8 @@ def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
             reasons = (
                 (EXPIRES, rule.until is not None),
                 (EXCEPTS, bool(rule.exceptions_at(now))),
-                (LOOKS_UP, rule.verify),
+                (SIGNED, bool(rule.signed_by)),
+                (LOOKS_UP, rule.verify and not rule.signed_by),
             )
             yield from (Obstacle(part=str(rule), why=why) for why, holds in reasons if holds)
     for index, override in enumerate(policy.document.namespaces):

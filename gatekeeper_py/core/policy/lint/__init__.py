@@ -30,6 +30,7 @@ from gatekeeper_py.core.policy.lint.cover import (
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
 from gatekeeper_py.core.policy.lint.modes import (
     expiry,
+    keys,
     overridden_mode,
     rewriting_without_mirrors,
     unenforced,
@@ -56,7 +57,8 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
         unused_exceptions: ("except-unused",),
-        expiry: ("expired", "expires-soon"),
+        expiry: ("expired", "expires-soon", "key-expires-soon"),
+        keys: ("key-unused", "key-prehashed"),
         floating_latest: ("floating-latest",),
         mutable_hosts: ("mutable-host",),
         hub_users: ("hub-user-namespace",),

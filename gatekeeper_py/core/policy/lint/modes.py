@@ -10,6 +10,7 @@ from gatekeeper_py.core.policy.configmap import MODE_KEY
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, refuses, rewrites
 from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
 from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.lint.subject import Subject, warning
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -66,8 +67,24 @@ def expiry(subject: Subject) -> Iterator[Remark]:
         at = format_instant(until) + _contact(entry)
         if until <= subject.instant:
             yield warning("expired", (*path, "until"), f"it expired at {at}", "remove or renew it")
+        elif until - subject.instant <= EXPIRES_SOON and isinstance(entry, Key):
+            message = f"signatures by {entry.name} do not count from {at} on"
+            proposal = "sign with another key, and add that to keys and to signedBy"
+            yield warning("key-expires-soon", (*path, "until"), message, proposal)
         elif until - subject.instant <= EXPIRES_SOON:
             yield warning("expires-soon", (*path, "until"), f"it expires at {at}", "renew it in time")
+
+
+def keys(subject: Subject) -> Iterator[Remark]:
+    """Yield each key that no rule names, and each whose signatures by cosign nothing verifies."""
+    used = {name for rule in subject.policy.allow for name in rule.signed_by}
+    for index, key in enumerate(subject.policy.document.keys):
+        if key.name not in used:
+            message = f"no rule of allow names {key.name} in signedBy"
+            yield warning("key-unused", ("keys", index), message, "remove it, or name it")
+        if key.kind == "Ed25519":
+            message = "cosign signs with Ed25519 keys in a prehashed form, which neither it nor we can verify"
+            yield warning("key-prehashed", ("keys", index, "key"), message, "sign with a P-256 key")
 
 
 def next_finding(document: PolicyDocument, instant: datetime) -> datetime | None:
@@ -84,8 +101,10 @@ def next_finding(document: PolicyDocument, instant: datetime) -> datetime | None
     return min(turns, default=None)
 
 
-def _contact(entry: Rule | OverrideEntry) -> str:
+def _contact(entry: Rule | OverrideEntry | Key) -> str:
     """Return the owner and the reason of an entry in brackets, empty if it has neither."""
+    if isinstance(entry, Key):
+        return ""
     owner = entry.owner if isinstance(entry, Rule) else None
     named = (("owner", owner), ("reason", entry.reason))
     known = "; ".join(f"{name}: {text}" for name, text in named if text)

@@ -32,7 +32,7 @@ def floating_latest(subject: Subject) -> Iterator[Remark]:
     if any(rule.exceptions for rule in denials):
         # Whoever wrote an exception to a rule that denies :latest has considered it.
         denials = RuleSet(replace(rule, exceptions=()) for rule in denials)
-    for rule in subject.approving():
+    for rule in subject.approving_unsigned():
         pattern = rule.pattern
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
             continue
@@ -97,7 +97,7 @@ def _wildcard_hosts(subject: Subject) -> Iterator[tuple[Rule, _WildcardHost]]:
 
 def hub_users(subject: Subject) -> Iterator[Remark]:
     """Yield each rule that approves the images of every user of Docker Hub."""
-    for rule in subject.approving():
+    for rule in subject.approving_unsigned():
         if _of_every_hub_user(rule.pattern):
             yield warning(
                 "hub-user-namespace",
@@ -109,7 +109,7 @@ def hub_users(subject: Subject) -> Iterator[Remark]:
 
 def open_registries(subject: Subject) -> Iterator[Remark]:
     """Yield each rule that approves the images of every account at a public registry."""
-    for rule in subject.approving():
+    for rule in subject.approving_unsigned():
         pattern = rule.pattern
         platform = open_registry(pattern.host) if every_account(pattern) else None
         if platform is not None and not _of_every_hub_user(pattern):

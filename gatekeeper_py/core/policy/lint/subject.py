@@ -41,6 +41,10 @@ class Subject:
         """Yield the live allow rules in the order of the document."""
         return filter(self.is_live, self.policy.allow)
 
+    def approving_unsigned(self) -> Iterator[Rule]:
+        """Yield the live allow rules that approve whatever content somebody pushes."""
+        return (rule for rule in self.approving() if not rule.signed_by)
+
     def live(self) -> Iterator[Rule]:
         """Yield all live rules, those of ``allow`` first."""
         yield from self.approving()

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, get_args
 
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
+from gatekeeper_py.core.exceptions.grants import OVERRIDES, SOURCES, Grant
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import (
     MAX_PATTERN_LENGTH,
@@ -31,12 +31,14 @@ from gatekeeper_py.core.policy.document import (
 )
 from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
+from gatekeeper_py.core.policy.keys import MAX_PEM_LENGTH, Key, parse_key
 from gatekeeper_py.core.policy.limits import (
     MAX_ENTRIES,
     MAX_FILE_BYTES,
     MAX_ITEMS,
     MAX_LIVE_ENTRIES,
     MAX_RULES,
+    MAX_SIGNERS,
     MAX_TARGETS,
     MAX_TEXT_LENGTH,
 )
@@ -57,8 +59,8 @@ from gatekeeper_py.core.policy.parse.fields import (
     read_document,
 )
 from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.problems import mode_problem
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.problems import did_you_mean, mode_problem, shown
+from gatekeeper_py.core.policy.registries import DEFAULT_RATE, Registry
 from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
 from gatekeeper_py.core.policy.rules import OnError, Rule
 
@@ -70,6 +72,7 @@ _UNIT_SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0}
 _DAYS: Final = re.compile(r"(?P<number>[0-9]{1,4})(?P<unit>[hd])")
 _UNITS: Final = {"h": timedelta(hours=1), "d": timedelta(days=1)}
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}")
+_KEY_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _SECRET_NAME: Final = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?")
 
 
@@ -163,6 +166,14 @@ def _parse_host(text: str) -> str:
     return prefix.host
 
 
+def _parse_repository(text: str) -> str:
+    """Parse ``host/repository`` without a wildcard, a tag or a digest. Raises ``ValueError``."""
+    if "/" not in text or ":" in text.rpartition("/")[2] or not {"*", "@"}.isdisjoint(text):
+        raise Invalid("must be registry/path, without a wildcard, a tag or a digest")
+    prefix = parse_prefix(text)
+    return "/".join((prefix.host, *prefix.segments))
+
+
 def _parse_rate(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_RATE:
         raise Invalid(f"must be a whole number from 1 to {MAX_RATE:,}")
@@ -193,11 +204,19 @@ def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
-    pattern = found.get("pattern")
-    for key in ("verify", "pin"):
-        if found.get(key) is True and isinstance(pattern, Pattern) and is_glob(pattern.host):
-            reason = "a rule with verify or pin must name its registry without a wildcard"
-            found[key] = reading.report("wildcard-host", reason, below=(key,))
+    pattern, signers = found.get("pattern"), found.get("signed_by")
+    wanted = (("verify", found.get("verify")), ("pin", found.get("pin")), ("signedBy", signers))
+    for key, value in wanted if isinstance(pattern, Pattern) and is_glob(pattern.host) else ():
+        if value is True or isinstance(value, tuple):
+            reason = "a rule with verify, pin or signedBy must name its registry without a wildcard"
+            reading.report("wildcard-host", reason, below=(key,))
+    if signers is not None:
+        found["verify"] = found["pin"] = True
+        found.setdefault("on_error", "deny")
+        reading.seen.setdefault("signedBy", []).append((tuple(reading.reader.path), signers))
+    elif found.get("signatures") is not None:
+        reason, proposal = "has no effect without signedBy", "add signedBy, or leave it out"
+        reading.report("without-signed-by", reason, proposal, below=("signatures",))
     _check_lookups(reading, found)
     check_rule(reading, found)
 
@@ -211,8 +230,10 @@ def check_rule(_reading: Reading, found: dict[str, Any]) -> None:
 
 def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
     check_rule(reading, found)
-    if found.get("overrides") == "deny" and found.get("source") in {"namespace", "installation"}:
-        message = "only a grant with source: break-glass overrides deny rules"
+    overrides = found.get("overrides", ())
+    known = overrides is not UNKNOWN and not set(OVERRIDES).isdisjoint(overrides)
+    if known and found.get("source") in {"namespace", "installation"}:
+        message = "only a grant with source: break-glass overrides deny rules or signatures"
         reading.report("bad-value", message, "leave it out", below=("overrides",))
 
 
@@ -234,12 +255,34 @@ def _check_registry(reading: Reading, found: dict[str, Any]) -> None:
         reading.report("registry-duplicate", message, "merge the two", below=("host",))
 
 
+def _check_key(reading: Reading, found: dict[str, Any]) -> None:
+    index, name = reading.reader.path[-1], found.get("name", UNKNOWN)
+    first = reading.seen.setdefault("keys", {}).setdefault(name, index)
+    if name is not UNKNOWN and first != index:
+        proposal = "give each key a name of its own"
+        reading.report("key-duplicate", f"keys[{first}] has the same name", proposal, below=("name",))
+
+
 def _check_document(reading: Reading, _found: dict[str, Any]) -> None:
     reading.problems.extend(mirror_conflicts(reading.seen.get("mirrors", ())))
+    keys: dict[Any, int] = {UNKNOWN: 0, **reading.seen.get("keys", {})}
+    names = tuple(name for name in keys if name is not UNKNOWN)
+    for path, signers in reading.seen.get("signedBy", ()):
+        for index, name in enumerate(() if signers is UNKNOWN else signers):
+            if name not in keys:
+                known = f"keys has {', '.join(names)}" if names else "add it to keys"
+                # To look for a similar name is slow, and there may be four million names.
+                proposal = "" if reading.problems.full else did_you_mean(name, names) or known
+                message = f"keys has no key with the name {shown(name)}"
+                reading.report("unknown-key", message, proposal, below=(*path, "signedBy", index))
 
 
 def _document(*, api_version: str, kind: str, **fields: Any) -> PolicyDocument:  # noqa: ARG001 - always the same
     return PolicyDocument(**fields)
+
+
+def _key(*, name: str, key: Key, until: datetime | None = None) -> Key:
+    return key._replace(name=name, until=until)
 
 
 def _text(
@@ -326,6 +369,10 @@ def _shorthand(record: Record) -> Shorthand:
     )
 
 
+_KEY_NAMES: Final = _matching(
+    _KEY_NAME, "bad-name", "the name of a key has up to 63 lower-case letters, digits and -"
+)
+
 _RULE_FIELDS: Final[dict[str, Field]] = {
     "namespaces": NAMESPACES,
     "until": UNTIL,
@@ -340,7 +387,15 @@ _ALLOW: Final = Record(
         **_RULE_FIELDS,
         "verify": _FLAG,
         "pin": _FLAG,
+        # With ``signedBy``, the default is deny.
         "onError": choice(get_args(OnError), default="keep"),
+        "signedBy": Items(item=_KEY_NAMES, at_most=MAX_SIGNERS, at_least=1, noun="names in one list"),
+        "signatures": _text(
+            _parse_repository,
+            "bad-repository",
+            "the repository that holds the signatures, as registry/path; default: that of the image",
+            **_PATTERN_LENGTH,
+        ),
     },
     required=("image",),
     names={"image": "pattern"},
@@ -442,7 +497,7 @@ _REGISTRY: Final = Record(
             type="integer",
             minimum=1,
             maximum=MAX_RATE,
-            default=20,
+            default=DEFAULT_RATE,
         ),
     },
     required=("host",),
@@ -451,6 +506,23 @@ _REGISTRY: Final = Record(
     description="How one registry is reached for look-ups.",
 )
 
+_KEY: Final = Record(
+    _key,
+    {
+        "name": _KEY_NAMES,
+        "key": _text(
+            parse_key,
+            "bad-key",
+            "a public key in PEM, for ECDSA (P-256, P-384, P-521), RSA or Ed25519",
+            maxLength=MAX_PEM_LENGTH,
+        ),
+        "until": UNTIL,
+    },
+    required=("name", "key"),
+    check=_check_key,
+    title="KeyModel",
+    description="A public key whose signatures rules with signedBy require.",
+)
 
 _GRANT: Final = Record(
     Grant,
@@ -460,7 +532,7 @@ _GRANT: Final = Record(
         "images": _list_in_entry(ALLOWED),
         "longest": _text(_parse_days, "bad-duration", "from 1h to 400d, in hours or days", expected=""),
         "most": Integer(1, MAX_LIVE_ENTRIES),
-        "overrides": choice(("deny",)),
+        "overrides": Items(item=choice(OVERRIDES), at_most=len(OVERRIDES), at_least=1, single=True),
         "owner": LINE,
         "reason": LINE,
     },
@@ -503,6 +575,7 @@ _DOCUMENT: Final = Record(
         "mirrors": _entries("mirrors", _MIRROR),
         "resources": _entries("resources", _RESOURCE),
         "registries": _entries("registries", _REGISTRY),
+        "keys": _entries("keys", _KEY),
         "exceptions": _entries("exceptions", _GRANT),
     },
     required=("apiVersion", "kind", "mode", "allow"),

@@ -9,12 +9,13 @@ import jsonschema
 import msgspec
 import pytest
 
-from builders import INSTANT, policy_text
+from builders import INSTANT, PUBLIC_KEYS, policy_text
 from findings import check_findings, golden
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.policy.document import OverrideEntry, PolicyDocument, ResourceEntry
+from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_document
 from gatekeeper_py.core.policy.problems import mode_problem
@@ -36,6 +37,7 @@ allow:
     verify: true
     onError: deny
   - {image: r.io, pin: true}
+  - {image: s.io, signedBy: [ci-2026], signatures: "s.io:443/signatures"}
 deny:
   - "*/**:latest"
   - {image: c.io, namespaces: [shop, "*"], except: [c.io/x, {image: "*/y", owner: team y}]}
@@ -67,6 +69,14 @@ registries:
     ttlMissing: 1s
     rate: 5
   - {host: localhost}
+keys:
+  - name: ci-2026
+    key: |
+      -----BEGIN PUBLIC KEY-----
+      MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAESUzNXEY3RYvv18zW00erMJ6xJlG2
+      0U06xF1cOw4MFv4anvpJeVeLHQdXB9xUIVjcNqLSaI25KXoJw27gWmhORQ==
+      -----END PUBLIC KEY-----
+    until: 2027-06-01
 exceptions:
   - source: break-glass
     images: [ghcr.io/**]
@@ -80,6 +90,7 @@ exceptions:
 message: "ask #platform"
 """
 
+KEY: Final = parse_key(PUBLIC_KEYS["ci-2026"])
 DOCUMENT: Final = PolicyDocument(
     mode="mutate",
     allow=(
@@ -96,6 +107,16 @@ DOCUMENT: Final = PolicyDocument(
             on_error="deny",
         ),
         Rule(list="allow", index=2, pattern=parse_pattern("r.io"), verify=True, pin=True),
+        Rule(
+            list="allow",
+            index=3,
+            pattern=parse_pattern("s.io"),
+            verify=True,
+            on_error="deny",
+            pin=True,
+            signed_by=("ci-2026",),
+            signatures="s.io/signatures",
+        ),
     ),
     deny=(
         Rule(list="deny", index=0, pattern=parse_pattern("*/**:latest")),
@@ -151,13 +172,14 @@ DOCUMENT: Final = PolicyDocument(
         ),
         Registry(host="localhost"),
     ),
+    keys=(KEY._replace(name="ci-2026", until=datetime(2027, 6, 1, tzinfo=UTC)),),
     exceptions=(
         Grant(
             index=0,
             source="break-glass",
             images=(parse_pattern("ghcr.io/**"),),
             longest=timedelta(hours=12),
-            overrides="deny",
+            overrides=("deny",),
             namespaces=("team-*",),
             most=5,
             owner="security",

@@ -9,7 +9,6 @@ Documents of the installation do not wait for those of namespaces.
 from __future__ import annotations
 
 import asyncio
-import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
@@ -25,22 +24,17 @@ from gatekeeper_py.core.exceptions.document import (
     MAX_OF_NAMESPACES,
     ExceptionDocument,
 )
-from gatekeeper_py.core.exceptions.exceptions import Counted, DocumentKey, Noted
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grants, Source
-from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.configmap import configmap_error
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.delivery import DeliveredExceptions
+from gatekeeper_py.excepting.counting import EntryCounts
+from gatekeeper_py.excepting.turns import PAUSE_FACTOR, Turns
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.runtime.logs import LineLimit, Log
-from gatekeeper_py.runtime.slices import Steps, in_slices
-
-PAUSE_FACTOR: Final = 9.0
-"""The pause after a document was parsed, as a multiple of the time that it took. The same pause follows when
-documents became live, which takes 0.3 ms if there are 10,000."""
 
 APART_SECONDS: Final = 1.0
 """Minimum time between two parses of one document."""
@@ -52,7 +46,9 @@ RETRY_SECONDS: Final = 10.0
 """Pause before a document is parsed again after a failure that may be temporary."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum size of the texts that wait for their turn. During the first list, the source waits at the limit.
+Later a document without room approves nothing until it is read again. If the source waited then, a tenant
+with many namespaces could delay the removal of other exceptions."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -60,17 +56,11 @@ ROOM_SECONDS: Final = 60.0
 READY_SECONDS: Final = 10.0
 """How long a replica that starts stays unready at most until the exceptions are read."""
 
-COUNT_SECONDS: Final = 60.0
-COUNT_PAUSE_FACTOR: Final = 20.0
-"""The entries are counted for the metrics after each change, and at least each minute. The pause after a
-count is a multiple of its duration, and at least ``APART_SECONDS``."""
-
-
 MAX_LOGGED: Final = 10
-"""Maximum number of findings in one log line. No more are kept, because 10,000 documents may be invalid."""
+"""Maximum number of findings in one log line."""
 
-MAX_SHOWN: Final = 10
-"""Maximum number of documents whose ends are shown, or are logged after one count."""
+MAX_KEPT: Final = 3
+"""Maximum number of findings that are kept of a document: 10,000 may be invalid, and one takes 0.8 KiB."""
 
 
 class Observer(Protocol):
@@ -84,10 +74,6 @@ class Observer(Protocol):
 
 Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
 """Delivers the documents of some sources until cancelled."""
-
-_Place = tuple[float, int, DocumentKey]
-"""A place in a queue: when it is due, a number for the order of places that are due at the same time, and
-the document."""
 
 
 class _Timer(Protocol):
@@ -105,8 +91,6 @@ class _Document:
     findings: tuple[Finding, ...] = ()
     waiting: bytes | None = None
     """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
-    queued: bool = False
-    """Whether it is in the queue. It stays there even if ``waiting`` is dropped."""
     gone: bool = False
     """Whether the ConfigMap was deleted. The record is kept for another second, so that deleting and
     creating a ConfigMap does not get it parsed more often."""
@@ -139,7 +123,6 @@ class ExceptionsKeeper:
         self._parser = parser
         self._observer = observer
         self._log = log
-        self._now = now
         self._monotonic = monotonic
         self._later = later
         self._granted: frozenset[Source] = frozenset()
@@ -153,17 +136,11 @@ class ExceptionsKeeper:
         """Documents beyond the limit of documents, of which at most as many are remembered."""
         self._rereading: _Timer | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
-        self._queue: list[_Place] = []
-        """When each waiting document may be parsed: at most one place for each document."""
-        self._own_queue: list[_Place] = []
-        """The same for the documents of the installation. They go first and have no share, because tenants
-        cannot write them, and must not delay an exception in an emergency."""
-        self._number = 0
+        self._turns = Turns(monotonic)
         self._parsing = False
         self._waiting_bytes = 0
         self._room = asyncio.Event()
         self._queued = asyncio.Event()
-        self._next_start = float("-inf")
         self._changes: dict[DocumentKey, ExceptionDocument | None] = {}
         """Changes that are not live yet."""
         self._next_install = float("-inf")
@@ -177,16 +154,16 @@ class ExceptionsKeeper:
         self._settled = False
         """Whether the replica has read the exceptions once, or need not."""
         self._granted_at = 0.0
-        self._changed = asyncio.Event()
         self.unread: set[Source] = set()
         """Sources whose documents the API server does not let this replica read."""
-        self.counts: Counter[tuple[Source, str]] = Counter()
-        self.next_end: datetime | None = None
-        self.ending: dict[DocumentKey, Noted] = {}
-        """The live entries that end soon, and all live ones of break-glass."""
-        self.ends: dict[str, list[dict[str, str | None]]] = {"ending": [], "ended": []}
-        """For people: the documents with the nearest ends."""
-        self._counted_at: datetime | None = None
+        self.entries = EntryCounts(
+            live,
+            lambda: (key.source for key, _ in self.refused()),
+            on_counted=observer.exceptions_counted,
+            log=log,
+            now=now,
+            monotonic=monotonic,
+        )
 
     def problem(self) -> str:
         """Return why a new replica is not ready; empty once it has read the exceptions."""
@@ -219,13 +196,13 @@ class ExceptionsKeeper:
             self._regranted.set()
         if not granted:
             self._settled = True
-        self._changed.set()
+        self.entries.changed.set()
 
     async def run(self, read: Read) -> None:
         """Follow the documents until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._parse_forever())
-            group.create_task(self._count_forever())
+            group.create_task(self.entries.run())
             while True:
                 self._regranted.clear()
                 reading = group.create_task(self._read_forever(read))
@@ -269,12 +246,23 @@ class ExceptionsKeeper:
             return
         content = text.encode("utf-8", "surrogatepass")
         digest = blake2b(content, digest_size=16).digest()
-        if digest != known.digest:
+        if digest != known.digest and self._no_room(key, known, len(content)):
+            self._unqueue(known)
+            known.digest, self._left_out = b"", True
+            self._settle(key, known, None, _TOO_MANY_CHANGES)
+            self._read_again_if_some_were_left_out()
+            self._install_soon()
+        elif digest != known.digest:
             known.digest = digest
             self._queue_text(key, known, content, self._monotonic())
             while self._waiting_bytes > MAX_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
+
+    def _no_room(self, key: DocumentKey, known: _Document, size: int) -> bool:
+        """Return whether a text must not wait for its turn."""
+        waiting = self._waiting_bytes - len(known.waiting or b"") + size
+        return key.source == "namespace" and not known.first and waiting > MAX_WAITING_BYTES
 
     def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
         """Forget the documents of some sources that no longer exist: only those with ``keys`` do."""
@@ -314,12 +302,7 @@ class ExceptionsKeeper:
         self._queued.set()
 
     def _take_place(self, key: DocumentKey, known: _Document, earliest: float) -> None:
-        if not known.queued:
-            known.queued = True
-            self._number += 1
-            due = max(earliest, known.begun + APART_SECONDS)
-            queue = self._queue if key.source == "namespace" else self._own_queue
-            heapq.heappush(queue, (due, self._number, key))
+        self._turns.place(key, max(earliest, known.begun + APART_SECONDS), free=known.first)
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
@@ -367,7 +350,7 @@ class ExceptionsKeeper:
                 self._read_again_if_some_were_left_out()
         known.entries = None if document is None else len(document.entries)
         self._changes[key] = document
-        kept = findings[:MAX_LOGGED]
+        kept = findings[:MAX_KEPT]
         if kept and kept != known.findings:
             self._refuse(key, findings)
         known.findings = kept
@@ -410,7 +393,7 @@ class ExceptionsKeeper:
             self._changes = {}
             end = self._monotonic()
             self._next_install = end + PAUSE_FACTOR * (end - start)
-            self._changed.set()
+            self.entries.changed.set()
 
     async def _parse_forever(self) -> None:
         while True:
@@ -430,14 +413,13 @@ class ExceptionsKeeper:
 
         Return the seconds until the next one is due, ``None`` if none waits.
         """
-        while (turn := self._next_turn()) is not None:
-            pause, queue = turn
+        while (turn := self._turns.next()) is not None:
+            pause, key = turn
             if pause > 0:
                 self._install()
                 return pause
-            _, _, key = heapq.heappop(queue)
+            self._turns.take(key)
             known = self._documents[key]
-            known.queued = False
             if known.gone:
                 del self._documents[key]
                 self._read_again_if_some_were_left_out()
@@ -452,17 +434,6 @@ class ExceptionsKeeper:
         self._install()
         self._is_settled()
         return None
-
-    def _next_turn(self) -> tuple[float, list[_Place]] | None:
-        """Return the seconds until the next document is due, and its queue; ``None`` if none waits."""
-        now = self._monotonic()
-        turns = []
-        for queue in filter(None, (self._own_queue, self._queue)):
-            due, _, key = queue[0]
-            if queue is self._queue and not self._documents[key].first:
-                due = max(due, self._next_start)
-            turns.append((max(due - now, 0.0), queue))
-        return min(turns, key=lambda turn: turn[0], default=None)
 
     async def _parse(self, key: DocumentKey, known: _Document, content: bytes) -> None:
         self._unqueue(known)
@@ -492,70 +463,8 @@ class ExceptionsKeeper:
                     finally:
                         end = self._monotonic()
                         if key.source == "namespace" and not known.first:
-                            self._next_start = end + PAUSE_FACTOR * (end - start)
+                            self._turns.spent(start, end)
                         known.first = False
-
-    async def count(self) -> None:
-        """Count the entries by state, and log which ended since the last count."""
-        now = self._now()
-        counted = await in_slices(self._counting(now, self._counted_at or now))
-        self._counted_at = now
-        self.counts, self.next_end, self.ending, ended, ended_since = counted
-        self._observer.exceptions_counted(self.counts, self.next_end)
-        noted = {"ending": self.ending, "ended": ended}
-        self.ends = {name: await in_slices(_shown(each)) for name, each in noted.items()}
-        for each in await in_slices(_shown(ended_since)):
-            suppressed = max(len(ended_since) - MAX_SHOWN, 0)
-            self._log.info("exceptions_ended", **each, suppressed=suppressed)
-
-    async def _count_forever(self) -> None:
-        while True:
-            self._changed.clear()
-            start = self._monotonic()
-            await self.count()
-            now = self._monotonic()
-            await asyncio.sleep(max(APART_SECONDS, COUNT_PAUSE_FACTOR * (now - start)))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._seconds_to_count()):
-                    await self._changed.wait()
-
-    def _seconds_to_count(self) -> float:
-        if self.next_end is None:
-            return COUNT_SECONDS
-        return min(max((self.next_end - self._now()).total_seconds(), 0.0), COUNT_SECONDS)
-
-    def _counting(self, now: datetime, before: datetime) -> Steps[Counted]:
-        """Count the entries by source and state, and the invalid documents."""
-        snapshot = self._live.snapshot
-        grants = Grants() if snapshot is None else snapshot.compiled.grants
-        counted = yield from self._live.exceptions.counting(grants, now, before)
-        for key, known in list(self._documents.items()):
-            counted.counts[key.source, "invalid"] += bool(known.findings)
-            yield
-        counted.counts["namespace", "invalid"] += len(self._beyond)
-        return counted
-
-
-def described(key: DocumentKey, noted: Noted) -> dict[str, str | None]:
-    """Describe the entry whose end is nearest, and count the others."""
-    entry = noted.entry()
-    where = "" if entry.namespaces is None else f" in {', '.join(entry.namespaces)}"
-    others = f", {noted.number - 1:,} more" if noted.number > 1 else ""
-    return {
-        "entry": f"{escape(entry.pattern.text + where)} ({key.source} {key.namespace}{others})",
-        "at": format_instant(entry.until),
-        "owner": entry.owner,
-        "reason": entry.reason,
-    }
-
-
-def _shown(noted: dict[DocumentKey, Noted]) -> Steps[list[dict[str, str | None]]]:
-    """Describe ``MAX_SHOWN`` documents: those of the installation first, then those with the nearest end."""
-    shown = []
-    for key in heapq.nsmallest(MAX_SHOWN, noted, key=lambda k: (k.source == "namespace", noted[k].nearest)):
-        shown.append(described(key, noted[key]))
-        yield
-    return shown
 
 
 def _length(document: ExceptionDocument | None) -> int:
@@ -566,4 +475,7 @@ def _error(code: str, message: str) -> Finding:
     return configmap_error(code, "", message)
 
 
+_TOO_MANY_CHANGES: Final = (
+    _error("too-many-changes", "too many changed documents wait; it is read again within some minutes"),
+)
 _TOO_MANY_DOCUMENTS: Final = (_error("too-many-documents", f"more than {MAX_OF_NAMESPACES:,} documents"),)

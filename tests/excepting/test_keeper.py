@@ -12,12 +12,12 @@ import pytest
 
 from builders import INSTANT, policy
 from fakeapi import until
-from gatekeeper_py import excepting
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.delivery import DeliveredExceptions
-from gatekeeper_py.excepting import ExceptionsKeeper
+from gatekeeper_py.excepting import keeper
+from gatekeeper_py.excepting.keeper import ExceptionsKeeper
 from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
 from gatekeeper_py.parser.process import ParserError
 from parsing import InProcessParser
@@ -167,8 +167,8 @@ async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept
     [(key, findings)] = world.keeper.refused()
     assert key == TEAM
     assert findings
-    await world.keeper.count()
-    assert world.keeper.counts["namespace", "invalid"] == 1
+    await world.keeper.entries.count()
+    assert world.keeper.entries.counts["namespace", "invalid"] == 1
     await world.deliver(document(IMAGE))
     world.advance(1)
     await world.keeper.step()
@@ -285,7 +285,7 @@ async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World
     await world.deliver(document(IMAGE))
     await world.keeper.step()
     await world.deliver(document("ghcr.io/other"))
-    world.advance(excepting.STALE_SECONDS - 0.01)
+    world.advance(keeper.STALE_SECONDS - 0.01)
     assert world.approves()
     world.advance(0.01)
     assert not world.approves()
@@ -342,7 +342,7 @@ LIMITS = pytest.mark.parametrize(
 
 async def _fill(world: World, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Deliver one document more than the limit, which is 2."""
-    monkeypatch.setattr(excepting, limit, 2)
+    monkeypatch.setattr(keeper, limit, 2)
     for name in ("team-a", "team-b", "team-c"):
         await world.deliver(document(IMAGE), DocumentKey("namespace", name))
         await world.keeper.step()
@@ -357,8 +357,8 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     [refused] = world.log.named("exceptions_refused")
     assert code in refused["findings"][0]
     assert [(key.namespace, finding.code) for key, (finding,) in world.keeper.refused()] == [("team-c", code)]
-    await world.keeper.count()
-    assert world.keeper.counts["namespace", "invalid"] == 1
+    await world.keeper.entries.count()
+    assert world.keeper.entries.counts["namespace", "invalid"] == 1
     await world.deliver(None)
     world.advance(2)
     await world.keeper.step()
@@ -383,7 +383,7 @@ async def test_a_document_of_the_installation_does_not_wait_for_those_of_namespa
         pause = await world.keeper.step()
         assert world.approves(f"quay.io/x{number}")
         assert pause is not None
-        world.advance(excepting.APART_SECONDS)  # each document is parsed at most once a second
+        world.advance(keeper.APART_SECONDS)  # each document is parsed at most once a second
     assert sum("ghcr.io" in text for text in world.parser.parsed) <= 3
 
 
@@ -417,7 +417,7 @@ async def test_a_document_beyond_a_limit_acts_when_there_is_room(
         await world.deliver(None)
         world.advance(2)
         await world.keeper.step()
-        world.advance(excepting.ROOM_SECONDS)
+        world.advance(keeper.ROOM_SECONDS)
         await until(lambda: lists == 2)
         await world.deliver(document(IMAGE), DocumentKey("namespace", "team-c"))
         await until(lambda: world.approves(namespace="team-c"))
@@ -436,7 +436,7 @@ async def test_a_document_that_cannot_be_parsed_is_tried_again_only_if_that_may_
     await world.keeper.step()
     assert not world.approves()
     assert [findings[0].code for _, findings in world.keeper.refused()] == ["not-parsed"]
-    world.advance(excepting.RETRY_SECONDS)
+    world.advance(keeper.RETRY_SECONDS)
     await world.keeper.step()
     assert world.approves() is (cause == "died")
 
@@ -462,7 +462,7 @@ async def test_a_replica_that_starts_is_ready_once_it_has_read_the_exceptions(wo
 
 
 async def test_a_replica_becomes_ready_even_if_nobody_answers(world: World) -> None:
-    world.advance(excepting.READY_SECONDS + 1)
+    world.advance(keeper.READY_SECONDS + 1)
     assert world.keeper.problem() == ""
 
 
@@ -480,10 +480,10 @@ async def test_entries_are_counted_by_state(world: World) -> None:
     text += document("ghcr.io/c", until="2027-01-01").partition("exceptions:\n")[2]
     await world.deliver(text)
     await world.keeper.step()
-    await world.keeper.count()
-    states = {state: count for (source, state), count in world.keeper.counts.items() if count}
+    await world.keeper.entries.count()
+    states = {state: count for (source, state), count in world.keeper.entries.counts.items() if count}
     assert states == {"live": 1, "outside": 1, "expired": 1, "early": 1}
-    assert world.keeper.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
+    assert world.keeper.entries.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
 
 
 async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) -> None:
@@ -517,16 +517,16 @@ async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) ->
     ):
         world.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
         world.log.lines.clear()
-        await world.keeper.count()
-        found = (*world.keeper.ends.values(), world.log.named("exceptions_ended"))
+        await world.keeper.entries.count()
+        found = (*world.keeper.entries.ends.values(), world.log.named("exceptions_ended"))
         assert [[each["entry"] for each in shown] for shown in found] == [ending, ended, logged]
 
 
 async def test_an_end_before_the_first_count_is_not_logged(world: World) -> None:
     await world.deliver(document(IMAGE, until="2026-02-20"))
     await world.keeper.step()
-    await world.keeper.count()
-    assert len(world.keeper.ends["ended"]) == 1
+    await world.keeper.entries.count()
+    assert len(world.keeper.entries.ends["ended"]) == 1
     assert not world.log.named("exceptions_ended")
 
 
@@ -537,9 +537,9 @@ async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installat
         await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
     await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     await world.keeper.step()
-    await world.keeper.count()
+    await world.keeper.entries.count()
     world.now = datetime(2026, 3, 5, 1, tzinfo=UTC)
-    await world.keeper.count()
+    await world.keeper.entries.count()
     logged = world.log.named("exceptions_ended")
     assert len(logged) == 10
     assert logged[0]["entry"] == "quay.io/x (installation gatekeeper-py)"
@@ -568,7 +568,7 @@ async def test_run_reads_the_granted_sources_and_again_when_they_change(world: W
 async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(excepting, "MAX_WAITING_BYTES", 100_000)
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 100_000)
     text = f"{document(IMAGE)}# {'x' * 30_000}"
     for mark in ("", "\N{GRINNING FACE}"):
         await world.deliver(text + mark)
@@ -580,6 +580,34 @@ async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
     assert not waiting.done()
     await world.keeper.step()
     await waiting
+
+
+async def test_a_flood_of_texts_does_not_delay_that_another_document_is_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What finds no room approves nothing until it is read again. The source never waits."""
+    await world.settle()
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 100_000)
+    removed, late = DocumentKey("namespace", "removed"), DocumentKey("namespace", "late")
+    for key in (removed, late):
+        await world.deliver(document(IMAGE), key)
+    await world.keeper.step()
+    for number in range(5):
+        await world.deliver(f"{document(IMAGE)}# {'x' * 30_000}", DocumentKey("namespace", f"team-{number}"))
+    changed = f"{document('ghcr.io/late')}# {'x' * 30_000}"
+    await world.deliver(changed, late)
+    await world.deliver(None, removed)
+    assert not world.approves(namespace="removed")
+    assert not world.approves(namespace="late")
+    assert {finding.code for _, (finding,) in world.keeper.refused()} == {"too-many-changes"}
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    while (pause := await world.keeper.step()) is not None:
+        world.advance(pause)
+    assert world.approves("quay.io/x", "late")
+    await world.deliver(changed, late)  # because the list is read again
+    world.advance(1)
+    await world.keeper.step()
+    assert world.approves("ghcr.io/late", "late")
 
 
 async def test_the_texts_that_wait_take_no_more_memory_than_their_size(world: World) -> None:
@@ -598,7 +626,7 @@ async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
     await world.deliver("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
     await world.keeper.step()
     [(_, findings)] = world.keeper.refused()
-    assert len(findings) == excepting.MAX_LOGGED
+    assert len(findings) == keeper.MAX_KEPT
     [line] = world.log.named("exceptions_refused")
     assert len(line["findings"]) + line["more_findings"] == 101
 

@@ -1,0 +1,95 @@
+"""Public keys for ``signedBy``: which keys a policy may hold, and how their text is read.
+
+Source: docs/policy.md, "Fields".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from types import MappingProxyType
+from typing import Final, Literal, NamedTuple
+
+KeyKind = Literal["P-256", "P-384", "P-521", "RSA", "Ed25519"]
+
+MAX_PEM_LENGTH: Final = 4096
+"""Maximum length of the text of a key. An RSA key of 8192 bits has 1,500 characters."""
+
+MIN_RSA_BITS: Final = 2048
+MAX_RSA_BITS: Final = 8192
+
+_CURVES: Final[dict[str, KeyKind]] = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+_LABEL: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,60})-----")
+_BLOCK: Final = re.compile(r"\s*-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
+_WANTED: Final = "one public key in PEM: -----BEGIN PUBLIC KEY----- and so on"
+
+
+class Key(NamedTuple):
+    """A public key of the policy.
+
+    ``der`` is the SubjectPublicKeyInfo, and ``fingerprint`` its SHA-256 in 64 hexadecimal digits. Signatures
+    do not count from ``until`` on, which is in UTC. ``name`` is empty only in a result of ``parse_key``.
+    """
+
+    name: str
+    fingerprint: str
+    der: bytes
+    kind: KeyKind
+    until: datetime | None = None
+
+
+NO_KEYS: Final[Mapping[str, Key]] = MappingProxyType({})
+
+
+def parse_key(pem: str) -> Key:
+    """Parse the PEM text of one public key.
+
+    Raises ``ValueError``, whose message never contains a part of the text: it could be a private key.
+    """
+    if len(pem) > MAX_PEM_LENGTH:
+        raise ValueError(f"at most {MAX_PEM_LENGTH:,} characters, here {len(pem):,}")
+    labels: list[str] = _LABEL.findall(pem)
+    if any(label.endswith("PRIVATE KEY") for label in labels):
+        raise ValueError("this is a private key, and whoever read this policy may now sign with it")
+    if len(labels) > 1:
+        raise ValueError("more than one PEM block; each key is an entry of its own")
+    if labels and labels[0] != "PUBLIC KEY":
+        raise ValueError(f"must be {_WANTED}, not a PEM block of another type")
+    block = _BLOCK.fullmatch(pem)
+    if block is None:
+        raise ValueError(f"must be {_WANTED}")
+    try:
+        der = base64.b64decode("".join(block[1].split()), validate=True)
+    except binascii.Error:
+        raise ValueError("the text between the two lines of the PEM block is not Base64") from None
+    return Key("", hashlib.sha256(der).hexdigest(), der, _kind(der))
+
+
+def _kind(der: bytes) -> KeyKind:
+    # Imported here, because it takes 30 ms and 12 MiB, and most policies have no keys. It does no I/O.
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa  # noqa: PLC0415
+
+    try:
+        key = serialization.load_der_public_key(der)
+    except (ValueError, UnsupportedAlgorithm):
+        raise ValueError("the PEM block holds no public key that can be read") from None
+    spki = serialization.PublicFormat.SubjectPublicKeyInfo
+    if key.public_bytes(serialization.Encoding.DER, spki) != der:
+        # One key must have one fingerprint. Go's parser, and so cosign, refuses such keys, too.
+        raise ValueError("the key has an unusual encoding, such as a compressed point")
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return _CURVES[key.curve.name]
+    if isinstance(key, ed25519.Ed25519PublicKey):
+        return "Ed25519"
+    if isinstance(key, rsa.RSAPublicKey):
+        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            return "RSA"
+        limits = f"from {MIN_RSA_BITS} to {MAX_RSA_BITS}"
+        raise ValueError(f"an RSA key must have {limits} bits, and this one has {key.key_size}")
+    raise ValueError("must be a key for ECDSA (P-256, P-384 or P-521), RSA or Ed25519")

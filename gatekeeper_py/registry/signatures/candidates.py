@@ -1,0 +1,150 @@
+"""Find what may hold a signature of an image: in an index of referrers, and in manifests.
+
+What these functions read is controlled by whoever can push to the repository, so nothing here counts as
+trouble of the registry: what is malformed or exceeds a limit is skipped, with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from gatekeeper_py.core.images.reference import InvalidReference, check_digest
+from gatekeeper_py.registry.signatures.documents import (
+    Candidate,
+    Malformed,
+    NotJson,
+    check_content,
+    parse_object,
+)
+
+MAX_CANDIDATES: Final = 8
+"""Maximum number of candidates in an index of referrers, and in a manifest of simple signing."""
+
+MAX_BLOB_BYTES: Final = 64 * 1024
+MAX_MANIFEST_BYTES: Final = 512 * 1024
+"""Maximum size of a manifest or an index."""
+
+BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
+SIMPLE_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
+MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
+
+_LISTED_TYPES: Final = (BUNDLE_TYPE, "application/vnd.oci.empty.v1+json", "", None)
+"""Artifact types in an index that may be those of a bundle. Without the referrers API, cosign 2.6 lists each
+bundle with the empty type. The manifest itself states the right one."""
+
+
+class Listing(NamedTuple):
+    """The candidates in the registry's order, and the first reason why others were skipped."""
+
+    candidates: tuple[Candidate, ...] = ()
+    skipped: str = ""
+
+
+def list_bundles(index: bytes) -> Listing | None:
+    """Return the manifests that may be bundles; ``None`` if the content is not an index.
+
+    ``index`` is the answer of the referrers API (its first page), or what the tag ``sha256-HEX`` names. It
+    has no descriptor, so its hash is not checked.
+    """
+    if len(index) > MAX_MANIFEST_BYTES:
+        return Listing(skipped="an index is larger than 512 KiB")
+    try:
+        document = parse_object(index)
+    except NotJson:
+        return None
+    except Malformed as problem:
+        return Listing(skipped=f"an index is malformed: {problem}")
+    match document:
+        case {"manifests": [*entries]} if _is_only(document, INDEX_TYPE, without="layers"):
+            return _listing(entries, _is_bundle, MAX_MANIFEST_BYTES, "a manifest is larger than 512 KiB")
+    return None
+
+
+def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
+    """Return the blob of a bundle's manifest, and no candidate if the manifest is not one of a bundle.
+
+    The subject of the manifest is not compared, because the bundle's statement names the image.
+    """
+    try:
+        check_content(candidate, manifest)
+        document = parse_object(manifest)
+    except Malformed as problem:
+        return Listing(skipped=f"a manifest is malformed: {problem}")
+    if document.get("artifactType") != BUNDLE_TYPE:
+        return Listing()
+    match document:
+        case {"layers": [layer]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
+            return _blobs([layer], lambda _layer: True)
+    return Listing(skipped="a manifest is malformed: not one of a bundle with one layer")
+
+
+def list_payloads(manifest: bytes) -> Listing:
+    """Return the payloads of simple signing in the manifest that the tag ``sha256-HEX.sig`` names.
+
+    The manifest has no descriptor, so its hash is not checked.
+    """
+    if len(manifest) > MAX_MANIFEST_BYTES:
+        return Listing(skipped="a manifest is larger than 512 KiB")
+    try:
+        document = parse_object(manifest)
+    except Malformed as problem:
+        return Listing(skipped=f"a manifest is malformed: {problem}")
+    match document:
+        case {"layers": [*layers]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
+            return _blobs(layers, lambda layer: layer.get("mediaType") == SIMPLE_TYPE)
+    return Listing(skipped="a manifest is malformed: it has no layers")
+
+
+def _is_only(document: dict[str, Any], media_type: str, *, without: str) -> bool:
+    """Return whether a document is of this type and cannot be read as one of another type.
+
+    Source: CVE-2021-41190. The media type is optional in the OCI image specification.
+    """
+    return document.get("mediaType", media_type) == media_type and without not in document
+
+
+def _is_bundle(entry: dict[str, Any]) -> bool:
+    return entry.get("mediaType") == MANIFEST_TYPE and entry.get("artifactType") in _LISTED_TYPES
+
+
+def _blobs(layers: list[Any], is_wanted: Callable[[dict[str, Any]], bool]) -> Listing:
+    return _listing(layers, is_wanted, MAX_BLOB_BYTES, "a signature is larger than 64 KiB")
+
+
+def _listing(
+    entries: list[Any], is_wanted: Callable[[dict[str, Any]], bool], max_bytes: int, too_large: str
+) -> Listing:
+    """Return the wanted descriptors that are within the limits."""
+    wanted = [entry for entry in entries if isinstance(entry, dict) and is_wanted(entry)]
+    skipped = []
+    if len(wanted) > MAX_CANDIDATES:
+        skipped.append(f"there are more than {MAX_CANDIDATES} signatures")
+    candidates = []
+    for entry in wanted[:MAX_CANDIDATES]:
+        candidate = _candidate(entry)
+        if candidate is None:
+            skipped.append("a descriptor is malformed")
+        elif candidate.size > max_bytes:
+            skipped.append(too_large)
+        else:
+            candidates.append(candidate)
+    return Listing(tuple(candidates), next(iter(skipped), ""))
+
+
+def _candidate(descriptor: dict[str, Any]) -> Candidate | None:
+    """Return what a descriptor states; ``None`` if it is malformed."""
+    match descriptor:
+        case {"digest": str(digest), "size": int(size)} if size > 0 and size is not True:
+            pass
+        case _:
+            return None
+    try:
+        check_digest(digest)
+    except InvalidReference:
+        return None
+    match descriptor:
+        case {"annotations": {"dev.cosignproject.cosign/signature": str(signature)}}:
+            return Candidate(digest, size, signature)
+    return Candidate(digest, size)

@@ -1,0 +1,174 @@
+"""A look-up of signatures: its requests, its valid answers, and how long an answer is used.
+
+The two places where cosign stores signatures are queried in parallel, and so are the candidates of a place.
+The first valid signature ends the look-up (docs/signatures.md).
+
+Anyone who can push to a repository can add candidates to it. Nothing that such a person can cause counts as
+an error of the registry, because ``onError: keep`` would then approve the image. For example, a candidate
+that is too large or absent is skipped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, Final, Literal
+
+from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest
+from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, Unusable, refused
+from gatekeeper_py.registry.connection import TooLarge
+from gatekeeper_py.registry.signatures.candidates import (
+    MAX_BLOB_BYTES,
+    MAX_MANIFEST_BYTES,
+    find_blob,
+    list_bundles,
+    list_payloads,
+)
+from gatekeeper_py.registry.signatures.documents import Candidate, Malformed
+from gatekeeper_py.registry.signatures.verification import Keys, Verdict, check_bundle, check_simple
+
+_OK: Final = 200
+_NOT_FOUND: Final = frozenset({404})
+_NO_API: Final = _NOT_FOUND | {400}
+
+
+async def query(manifest: Manifest, send: Send, keys: Keys) -> Answer:
+    """Find a valid signature by one of the keys. Raises ``Unusable`` and the errors of ``send``.
+
+    The answer is ``missing`` only if both places could be read.
+    """
+    if len(keys) < len(manifest.keys):
+        raise Unusable("the registry process does not have the keys of this policy")
+    search = _Search(manifest.reference, send, keys)
+    return await _first_valid([search.bundles(), search.simple()])
+
+
+def is_valid(manifest: Manifest, answer: Answer) -> bool:
+    """Check an answer of the registry process.
+
+    The server cannot check more, because the signature itself stays in the process. So an attacker who
+    controls the process can make an image pass as signed, but only as signed by a key that its rule names.
+    """
+    if answer.status == "found":
+        is_named = answer.key in manifest.keys and answer.form != ""
+        return is_named and answer.digest == manifest.reference and not answer.cause
+    if answer.digest or answer.key or answer.form:
+        return False
+    return answer.status == "missing" or bool(answer.cause)
+
+
+def fresh_seconds(_manifest: Manifest, _answer: Answer, settings: Registry) -> float:
+    """Return how long an image counts as unsigned. A valid signature never expires (``ValidSignatures``)."""
+    return settings.ttl_missing
+
+
+class _Search:
+    """The search for a signature of the manifest with this digest."""
+
+    def __init__(self, digest: str, send: Send, keys: Keys) -> None:
+        self._digest = digest
+        self._send = send
+        self._keys = keys
+
+    async def bundles(self) -> Answer:
+        """Search the bundles that refer to the image: the form of cosign 3."""
+        index = await self._get(f"referrers/{self._digest}", MAX_MANIFEST_BYTES, absent=_NO_API)
+        listing = None if index is None else list_bundles(index)
+        if listing is None:
+            index = await self._tagged("")
+            listing = None if index is None else list_bundles(index)
+        return (
+            await _first_valid(map(self._bundle, listing.candidates), listing.skipped) if listing else MISSING
+        )
+
+    async def simple(self) -> Answer:
+        """Search the layers of the manifest with the tag ``sha256-HEX.sig``: the form of cosign 2."""
+        manifest = await self._tagged(".sig")
+        if manifest is None:
+            return MISSING
+        listing = list_payloads(manifest)
+        return await _first_valid(map(self._payload, listing.candidates), listing.skipped)
+
+    async def _bundle(self, candidate: Candidate) -> Answer:
+        manifest = await self._content(f"manifests/{candidate.digest}", MAX_MANIFEST_BYTES)
+        listing = find_blob(candidate, manifest)
+        return await _first_valid(map(self._bundle_blob, listing.candidates), listing.skipped)
+
+    async def _bundle_blob(self, candidate: Candidate) -> Answer:
+        blob = await self._content(f"blobs/{candidate.digest}", MAX_BLOB_BYTES)
+        return self._answer(check_bundle(candidate, blob, self._digest, self._keys), "bundle")
+
+    async def _payload(self, candidate: Candidate) -> Answer:
+        payload = await self._content(f"blobs/{candidate.digest}", MAX_BLOB_BYTES)
+        return self._answer(check_simple(candidate, payload, self._digest, self._keys), "simple")
+
+    def _answer(self, verdict: Verdict, form: Literal["bundle", "simple"]) -> Answer:
+        if verdict.status == "valid":
+            return Answer("found", self._digest, key=verdict.key, form=form)
+        return Answer("missing", cause=OTHER_KEY if verdict.status == "other_key" else verdict.reason)
+
+    async def _content(self, path: str, limit: int) -> bytes:
+        """Return a manifest or blob that the registry lists. Raises ``Malformed`` if it is absent."""
+        content = await self._get(path, limit, absent=_NOT_FOUND)
+        if content is None:
+            raise Malformed("the registry does not have a manifest or blob that it lists")
+        return content
+
+    async def _tagged(self, suffix: str) -> bytes | None:
+        """Return the manifest with the tag of an image; ``None`` if there is none."""
+        algorithm, _, value = self._digest.partition(":")
+        if algorithm != "sha256":
+            return None  # a tag has at most 128 characters, and this one would have more
+        return await self._get(
+            f"manifests/{algorithm}-{value}{suffix}", MAX_MANIFEST_BYTES, absent=_NOT_FOUND
+        )
+
+    async def _get(self, path: str, limit: int, *, absent: frozenset[int]) -> bytes | None:
+        """Return the body of an answer; ``None`` if it is absent. Raises ``Malformed`` if it is too large."""
+        try:
+            response = await self._send(Ask("GET", path, MEDIA_TYPES, limit=limit))
+        except TooLarge:
+            raise Malformed(f"a manifest or blob is larger than {limit // 1024} KiB") from None
+        if response.status in absent:
+            return None
+        if response.status != _OK:
+            raise refused(response)
+        return response.body
+
+
+async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped: str = "") -> Answer:
+    """Run the attempts in parallel. Return the first valid signature, and end the other attempts.
+
+    If there is none, raise the error of an attempt, if one failed, and otherwise return why there is none.
+    ``skipped`` is the reason why other candidates were skipped.
+    """
+    tasks = [asyncio.ensure_future(attempt) for attempt in attempts]
+    pending = set(tasks)
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                if task.exception() is None and task.result().status == "found":
+                    return task.result()
+    finally:
+        for task in pending:
+            task.cancel()
+        # No request may start after the look-up has ended.
+        await asyncio.gather(*tasks, return_exceptions=True)
+    causes = [skipped]
+    failures = []
+    for task in tasks:
+        match task.exception():
+            case None:
+                causes.append(task.result().cause)
+            case Malformed() as problem:
+                causes.append(str(problem))
+            case failure:
+                failures.append(failure)
+    if failures:
+        # A registry that requests a pause must get it.
+        raise max(failures, key=lambda failure: getattr(failure, "pause", 0.0))
+    # A limit is named rather than another key: a skipped signature may be the one that users look for.
+    found = filter(None, causes)
+    return Answer("missing", cause=min(found, key=lambda cause: cause == OTHER_KEY, default=""))

@@ -1,0 +1,186 @@
+"""Reviews stay fast while tenants change documents with exceptions as fast as the server reads them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, Final
+
+import orjson
+import pytest
+import pytest_asyncio
+from aiohttp import web
+
+from builders import exceptions_text, pod, policy_text, review
+from exhaustion.target import Arena, Attempt, Target
+from fakeapi import NAME, NAMESPACE, FakeApi, event
+from gatekeeper_py.core.exceptions.document import MAX_BYTES
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from wire import request
+
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.asyncio(loop_scope="module"),
+    # A flood ends without the end of a response, as a connection that is cut.
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+]
+
+GRANTS: Final = """exceptions:
+  - {source: namespace, images: [quay.io/**], longest: 14d}
+  - {source: break-glass, images: [ghcr.io/**], longest: 14d}
+"""
+NAMESPACES: Final = 100
+VERSIONS: Final = 4
+SETTLED: Final = 9_900
+"""Documents that exist before a flood: nearly as many as the limit."""
+
+FLOOD_SECONDS: Final = 4.0
+LIVE_SECONDS: Final = 2.0
+"""Maximum time until a document has an effect, on a quiet machine."""
+
+GIVE_UP_SECONDS: Final = 10.0
+UNTIL: Final = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+
+EMOJI: Final = "\N{GRINNING FACE}"
+
+numbers = count()
+
+
+def text(entries: int, comment: object = "") -> str:
+    many = (f"image: quay.io/a/{number}, until: {UNTIL}, reason: x" for number in range(entries))
+    return f"# {comment}\n{exceptions_text(*many)}"
+
+
+def padded(content: str) -> str:
+    return content + "#" * (MAX_BYTES - len(content) - 1)
+
+
+def configmap(namespace: str, content: str | None, name: str = EXCEPTIONS_CONFIGMAP) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace, "resourceVersion": "102"}
+    return {"metadata": metadata, "data": {} if content is None else {"exceptions.yaml": content}}
+
+
+def changes(make: Callable[[int], str]) -> Iterator[bytes]:
+    """Yield events: each document changes in turn."""
+    for version in range(VERSIONS):
+        for number in range(NAMESPACES):
+            yield event("MODIFIED", configmap(f"team-{number}", make(version)))
+
+
+def recreations() -> Iterator[bytes]:
+    for kind in ("DELETED", "ADDED") * VERSIONS:
+        for number in range(NAMESPACES):
+            yield event(kind, configmap(f"team-{number}", text(1)))
+
+
+ROWS: Final[dict[str, Callable[[], Iterator[bytes]]]] = {
+    "the-most-entries": lambda: changes(lambda version: text(1_000, version)),
+    "the-longest-comments": lambda: changes(lambda version: padded(text(1, version))),
+    "emoji": lambda: changes(lambda version: text(1, f"{version}" + EMOJI * 15_000)),
+    "small-documents": lambda: changes(lambda version: text(1, version)),
+    "nonsense": lambda: changes(lambda version: f"{version}: ["),
+    "a-hundred-findings": lambda: changes(
+        lambda version: "".join(f"a{n}: {version}\n" for n in range(5_000))
+    ),
+    "deleted-and-created": recreations,
+    "bad-configmaps": lambda: (
+        event("MODIFIED", configmap(f"team-{number}", None)) for number in range(NAMESPACES)
+    ),
+}
+
+
+class Tenants(FakeApi):
+    """An API server with a policy and documents, whose watch of the documents can be flooded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flood = b""
+        self.flooding = asyncio.Event()
+        self.emergencies: asyncio.Queue[bytes] = asyncio.Queue()
+        """Events about the document of break-glass."""
+
+    async def _list(self, asked: web.BaseRequest) -> web.StreamResponse:
+        name = selected(asked)
+        if name == NAME:
+            return await super()._list(asked)
+        some = range(SETTLED) if name == EXCEPTIONS_CONFIGMAP else ()
+        items = [configmap(f"team-{number}", text(1)) for number in some]
+        return web.Response(body=orjson.dumps({"metadata": {"resourceVersion": "101"}, "items": items}))
+
+    async def _watch(self, asked: web.BaseRequest) -> web.StreamResponse:
+        name = selected(asked)
+        if name == NAME:
+            return await super()._watch(asked)
+        response = web.StreamResponse()
+        await response.prepare(asked)
+        while True:
+            if name == BREAK_GLASS_CONFIGMAP:
+                await response.write(await self.emergencies.get())
+                continue
+            await self.flooding.wait()
+            await response.write(self.flood)
+
+
+def selected(asked: web.BaseRequest) -> str:
+    return asked.query["fieldSelector"].removeprefix("metadata.name=")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def api() -> AsyncIterator[Tenants]:
+    api = Tenants()
+    await api.start()
+    api.apply(policy_text(GRANTS))
+    yield api
+    await api.stop()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def arena(
+    api: Tenants, tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
+) -> AsyncIterator[Arena]:
+    directory = tmp_path_factory.mktemp("exceptions")
+    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
+    arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
+    arena = Arena(directory / "ca.crt", attempts, *arguments)
+    await asyncio.to_thread(lambda: arena.target)
+    yield arena
+    await asyncio.to_thread(arena.close)
+
+
+@pytest.mark.parametrize("name", ROWS)
+async def test_a_flood_of_changes_delays_no_review_and_no_break_glass(
+    api: Tenants, arena: Arena, attempts: dict[str, Attempt], name: str
+) -> None:
+    api.flood = b"".join(ROWS[name]())
+    waits: list[float] = []
+
+    async def attack(target: Target) -> None:
+        image = f"ghcr.io/emergency/{next(numbers)}"
+        asked = request(json.dumps(review(pod(image), namespace="shop")).encode())
+        written = exceptions_text(f"image: {image}, until: {UNTIL}, reason: x")
+        api.flooding.set()
+        try:
+            end = time.monotonic() + FLOOD_SECONDS
+            await asyncio.sleep(FLOOD_SECONDS / 2)
+            api.emergencies.put_nowait(
+                event("MODIFIED", configmap(NAMESPACE, written, BREAK_GLASS_CONFIGMAP))
+            )
+            start = time.monotonic()
+            async with target.connected() as caller:
+                while not (await caller.ask(asked)).json()["response"]["allowed"]:
+                    assert time.monotonic() < start + GIVE_UP_SECONDS, "break-glass has no effect"
+                    await asyncio.sleep(0.02)
+            waits.append(time.monotonic() - start)
+            await asyncio.sleep(max(end - time.monotonic(), 0.0))
+        finally:
+            api.flooding.clear()
+
+    target = await asyncio.to_thread(lambda: arena.target)
+    row = f"exceptions:{name}"
+    await target.attacked(row, attack)
+    if not attempts[row].is_busy:
+        assert waits[-1] < LIVE_SECONDS

@@ -1,0 +1,212 @@
+"""A look-up of signatures finds a valid one wherever cosign stores it, and refuses everything else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest, failed, found
+from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.lookup import is_valid
+from registries.signing import Signatures, Signer, holds, signed
+from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
+from registry.world import World
+
+REPOSITORY = "team/app"
+TAG = DIGEST.replace(":", "-")
+OURS, THEIRS, ANOTHER = Signer("p256"), Signer("p256-b"), Signer("p384")
+REFERRERS = f"GET /v2/{REPOSITORY}/referrers/{DIGEST}"
+OF_BUNDLES = f"GET /v2/{REPOSITORY}/manifests/{TAG}"
+OF_SIMPLE = f"GET /v2/{REPOSITORY}/manifests/{TAG}.sig"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    made.verifiers = load_keys(signer.der for signer in (OURS, ANOTHER))
+    yield made
+    await made.close()
+
+
+@pytest.fixture
+async def registry() -> AsyncIterator[Scripted]:
+    async with scripted() as made:
+        yield made
+
+
+async def looked_up(world: World, registry: Scripted, *signers: Signer) -> Reply:
+    keys = tuple(sorted(signer.fingerprint for signer in signers or (OURS,)))
+    manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", keys)
+    return await world.client.query(manifest, world.turn)
+
+
+@pytest.mark.parametrize("referrers", [True, False], ids=["referrers", "tag"])
+async def test_a_bundle_by_a_named_key_is_valid(world: World, registry: Scripted, *, referrers: bool) -> None:
+    holds(registry, signed(DIGEST, THEIRS, OURS), referrers=referrers)
+    valid = Answer("found", DIGEST, key=OURS.fingerprint, form="bundle")
+    assert await looked_up(world, registry, OURS, ANOTHER) == Reply(valid)
+
+
+async def test_a_payload_of_simple_signing_by_a_named_key_is_valid(world: World, registry: Scripted) -> None:
+    holds(registry, signed(DIGEST, THEIRS, OURS, simple=True))
+    valid = Answer("found", DIGEST, key=OURS.fingerprint, form="simple")
+    assert await looked_up(world, registry) == Reply(valid)
+
+
+async def test_an_image_without_any_signature_is_unsigned(world: World, registry: Scripted) -> None:
+    assert await looked_up(world, registry) == Reply(MISSING)
+    assert sorted(registry.request_lines) == sorted([REFERRERS, OF_BUNDLES, OF_SIMPLE])
+
+
+@pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])
+@pytest.mark.parametrize(
+    ("signer", "about", "cause"),
+    [
+        pytest.param(THEIRS, DIGEST, OTHER_KEY, id="another-key"),
+        pytest.param(ANOTHER, DIGEST, OTHER_KEY, id="a-key-that-the-rule-does-not-name"),
+        pytest.param(OURS, OTHER_DIGEST, "", id="another-image"),
+    ],
+)
+async def test_a_signature_that_does_not_count_leaves_the_image_unsigned(
+    world: World, registry: Scripted, signer: Signer, about: str, cause: str, *, simple: bool
+) -> None:
+    signatures = Signatures(DIGEST)
+    if simple:
+        signatures.add_simple(*signer.payload(about))
+    else:
+        signatures.add_bundle(signer.bundle(about))
+    holds(registry, signatures)
+    assert await looked_up(world, registry) == Reply(MISSING._replace(cause=cause))
+
+
+ABSENT = "the registry does not have a manifest or blob that it lists"
+CHANGED = "the registry sent other content than its descriptor states"
+
+
+@pytest.mark.parametrize("part", ["manifests", "blobs"])
+@pytest.mark.parametrize(
+    ("answer", "cause"),
+    [
+        pytest.param(status(404), ABSENT, id="absent"),
+        pytest.param(web.Response(body=b"{}"), CHANGED, id="other-content"),
+        pytest.param(web.Response(body=b" " * (512 * 1024 + 1)), "is larger than", id="too-large"),
+    ],
+)
+async def test_what_a_pusher_can_break_is_skipped_and_is_not_an_error(
+    world: World, registry: Scripted, part: str, answer: web.Response, cause: str
+) -> None:
+    """``onError: keep`` approves after an error, so nobody who can push may be able to cause one."""
+    signatures = signed(DIGEST, OURS)
+    holds(registry, signatures)
+    for digest in signatures.blobs if part == "blobs" else signatures.manifests:
+        registry.on(f"GET /v2/{REPOSITORY}/{part}/{digest}", answer)
+    reply = await looked_up(world, registry)
+    assert (reply.answer.status, reply.trouble) == ("missing", False)
+    assert cause in reply.answer.cause
+
+
+@pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])
+async def test_the_ninth_signature_is_not_looked_at(
+    world: World, registry: Scripted, *, simple: bool
+) -> None:
+    holds(registry, signed(DIGEST, *[THEIRS] * 8, OURS, simple=simple))
+    assert (await looked_up(world, registry)).answer == MISSING._replace(
+        cause="there are more than 8 signatures"
+    )
+    assert len(registry.requests) <= 2 + 2 * 8 + 1
+
+
+@pytest.mark.parametrize("failing", [REFERRERS, OF_BUNDLES, OF_SIMPLE])
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        pytest.param(status(503), Reply(failed("the registry answered 503"), trouble=True), id="fails"),
+        pytest.param(status(403), Reply(failed("the registry refused our credentials (403)")), id="refuses"),
+        pytest.param(
+            status(429, Retry_After="7"),
+            Reply(failed("the registry limits our requests (429)"), pause=7.0),
+            id="limits",
+        ),
+    ],
+)
+async def test_one_place_that_fails_beside_an_empty_one_leaves_the_image_unverified(
+    world: World, registry: Scripted, failing: str, answer: web.Response, error: Reply
+) -> None:
+    registry.on(failing, answer)
+    assert await looked_up(world, registry) == error
+
+
+@pytest.mark.parametrize(("failing", "simple"), [(REFERRERS, True), (OF_SIMPLE, False)])
+async def test_a_valid_signature_counts_although_the_other_place_fails(
+    world: World, registry: Scripted, failing: str, *, simple: bool
+) -> None:
+    holds(registry, signed(DIGEST, OURS, simple=simple))
+    registry.on(failing, status(503))
+    assert (await looked_up(world, registry)).answer.status == "found"
+
+
+async def test_the_places_and_candidates_are_queried_in_parallel_until_the_first_valid_one(
+    world: World, registry: Scripted
+) -> None:
+    """The second place never answers, and the first candidate answers only after the second one."""
+    second_asked = asyncio.Event()
+
+    async def never(_request: web.BaseRequest) -> web.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def after_second(_request: web.BaseRequest) -> web.Response:
+        await second_asked.wait()
+        return web.Response(status=404)
+
+    signatures = signed(DIGEST, THEIRS, OURS)
+    holds(registry, signatures)
+    first, second = signatures.manifests
+    content = signatures.manifests[second]
+
+    def at_once(_request: web.BaseRequest) -> web.Response:
+        second_asked.set()
+        return web.Response(body=content)
+
+    registry.on(OF_SIMPLE, never)
+    registry.on(f"GET /v2/{REPOSITORY}/manifests/{first}", after_second)
+    registry.on(f"GET /v2/{REPOSITORY}/manifests/{second}", at_once)
+    assert (await looked_up(world, registry)).answer.key == OURS.fingerprint
+    assert len(asyncio.all_tasks()) < 20, "no request is left"
+
+
+async def test_without_the_keys_of_the_rule_nothing_is_asked(world: World, registry: Scripted) -> None:
+    world.verifiers = {}
+    reply = await looked_up(world, registry)
+    assert reply == Reply(failed("the registry process does not have the keys of this policy"))
+    assert registry.requests == []
+
+
+VALID = Answer("found", DIGEST, key="a" * 64, form="simple")
+
+
+@pytest.mark.parametrize(
+    ("answer", "valid"),
+    [
+        pytest.param(VALID, True, id="valid"),
+        pytest.param(VALID._replace(digest=OTHER_DIGEST), False, id="another-digest"),
+        pytest.param(VALID._replace(key="c" * 64), False, id="a-key-that-the-rule-does-not-name"),
+        pytest.param(VALID._replace(key=""), False, id="no-key"),
+        pytest.param(VALID._replace(form=""), False, id="no-form"),
+        pytest.param(VALID._replace(cause="why"), False, id="valid-with-a-cause"),
+        pytest.param(found(DIGEST), False, id="found-as-a-manifest"),
+        pytest.param(MISSING, True, id="unsigned"),
+        pytest.param(MISSING._replace(cause=OTHER_KEY), True, id="other-key"),
+        pytest.param(MISSING._replace(key="a" * 64), False, id="unsigned-with-a-key"),
+        pytest.param(failed("down"), True, id="error"),
+        pytest.param(failed(""), False, id="error-without-a-cause"),
+        pytest.param(VALID._replace(status="error", cause="why"), False, id="error-with-a-key"),
+    ],
+)
+def test_the_server_checks_what_it_can_of_an_answer(answer: Answer, *, valid: bool) -> None:
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64, "b" * 64))
+    assert is_valid(manifest, answer) is valid
