@@ -619,6 +619,20 @@ def test_pin_unapproved_rules(allow: str, proposal: str | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("others", "proposal"),
+    [
+        pytest.param("", "allow r.io/x@* as well", id="no-digest"),
+        pytest.param(", r.io", "leave the tag out: r.io/x", id="unsigned-digests"),
+        pytest.param(", {image: r.io, signedBy: [ci-2025]}", None, id="signed-digests"),
+    ],
+)
+def test_a_tag_in_a_rule_with_signed_by_avoids_no_signature_unseen(others: str, proposal: str | None) -> None:
+    found = lint(keys_text(), f"[{{image: 'r.io/x:v*', signedBy: [ci-2025]}}{others}]")
+    pins = [(f.path, f.proposal) for f in found if f.code == "pin-unapproved"]
+    assert pins == ([("allow[0].signedBy", proposal)] if proposal else [])
+
+
+@pytest.mark.parametrize(
     ("allow", "source", "proposals"),
     [
         pytest.param("['r.io/hub/**:v*']", "docker.io", ["allow r.io/hub/**@*"], id="only-tags"),
