@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.inventory.tally import Effect, JudgedImage, Tally, Usage, effect
 
@@ -121,8 +122,8 @@ def _excepted(image: JudgedImage, usage: Usage) -> dict[str, str]:
     found = image.exception
     if found is None:
         return {}
-    entry = f"{found.source} {found.namespace} exceptions[{found.index}]"
-    shown = f"{entry} until {found.until}, {found.by}: {found.reason}"
+    configmap = DocumentKey(found.source, found.namespace).configmap
+    shown = f"exceptions[{found.index}] in the ConfigMap {configmap} until {found.until}, {found.by}: {found.reason}"
     return {
         "exception": escape(shown, MAX_MESSAGE),
         "withoutException": "warn" if usage.only_warned else "fail",
