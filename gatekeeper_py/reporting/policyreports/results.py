@@ -123,7 +123,8 @@ def _excepted(image: JudgedImage, usage: Usage) -> dict[str, str]:
     if found is None:
         return {}
     configmap = DocumentKey(found.source, found.namespace).configmap
-    shown = f"exceptions[{found.index}] in the ConfigMap {configmap} until {found.until}, {found.by}: {found.reason}"
+    entry = f"exceptions[{found.index}] in the ConfigMap {configmap}"
+    shown = f"{entry} until {found.until}, {found.by}: {found.reason}"
     return {
         "exception": escape(shown, MAX_MESSAGE),
         "withoutException": "warn" if usage.only_warned else "fail",
