@@ -205,6 +205,8 @@ def audit(
                     report=report or "auto",
                     events=events,
                     health_listen=health_listen,
+                    look_up=look_up,
+                    registry_config=registry_config,
                 )
             )
         except checked.SettingsError as problem:
@@ -295,7 +297,7 @@ def _check_usage(
         _check_merge(files, merge=merge)
         return
     options.check_exempt_usage()
-    _check_lookups(others, combined=suggest or every is not None)
+    _check_lookups(others, combined=suggest)
     combined = approved_too or suggest or every is not None or style not in {"table", "json"}
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
@@ -325,7 +327,7 @@ def _check_usage(
 def _check_lookups(others: Mapping[str, Any], *, combined: bool) -> None:
     options.check_lookup_usage(look_up=others["look_up"], registry_config=others["registry_config"])
     if others["look_up"] and (combined or others["unused"]):
-        raise click.UsageError("--look-up cannot be combined with --suggest, --every or --exceptions-unused")
+        raise click.UsageError("--look-up cannot be combined with --suggest or --exceptions-unused")
 
 
 def _check_unused(*, unused: bool, combined: bool) -> None:

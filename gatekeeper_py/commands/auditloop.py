@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
@@ -19,6 +20,7 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inputs.cluster import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
 from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.inputs.lookups import looked_up
 from gatekeeper_py.inputs.policies import PolicyInput, now, read_policy
 from gatekeeper_py.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.inventory.listing import collect
@@ -58,6 +60,8 @@ class LoopSettings:
     events: bool
     health_listen: checked.Address | None
     """``None``: do not serve /livez, /readyz and /metrics."""
+    look_up: bool = False
+    registry_config: Path | None = None
 
     @property
     def policy_name(self) -> str:
@@ -182,11 +186,15 @@ class AuditLoop:
             policy = _usable(await self._policy(api))
             instant = now()
             excepted = await self._exceptions(api, policy.at(instant).grants)
-            judge = snapshot_at(policy.at(instant, excepted), CACHE_SIZE, CacheCounts())
+            compiled = policy.at(instant, excepted)
+            judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
             warned = Warned()
-            found = Survey(judge, await self._exempt(api), keep_approved=True, warned=warned)
-            namespace = self._settings.namespace
+            look_up, namespace = self._settings.look_up, self._settings.namespace
+            exempt = await self._exempt(api)
+            found = Survey(judge, exempt, keep_approved=True, warned=warned, looks_up=look_up)
             missing = await collect(api, judge.resources, found, namespace=namespace)
+            if look_up:
+                found.merge(await looked_up(compiled, self._settings.registry_config, found.verified))
             findings = findings_by_namespace(found.tally, self._settings.policy_name)
             cluster = self._settings.cluster_name or self._settings.cluster.context
             meta = provenance(instant, cluster, policy, self._settings.policy_name)

@@ -84,7 +84,7 @@ class ExceptionEvents:
     def problem(self) -> str:
         """Return why grants of the policy have no effect; empty if they have."""
         blind = self._grants and (self.keeper.unread or not self._enabled)
-        return f"the policy has grants, but there is no right to read exceptions: {ENABLE}" if blind else ""
+        return f"the policy has grants, but exceptions are not enabled: {ENABLE}" if blind else ""
 
     def exceptions_counted(self, _counts: Counter[tuple[Source, str]], _next_end: datetime | None) -> None:
         self._counted.set()

@@ -28,10 +28,11 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
     ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
     when a file in the directory cannot be used.
     """
-    return asyncio.run(_run(policy, directory, work))
+    return asyncio.run(looked_up(policy, directory, work))
 
 
-async def _run(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+async def looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    """Do the same inside of a running event loop."""
     # Imported here, so that commands without look-ups start fast.
     from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
     from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415

@@ -30,6 +30,7 @@ from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.settings import Address, ConfigMapName
 from recording import RecordingLog
+from registries.signing import Signer
 from server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
@@ -261,3 +262,19 @@ async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: Fa
         async with asyncio.timeout(10):
             assert await running.ended == 0
     assert running.events == ["stopped"]
+
+
+@pytest.mark.parametrize(("look_up", "rejected"), [(False, 2), (True, 3)])
+async def test_signatures_are_verified_only_with_look_up(
+    start: Start, cluster: FakeCluster, rejected: int, *, look_up: bool
+) -> None:
+    """The registry is down, so with the default of ``onError`` the image is rejected as unverified."""
+    image = f"127.0.0.1:1/app@sha256:{'ab' * 32}"
+    cluster.add(PODS, pod(image, metadata={"name": "signed", "namespace": "shop"}))
+    policy = policy_text(
+        f"keys: [{json.dumps({'name': 'ci', 'key': Signer('p256').pem})}]\n"
+        "registries: [{host: '127.0.0.1:1', plainHTTP: true}]\n",
+        allow="[{image: 127.0.0.1:1/app, signedBy: [ci]}]",
+    )
+    async with start(policy, look_up=look_up) as running:
+        assert (await running.event("audited"))["rejected"] == rejected

@@ -227,7 +227,7 @@ def test_grants_without_the_right_to_read_exceptions_are_a_problem() -> None:
     assert "set the chart value exceptions.enabled" in World(enabled=False).events.problem()
     world = World()
     world.events.keeper.unreadable(frozenset({"break-glass"}))
-    assert "no right to read exceptions" in world.events.problem()
+    assert "exceptions are not enabled" in world.events.problem()
     world.events.keeper.listed(frozenset({"break-glass"}), frozenset())
     assert world.events.problem() == ""
 

@@ -227,7 +227,7 @@ def test_a_bad_document_that_the_guard_did_not_see_approves_nothing(
     finally:
         excepting.kubelet.release(f"{CONTROLLER}-")
         wait_until(lambda: guards(excepting), seconds=SETTLE_SECONDS, what="the guard again")
-    wait_for_event(excepting, namespace, "ExceptionsInvalid", "none of its exceptions counts: line 1")
+    wait_for_event(excepting, namespace, "ExceptionsInvalid", "none of its exceptions counts: line 2: ")
 
 
 def _patched(product: Installed, path: str, body: dict[str, Any]) -> bool:

@@ -92,12 +92,12 @@ registries:
         )
         yield Team(product, registry, signer)
     finally:
+        registry.stop()
         product.set_policy(before)
         product.set_mode("enforce")
         scale(product, SERVER, 3)
         product.wait_armed()
         control_plane.api("DELETE", f"{SECRETS}/{SECRET}")
-        registry.stop()
 
 
 @pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])

@@ -179,9 +179,8 @@ class PodLookups(NamedTuple):
             return MISSING  # without a live key, nothing is signed
         answer = self.facts.get((manifest.located,)).answer
         about_it = answer.key in manifest.keys and answer.digest == manifest.reference
-        if answer.status == "found" and not about_it:
-            return failed("the answer is about another key or another digest")
-        return answer
+        # An answer about another key or digest is no error, which the rule could keep.
+        return Answer("missing", cause=OTHER_KEY) if answer.status == "found" and not about_it else answer
 
     def _unsigned(self, rule: Rule, answer: Answer) -> str:
         """Return why an image counts as unsigned, for a sentence about the image."""
@@ -286,9 +285,8 @@ class PodLookups(NamedTuple):
             return f"its signature could not be verified: {answer.cause}"
         return f"it {self._unsigned(rule, answer)}" if answer.status == "missing" else ""
 
-    def look_ahead(self, slot: Slot) -> None:
-        """Request what a Pod with the image in this slot will need, if a signature is required of it."""
-        image: str = slot.value
+    def look_ahead(self, image: str) -> None:
+        """Request what a container with this image will need, if a signature is required of it."""
         rewrites = self.policy.rewrites_in(self.namespace)
         plan = self.policy.plan(self.namespace, image) if rewrites else None
         names: Iterable[str] = (image,)
@@ -297,9 +295,10 @@ class PodLookups(NamedTuple):
         decisions = (self.policy.decide(self.namespace, name) for name in names)
         if not any(each.rule is not None and each.rule.signed_by for each in decisions):
             return
+        slot = Slot((), CONTAINERS.noun, image)
         if rewrites:
-            image = self.new_image(slot, plan).image or image
-        self.verified(Judgement(slot._replace(value=image), self.policy.decide(self.namespace, image)))
+            slot = slot._replace(value=self.new_image(slot, plan).image or image)
+        self.verified(Judgement(slot, self.policy.decide(self.namespace, slot.value)))
 
 
 def images_ahead(request: AdmissionRequest, policy: ActivePolicy) -> tuple[str, ...]:
@@ -326,7 +325,7 @@ def lookups_ahead(
     """
     pods = PodLookups(None, policy, namespace, facts)
     for image in images:
-        pods.look_ahead(Slot((), CONTAINERS.noun, image))
+        pods.look_ahead(image)
     return tuple(dict.fromkeys(facts.missing))
 
 

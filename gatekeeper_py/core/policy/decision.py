@@ -151,8 +151,7 @@ def _looked_up(allow: RuleSet, rule: Rule, reference: Reference, location: Locat
     if not rule.signed_by:
         return manifest
     keys = tuple(sorted({key.fingerprint for key in allow.signers(rule)}))
-    signatures = "" if rule.signatures == manifest.name else rule.signatures
-    return manifest._replace(kind="signature", keys=keys, signatures=signatures)
+    return manifest._replace(kind="signature", keys=keys, signatures=rule.signatures)
 
 
 def with_exceptions(

@@ -211,15 +211,24 @@ def test_mutate_pins_exactly_the_digest_that_was_verified(
     asked = request(*names)
     outcome = outcome_of(mutate, asked, compiled, answer)
     after = asked._replace(object=patched(asked, outcome))
-    for name, judgement in zip(names, outcome_of(validate, after, compiled, answer).judgements, strict=True):
+    before = outcome_of(validate, asked, compiled, answer).judgements
+    judged = outcome_of(validate, after, compiled, answer).judgements
+    for name, unpatched, judgement in zip(names, before, judged, strict=True):
         image = judgement.slot.value
+        if image.startswith(f"{name}@"):
+            assert judgement.approved, "a digest makes no approved image a rejected one"
+            if unpatched.decision.reason == "unpinned":
+                event("pinned for its own rule")
+                digest, own = image.rpartition("@")[2], compiled.decide("shop", name).manifest
+                assert own is not None
+                assert answer(own.located._replace(reference=digest)).status == "found"
         rule = compiled.decide("shop", image).rule
         if image != name and rule is not None and rule.signed_by:
             event("pinned")
             assert judgement.signature is not None
-            before = compiled.decide("shop", image.partition("@")[0])
-            if "@" not in name and before.manifest is not None:
-                assert image.endswith(f"@{answer(before.manifest.pulled).digest}")
+            tagged = compiled.decide("shop", image.partition("@")[0]).manifest
+            if "@" not in name and tagged is not None:
+                assert image.endswith(f"@{answer(tagged.pulled).digest}")
             continue
         event("as written" if image == name else "moved")
 
@@ -256,7 +265,7 @@ def test_an_answer_about_another_key_or_digest_approves_nothing(
     names: list[str], form: Any, fingerprint: str
 ) -> None:
     """Law: "Removing the key from the policy is what revokes it"; only the keys of the rule count."""
-    compiled = policy("[{image: r.io, signedBy: [ci-2025]}]")
+    compiled = policy("[{image: r.io, signedBy: [ci-2025], onError: keep}]")
     for key, digest in ((fingerprint, DIGEST), (KEYS["ci-2026"], DIGEST), (KEYS["ci-2025"], "sha256:c")):
         answer = truth(signature=Answer("found", digest, key=key, form=form))
         for judgement in outcome_of(validate, request(*names), compiled, answer).judgements:
@@ -399,6 +408,27 @@ def test_mutate_says_why_it_pins_nothing(tag: Answer, signature: Answer | None, 
     assert warning == f"spec.containers[0].image: r.io/app:1 is left as written: {said}"
 
 
+@pytest.mark.parametrize(
+    ("rules", "mirrors", "image"),
+    [
+        pytest.param("{image: 'r.io/**:1', signedBy: [ci-2026]}, r.io", "", "r.io/app:1", id="of-the-tag"),
+        pytest.param(
+            "{image: 'r.io/**:1', pin: true}, {image: r.io, signedBy: [ci-2026]}",
+            "",
+            "r.io/app:1",
+            id="of-the-digest",
+        ),
+        pytest.param(RULE % "", MIRRORS[1], f"nginx@{DIGEST}", id="of-a-digest-on-a-mirror"),
+    ],
+)
+def test_mutate_writes_nothing_without_the_signatures_that_the_rules_require(
+    rules: str, mirrors: str, image: str
+) -> None:
+    asked, compiled = request(image), policy(f"[{rules}]", mirrors, mode="mutate")
+    assert outcome_of(mutate, asked, compiled, truth()).verdict == "mutated"
+    assert outcome_of(mutate, asked, compiled, truth(signature=MISSING)).verdict == "allowed"
+
+
 def test_a_key_past_its_end_does_not_count() -> None:
     policy_ = parse_policy(
         policy_text(keys_text(until="2026-04-01"), allow="[{image: r.io, signedBy: [ci-2026]}]")
@@ -494,6 +524,21 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
     # Without the document, nothing is approved.
     plain = policy(more=grant)
     assert not outcome_of(validate, request(image), plain, truth(signature=MISSING)).response.allowed
+
+
+def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides_both() -> None:
+    grants = (
+        "images: [r.io], longest: 2h, overrides: deny",
+        "images: [r.io/*], longest: 2h, overrides: signature",
+    )
+    listed = ", ".join(f"{{source: break-glass, {each}}}" for each in grants)
+    entry = "image: r.io/app, until: 2026-03-01T13:00:00Z, reason: r"
+    document = parse_exceptions(exceptions_text(entry), "break-glass")
+    exceptions = Exceptions({DocumentKey("break-glass", "gatekeeper"): document})
+    for deny, approved in (("deny: [r.io/app]\n", False), ("", True)):
+        compiled = policy(more=f"{deny}exceptions: [{listed}]\n").policy.at(INSTANT, exceptions)
+        outcome = outcome_of(validate, request(f"r.io/app@{DIGEST}"), compiled, truth(signature=MISSING))
+        assert outcome.response.allowed is approved
 
 
 def test_explain_shows_the_signature() -> None:

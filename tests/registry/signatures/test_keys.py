@@ -14,6 +14,7 @@ OTHERS = {
     "another-curve": public_der(ec.generate_private_key(ec.SECP256K1()).public_key()),
     "ed448": public_der(ed448.Ed448PrivateKey.generate().public_key()),
     "key-exchange": public_der(x25519.X25519PrivateKey.generate().public_key()),
+    "unknown-algorithm": bytes.fromhex("300a300406022a0303020000"),
     "nothing": b"",
     "text": b"-----BEGIN PUBLIC KEY-----",
     "trailing-byte": der_of("p256") + b"\0",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Final
 
 import pytest
 
-from builders import policy_text
+from builders import PUBLIC_KEYS, policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
 from gatekeeper_py.core.policy.limits import MAX_RULES
 
@@ -130,13 +131,18 @@ def test_allow_and_deny_together_have_a_limit() -> None:
     assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
 
 
-def test_100_registries_are_the_limit() -> None:
+@pytest.mark.parametrize(
+    ("section", "entry"),
+    [("registries", {"host": "r%d.io"}), ("keys", {"name": "k%d", "key": PUBLIC_KEYS["ci-2026"]})],
+)
+def test_100_registries_and_keys_are_the_limit(section: str, entry: dict[str, str]) -> None:
     def text(count: int) -> str:
-        return policy_text("registries: [" + ", ".join(f"{{host: r{n}.io}}" for n in range(count)) + "]")
+        entry_text = json.dumps(entry)
+        return policy_text(f"{section}: [{', '.join(entry_text % number for number in range(count))}]")
 
-    assert len(parse_policy(text(100)).document.registries) == 100
+    assert len(getattr(parse_policy(text(100)).document, section)) == 100
     (finding,) = findings(text(101))
-    assert finding.message == "more than 100 registries, the limit"
+    assert finding.message == f"more than 100 {section}, the limit"
 
 
 def test_items_beyond_a_limit_are_neither_read_nor_reported() -> None:
