@@ -73,7 +73,7 @@ else
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 endif
 
-test-long: setup ## run the fault tests, and the property tests with six times the examples (10 minutes)
+test-long: setup ## run the fault tests, and the property tests with three to ten times the examples (10 minutes)
 	$(PYTEST) -n auto -m "($(LONG)) and not go" --hypothesis-profile=long $(ARGS)
 
 go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Final
@@ -45,6 +45,14 @@ def keys_text(**until: str) -> str:
     """Return the field ``keys`` of a policy with both keys. ``until`` is the expiry of the last one."""
     entries = [{"name": name, "key": key} for name, key in PUBLIC_KEYS.items()]
     return f"keys: {json.dumps([*entries[:-1], {**entries[-1], **until}])}\n"
+
+
+def policy_document(
+    allow: Sequence[Any], deny: Sequence[Any] = (), mirrors: Sequence[Any] = (), **fields: Any
+) -> dict[str, Any]:
+    """Return a policy as data, in mode ``mutate`` unless ``fields`` has another one."""
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "mutate"}
+    return {**head, "allow": allow, "deny": deny, "mirrors": mirrors, **fields}
 
 
 def exceptions_text(*entries: str) -> str:

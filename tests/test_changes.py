@@ -193,7 +193,6 @@ CHANGES: Final[Mapping[str, Change]] = {
             "k8s/components/reports/rbac.yaml": words("k8s/components/reports/rbac.yaml"),
             "k8s/identity/writes.yaml": words("k8s/identity/writes.yaml"),
             f"{CHART}/templates/reports.yaml": words(f"{CHART}/templates/reports.yaml"),
-            f"{CHART}/templates/identity.yaml": words(f"{CHART}/templates/identity.yaml"),
             "tests/builders.py": lambda: {f"{kind.lower()}s" for kind in ("Pod", *WORKLOADS)},
         },
     ),

@@ -15,7 +15,7 @@ import click
 import pytest
 import yaml
 
-from builders import pod, policy_text
+from builders import pod, policy_document, policy_text
 from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli import COMMANDS, cli, run
@@ -82,13 +82,7 @@ def test_every_policy_and_all_webhook_settings_shown_are_accepted(text: str) -> 
     elif "kind: ImagePolicy\n" in text:
         parse_policy(text)
     elif keys and keys <= {"mode", "deny", "namespaces", "mirrors", "resources", "registries", "message"}:
-        head = {
-            "apiVersion": "gatekeeper-py/v1",
-            "kind": "ImagePolicy",
-            "mode": "warn",
-            "allow": ["a.example"],
-        }
-        parse_policy(yaml.safe_dump(head | document))
+        parse_policy(yaml.safe_dump(policy_document(["a.example"], mode="warn") | document))
 
 
 @pytest.mark.parametrize("command", [line for line in commands(README) if not line.startswith("serve")])

@@ -591,14 +591,6 @@ class TestRetries:
         assert await world.take(OTHER) == "loaded"
         assert world.reloader._next_try() is None
 
-    async def test_the_live_policy_serves_while_parsing_fails(self, world: World) -> None:
-        await world.take(GOOD)
-        world.parser.failures.append(ParserError("died", "the parser process was ended by SIGKILL"))
-        assert await world.take(OTHER) == "refused"
-        assert world.approves("registry.corp.io/a")
-        (line,) = world.log.named("policy_refused")
-        assert "ended by SIGKILL" in line["findings"][0]
-
 
 async def test_a_policy_that_could_not_be_linted_is_live_all_the_same(world: World) -> None:
     world.parser.lint_failure = ParserError("cpu", "it needs more than 10 s of processor time")

@@ -1,8 +1,9 @@
-"""Write the generated parts of the Helm chart: files, part of the values' schema, and the README's table.
+"""Write the generated parts of the Helm chart: files, templates, part of the schema, and the README's table.
 
-The webhook configurations come from the controller's templates, the schema of ``webhooks`` from that of
-webhooks.yaml, alerts and dashboard from ``monitoring``, and the table of values from the comments in
-values.yaml. ``make manifests`` writes them; a test compares the files.
+The webhook configurations come from the controller's templates, and some of the chart's templates from
+manifests in ``k8s``. The schema of ``webhooks`` comes from that of webhooks.yaml, alerts and dashboard from
+``monitoring``, and the table of values from the comments in values.yaml. ``make manifests`` writes them; a
+test compares the files.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import yaml
 from gatekeeper_py.control.configurations import complete
 from gatekeeper_py.control.webhooks.settings import settings_schema
 from gatekeeper_py.core.names import NAMESPACE_LABEL
-from tools.webhook_manifests import TARGET, rendered
+from tools.webhook_manifests import K8S, TARGET, rendered
 
 CHART: Final = Path(__file__).parents[1] / "charts/gatekeeper-py"
 
@@ -27,6 +28,39 @@ BEGIN: Final = "<!-- The table is made from values.yaml by `make manifests`. -->
 END: Final = "<!-- End of the table. -->"
 
 MARK: Final = "# -- "
+
+TEMPLATES: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "enforcement.yaml": (
+        "not .Values.certManager.enabled",
+        ("enforcement/probe.yaml", "enforcement/api-servers.yaml"),
+    ),
+    "exceptions.yaml": (".Values.exceptions.enabled", ("components/exceptions/rbac.yaml",)),
+    "identity.yaml": (
+        "and .Values.identityPolicies.enabled (not .Values.certManager.enabled)",
+        ("identity/users.yaml", "identity/writes.yaml"),
+    ),
+}
+"""For each template that is made from manifests: when Helm renders it, and the manifests in ``k8s``."""
+
+NAMESPACE: Final = "{{ .Release.Namespace }}"
+PLACEHOLDERS: Final = (
+    (
+        "    app.kubernetes.io/part-of: gatekeeper-py\n",
+        '    {{- include "gatekeeper-py.labels" . | nindent 4 }}\n',
+    ),
+    (": gatekeeper-py-probe\n", ": {{ .Values.enforcement.probeNamespace | quote }}\n"),
+    (", gatekeeper-py-probe]", ", {{ .Values.enforcement.probeNamespace | quote }}]"),
+    ("gatekeeper-py-probe", "{{ .Values.enforcement.probeNamespace }}"),
+    ("namespace: gatekeeper-py\n", "namespace: {{ .Release.Namespace | quote }}\n"),
+    ("values: [gatekeeper-py", "values: [{{ .Release.Namespace | quote }}"),
+    ("serviceaccount:gatekeeper-py:", f"serviceaccount:{NAMESPACE}:"),
+    ("namespace == 'gatekeeper-py'", f"namespace == '{NAMESPACE}'"),
+    ("['gatekeeper-py']", f"['{NAMESPACE}']"),
+    ("'gatekeeper-py' in ", f"'{NAMESPACE}' in "),
+    ("namespace gatekeeper-py,", f"namespace {NAMESPACE},"),
+    ("namespaces gatekeeper-py and", f"namespaces {NAMESPACE} and"),
+)
+"""What a template has in place of a text in its manifests, in the order of the replacements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +80,22 @@ def files() -> dict[Path, str]:
     return {
         CHART / "files/webhooks/validating.yaml": rendered(validating),
         CHART / "files/webhooks/mutating.yaml": rendered(mutating),
+        **{CHART / "templates" / name: _template(*made) for name, made in TEMPLATES.items()},
         **{CHART / "files/monitoring" / name: _monitoring(name) for name in ("rules.yaml", "dashboard.json")},
         schema: _with_webhooks(schema.read_text(encoding="utf-8")),
         readme: _with_table(readme.read_text(encoding="utf-8")),
     }
+
+
+def _template(condition: str, manifests: tuple[str, ...]) -> str:
+    """Return a template that renders manifests for any release, on a condition."""
+    text = "---\n".join((K8S / name).read_text(encoding="utf-8") for name in manifests)
+    for original, placeholder in PLACEHOLDERS:
+        text = text.replace(original, placeholder)
+    origin = (
+        f"{{{{- /* Made from {' and '.join(f'k8s/{name}' for name in manifests)} by `make manifests`. */}}}}"
+    )
+    return f"{origin}\n{{{{- if {condition} }}}}\n{text}{{{{- end }}}}\n"
 
 
 def _monitoring(name: str) -> str:

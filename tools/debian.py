@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import platform
@@ -25,8 +24,7 @@ def root_file_system(release: str, packages: tuple[str, ...]) -> Path:
     decides = "\n".join((release, platform.machine(), *packages))
     name = f"{release}-{hashlib.sha256(decides.encode()).hexdigest()[:12]}.tar"
     tar = cache("debian") / name
-    with tar.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with gobuild.locked(tar.with_suffix(".lock")):
         if not tar.exists():
             # Without the ending .tar, mmdebstrap would make a directory.
             unfinished = tar.with_name(f"unfinished-{name}")

@@ -19,7 +19,6 @@ from gatekeeper_py.control.events import CONFIGMAP, Events, ExceptionReason
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Noted
 from gatekeeper_py.core.exceptions.grants import Grant, Source
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import Policy
@@ -84,7 +83,7 @@ class ExceptionEvents:
     def problem(self) -> str:
         """Return why grants of the policy have no effect; empty if they have."""
         blind = self._grants and (self.keeper.unread or not self._enabled)
-        return f"the policy has grants, but there is no right to read exceptions: {ENABLE}" if blind else ""
+        return f"the policy has grants, but exceptions are not enabled: {ENABLE}" if blind else ""
 
     def exceptions_counted(self, _counts: Counter[tuple[Source, str]], _next_end: datetime | None) -> None:
         self._counted.set()
@@ -103,9 +102,9 @@ class ExceptionEvents:
         """Record the Events that are due, one after the other, until the documents are counted again."""
         self._counted.clear()
         for reason, key, cause, text in await in_slices(self._finding_due()):
-            name = BREAK_GLASS_CONFIGMAP if key.source == "break-glass" else EXCEPTIONS_CONFIGMAP
+            namespace, _, name = key.configmap.partition("/")
             recorded = await self._events.record(
-                reason, text(), kind=CONFIGMAP, name=name, namespace=key.namespace, once=True
+                reason, text(), kind=CONFIGMAP, name=name, namespace=namespace, once=True
             )
             self._recorded[reason, key] = (self._monotonic(), cause if recorded else None)
             await self._sleep(APART_SECONDS)

@@ -46,7 +46,9 @@ RETRY_SECONDS: Final = 10.0
 """Pause before a document is parsed again after a failure that may be temporary."""
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
-"""Maximum size of the texts that wait for their turn. At the limit, the source waits."""
+"""Maximum size of the texts that wait for their turn. During the first list, the source waits at the limit.
+Later a document without room approves nothing until it is read again. If the source waited then, a tenant
+with many namespaces could delay the removal of other exceptions."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -55,7 +57,10 @@ READY_SECONDS: Final = 10.0
 """How long a replica that starts stays unready at most until the exceptions are read."""
 
 MAX_LOGGED: Final = 10
-"""Maximum number of findings in one log line. No more are kept, because 10,000 documents may be invalid."""
+"""Maximum number of findings in one log line."""
+
+MAX_KEPT: Final = 3
+"""Maximum number of findings that are kept of a document: 10,000 may be invalid, and one takes 0.8 KiB."""
 
 
 class Observer(Protocol):
@@ -241,18 +246,29 @@ class ExceptionsKeeper:
             return
         content = text.encode("utf-8", "surrogatepass")
         digest = blake2b(content, digest_size=16).digest()
-        if digest != known.digest:
+        if digest != known.digest and self._no_room(key, known, len(content)):
+            self._unqueue(known)
+            known.digest, self._left_out = b"", True
+            self._settle(key, known, None, _TOO_MANY_CHANGES)
+            self._read_again_if_some_were_left_out()
+            self._install_soon()
+        elif digest != known.digest:
             known.digest = digest
             self._queue_text(key, known, content, self._monotonic())
-            while self._waiting_bytes > MAX_WAITING_BYTES:
+            while key.source == "namespace" and self._waiting_bytes > MAX_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
+
+    def _no_room(self, key: DocumentKey, known: _Document, size: int) -> bool:
+        """Return whether a text must not wait for its turn."""
+        waiting = self._waiting_bytes - len(known.waiting or b"") + size
+        return key.source == "namespace" and not known.first and waiting > MAX_WAITING_BYTES
 
     def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
         """Forget the documents of some sources that no longer exist: only those with ``keys`` do."""
         for key in [key for key in self._documents if key.source in sources and key not in keys]:
             self._forget(key)
-        self._beyond &= keys
+        self._beyond -= {key for key in self._beyond if key.source in sources and key not in keys}
         self._readable(sources, readable=True)
 
     def unreadable(self, sources: frozenset[Source]) -> None:
@@ -334,7 +350,7 @@ class ExceptionsKeeper:
                 self._read_again_if_some_were_left_out()
         known.entries = None if document is None else len(document.entries)
         self._changes[key] = document
-        kept = findings[:MAX_LOGGED]
+        kept = findings[:MAX_KEPT]
         if kept and kept != known.findings:
             self._refuse(key, findings)
         known.findings = kept
@@ -459,4 +475,7 @@ def _error(code: str, message: str) -> Finding:
     return configmap_error(code, "", message)
 
 
+_TOO_MANY_CHANGES: Final = (
+    _error("too-many-changes", "too many changed documents wait; it is read again within some minutes"),
+)
 _TOO_MANY_DOCUMENTS: Final = (_error("too-many-documents", f"more than {MAX_OF_NAMESPACES:,} documents"),)

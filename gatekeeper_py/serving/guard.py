@@ -129,8 +129,8 @@ class Checks:
 class PolicyGuard:
     """Judges reviews of the ConfigMap ``name``, and of exceptions by the policy in ``live``.
 
-    Without a name, every review is allowed. Checks of exceptions have a share of their own, so that a tenant
-    cannot use up that of the policy.
+    Without a name, every review is allowed. Checks of exceptions in namespaces have a share of their own, so
+    that a tenant cannot use up that of the policy and of the installation's exceptions.
 
     A policy that refuses more than ``most_rejected`` percent of the images that ``live`` admitted recently is
     refused, unless an annotation forces it; 0 refuses none.
@@ -234,7 +234,8 @@ class PolicyGuard:
             raise _Busy("other exceptions of this namespace are being checked")
         self._namespaces.add(key.namespace)
         try:
-            parsed = await self._exceptions.run(
+            checks = self._exceptions if key.source == "namespace" else self._policies
+            parsed = await checks.run(
                 lambda left: self._parser.parse_exceptions(text, key.source, seconds=left), seconds
             )
         finally:

@@ -131,15 +131,6 @@ class TestFollowing:
         assert followed.texts == ["first", "second", None, "third"]
         assert api.count("list") == 1
 
-    async def test_a_bookmark_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
-        followed = follow()
-        await end_regularly(api, followed)
-        await until(lambda: api.count("watch") == 2)
-
-        assert api.last("watch").query["resourceVersion"] == "102"
-        assert api.count("list") == 1, "a regular end needs no new list"
-        assert followed.pauses == []
-
     async def test_a_change_between_list_and_watch_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
         changes = ["while listing"]
         api.after_list = lambda: api.apply(changes.pop()) if changes else None
@@ -149,13 +140,17 @@ class TestFollowing:
 
         assert api.count("list") == 1
 
-    async def test_a_change_while_a_watch_ends_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
+    async def test_after_its_end_a_watch_continues_from_the_version_of_the_last_bookmark(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
         followed = follow()
         await end_regularly(api, followed)
         api.apply("between watches")
 
         await until(lambda: followed.texts == ["first", "between watches"])
-        assert api.count("list") == 1
+        assert api.last("watch").query["resourceVersion"] == "102"
+        assert api.count("list") == 1, "a regular end needs no new list"
+        assert followed.pauses == []
 
     async def test_a_megabyte_in_a_list_and_in_an_event(self, api: FakeApi, follow: Follow) -> None:
         listed_text, watched_text = "# list \x01\n" * 110_000, "# watch é\n" * 90_000

@@ -398,8 +398,6 @@ NO_OBJECT: Final = lines_of(event("create", NGINX), event("create", None))
         pytest.param(
             "--audit-log", lines_of(event("patch", "x: 1")), "line 1: its patch is not JSON", id="patch"
         ),
-        pytest.param("--audit", "", "not a saved audit", id="empty-audit"),
-        pytest.param("--audit", "[]", "not a saved audit", id="audit-list"),
         pytest.param("--audit", '{"counts": {"images": 1}}\n{"image": 1}\n', "line 2: not", id="audit-line"),
         pytest.param("--audit", b'{"counts": "\xff"}', "not a saved audit", id="audit-bytes"),
     ],

@@ -242,6 +242,7 @@ async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
     assert setup.log.events == ["pause_ignored"]
     assert setup.reasons == ["PauseIgnored"]
     assert setup.sample("alarm", what="pause") == 1
+    assert setup.world.configured()
 
 
 async def test_each_refused_policy_is_recorded_once(setup: Setup) -> None:

@@ -63,12 +63,6 @@ async def test_the_owner_is_deleted_before_the_configurations() -> None:
     assert log.events == ["removing", "removed"]
 
 
-async def test_the_removal_ends_only_when_the_configurations_stay_deleted() -> None:
-    cluster = Cluster(VALIDATING)
-    assert await cluster.remove()
-    assert cluster.now >= GONE_SECONDS
-
-
 async def test_a_configuration_written_during_the_removal_is_removed() -> None:
     def write_once(cluster: Cluster) -> None:
         if 1.0 <= cluster.now < 1.25:

@@ -16,7 +16,7 @@ from tools.controlplane.plane import ControlPlane
 from tools.installation.product import pod
 from tools.polling import wait_until
 
-MAX_SECONDS = 180.0
+MAX_SECONDS = 300.0
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Load:
 def creating(
     plane: ControlPlane, namespace: str, document: dict[str, Any], *, clients: int = 4, pause: float = 0.01
 ) -> Iterator[Load]:
-    """Create this Pod repeatedly in dry run while the body runs, for at most three minutes.
+    """Create this Pod repeatedly in dry run while the body runs, for at most five minutes.
 
     Dry-run goes through admission like any create and stores nothing.
     """

@@ -356,6 +356,7 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
     [refused] = world.log.named("exceptions_refused")
     assert code in refused["findings"][0]
+    world.keeper.listed(frozenset({"installation"}), frozenset())
     assert [(key.namespace, finding.code) for key, (finding,) in world.keeper.refused()] == [("team-c", code)]
     await world.keeper.entries.count()
     assert world.keeper.entries.counts["namespace", "invalid"] == 1
@@ -491,27 +492,27 @@ async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) ->
     await world.deliver(document(IMAGE, "ghcr.io/a") + later)
     await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     await world.keeper.step()
-    own = "quay.io/x (installation gatekeeper-py)"
+    own = "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
     for now, ending, ended, logged in (
         ("2026-03-01", [], [], []),
-        ("2026-03-04", [own, f"{IMAGE} (namespace team-a, 2 more)"], [], []),
+        ("2026-03-04", [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 2 more)"], [], []),
         (
             "2026-03-05",
-            ["ghcr.io/b (namespace team-a)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
         ),
         (
             "2026-03-05T00:01:00",
-            ["ghcr.io/b (namespace team-a)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
             [],
         ),
         (
             "2026-03-07",
             [],
-            [own, "ghcr.io/b (namespace team-a, 2 more)"],
-            ["ghcr.io/b (namespace team-a)"],
+            [own, "ghcr.io/b (team-a/gatekeeper-py-exceptions, 2 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
         ),
         ("2026-05-01", [], [], []),
     ):
@@ -542,7 +543,7 @@ async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installat
     await world.keeper.entries.count()
     logged = world.log.named("exceptions_ended")
     assert len(logged) == 10
-    assert logged[0]["entry"] == "quay.io/x (installation gatekeeper-py)"
+    assert logged[0]["entry"] == "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
     assert {each["suppressed"] for each in logged} == {11}
 
 
@@ -582,6 +583,34 @@ async def test_the_source_waits_while_the_texts_that_wait_take_too_much_memory(
     await waiting
 
 
+async def test_a_flood_of_texts_does_not_delay_that_another_document_is_removed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What finds no room approves nothing until it is read again. The source never waits."""
+    await world.settle()
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 100_000)
+    removed, late = DocumentKey("namespace", "removed"), DocumentKey("namespace", "late")
+    for key in (removed, late):
+        await world.deliver(document(IMAGE), key)
+    await world.keeper.step()
+    for number in range(5):
+        await world.deliver(f"{document(IMAGE)}# {'x' * 30_000}", DocumentKey("namespace", f"team-{number}"))
+    changed = f"{document('ghcr.io/late')}# {'x' * 30_000}"
+    await world.deliver(changed, late)
+    await world.deliver(None, removed)
+    assert not world.approves(namespace="removed")
+    assert not world.approves(namespace="late")
+    assert {finding.code for _, (finding,) in world.keeper.refused()} == {"too-many-changes"}
+    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
+    while (pause := await world.keeper.step()) is not None:
+        world.advance(pause)
+    assert world.approves("quay.io/x", "late")
+    await world.deliver(changed, late)  # because the list is read again
+    world.advance(1)
+    await world.keeper.step()
+    assert world.approves("ghcr.io/late", "late")
+
+
 async def test_the_texts_that_wait_take_no_more_memory_than_their_size(world: World) -> None:
     """One emoji makes each character of a text take four bytes."""
     text = f"{document(IMAGE)}# {'x' * 60_000}\N{GRINNING FACE}"
@@ -598,7 +627,7 @@ async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
     await world.deliver("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
     await world.keeper.step()
     [(_, findings)] = world.keeper.refused()
-    assert len(findings) == keeper.MAX_LOGGED
+    assert len(findings) == keeper.MAX_KEPT
     [line] = world.log.named("exceptions_refused")
     assert len(line["findings"]) + line["more_findings"] == 101
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import HUB_TO_CORP, INSTANT, policy_text
+from builders import HUB_TO_CORP, INSTANT, policy_document, policy_text
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.explain import explain
@@ -61,17 +61,14 @@ TOKENS: Final = (
     "[" * 200, "{a: " * 100,
 )  # fmt: skip
 PARSED: Final[list[Any]] = [
-    {
-        "apiVersion": "gatekeeper-py/v1",
-        "kind": "ImagePolicy",
-        "mode": "mutate",
-        "allow": ["registry.corp.io", {"image": "ghcr.io/x", "namespaces": ["a"], "until": "2030-01-01"}],
-        "deny": [{"image": "*/**:latest", "reason": "r", "owner": "o"}],
-        "namespaces": [{"names": ["dev"], "mode": "warn"}],
-        "mirrors": [{"from": "docker.io", "to": "registry.corp.io/hub", "except": ["docker.io/x"]}],
-        "resources": [{"group": "example.com", "kind": "Widget", "images": ["spec.image"]}],
-        "message": "m",
-    }
+    policy_document(
+        ["registry.corp.io", {"image": "ghcr.io/x", "namespaces": ["a"], "until": "2030-01-01"}],
+        [{"image": "*/**:latest", "reason": "r", "owner": "o"}],
+        [{"from": "docker.io", "to": "registry.corp.io/hub", "except": ["docker.io/x"]}],
+        namespaces=[{"names": ["dev"], "mode": "warn"}],
+        resources=[{"group": "example.com", "kind": "Widget", "images": ["spec.image"]}],
+        message="m",
+    )
 ]
 INSTANTS: Final = (INSTANT, datetime(2026, 3, 20, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from builders import policy_document
 from fuzz.climbing import climb
 from fuzz.conftest import CALLS, SECONDS
 from fuzz.loops import SLICE_SECONDS
@@ -94,15 +95,9 @@ class Shape:
             rules = [{"image": f"{host}/**", "namespaces": [glob]} for glob in globs]
             image, namespace = f"r.io/{below}x", text
         overrides = [{"mode": "warn", "names": globs[:1_000]}] if self.place == "override" else []
-        document = {
-            "apiVersion": "gatekeeper-py/v1",
-            "kind": "ImagePolicy",
-            "mode": "enforce",
-            "allow": ["z.io"],
-            self.section: rules,
-            "namespaces": overrides,
-            "mirrors": [{"from": f"m{i}.io", "to": "r.io" + "/t" * i} for i in range(self.mirrors)],
-        }
+        mirrors = [{"from": f"m{i}.io", "to": "r.io" + "/t" * i} for i in range(self.mirrors)]
+        document = policy_document(["z.io"], mirrors=mirrors, mode="enforce", namespaces=overrides)
+        document[self.section] = rules
         return json.dumps(document), namespace, image
 
 

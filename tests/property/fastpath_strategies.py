@@ -7,10 +7,11 @@ from typing import Final
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from builders import policy_document
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.compile.fastpath import FastPath
 from gatekeeper_py.core.images.pattern import Pattern
-from property.strategies import DIGESTS, Document, any_text, document, images, text_of, varied_images
+from property.strategies import DIGESTS, Document, any_text, images, text_of, varied_images
 
 HOSTS: Final = (
     "a.io",
@@ -92,7 +93,7 @@ _mirrors = st.lists(
     max_size=2,
 )
 policies: Final[st.SearchStrategy[Document]] = st.builds(
-    document,
+    policy_document,
     st.lists(_rules(allowed=True), min_size=1, max_size=5),
     st.lists(_rules(allowed=False) | st.just("*/**:latest"), max_size=4),
     st.one_of(st.just([]), _mirrors),

@@ -8,8 +8,9 @@ from typing import Any, Final
 from hypothesis import assume
 from hypothesis import strategies as st
 
+from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
-from property.strategies import document, documents, text_of
+from property.strategies import documents, text_of
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -65,7 +66,7 @@ _hub_patterns = st.one_of(
     st.builds("docker.io/{}".format, _long),
 )
 _hub_documents = st.builds(
-    document,
+    policy_document,
     st.lists(_hub_patterns, min_size=1, max_size=2),
     st.lists(st.one_of(_hub_patterns, st.sampled_from(["*/**", "*/**:v1"])), max_size=2),
     st.lists(

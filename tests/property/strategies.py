@@ -11,6 +11,8 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
+from builders import policy_document
+
 DIGESTS: Final = ("sha256:" + "7c" * 32, "sha256:" + "8d" * 32, "sha512:" + "9e" * 64)
 HOSTS: Final = (
     "docker.io",
@@ -163,24 +165,13 @@ mirrors: Final = st.lists(
 Document = dict[str, Any]
 
 
-def document(allow: list[Any], deny: list[Any], mirrored: list[Any]) -> Document:
-    return {
-        "apiVersion": "gatekeeper-py/v1",
-        "kind": "ImagePolicy",
-        "mode": "mutate",
-        "allow": allow,
-        "deny": deny,
-        "mirrors": mirrored,
-    }
-
-
 def text_of(a_document: Document) -> str:
     """Return a document as text. JSON is also YAML."""
     return json.dumps(a_document, indent=1)
 
 
 documents: Final = st.builds(
-    document,
+    policy_document,
     st.lists(allow_rules, min_size=1, max_size=6),
     st.lists(deny_rules, max_size=4),
     mirrors,
@@ -188,6 +179,9 @@ documents: Final = st.builds(
 """Documents that are valid unless their mirrors contradict each other."""
 
 plain_documents: Final = st.builds(
-    document, st.lists(allow_rules, min_size=1, max_size=6), st.lists(deny_rules, max_size=4), st.just([])
+    policy_document,
+    st.lists(allow_rules, min_size=1, max_size=6),
+    st.lists(deny_rules, max_size=4),
+    st.just([]),
 )
 """Valid documents without mirrors."""

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import naive
 from budget import budget
+from builders import policy_document as policy
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, compare
 from property.edges import Edges
@@ -142,20 +143,6 @@ def exceptions_changed(documents: Sequence[dict[str, Any]], image: str, namespac
         return None
     old, new = (naive.exceptable(each, image, namespace, NOW) for each in documents)
     return None if old == new else "granted" if new else "withdrawn"
-
-
-def policy(
-    allow: Sequence[Any], deny: Sequence[Any] = (), mirrors: Sequence[Any] = (), **fields: Any
-) -> dict[str, Any]:
-    return {
-        "apiVersion": "gatekeeper-py/v1",
-        "kind": "ImagePolicy",
-        "mode": "mutate",
-        "allow": allow,
-        "deny": deny,
-        "mirrors": mirrors,
-        **fields,
-    }
 
 
 HUB: Final = {"from": "docker.io", "to": "a.io/hub"}

@@ -10,6 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
+from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import locate
@@ -19,7 +20,6 @@ from property.strategies import (
     Document,
     allow_rules,
     deny_rules,
-    document,
     documents,
     images,
     mirrors,
@@ -174,6 +174,6 @@ def contradictory(listed: list[Any]) -> bool:
 @settings(max_examples=budget(120))
 @given(mirrors)
 def test_mirrors_are_refused_exactly_when_they_contradict_each_other(listed: list[Any]) -> None:
-    _, findings = parsed(text_of(document(["a.io"], [], listed)))
+    _, findings = parsed(text_of(policy_document(["a.io"], [], listed)))
     assert {finding.code for finding in findings} <= CONTRADICTIONS
     assert bool(findings) == contradictory(listed)

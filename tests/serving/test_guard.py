@@ -554,3 +554,20 @@ class TestCost:
         assert sum(isinstance(outcome, Outcome) for outcome in outcomes) == MAX_CHECKS
         assert guard.checking == 0
         assert len(parser.parsed) == MAX_CHECKS
+
+    async def test_checks_of_namespaces_leave_room_for_break_glass(self, metrics: Metrics) -> None:
+        parser = InProcessParser()
+        guard = PolicyGuard(GUARDED, parser, LivePolicy(), observer=metrics, log=RecordingLog())
+
+        def judge(document: dict[str, Any]) -> asyncio.Task[Outcome]:
+            parsed = parse(document)
+            return asyncio.create_task(guard.judge(parsed, guard.read(parsed, Writer()), 4.5))
+
+        entry = f"ghcr.io/a {in_days(5)}"
+        async with parser.turn():
+            tasks = [judge(exceptions(entry, namespace=f"team-{number}")) for number in range(10)]
+            await eventually(lambda: results(metrics).get("busy") == 10 - MAX_CHECKS)
+            own = judge(exceptions(entry, name=BREAK_GLASS_CONFIGMAP, namespace=GUARDED.namespace))
+            await eventually(lambda: guard.checking == MAX_CHECKS + 1)
+        assert (await own).response.allowed
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -60,7 +60,7 @@ class Target:
 
 def validating(target: Target, settings: WebhookSettings) -> Desired:
     """Return the validating configuration."""
-    webhooks = [_pod_validation(target, settings)]
+    webhooks = [_pod_webhook(target, settings, POD_VALIDATION, VALIDATE_PATH, settings.pods)]
     if settings.workloads.enabled:
         webhooks.append(_workload_validation(target, settings))
     if settings.extra_rules:
@@ -78,10 +78,6 @@ def mutating(target: Target, settings: WebhookSettings) -> Desired:
     # Call the webhook again after later mutating webhooks, because these may add sidecars.
     webhook["reinvocationPolicy"] = "IfNeeded"
     return Desired(kind=MUTATING, name=MUTATING_NAME, labels=LABELS, webhooks=(webhook,))
-
-
-def _pod_validation(target: Target, settings: WebhookSettings) -> dict[str, Any]:
-    return _pod_webhook(target, settings, POD_VALIDATION, VALIDATE_PATH, settings.pods)
 
 
 def _pod_webhook(

@@ -319,7 +319,7 @@ class _Comparison:
     def _spend(self, count: int) -> None:
         self._budget -= count
         if self._budget < 0:
-            raise TooComplex("too many combinations of hosts, paths, tags and namespaces")
+            raise TooComplex("hosts, paths, tags and namespaces")
 
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""

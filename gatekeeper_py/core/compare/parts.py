@@ -30,6 +30,15 @@ twentieth of it."""
 class TooComplex(Exception):
     """The exact answer would take too long. There is no approximate answer."""
 
+    def __init__(self, of: str = "wildcards") -> None:
+        super().__init__(f"too many combinations of {of}")
+
+
+def check_states(count: int) -> None:
+    """Raise ``TooComplex`` if one construction has too many states."""
+    if count > MAX_STATES:
+        raise TooComplex
+
 
 class Effort:
     """A bound on the work of one comparison: the number of positions of globs that are examined.
@@ -48,7 +57,7 @@ class Effort:
         """Count an amount of work. Raises ``TooComplex`` if the total exceeds the bound."""
         self._left -= amount
         if self._left < 0:
-            raise TooComplex("too many combinations of wildcards")
+            raise TooComplex
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,8 +235,7 @@ def _part_classes(
                     continue
                 seen.add(target)
                 following[target] = text + character
-        if len(seen) > MAX_STATES:
-            raise TooComplex("too many combinations of wildcards")
+        check_states(len(seen))
         for state, text in following.items():
             if not construction.accepts(state):
                 continue
@@ -256,8 +264,7 @@ def classes_by_length(
             for character, target in construction.successors(state):
                 following.setdefault(target, text + character)
         steps += len(following)
-        if steps > MAX_STATES:
-            raise TooComplex("too many combinations of wildcards")
+        check_states(steps)
         for state, text in following.items():
             if construction.accepts(state):
                 found.setdefault(construction.signature(state[0]), {}).setdefault(length, text)

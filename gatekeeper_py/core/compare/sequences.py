@@ -7,19 +7,17 @@ patterns that match so far, and a part class of the next segment leads to the ne
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from gatekeeper_py.core.compare.parts import (
     Effort,
     Grammar,
     Signature,
-    TooComplex,
+    check_states,
     classes_by_length,
     part_classes,
 )
 from gatekeeper_py.core.images.glob import Glob
-
-MAX_STATES: Final = 400_000
 
 
 class Item(NamedTuple):
@@ -99,8 +97,7 @@ class Sequences:
                         following[target] = (longer, (*parts, text))
             depth += 1
             total += len(following)
-            if total > MAX_STATES:
-                raise TooComplex("too many combinations of wildcards")
+            check_states(total)
             if depth >= self._fewest:
                 for state, (length, parts) in following.items():
                     signature = self._signature(state, depth)
@@ -135,8 +132,7 @@ class Sequences:
                         entry.mask |= reached
                         entry.origins.append((state, texts))
             total += len(following)
-            if total > MAX_STATES:
-                raise TooComplex("too many combinations of wildcards")
+            check_states(total)
             levels.append(following)
             if depth < self._fewest:
                 continue

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
 
-from gatekeeper_py.core.compile import expression
+from gatekeeper_py.core.compile.cost import MAX_EXPRESSION_LENGTH, fits
+from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import Pattern
 
-MAX_ENTRIES: Final = expression.MAX_EXPRESSION_LENGTH // len("'x:1/', ")
+MAX_ENTRIES: Final = MAX_EXPRESSION_LENGTH // len("'x:1/', ")
 """Maximum number of rules that are considered. More do not fit, however short they are."""
 
 TOO_LARGE: Final = "with it, the expression would become too long or too expensive"
@@ -119,7 +120,7 @@ class _Choosing:
 
 
 def _fits(kept: Sequence[_Kept]) -> bool:
-    return expression.fits(expression.expression(_assembled(kept)))
+    return fits(expression(_assembled(kept)))
 
 
 def _widest_first(candidate: Candidate) -> tuple[bool, int, bool, bool, str]:
@@ -172,11 +173,7 @@ def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | N
 
 
 def _is_modest(entry: Entry, excluded: tuple[Entry, ...]) -> bool:
-    part = expression.expression(PreApproved(included=(entry,), excluded=excluded))
-    return (
-        part.cost <= expression.MAX_COST // _SHARE_OF_EXCLUSIONS
-        and len(part.text) <= expression.MAX_EXPRESSION_LENGTH // _SHARE_OF_EXCLUSIONS
-    )
+    return fits(expression(PreApproved(included=(entry,), excluded=excluded)), _SHARE_OF_EXCLUSIONS)
 
 
 def _as_it_is(each: Entry, _: Entry) -> Iterator[Entry]:

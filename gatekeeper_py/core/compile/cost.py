@@ -12,8 +12,13 @@ import math
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
-CALL_LIMIT: Final = 1_000_000
-"""Cost limit of one expression; beyond it the evaluation is an error (apiserver, pkg/apis/cel/config.go)."""
+MAX_EXPRESSION_LENGTH: Final = 64 * 1024
+"""Maximum length in characters. An API server accepts 100,000, but reads the whole expression again at each
+change of a webhook configuration."""
+
+MAX_COST: Final = 800_000
+"""Maximum cost of an expression. An API server stops at 1,000,000 for one expression, and at 2,500,000 for
+all conditions of a webhook (apiserver, pkg/apis/cel/config.go)."""
 
 _READ: Final = 4
 """Cost of reading a field or an element, and of one operation on it that does not depend on its length."""
@@ -66,6 +71,14 @@ class Text(NamedTuple):
         """Return this text followed by another."""
         longest = self.longest + other.longest
         return Text(f"({self.text} + {other.text})", longest, self.cost + other.cost + _traversal(longest))
+
+
+def fits(part: Part, share: int = 1) -> bool:
+    """Return whether an API server accepts an expression, and can evaluate it at its maximum cost.
+
+    With ``share``, return whether it is within this fraction of both limits: 2 means a half.
+    """
+    return part.cost <= MAX_COST // share and len(part.text) <= MAX_EXPRESSION_LENGTH // share
 
 
 def any_of(parts: Iterable[Part]) -> Part:

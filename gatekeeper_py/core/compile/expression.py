@@ -39,14 +39,6 @@ MAX_POD_IMAGES: Final = 32
 MAX_VOLUMES: Final = 64
 """Maximum number of volumes of a Pod. It is higher than ``MAX_POD_IMAGES``, as most volumes hold no image."""
 
-MAX_EXPRESSION_LENGTH: Final = 64 * 1024
-"""Maximum length in characters. An API server accepts 100,000, but reads the whole expression again at each
-change of a webhook configuration."""
-
-MAX_COST: Final = 800_000
-"""Maximum cost of an expression. An API server stops at 1,000,000 for one expression, and at 2,500,000 for
-all conditions of a webhook (apiserver, pkg/apis/cel/config.go)."""
-
 _FIXED_COST: Final = 100
 _VOLUME_COST: Final = 16
 _ITEM_COST: Final = 20
@@ -91,11 +83,6 @@ def expression(approved: PreApproved) -> Part:
     )
     cost = _FIXED_COST + len(_SPARSE) * MAX_VOLUMES * _VOLUME_COST + MAX_POD_IMAGES * (_ITEM_COST + each.cost)
     return Part(text, cost)
-
-
-def fits(part: Part) -> bool:
-    """Return whether an API server accepts a condition, and can evaluate it for every Pod."""
-    return part.cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH
 
 
 def _is_short(key: str, longest: int) -> str:

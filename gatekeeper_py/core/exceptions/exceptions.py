@@ -34,8 +34,8 @@ MISSED_FOR: Final = timedelta(days=30)
 ENDS_SOON: Final = timedelta(days=3)
 """How long before its end an exception is announced."""
 
-MAX_OPEN: Final = 16
-"""Maximum number of documents that are kept as objects, with an index: 1.5 MiB for 1,000 entries."""
+MAX_OPEN: Final = 32
+"""Maximum number of documents that are kept as objects, with an index: 1.2 MiB for 1,000 entries."""
 
 _EARLIEST: Final = datetime.min.replace(tzinfo=UTC)
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

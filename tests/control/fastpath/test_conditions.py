@@ -49,16 +49,6 @@ def site() -> Site:
     return Site()
 
 
-async def test_written_conditions_are_read_back(site: Site) -> None:
-    assert await site.skipped() == [[], []]
-    assert await site.write(WIDE)
-    assert await site.skipped() == [["a.io/", "b.io/"]] * 2
-    assert (await site.store.read()).carry(view_of(WIDE).conditions)
-    assert site.written == 2
-    assert await site.write(WIDE)
-    assert site.written == 2
-
-
 async def test_the_mutating_webhook_skips_everything_without_a_mirror(site: Site) -> None:
     assert await site.write(WIDE.replace(MIRRORS, ""))
     assert await site.skipped() == [["a.io/", "b.io/"], ["everything"]]

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from control.fastpath.stepping import BAD, HEAD, MUTATE, WIDE, view_of
 from control.world import START
 from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN, WEBHOOKS, renewed
-from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy.policy import parse_policy
 
@@ -19,14 +18,6 @@ def test_the_expressions_come_from_the_compiler() -> None:
         WEBHOOKS["validating"]: compiled.validating,
         WEBHOOKS["mutating"]: compiled.mutating,
     }
-
-
-def test_a_mode_does_not_change_the_conditions() -> None:
-    found = view_of(WIDE, "warn")
-    assert found.conditions == view_of(WIDE).conditions
-    assert found.conditions.revision == parse_policy(WIDE).revision
-    assert found.policy is not None
-    assert found.policy.revision == parse_policy(WIDE, "warn").revision
 
 
 def test_the_mutating_webhook_is_called_for_a_mirrored_registry() -> None:
@@ -44,19 +35,6 @@ def test_counts_the_rules_handled_without_calling_each_webhook() -> None:
     assert mirrored.rules == {"validating": 3, "mutating": 2}
     assert view_of(HEAD + allow).rules == {"validating": 3, "mutating": 4}
     assert view_of(BAD).rules == {"validating": 0, "mutating": 0}
-
-
-def test_a_policy_that_pre_approves_nothing_has_no_conditions() -> None:
-    found = view_of(HEAD + "allow: ['foo:443/']\n")
-    assert found.policy is not None
-    assert found.conditions == NO_CONDITIONS
-
-
-def test_a_refused_document_has_no_conditions() -> None:
-    found = view_of(BAD)
-    assert found.policy is None
-    assert found.conditions == NO_CONDITIONS
-    assert found.problem.startswith("the document is refused: line 4, allow[0]: ")
 
 
 DATED = HEAD + "allow: [a.io, {image: b.io, until: 2026-01-02}]\ndeny: [{image: a.io/x, until: 2026-01-05}]\n"

@@ -39,12 +39,6 @@ def test_read_configmap_reports_text_and_findings(
     assert [(each.code, each.path) for each in read.findings] == found
 
 
-def test_many_unknown_keys_are_counted() -> None:
-    read = read_configmap({KEY: "", **{f"k{each}": "" for each in range(30)}})
-    assert len(read.findings) == 21
-    assert "10 more" in read.findings[-1].message
-
-
 def test_the_proposal_names_the_file_of_a_kustomization() -> None:
     (finding,) = read_configmap({KEY: "", "mine.yaml": ""}).findings
     assert "files: [webhooks.yaml=mine.yaml]" in finding.proposal

@@ -144,6 +144,13 @@ async def test_other_keys_in_the_configmap_keep_the_last_good_settings(
     assert (setup.file.problem, setup.file.settings) == ("", WebhookSettings(exempt_namespaces=("b",)))
 
 
+async def test_a_volume_whose_keys_cannot_be_listed_is_a_problem(setup: Setup) -> None:
+    (setup.path.parent / "..data").write_text("")
+    await setup.load(b"exemptNamespaces: [a]")
+    assert setup.file.settings is None
+    assert setup.file.problem == f"{setup.path}: Not a directory"
+
+
 async def test_an_ordinary_directory_may_hold_other_files(setup: Setup) -> None:
     (setup.path.parent / "notes.txt").write_text("mine")
     await setup.load(b"exemptNamespaces: [a]")

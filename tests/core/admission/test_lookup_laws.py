@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 import naive
 from budget import budget
-from builders import INSTANT, pod, review, workload
+from builders import INSTANT, pod, policy_document, review, workload
 from calling import mutate as stored
 from calling import validate as judged
 from calling import validated
@@ -64,14 +64,7 @@ mirrors = st.fixed_dictionaries(
     optional={"except": st.just(["docker.io/library/kept"])},
 )
 documents = st.builds(
-    lambda allow, deny, mirror, more, mode: {
-        "apiVersion": "gatekeeper-py/v1",
-        "kind": "ImagePolicy",
-        "mode": mode,
-        "allow": allow,
-        "deny": deny,
-        "mirrors": [{**mirror, **more}],
-    },
+    lambda allow, deny, mirror, more, mode: policy_document(allow, deny, [{**mirror, **more}], mode=mode),
     st.lists(rules("docker.io/library/**", "docker.io/library/*:1", "r.io", "dr.io"), min_size=1, max_size=3),
     st.lists(st.just("docker.io/library/bad"), max_size=1),
     mirrors,
@@ -255,13 +248,7 @@ def test_the_documented_result_holds_for_every_answer_and_every_option(allow: li
     """The registries of the image and of both targets each have, lack or do not return the image."""
     mirror = {"from": HUB, "to": ["r.io/hub", "dr.io/hub"]}
     for options in MIRRORS:
-        document = {
-            "apiVersion": "gatekeeper-py/v1",
-            "kind": "ImagePolicy",
-            "mode": "mutate",
-            "allow": allow,
-            "mirrors": [{**mirror, **options}],
-        }
+        document = policy_document(allow, mirrors=[{**mirror, **options}])
         policy = compiled(document)
         for answers in itertools.product(ANSWERS[:3], repeat=3):
             check(document, policy, IMAGES[0], by_host(*answers))

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from gatekeeper_py.core.compare import sequences
+from gatekeeper_py.core.compare import parts
 from gatekeeper_py.core.compare.parts import SEGMENT, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import path_matches
@@ -120,7 +120,7 @@ def test_a_class_that_needs_a_longer_text_than_allowed_is_empty() -> None:
 
 
 def test_too_many_combinations_are_an_error_not_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sequences, "MAX_STATES", 3)
+    monkeypatch.setattr(parts, "MAX_STATES", 3)
     patterns = [Item((f"*{letter}", "*")) for letter in "abcd"]
     with pytest.raises(TooComplex):
         Sequences(patterns, SEGMENT, longest=255).classes()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from gatekeeper_py.core.compile import expression as cel
+from gatekeeper_py.core.compile.cost import MAX_COST, MAX_EXPRESSION_LENGTH, fits
 from gatekeeper_py.core.compile.preapproved import EVERYTHING
 from gatekeeper_py.core.images.entry import Entry
 from skipping import entry, pre_approved
@@ -39,7 +40,7 @@ def test_a_few_names_stand_in_the_form(patterns: list[str], excluded: list[str],
     part = cel.expression(pre_approved(*patterns, excluded=excluded))
     assert form in part.text
     assert part.text.count(".matches(") == 1 + (excluded == ["a.io/**:latest"])
-    assert cel.fits(part)
+    assert fits(part)
 
 
 @pytest.mark.parametrize(
@@ -74,7 +75,7 @@ def test_a_few_names_stand_in_the_form(patterns: list[str], excluded: list[str],
 def test_other_names_are_compared(patterns: list[str], comparison: str) -> None:
     part = cel.expression(pre_approved(*patterns))
     assert comparison in part.text
-    assert cel.fits(part)
+    assert fits(part)
 
 
 def test_namespaces_are_compared_with_the_requests() -> None:
@@ -113,14 +114,14 @@ def test_an_exclusion_compares_its_namespaces(excluded: Entry, comparison: str) 
 def test_the_bounds_are_of_length_and_of_cost() -> None:
     """Many wildcards exceed the cost limit first; many names exceed the length limit first."""
     wildcards = cel.expression(pre_approved(*(f"a.io/x{number}-*/**" for number in range(300))))
-    assert wildcards.cost > cel.MAX_COST
-    assert len(wildcards.text) < cel.MAX_EXPRESSION_LENGTH
+    assert wildcards.cost > MAX_COST
+    assert len(wildcards.text) < MAX_EXPRESSION_LENGTH
     names = cel.expression(pre_approved(*(f"a.io/{number:x}{'x' * 200}/**" for number in range(500))))
-    assert names.cost < cel.MAX_COST
-    assert len(names.text) > cel.MAX_EXPRESSION_LENGTH
-    assert not cel.fits(wildcards)
-    assert not cel.fits(names)
-    assert cel.MAX_EXPRESSION_LENGTH < 100_000  # cel-go, parser/parser.go, expressionSizeCodePointLimit
+    assert names.cost < MAX_COST
+    assert len(names.text) > MAX_EXPRESSION_LENGTH
+    assert not fits(wildcards)
+    assert not fits(names)
+    assert MAX_EXPRESSION_LENGTH < 100_000  # cel-go, parser/parser.go, expressionSizeCodePointLimit
 
 
 def test_the_expression_is_false_when_every_pod_is_skipped() -> None:

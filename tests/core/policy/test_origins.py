@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
+from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.images.reference import Location, effective_tag, locate, parse_reference
 from gatekeeper_py.core.policy import origins
@@ -24,14 +25,7 @@ LONG: Final = "y" * 120
 
 
 def compiled(deny: list[Any], mirrors: list[Any]) -> CompiledPolicy:
-    document = {
-        "apiVersion": "gatekeeper-py/v1",
-        "kind": "ImagePolicy",
-        "mode": "enforce",
-        "allow": ["r.io", "docker.io"],
-        "deny": deny,
-        "mirrors": mirrors,
-    }
+    document = policy_document(["r.io", "docker.io"], deny, mirrors, mode="enforce")
     return parse_policy(json.dumps(document)).at(NOON)
 
 

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from budget import budget
+from builders import policy_document
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.policy import Policy
@@ -39,10 +40,9 @@ def document(
     namespaces: Iterable[Any] = (),
     exceptions: Iterable[Any] = (),
 ) -> str:
-    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}
-    lists = {"allow": allow, "deny": deny, "mirrors": mirrors, "namespaces": namespaces}
-    lists["exceptions"] = exceptions
-    return json.dumps(head | {name: list(entries) for name, entries in lists.items()})
+    lists = map(list, (allow, deny, mirrors))
+    more = {"namespaces": list(namespaces), "exceptions": list(exceptions)}
+    return json.dumps(policy_document(*lists, mode="enforce", **more))
 
 
 def same_pieces(number: int, form: str) -> list[str]:

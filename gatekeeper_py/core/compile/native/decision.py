@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
-from gatekeeper_py.core.compile.cost import CALL_LIMIT, Part, Text, all_of, any_of
+from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, fits
 from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import WebhookKind, compile_fastpath
@@ -28,9 +28,6 @@ MAX_CHARACTERS: Final = 10_000
 """Limits for the new images of one object: their number and their total length in characters. Objects above
 them are refused. The cost of an expression grows with both. Real objects have a few images of some 60
 characters."""
-
-MAX_COST: Final = CALL_LIMIT * 8 // 10
-MAX_EXPRESSION_LENGTH: Final = 64 * 1024
 
 MAX_EXPRESSIONS: Final = 8
 """Maximum number of expressions that hold the rules. Eight at 800,000, and half a million for all other
@@ -56,7 +53,7 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     """
     part = condition(name)
     cost = MAX_NEW_IMAGES * condition(name._replace(longest=0)).cost + part.cost
-    return part if cost <= MAX_COST and len(part.text) <= MAX_EXPRESSION_LENGTH else None
+    return part if fits(part._replace(cost=cost)) else None
 
 
 def recognised(policy: Policy, endpoint: WebhookKind, now: datetime, image: str) -> Part | None:
@@ -85,10 +82,10 @@ def fitting(
     while items and len(parts) < most:
         left = items
 
-        def fits(number: int, left: Sequence[T] = left) -> bool:
+        def is_affordable(number: int, left: Sequence[T] = left) -> bool:
             return affordable(condition(left[:number]), name) is not None
 
-        count = _count(fits, len(left))
+        count = _count(is_affordable, len(left))
         part = affordable(condition(left[:count]), name)
         if not count or part is None:
             break

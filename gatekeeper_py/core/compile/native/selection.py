@@ -13,10 +13,10 @@ from datetime import datetime
 from itertools import groupby
 from typing import Final
 
-from gatekeeper_py.core.compile.cost import Part
+from gatekeeper_py.core.compile.cost import Part, fits
 from gatekeeper_py.core.compile.exclusions import entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
-from gatekeeper_py.core.compile.native.decision import MAX_COST, MAX_EXPRESSION_LENGTH, denied_entries
+from gatekeeper_py.core.compile.native.decision import denied_entries
 from gatekeeper_py.core.images.entry import Entry, TooManyComparisonsError
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -116,7 +116,7 @@ class Selection:
             text += f"{part.text} ? {str(answer).lower()} : "
             cost += part.cost + 1
         part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
-        if len(groups) > MAX_BRANCHES or cost > MAX_COST or len(part.text) > MAX_EXPRESSION_LENGTH:
+        if len(groups) > MAX_BRANCHES or not fits(part):
             raise CannotExpress([Obstacle(part="namespaces", why=ALL_TOO_LARGE)])
         return part
 

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from gatekeeper_py.core.compile.cost import Part, Text
+from gatekeeper_py.core.compile.cost import MAX_COST, MAX_EXPRESSION_LENGTH, Part, Text
 from gatekeeper_py.core.compile.native.decision import (
-    MAX_COST,
-    MAX_EXPRESSION_LENGTH,
     MAX_NEW_IMAGES,
     NAME,
     Condition,
