@@ -385,8 +385,9 @@ def test_exempt_images_need_no_signature(
 )
 def test_the_messages_about_unsigned_images(signature: Answer, said: str) -> None:
     answer, image = truth(signature=signature), f"r.io/app:1@{DIGEST}"
-    message = outcome_of(validate, request(image), policy(), answer).response.message
-    assert f'container "c0" (spec.containers[0].image): {image} {said} (unsigned)' in message
+    for judge in (policy(), snapshot_at(policy(), 16, CacheCounts())):
+        message = outcome_of(validate, request(image), judge, answer).response.message
+        assert f'container "c0" (spec.containers[0].image): {image} {said} (unsigned)' in message
     (warning,) = outcome_of(mutate, request("r.io/app:1"), policy(mode="mutate"), answer).response.warnings
     assert warning == f"spec.containers[0].image: r.io/app:1 is left as written: it {said}"[:120]
 
@@ -448,6 +449,7 @@ def test_the_audit_annotation_names_the_keys() -> None:
     asked = request(f"r.io/app:1@{DIGEST}", f"r.io/b@{DIGEST}")
     outcome = outcome_of(validate, asked, policy(), truth())
     assert outcome.judgements[0].signature == Signature("ci-2026", "bundle")
+    assert str(outcome.judgements[0].signature) == "signed by ci-2026 (bundle)"
     signed_images = outcome.response.audit_annotations["signed"]
     assert signed_images == f"r.io/app:1@{DIGEST} by ci-2026, r.io/b@{DIGEST} by ci-2026"
     # So the hot path, which writes no such annotation, leaves these Pods to validate.
