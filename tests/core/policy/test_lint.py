@@ -23,7 +23,6 @@ MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=
 """
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA256: Final = "sha256:" + "7c" * 32
-NO_LATEST: Final = "deny: ['*/**:latest']\n"
 
 
 def lint(more: str = "", allow: str = "[a.io@*]") -> tuple[Finding, ...]:
