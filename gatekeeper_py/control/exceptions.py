@@ -19,7 +19,6 @@ from gatekeeper_py.control.events import CONFIGMAP, Events, ExceptionReason
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Noted
 from gatekeeper_py.core.exceptions.grants import Grant, Source
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import Policy
@@ -103,9 +102,9 @@ class ExceptionEvents:
         """Record the Events that are due, one after the other, until the documents are counted again."""
         self._counted.clear()
         for reason, key, cause, text in await in_slices(self._finding_due()):
-            name = BREAK_GLASS_CONFIGMAP if key.source == "break-glass" else EXCEPTIONS_CONFIGMAP
+            namespace, _, name = key.configmap.partition("/")
             recorded = await self._events.record(
-                reason, text(), kind=CONFIGMAP, name=name, namespace=key.namespace, once=True
+                reason, text(), kind=CONFIGMAP, name=name, namespace=namespace, once=True
             )
             self._recorded[reason, key] = (self._monotonic(), cause if recorded else None)
             await self._sleep(APART_SECONDS)

@@ -105,7 +105,7 @@ def described(key: DocumentKey, noted: Noted) -> dict[str, str | None]:
     where = "" if entry.namespaces is None else f" in {', '.join(entry.namespaces)}"
     others = f", {noted.number - 1:,} more" if noted.number > 1 else ""
     return {
-        "entry": f"{escape(entry.pattern.text + where)} ({key.source} {key.namespace}{others})",
+        "entry": f"{escape(entry.pattern.text + where)} ({key.configmap}{others})",
         "at": format_instant(entry.until),
         "owner": entry.owner,
         "reason": entry.reason,

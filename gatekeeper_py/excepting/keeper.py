@@ -255,7 +255,7 @@ class ExceptionsKeeper:
         elif digest != known.digest:
             known.digest = digest
             self._queue_text(key, known, content, self._monotonic())
-            while self._waiting_bytes > MAX_WAITING_BYTES:
+            while key.source == "namespace" and self._waiting_bytes > MAX_WAITING_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
@@ -268,7 +268,7 @@ class ExceptionsKeeper:
         """Forget the documents of some sources that no longer exist: only those with ``keys`` do."""
         for key in [key for key in self._documents if key.source in sources and key not in keys]:
             self._forget(key)
-        self._beyond &= keys
+        self._beyond -= {key for key in self._beyond if key.source in sources and key not in keys}
         self._readable(sources, readable=True)
 
     def unreadable(self, sources: frozenset[Source]) -> None:

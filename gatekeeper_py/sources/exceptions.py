@@ -1,4 +1,8 @@
-"""Follow the ConfigMaps with exceptions: those of one name in all namespaces, and one for emergencies."""
+"""Follow the ConfigMaps with exceptions: those of one name in all namespaces, and two of the installation.
+
+Each source has a list and a watch of its own. Otherwise those of the installation would wait until the server
+has read what tenants wrote.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +21,6 @@ from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
 from gatekeeper_py.delivery import DeliveredExceptions
 from gatekeeper_py.runtime.logs import Log
-
-_HELD_BY: Final[dict[str, frozenset[Source]]] = {
-    EXCEPTIONS_CONFIGMAP: frozenset({"namespace", "installation"}),
-    BREAK_GLASS_CONFIGMAP: frozenset({"break-glass"}),
-}
-"""The sources of the documents in the ConfigMaps of a name."""
-
 
 ENABLE: Final = "set the chart value exceptions.enabled, or add the kustomize component exceptions"
 
@@ -65,20 +62,18 @@ class ExceptionsSource:
     async def read(self, granted: frozenset[Source]) -> None:
         """Deliver the documents of these sources until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for name, held in _HELD_BY.items():
-                if held & granted:
-                    group.create_task(self._follow(name, held & granted))
+            for source in granted:
+                group.create_task(self._follow(source))
 
-    async def _follow(self, name: str, sources: frozenset[Source]) -> None:
-        namespace = (
-            "" if name == EXCEPTIONS_CONFIGMAP else f"/namespaces/{quote(self._installation, safe='')}"
-        )
+    async def _follow(self, source: Source) -> None:
+        name = BREAK_GLASS_CONFIGMAP if source == "break-glass" else EXCEPTIONS_CONFIGMAP
+        namespace = "" if source == "namespace" else f"/namespaces/{quote(self._installation, safe='')}"
         listed: set[DocumentKey] = set()
         """The documents in the pages of a list so far."""
 
         def failed(error: WatchError, pause: float) -> None:
             listed.clear()
-            self._failed(name, sources, error, pause)
+            self._failed(name, source, error, pause)
 
         watch = ListWatch(
             self._connect,
@@ -91,22 +86,21 @@ class ExceptionsSource:
         )
         async with aclosing(watch.results()) as results:
             async for seen in results:
-                for delivered in self._delivered(seen, sources):
+                for delivered in self._delivered(seen, source):
                     if seen.kind == "LISTED":
                         listed.add(delivered.key)
                     await self._consumer.deliver(delivered)
                     # Hundreds of events may arrive at once. Reviews must not wait for all of them.
                     await asyncio.sleep(0)
                 if seen.kind == "LISTED" and not seen.rest:
-                    self._log.info("exceptions_synced", configmaps=name, documents=len(listed))
-                    self._consumer.listed(sources, frozenset(listed))
+                    self._log.info("exceptions_synced", source=source, configmaps=name, documents=len(listed))
+                    self._consumer.listed(frozenset({source}), frozenset(listed))
                     listed.clear()
 
-    def _delivered(self, seen: Seen, sources: frozenset[Source]) -> Iterator[DeliveredExceptions]:
+    def _delivered(self, seen: Seen, source: Source) -> Iterator[DeliveredExceptions]:
         for item in seen.objects:
             key = self._key(item)
-            # Without a grant for its source, a document is not even parsed.
-            if key is None or key.source not in sources:
+            if key is None or key.source != source:
                 continue
             if seen.kind == "DELETED":
                 yield DeliveredExceptions(key=key, text=None)
@@ -120,12 +114,12 @@ class ExceptionsSource:
             return None
         return document_key(metadata.get("name"), metadata.get("namespace"), self._installation)
 
-    def _failed(self, name: str, sources: frozenset[Source], error: WatchError, pause: float) -> None:
+    def _failed(self, name: str, source: Source, error: WatchError, pause: float) -> None:
         problem = str(error)
         if error.status == HTTPStatus.FORBIDDEN:
             problem += f"; {ENABLE}"
-            self._consumer.unreadable(sources)
-        keys = {"configmaps": name, "problem": problem, "retry_seconds": round(pause, 2)}
+            self._consumer.unreadable(frozenset({source}))
+        keys = {"source": source, "configmaps": name, "problem": problem, "retry_seconds": round(pause, 2)}
         if error.bug is not None:
             self._log.error("exceptions_unread", **keys, exc_info=error.bug)
         else:

@@ -131,15 +131,6 @@ class TestFollowing:
         assert followed.texts == ["first", "second", None, "third"]
         assert api.count("list") == 1
 
-    async def test_a_bookmark_moves_the_version(self, api: FakeApi, follow: Follow) -> None:
-        followed = follow()
-        await end_regularly(api, followed)
-        await until(lambda: api.count("watch") == 2)
-
-        assert api.last("watch").query["resourceVersion"] == "102"
-        assert api.count("list") == 1, "a regular end needs no new list"
-        assert followed.pauses == []
-
     async def test_a_change_between_list_and_watch_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
         changes = ["while listing"]
         api.after_list = lambda: api.apply(changes.pop()) if changes else None
@@ -149,13 +140,17 @@ class TestFollowing:
 
         assert api.count("list") == 1
 
-    async def test_a_change_while_a_watch_ends_is_not_missed(self, api: FakeApi, follow: Follow) -> None:
+    async def test_after_its_end_a_watch_continues_from_the_version_of_the_last_bookmark(
+        self, api: FakeApi, follow: Follow
+    ) -> None:
         followed = follow()
         await end_regularly(api, followed)
         api.apply("between watches")
 
         await until(lambda: followed.texts == ["first", "between watches"])
-        assert api.count("list") == 1
+        assert api.last("watch").query["resourceVersion"] == "102"
+        assert api.count("list") == 1, "a regular end needs no new list"
+        assert followed.pauses == []
 
     async def test_a_megabyte_in_a_list_and_in_an_event(self, api: FakeApi, follow: Follow) -> None:
         listed_text, watched_text = "# list \x01\n" * 110_000, "# watch é\n" * 90_000
@@ -548,35 +543,30 @@ class TestFailures:
 class TestCancelling:
     """A cancelled watch leaves nothing open; warnings are errors here."""
 
-    @pytest.mark.parametrize("verb", ["list", "watch"])
-    async def test_cancelling_during_a_request_closes_its_connection(
-        self, api: FakeApi, follow: Follow, verb: str
+    @pytest.mark.parametrize(
+        ("script", "begun"),
+        [
+            pytest.param({"list": hang}, lambda api, _: api.count("list"), id="list"),
+            pytest.param({"watch": hang}, lambda api, _: api.count("watch"), id="request-of-a-watch"),
+            pytest.param({}, lambda api, _: api.watching, id="watch"),
+            pytest.param({"list": answer(500)}, lambda _, followed: followed.pauses, id="pause"),
+        ],
+    )
+    async def test_cancelling_closes_every_connection(
+        self,
+        api: FakeApi,
+        follow: Follow,
+        script: dict[str, Script],
+        begun: Callable[[FakeApi, Followed], object],
     ) -> None:
-        api.always[verb] = hang
-        followed = follow()
-        await until(lambda: api.count(verb) == 1)
-
-        await followed.stop()
-
-        await until(lambda: api.open == 0)
-        assert followed.task.cancelled()
-
-    async def test_cancelling_during_a_watch_closes_the_watch(self, api: FakeApi, follow: Follow) -> None:
-        followed = follow()
-        await until(lambda: api.watching)
-
-        await followed.stop()
-
-        await until(lambda: api.watching == 0)
-
-    async def test_cancelling_during_a_pause_ends_the_watch(self, api: FakeApi, follow: Follow) -> None:
-        api.always["list"] = answer(500)
+        api.always.update(script)
         followed = follow()
         followed.stop_after = 1
-        await until(lambda: followed.pauses)
+        await until(lambda: begun(api, followed))
 
         await followed.stop()
 
+        await until(lambda: api.open == 0 and api.watching == 0)
         assert followed.task.cancelled()
 
     async def test_closing_after_a_list_closes_the_connection(self, api: FakeApi, tmp_path: Path) -> None:

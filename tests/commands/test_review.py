@@ -461,11 +461,15 @@ def test_the_settings_of_the_webhooks_define_the_exemptions(
     assert [each["namespace"] for each in answers if each["verdict"] == "rejected"] == found
 
 
+SETTINGS_CONFIGMAP = "kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\n"
+
+
 @pytest.mark.parametrize(
     ("settings", "problem"),
     [
         ("pods: {colour: red}", "unknown-field"),
-        ("kind: ConfigMap\nmetadata: {name: gatekeeper-py-webhooks}\ndata: {a: b}\n", "no key webhooks.yaml"),
+        (f"{SETTINGS_CONFIGMAP}data: {{a: b}}\n", "no key webhooks.yaml"),
+        (f"{SETTINGS_CONFIGMAP}data: {{webhooks.yaml: '', a: b}}\n", "unknown-key"),
     ],
 )
 def test_settings_that_cannot_be_used_are_exit_2(

@@ -333,49 +333,44 @@ async def test_each_probe_has_an_image_of_its_own(world: World) -> None:
     assert len({image for _, image in world.sent}) == 4
 
 
-async def test_every_api_server_is_probed(world: World) -> None:
-    world.servers = ("a:1", "b:1", "c:1")
-    assert await world.prover.round() == PERIOD_SECONDS
-    assert [server for server, _ in world.sent] == ["a:1", "b:1", "c:1"]
-    assert world.reported == (True, {"enforced": 3})
-
-
-async def test_one_api_server_that_admits_the_image_is_enough_for_a_warning(world: World) -> None:
-    world.servers = ("a:1", "b:1")
-    world.answers["b:1"] = ADMITTED
-    assert await world.prover.round() == RETRY_SECONDS
-    assert world.reported == (False, {"enforced": 1, "not_enforced": 1})
-    [line] = world.log.named("not_enforced")
-    assert list(line["problems"]) == ["b:1"]
-
-
-async def test_an_unreachable_api_server_is_named_and_does_not_count(world: World) -> None:
-    world.servers = ("a:1", "b:1")
-    world.answers["b:1"] = SILENT
-    assert await world.prover.round() == PERIOD_SECONDS
-    assert world.reported == (True, {"enforced": 1, "unreachable": 1})
-    [line] = world.log.named("enforced")
-    assert line["problems"] == {"b:1": "cannot connect"}
-
-
-async def test_the_configured_api_server_is_probed_if_none_is_reached_directly(world: World) -> None:
-    world.servers = ("a:1", "b:1")
-    world.answers = {"a:1": SILENT, "b:1": SILENT}
-    await world.prover.round()
-    assert world.sent[-1][0] == CONFIGURED
-    assert world.reported == (True, {"enforced": 1, "unreachable": 2})
-
-
-async def test_the_configured_api_server_is_probed_without_addresses(world: World) -> None:
-    await world.prover.round()
-    assert [server for server, _ in world.sent] == [CONFIGURED]
-    assert world.reported == (True, {"enforced": 1})
-
-
-async def test_a_round_without_an_answer_is_not_a_proof(world: World) -> None:
-    world.answers[CONFIGURED] = SILENT
-    assert await world.prover.round() == RETRY_SECONDS
-    assert world.reported == (False, {"unreachable": 1})
+@pytest.mark.parametrize(
+    ("servers", "answers", "probed", "reported", "failing"),
+    [
+        pytest.param(["a:1", "b:1"], {}, ["a:1", "b:1"], (True, {"enforced": 2}), [], id="all-enforce-it"),
+        pytest.param(
+            ["a:1", "b:1"], {"b:1": ADMITTED}, ["a:1", "b:1"], (False, {"enforced": 1, "not_enforced": 1}),
+            ["b:1"], id="one-admits-the-image",
+        ),
+        pytest.param(
+            ["a:1", "b:1"], {"b:1": SILENT}, ["a:1", "b:1"], (True, {"enforced": 1, "unreachable": 1}),
+            ["b:1"], id="one-does-not-answer",
+        ),
+        pytest.param(
+            ["a:1"], {"a:1": SILENT}, ["a:1", CONFIGURED], (True, {"enforced": 1, "unreachable": 1}),
+            ["a:1"], id="none-is-reached-directly",
+        ),
+        pytest.param([], {}, [CONFIGURED], (True, {"enforced": 1}), [], id="without-addresses"),
+        pytest.param(
+            [], {CONFIGURED: SILENT}, [CONFIGURED], (False, {"unreachable": 1}),
+            ["the configured API server"], id="no-answer-at-all",
+        ),
+    ],
+)  # fmt: skip
+async def test_a_round_proves_enforcement_if_every_server_that_answers_enforces_the_policy(
+    world: World,
+    servers: list[str],
+    answers: dict[str, ProbeAnswer],
+    probed: list[str],
+    reported: tuple[bool, dict[str, float]],
+    failing: list[str],
+) -> None:
+    world.servers, world.answers = servers, answers
+    enforced = reported[0]
+    assert await world.prover.round() == (PERIOD_SECONDS if enforced else RETRY_SECONDS)
+    assert [server for server, _ in world.sent] == probed
+    assert world.reported == reported
+    [line] = world.log.named("enforced" if enforced else "not_enforced")
+    assert list(line["problems"]) == failing
 
 
 async def test_nothing_is_probed_while_the_webhook_is_not_armed(world: World) -> None:

@@ -26,6 +26,7 @@ TEAM = DocumentKey("namespace", "team-a")
 OWN = DocumentKey("installation", "ns")
 EMERGENCY = DocumentKey("break-glass", "ns")
 BAD = "{"
+TOMORROW = "approved until 2026-01-02T00:00:00Z: ghcr.io/acme/tool:1"
 
 
 def entry(image: str = "ghcr.io/acme/tool:1", *, days: float = 1.0, more: str = "") -> str:
@@ -83,7 +84,7 @@ class World:
             exceptions_text(entry(), entry(days=30)),
             "ExceptionEnds",
             "gatekeeper-py-exceptions",
-            "approved until 2026-01-02T00:00:00Z: ghcr.io/acme/tool:1 (namespace team-a) (team-a: INC-1)",
+            f"{TOMORROW} (team-a/gatekeeper-py-exceptions) (team-a: INC-1)",
             id="ends-soon",
         ),
         pytest.param(
@@ -91,7 +92,7 @@ class World:
             exceptions_text(entry(more=", owner: a, namespaces: [shop]")),
             "ExceptionEnds",
             "gatekeeper-py-exceptions",
-            "approved until 2026-01-02T00:00:00Z: ghcr.io/acme/tool:1 in shop (installation ns) (a: INC-1)",
+            f"{TOMORROW} in shop (ns/gatekeeper-py-exceptions) (a: INC-1)",
             id="of-the-installation",
         ),
         pytest.param(
@@ -99,7 +100,7 @@ class World:
             exceptions_text(*(entry(f"ghcr.io/{name}", days=9) for name in "abcde")),
             "BreakGlass",
             "gatekeeper-py-break-glass",
-            "approved until 2026-01-10T00:00:00Z: ghcr.io/a (break-glass ns, 4 more) (ns: INC-1)",
+            "approved until 2026-01-10T00:00:00Z: ghcr.io/a (ns/gatekeeper-py-break-glass, 4 more) (ns",
             id="break-glass",
         ),
     ],
@@ -153,7 +154,7 @@ async def test_a_cause_is_reported_once_and_a_new_one_again() -> None:
         await world.deliver(TEAM, exceptions_text(entry("ghcr.io/c", days=days), entry("ghcr.io/b", days=4)))
         [event] = await world.recorded()
         assert event["message"].startswith(
-            "approved until 2026-01-05T00:00:00Z: ghcr.io/b (namespace team-a)"
+            "approved until 2026-01-05T00:00:00Z: ghcr.io/b (team-a/gatekeeper-py-exceptions)"
         )
         names.add(event["metadata"]["name"])
     assert len(names) == 1

@@ -17,10 +17,9 @@ import pytest
 from e2e.extrareplica import ApiProxy, ExtraReplica
 from e2e.replicas import Replica, ReviewLoop, size
 from gatekeeper_py.core import parse_policy
-from tools.installation.product import APPROVED, NAMESPACE, POLICY, VALIDATING, Installed
+from tools.installation.product import APPROVED, CONFIGMAP, VALIDATING, Installed
 from tools.polling import wait_until
 
-CONFIGMAP = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
 PRESENT = "gatekeeper_py_policy_present"
 SYNCED = "gatekeeper_py_policy_synced_timestamp_seconds"
 

@@ -161,7 +161,7 @@ def test_an_exception_that_ends_soon_causes_an_event_in_its_namespace(
 ) -> None:
     end = soon(minutes=30)
     put(excepting, namespace, document((EXCEPTED, end)))
-    text = f"approved until {end:%Y-%m-%dT%H:%M:%S}Z: {EXCEPTED} (namespace {namespace})"
+    text = f"approved until {end:%Y-%m-%dT%H:%M:%S}Z: {EXCEPTED} ({namespace}/{EXCEPTIONS_CONFIGMAP})"
     wait_for_event(excepting, namespace, "ExceptionEnds", text)
 
 
@@ -175,7 +175,7 @@ def test_an_exception_expires_on_time(excepting: Installed, namespace: str) -> N
     time.sleep(left + 0.1)
     assert everywhere(excepting, namespace, EXCEPTED, expected=False)
     logs = [excepting.plane.log(each.name) for each in excepting.servers()]
-    expected = f'"entry":"{EXCEPTED} (namespace {namespace})"'
+    expected = f'"entry":"{EXCEPTED} ({namespace}/{EXCEPTIONS_CONFIGMAP})"'
     wait_until(
         lambda: all(expected in log.read_text("utf-8") for log in logs),
         seconds=5,

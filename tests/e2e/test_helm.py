@@ -44,6 +44,7 @@ EDITED = DOCUMENT + "  - edited.example\n"
 # kwok marks a Pod as ready at once, unless this annotation leaves that to the readiness probe.
 PROBED = {"controlplane/ready": "false"}
 VALUES: dict[str, Any] = {"policy": {"document": DOCUMENT}, "server": {"podAnnotations": PROBED}}
+ONE_REPLICA: dict[str, Any] = {**VALUES, "replicas": 1}
 
 OWNER = "/apis/rbac.authorization.k8s.io/v1/clusterroles/gatekeeper-py-controller"
 CLUSTER_SCOPED = (
@@ -182,7 +183,7 @@ def test_after_an_edit_by_hand_upgrades_and_rollbacks_fail_but_not_the_uninstall
     release: Release, namespace: str, dead: str
 ) -> None:
     """The page Operate documents this. One release goes through all of it, as installing one takes long."""
-    release.install()
+    release.install(replicas=1)
     check_rollback(release)
     check_upgrades(release, namespace)
     release.product.set_mode("enforce")
@@ -201,7 +202,8 @@ def test_after_an_edit_by_hand_upgrades_and_rollbacks_fail_but_not_the_uninstall
 def check_rollback(release: Release) -> None:
     """Check that a rollback fails after an edit, until the policy is deleted."""
     marked = {"podAnnotations": {**PROBED, "example.com/v": "2"}}
-    changed = release.upgrade({"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked})
+    values = {"policy": {"document": DOCUMENT + "  - another.example\n"}, "server": marked}
+    changed = release.upgrade({**ONE_REPLICA, **values})
     assert changed.returncode == 0, changed.stderr
     release.product.set_policy(EDITED)
     rollback = ("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
@@ -215,7 +217,7 @@ def check_rollback(release: Release) -> None:
     release.succeed(*rollback)
     assert release.document() == DOCUMENT
     assert not release.marked()
-    release.product.wait_armed()
+    release.product.wait_armed(1)
 
 
 def check_upgrades(release: Release, namespace: str) -> None:
@@ -230,15 +232,15 @@ def check_upgrades(release: Release, namespace: str) -> None:
     # The policy: both an upgrade that leaves it alone and one that changes it stop.
     release.product.set_policy(EDITED)
     for document in (DOCUMENT, DOCUMENT + "  - another.example\n"):
-        stopped_by_hand({**VALUES, "policy": {"document": document}}, "policy.yaml")
+        stopped_by_hand({**ONE_REPLICA, "policy": {"document": document}}, "policy.yaml")
         assert release.document() == EDITED
     assert not release.refused(namespace, "edited.example/app:1")
-    taken = release.upgrade({**VALUES, "policy": {"document": EDITED}})
+    taken = release.upgrade({**ONE_REPLICA, "policy": {"document": EDITED}})
     assert taken.returncode == 0, taken.stderr
     assert release.document() == EDITED
 
     # The mode, once it is in the values.
-    values = {**VALUES, "policy": {"document": EDITED, "mode": "enforce"}}
+    values = {**ONE_REPLICA, "policy": {"document": EDITED, "mode": "enforce"}}
     upgraded = release.upgrade(values)
     assert upgraded.returncode == 0, upgraded.stderr
     release.product.set_mode("warn")
@@ -274,7 +276,7 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
 
     assert used("registry.corp.example")
     other = DOCUMENT.replace("registry.corp.example", "other.example")
-    release.write({**VALUES, "replicas": 1, "policy": {"document": other}})
+    release.write({**ONE_REPLICA, "policy": {"document": other}})
     insist("upgrade", RELEASE, str(CHART), *release.options())
     wait_until(lambda: used("other.example"), seconds=SETTLE_SECONDS, what="the new policy")
     insist("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from e2e.acting import try_pod
-from tools.installation.product import MUTATING, NAMESPACE, POLICY, VALIDATING, Installed
+from tools.installation.product import CONFIGMAP, MUTATING, VALIDATING, Installed
 from tools.polling import wait_until
 
 MIRRORED = "docker.io/library/nginx:1.25"
@@ -32,8 +32,7 @@ def created(product: Installed, namespace: str) -> tuple[int, str]:
 
 
 def toggle(product: Installed, mode: str) -> None:
-    patch = json.dumps({"data": {"mode": mode}})
-    product.plane.kubectl("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch)
+    product.plane.api("PATCH", CONFIGMAP, {"data": {"mode": mode}})
 
 
 @pytest.mark.oldest

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from e2e.load import creating
-from tools.installation.product import NAMESPACE, OVERLAYS, POLICY, UNLISTED, Installed, pod
+from tools.installation.product import CONFIGMAP, OVERLAYS, UNLISTED, Installed, pod
 from tools.polling import wait_until
 
 FLIPS = 20
@@ -17,8 +17,7 @@ FLIPS = 20
 
 def _patch_mode(product: Installed, mode: str) -> float:
     """Change the ConfigMap; return when the API server had stored it."""
-    path = f"/api/v1/namespaces/{NAMESPACE}/configmaps/{POLICY}"
-    product.plane.api("PATCH", path, {"data": {"mode": mode}})
+    product.plane.api("PATCH", CONFIGMAP, {"data": {"mode": mode}})
     return time.monotonic()
 
 

@@ -356,6 +356,7 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     assert [world.approves(namespace=name) for name in ("team-a", "team-b", "team-c")] == [True, True, False]
     [refused] = world.log.named("exceptions_refused")
     assert code in refused["findings"][0]
+    world.keeper.listed(frozenset({"installation"}), frozenset())
     assert [(key.namespace, finding.code) for key, (finding,) in world.keeper.refused()] == [("team-c", code)]
     await world.keeper.entries.count()
     assert world.keeper.entries.counts["namespace", "invalid"] == 1
@@ -491,27 +492,27 @@ async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) ->
     await world.deliver(document(IMAGE, "ghcr.io/a") + later)
     await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     await world.keeper.step()
-    own = "quay.io/x (installation gatekeeper-py)"
+    own = "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
     for now, ending, ended, logged in (
         ("2026-03-01", [], [], []),
-        ("2026-03-04", [own, f"{IMAGE} (namespace team-a, 2 more)"], [], []),
+        ("2026-03-04", [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 2 more)"], [], []),
         (
             "2026-03-05",
-            ["ghcr.io/b (namespace team-a)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
         ),
         (
             "2026-03-05T00:01:00",
-            ["ghcr.io/b (namespace team-a)"],
-            [own, f"{IMAGE} (namespace team-a, 1 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
+            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
             [],
         ),
         (
             "2026-03-07",
             [],
-            [own, "ghcr.io/b (namespace team-a, 2 more)"],
-            ["ghcr.io/b (namespace team-a)"],
+            [own, "ghcr.io/b (team-a/gatekeeper-py-exceptions, 2 more)"],
+            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
         ),
         ("2026-05-01", [], [], []),
     ):
@@ -542,7 +543,7 @@ async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installat
     await world.keeper.entries.count()
     logged = world.log.named("exceptions_ended")
     assert len(logged) == 10
-    assert logged[0]["entry"] == "quay.io/x (installation gatekeeper-py)"
+    assert logged[0]["entry"] == "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
     assert {each["suppressed"] for each in logged} == {11}
 
 

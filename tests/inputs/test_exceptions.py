@@ -48,6 +48,7 @@ BAD = exceptions_text("image: nginx, reason: r")
 
 
 BREAK_GLASS = "gatekeeper-py-break-glass"
+OF_SECRETS = listed(("team-a", GHCR)).replace('"metadata"', '"kind": "Secret", "metadata"')
 OF_A_TENANT = f"{in_configmap(GHCR)}---\n{in_configmap(B, 'team-a', BREAK_GLASS)}"
 
 
@@ -60,6 +61,9 @@ OF_A_TENANT = f"{in_configmap(GHCR)}---\n{in_configmap(B, 'team-a', BREAK_GLASS)
         pytest.param(GHCR, [], "ghcr.io/x", 0, id="a-bare-document"),
         pytest.param(f"---\n{in_configmap(GHCR)}---\nkind: Other\n", [], "ghcr.io/x", 0, id="a-stream"),
         pytest.param(listed(("team-b", GHCR), ("team-a", GHCR)), [], "ghcr.io/x", 0, id="a-list"),
+        pytest.param(
+            f"{OF_SECRETS}\n---\n{in_configmap(GHCR, 'team-b')}", [], "ghcr.io/x", 1, id="of-secrets"
+        ),
         pytest.param(in_configmap(QUAY, "gatekeeper-py"), [], "quay.io/x", 0, id="of-the-installation"),
         pytest.param(in_configmap(QUAY, "gk"), [], "quay.io/x", 1, id="of-no-installation"),
         pytest.param(in_configmap(QUAY, "gk"), ["--installation", "gk"], "quay.io/x", 0, id="of-another"),

@@ -10,6 +10,7 @@ import json
 import os
 import subprocess
 import time
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -76,6 +77,11 @@ class Cosign:
             )
         )
         self.run(3, "import-key-pair", "--key", str(private), "--output-key-prefix", name)
+
+    def add_public_key(self, name: str, der: bytes) -> None:
+        """Give only a public key to cosign, under this name."""
+        text = f"-----BEGIN PUBLIC KEY-----\n{b64encode(der).decode()}\n-----END PUBLIC KEY-----\n"
+        (self.folder / f"{name}.pub").write_text(text, encoding="utf-8")
 
     def sign(self, major: Major, form: Form, name: str, image: str, **environment: str) -> None:
         self.run(

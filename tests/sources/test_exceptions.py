@@ -114,18 +114,20 @@ async def test_each_document_is_delivered_by_its_source(
     cluster.objects[EXCEPTIONS_CONFIGMAP] = [configmap("team-a"), configmap(OWN)]
     cluster.objects[BREAK_GLASS_CONFIGMAP] = [configmap(OWN, BREAK_GLASS_CONFIGMAP)]
     followed = await follow()
-    await until(lambda: len(followed.complete) == 2)
+    await until(lambda: len(followed.complete) == 3)
     assert {each.key for each in followed.delivered} == {TEAM, INSTALLATION, BREAK_GLASS}
     assert {each.text for each in followed.delivered} == {"text"}
     assert followed.complete == {
-        frozenset({"namespace", "installation"}): frozenset({TEAM, INSTALLATION}),
+        frozenset({"namespace"}): frozenset({TEAM}),
+        frozenset({"installation"}): frozenset({INSTALLATION}),
         frozenset({"break-glass"}): frozenset({BREAK_GLASS}),
     }
     assert {(each.path, each.query["fieldSelector"]) for each in api.requests} == {
         ("/api/v1/configmaps", f"metadata.name={EXCEPTIONS_CONFIGMAP}"),
+        (f"/api/v1/namespaces/{OWN}/configmaps", f"metadata.name={EXCEPTIONS_CONFIGMAP}"),
         (f"/api/v1/namespaces/{OWN}/configmaps", f"metadata.name={BREAK_GLASS_CONFIGMAP}"),
     }
-    assert len(followed.log.named("exceptions_synced")) == 2
+    assert len(followed.log.named("exceptions_synced")) == 3
 
 
 @pytest.mark.parametrize(

@@ -385,8 +385,9 @@ def test_exempt_images_need_no_signature(
 )
 def test_the_messages_about_unsigned_images(signature: Answer, said: str) -> None:
     answer, image = truth(signature=signature), f"r.io/app:1@{DIGEST}"
-    message = outcome_of(validate, request(image), policy(), answer).response.message
-    assert f'container "c0" (spec.containers[0].image): {image} {said} (unsigned)' in message
+    for judge in (policy(), snapshot_at(policy(), 16, CacheCounts())):
+        message = outcome_of(validate, request(image), judge, answer).response.message
+        assert f'container "c0" (spec.containers[0].image): {image} {said} (unsigned)' in message
     (warning,) = outcome_of(mutate, request("r.io/app:1"), policy(mode="mutate"), answer).response.warnings
     assert warning == f"spec.containers[0].image: r.io/app:1 is left as written: it {said}"[:120]
 
