@@ -1,7 +1,8 @@
-"""A log and an observer that keep what they receive for a test to read."""
+"""A log, an observer and a clock that keep what they receive for a test to read."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from documented import check_event
@@ -37,6 +38,22 @@ class RecordingLog:
     @property
     def events(self) -> list[str]:
         return [event for _, event, _ in self.lines]
+
+
+class Clock:
+    """A clock that advances only on request, or when somebody sleeps."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.slept: list[float] = []
+
+    def __call__(self) -> float:
+        return self.now
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
 
 
 class Counted:

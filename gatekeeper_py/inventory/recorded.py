@@ -18,6 +18,7 @@ import orjson
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, GroupKind
+from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.decision import Reason
@@ -80,12 +81,18 @@ class _Image(msgspec.Struct):
     objects: list[msgspec.Raw]
 
 
+class _Signature(msgspec.Struct):
+    key: str
+    form: Literal["bundle", "simple"]
+
+
 class _Judged(_Image):
     canonical: str | None
     verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
     exception: ImageException | None = None
+    signature: _Signature | Literal[""] | None = ""
 
 
 class _Counts(msgspec.Struct):
@@ -178,8 +185,10 @@ class SavedAudit:
         """Yield each image with its verdict and its uses."""
         for line, entry in self._images:
             each = _decoded(entry, line, _Judged)
+            signed = each.signature
+            signature = Signature(signed.key, signed.form) if isinstance(signed, _Signature) else signed
             image = JudgedImage(
-                each.image, each.canonical, each.verdict, each.reason, each.detail, each.exception
+                each.image, each.canonical, each.verdict, each.reason, each.detail, each.exception, signature
             )
             yield image, _usages(line, each)
 

@@ -22,7 +22,7 @@ from gatekeeper_py.core.images.manifest import (
     failed,
     resolve,
 )
-from gatekeeper_py.core.policy.registries import DEFAULT_RATE, Registry
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
 from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
@@ -516,7 +516,7 @@ class Lookups:
         pacing = self._pacing.get(host)
         if pacing is None:
             pacing = self._pacing[host] = Pacing(
-                self._registry(host).rate or DEFAULT_RATE,
+                self._registry(host).rate,
                 clock=self._clock,
                 on_breaker=lambda is_open: self._note_breaker(host, is_open=is_open),
                 on_over_share=lambda: self._observer.over_share("rate"),

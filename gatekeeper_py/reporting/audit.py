@@ -26,12 +26,12 @@ from gatekeeper_py.reporting.tables import (
 )
 
 Style = Literal["table", "json", "jsonl", "csv", "html"]
-FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
 HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
 EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
 CSV_FIELDS: Final = (
     "image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path", "mode",
     "cluster", "policy", "revision", "time", "version", "until", "owner", "exception_reason",
+    "signed_by", "signature_form",
 )  # fmt: skip
 _FORMULA: Final = frozenset("=+-@\u2212")
 STYLES: Final = {
@@ -128,11 +128,12 @@ def _write_csv(tally: Tally, meta: Provenance) -> None:
         )
         found = image.exception
         exception = ("", "", "") if found is None else (found.until, found.by, found.reason)
+        signature = image.signature or ("", "")
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
             place = (usage.kind, usage.namespace, usage.name, usage.path, usage.mode)
-            cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception)
+            cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception, *signature)
             writer.writerow(map(_cell, cells))
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)

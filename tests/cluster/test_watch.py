@@ -543,35 +543,30 @@ class TestFailures:
 class TestCancelling:
     """A cancelled watch leaves nothing open; warnings are errors here."""
 
-    @pytest.mark.parametrize("verb", ["list", "watch"])
-    async def test_cancelling_during_a_request_closes_its_connection(
-        self, api: FakeApi, follow: Follow, verb: str
+    @pytest.mark.parametrize(
+        ("script", "begun"),
+        [
+            pytest.param({"list": hang}, lambda api, _: api.count("list"), id="list"),
+            pytest.param({"watch": hang}, lambda api, _: api.count("watch"), id="request-of-a-watch"),
+            pytest.param({}, lambda api, _: api.watching, id="watch"),
+            pytest.param({"list": answer(500)}, lambda _, followed: followed.pauses, id="pause"),
+        ],
+    )
+    async def test_cancelling_closes_every_connection(
+        self,
+        api: FakeApi,
+        follow: Follow,
+        script: dict[str, Script],
+        begun: Callable[[FakeApi, Followed], object],
     ) -> None:
-        api.always[verb] = hang
-        followed = follow()
-        await until(lambda: api.count(verb) == 1)
-
-        await followed.stop()
-
-        await until(lambda: api.open == 0)
-        assert followed.task.cancelled()
-
-    async def test_cancelling_during_a_watch_closes_the_watch(self, api: FakeApi, follow: Follow) -> None:
-        followed = follow()
-        await until(lambda: api.watching)
-
-        await followed.stop()
-
-        await until(lambda: api.watching == 0)
-
-    async def test_cancelling_during_a_pause_ends_the_watch(self, api: FakeApi, follow: Follow) -> None:
-        api.always["list"] = answer(500)
+        api.always.update(script)
         followed = follow()
         followed.stop_after = 1
-        await until(lambda: followed.pauses)
+        await until(lambda: begun(api, followed))
 
         await followed.stop()
 
+        await until(lambda: api.open == 0 and api.watching == 0)
         assert followed.task.cancelled()
 
     async def test_closing_after_a_list_closes_the_connection(self, api: FakeApi, tmp_path: Path) -> None:

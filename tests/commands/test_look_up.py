@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import io
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -297,5 +299,14 @@ def test_audit_judges_the_digests_that_run(
         "pending": ("unpinned", "is unpinned", None),
     }
     assert "signed by ci (bundle)" in table.out
+    merge = ("audit", "--merge", write(done.out, "saved.json"), "--all", "-o")
+    merged, audited = (json.loads(text)["images"] for text in (command(*merge, "json").out, done.out))
+    assert [each["signature"] for each in merged] == [each["signature"] for each in audited]
+    rows = csv.DictReader(io.StringIO(command(*merge, "csv").out))
+    assert {row["name"]: (row["signed_by"], row["signature_form"]) for row in rows} == {
+        "good": ("ci", "bundle"),
+        "bad": ("", ""),
+        "pending": ("", ""),
+    }
     assert {each["verdict"] for each in by_name["images"]} == {"approved"}
     assert all("signature" not in each for each in by_name["images"])

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fakeapi import NAME, NAMESPACE, FakeApi
+from processes import children
 from server import Server, start_server
 from wire import Connection, eventually
 
@@ -39,8 +40,7 @@ class Source:
 
     def children(self) -> list[int]:
         """Return the process IDs of the server's children."""
-        pid = self.server.process.pid
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return children(self.server.process.pid)
 
 
 @contextlib.asynccontextmanager

@@ -21,6 +21,7 @@ from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
 from gatekeeper_py.serving.app import QUIET_SECONDS
 from gatekeeper_py.serving.recent import MAX_IMAGES
+from processes import runs
 from server import ask as post
 from wire import Answer, eventually, request
 
@@ -65,13 +66,6 @@ def response(answer: Answer) -> dict[str, Any]:
     assert answer.status == 200
     found: dict[str, Any] = answer.json()["response"]
     return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 async def parser_of(source: Source) -> int:
@@ -165,7 +159,7 @@ async def test_a_parser_that_is_stuck_is_a_denial_within_the_budget_and_replaced
     denial = response(await ask(source, check(GOOD, "?timeout=2s")))
     assert time.monotonic() - start < 2.0
     assert "it was stopped after 1.5 s" in denial["status"]["message"]
-    assert not alive(parser)
+    assert not runs(parser)
     # A check may use a fifth of the time: the next one waits, and its caller tries again.
     assert (await judged(source, check(GOOD)))["allowed"]
 
@@ -178,7 +172,7 @@ async def test_a_parser_without_memory_is_a_denial_and_replaced(source: Source) 
     denial = response(await ask(source, check(policy_text(allow=rules))))
     assert not denial["allowed"]
     assert "of memory to parse" in denial["status"]["message"]
-    assert not alive(parser)
+    assert not runs(parser)
     assert (await judged(source, check(GOOD)))["allowed"]
 
 
@@ -199,7 +193,7 @@ async def test_the_parser_ends_with_a_server_that_is_killed(source: Source) -> N
     parser = await parser_of(source)
     os.kill(parser, signal.SIGSTOP)  # so that it cannot see the end of its input
     source.server.process.kill()
-    await eventually(lambda: not alive(parser))
+    await eventually(lambda: not runs(parser))
 
 
 async def test_a_hundred_concurrent_checks_are_all_answered_and_reviews_continue(source: Source) -> None:
@@ -256,7 +250,7 @@ async def test_a_drain_waits_for_a_check_under_way(source: Source) -> None:
         assert response(answer)["allowed"]
         assert answer.closes
     assert await asyncio.to_thread(source.server.code) == 0
-    assert not alive(parser)
+    assert not runs(parser)
 
 
 async def test_reviews_continue_while_the_worst_document_is_checked(source: Source) -> None:

@@ -34,6 +34,7 @@ from gatekeeper_py.parser.process import (
     limits_for,
 )
 from gatekeeper_py.serving.recent import MAX_IMAGES
+from processes import children, runs
 from recording import Counted, RecordingLog
 from wire import eventually
 
@@ -49,17 +50,6 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 
 def rules(number: int) -> str:
     return policy_text(allow="".join(f"\n  - r{i}.corp.io/team/**" for i in range(number)))
-
-
-def runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def children(pid: int) -> list[int]:
-    return [int(text) for text in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -77,14 +77,6 @@ _hub_documents = st.builds(
         max_size=2,
     ),
 )
-hub_images: Final = st.builds(
-    "{}/{}{}{}".format,
-    st.sampled_from([*HUB, "a.b", "r.io", "q.io:5000", "registry.corp.example"]),
-    st.sampled_from(["", "", "library/", "a/", "lib/"]),
-    st.one_of(_long, st.sampled_from(["x", "y/x"])),
-    st.sampled_from(["", ":v1"]),
-)
-"""Images at the limits of the length, with every name of Docker Hub."""
 
 
 @st.composite

@@ -8,14 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from gatekeeper_py.runtime.slices import Unfinished, in_slices, run_slice
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from recording import Clock
 
 
 def steps(clock: Clock, number: int, seconds: float) -> Generator[None, None, str]:

@@ -25,7 +25,7 @@ from gatekeeper_py.serving.answers import Refusal
 from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
 from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
 from parsing import InProcessParser
-from recording import RecordingLog
+from recording import Clock, RecordingLog
 from served import GUARDED, Served, Start, sample
 from wire import Answer, eventually, request
 
@@ -374,22 +374,6 @@ class TestBlastRadius:
         response = verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))
         assert response["allowed"]
         assert response["warnings"][0].startswith("this policy rejects 12 of 12 images")
-
-
-class Clock:
-    """A clock that advances only on request, or when somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.slept: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    async def sleep(self, seconds: float) -> None:
-        self.slept.append(seconds)
-        self.now += seconds
-        await asyncio.sleep(0)
 
 
 class SlowParser(InProcessParser):

@@ -200,3 +200,16 @@ async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: S
     assert needed() == ()
     await served.review(review(pod("r.io/app:1")))
     assert len(registries.ahead) == 1, "only workloads"
+
+
+async def test_a_signature_is_looked_up_in_the_repository_that_the_rule_names(start: Start) -> None:
+    elsewhere = policy(
+        f"keys: [{json.dumps({'name': 'ci', 'key': SIGNER.pem})}]\n",
+        allow="[{image: r.io/**, signedBy: [ci], signatures: s.io/signatures}]",
+    )
+    registries = signatures(VALID)
+    served = start(elsewhere, registries=registries)
+    assert (await served.review(review(pod(f"r.io/app@{DIGEST}")))).allowed
+    asked = Manifest("s.io", "signatures", DIGEST, "signature", (SIGNER.fingerprint,))
+    assert registries.queried == [Lookup((asked,))]
+    assert elsewhere.looked_up_hosts == {"r.io", "s.io"}

@@ -75,7 +75,7 @@ def _conclude(
     planned: tuple[Judgement, ...],
 ) -> Outcome:
     audit = {"mode": mode, "policy": policy.revision}
-    if any(judgement.unverified for judgement in planned):
+    if policy.looks_up and any(judgement.unverified for judgement in planned):
         audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
     record = _record(request.object, rewritten) if rewritten else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -234,15 +234,9 @@ class CompiledPolicy:
 
     @cached_property
     def registries(self) -> dict[str, Registry]:
-        """The entries of ``registries`` by host, and entries for the hosts that rules with ``signedBy`` name.
-
-        The default rate of these hosts is another one.
-        """
-        entries = {entry.host: entry for entry in self.policy.document.registries}
-        for host in self.signed_hosts:
-            entry = entries.get(host) or Registry(host=host)
-            entries[host] = replace(entry, rate=entry.rate or SIGNED_RATE)
-        return entries
+        """The entries of ``registries`` by host, also for the hosts that rules with ``signedBy`` name."""
+        signed = {host: Registry(host=host, rate=SIGNED_RATE) for host in self.signed_hosts}
+        return signed | {entry.host: entry for entry in self.policy.document.registries}
 
     @cached_property
     def adds_pull_secrets(self) -> bool:

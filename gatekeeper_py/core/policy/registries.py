@@ -23,8 +23,7 @@ class Registry:
 
     ``host`` is folded for matching. ``ca`` names a file below ``--registry-config``. ``token_hosts`` and
     ``redirect_hosts`` are folded hosts; ``timeout``, ``ttl_found`` and ``ttl_missing`` are seconds;
-    ``rate`` is requests a second, and the number that may be sent at once after a quiet second. If it is
-    ``None``, the default applies (``CompiledPolicy.registries``).
+    ``rate`` is requests a second, and the number that may be sent at once after a quiet second.
     """
 
     host: str
@@ -35,7 +34,7 @@ class Registry:
     timeout: float = 1.0
     ttl_found: float = 60.0
     ttl_missing: float = 10.0
-    rate: int | None = None
+    rate: int = DEFAULT_RATE
 
     @property
     def allowed_token_hosts(self) -> tuple[str, ...]:

@@ -470,6 +470,7 @@ def test_the_audit_annotation_names_the_keys() -> None:
     asked = request(f"r.io/app:1@{DIGEST}", f"r.io/b@{DIGEST}")
     outcome = outcome_of(validate, asked, policy(), truth())
     assert outcome.judgements[0].signature == Signature("ci-2026", "bundle")
+    assert str(outcome.judgements[0].signature) == "signed by ci-2026 (bundle)"
     signed_images = outcome.response.audit_annotations["signed"]
     assert signed_images == f"r.io/app:1@{DIGEST} by ci-2026, r.io/b@{DIGEST} by ci-2026"
     # So the hot path, which writes no such annotation, leaves these Pods to validate.

@@ -27,47 +27,8 @@ from gatekeeper_py.serving.limits import (
 )
 from gatekeeper_py.serving.listener import Listener
 from growth import check_linear
+from serving.connections.members import Transport
 from wire import chunked, eventually, request
-
-
-class Transport(asyncio.Transport):
-    """Collects the written bytes."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = bytearray()
-        self.unsent = 0
-        self.reading = True
-        self.closing = self.aborted = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        assert not self.closing
-        self.sent += data
-
-    def close(self) -> None:
-        self.closing = True
-
-    def abort(self) -> None:
-        self.closing = self.aborted = True
-
-    def is_closing(self) -> bool:
-        return self.closing
-
-    def pause_reading(self) -> None:
-        assert self.reading
-        self.reading = False
-
-    def resume_reading(self) -> None:
-        assert not self.reading
-        self.reading = True
-
-    def get_write_buffer_size(self) -> int:
-        return self.unsent
-
-    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
-
-    def get_extra_info(self, name: str, default: Any = None) -> Any:
-        return default
 
 
 class World:

@@ -17,6 +17,7 @@ from gatekeeper_py.serving.connections.turns import (
     Rank,
     Turns,
 )
+from recording import Clock
 from wire import eventually
 
 
@@ -53,14 +54,6 @@ class Handshake(Client):
 
     def give_up(self) -> None:
         self._world.given_up.append(self)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

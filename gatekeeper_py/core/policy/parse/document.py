@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Final, get_args
@@ -60,7 +61,7 @@ from gatekeeper_py.core.policy.parse.fields import (
 )
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import did_you_mean, mode_problem, shown
-from gatekeeper_py.core.policy.registries import DEFAULT_RATE, Registry
+from gatekeeper_py.core.policy.registries import DEFAULT_RATE, SIGNED_RATE, Registry
 from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
 from gatekeeper_py.core.policy.rules import OnError, Rule
 
@@ -214,6 +215,8 @@ def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
         found["verify"] = found["pin"] = True
         found.setdefault("on_error", "deny")
         reading.seen.setdefault("signedBy", []).append((tuple(reading.reader.path), signers))
+        hosts = (pattern.host if isinstance(pattern, Pattern) else "", found.get("signatures", ""))
+        reading.seen.setdefault("signedHosts", set()).update(str(each).partition("/")[0] for each in hosts)
     elif found.get("signatures") is not None:
         reason, proposal = "has no effect without signedBy", "add signedBy, or leave it out"
         reading.report("without-signed-by", reason, proposal, below=("signatures",))
@@ -250,6 +253,8 @@ def _check_mirror(reading: Reading, found: dict[str, Any]) -> None:
 def _check_registry(reading: Reading, found: dict[str, Any]) -> None:
     index, host = reading.reader.path[-1], found.get("host", UNKNOWN)
     first = reading.seen.setdefault("registries", {}).setdefault(host, index)
+    if "rate" not in found:
+        reading.seen.setdefault("unrated", set()).add(host)
     if host is not UNKNOWN and first != index:
         message = f"registries[{first}] has the same host"
         reading.report("registry-duplicate", message, "merge the two", below=("host",))
@@ -263,8 +268,19 @@ def _check_key(reading: Reading, found: dict[str, Any]) -> None:
         reading.report("key-duplicate", f"keys[{first}] has the same name", proposal, below=("name",))
 
 
-def _check_document(reading: Reading, _found: dict[str, Any]) -> None:
+def _check_document(reading: Reading, found: dict[str, Any]) -> None:
     reading.problems.extend(mirror_conflicts(reading.seen.get("mirrors", ())))
+    _check_signers(reading)
+    # The rules may come after the registries, so the default rate is known only now.
+    signed = reading.seen.get("signedHosts", set()) & reading.seen.get("unrated", set())
+    if signed and not reading.failed:
+        entries: tuple[Registry, ...] = found["registries"]
+        found["registries"] = tuple(
+            replace(each, rate=SIGNED_RATE) if each.host in signed else each for each in entries
+        )
+
+
+def _check_signers(reading: Reading) -> None:
     keys: dict[Any, int] = {UNKNOWN: 0, **reading.seen.get("keys", {})}
     names = tuple(name for name in keys if name is not UNKNOWN)
     for path, signers in reading.seen.get("signedBy", ()):
