@@ -78,6 +78,7 @@ class Controller(FakeCluster):
             "armed although no replica answered"
         )
         await self.world.cluster.create(path, document)
+        self.armed_before |= path in CONFIGURATIONS
 
     async def replace(self, path: str, document: dict[str, Any]) -> None:
         await self._wait()
