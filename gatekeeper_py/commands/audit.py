@@ -50,7 +50,7 @@ from gatekeeper_py.inventory.suggestion import By
 from gatekeeper_py.inventory.survey import Survey
 from gatekeeper_py.inventory.tally import Tally, rule_key
 from gatekeeper_py.live import CacheCounts, snapshot_at
-from gatekeeper_py.reporting.audit import FORMATS, Style, write_report
+from gatekeeper_py.reporting.audit import Style, write_report
 from gatekeeper_py.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.reporting.console import counted, note
 from gatekeeper_py.reporting.pageparts import write_page
@@ -77,7 +77,7 @@ MAX_EXPIRING: Final = 20
     is_flag=True,
     help="Also show approved images. With --suggest: include exempt namespaces.",
 )
-@format_option(*FORMATS)
+@format_option(Style)
 @options.WIDE
 @click.option(
     "--suggest", is_flag=True, help="Print a policy that approves the images in use, instead of a report."

@@ -34,7 +34,7 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 
 @click.command()
 @click.argument("policy")
-@format_option("text", "json", "concise", "github", "sarif")
+@format_option(Style)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option("--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, too.")
 @namespace_option("Namespace of exceptions that do not name one.")

@@ -44,10 +44,13 @@ NATIVE: Final[dict[str, Compiler]] = {
 MATCH_CONDITIONS: Final = "match-conditions"
 
 
+Style = Literal["yaml", "json"]
+
+
 @click.command()
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
-@format_option("yaml", "json")
+@format_option(Style)
 @click.option(
     "--backstop",
     is_flag=True,
@@ -64,7 +67,7 @@ MATCH_CONDITIONS: Final = "match-conditions"
 def compile(  # noqa: A001
     policy: str,
     target: str,
-    style: Literal["yaml", "json"],
+    style: Style,
     exempt_namespaces: tuple[str, ...],
     *,
     backstop: bool,

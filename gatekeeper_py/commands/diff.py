@@ -42,7 +42,7 @@ from gatekeeper_py.inputs.selection import Cluster
 from gatekeeper_py.inventory.changes import CHANGES, Changes
 from gatekeeper_py.inventory.provenance import PolicySource, Provenance, provenance
 from gatekeeper_py.live import CacheCounts, snapshot_at
-from gatekeeper_py.reporting.diff import FORMATS, Style, write_changes, write_difference
+from gatekeeper_py.reporting.diff import Style, write_changes, write_difference
 from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
 from gatekeeper_py.reporting.pageparts import write_page
 
@@ -108,7 +108,7 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     help="Exit with 1 if this happens to an image: rejected, approved or rewritten; or, with --all-images,"
     " if exceptions could approve more images: granted. Repeatable.",
 )
-@format_option(*FORMATS)
+@format_option(Style)
 @options.WIDE
 @cluster_options
 @options.CLUSTER_NAME

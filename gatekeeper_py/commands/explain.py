@@ -45,12 +45,15 @@ _RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 
 
+Style = Literal["text", "json"]
+
+
 @click.command()
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
 @options.AT
-@format_option("text", "json")
+@format_option(Style)
 @options.look_ups
 @options.EXCEPTIONS
 @click.option(
@@ -70,7 +73,7 @@ def explain(
     namespace: str | None,
     instant: datetime | None,
     exceptions: ExceptionFiles,
-    style: Literal["text", "json"],
+    style: Style,
     rule: str | None,
     registry_config: Path | None,
     *,
@@ -179,7 +182,7 @@ def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) ->
     }
 
 
-def _explain_rule(policy: Policy, text: str, instant: datetime, style: Literal["text", "json"]) -> int:
+def _explain_rule(policy: Policy, text: str, instant: datetime, style: Style) -> int:
     rule = _rule_named(policy, text)
     expired = not rule.lives_at(instant)
     try:
@@ -230,9 +233,7 @@ def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
             _row(out, "namespace", witness.namespace)
 
 
-def _show_fast_path(
-    fast_path: FastPath, namespace: str | None, images: Sequence[str], style: Literal["text", "json"]
-) -> None:
+def _show_fast_path(fast_path: FastPath, namespace: str | None, images: Sequence[str], style: Style) -> None:
     answers = [fast_path_as_json(fast_path, namespace, image) for image in images]
     if style == "json":
         click.echo(json_text(answers))

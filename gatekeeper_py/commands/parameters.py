@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
 
 import click
 from click.core import ParameterSource
@@ -99,8 +99,9 @@ def namespace_option(explained: str, default: str | None = None) -> Decorator:
     )
 
 
-def format_option(*formats: str) -> Decorator:
-    """Return the option that chooses one of the formats of the output. The default is the first."""
+def format_option(style: Any) -> Decorator:
+    """Return the option that chooses one format of ``style``, a ``Literal``. The default is the first."""
+    formats = get_args(style)
     return click.option(
         "--format",
         "--output",

@@ -58,6 +58,9 @@ class Reviewed:
         return [image for image in images if isinstance(image, str)]
 
 
+Style = Literal["text", "json", "sarif", "junit"]
+
+
 @click.command()
 @click.argument("policy")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
@@ -84,7 +87,7 @@ class Reviewed:
     help="Leave out files and folders of a directory, such as '.github' or '**/values*.yaml'. * stands for a"
     " part of a name, ** for any number of folders. The path begins below the directory. Repeatable.",
 )
-@format_option("text", "json", "sarif", "junit")
+@format_option(Style)
 @options.look_ups
 @options.EXCEPTIONS
 @options.CLUSTER_NAME
@@ -95,7 +98,7 @@ def review(
     files: tuple[str, ...],
     namespace: str,
     mode: Mode | None,
-    style: Literal["text", "json", "sarif", "junit"],
+    style: Style,
     exempt_namespaces: tuple[str, ...],
     exceptions: ExceptionFiles,
     cluster_name: str | None,

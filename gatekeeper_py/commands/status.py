@@ -33,12 +33,15 @@ POD_SECONDS: Final = 5.0
 """Time limit for the answer of a Pod. A Pod that does not answer in time is reported as a problem."""
 
 
+Style = Literal["table", "json"]
+
+
 @click.command()
 @namespace_option("Namespace of the installation.", default=DEFAULT_NAMESPACE)
-@format_option("table", "json")
+@format_option(Style)
 @click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
 @cluster_options
-def status(namespace: str, style: Literal["table", "json"], cluster: Cluster, *, watch: bool) -> int:
+def status(namespace: str, style: Style, cluster: Cluster, *, watch: bool) -> int:
     """Show whether an installation is healthy, and every problem.
 
     Shows the mode, revision and certificate of every replica, the webhook configurations, the fast
@@ -63,7 +66,7 @@ def status(namespace: str, style: Literal["table", "json"], cluster: Cluster, *,
 async def _show(
     cluster: ClusterConfiguration,
     installation: Installation,
-    style: Literal["table", "json"],
+    style: Style,
     *,
     watch: bool,
 ) -> int:
@@ -92,7 +95,7 @@ async def _show(
         await proxy.close()
 
 
-def _print(found: Status, style: Literal["table", "json"], *, watch: bool) -> None:
+def _print(found: Status, style: Style, *, watch: bool) -> None:
     if style == "json":
         # Print the time first, so that a reader sees where each status begins.
         click.echo(json_text(found.as_json(), indent=None if watch else 2))

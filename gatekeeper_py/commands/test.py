@@ -29,15 +29,17 @@ from gatekeeper_py.reporting.cases import CaseResult, print_results, results_as_
 from gatekeeper_py.reporting.console import json_text
 from gatekeeper_py.reporting.findings import print_findings
 
+Style = Literal["text", "json", "junit"]
+
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@format_option("text", "json", "junit")
+@format_option(Style)
 @options.WEBHOOKS_CONFIG
 @options.EXCEPTIONS
 def test(
     files: tuple[str, ...],
-    style: Literal["text", "json", "junit"],
+    style: Style,
     webhooks_config: str | None,
     exceptions: ExceptionFiles,
 ) -> int:

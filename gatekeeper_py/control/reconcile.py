@@ -148,6 +148,9 @@ class Passes:
             self._forget()
         secret = await self._api.get(self._installation.secret_path)
         store = _parse(secret)
+        if store is None and not live and pause.until is None:
+            # Another controller may have created them meanwhile, with a CA that this Secret lost.
+            live = await self.configurations.read()
         probed = [] if store is None else await self._probe_replicas(store)
         service = await self._api.get(self._installation.service_path)
         deployment = await self._api.get(self._installation.deployment_path)

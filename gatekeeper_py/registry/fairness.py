@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections.abc import AsyncIterator, Iterator
+from collections import Counter
+from collections.abc import AsyncIterator, Container, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final, NamedTuple
 
@@ -124,12 +125,19 @@ class FairQueue:
                 ahead += rounds < len(numbers) and numbers[rounds] < number
         return ahead
 
-    def first(self) -> Place:
-        """Return the place whose turn is next. The queue must not be empty."""
+    def first(self, excluded: Container[str | None] = ()) -> Place | None:
+        """Return the place whose turn is next, other than those of ``excluded`` namespaces, if there is one.
+
+        Look-ups that no review waits for count as those of the namespace ``None``.
+        """
         if not self._urgent:
-            return Place(None, self._spare[0])
-        places = (Place(namespace, numbers[0]) for namespace, numbers in self._numbers.items())
-        return min(places, key=lambda each: (self._round_of(each), each.number))
+            return Place(None, self._spare[0]) if self._spare and None not in excluded else None
+        places = (
+            Place(namespace, numbers[0])
+            for namespace, numbers in self._numbers.items()
+            if namespace not in excluded
+        )
+        return min(places, key=lambda each: (self._round_of(each), each.number), default=None)
 
     def is_over_share(self, place: Place) -> bool:
         """Return whether a look-up waits for older ones of its namespace, while or after others wait."""
@@ -149,26 +157,35 @@ class FairQueue:
 
 
 class FairSlots:
-    """Limits the look-ups in progress with numbered slots, which namespaces get in turn."""
+    """Limits the look-ups in progress with numbered slots, which namespaces get in turn.
 
-    def __init__(self, count: int) -> None:
+    Some of them are ``reserved`` for namespaces that hold none. Otherwise a few namespaces could hold all of
+    them with look-ups that need many requests, and another one would wait until some end.
+    """
+
+    def __init__(self, count: int, *, reserved: int = 0) -> None:
         self._free = count
+        self._reserved = reserved
+        self._held: Counter[str | None] = Counter()
+        """Namespace -> the number of slots that it holds; ``None`` for look-ups that no review waits for."""
         self._queue = FairQueue()
         self._waiters: dict[Place, asyncio.Future[None]] = {}
 
     @asynccontextmanager
     async def slot(self, claim: Claim) -> AsyncIterator[None]:
         """Wait until one of the slots is free, and hold it."""
-        if self._free:
-            self._free -= 1
+        holder = claim.namespace if claim.urgent else None
+        if self._free > (self._reserved if holder is None or holder in self._held else 0):
+            self._take_slot(holder)
         else:
-            await self._wait_for_slot(claim)
+            holder = await self._wait_for_slot(claim)
         try:
             yield
         finally:
-            self._release_slot()
+            self._release_slot(holder)
 
-    async def _wait_for_slot(self, claim: Claim) -> None:
+    async def _wait_for_slot(self, claim: Claim) -> str | None:
+        """Wait for a slot, and return the namespace that got it."""
         place = self._queue.add(claim)
         given = self._waiters[place] = asyncio.get_running_loop().create_future()
         try:
@@ -177,22 +194,30 @@ class FairSlots:
             if self._waiters.get(place) is given:
                 self._forget_waiter(place)
             elif not given.cancelled():
-                self._release_slot()
+                self._release_slot(place.namespace)
             raise
+        return place.namespace
 
-    def _release_slot(self) -> None:
-        """Give a slot to the look-up whose turn is next, if one waits."""
-        while self._queue:
-            place = self._queue.first()
-            given = self._waiters[place]
-            if given.cancelled():  # in this very turn of the event loop
-                self._forget_waiter(place)
-                continue
-            self._queue.took_turn(place)
-            self._forget_waiter(place)
-            given.set_result(None)
-            return
+    def _take_slot(self, holder: str | None) -> None:
+        self._free -= 1
+        self._held[holder] += 1
+
+    def _release_slot(self, holder: str | None) -> None:
+        """Give the slots that are free to the look-ups whose turns are next, if some wait."""
         self._free += 1
+        self._held[holder] -= 1
+        if not self._held[holder]:
+            del self._held[holder]
+        while self._free:
+            place = self._queue.first(() if self._free > self._reserved else {None, *self._held})
+            if place is None:
+                return
+            given = self._waiters[place]
+            if not given.cancelled():  # in this very turn of the event loop
+                self._queue.took_turn(place)
+                self._take_slot(place.namespace)
+                given.set_result(None)
+            self._forget_waiter(place)
 
     def _forget_waiter(self, place: Place) -> None:
         self._queue.remove(place)

@@ -26,6 +26,9 @@ MAX_CONCURRENT: Final = MAX_CONNECTIONS
 HTTP client, which would send them even after the breaker opened: hundreds of connections a second to a
 registry that hangs."""
 
+RESERVED: Final = MAX_CONCURRENT // 4
+"""How many of these only namespaces without a request to the host may use. A look-up of signatures holds one
+for up to 27 requests, if somebody pushed enough signatures."""
 
 TIMER_SECONDS: Final = 0.001
 """The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too
@@ -67,7 +70,7 @@ class Pacing:
         self._sleep = sleep
         self._on_breaker = on_breaker
         self._on_over_share = on_over_share
-        self.slot = FairSlots(MAX_CONCURRENT).slot
+        self.slot = FairSlots(MAX_CONCURRENT, reserved=RESERVED).slot
         self._next_free = float("-inf")
         """The instant at which the bucket holds one token. The bucket gains a token every ``1 / rate``
         seconds, so this instant stands for the number of tokens."""

@@ -26,7 +26,6 @@ from gatekeeper_py.reporting.tables import (
 )
 
 Style = Literal["table", "json", "jsonl", "csv", "html"]
-FORMATS: Final = ("table", "json", "jsonl", "csv", "html")
 HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
 EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
 CSV_FIELDS: Final = (

@@ -30,7 +30,6 @@ from gatekeeper_py.reporting.tables import (
 )
 
 Style = Literal["table", "json", "html"]
-FORMATS: Final = ("table", "json", "html")
 STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": "bold cyan"}
 
 MARKS: Final = {"+": "green", "-": "red", "~": "yellow"}

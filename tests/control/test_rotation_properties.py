@@ -277,3 +277,15 @@ TestRotation = pytest.mark.timeout(100)(Rotation.TestCase)
 TestRotation.settings = settings(
     max_examples=budget(60), stateful_step_count=40, suppress_health_check=list(HealthCheck)
 )
+
+
+def test_a_configuration_created_during_a_pass_that_finds_no_secret_stays_trusted() -> None:
+    rotation = Rotation()
+    rotation.install(replicas=1, installed=False)
+    rotation.step(which=0, requests=2)  # the first controller has seen no configuration
+    rotation.step_past_the_next_write(which=1, seen=True)
+    rotation.step_past_the_next_write(which=1, seen=False)
+    rotation.secret_is_lost_or_garbled(key="tls.crt", value="")
+    rotation.step_past_the_next_write(which=0, seen=True)
+    rotation.served_leaves_are_trusted()
+    rotation.teardown()

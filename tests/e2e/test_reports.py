@@ -270,25 +270,6 @@ def test_an_audit_without_a_report_api_reports_that_and_continues(audit: Callabl
     assert "the cluster does not serve reports" in named.next("audit_failed")["problem"]
 
 
-def test_the_identity_can_do_nothing_else(violations: Installed) -> None:
-    plane = violations.plane
-    identity = plane.kubeconfig_for_service_account(NAMESPACE, "gatekeeper-py-reports")
-    for arguments in (
-        ("get", "secrets", "-A"),
-        ("get", "configmap", "kube-root-ca.crt", "-n", NAMESPACE),
-        ("delete", "pod", "good", "-n", NAMESPACES[0]),
-        ("create", "configmap", "x", "-n", NAMESPACE),
-        ("get", "validatingwebhookconfigurations"),
-    ):
-        assert plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode != 0
-    for arguments in (
-        ("get", "configmap", "gatekeeper-py-policy", "-n", NAMESPACE),
-        ("get", "configmap", "gatekeeper-py-webhooks", "-n", NAMESPACE),
-        ("get", "namespaces"),
-    ):
-        assert plane.kubectl(*arguments, kubeconfig=identity, check=False).returncode == 0
-
-
 def test_the_components_run_as_a_deployment_and_record_events(violations: Installed, tmp_path: Path) -> None:
     plane = violations.plane
     relative = os.path.relpath(COMPONENTS, tmp_path.resolve())

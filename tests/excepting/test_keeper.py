@@ -5,109 +5,18 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
-from builders import INSTANT, policy
+from excepting.world import GRANTS, IMAGE, TEAM, World, document
 from fakeapi import until
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.delivery import DeliveredExceptions
 from gatekeeper_py.excepting import keeper
-from gatekeeper_py.excepting.keeper import ExceptionsKeeper
-from gatekeeper_py.live import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.parser.process import ParserError
-from parsing import InProcessParser
-from recording import RecordingLog
-
-GRANTS = """
-exceptions:
-  - {source: namespace, images: [ghcr.io/**], longest: 14d}
-  - {source: installation, images: ["quay.io/**"], longest: 14d}
-"""
-TEAM = DocumentKey("namespace", "team-a")
-IMAGE = "ghcr.io/acme/tool:1"
-
-
-def document(*images: str, until: str = "2026-03-05") -> str:
-    """Return a document with an exception for each image."""
-    entries = "".join(f"  - {{image: {image}, until: {until}, reason: x}}\n" for image in images)
-    return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:\n{entries or '  []'}\n"
-
-
-class World:
-    """A keeper with a clock and timers that the test moves, and a parser in the test process."""
-
-    def __init__(self, more: str = GRANTS) -> None:
-        self.clock = 100.0
-        self.now = INSTANT
-        self.timers: list[tuple[float, Callable[[], None]]] = []
-        self.live = LivePolicy()
-        self.log = RecordingLog()
-        self.parser = InProcessParser()
-        self.parse_seconds = 0.0
-        self.readable: dict[Source, bool | None] = {}
-        self.keeper = ExceptionsKeeper(
-            self.live,
-            self.parser,
-            observer=self,
-            log=self.log,
-            now=lambda: self.now,
-            monotonic=self._monotonic,
-            later=self._later,
-        )
-        self.use(more)
-
-    def use(self, more: str) -> None:
-        self.live.install(snapshot_of(policy(more), 100, CacheCounts(), lambda: self.now))
-        self.keeper.use_policy(policy(more))
-
-    def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...
-
-    def exceptions_readable(self, source: Source, *, readable: bool | None) -> None:
-        self.readable[source] = readable
-
-    def approves(self, image: str = IMAGE, namespace: str = "team-a") -> bool:
-        assert self.live.snapshot is not None
-        return self.live.snapshot.decide(namespace, image).approved
-
-    def advance(self, seconds: float) -> None:
-        """Move the clock, and call the timers that are due."""
-        self.clock += seconds
-        due = [call for at, call in self.timers if at <= self.clock]
-        self.timers = [each for each in self.timers if each[0] > self.clock]
-        for call in due:
-            call()
-
-    async def deliver(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
-        await self.keeper.deliver(DeliveredExceptions(key=key, text=text, findings=findings))
-
-    async def settle(self) -> None:
-        """Let the first list end, so that the shares apply from now on."""
-        self.keeper.listed(frozenset({"namespace", "installation"}), frozenset())
-        await self.keeper.step()
-        assert self.keeper.problem() == ""
-
-    def _monotonic(self) -> float:
-        return self.clock
-
-    def _later(self, seconds: float, call: Callable[[], None]) -> _Cancelled:
-        timer = (self.clock + seconds, call)
-        self.timers.append(timer)
-        return _Cancelled(lambda: self.timers.remove(timer) if timer in self.timers else None)
-
-
-class _Cancelled:
-    def __init__(self, cancel: Callable[[], None]) -> None:
-        self.cancel = cancel
-
-
-@pytest.fixture
-def world() -> World:
-    return World()
 
 
 async def test_a_document_and_its_removal_take_effect_at_once(world: World) -> None:
@@ -471,80 +380,6 @@ async def test_new_grants_do_not_make_a_running_replica_unready(world: World) ->
     world = World("")
     world.use(GRANTS)
     assert world.keeper.problem() == ""
-
-
-async def test_entries_are_counted_by_state(world: World) -> None:
-    text = (
-        document(IMAGE, "docker.io/x")
-        + document("ghcr.io/b", until="2026-02-01").partition("exceptions:\n")[2]
-    )
-    text += document("ghcr.io/c", until="2027-01-01").partition("exceptions:\n")[2]
-    await world.deliver(text)
-    await world.keeper.step()
-    await world.keeper.entries.count()
-    states = {state: count for (source, state), count in world.keeper.entries.counts.items() if count}
-    assert states == {"live": 1, "outside": 1, "expired": 1, "early": 1}
-    assert world.keeper.entries.next_end == datetime.fromisoformat("2026-03-05T00:00:00Z")
-
-
-async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) -> None:
-    later = document("ghcr.io/b", until="2026-03-06").partition("exceptions:\n")[2]
-    await world.deliver(document(IMAGE, "ghcr.io/a") + later)
-    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
-    await world.keeper.step()
-    own = "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
-    for now, ending, ended, logged in (
-        ("2026-03-01", [], [], []),
-        ("2026-03-04", [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 2 more)"], [], []),
-        (
-            "2026-03-05",
-            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
-            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
-            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
-        ),
-        (
-            "2026-03-05T00:01:00",
-            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
-            [own, f"{IMAGE} (team-a/gatekeeper-py-exceptions, 1 more)"],
-            [],
-        ),
-        (
-            "2026-03-07",
-            [],
-            [own, "ghcr.io/b (team-a/gatekeeper-py-exceptions, 2 more)"],
-            ["ghcr.io/b (team-a/gatekeeper-py-exceptions)"],
-        ),
-        ("2026-05-01", [], [], []),
-    ):
-        world.now = datetime.fromisoformat(now).replace(tzinfo=UTC)
-        world.log.lines.clear()
-        await world.keeper.entries.count()
-        found = (*world.keeper.entries.ends.values(), world.log.named("exceptions_ended"))
-        assert [[each["entry"] for each in shown] for shown in found] == [ending, ended, logged]
-
-
-async def test_an_end_before_the_first_count_is_not_logged(world: World) -> None:
-    await world.deliver(document(IMAGE, until="2026-02-20"))
-    await world.keeper.step()
-    await world.keeper.entries.count()
-    assert len(world.keeper.entries.ends["ended"]) == 1
-    assert not world.log.named("exceptions_ended")
-
-
-async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installation_come_first(
-    world: World,
-) -> None:
-    for number in range(20):
-        await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
-    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
-    await world.keeper.step()
-    await world.keeper.entries.count()
-    world.now = datetime(2026, 3, 5, 1, tzinfo=UTC)
-    await world.keeper.entries.count()
-    logged = world.log.named("exceptions_ended")
-    assert len(logged) == 10
-    assert logged[0]["entry"] == "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
-    assert {each["suppressed"] for each in logged} == {11}
 
 
 async def test_run_reads_the_granted_sources_and_again_when_they_change(world: World) -> None:

@@ -48,11 +48,12 @@ class Signatures:
     """The signatures of one image as a repository holds them.
 
     ``blobs`` are contents by digest, ``manifests`` contents by digest or tag. ``index`` is the answer of
-    the referrers API.
+    the referrers API. Each manifest has ``padding`` bytes without a meaning.
     """
 
-    def __init__(self, digest: str) -> None:
+    def __init__(self, digest: str, *, padding: int = 0) -> None:
         self.digest = digest
+        self._more = {"annotations": {"padding": "x" * padding}} if padding else {}
         self.tag = digest.replace(":", "-")
         self.blobs: dict[str, bytes] = {digest_of(EMPTY): EMPTY}
         self.manifests: dict[str, bytes] = {}
@@ -81,7 +82,7 @@ class Signatures:
     def _manifest(self, layers: list[dict[str, Any]], **fields: Any) -> bytes:
         config = descriptor("application/vnd.oci.empty.v1+json", EMPTY)
         manifest = {"schemaVersion": 2, "mediaType": OCI.image, "config": config, "layers": layers}
-        return encoded({**manifest, **fields})
+        return encoded({**manifest, **fields, **self._more})
 
 
 def signed(digest: str, *signers: Signer, simple: bool = False) -> Signatures:

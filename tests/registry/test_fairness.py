@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,6 +20,7 @@ def served(queue: FairQueue, turns: int) -> list[Place]:
     found = []
     for _ in range(turns):
         place = queue.first()
+        assert place is not None
         assert queue.ahead(place) == 0
         queue.took_turn(place)
         queue.remove(place)
@@ -109,3 +111,24 @@ async def test_a_slot_that_is_freed_as_its_next_waiter_gives_up_goes_to_the_one_
     assert held == [0, 2]
     async with slots.slot(Claim(3)):
         pass
+
+
+@pytest.mark.parametrize("urgent", [True, False], ids=["reviews", "ahead"])
+async def test_a_namespace_without_a_slot_waits_for_no_look_up_of_the_others(*, urgent: bool) -> None:
+    """The others' look-ups may need many requests, so none of them may end while a review waits."""
+    slots, free, held = FairSlots(8, reserved=2), asyncio.Event(), list[str]()
+
+    async def use(number: int, namespace: str, *, urgent: bool = True) -> None:
+        async with slots.slot(Claim(number, urgent=urgent, namespace=namespace)):
+            held.append(namespace)
+            await free.wait()
+
+    others = [asyncio.create_task(use(i, NAMESPACES[i % 3], urgent=urgent)) for i in range(30)]
+    await eventually(lambda: len(held) >= 6)
+    mine = [asyncio.create_task(use(100 + i, "mine")) for i in range(2)]
+    await eventually(lambda: "mine" in held)
+    assert held.count("mine") == 1
+    free.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*others, *mine)
+    assert Counter(held) == {"a": 10, "b": 10, "c": 10, "mine": 2}

@@ -15,7 +15,7 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
-from gatekeeper_py.registry.pacing import MAX_CONCURRENT
+from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
 from registry.lookingup import DOWN, FOUND, OTHER, World, until
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
@@ -24,6 +24,8 @@ ELSEWHERE = Manifest("169.254.169.254", "latest/meta-data", "v1")
 
 
 PAUSE = Reply(failed("slower"), pause=60.0)
+SHARE = MAX_CONCURRENT - RESERVED
+"""The number of concurrent requests to a host that one namespace may have."""
 
 
 def apps(number: int, name: str = "app") -> list[Manifest]:
@@ -289,7 +291,7 @@ async def test_facts_that_the_hot_path_uses_are_renewed(
 
 async def test_requests_waiting_for_a_failing_registry_are_never_sent(world: World) -> None:
     """The breaker also holds for requests that were admitted before it opened."""
-    sent, waits = apps(MAX_CONCURRENT), apps(30, "late")
+    sent, waits = apps(SHARE), apps(30, "late")
     world.settings["a.io"] = Registry(host="a.io", rate=1000)
     gates = [asyncio.Event() for _ in sent]
     world.client.answers = dict(zip(sent, gates, strict=True))
@@ -309,7 +311,7 @@ async def test_a_request_waiting_for_a_slow_registry_is_sent_when_another_ends_i
     world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
     monkeypatch.setattr(module, "REQUEST_SECONDS", 100.0)
-    *sent, waits = manifests = apps(MAX_CONCURRENT + 1)
+    *sent, waits = manifests = apps(SHARE + 1)
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
     gate = world.client.other_answers = asyncio.Event()
     task = asyncio.ensure_future(world.resolve_all(manifests))
@@ -363,7 +365,7 @@ async def test_a_namespace_that_uses_up_the_connections_delays_another_by_one_re
     gates = {each: asyncio.Event() for each in wanted}
     world.client.answers = {**gates, mine: FOUND}
     flood = asyncio.ensure_future(world.resolve_all(wanted, "greedy"))
-    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
+    await until(lambda: len(world.client.queried) == SHARE)
     asking = asyncio.ensure_future(world.resolve(mine, namespace="modest"))
     for _ in range(10):
         await asyncio.sleep(0)
@@ -380,7 +382,7 @@ async def test_a_namespace_that_uses_up_the_requests_leaves_some_to_each_other(
     world.settings["a.io"] = Registry(host="a.io", rate=1000, timeout=5.0)
     gate = world.client.other_answers = asyncio.Event()
     flood = asyncio.ensure_future(world.resolve_all(apps(200), "greedy"))
-    await until(lambda: len(world.client.queried) == MAX_CONCURRENT)
+    await until(lambda: len(world.client.queried) == SHARE)
     asking = asyncio.ensure_future(world.resolve_all(apps(3, "mine"), "modest"))
     await until(lambda: world.counted.over_shares)
     gate.set()

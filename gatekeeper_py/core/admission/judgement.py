@@ -168,7 +168,8 @@ def slots_to_judge(request: AdmissionRequest, policy: ActivePolicy) -> tuple[lis
     """Return the slots to judge (on UPDATE, only the new ones), and the other slots of the object."""
     kind = (request.group, request.kind)
     if request.operation == "UPDATE":
-        return changed(kind, request.object, request.old_object, policy.resources)
+        is_looked_up = policy.looks_up and kind == POD
+        return changed(kind, request.object, request.old_object, policy.resources, is_looked_up=is_looked_up)
     return slots(kind, request.object, policy.resources), []
 
 

@@ -24,6 +24,7 @@ from gatekeeper_py.core.admission.slot import (
     Slot,
     are_too_many,
     image_slot,
+    is_never_pulled,
     text_or_none,
     too_many,
     too_many_steps,
@@ -78,11 +79,14 @@ def _with_declared(obj: Any, declared: PathTree, found: list[Slot], budget: Step
     return list(by_parts.values())
 
 
-def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[list[Slot], list[Slot]]:
+def changed(
+    kind: GroupKind, obj: Any, old: Any, resources: Resources, *, is_looked_up: bool = False
+) -> tuple[list[Slot], list[Slot]]:
     """Return the slots of ``obj`` whose value is not already in ``old``, and the other slots of ``obj``.
 
     Images are compared as written, regardless of their field. A value that is not an image is compared with
-    the old value of the same field.
+    the old value of the same field. With ``is_looked_up``, an image that is pulled is new if ``old`` holds it
+    only with the pull policy ``Never``, because it was not looked up then.
 
     If either object has too many images, the two objects are compared as a whole. They count as the same if
     only their metadata differs and no declared path begins with ``metadata``. Otherwise an old object with
@@ -104,12 +108,18 @@ def changed(kind: GroupKind, obj: Any, old: Any, resources: Resources) -> tuple[
         return now, []
     images = {slot.value for slot in before if not slot.problem}
     others = {slot.parts: slot.value for slot in before if slot.problem}
+    unpulled: set[Any] = set()
+    if is_looked_up:
+        pulled = {slot.value for slot in before if not (slot.problem or is_never_pulled(old, slot))}
+        unpulled = images - pulled
     compare = _Comparison()
     new: list[Slot] = []
     kept: list[Slot] = []
     for slot in now:
         if not slot.problem:
             is_present = slot.value in images
+            if is_present and slot.value in unpulled:
+                is_present = is_never_pulled(obj, slot)
         else:
             is_present = slot.parts in others and compare.same(others[slot.parts], slot.value)
         (kept if is_present else new).append(slot)

@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import SequenceMatcher
 from itertools import zip_longest
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 from gatekeeper_py.core.admission.explain import key_as_json, rule_as_json
 from gatekeeper_py.core.exceptions.grants import Grant
-from gatekeeper_py.core.policy.document import OverrideEntry, ResourceEntry
+from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
-from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.rules import Rule
 
 JsonEntry = dict[str, object]
@@ -75,10 +74,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             _moved_lookups(found, old.allow, new.allow, same)
     _overrides(found, old.document.namespaces, new.document.namespaces)
     for name, key, meaning in (
-        ("mirrors", _mirror_name, _mirror_meaning),
-        ("resources", _resource_name, _itself),
-        ("registries", _registry_name, _itself),
-        ("keys", _key_name, _itself),
+        ("mirrors", attrgetter("source.host", "source.segments"), _mirror_meaning),
+        ("resources", attrgetter("group", "kind"), _itself),
+        ("registries", attrgetter("host"), _itself),
+        ("keys", attrgetter("name"), _itself),
         ("exceptions", _grant_name, _grant_meaning),
     ):
         _pair(
@@ -181,10 +180,6 @@ def _rule(rule: Rule) -> JsonEntry:
     return rule_as_json(rule) or {}
 
 
-def _mirror_name(entry: Mirror) -> Hashable:
-    return entry.source.host, entry.source.segments
-
-
 def _grant_name(entry: Grant) -> Hashable:
     return entry.source, tuple(map(str, entry.images))
 
@@ -195,18 +190,6 @@ def _grant_meaning(entry: Grant) -> Hashable:
 
 def _mirror_meaning(entry: Mirror) -> Hashable:
     return dataclasses.replace(entry, index=0)
-
-
-def _resource_name(entry: ResourceEntry) -> Hashable:
-    return entry.group, entry.kind
-
-
-def _registry_name(entry: Registry) -> Hashable:
-    return entry.host
-
-
-def _key_name(entry: Key) -> Hashable:
-    return entry.name
 
 
 def _itself(entry: Hashable) -> Hashable:

@@ -21,6 +21,7 @@ from gatekeeper_py.registry.connection import TooLarge
 from gatekeeper_py.registry.signatures.candidates import (
     MAX_BLOB_BYTES,
     MAX_MANIFEST_BYTES,
+    Listing,
     find_blob,
     list_bundles,
     list_payloads,
@@ -73,26 +74,22 @@ class _Search:
 
     async def bundles(self) -> Answer:
         """Search the bundles that refer to the image: the form of cosign 3."""
-        index = await self._get(f"referrers/{self._digest}", MAX_MANIFEST_BYTES, absent=_NO_API)
-        listing = None if index is None else list_bundles(index)
+        # Here and below, no variable holds a body while other requests wait, because memory is limited.
+        listing = _bundles(await self._get(f"referrers/{self._digest}", MAX_MANIFEST_BYTES, absent=_NO_API))
         if listing is None:
-            index = await self._tagged("")
-            listing = None if index is None else list_bundles(index)
+            listing = _bundles(await self._tagged(""))
         return (
             await _first_valid(map(self._bundle, listing.candidates), listing.skipped) if listing else MISSING
         )
 
     async def simple(self) -> Answer:
         """Search the layers of the manifest with the tag ``sha256-HEX.sig``: the form of cosign 2."""
-        manifest = await self._tagged(".sig")
-        if manifest is None:
-            return MISSING
-        listing = list_payloads(manifest)
+        listing = _payloads(await self._tagged(".sig"))
         return await _first_valid(map(self._payload, listing.candidates), listing.skipped)
 
     async def _bundle(self, candidate: Candidate) -> Answer:
-        manifest = await self._content(f"manifests/{candidate.digest}", MAX_MANIFEST_BYTES)
-        listing = find_blob(candidate, manifest)
+        path = f"manifests/{candidate.digest}"
+        listing = find_blob(candidate, await self._content(path, MAX_MANIFEST_BYTES))
         return await _first_valid(map(self._bundle_blob, listing.candidates), listing.skipped)
 
     async def _bundle_blob(self, candidate: Candidate) -> Answer:
@@ -135,6 +132,14 @@ class _Search:
         if response.status != _OK:
             raise refused(response)
         return response.body
+
+
+def _bundles(index: bytes | None) -> Listing | None:
+    return None if index is None else list_bundles(index)
+
+
+def _payloads(manifest: bytes | None) -> Listing:
+    return Listing() if manifest is None else list_payloads(manifest)
 
 
 async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped: str = "") -> Answer:

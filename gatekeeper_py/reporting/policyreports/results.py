@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.inventory.tally import Effect, JudgedImage, Tally, Usage, effect
 
@@ -121,7 +122,8 @@ def _excepted(image: JudgedImage, usage: Usage) -> dict[str, str]:
     found = image.exception
     if found is None:
         return {}
-    entry = f"{found.source} {found.namespace} exceptions[{found.index}]"
+    configmap = DocumentKey(found.source, found.namespace).configmap
+    entry = f"exceptions[{found.index}] in the ConfigMap {configmap}"
     shown = f"{entry} until {found.until}, {found.by}: {found.reason}"
     return {
         "exception": escape(shown, MAX_MESSAGE),

@@ -372,6 +372,27 @@ def test_exempt_images_need_no_signature(
 
 
 @pytest.mark.parametrize(
+    ("new", "approved"),
+    [
+        pytest.param({"containers": [{"name": "a"}]}, False, id="another-container"),
+        pytest.param({"ephemeralContainers": [{"name": "e"}]}, False, id="ephemeral-container"),
+        pytest.param({"containers": [{"name": "a", "imagePullPolicy": "Never"}]}, True, id="never-pulled"),
+    ],
+)
+def test_an_update_cannot_pull_an_image_that_was_not_looked_up(
+    new: dict[str, list[dict[str, Any]]], *, approved: bool
+) -> None:
+    image = f"r.io/app@{DIGEST}"
+    never = {"name": "c", "image": image, "imagePullPolicy": "Never"}
+    added = {field: [{**each, "image": image} for each in entries] for field, entries in new.items()}
+    old = pod(containers=[{"name": "a", "image": "free.io/app:1"}, never])
+    spec = added | {"containers": [*added.get("containers", old["spec"]["containers"][:1]), never]}
+    asked = request(operation="UPDATE", old=old, **spec)
+    compiled = policy(f"[{RULE % ''}, free.io]")
+    assert outcome_of(validate, asked, compiled, truth(signature=MISSING)).response.allowed == approved
+
+
+@pytest.mark.parametrize(
     ("signature", "said"),
     [
         pytest.param(MISSING, "is not signed by ci-2025 or ci-2026", id="unsigned"),

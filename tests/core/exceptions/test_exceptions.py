@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 import tracemalloc
 from datetime import UTC, datetime, timedelta
 from itertools import product
@@ -428,6 +429,18 @@ def test_an_exception_that_begins_later_in_some_namespaces_is_a_later_change() -
     assert not now.decide("other", "a.io/x").approved
     assert now.next_change == INSTANT + timedelta(hours=1)
     assert policy.at(now.next_change, every).decide("other", "a.io/x").approved
+
+
+@pytest.mark.parametrize(("before", "since"), [(timedelta(hours=2), [1]), (timedelta(0), [])])
+def test_entries_that_end_soon_or_ended_are_noted(before: timedelta, since: list[int]) -> None:
+    ends = (INSTANT + timedelta(hours=1), INSTANT - timedelta(hours=1), INSTANT + timedelta(days=80))
+    listed = [f"image: ghcr.io/{n}, until: {end:%Y-%m-%dT%H:%M:%SZ}, reason: r" for n, end in enumerate(ends)]
+    policy = compiled(granting("source: namespace, images: [ghcr.io/**], longest: 90d"), *listed)
+    counted = run_slice(policy.exceptions.counting(policy.grants, INSTANT, INSTANT - before), math.inf)
+    assert counted.counts == {("namespace", "live"): 2, ("namespace", "expired"): 1}
+    assert counted.next_end == ends[0]
+    for noted, expected in ((counted.ending, [0]), (counted.ended, [1]), (counted.ended_since, since)):
+        assert [each.entry().pattern.text for each in noted.values()] == [f"ghcr.io/{n}" for n in expected]
 
 
 @pytest.mark.parametrize(

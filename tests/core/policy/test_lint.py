@@ -439,44 +439,31 @@ def test_mirror_unapproved(allow: str, source: str, to: str, proposal: str | Non
 
 
 @pytest.mark.parametrize(
-    ("deny", "found"),
+    ("source", "deny", "found"),
     [
-        pytest.param("docker.io/team/**", True, id="the-origin"),
-        pytest.param("docker.io", True, id="above-the-origin"),
-        pytest.param("r.io/hub/**", True, id="the-mirror"),
-        pytest.param("'*/**'", True, id="everything"),
-        pytest.param("docker.io/team/app", False, id="one-image"),
-        pytest.param("docker.io/library/**", False, id="beside-the-origin"),
-        pytest.param("'docker.io/**:latest'", False, id="one-tag"),
-        pytest.param("'docker.io@*'", False, id="only-pinned"),
-        pytest.param("{image: docker.io, namespaces: [shop]}", False, id="one-namespace"),
-        pytest.param("{image: docker.io, until: 2026-01-01}", False, id="expired"),
-        pytest.param("r.io/hub", False, id="an-exact-rule-denies-nothing-below"),
+        pytest.param("docker.io/team", "docker.io/team/**", True, id="the-origin"),
+        pytest.param("docker.io/team", "docker.io", True, id="above-the-origin"),
+        pytest.param("docker.io/team", "r.io/hub/**", True, id="the-mirror"),
+        pytest.param("docker.io/team", "'*/**'", True, id="everything"),
+        pytest.param("docker.io/team", "docker.io/team/app", False, id="one-image"),
+        pytest.param("docker.io/team", "docker.io/library/**", False, id="beside-the-origin"),
+        pytest.param("docker.io/team", "'docker.io/**:latest'", False, id="one-tag"),
+        pytest.param("docker.io/team", "'docker.io@*'", False, id="only-pinned"),
+        pytest.param("docker.io/team", "{image: docker.io, namespaces: [shop]}", False, id="one-namespace"),
+        pytest.param("docker.io/team", "{image: docker.io, until: 2026-01-01}", False, id="expired"),
+        pytest.param("docker.io/team", "r.io/hub", False, id="an-exact-rule-denies-nothing-below"),
+        # A source in another registry may also be a repository itself.
+        pytest.param("b.io/x", "b.io/x/**", False, id="only-below-the-source"),
+        pytest.param("b.io/x", "r.io/hub/**", False, id="only-below-the-target"),
+        pytest.param("b.io/x", "b.io", True, id="the-registry-of-the-source"),
+        pytest.param("b.io/x", "'b.io/**'", True, id="all-repositories-of-the-source"),
+        pytest.param("b.io/x", "'*/**'", True, id="everything-with-the-source"),
+        pytest.param("docker.io/library/nginx", "docker.io/nginx", True, id="the-only-image"),
     ],
 )
-def test_deny_covers_mirror(deny: str, *, found: bool) -> None:
-    more = f"deny: [{deny}]\nmirrors: [{{from: docker.io/team, to: r.io/hub}}]"
+def test_deny_covers_mirror(source: str, deny: str, *, found: bool) -> None:
+    more = f"deny: [{deny}]\nmirrors: [{{from: {source}, to: r.io/hub}}]"
     assert paths("deny-covers-mirror", more, "[r.io@*]") == (["mirrors[0]"] if found else [])
-
-
-@pytest.mark.parametrize(
-    ("deny", "found"),
-    [
-        pytest.param("b.io/x/**", False, id="below-the-source"),
-        pytest.param("r.io/hub/**", False, id="below-the-target"),
-        pytest.param("b.io", True, id="the-registry-of-the-source"),
-        pytest.param("'b.io/**'", True, id="all-repositories-of-the-source"),
-        pytest.param("'*/**'", True, id="everything"),
-    ],
-)
-def test_a_mirror_whose_source_is_also_a_repository_is_covered_with_it(deny: str, *, found: bool) -> None:
-    more = f"deny: [{deny}]\nmirrors: [{{from: b.io/x, to: r.io/hub}}]"
-    assert paths("deny-covers-mirror", more, "[r.io@*]") == (["mirrors[0]"] if found else [])
-
-
-def test_a_mirror_of_one_image_is_covered_by_an_exact_denial() -> None:
-    more = "deny: [docker.io/nginx]\nmirrors: [{from: docker.io/library/nginx, to: r.io/nginx}]"
-    assert paths("deny-covers-mirror", more, "[r.io@*]") == ["mirrors[0]"]
 
 
 @pytest.mark.bulk
@@ -615,6 +602,20 @@ def test_overrides_are_compared_within_bounds() -> None:
 def test_pin_unapproved_rules(allow: str, proposal: str | None) -> None:
     found = [f for f in lint("", allow) if f.code == "pin-unapproved"]
     assert [(f.path, f.proposal) for f in found] == ([("allow[0].pin", proposal)] if proposal else [])
+
+
+@pytest.mark.parametrize(
+    ("others", "proposal"),
+    [
+        pytest.param("", "allow r.io/x@* as well", id="no-digest"),
+        pytest.param(", r.io", "leave the tag out: r.io/x", id="unsigned-digests"),
+        pytest.param(", {image: r.io, signedBy: [ci-2025]}", None, id="signed-digests"),
+    ],
+)
+def test_a_tag_in_a_rule_with_signed_by_avoids_no_signature_unseen(others: str, proposal: str | None) -> None:
+    found = lint(keys_text(), f"[{{image: 'r.io/x:v*', signedBy: [ci-2025]}}{others}]")
+    pins = [(f.path, f.proposal) for f in found if f.code == "pin-unapproved"]
+    assert pins == ([("allow[0].signedBy", proposal)] if proposal else [])
 
 
 @pytest.mark.parametrize(

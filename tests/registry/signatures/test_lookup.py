@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest, failed, found
+from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.connection import Response
+from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES
 from gatekeeper_py.registry.signatures.keys import load_keys
-from gatekeeper_py.registry.signatures.lookup import is_valid
-from registries.signing import Signatures, Signer, holds, signed
+from gatekeeper_py.registry.signatures.lookup import is_valid, query
+from registries.signing import Signatures, Signer, contents, holds, signed
 from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
 from registry.world import World
 
@@ -210,3 +215,34 @@ VALID = Answer("found", DIGEST, key="a" * 64, form="simple")
 def test_the_server_checks_what_it_can_of_an_answer(answer: Answer, *, valid: bool) -> None:
     manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64, "b" * 64))
     assert is_valid(manifest, answer) is valid
+
+
+async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
+    """Whoever can push chooses the size of manifests, and the memory of the process is limited."""
+    signatures = Signatures(DIGEST, padding=MAX_MANIFEST_BYTES // 2)
+    for name in ("p256", "p256-b", "p384", "p521"):
+        signatures.add_bundle(Signer(name).bundle(DIGEST))
+    asked, held = 0, []
+
+    async def send(ask: Ask) -> Response:
+        nonlocal asked
+        if ask.path.startswith("blobs/"):
+            asked += 1
+            if asked == len(signatures.manifests):
+                held.append(tracemalloc.get_traced_memory()[0])
+            await asyncio.sleep(0)
+        content = contents(signatures).get(ask.path)
+        # A copy, so that only the look-up can keep it.
+        body = bytes(bytearray(content or b""))
+        status_code = 404 if content is None else 200
+        return Response(status_code, CIMultiDictProxy(CIMultiDict()), body, len(body), "")
+
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        answer = await query(manifest, send, {"a" * 64: lambda *_: False})
+    finally:
+        tracemalloc.stop()
+    assert answer == MISSING._replace(cause=OTHER_KEY)
+    assert [used - before < MAX_MANIFEST_BYTES for used in held] == [True]

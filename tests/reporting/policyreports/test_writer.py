@@ -169,7 +169,10 @@ async def test_an_image_that_an_exception_approves_passes_and_fails_without_it()
         "image": "nginx",
         "path": "spec.containers[0].image",
         "mode": "enforce",
-        "exception": "namespace shop exceptions[2] until 2026-04-01T00:00:00Z, shop: INC-1\\u202e",
+        "exception": (
+            "exceptions[2] in the ConfigMap shop/gatekeeper-py-exceptions until 2026-04-01T00:00:00Z,"
+            " shop: INC-1\\u202e"
+        ),
         "withoutException": "fail",
     }
     assert (await published(api, findings)).written == Written(unchanged=1)

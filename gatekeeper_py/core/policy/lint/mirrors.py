@@ -42,20 +42,27 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
 
 
 def unapproved_pins(subject: Subject) -> Iterator[Remark]:
-    """Yield rules and mirrors with ``pin`` whose images stay unpinned, as no rule approves their digests."""
+    """Yield rules and mirrors with ``pin`` whose images stay unpinned, as no rule approves their digests.
+
+    Also yield rules with ``signedBy`` whose images another rule approves by digest without a signature.
+    """
     scan = Scan(each=None, total=subject.comparisons)
     for rule in subject.approving():
-        if rule.pin and rule.pattern.tag is not None and not _digests_covered(subject, rule.pattern, scan):
-            without = rule.pattern.text.rpartition(":")[0]
-            yield warning(
-                "pin-unapproved",
-                (*path_of(rule), "pin"),
-                f"{short(rule.pattern.text)} never matches a digest, so its images are left unpinned",
-                f"allow {without}@* as well",
-            )
+        if not rule.pin or rule.pattern.tag is None:
+            continue
+        without, field = rule.pattern.text.rpartition(":")[0], "signedBy" if rule.signed_by else "pin"
+        deciding = _for_digests(subject, rule.pattern, scan)
+        message = f"{short(rule.pattern.text)} never matches a digest, so "
+        if deciding is None and not scan.cut:
+            message += "its images are left unpinned"
+            yield warning("pin-unapproved", (*path_of(rule), field), message, f"allow {without}@* as well")
+        elif deciding is not None and rule.signed_by and not deciding.signed_by:
+            message += f"{shown(deciding)} approves its images by digest without a signature"
+            proposal = f"leave the tag out: {without}"
+            yield warning("pin-unapproved", (*path_of(rule), field), message, proposal)
     for mirror in subject.policy.mirrors:
         for to in mirror.targets if mirror.pin else ():
-            if not _digests_covered(subject, _everything_at(to, mirror), scan):
+            if _for_digests(subject, _everything_at(to, mirror), scan) is None and not scan.cut:
                 below = "" if _has_one_image(mirror) else "/**"
                 yield warning(
                     "pin-unapproved",
@@ -65,12 +72,12 @@ def unapproved_pins(subject: Subject) -> Iterator[Remark]:
                 )
 
 
-def _digests_covered(subject: Subject, pattern: Pattern, scan: Scan) -> bool:
-    """Return whether allow rules cover a pattern's images with any digest. ``True`` once ``scan`` is cut."""
+def _for_digests(subject: Subject, pattern: Pattern, scan: Scan) -> Rule | None:
+    """Return the first allow rule for all images of a pattern with any digest, as far as ``scan`` allows."""
     pinned = replace(pattern, tag=None, digest=ANY)
     rules = subject.live_allow
     covering = rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None)
-    return any(True for _ in covering) or scan.cut
+    return min(covering, key=lambda rule: rule.index, default=None)
 
 
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:
