@@ -45,6 +45,8 @@ TYPE: Final = "Content-Type: application/vnd.oci.image.manifest.v1+json"
 FOUND: Final = frozenset[Outcome]({"found"})
 ABSENT: Final = frozenset[Outcome]({"absent"})
 UNVERIFIED: Final = frozenset[Outcome]({"unverified"})
+LIMITED: Final = frozenset[Outcome]({"unsigned", "unverified"})
+"""A look-up ends at a limit of size or of time, whichever it reaches first."""
 EITHER: Final = FOUND | UNVERIFIED
 """After a good answer, the rest of the stream may come with the answer or after it."""
 
@@ -80,6 +82,13 @@ def bodied(name: str, outcomes: frozenset[Outcome], *steps: Step, **options: Any
 
 def body(content: bytes, *lines: str) -> bytes:
     return head(200, *(lines or (TYPE,)), length=len(content)) + content
+
+
+def signed(name: str, outcomes: frozenset[Outcome], content: bytes, *steps: Step) -> Row:
+    """Return a row that lists signatures in this content, and takes these steps for each that it lists."""
+    lists = (body(content),)
+    answers: dict[str, Steps] = {"GET /v2/app/referrers/": lists, "GET /v2/app/manifests/sha256-": lists}
+    return Row(name, {**answers, "": steps}, outcomes, seconds=SHORT_SECONDS)
 
 
 def challenged(name: str, value: str) -> Row:
@@ -314,11 +323,47 @@ HANDSHAKES: Final = (
 )  # fmt: skip
 """Rows about TLS."""
 
+LISTING_BYTES: Final = 512 * 1024
+LISTED: Final = {
+    "mediaType": "application/vnd.oci.image.manifest.v1+json",
+    "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json",
+    "size": LISTING_BYTES,
+}
+LAYER: Final = {
+    "mediaType": "application/vnd.dev.cosign.simplesigning.v1+json",
+    "annotations": {"dev.cosignproject.cosign/signature": "AAAA"},
+    "size": 65_536,
+}
+
+
+def listing(name: str, entry: Mapping[str, Any]) -> bytes:
+    """Return a document whose field ``name`` lists as many candidates as are read."""
+    return json.dumps({name: [{**entry, "digest": f"sha256:{n:064x}"} for n in range(8)]}).encode()
+
+
+BUNDLES: Final = listing("manifests", LISTED)
+PAYLOADS: Final = listing("layers", LAYER)
+SIGNATURES: Final = (
+    row("bodies-without-an-end", LIMITED, head(200, TYPE, length=None), pour(b"[")),
+    row("bodies-byte-by-byte", UNVERIFIED, head(200, TYPE, length=10**5), drip(b"[", 0.01)),
+    row("bodies-that-hang", UNVERIFIED, head(200, TYPE, length=LISTING_BYTES), hang),
+    row("redirects-to-itself", UNVERIFIED, head(307, "Location: @ORIGIN/v2/app/blobs/x")),
+    signed("nested-json", LIMITED, b'{"a":' * (LISTING_BYTES // 5)),
+    signed("an-index-of-100000-entries", LIMITED, b'{"manifests":[%s]}' % b",".join([b"{}"] * 100_000)),
+    signed("bundles-without-an-end", LIMITED, BUNDLES, head(200, TYPE, length=None), pour(b"[")),
+    signed("bundles-byte-by-byte", UNVERIFIED, BUNDLES, head(200, TYPE, length=10**5), drip(b"[", 0.01)),
+    signed("bundles-that-redirect", UNVERIFIED, BUNDLES, head(307, "Location: @ORIGIN/v2/app/blobs/x")),
+    signed("payloads-without-an-end", LIMITED, PAYLOADS, head(200, TYPE, length=None), pour(b"[")),
+    signed("payloads-byte-by-byte", UNVERIFIED, PAYLOADS, head(200, TYPE, length=10**5), drip(b"[", 0.01)),
+)  # fmt: skip
+"""Rows about look-ups of signatures, at both places where a registry holds them."""
+
 GOOD_ONE: Final = row("good", FOUND, GOOD, speaks=("plain",))
 
 GROUPS: Final[Mapping[str, Mapping[str, Row]]] = {
     name: {each.name: each for each in rows}
     for name, rows in {
-        "stream": STREAMS, "body": BODIES, "answer": ANSWERS, "tls": HANDSHAKES, "good": (GOOD_ONE,),
+        "stream": STREAMS, "body": BODIES, "answer": ANSWERS, "tls": HANDSHAKES, "signature": SIGNATURES,
+        "good": (GOOD_ONE,),
     }.items()
 }  # fmt: skip

@@ -22,8 +22,8 @@ Kind = Literal["plain", "tls"]
 KINDS: Final[tuple[Kind, ...]] = ("plain", "tls")
 AUTHORIZED: Final = "authorized"
 
-Outcome = Literal["found", "absent", "unverified"]
-"""Answer to a review: the image was found, does not exist, or could not be verified."""
+Outcome = Literal["found", "absent", "unverified", "unsigned"]
+"""Answer to a review: the image was found, does not exist, could not be verified, or has no signature."""
 
 
 class CutOff(Exception):

@@ -15,7 +15,7 @@ from typing import Final
 import pytest
 import trustme
 
-from builders import pod, policy_text, review
+from builders import keys_text, pod, policy_text, review
 from exhaustion.hostile import Hostile
 from exhaustion.memory import MIB, pod_limit
 from exhaustion.probe import UNIQUE
@@ -59,6 +59,7 @@ class Site:
     arena: Arena
     hostile: Hostile
     good: str
+    image: str
 
     async def ask(self, target: Target, image: str, count: int = 1) -> str:
         """Return the message of a denial of a Pod with new images; empty if it is allowed.
@@ -81,7 +82,7 @@ class Site:
 
         async def send(host: str) -> None:
             while True:
-                message = messages[0] = await self.ask(target, f"{host}/app:v{{n}}", IMAGES)
+                message = messages[0] = await self.ask(target, f"{host}/{self.image}", IMAGES)
                 assert outcomes_of(message) <= row.outcomes, message
                 if time.monotonic() > end:
                     return
@@ -104,7 +105,7 @@ class Site:
 
 def outcomes_of(message: str) -> set[Outcome]:
     """Return the reasons in a denial, or that all images were found."""
-    reasons: tuple[Outcome, ...] = ("absent", "unverified")
+    reasons: tuple[Outcome, ...] = ("absent", "unverified", "unsigned")
     found: set[Outcome] = {reason for reason in reasons if f"({reason})" in message}
     assert bool(found) == bool(message), message
     return found or {"found"}
@@ -168,11 +169,15 @@ def make(
     config.mkdir()
     (config / CA_NAME).write_bytes((certificates / CA_NAME).read_bytes())
     entries, rules = [], []
+    is_signed = hostile.rows is GROUPS["signature"]
+    required = "signedBy: [ci-2025, ci-2026]" if is_signed else "verify: true"
+    image = "app@sha256:{n:064x}" if is_signed else "app:v{n}"
+    patterns = ["app"] if is_signed else [f"app:{tag}" for tag in ("*", *pinned)]
     for kinds in hostile.hosts.values():
         for kind, host in kinds.items():
             trust = "plainHTTP: true" if kind == "plain" else f"ca: {CA_NAME}"
             entries.append(f'{{host: "{host}", {trust}, redirectHosts: ["{host}"], timeout: 500ms, {KEPT}}}')
-            rules += [f'{{image: "{host}/app:{tag}", verify: true, onError: deny}}' for tag in ("*", *pinned)]
+            rules += [f'{{image: "{host}/{pattern}", {required}, onError: deny}}' for pattern in patterns]
     entries.append(f'{{host: "{good}", plainHTTP: true, timeout: 5s, {KEPT}}}')
     rules += [
         f'{{image: "{good}/strict", verify: true, onError: deny}}', f'{{image: "{good}/probe", verify: true}}'
@@ -181,10 +186,11 @@ def make(
     lines = [f"  - {entry}\n" for entry in entries]
     allow = "".join(f"\n  - {rule}" for rule in rules)
     policy = directory / "policy.yaml"
-    policy.write_text(policy_text(f"registries:\n{''.join(lines)}", allow=allow))
+    keys = keys_text() if is_signed else ""
+    policy.write_text(policy_text(f"{keys}registries:\n{''.join(lines)}", allow=allow))
     arguments = ["--policy", str(policy), "--registry-config", str(config)]
     looked_up = f"{good}/probe:v{UNIQUE.decode()}"
-    return Site(Arena(directory / "ca.crt", attempts, *arguments, looked_up=looked_up), hostile, good)
+    return Site(Arena(directory / "ca.crt", attempts, *arguments, looked_up=looked_up), hostile, good, image)
 
 
 @pytest.mark.parametrize("name", ATTACKS)

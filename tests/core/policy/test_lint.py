@@ -9,7 +9,7 @@ from typing import Final
 
 import pytest
 
-from builders import keys_text, policy_text
+from builders import PUBLIC_KEYS, keys_text, policy_text
 from gatekeeper_py.core import Finding, Policy, parse_policy
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.core.policy.lint import lint as lint_policy
@@ -820,6 +820,14 @@ def test_a_key_that_no_rule_names_and_a_key_for_ed25519_are_reported() -> None:
     findings = lint(f"keys: [{prehashed}]\n", "[{image: a.io@*, signedBy: [ed]}]")
     assert [(f.code, f.path, f.proposal) for f in findings] == [
         ("key-prehashed", "keys[0].key", "sign with a P-256 key")
+    ]
+
+
+def test_a_key_with_two_names_is_reported() -> None:
+    entries = [{"name": name, "key": PUBLIC_KEYS["ci-2025"]} for name in ("first", "second", "third")]
+    findings = lint(f"keys: {json.dumps(entries)}", "[{image: a.io@*, signedBy: [first, second, third]}]")
+    assert [(f.code, f.path, f.proposal) for f in findings] == [
+        ("key-repeated", f"keys[{index}].key", "name first in signedBy instead") for index in (1, 2)
     ]
 
 

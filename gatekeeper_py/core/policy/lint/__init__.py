@@ -58,7 +58,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         dead_overrides: ("dead-rule",),
         unused_exceptions: ("except-unused",),
         expiry: ("expired", "expires-soon", "key-expires-soon"),
-        keys: ("key-unused", "key-prehashed"),
+        keys: ("key-unused", "key-repeated", "key-prehashed"),
         floating_latest: ("floating-latest",),
         mutable_hosts: ("mutable-host",),
         hub_users: ("hub-user-namespace",),

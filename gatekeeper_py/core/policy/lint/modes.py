@@ -76,9 +76,14 @@ def expiry(subject: Subject) -> Iterator[Remark]:
 
 
 def keys(subject: Subject) -> Iterator[Remark]:
-    """Yield each key that no rule names, and each whose signatures by cosign nothing verifies."""
+    """Yield keys that no rule names, that repeat one, and whose signatures by cosign nothing verifies."""
     used = {name for rule in subject.policy.allow for name in rule.signed_by}
+    first: dict[str, str] = {}
     for index, key in enumerate(subject.policy.document.keys):
+        name = first.setdefault(key.fingerprint, key.name)
+        if name != key.name:
+            message = f"the same key as {name}, so removing one of them revokes nothing"
+            yield warning("key-repeated", ("keys", index, "key"), message, f"name {name} in signedBy instead")
         if key.name not in used:
             message = f"no rule of allow names {key.name} in signedBy"
             yield warning("key-unused", ("keys", index), message, "remove it, or name it")
