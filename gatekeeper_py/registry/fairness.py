@@ -186,28 +186,35 @@ class FairSlots:
 
     async def _wait_for_slot(self, claim: Claim) -> str | None:
         """Wait for a slot, and return the namespace that got it."""
-        place = self._queue.add(claim)
-        given = self._waiters[place] = asyncio.get_running_loop().create_future()
-        try:
-            await given
-        except asyncio.CancelledError:
-            if self._waiters.get(place) is given:
-                self._forget_waiter(place)
-            elif not given.cancelled():
-                self._release_slot(place.namespace)
-            raise
-        return place.namespace
+        while True:
+            is_urgent, place = claim.urgent, self._queue.add(claim)
+            given = self._waiters[place] = asyncio.get_running_loop().create_future()
+            self._give_slots()
+            try:
+                await (given if is_urgent else _either(given, claim.hurried))
+            except asyncio.CancelledError:
+                if self._waiters.get(place) is given:
+                    self._forget_waiter(place)
+                elif not given.cancelled():
+                    self._release_slot(place.namespace)
+                raise
+            if given.done():
+                return place.namespace
+            self._forget_waiter(place)  # a review waits for it now, so it gets another place
 
     def _take_slot(self, holder: str | None) -> None:
         self._free -= 1
         self._held[holder] += 1
 
     def _release_slot(self, holder: str | None) -> None:
-        """Give the slots that are free to the look-ups whose turns are next, if some wait."""
         self._free += 1
         self._held[holder] -= 1
         if not self._held[holder]:
             del self._held[holder]
+        self._give_slots()
+
+    def _give_slots(self) -> None:
+        """Give the slots that are free to the look-ups whose turns are next, if some wait."""
         while self._free:
             place = self._queue.first(() if self._free > self._reserved else {None, *self._held})
             if place is None:
@@ -222,6 +229,14 @@ class FairSlots:
     def _forget_waiter(self, place: Place) -> None:
         self._queue.remove(place)
         del self._waiters[place]
+
+
+async def _either(given: asyncio.Future[None], event: asyncio.Event) -> None:
+    happened = asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait((given, happened), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        happened.cancel()
 
 
 OVER_SHARE: Final = "too many reviews of its namespace wait for registries, while others wait, too"

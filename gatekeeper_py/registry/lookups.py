@@ -70,7 +70,8 @@ AHEAD_ROUNDS: Final = 3
 """As ``webhook.MAX_ROUNDS``: a signature is looked up by the digest that another look-up finds."""
 
 AHEAD_SECONDS: Final = 30.0
-"""How long such a look-up waits for its turn, which comes after those that reviews wait for."""
+"""How long the look-ups of a workload wait for their turns, which come after those that reviews wait for.
+Then other workloads need the place."""
 
 LOG_PAUSE_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
@@ -223,15 +224,15 @@ class Lookups:
 
     async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
         queried: set[Manifest] = set()
+        end = self._clock() + AHEAD_SECONDS
         for _ in range(AHEAD_ROUNDS):
             manifests = {manifest for lookup in needed() for manifest in lookup.candidates} - queried
             queried |= manifests
             for manifest in sorted(manifests):
                 # One after the other, so that a workload with many images does not wait in many places.
-                if not self._stopped and self._cached_answer(manifest) is None:
-                    request = self._request(
-                        manifest, urgent=False, namespace=namespace, patience=AHEAD_SECONDS
-                    )
+                seconds = end - self._clock()
+                if not self._stopped and seconds > 0 and self._cached_answer(manifest) is None:
+                    request = self._request(manifest, urgent=False, namespace=namespace, patience=seconds)
                     await asyncio.wait([request])
 
     def stop_refreshing(self) -> None:

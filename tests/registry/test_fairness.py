@@ -132,3 +132,23 @@ async def test_a_namespace_without_a_slot_waits_for_no_look_up_of_the_others(*, 
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*others, *mine)
     assert Counter(held) == {"a": 10, "b": 10, "c": 10, "mine": 2}
+
+
+async def test_a_look_up_ahead_gets_the_slot_of_the_review_that_joins_it() -> None:
+    slots, free, held = FairSlots(4, reserved=1), asyncio.Event(), list[int]()
+
+    async def use(claim: Claim) -> None:
+        async with slots.slot(claim):
+            held.append(claim.number)
+            await free.wait()
+
+    ahead = Claim(9, urgent=False)
+    tasks = [asyncio.create_task(use(Claim(number, namespace="a"))) for number in range(6)]
+    tasks.append(asyncio.create_task(use(ahead)))
+    await eventually(lambda: len(held) == 3)
+    ahead.hurry("mine")
+    await eventually(lambda: held == [0, 1, 2, 9])
+    free.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*tasks)
+    assert sorted(held) == [0, 1, 2, 3, 4, 5, 9]

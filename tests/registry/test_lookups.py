@@ -633,3 +633,13 @@ async def test_an_error_in_the_background_is_not_looked_up_again_and_again(world
     world.lookups.look_ahead(lambda: [Lookup((A,))], "shop")
     await until(lambda: not world.lookups._ahead)
     assert world.client.queried == [A]
+
+
+async def test_the_look_ups_of_a_workload_leave_their_place_to_others_after_a_while(world: World) -> None:
+    gate = world.client.answers[A] = asyncio.Event()
+    world.lookups.look_ahead(lambda: [Lookup((A,)), Lookup((B,))], "shop")
+    await until(lambda: world.client.queried)
+    world.skipped += module.AHEAD_SECONDS
+    gate.set()
+    await until(lambda: not world.lookups._ahead)
+    assert world.client.queried == [A]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, IMAGE_VOLUMES
+
 Parts = tuple[str | int, ...]
 """The path of a value in an object: keys and indices."""
 
@@ -146,9 +148,12 @@ def is_never_pulled(obj: Any, slot: Slot) -> bool:
 
     No registry is queried for such an image.
     """
+    field = next((each for each in IMAGE_LISTS if each.holds(slot.parts)), None)
+    if field is None:
+        return False  # at a declared path, where the author of the object may write anything beside the image
     holder = obj
     for part in slot.parts[:-1]:
         holder = holder[part]
     if not isinstance(holder, dict):
         return False
-    return "Never" in (holder.get("imagePullPolicy"), holder.get("pullPolicy"))
+    return holder.get("pullPolicy" if field is IMAGE_VOLUMES else "imagePullPolicy") == "Never"

@@ -371,6 +371,14 @@ def test_exempt_images_need_no_signature(
     assert (outcome.verdict, facts.missing) == ("allowed", [])
 
 
+def test_an_annotation_that_looks_like_a_pull_policy_excuses_no_image_at_a_declared_path() -> None:
+    declared = "resources: [{group: '', kind: Pod, images: [metadata.annotations.proxy]}]\n"
+    compiled = policy(f"[{RULE % ''}, free.io]", declared)
+    annotations = {"proxy": f"r.io/app@{DIGEST}", "imagePullPolicy": "Never", "pullPolicy": "Never"}
+    asked = request("free.io/app:1", metadata={"annotations": annotations})
+    assert not outcome_of(validate, asked, compiled, truth(signature=MISSING)).response.allowed
+
+
 @pytest.mark.parametrize(
     ("new", "approved"),
     [
