@@ -161,7 +161,7 @@ def audit(
     With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
     policy approves anyway.
 
-    With --look-up, the signatures of the images in Pods are looked up, by the digests that run.
+    With --look-up, the command also verifies the signatures of the images in Pods, by the digests that run.
 
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.

@@ -155,9 +155,9 @@ def _pattern(image: str) -> str:
 
 
 class _Target(NamedTuple):
-    """The text that gets the entries, and the document in it that they are added to.
+    """The text to which the entries are added, and the document in this text that will hold them.
 
-    ``given`` is what was read of this document. ``mark`` is the byte order mark of the text, if it has one.
+    ``given`` is this document as read. ``mark`` is the byte order mark of the text, if it has one.
     """
 
     name: str

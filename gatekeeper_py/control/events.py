@@ -69,7 +69,8 @@ class Events:
         """Record one Event about a webhook configuration or a ConfigMap.
 
         With ``once``, do nothing if the API server still has an Event with the same content. Return false if
-        the Event was not recorded: the failure is logged, unless the reason had too many Events recently.
+        the Event was not recorded: because the reason had too many Events recently, or because the request
+        failed, which is logged.
         """
         now = self._now()
         if reason in LIMITED:

@@ -1,8 +1,8 @@
 """Events about exceptions: invalid documents, exceptions that end soon, and live ones of break-glass.
 
-Tenants write the documents, so they decide what there is to report. The controller records at most one Event
-in ``APART_SECONDS``, and at most one about each document in ``AGAIN_SECONDS``. Documents of the installation
-go first, then those without an Event so far, then those whose last Event is the oldest.
+Tenants write the documents, so they decide how much there is to report. The controller records at most one
+Event in ``APART_SECONDS``, and at most one about each document in ``AGAIN_SECONDS``. Documents of the
+installation go first, then those without an Event so far, then those whose last Event is the oldest.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ MAX_TEXT: Final = 300
 """Maximum number of characters of one error, and of an owner with a reason."""
 
 _Subject = tuple[ExceptionReason, DocumentKey, object, Callable[[], str]]
-"""A document to report: an Event is due once for each cause, the third item. The last returns its message."""
+"""What an Event reports: its reason, the document, the cause, and a function that returns the message. An
+Event is due once for each cause."""
 
 
 class ExceptionEvents:
@@ -81,7 +82,7 @@ class ExceptionEvents:
             self.keeper.use_policy(compiled)
 
     def problem(self) -> str:
-        """Return why grants of the policy have no effect; empty if they have."""
+        """Return why the grants of the policy have no effect; empty if they have an effect."""
         blind = self._grants and (self.keeper.unread or not self._enabled)
         return f"the policy has grants, but exceptions are not enabled: {ENABLE}" if blind else ""
 
@@ -112,7 +113,7 @@ class ExceptionEvents:
                 return
 
     def _finding_due(self) -> Steps[list[_Subject]]:
-        """Find the documents with something that no Event has reported yet, in the order of their Events."""
+        """Find what no Event has reported yet, in the order in which to record the Events."""
         now, due = self._monotonic(), []
         before, self._recorded = self._recorded, {}
         for subject in self._subjects():
@@ -132,7 +133,7 @@ class ExceptionEvents:
             yield "ExceptionsInvalid", key, findings, partial(_errors, findings)
         for key, noted in self.keeper.entries.ending.items():
             reason: ExceptionReason = "BreakGlass" if key.source == "break-glass" else "ExceptionEnds"
-            # The end of an entry does not change which entry ends last. Another one that ends soon does.
+            # An entry that ends does not change which entry ends last. One more that ends soon can change it.
             yield reason, key, (noted.held, noted.last), partial(_ending, key, noted)
 
 

@@ -55,9 +55,9 @@ class EntryCounts:
         self.counts: Counter[tuple[Source, str]] = Counter()
         self.next_end: datetime | None = None
         self.ending: dict[DocumentKey, Noted] = {}
-        """The live entries that end soon, and all live ones of break-glass."""
+        """The live entries that end soon, and all live entries of break-glass."""
         self.ends: dict[str, list[dict[str, str | None]]] = {"ending": [], "ended": []}
-        """For people: the documents with the nearest ends."""
+        """The documents with the nearest ends, as people read them in ``/policy`` and ``status``."""
 
     async def count(self) -> None:
         """Count the entries by state, and log which ended since the last count."""
@@ -73,7 +73,7 @@ class EntryCounts:
             self._log.info("exceptions_ended", **each, suppressed=suppressed)
 
     async def run(self) -> None:
-        """Count for ever."""
+        """Count until cancelled."""
         while True:
             self.changed.clear()
             start = self._monotonic()

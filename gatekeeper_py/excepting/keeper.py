@@ -47,8 +47,8 @@ RETRY_SECONDS: Final = 10.0
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 """Maximum size of the texts that wait for their turn. During the first list, the source waits at the limit.
-Later a document without room approves nothing until it is read again. If the source waited then, a tenant
-with many namespaces could delay the removal of other exceptions."""
+After that, a document without room approves nothing until it is read again. If the source waited instead, a
+tenant with many namespaces could delay the removal of other exceptions."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -60,7 +60,7 @@ MAX_LOGGED: Final = 10
 """Maximum number of findings in one log line."""
 
 MAX_KEPT: Final = 3
-"""Maximum number of findings that are kept of a document: 10,000 may be invalid, and one takes 0.8 KiB."""
+"""Maximum number of findings kept for a document. 10,000 may be invalid, and a finding takes 0.8 KiB."""
 
 
 class Observer(Protocol):
@@ -133,7 +133,7 @@ class ExceptionsKeeper:
         self._left_out = False
         """Whether some documents are beyond a limit."""
         self._beyond: set[DocumentKey] = set()
-        """Documents beyond the limit of documents, of which at most as many are remembered."""
+        """Documents beyond the limit of documents. At most as many as the limit are remembered."""
         self._rereading: _Timer | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
         self._turns = Turns(monotonic)
@@ -145,7 +145,7 @@ class ExceptionsKeeper:
         """Changes that are not live yet."""
         self._next_install = float("-inf")
         self._installing: _Timer | None = None
-        """Makes the changes live that came too soon after others."""
+        """Makes changes live that came too soon after other changes."""
         self._limit = LineLimit(
             log, "exceptions_refused_suppressed", "namespace", lines=1, monotonic=monotonic, later=later
         )
@@ -260,7 +260,7 @@ class ExceptionsKeeper:
                 await self._room.wait()
 
     def _no_room(self, key: DocumentKey, known: _Document, size: int) -> bool:
-        """Return whether a text must not wait for its turn."""
+        """Return whether there is no room for a text to wait for its turn."""
         waiting = self._waiting_bytes - len(known.waiting or b"") + size
         return key.source == "namespace" and not known.first and waiting > MAX_WAITING_BYTES
 

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 
 PAUSE_FACTOR: Final = 9.0
-"""A pause after work, as a multiple of the time that it took: the work takes at most a tenth of the time."""
+"""The pause after work, as a multiple of the work's time. So work takes at most a tenth of the time."""
 
 
 class _Place(NamedTuple):
@@ -27,14 +27,14 @@ class _Place(NamedTuple):
 class Turns:
     """Gives each document at most one place, and the next turn to the place that is due first.
 
-    Documents of the installation go first and have no share, because tenants cannot write them, and must not
-    delay an exception in an emergency.
+    Documents of the installation go first, and no share of time limits them. Tenants cannot write these
+    documents, and must not delay an exception in an emergency.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._own: list[_Place] = []
-        """Those of the installation."""
+        """The places of documents of the installation."""
         self._shared: list[_Place] = []
         self._placed: set[DocumentKey] = set()
         self._number = 0

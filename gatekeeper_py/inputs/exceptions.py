@@ -43,8 +43,8 @@ class Place:
 class ExceptionInput:
     """A document with exceptions, or the findings that explain why there is none.
 
-    ``key`` is ``None`` if the namespace of the document is not known. ``text`` is that of the document, and
-    ``lines`` are those of the file; both are empty if the ConfigMap holds no text.
+    ``key`` is ``None`` if the namespace of the document is not known. ``text`` is the text of the
+    document, and ``lines`` are the lines of the file; both are empty if the ConfigMap holds no text.
     """
 
     name: str

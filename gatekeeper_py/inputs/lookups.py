@@ -32,7 +32,7 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
 
 
 async def looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
-    """Do the same inside of a running event loop."""
+    """Do the same as ``with_lookups`` inside a running event loop."""
     # Imported here, so that commands without look-ups start fast.
     from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
     from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415

@@ -24,7 +24,7 @@ class Outline:
 
     ``fields`` holds all top-level fields, ``metadata.name``, and each entry of ``data`` and ``binaryData`` by
     its path, such as ``data.NAME``. ``keys`` holds the position of each entry's key. ``hint`` is what to do
-    if a text that is not YAML may be a template.
+    if the text is not YAML and may be a template.
     """
 
     fields: dict[str, Node]
@@ -78,7 +78,7 @@ def outline_of(text: str) -> Outline:
 class Part(NamedTuple):
     """One document of a text.
 
-    ``first`` is the number of lines before it, and ``lines`` are those of the text.
+    ``first`` is the number of lines before the document, and ``lines`` are the lines of the whole text.
     """
 
     name: str
@@ -124,7 +124,8 @@ class Shift:
 def shift_to(mark: Mark, document: str, lines: tuple[str, ...], before: int = 0) -> Shift:
     """Return the offset of a text in a ConfigMap from the file's start.
 
-    ``mark`` is its position in ``lines``, and ``before`` the number of lines of the file before these.
+    ``mark`` is the position of the text in ``lines``. ``before`` is the number of lines of the file before
+    ``lines``.
     """
     if not mark.literal:
         return Shift(before + mark.line - 1, mark.column - 1, block=False)

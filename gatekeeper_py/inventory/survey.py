@@ -34,8 +34,8 @@ CONTAINER_STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephe
 class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
-    ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, the images of Pods that
-    need a signature are left to ``verified``.
+    ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, ``verified`` judges those
+    images of Pods that need a signature.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class Survey:
             self.tally.add(image, usage, judgement.decision.rule)
 
     def verified(self, facts: Facts) -> Survey:
-        """Return a survey with the images that need a signature, judged by the answers of registries."""
+        """Return a survey of the images that need a signature, judged by the answers of registries."""
         found = self.empty()
         for (namespace, _, manifest), (judgement, usages) in self._signed.items():
             decision = replace(judgement.decision, manifest=manifest)
@@ -107,7 +107,7 @@ class Survey:
 
 
 def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
-    """Return the look-up of the signature of a Pod's image, by the digest that runs; ``None`` without one."""
+    """Return the look-up, by the running digest, of the signature that a Pod's image needs, if any."""
     manifest, slot = judgement.decision.manifest, judgement.slot
     if (
         manifest is None

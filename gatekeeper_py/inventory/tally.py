@@ -46,8 +46,8 @@ class JudgedImage(NamedTuple):
     One image has several instances if its verdict depends on the namespace. ``canonical`` is ``None`` when
     the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` is that of the
     policy's decision. ``image`` is empty when the field is missing or not text. ``exception`` is set if an
-    exception approves the image. ``signature`` is empty if no registry was queried for one, and ``None`` if
-    there is no valid one.
+    exception approves the image. ``signature`` is empty if no registry was queried for a signature, and
+    ``None`` if there is no valid one.
     """
 
     image: str

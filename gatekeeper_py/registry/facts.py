@@ -107,9 +107,9 @@ class FactCache:
 class ValidSignatures:
     """Valid signatures, by the repository that holds them, the digest of the image, and the key.
 
-    A valid signature never becomes invalid, so it never expires. What revokes it is the removal of its key
-    from the policy: the look-ups of the next policy no longer name the key. The least recently used
-    signatures are removed first.
+    A valid signature never becomes invalid, so it never expires. Removing its key from the policy revokes it,
+    because the look-ups of the new policy no longer name the key. The least recently used signatures are
+    removed first.
     """
 
     def __init__(self, *, size: int = MAX_SIGNATURES) -> None:

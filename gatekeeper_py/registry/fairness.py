@@ -159,8 +159,8 @@ class FairQueue:
 class FairSlots:
     """Limits the look-ups in progress with numbered slots, which namespaces get in turn.
 
-    Some of them are ``reserved`` for namespaces that hold none. Otherwise a few namespaces could hold all of
-    them with look-ups that need many requests, and another one would wait until some end.
+    Some slots are ``reserved`` for namespaces that hold none. Otherwise, a few namespaces could hold all
+    slots with look-ups that need many requests, and other namespaces would wait until such a look-up ends.
     """
 
     def __init__(self, count: int, *, reserved: int = 0) -> None:
@@ -214,7 +214,7 @@ class FairSlots:
         self._give_slots()
 
     def _give_slots(self) -> None:
-        """Give the slots that are free to the look-ups whose turns are next, if some wait."""
+        """Give the free slots to the waiting look-ups whose turns are next."""
         while self._free:
             place = self._queue.first(() if self._free > self._reserved else {None, *self._held})
             if place is None:

@@ -29,9 +29,9 @@ _DIGEST_HEADER: Final = "Docker-Content-Digest"
 class LookupKind(NamedTuple):
     """What the client, the server and the facts need to know about one kind of look-up.
 
-    ``query`` asks a registry, and raises ``Unusable``. It gets those public keys of the policy that the
-    manifest names. ``is_valid`` checks an answer of the registry process.
-    An attacker may control this process. ``fresh_seconds`` returns how long an answer is fresh.
+    ``query`` queries a registry with the public keys that the manifest names. It raises ``Unusable``.
+    ``is_valid`` checks an answer of the registry process, which an attacker may control. ``fresh_seconds``
+    returns how long an answer is fresh.
     """
 
     query: Callable[[Manifest, Send, Keys], Awaitable[Answer]]

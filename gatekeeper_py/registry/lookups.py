@@ -63,15 +63,16 @@ MAX_PINNED: Final = 1000
 
 MAX_AHEAD: Final = 100
 """Maximum number of workloads whose look-ups run before their Pods exist. One namespace may have a quarter of
-them, so that its many workloads leave some to others. The images of further workloads are looked up when
+them, so that it leaves room for the workloads of others. The images of further workloads are looked up when
 their Pods are created."""
 
 AHEAD_ROUNDS: Final = 3
-"""As ``webhook.MAX_ROUNDS``: a signature is looked up by the digest that another look-up finds."""
+"""Needed as in ``webhook.MAX_ROUNDS``: the look-up of a signature needs the digest that another look-up
+finds."""
 
 AHEAD_SECONDS: Final = 30.0
-"""How long the look-ups of a workload wait for their turns, which come after those that reviews wait for.
-Then other workloads need the place."""
+"""How long the look-ups of a workload may wait for their turns, because look-ups that reviews wait for go
+first. After this time, other workloads get the place."""
 
 LOG_PAUSE_SECONDS: Final = 10.0
 """Minimum time between two log lines about failed look-ups in one registry. While a registry is down, every
@@ -212,7 +213,7 @@ class Lookups:
     def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
         """Look up in the background what the Pods of a workload will need.
 
-        ``needed`` returns the look-ups without an answer. It is called again when these have answers.
+        ``needed`` returns the look-ups that have no answer yet. It is called again when these have answers.
         """
         namespace = namespace[:MAX_NAMESPACE_LENGTH]
         share = sum(each == namespace for each in self._ahead.values())
@@ -290,9 +291,9 @@ class Lookups:
     ) -> Mapping[Lookup, Resolution]:
         """Resolve the look-ups of a review in parallel.
 
-        Each look-up takes at most ``seconds``, and at most the longest timeout of its registries, less the
-        seconds that the review's earlier look-ups ``spent``. ``namespace`` is that of the review. Namespaces
-        share the limits.
+        Each look-up takes at most ``seconds``. It also takes at most the longest timeout of its registries,
+        minus the seconds that the review's earlier look-ups ``spent``. ``namespace`` is that of the review.
+        Namespaces share the limits.
         """
         namespace = namespace[:MAX_NAMESPACE_LENGTH]
         resolved: dict[Lookup, Resolution] = {}

@@ -27,8 +27,8 @@ HTTP client, which would send them even after the breaker opened: hundreds of co
 registry that hangs."""
 
 RESERVED: Final = MAX_CONCURRENT // 4
-"""How many of these only namespaces without a request to the host may use. A look-up of signatures holds one
-for up to 27 requests, if somebody pushed enough signatures."""
+"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a request to the host. A look-up of
+signatures holds one for up to 27 requests, if somebody pushed enough signatures."""
 
 TIMER_SECONDS: Final = 0.001
 """The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too

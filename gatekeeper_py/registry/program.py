@@ -119,7 +119,7 @@ class Access:
 class Turns:
     """The turns of one look-up, which may send several requests at the same time.
 
-    The server grants one turn at a time. ``ask`` asks it for the turn of a request to a host.
+    The server grants one turn at a time. ``ask`` requests a turn for a request to a host.
     """
 
     def __init__(self, ask: Callable[[str], None]) -> None:
@@ -130,7 +130,7 @@ class Turns:
 
     async def take(self, host: str) -> None:
         async with self._one_at_a_time:
-            await self._granted.wait()  # a request may have been cancelled after it asked for its turn
+            await self._granted.wait()  # the previous request may have been cancelled before it got its turn
             self._granted.clear()
             self._ask(host)
             await self._granted.wait()

@@ -206,8 +206,8 @@ class RateLimit:
 class LineLimit:
     """Limits the log lines about each peer or namespace, and logs how many were not written.
 
-    ``event`` is the event of the line with that number, and ``key`` its key for the peer or namespace. Of
-    each, ``lines`` pass in ``seconds``. ``later`` calls a function after some seconds.
+    For each peer or namespace, ``lines`` pass in ``seconds``. The number of the others is logged as
+    ``event``, with the peer or namespace under ``key``. ``later`` calls a function after some seconds.
     """
 
     def __init__(

@@ -129,8 +129,8 @@ class Checks:
 class PolicyGuard:
     """Judges reviews of the ConfigMap ``name``, and of exceptions by the policy in ``live``.
 
-    Without a name, every review is allowed. Checks of exceptions in namespaces have a share of their own, so
-    that a tenant cannot use up that of the policy and of the installation's exceptions.
+    Without a name, every review is allowed. Checks of exceptions in namespaces have their own share, so that
+    a tenant cannot use up the share of the policy and of the installation's exceptions.
 
     A policy that refuses more than ``most_rejected`` percent of the images that ``live`` admitted recently is
     refused, unless an annotation forces it; 0 refuses none.

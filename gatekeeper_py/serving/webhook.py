@@ -278,7 +278,7 @@ class Webhook:
     ) -> Mapping[Lookup, Resolution]:
         """Query registries, while the body of ``size`` bytes stays in memory and counts towards the limit.
 
-        ``spent`` are the seconds since the review's first look-ups.
+        ``spent`` is the number of seconds since the review's first look-ups.
         """
         if self._registries is None:
             return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
@@ -340,8 +340,8 @@ class Webhook:
     ) -> Steps[bytes | NeededLookups]:
         """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
 
-        Without ``facts``, earlier answers of registries are used. ``is_last`` treats further look-ups as
-        failed.
+        Without ``facts``, earlier answers of registries are used. With ``is_last``, look-ups that
+        are still needed count as failed.
         """
         if facts is None:
             facts = Facts(self._cached_resolver(snapshot))

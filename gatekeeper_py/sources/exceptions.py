@@ -1,7 +1,7 @@
 """Follow the ConfigMaps with exceptions: those of one name in all namespaces, and two of the installation.
 
-Each source has a list and a watch of its own. Otherwise those of the installation would wait until the server
-has read what tenants wrote.
+Each source has its own list and watch. Otherwise, the documents of the installation would wait until the
+server has read those of tenants.
 """
 
 from __future__ import annotations

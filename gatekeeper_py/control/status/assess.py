@@ -105,7 +105,7 @@ class ExceptionsInUse:
     """The exceptions that the replicas use. Each number is the largest that any replica shows.
 
     ``live`` holds the number of live entries by source, ``invalid`` is the number of invalid documents.
-    ``ending`` and ``ended`` hold one entry of each document with entries that end soon or have ended, for up
+    ``ending`` holds one entry that ends soon of each document, and ``ended`` one that has ended, both for up
     to ten documents.
     """
 

@@ -81,7 +81,7 @@ def guarded(
 ) -> ConfigMapPolicy | None:
     """Return the new content of the policy's ConfigMap; ``None`` when the request writes none.
 
-    An update that leaves the texts as they are writes none: otherwise nobody could remove the finalizer of a
+    An update that does not change the texts writes none. Otherwise, nobody could remove the finalizer of a
     ConfigMap whose policy is refused. ``namespace`` and ``name`` are those of the policy's ConfigMap. If
     ``writer`` is Helm, each edit that the request would undo becomes a finding.
     """
@@ -273,7 +273,7 @@ def _leaves_texts(request: AdmissionRequest) -> bool:
 def _texts(obj: Any) -> list[dict[str, str]] | None:
     """Return ``data`` and ``binaryData`` of a ConfigMap, ``None`` if no API server would store such values.
 
-    Comparing other values than text could recurse too deeply.
+    Only text is compared, because comparing other values could recurse too deeply.
     """
     if not isinstance(obj, dict):
         return None

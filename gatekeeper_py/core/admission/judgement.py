@@ -87,7 +87,7 @@ class Judgement(NamedTuple):
     ``rewritten`` is the image after the rewrite, if that image was judged or patched in. ``use`` is an
     approved image to use instead, if a mirror has one. ``problem`` is the reason why no mirror replaces the
     image. ``unverified`` is the reason why the image could not be verified, if it is kept in spite of that.
-    ``signature`` is the one that a rule with ``signedBy`` requires.
+    ``signature`` is the valid signature that a rule with ``signedBy`` requires.
     """
 
     slot: Slot

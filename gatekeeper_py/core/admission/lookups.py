@@ -150,7 +150,7 @@ class PodLookups(NamedTuple):
         if not judgement.approved:  # by its mirror
             return judgement
         if not manifest.by_digest:
-            # The digest is what is signed. Approving the tag would approve what it names tomorrow.
+            # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
             known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
             rejected = _rejected(decision, "unpinned", f"is unpinned: {known}")
         elif answer.status == "found":
@@ -164,14 +164,14 @@ class PodLookups(NamedTuple):
         else:
             rejected = _unverified(decision, answer)
         if decision.reason == "allowed":
-            # An exception that replaced a denial was already asked whether it replaces the signature, too.
+            # For an exception, ``with_exceptions`` already checked whether its grant overrides the signature.
             rejected = self.policy.excepted(self.namespace, rejected)
         return judgement._replace(decision=rejected)
 
     def answer(self, manifest: Manifest) -> Answer:
         """Return the answer to the look-up that a rule requires.
 
-        If a signature is required, this is the one of the digest; of a tag, first the digest is looked up.
+        If a signature is required, look up the signature of the digest. For a tag, look up the digest first.
         """
         if manifest.kind != "signature" or not manifest.by_digest:
             return self.facts.get((manifest.pulled,)).answer
@@ -179,7 +179,7 @@ class PodLookups(NamedTuple):
             return MISSING  # without a live key, nothing is signed
         answer = self.facts.get((manifest.located,)).answer
         about_it = answer.key in manifest.keys and answer.digest == manifest.reference
-        # An answer about another key or digest is no error, which the rule could keep.
+        # Not an error: ``onError: keep`` would then approve an answer about another key or digest.
         return Answer("missing", cause=OTHER_KEY) if answer.status == "found" and not about_it else answer
 
     def _unsigned(self, rule: Rule, answer: Answer) -> str:
@@ -248,11 +248,11 @@ class PodLookups(NamedTuple):
         )
 
     def _pinned(self, image: str, digest: str = "", *, moved: bool = True) -> NewImage:
-        """Return the image with its digest, or as it is if it must not or cannot be pinned.
+        """Return the image with its digest, or unchanged if it must not or cannot be pinned.
 
-        If ``digest`` is empty and the image's rule has ``pin``, the digest is looked up. If a signature is
-        required, only a digest with a valid one is written; otherwise ``problem`` is the reason. ``moved`` is
-        false for an image as written. It becomes ``None`` if it stays so.
+        If ``digest`` is empty and the image's rule has ``pin``, look up the digest. If a signature is
+        required, pin only a digest with a valid signature; otherwise, ``problem`` is the reason. ``moved`` is
+        false for an image as written: if such an image stays unchanged, the result has the image ``None``.
         """
         decision = self.policy.decide(self.namespace, image)
         as_is = NewImage(image if moved else None)
@@ -276,7 +276,7 @@ class PodLookups(NamedTuple):
         return NewImage(problem=problem) if problem else NewImage(pinned)
 
     def _unvouched(self, decision: Decision, digest: str) -> str:
-        """Return why an image with this digest lacks the signature that it needs; empty if it lacks none."""
+        """Return why an image with this digest lacks a required signature; empty if it does not."""
         rule, manifest = decision.rule, decision.manifest
         if rule is None or manifest is None or not rule.signed_by:
             return ""
@@ -286,7 +286,7 @@ class PodLookups(NamedTuple):
         return f"it {self._unsigned(rule, answer)}" if answer.status == "missing" else ""
 
     def look_ahead(self, image: str) -> None:
-        """Request what a container with this image will need, if a signature is required of it."""
+        """Request the look-ups for a container with this image, if the image must be signed."""
         rewrites = self.policy.rewrites_in(self.namespace)
         plan = self.policy.plan(self.namespace, image) if rewrites else None
         names: Iterable[str] = (image,)
@@ -304,8 +304,9 @@ class PodLookups(NamedTuple):
 def images_ahead(request: AdmissionRequest, policy: ActivePolicy) -> tuple[str, ...]:
     """Return the new images of a workload, if the policy requires signatures of some images.
 
-    A workload is approved by the names of its images. If the look-ups of the signatures start at its review,
-    in the background, its Pods find the answers. The object itself, which may be large, is not needed for it.
+    The webhook approves a workload by the names of its images. The review of the workload starts the look-ups
+    of signatures in the background, so that its Pods find the answers. These look-ups need only the images,
+    not the object, which may be large.
     """
     if not policy.allow.keys or (request.group, request.kind) == POD or exemption(request):
         return ()
@@ -318,10 +319,10 @@ def images_ahead(request: AdmissionRequest, policy: ActivePolicy) -> tuple[str, 
 def lookups_ahead(
     images: Iterable[str], policy: ActivePolicy, namespace: str | None, facts: Facts
 ) -> tuple[Lookup, ...]:
-    """Return the look-ups that ``facts`` lack and Pods with these images will need for signatures.
+    """Return the look-ups that Pods with these images will need for signatures, and that ``facts`` lack.
 
-    A signature is looked up by a digest, which other look-ups find, so the caller calls this function again
-    with the answers until it returns nothing.
+    The look-up of a signature needs a digest, which another look-up finds. So the caller calls this function
+    again with the answers until it returns nothing.
     """
     pods = PodLookups(None, policy, namespace, facts)
     for image in images:

@@ -155,7 +155,7 @@ def approved_images(
 
 
 def _exists(manifest: Manifest, is_found: IsFound) -> bool:
-    """Return whether nothing but the existence of an image is required, and is known.
+    """Return whether the rule requires only that the image exists, and the image is known to exist.
 
     If a signature is required, ``validate`` must build the audit annotation that names its key.
     """

@@ -45,7 +45,7 @@ _MISSED: Final = MISSED_FOR // _MICROSECOND
 _NOTHING: Final = timedelta()
 _NEVER: Final = 2**63
 _OUTSIDE: Final = -1
-"""Instead of a number of entries that count: no grant covers the entry."""
+"""No grant covers the entry. This value takes the place of the number of entries that count."""
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(ExceptionDocument)
@@ -246,8 +246,8 @@ NO_EXCEPTIONS: Final = Exceptions()
 class _Held:
     """One document, with the windows of its entries under the grants of the last call.
 
-    There may be 10,000 documents with 100,000 entries. As objects they take 90 MiB, and each full garbage
-    collection visits them for 0.15 s. It does not visit bytes and arrays.
+    There may be 10,000 documents with 100,000 entries. As objects, they would take 90 MiB, and 0.15 s of each
+    full garbage collection. Garbage collection does not visit bytes and arrays.
     """
 
     __slots__ = ("_grants", "_packed", "_windows", "key", "length")
@@ -260,15 +260,15 @@ class _Held:
         self._windows = array("q")
 
     def document(self) -> ExceptionDocument:
-        """Return the document as objects: 3 ms for 1,000 entries."""
+        """Return the document as objects. This takes 3 ms for 1,000 entries."""
         document: ExceptionDocument = _decoder.decode(self._packed)
         return document
 
     def windows(self, grants: Grants) -> Iterator[tuple[int, int, int]]:
-        """Yield when each entry is in effect: from the first number, included, to the second, excluded.
+        """Yield the start and the end of each entry, and the maximum number of live entries that apply to it.
 
-        Both are in microseconds since 1970. The third is the largest number of live entries that count in a
-        namespace that the entry reaches, or ``_OUTSIDE``.
+        The entry is in effect from its start to before its end, both in microseconds since 1970. The third is
+        the largest number of live entries that count in a namespace that the entry reaches, or ``_OUTSIDE``.
         """
         if self._grants is not grants:
             entries = self.document().entries
@@ -311,7 +311,7 @@ class _Held:
 class Noted(NamedTuple):
     """Some entries of a document: their number, and the one whose end is nearest.
 
-    ``nearest`` is the distance of this end in microseconds, and the index of the entry. ``last`` is the index
+    ``nearest`` is the distance to this end in microseconds, and the index of the entry. ``last`` is the index
     of the entry whose end is furthest away.
     """
 
@@ -326,10 +326,12 @@ class Noted(NamedTuple):
 
 
 class Counted(NamedTuple):
-    """The number of entries by source and state, and when the first live one ends, ``None`` if none is live.
+    """The number of entries by source and state, and the entries that end soon or have ended.
 
-    ``ending`` has the live entries that end within ``ENDS_SOON``, and all live ones of break-glass. ``ended``
-    has those that expired within ``MISSED_FOR``, ``ended_since`` those that expired since the last count.
+    ``next_end`` is when the first live entry ends; ``None`` if none is live.
+    ``ending`` has the live entries that end within ``ENDS_SOON``, and all live entries of break-glass.
+    ``ended`` has those that expired within ``MISSED_FOR``, and ``ended_since`` those that expired since the
+    last count.
     """
 
     counts: Counter[tuple[Source, str]]

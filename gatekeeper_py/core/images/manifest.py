@@ -12,7 +12,7 @@ from gatekeeper_py.core.images.reference import Location, Reference, effective_t
 
 Kind = Literal["manifest", "signature"]
 """The kind of a look-up. A look-up of the kind ``manifest`` finds out whether the manifest exists, and its
-digest. One of the kind ``signature`` finds out whether one of some keys signed the manifest.
+digest. A look-up of the kind ``signature`` finds out whether one of the keys of a rule signed the manifest.
 ``registry.kinds`` has a row for each kind."""
 
 
@@ -46,7 +46,7 @@ class Manifest(NamedTuple):
 
     @property
     def located(self) -> Manifest:
-        """The same look-up with the repository that holds the signatures as the one to query."""
+        """The same look-up in the repository that holds the signatures."""
         if not self.signatures:
             return self
         host, _, repository = self.signatures.partition("/")
@@ -54,7 +54,7 @@ class Manifest(NamedTuple):
 
     @property
     def pulled(self) -> Manifest:
-        """The same manifest for a look-up that does not ask for a signature."""
+        """The same manifest for a look-up of the kind ``manifest``."""
         return Manifest(self.host, self.repository, self.reference)
 
     def __str__(self) -> str:
@@ -67,9 +67,9 @@ class Answer(NamedTuple):
     ``digest`` is set if the manifest was found. ``cause`` is the reason why it could not be verified.
 
     For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
-    key that made it, and ``form`` how the registry holds it. ``missing`` means that there is no valid
-    signature. Its ``cause`` is then empty if there is none at all, ``OTHER_KEY`` if there are signatures by
-    other keys only, and otherwise names the limit for which a signature was skipped.
+    key that made it, and ``form`` is how the registry holds it. ``missing`` means that there is no valid
+    signature. Then ``cause`` is empty if there is no signature, ``OTHER_KEY`` if there are only signatures by
+    other keys, and otherwise the reason why a signature was skipped.
     """
 
     status: Literal["found", "missing", "error"]

@@ -29,9 +29,8 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 Reason = Literal[
     "allowed", "denied", "unlisted", "invalid", "absent", "unverified", "unpinned", "unsigned", "exception"
 ]
-"""``decide`` returns the first four. A look-up in a registry can replace them with one of the next four, and
-``with_exceptions`` can replace ``denied``, ``unlisted``, and what the lack of a signature leads to, with
-``exception``."""
+"""``decide`` returns the first four. A look-up in a registry can replace them with one of the next four.
+``with_exceptions`` can replace the reasons in ``OVERRIDDEN`` with ``exception``."""
 
 OVERRIDDEN: Final[Mapping[Reason, tuple[Override, ...]]] = MappingProxyType(
     {
@@ -49,13 +48,12 @@ OVERRIDDEN: Final[Mapping[Reason, tuple[Override, ...]]] = MappingProxyType(
 class Decision:
     """The answer for one image.
 
-    ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that
-    decided, ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse.
-    ``origin`` is set when a deny rule matched not the image itself but the name that it mirrors.
-    ``manifest`` is set when the approving rule requires a look-up in the registry. If the rule has
-    ``signed_by``, the kind of the look-up is ``signature``, even for an image without a digest, of which no
-    registry can have a signature. ``ruling`` is set when exceptions say something about an image that the
-    rules reject.
+    ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that decided,
+    ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse. ``origin`` is set
+    when a deny rule matched not the image itself but the name that it mirrors. ``manifest`` is set when the
+    approving rule requires a look-up in the registry. If the rule has ``signed_by``, the kind of the look-up
+    is ``signature``, even for an image without a digest, for which there is no signature. ``ruling`` is set
+    when exceptions say something about an image that the rules reject.
     """
 
     image: str
@@ -75,7 +73,7 @@ class Decision:
 
     @property
     def lacks_digest(self) -> bool:
-        """Whether the image needs a signature, but has no digest that could be signed."""
+        """Whether the image needs a signature, but is written without a digest."""
         manifest = self.manifest
         return manifest is not None and manifest.kind == "signature" and not manifest.by_digest
 
@@ -164,8 +162,9 @@ def with_exceptions(
 ) -> Decision:
     """Return the decision with exceptions for a rejected image.
 
-    Exceptions change nothing but rejections with the reason ``unlisted`` and, if a grant overrides them,
-    those that ``OVERRIDDEN`` lists. Of the rejections by look-ups, callers pass only those for signatures.
+    Exceptions change only rejections with the reason ``unlisted`` and, if a grant overrides them, those with
+    the other reasons in ``OVERRIDDEN``. Of the rejections by look-ups, callers pass only those for
+    signatures.
     """
     reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
     if not grants or reference is None or needed is None:
@@ -177,8 +176,7 @@ def with_exceptions(
 
     ruling, rule = judged(needed), None
     if needed == ("deny",) and ruling.approval is not None:
-        # The image is not excused from the signature that an allow rule requires of it, unless the grant
-        # overrides that, too.
+        # If an allow rule requires a signature of the image, the grant must override that, too.
         rule = allow.find(location, qualifiers, namespace)
         if rule is None or not rule.signed_by:
             rule = None

@@ -178,13 +178,13 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
 class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
-    ``next_expiry`` is the next instant at which a rule, an override or a key expires. At ``next_change``,
-    this happens or an exception begins or ends. Both are ``None`` if there is no such instant.
-    ``expired`` are the allow rules that expired in the 90 days before ``instant``.
+    ``next_expiry`` is the next instant at which a rule, an override or a key expires. ``next_change`` is the
+    next instant at which one of these expires, or an exception begins or ends. Each is ``None`` if there is
+    no such instant. ``expired`` are the allow rules that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance. ``verified_hosts`` are the registries of these rules and of their signatures, and
-    ``signed_hosts`` those of rules with ``signed_by``.
-    ``resources`` are the declared image paths by (group, kind).
+    ``signed_hosts`` those of rules with ``signed_by``. ``resources`` are the declared image paths by (group,
+    kind).
     """
 
     policy: Policy

@@ -64,7 +64,7 @@ class Radius(NamedTuple):
 def effect(policy: Policy, namespace: str | None, image: str) -> int:
     """Return what a policy does with an image, judged by its name.
 
-    If an image needs a signature, it also needs a digest, unless mutate mode writes that.
+    If an image needs a signature, it also needs a digest, unless mutate mode writes the digest.
     """
     decision, mode = policy.decide_by_rules(namespace, image), policy.mode(namespace)
     if decision.approved and not (decision.lacks_digest and not rewrites(mode)):

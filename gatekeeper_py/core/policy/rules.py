@@ -28,7 +28,8 @@ class Rule:
     known. With ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. With
     ``signed_by``, which implies both, one of the keys with these names must have signed the image.
     ``signatures`` is the repository that holds the signatures, empty for the image's own. A rule of ``deny``
-    does not match what one of its live ``exceptions`` matches; ``index`` of these is that in their list.
+    does not match what one of its live ``exceptions`` matches. The ``index`` of an exception is its position
+    in ``except``.
     """
 
     list: Literal["allow", "deny", "except"]

@@ -1,7 +1,7 @@
 """Find what may hold a signature of an image: in an index of referrers, and in manifests.
 
-What these functions read is controlled by whoever can push to the repository, so nothing here counts as
-trouble of the registry: what is malformed or exceeds a limit is skipped, with a reason.
+Anyone who can push to the repository controls what these functions read. So nothing here counts as a failure
+of the registry: these functions skip what is malformed or exceeds a limit, and give a reason.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def list_bundles(index: bytes) -> Listing | None:
 
 
 def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
-    """Return the blob of a bundle's manifest, and no candidate if the manifest is not one of a bundle.
+    """Return the blob that a bundle's manifest names; no candidate if the manifest is not one of a bundle.
 
     The subject of the manifest is not compared, because the bundle's statement names the image.
     """

@@ -60,7 +60,7 @@ def is_valid(manifest: Manifest, answer: Answer) -> bool:
 
 
 def fresh_seconds(_manifest: Manifest, _answer: Answer, settings: Registry) -> float:
-    """Return how long an image counts as unsigned. A valid signature never expires (``ValidSignatures``)."""
+    """Return how long an image counts as unsigned. A valid signature has no expiry (``ValidSignatures``)."""
     return settings.ttl_missing
 
 
@@ -145,8 +145,8 @@ def _payloads(manifest: bytes | None) -> Listing:
 async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped: str = "") -> Answer:
     """Run the attempts in parallel. Return the first valid signature, and end the other attempts.
 
-    If there is none, raise the error of an attempt, if one failed, and otherwise return why there is none.
-    ``skipped`` is the reason why other candidates were skipped.
+    Without a valid signature, raise the error of an attempt if one failed. Otherwise, return why there is
+    none. ``skipped`` is the reason why other candidates were skipped.
     """
     tasks = [asyncio.ensure_future(attempt) for attempt in attempts]
     pending = set(tasks)
@@ -174,6 +174,6 @@ async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped:
     if failures:
         # A registry that requests a pause must get it.
         raise max(failures, key=lambda failure: getattr(failure, "pause", 0.0))
-    # A limit is named rather than another key: a skipped signature may be the one that users look for.
+    # Prefer the reason of a skipped signature to ``OTHER_KEY``: users may look for the skipped one.
     found = filter(None, causes)
     return Answer("missing", cause=min(found, key=lambda cause: cause == OTHER_KEY, default=""))

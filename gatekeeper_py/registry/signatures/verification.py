@@ -28,7 +28,7 @@ PREDICATE_TYPE: Final = "https://sigstore.dev/cosign/sign/v1"
 SIMPLE_SIGNING: Final = "cosign container image signature"
 
 Verifier = Callable[[bytes, bytes], bool]
-"""Returns whether a signature (first argument) is one of a message by its key. Raises nothing."""
+"""Returns whether its key made a signature (first argument) of a message. Raises nothing."""
 
 Keys = Mapping[str, Verifier]
 """The keys that may sign an image, by fingerprint (see ``keys.load_keys``)."""
@@ -147,7 +147,7 @@ def _is_simple(document: dict[str, Any], digest: str) -> bool:
 
 
 def _pre_authentication_encoding(payload: bytes) -> bytes:
-    """Return what the signature of an envelope is over (DSSE 1.0)."""
+    """Return the bytes that the signature of an envelope signs (DSSE 1.0)."""
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 

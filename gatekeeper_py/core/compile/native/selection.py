@@ -52,7 +52,7 @@ class Obstacle:
 class CannotExpress(ValueError):
     """The policy cannot be compiled; ``obstacles`` name the parts that cannot be expressed.
 
-    ``others`` describes those that are counted instead of listed.
+    ``others`` describes the obstacles that are counted but not listed.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
 
 
 def unapproved_pins(subject: Subject) -> Iterator[Remark]:
-    """Yield rules and mirrors with ``pin`` whose images stay unpinned, as no rule approves their digests.
+    """Yield rules and mirrors with ``pin`` whose images stay unpinned because no rule approves their digests.
 
     Also yield rules with ``signedBy`` whose images another rule approves by digest without a signature.
     """

@@ -76,7 +76,7 @@ def expiry(subject: Subject) -> Iterator[Remark]:
 
 
 def keys(subject: Subject) -> Iterator[Remark]:
-    """Yield keys that no rule names, that repeat one, and whose signatures by cosign nothing verifies."""
+    """Yield keys that no rule names, that repeat another key, or that cannot be used with cosign."""
     used = {name for rule in subject.policy.allow for name in rule.signed_by}
     first: dict[str, str] = {}
     for index, key in enumerate(subject.policy.document.keys):

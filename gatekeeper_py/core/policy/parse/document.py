@@ -287,7 +287,7 @@ def _check_signers(reading: Reading) -> None:
         for index, name in enumerate(() if signers is UNKNOWN else signers):
             if name not in keys:
                 known = f"keys has {', '.join(names)}" if names else "add it to keys"
-                # To look for a similar name is slow, and there may be four million names.
+                # Searching for a similar name is slow, and there may be four million names.
                 proposal = "" if reading.problems.full else did_you_mean(name, names) or known
                 message = f"keys has no key with the name {shown(name)}"
                 reading.report("unknown-key", message, proposal, below=(*path, "signedBy", index))
