@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Generator
@@ -28,6 +29,9 @@ TRACING = pytest.StashKey[tuple[Any, Any]]()
 settings.register_profile("quick", deadline=None, max_examples=30)
 settings.register_profile("long", deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("quick")
+
+# A shell starts a background job with SIGINT ignored. The programs that tests interrupt would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
