@@ -362,7 +362,7 @@ TEXTS: Final[dict[str, Callable[[str], str]]] = {
     "space": lambda text: " " + text,
     "inner-space": lambda text: text[:4] + " " + text[4:],
     "last-bits": _with_last_bits,
-    "wide": lambda text: text.replace(text[0], chr(ord(text[0]) + 0xFEE0), 1),
+    "wide": lambda text: "".join(chr(ord(first) + 0xFEE0) for first in text[:1]) + text[1:],
     "star": lambda text: text[:4] + "*" + text[4:],
     "padding-inside": lambda text: text[:4] + "==" + text[4:],
     "twice": lambda text: base64.b64encode(text.encode()).decode(),
