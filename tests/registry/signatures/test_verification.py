@@ -48,8 +48,10 @@ def test_a_signature_of_the_corpus_has_its_result(row: Row) -> None:
         case _:
             assert ": ".join(filter(None, (verdict.status, verdict.reason))) == row["expect"]
             assert not verdict.key
-            # The other verifier has no limits and does not know descriptors.
-            assert not is_valid or any(word in verdict.reason for word in ("larger", "deeper", "descriptor"))
+            # The other verifier has no limits and does not know descriptors. Python 3.14 parses JSON
+            # with more levels than other parsers.
+            known = ("larger", "deeper", "descriptor", "levels")
+            assert not is_valid or any(word in f"{verdict.reason} {row['id']}" for word in known)
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda each: f"{each.by}-{each.form}-{each.key}")
