@@ -14,6 +14,7 @@ import trustme
 
 from builders import pod, review
 from gatekeeper_py.registry.lookups import MAX_WAITING
+from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
 from registries.distribution import Registry, start_registry
 from registries.hanging import Hanging, hanging
 from registries.looking import Looking, looking
@@ -96,7 +97,7 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
 
 
 def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None:
-    """One Pod needs more images from the hanging registry than there are connections to it."""
+    """One Pod needs more images from the hanging registry than its namespace may look up at the same time."""
     site.working.push("team/app", "v1")
     server = site.server
     images = [f"{site.stuck.host}/team/app:{number}" for number in range(40)]
@@ -105,7 +106,7 @@ def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None
         target=lambda: answers.append(json.loads(server.post(review(pod(*images)))[1])["response"])
     )
     waiting.start()
-    server.wait(lambda: len(site.stuck.request_lines) >= 20)
+    server.wait(lambda: len(site.stuck.request_lines) >= MAX_CONCURRENT - RESERVED)
     assert site.refusal(f"{site.working.host}/team/app:v1") == ""
     assert "does not exist" in site.refusal(f"{site.working.host}/team/app:v2")
     assert answers == []
