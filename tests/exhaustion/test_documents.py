@@ -87,7 +87,8 @@ class Verdicts:
                 if line["event"] == "policy_loaded":
                     return ""
                 if line["event"] == "policy_refused":
-                    return json.dumps(line["findings"])
+                    more = f", {line['more_findings']} more" if line["more_findings"] else ""
+                    return json.dumps(line["findings"]) + more
             assert self._server.process.poll() is None, "the process ended"
             await asyncio.sleep(0.02)
         raise AssertionError("the document was not judged in time")
