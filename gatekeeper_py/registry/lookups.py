@@ -13,6 +13,7 @@ from math import inf
 from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.children.process import Observer as ChildObserver
+from gatekeeper_py.core.admission.lookups import MAX_ROUNDS
 from gatekeeper_py.core.images.manifest import (
     OTHER_KEY,
     Answer,
@@ -65,10 +66,6 @@ MAX_AHEAD: Final = 100
 """Maximum number of workloads whose look-ups run before their Pods exist. One namespace may have a quarter of
 them, so that it leaves room for the workloads of others. The images of further workloads are looked up when
 their Pods are created."""
-
-AHEAD_ROUNDS: Final = 3
-"""Needed as in ``webhook.MAX_ROUNDS``: the look-up of a signature needs the digest that another look-up
-finds."""
 
 AHEAD_SECONDS: Final = 30.0
 """How long the look-ups of a workload may wait for their turns, because look-ups that reviews wait for go
@@ -226,7 +223,7 @@ class Lookups:
     async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
         queried: set[Manifest] = set()
         end = self._clock() + AHEAD_SECONDS
-        for _ in range(AHEAD_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             manifests = {manifest for lookup in needed() for manifest in lookup.candidates} - queried
             queried |= manifests
             for manifest in sorted(manifests):

@@ -17,6 +17,7 @@ from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
 from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import (
+    MAX_ROUNDS,
     NOT_LOOKED_UP,
     Facts,
     ResolveCached,
@@ -84,10 +85,6 @@ LOOKUP_MARGIN_SECONDS: Final = 0.2
 """Part of a review's budget that is reserved for deciding and answering after a look-up."""
 
 MAX_LOOKUP_SECONDS: Final = 5.0
-
-MAX_ROUNDS: Final = 3
-"""Maximum number of times that a review waits for look-ups: for those in mirrors, for the digest of an image
-that no mirror has, and for the signature of the digest."""
 
 
 class Registries(Protocol):

@@ -53,6 +53,10 @@ IsFound = Callable[[Manifest], bool]
 
 NOT_LOOKED_UP: Final = Resolution(failed("no registry was queried"))
 
+MAX_ROUNDS: Final = 3
+"""Maximum number of rounds of look-ups for one review: those in mirrors, that of the digest of an image that
+no mirror has, and that of the digest's signature."""
+
 MAX_LOOKED_AHEAD: Final = 32
 """Maximum number of images of a workload whose signatures are looked up before its Pods exist."""
 
