@@ -31,6 +31,7 @@ from typing import Final
 from builders import pod, review
 from exhaustion.memory import MIB, Limited, Resident, Rlimit, children, limited, pod_limit
 from exhaustion.probe import Sample
+from fakeapi import NAME, NAMESPACE, FakeApi
 from server import Server, start_server
 from wire import Answer, Connection, request
 
@@ -338,3 +339,13 @@ def policy_arena(
     arena = Arena(directory / "ca.crt", attempts, "--policy", str(directory / "policy.yaml"), *arguments)
     yield arena
     arena.close()
+
+
+async def watching_arena(api: FakeApi, directory: Path, attempts: dict[str, Attempt]) -> AsyncIterator[Arena]:
+    """Run a server that watches the ConfigMap of a fake API server, for a fixture."""
+    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
+    arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
+    arena = Arena(directory / "ca.crt", attempts, *arguments)
+    await asyncio.to_thread(lambda: arena.target)
+    yield arena
+    await asyncio.to_thread(arena.close)

@@ -15,7 +15,7 @@ import pytest_asyncio
 from builders import policy_text, review
 from exhaustion.documents import CONFIGMAP_BYTES, FILE_BYTES, ROWS, Row
 from exhaustion.memory import MIB
-from exhaustion.target import Arena, Attempt, Target
+from exhaustion.target import Arena, Attempt, Target, watching_arena
 from fakeapi import NAME, NAMESPACE, FakeApi
 from wire import Answer, request
 
@@ -62,13 +62,8 @@ async def api() -> AsyncIterator[FakeApi]:
 async def configmap_arena(
     api: FakeApi, tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
 ) -> AsyncIterator[Arena]:
-    directory = tmp_path_factory.mktemp("configmap")
-    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
-    arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
-    arena = Arena(directory / "ca.crt", attempts, *arguments)
-    await asyncio.to_thread(lambda: arena.target)
-    yield arena
-    await asyncio.to_thread(arena.close)
+    async for arena in watching_arena(api, tmp_path_factory.mktemp("configmap"), attempts):
+        yield arena
 
 
 class Verdicts:

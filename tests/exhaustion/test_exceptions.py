@@ -16,7 +16,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from builders import exceptions_text, pod, policy_text, review
-from exhaustion.target import Arena, Attempt, Target
+from exhaustion.target import Arena, Attempt, Target, watching_arena
 from fakeapi import NAME, NAMESPACE, FakeApi, event
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
@@ -142,13 +142,8 @@ async def api() -> AsyncIterator[Tenants]:
 async def arena(
     api: Tenants, tmp_path_factory: pytest.TempPathFactory, attempts: dict[str, Attempt]
 ) -> AsyncIterator[Arena]:
-    directory = tmp_path_factory.mktemp("exceptions")
-    kubeconfig = api.write_kubeconfig(directory / "kubeconfig")
-    arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
-    arena = Arena(directory / "ca.crt", attempts, *arguments)
-    await asyncio.to_thread(lambda: arena.target)
-    yield arena
-    await asyncio.to_thread(arena.close)
+    async for arena in watching_arena(api, tmp_path_factory.mktemp("exceptions"), attempts):
+        yield arena
 
 
 @pytest.mark.parametrize("name", ROWS)
