@@ -276,14 +276,16 @@ class TestEvents:
     async def test_an_owner_gets_one_event_a_day(self) -> None:
         clock, api = [INSTANT], FakeApi()
         events = WarningEvents(now=lambda: clock[0])
-        warned = [(self.owner(1), ("nginx", "b", "c", "d", "\u202e"))]
+        warned = [(self.owner(1), tuple((image, "unsigned") for image in ("a", "", "c", "d", "\u202e")))]
         assert await events.record(api, warned) == (1, [])
         assert await events.record(api, warned) == (0, [])
         clock[0] += INTERVAL
         assert await events.record(api, warned) == (1, [])
         event = next(iter(api.objects.values()))
         assert event["involvedObject"]["uid"] == "uid-1"
-        assert event["message"] == "Pods use images that are not approved: nginx, b, c and 2 more"
+        assert event["message"] == (
+            "Pods use images that are not approved: a (unsigned), (none) (unsigned), c (unsigned) and 2 more"
+        )
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotApproved")
 
     @pytest.mark.parametrize(
@@ -298,7 +300,7 @@ class TestEvents:
     async def test_the_name_of_an_event_is_a_dns_subdomain(self, name: str) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
         owner = Owner("apps/v1", "ReplicaSet", "shop", name, "uid-1")
-        assert await events.record(api, [(owner, ("nginx",))]) == (1, [])
+        assert await events.record(api, [(owner, (("nginx", "unlisted"),))]) == (1, [])
         (event,) = api.objects.values()
         named = event["metadata"]["name"]
         assert len(named) <= 253
@@ -308,7 +310,7 @@ class TestEvents:
 
     async def test_events_beyond_the_limit_are_recorded_in_the_next_run(self) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
-        warned = [(self.owner(number), ("nginx",)) for number in range(MAX_EVENTS + 5)]
+        warned = [(self.owner(number), (("nginx", "unlisted"),)) for number in range(MAX_EVENTS + 5)]
         assert (await events.record(api, warned))[0] == MAX_EVENTS
         assert (await events.record(api, warned))[0] == 5
         assert (await events.record(api, warned))[0] == 0
@@ -318,7 +320,9 @@ class TestEvents:
         path = "/api/v1/namespaces/shop/events"
         api.broken[path] = ApiError("POST", path, 403, "no")
         events = WarningEvents(now=lambda: clock[0])
-        warned = [(self.owner(number), ("nginx" * 1000,)) for number in range(MAX_EVENTS + 5)]
+        warned = [
+            (self.owner(number), (("nginx" * 1000, "unlisted"),) * 9) for number in range(MAX_EVENTS + 5)
+        ]
         done, problems = await events.record(api, warned)
         assert (done, len(problems)) == (0, MAX_EVENTS)
         del api.broken[path]
