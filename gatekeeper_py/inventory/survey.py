@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.slot import is_never_pulled
+from gatekeeper_py.core.admission.slot import Parts, Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest
 from gatekeeper_py.core.policy.decision import Reason
@@ -28,8 +28,13 @@ MAX_OWNERS: Final = 1000
 
 MAX_KEPT_IMAGES: Final = 10
 
-CONTAINER_STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-"""The fields of a Pod's status that hold the digests of its running images."""
+CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
+    ("spec", "containers"): "containerStatuses",
+    ("spec", "initContainers"): "initContainerStatuses",
+    ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
+}
+"""The fields of a Pod's status that hold the digests of its running images, by the list of the containers. The
+status has no digest of an image volume, whose name may be that of a container."""
 
 
 class Survey:
@@ -128,21 +133,20 @@ def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifes
         or is_never_pulled(request.object, slot)
     ):
         return None
-    digest = "" if manifest.by_digest else _running_digest(request.object, slot.name)
+    digest = "" if manifest.by_digest else _running_digest(request.object, slot)
     return manifest._replace(reference=digest) if digest else manifest
 
 
-def _running_digest(pod: Any, container: str | None) -> str:
+def _running_digest(pod: Any, slot: Slot) -> str:
     """Return the digest that the kubelet reports for a container; empty if it reports none."""
-    status = pod.get("status")
-    for field in CONTAINER_STATUSES:
-        for each in (status.get(field) or ()) if isinstance(status, dict) else ():
-            if isinstance(each, dict) and each.get("name") == container:
-                # Without @, this is the ID of the image in the runtime, which no registry knows.
-                digest = str(each.get("imageID")).partition("@")[2]
-                with suppress(InvalidReference):
-                    check_digest(digest)
-                    return digest
+    status, field = pod.get("status"), CONTAINER_STATUSES.get(slot.parts[:2])
+    for each in (status.get(field) or ()) if isinstance(status, dict) else ():
+        if isinstance(each, dict) and each.get("name") == slot.name:
+            # Without @, this is the ID of the image in the runtime, which no registry knows.
+            digest = str(each.get("imageID")).partition("@")[2]
+            with suppress(InvalidReference):
+                check_digest(digest)
+                return digest
     return ""
 
 
