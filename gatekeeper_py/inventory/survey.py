@@ -33,7 +33,7 @@ CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
     ("spec", "initContainers"): "initContainerStatuses",
     ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
 }
-"""The fields of a Pod's status that hold the digests of its running images, by the list of the containers. The
+"""The fields of a Pod's status that hold the digests of its running images, by the list. The
 status has no digest of an image volume, whose name may be that of a container."""
 
 
