@@ -32,7 +32,8 @@ class Launch:
 class Contestant:
     """A server that answers reviews at ``path``; ``environment`` is added to the runner's own.
 
-    It is ready when it answers a good review as expected. The runner ends it with SIGTERM, then SIGKILL.
+    It is ready when it answers a good review as expected and, if it has ``/readyz``, when that says so. The
+    runner ends it with SIGTERM, then SIGKILL.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Contestant:
     argv: Callable[[Launch], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     path: str = "/validate-image"
+    has_readyz: bool = False
 
 
 def ours(
@@ -61,4 +63,4 @@ def ours(
             *options,
         ]  # fmt: skip
 
-    return Contestant(name="gatekeeper-py", version=__version__, argv=argv)
+    return Contestant(name="gatekeeper-py", version=__version__, argv=argv, has_readyz=True)

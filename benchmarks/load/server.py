@@ -70,6 +70,8 @@ class Server:
                 connection = self.connect()
                 with contextlib.closing(connection):
                     last = self._problem(connection, body)
+                if not last and self.contestant.has_readyz and self.health("/readyz")[0] != 200:
+                    last = "/readyz fails"
             except (OSError, http.client.HTTPException) as problem:
                 last = repr(problem)
             if not last:

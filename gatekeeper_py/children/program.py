@@ -39,12 +39,12 @@ class Pipes(NamedTuple):
     send: Callable[[bytes], None]
 
 
-def begin(*, longest: int, niceness: int) -> Pipes:
+def begin(*, longest: int) -> Pipes:
     """Set the limits of this process, whose first argument is the server's process ID; return its pipes.
 
     ``longest`` limits the payloads that it sends.
     """
-    _confine(int(sys.argv[1]), niceness)
+    _confine(int(sys.argv[1]))
     # The server's own descriptors are already closed here, but not the descriptors that it inherited.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
@@ -59,11 +59,10 @@ def begin(*, longest: int, niceness: int) -> Pipes:
     return Pipes(sys.stdin.buffer, send)
 
 
-def _confine(parent: int, niceness: int) -> None:
+def _confine(parent: int) -> None:
     """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
-    ``parent`` is the process ID of the server. A higher ``niceness`` leaves more CPU time to the server.
-    Exits if the server has already ended.
+    ``parent`` is the process ID of the server. Exits if the server has already ended.
     """
     # The server ends this process itself, after its drain.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -78,7 +77,6 @@ def _confine(parent: int, niceness: int) -> None:
     if os.getppid() != parent:
         sys.exit(0)
     if resource is not None:
-        os.nice(niceness)
         # Forbid core dumps, which would contain the policy, and writing files.
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
             resource.setrlimit(limit, (0, 0))
