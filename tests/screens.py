@@ -11,6 +11,11 @@ import pytest
 from tools.browser import Page, Scheme
 
 PICTURES: Final = Path(__file__).parents[1] / "docs" / "images"
+DRAWINGS: Final = [
+    PICTURES / f"{name}.svg"
+    for name in ("parts", "review", "policy-change", "look-ups", "exceptions", "failures")
+]
+"""The drawings that were written by hand."""
 
 SCREENS: Final = [
     pytest.param(width, height, scheme, id=f"{name}-{scheme}")
@@ -52,7 +57,7 @@ _CONTRAST: Final = """
 """
 """Elements whose text has less contrast than WCAG 2 AA asks for."""
 
-__all__ = ["LUMINANCE", "PICTURES", "SCREENS", "Scheme", "check_fits", "screenshot"]
+__all__ = ["DRAWINGS", "LUMINANCE", "PICTURES", "SCREENS", "Scheme", "check_fits", "screenshot"]
 
 
 async def check_fits(page: Page) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from screens import PICTURES
+from screens import DRAWINGS
 from tools.browser import Page, Scheme
 
-DRAWINGS: Final = sorted(PICTURES.glob("*.svg"))
 PHONE_TEXT: Final = 358
 """Width in CSS pixels of the text of a page on a phone that is 390 wide."""
 
@@ -71,11 +69,3 @@ async def test_text_that_cannot_be_read_is_found(browser: Page, tmp_path: Path) 
     _, _, problems = await browser.evaluate(f"({PROBLEMS})({PHONE_TEXT})")
     found = {problem.partition(":")[0].split()[0] for problem in problems}
     assert found == {"outside", "crosses", "covered", "9.546666666666667", "contrast"}
-
-
-def test_drawings_have_one_style_a_title_and_a_description() -> None:
-    texts = [path.read_text() for path in DRAWINGS]
-    assert len({re.search(r"<style>.*</marker>", text, re.DOTALL)[0] for text in texts}) == 1  # type: ignore[index]
-    for path, text in zip(DRAWINGS, texts, strict=True):
-        assert re.search(r"<title id=\"t\">.+</title>\n<desc id=\"d\">.+</desc>", text), path
-        assert len(text) <= 12_000, path

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import base64
-import re
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
-from screens import screenshot
+from screens import DRAWINGS, screenshot
 from tools.browser import Browser, Scheme, browser
 from tools.site.look import look
 from tools.site.pages import SITE, built, served
@@ -92,17 +92,21 @@ LUMINANCE = """async (png) => {
     const [r, g, b] = canvas.getImageData(0, 0, 1, 1).data;
     return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
 }"""
-PLACES = """[...document.querySelectorAll(".md-content img[src$='.svg']")].map((image) => {
+DRAWN = ", ".join(f".md-content img[src$='images/{path.name}']" for path in DRAWINGS)
+PLACES = (
+    f"[...document.querySelectorAll({json.dumps(DRAWN)})]"
+    """.map((image) => {
     const {x, y, width, height} = image.getBoundingClientRect();
     return {x: x + scrollX, y: y + scrollY, width, height, alt: image.alt};
 })"""
+)
 
 
 def drawn() -> list[str]:
     """Return the pages with drawings."""
-    return [
-        page for page in built() if re.search(r"<img [^>]*\.svg", (SITE / page).read_text(encoding="utf-8"))
-    ]
+    names = [f'src="images/{path.name}"' for path in DRAWINGS]
+    texts = {page: (SITE / page).read_text(encoding="utf-8") for page in built()}
+    return [page for page, text in texts.items() if any(name in text for name in names)]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
