@@ -158,6 +158,16 @@ def test_signed_by_implies_verify_and_pin_and_denies_errors_unless_they_are_kept
     assert [key.name for key in policy.document.keys] == ["ci-2025", "ci-2026"]
 
 
+@pytest.mark.parametrize(
+    ("written", "repository"),
+    [("docker.io/nginx", "docker.io/library/nginx"), ("s.io:443/a/b", "s.io/a/b")],
+)
+def test_the_repository_of_signatures_is_folded_like_a_pattern(written: str, repository: str) -> None:
+    rules = f"[{{image: a.io, signedBy: [ci-2025, ci-2026], signatures: '{written}'}}]"
+    (rule,) = parse_policy(policy_text(keys_text(), allow=rules)).allow
+    assert rule.signatures == repository
+
+
 def test_the_hosts_of_a_rule_with_signed_by_have_another_default_rate() -> None:
     more = "registries: [{host: a.io, timeout: 2s}, {host: b.io, rate: 5}, {host: c.io}]\n"
     signed = "{image: a.io/x, signedBy: [ci-2025], signatures: s.io/signatures}"
