@@ -141,7 +141,7 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## generate files in k8s, in monitoring and in the Helm chart, and the picture of the demo
+manifests: setup ## generate files in k8s, in monitoring and in the Helm chart
 	$(BIN)/python -m tools.generated
 
 docs: $(UV) ## build the documentation as a site into .build/site and check every link
