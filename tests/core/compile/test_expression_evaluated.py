@@ -121,15 +121,8 @@ IMAGES = [
     "a.io/x\n",
 ]
 KEYS = [
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
-    "volumes",
-    "image",
-    "reference",
-    "name",
-    "spec",
-]
+    "containers", "initContainers", "ephemeralContainers", "volumes", "image", "reference", "name", "spec",
+]  # fmt: skip
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(IMAGES) | st.text(max_size=4)
 values = st.recursive(
     scalars,

@@ -24,18 +24,10 @@ INSTALLED: Final = ROOT / "tools/installation/manifests/policy/policy.yaml"
 POLICIES: Final = (*sorted((ROOT / "examples" / "policies").glob("*.yaml")), INSTALLED)
 
 REGISTRIES: Final = (
-    "registry.corp.example",
-    "eu.registry.corp.example",
-    "us.registry.corp.example",
-    "registry.k8s.io",
-    "ghcr.io/corp-example",
-    "quay.io/corp-example",
-    "quay.io",
-    "docker.io",
-    "docker.io/library",
-    "registry.partner-one.example/delivery",
-    "registry.partner-two.example",
-)
+    "registry.corp.example", "eu.registry.corp.example", "us.registry.corp.example", "registry.k8s.io",
+    "ghcr.io/corp-example", "quay.io/corp-example", "quay.io", "docker.io", "docker.io/library",
+    "registry.partner-one.example/delivery", "registry.partner-two.example",
+)  # fmt: skip
 REPOSITORIES: Final = (
     "app", "base", "nginx", "shop/checkout", "shop/cart/worker", "data/loader", "platform/ingress",
     "tools/kubectl", "team-a/api", "team-b/web/front", "team-a/base", "team-b/experimental-x",
