@@ -35,7 +35,7 @@ from tools.controlplane.plane import ControlPlane, ControlPlaneError
 from tools.gobuild import BuildError
 from tools.programs import CONTROL_PLANE
 
-ROUNDS: Final = 60
+ROUNDS: Final = 50
 
 
 def main() -> int:

@@ -28,7 +28,6 @@ COLUMNS: Final = (
     "API server CPU, ms more",
     "webhook CPU, ms",
     "webhook MiB",
-    "others, cores",
 )
 
 
@@ -233,6 +232,5 @@ def _case(title: str, found: Mapping[str, Any]) -> tuple[str, ...]:
         str(Comparison(**found["added_ms"])),
         f"{found['webhook_cpu_ms']:.2f}",
         f"{found['webhook_mib']:.0f}",
-        f"{found['others_cores']:.2f}",
     )
     return title, str(Comparison(**found["over_none"])), *rest
