@@ -391,7 +391,10 @@ class Lookups:
         if fact is not None and now < fact.fresh_until:
             return fact.answer
         if manifest.host not in self._hosts:
-            return failed("the policy does not name this registry")
+            # The policy has just changed. For a signature, this is not an error: ``onError: keep`` would
+            # approve an image that nobody looked up.
+            unnamed = failed("the policy does not name this registry")
+            return unnamed._replace(status="missing") if manifest.kind == "signature" else unnamed
         reason = self._pacing_of(manifest.host).blocked()
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", None)

@@ -10,7 +10,7 @@ from functools import partial
 
 import pytest
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Kind, Lookup, Manifest, Resolution, failed
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply
@@ -121,10 +121,14 @@ async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(worl
     assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s"), "the review's budget"
 
 
-async def test_a_host_outside_the_policy_is_never_queried(world: World) -> None:
-    resolution = await world.resolve(ELSEWHERE)
-    assert resolution.answer == failed("the policy does not name this registry")
-    world.lookups.answered({Lookup((ELSEWHERE,)): resolution})
+@pytest.mark.parametrize("kind", ["manifest", "signature"])
+async def test_a_host_outside_the_policy_is_never_queried(world: World, kind: Kind) -> None:
+    """For a signature, this is not an error, which onError: keep would approve."""
+    manifest = ELSEWHERE._replace(kind=kind)
+    resolution = await world.resolve(manifest)
+    expected = failed("the policy does not name this registry")
+    assert resolution.answer == (expected._replace(status="missing") if kind == "signature" else expected)
+    world.lookups.answered({Lookup((manifest,)): resolution})
     assert (world.client.queried, world.counted.results, world.log.lines) == ([], [], [])
 
 
