@@ -96,15 +96,16 @@ def comparison(cases: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
 
 
 _DARK: Final = (
-    "<style>@media (prefers-color-scheme: dark) { text { fill: #e6e9ef !important }"
-    " [style*='stroke: #000000'] { stroke: #e6e9ef !important } }</style>"
+    "<style>@media (prefers-color-scheme: dark) { text { fill: #e6edf3 !important }"
+    " [style*='fill: #ffffff'] { fill: #161b22 !important }"
+    " [style*='stroke: #000000'] { stroke: #8b949e !important } }</style>"
 )
-"""Makes texts and axes light where the page is dark; the background is transparent."""
+"""Makes the picture dark where the page is dark."""
 
 
 def save(figure: Figure, file: Path) -> None:
     """Write a plot. The same figures give the same file."""
     with mpl.rc_context({"svg.hashsalt": "gatekeeper-py", "svg.fonttype": "none"}):
-        figure.savefig(file, metadata={"Date": None}, transparent=True)
+        figure.savefig(file, metadata={"Date": None})
     drawn = file.read_text(encoding="utf-8")
     file.write_text(drawn.replace("<defs>", f"{_DARK}\n <defs>", 1), encoding="utf-8")

@@ -32,7 +32,7 @@ PREFIXES: Final = ("registry.corp.example/", "docker.io/library/")
 """What ``policy.yaml`` approves. Without the slash, an image of ``registry.corp.example.evil`` would pass."""
 
 _HERE: Final = Path(__file__).resolve().parent
-_SECONDS: Final = 90.0
+_SECONDS: Final = 180.0
 _GATEKEEPER: Final = ("10.244.255.1", 8443)
 _HEALTH: Final = ("10.244.255.1", 9090)
 _KYVERNO: Final = ("10.244.255.2", 443)
@@ -112,7 +112,7 @@ class Peer:
         """Apply documents, and return whether the API server accepted them."""
         items = json.dumps({"apiVersion": "v1", "kind": "List", "items": documents})
         command = ("apply", "--server-side", "--force-conflicts", "-f", "-")
-        return self.plane.kubectl(*command, input=items, check=False).returncode == 0
+        return self.plane.kubectl(*command, input=items, check=False, seconds=_SECONDS).returncode == 0
 
     def install(self, manifest: Path, *kinds: str) -> list[dict[str, Any]]:
         """Apply the objects of these kinds of a manifest; return all its objects."""
@@ -213,7 +213,6 @@ def _kyverno(plane: ControlPlane, program: Path, folder: Path) -> Peer:
         "--omitEvents=PolicyApplied,PolicySkipped,PolicyViolation,PolicyError",
         "--controllerRuntimeMetricsAddress=0",
         "--disableMetrics=true",
-        "--v=0",
     ]
     environment = {
         "KYVERNO_NAMESPACE": "kyverno",

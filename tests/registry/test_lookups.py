@@ -595,17 +595,6 @@ async def test_an_unsigned_image_is_looked_up_again_after_ttl_missing(
     assert world.counted.signatures == [result, "valid"]
 
 
-async def test_a_thousand_pods_of_a_new_signed_image_make_one_look_up(world: World) -> None:
-    gate = world.client.answers[SIGNED] = asyncio.Event()
-    world.client.reply = Reply(VALID)
-    waiting = [asyncio.ensure_future(world.resolve(SIGNED)) for _ in range(module.MAX_WAITING)]
-    await until(lambda: world.client.queried)
-    gate.set()
-    assert {resolution.answer for resolution in await asyncio.gather(*waiting)} == {VALID}
-    assert {(await world.resolve(SIGNED)).answer for _ in range(900)} == {VALID}
-    assert world.client.queried == [SIGNED]
-
-
 async def test_the_rounds_of_a_review_share_its_registrys_timeout(world: World) -> None:
     world.client.answers[A] = asyncio.Event()
     start = time.monotonic()
