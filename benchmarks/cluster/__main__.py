@@ -65,7 +65,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
     usual = [case.name for case in CASES if case.name != "none-again"]
     names = [case.name for case in CASES]
-    parser.add_argument("--cases", nargs="+", choices=names, default=usual, help=f"{BASE} is always measured")
+    told = f"of {', '.join(names)}; {BASE} is always measured; default: all but none-again"
+    parser.add_argument("--cases", nargs="+", choices=names, default=usual, metavar="CASE", help=told)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds; default: {ROUNDS}")
     parser.add_argument("--short", action="store_true", help=f"measure {LEAST} rounds, which say little")
     parser.add_argument("--build", action="store_true", help="only build the programs")

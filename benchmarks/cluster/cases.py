@@ -139,7 +139,7 @@ CASES: Final = (
         calls=1,
         skips=True,
     ),
-    Case(name="native", title="native policy of `compile`", registered=_native),
+    Case(name="native", title="native policy, compiled", registered=_native),
     _peer_case("gatekeeper", f"Gatekeeper {GATEKEEPER.version[1:]}", GATEKEEPER),
     _peer_case("kyverno-clusterpolicy", f"Kyverno {KYVERNO.version[1:]}, ClusterPolicy", KYVERNO),
     _peer_case("kyverno-validatingpolicy", f"Kyverno {KYVERNO.version[1:]}, ValidatingPolicy", KYVERNO),

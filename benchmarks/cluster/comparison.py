@@ -22,7 +22,6 @@ BASE: Final = "none"
 COLUMNS: Final = (
     "registered",
     "creates/s over none",
-    "creates/s",
     "p50 ms",
     "p99 ms",
     "API server CPU, ms more",
@@ -84,7 +83,7 @@ class Comparison:
         return cls(statistics.median(ordered), ordered[low], ordered[high])
 
     def __str__(self) -> str:
-        return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
+        return f"{self.median:.2f} ({self.low:.2f}…{self.high:.2f})"
 
 
 def ratio(case: str, base: str) -> Callable[[Round], float]:
@@ -226,7 +225,6 @@ def tables(rounds: Sequence[Round], titles: Mapping[str, str]) -> list[str]:
 def _case(title: str, found: Mapping[str, Any]) -> tuple[str, ...]:
     """Return a row of the table of cases."""
     rest = (
-        f"{found['per_second']:.0f}",
         f"{found['p50_ms']:.0f}",
         f"{found['p99_ms']:.0f}",
         str(Comparison(**found["added_ms"])),
