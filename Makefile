@@ -35,7 +35,7 @@ export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help setup demo test test-long go-test exhaustion fuzz fresh-test registry-test monitoring-test page-test \
-	chart-test e2e controlplane package package-test image image-test release check manifests docs \
+	chart-test e2e compare package package-test image image-test release check manifests docs \
 	bench bench-peers clean
 
 help: ## list the targets
@@ -105,13 +105,10 @@ chart-test: setup ## lint and render the Helm chart, and compare it with the kus
 	$(PYTHON) -m tools.programs controlplane helm
 	$(BIN)/python -m pytest tests/chart -n $(WORKERS) -q $(ARGS)
 
-e2e: setup ## run the end-to-end tests (ARGS=tests/e2e/FILE: one file; ARGS=--oldest: the main tests on the oldest Kubernetes)
+e2e: setup ## run the end-to-end tests (the first run builds a control plane with Go in ten minutes; ARGS=tests/e2e/FILE: one file; ARGS=--oldest: the main tests on the oldest Kubernetes)
 	$(PYTHON) -m tools.programs controlplane helm $(filter --oldest,$(ARGS))
 	$(ISOLATED) $(BIN)/python -m pytest $(if $(filter tests/%,$(ARGS)),,tests/e2e) \
 		$(if $(filter --oldest,$(ARGS)),-m oldest) --timeout=600 $(ARGS)
-
-controlplane: ## build the control plane of the end-to-end tests (once, ten minutes, needs Go; ARGS=--oldest: also the oldest supported Kubernetes)
-	$(PYTHON) -m tools.programs controlplane $(ARGS)
 
 package: $(UV) ## build the source distribution and the wheel into dist
 	$(UV) build --quiet --clear --out-dir dist --build-constraints tools/build-constraints.txt --require-hashes
@@ -144,14 +141,17 @@ check: setup ## check the lock, advisories, lint, format, types, import layers a
 	$(BIN)/lint-imports
 	$(BIN)/python -m benchmarks.guard
 
-manifests: setup ## generate files in k8s, in monitoring and in the Helm chart, and the picture of the demo
+manifests: setup ## generate files in k8s, in monitoring and in the Helm chart
 	$(BIN)/python -m tools.generated
 
 docs: $(UV) ## build the documentation as a site into .build/site and check every link
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-bench: setup ## load one server (12 minutes; ARGS="load --full S5", cluster, soak or micro: see benchmarks/README.md; also: make bench-peers)
+compare: setup ## compare gatekeeper-py with Gatekeeper, Kyverno and a native policy on a real API server (20 minutes, needs Go; ARGS=--short: 5 minutes)
+	$(BIN)/python -m benchmarks.cluster $(ARGS)
+
+bench: setup ## load one server (12 minutes; ARGS="load --full S5" or soak: see benchmarks/README.md; also: make bench-peers)
 	$(BIN)/python -m benchmarks.$(or $(firstword $(ARGS)),load) $(wordlist 2,$(words $(ARGS)),$(ARGS))
 
 # Builds five other servers, checks their answers, and compares the cost in one run.

@@ -51,6 +51,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="fail instead of skipping the tests of pages when there is no Chromium",
     )
     parser.addoption(
+        "--update-pictures",
+        action="store_true",
+        help="take the pictures of the pages below docs/images again",
+    )
+    parser.addoption(
         "--oldest",
         action="store_true",
         help="run the end-to-end tests on the oldest supported Kubernetes instead of the newest",

@@ -60,6 +60,8 @@ class FakeCluster:
         self.script: defaultdict[str, deque[Answer | None]] = defaultdict(deque)
         """Answers to the next requests of a path; ``None`` means the usual answer."""
         self.requests: list[tuple[str, dict[str, str]]] = []
+        self.posted: list[tuple[str, dict[str, Any]]] = []
+        """The objects that were created, each with its path. They do not appear in lists."""
         self.page_size = 500
         self.silent_at: str | None = None
         """Path whose requests are never answered."""
@@ -82,6 +84,7 @@ class FakeCluster:
         async def serve() -> None:
             app = web.Application()
             app.router.add_get("/{path:.*}", self._handle)
+            app.router.add_post("/api/v1/namespaces/{namespace}/events", self._create)
             runner = web.AppRunner(app, access_log=None)
             await runner.setup()
             await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -132,6 +135,10 @@ class FakeCluster:
         if objects is None:
             return _response(Answer(404, "404 page not found\n"))
         return _response(Answer(200, self._page(objects, query)))
+
+    async def _create(self, request: web.Request) -> web.Response:
+        self.posted.append((request.path, await request.json()))
+        return web.json_response({}, status=201)
 
     def _listed(self, path: str) -> list[dict[str, Any]] | None:
         if path in self.lists:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from tools.browser import Page, Scheme
+
+PICTURES: Final = Path(__file__).parents[1] / "docs" / "images"
+DRAWINGS: Final = [
+    PICTURES / f"{name}.svg"
+    for name in ("parts", "review", "policy-change", "look-ups", "exceptions", "failures")
+]
+"""The drawings that were written by hand."""
 
 SCREENS: Final = [
     pytest.param(width, height, scheme, id=f"{name}-{scheme}")
@@ -48,7 +57,7 @@ _CONTRAST: Final = """
 """
 """Elements whose text has less contrast than WCAG 2 AA asks for."""
 
-__all__ = ["LUMINANCE", "SCREENS", "Scheme", "check_fits"]
+__all__ = ["DRAWINGS", "LUMINANCE", "PICTURES", "SCREENS", "Scheme", "check_fits", "screenshot"]
 
 
 async def check_fits(page: Page) -> None:
@@ -56,3 +65,12 @@ async def check_fits(page: Page) -> None:
     width, screen = await page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
     assert width <= screen
     assert await page.evaluate(_CONTRAST) == []
+
+
+async def screenshot(page: Page, x: float, y: float, width: float, height: float) -> bytes:
+    """Return a part of the page as PNG. Positions and sizes are in CSS pixels."""
+    clip = {"x": x, "y": y, "width": width, "height": height, "scale": 1}
+    taken = await page.send(
+        "Page.captureScreenshot", format="png", clip=clip, captureBeyondViewport=True, optimizeForSpeed=False
+    )
+    return base64.b64decode(taken["data"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from tools import chart, picture, webhook_manifests
+from tools import chart, webhook_manifests
 from tools.monitoring import dashboard
 
 
@@ -13,7 +13,6 @@ def main() -> None:
     for files in (
         webhook_manifests.manifests,
         lambda: {dashboard.PATH: dashboard.rendered()},
-        lambda: {picture.PICTURE: picture.picture(picture.chosen(picture.recorded()))},
         chart.files,
     ):
         for path, text in files().items():

@@ -204,7 +204,9 @@ def run_go(folder: Path, *arguments: str) -> str:
         check=False,
     )
     if done.returncode != 0:
-        raise BuildError(f"`go {' '.join(arguments)}` failed: {done.stderr.strip()}")
+        # With -json, the reason is on standard output.
+        reason = done.stderr.strip() or done.stdout.strip()
+        raise BuildError(f"`go {' '.join(arguments)}` failed: {reason}")
     return done.stdout
 
 

@@ -68,14 +68,14 @@ CONTROL_PLANE = Programs(
     name="controlplane",
     products=PRODUCTS,
     title="the control plane",
-    target="make controlplane",
+    target="python3 -m tools.programs controlplane",
 )
 
 OLDEST = Programs(
     name="controlplane",
     products=OLDEST_PRODUCTS,
     title="the oldest control plane",
-    target="make controlplane ARGS=--oldest",
+    target="python3 -m tools.programs controlplane --oldest",
     assets=_newest_binaries,
 )
 

@@ -1,5 +1,1 @@
-"""Benchmarks on a real API server: the cost of the webhook, and the time until a change takes effect.
-
-Run it with ``make bench ARGS=cluster``. ``__main__.py`` describes the run, and ``README.md`` explains the
-figures.
-"""
+"""The comparison with other products on a real API server: ``make compare``. See ``README.md``."""

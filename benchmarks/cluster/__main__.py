@@ -1,164 +1,187 @@
-"""``python -m benchmarks.cluster [creates|scaling|delays|gatekeeper] [--cases CASE…] [--quick]``.
+"""``make compare``: gatekeeper-py, a native policy, Gatekeeper and Kyverno on one real API server.
 
-Runs on one control plane with our product, in a separate network namespace. ``creates`` and ``scaling``
-compare cases side by side: each case has one short turn in each round, and is compared with the other cases
-of its round. Turns of minutes would hide a difference of a few per cent, because the speed of a machine
-changes from one minute to the next. With ``creates``, sixteen clients create Pods in dry run. With
-``scaling``, Deployments are scaled up and down. A wrong answer or a wrong number of reviews ends the run with
-status 1 and without results. ``delays.py`` describes ``delays``. ``gatekeeper`` only builds Gatekeeper, so
-that ``creates`` and ``scaling`` can measure it.
+Runs in a network namespace of its own, on one control plane. Each case first answers for the images of
+``images.yaml``. Then come rounds in which each case has one short turn: sixteen clients create Pods in dry
+run. A case is compared with the other cases of its round. Turns of minutes would hide a difference of a few
+per cent, because the speed of a machine changes from one minute to the next. At the end, the processes of
+each webhook are killed while it is registered. A wrong answer of gatekeeper-py, or a wrong number of reviews,
+ends the run with status 1 and without results.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
-import math
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import machine
-from benchmarks.cluster import creating, gatekeeper, scaling
-from benchmarks.cluster.cases import CASES, OTHERS, Case, Stage
-from benchmarks.cluster.comparison import BASE, LEAST, TARGETS, Target, as_json, tables
+from benchmarks.cluster import creating
+from benchmarks.cluster.cases import CASES, Case
+from benchmarks.cluster.comparison import BASE, LEAST, as_json, tables
+from benchmarks.cluster.correctness import ROWS, mistakes
 from benchmarks.cluster.creating import Creators
-from benchmarks.cluster.delays import delays
-from benchmarks.cluster.pods import PREFIXES
-from benchmarks.cluster.rounds import Load, creates, play, registrations
-from benchmarks.cluster.rounds import scaling as scaled
+from benchmarks.cluster.rounds import outages, play, registrations
 from benchmarks.cluster.site import Spoiled, site
 from benchmarks.load.running import say
+from benchmarks.report import table
 from tools.controlplane import network
 from tools.controlplane.plane import ControlPlane, ControlPlaneError
 from tools.gobuild import BuildError
 from tools.programs import CONTROL_PLANE
 
-USUAL: Final = ("enforce", "enforce-two-calls", "native", "fast-path")
-ROUNDS: Final = {"creates": 60, "scaling": 10, "delays": 100}
-QUICK_SECONDS: Final = 320.0
-"""A quick run starts no further round this many seconds after its own start."""
+ROUNDS: Final = 50
 
 
 def main() -> int:
     """Measure and write the results; return the exit status."""
     arguments = _arguments()
+    cases = [case for case in CASES if case.name in {BASE, *arguments.cases}]
     try:
-        if arguments.load == "gatekeeper":
-            print(gatekeeper.build().binary)
-            return 0
         if not network.isolated():
             CONTROL_PLANE.build()
             creating.build()
-            network.run_isolated([sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:]])
-        return _measure(arguments)
+            if not _build(cases):
+                return 1
+            if not arguments.build:
+                network.run_isolated([sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:]])
+            return 0
+        _compare(cases, LEAST if arguments.short else arguments.rounds, arguments.out)
     except (BuildError, network.IsolationError, ControlPlaneError, TimeoutError) as problem:
         say(f"error: {problem}")
     except Spoiled as problem:
         say(f"SPOILED, no results: {problem}")
+    else:
+        return 0
     return 1
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    parser.add_argument("load", nargs="?", default="creates", choices=[*ROUNDS, "gatekeeper"])
-    parser.add_argument(
-        "--cases",
-        nargs="+",
-        choices=[case.name for case in CASES],
-        help=f"{BASE} is always measured; default: {' '.join(USUAL)}, and gatekeeper if it was built",
-    )
-    parser.add_argument("--quick", action="store_true", help="measure as many rounds as fit into six minutes")
-    parser.add_argument("--rounds", type=int, help=f"number of rounds; default: {ROUNDS}")
+    usual = [case.name for case in CASES if case.name != "none-again"]
+    names = [case.name for case in CASES]
+    told = f"of {', '.join(names)}; {BASE} is always measured; default: all but none-again"
+    parser.add_argument("--cases", nargs="+", choices=names, default=usual, metavar="CASE", help=told)
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds; default: {ROUNDS}")
+    parser.add_argument("--short", action="store_true", help=f"measure {LEAST} rounds, which say little")
+    parser.add_argument("--build", action="store_true", help="only build the programs")
     parser.add_argument("--out", type=Path, default=machine.LATEST, help="folder of the results")
     found = parser.parse_args()
-    if found.rounds is not None and found.rounds < LEAST:
+    if found.rounds < LEAST:
         parser.error(f"--rounds is at least {LEAST}")
     return found
 
 
-def _measure(arguments: argparse.Namespace) -> int:
+def _build(cases: Sequence[Case]) -> bool:
+    """Build each peer that a case needs; return whether all could be built."""
+    good = True
+    for release in {case.needs.name: case.needs for case in cases if case.needs}.values():
+        try:
+            release.build()
+        except BuildError as problem:
+            say(f"error: {release.name} {release.version} cannot be built (--cases leaves it out): {problem}")
+            good = False
+    return good
+
+
+def _compare(cases: Sequence[Case], count: int, out: Path) -> None:
     began = time.monotonic()
-    count = arguments.rounds or ROUNDS[arguments.load]
-    with ControlPlane(CONTROL_PLANE.cached()) as plane:
-        if arguments.load == "delays":
-            with site(plane, "fast-path") as place:
-                found = delays(place, turns=min(count, LEAST) if arguments.quick else count)
-            lines = ["# Delays on a real control plane", "", "```json", json.dumps(found, indent=2), "```"]
-        else:
-            end = began + QUICK_SECONDS if arguments.quick else math.inf
-            found, lines = _compare(
-                plane,
-                arguments.load,
-                arguments.cases,
-                lambda done: done < count and (time.monotonic() < end or done < LEAST),
-            )
-    _write(arguments.out, arguments.load, found | {"seconds": round(time.monotonic() - began)}, lines)
-    return 0
-
-
-def _compare(
-    plane: ControlPlane, name: str, requested: Sequence[str] | None, more: Callable[[int], bool]
-) -> tuple[dict[str, Any], list[str]]:
-    """Measure rounds of a load while ``more(number of rounds)`` is true; return results and a report."""
-    release = gatekeeper.cached()
-    cases = _chosen(requested, with_gatekeeper=release is not None)
-    with site(plane, "enforce") as place, tempfile.TemporaryDirectory() as folder:
-        peer = None
-        if release is not None and any(case.name == "gatekeeper" for case in cases):
-            peer = gatekeeper.start(plane, release, PREFIXES, OTHERS)
+    releases = {case.needs.name: case.needs for case in cases if case.needs}
+    with ControlPlane(CONTROL_PLANE.cached()) as plane, site(plane, "enforce") as place:
+        place.peers.extend(release.started(plane) for release in releases.values())
         place.disarm()
-        stage = Stage(place, peer)
-        load: Load = scaled
-        targets: Sequence[Target] = ()
-        if name == "creates":
-            load, targets = creates(Creators(creating.build(), plane, Path(folder))), TARGETS
-        else:
-            scaling.prepare(plane)
-        registered = registrations(stage, cases)
+        registered = registrations(place, cases)
         say("ready to measure")
-        rounds, left_out = play(stage, registered, load, more)
-    lines = [*_introduction(name, len(rounds), left_out), *tables(rounds, targets)]
-    return {"left_out": left_out, **as_json(rounds, targets)}, lines
-
-
-def _chosen(names: Sequence[str] | None, *, with_gatekeeper: bool) -> list[Case]:
-    """Return the cases to measure. Raises ``BuildError`` for Gatekeeper that is not built."""
-    if names is not None and "gatekeeper" in names and not with_gatekeeper:
-        raise BuildError("Gatekeeper is not built; run: make bench ARGS='cluster gatekeeper'")
-    usual = (*USUAL, "gatekeeper") if with_gatekeeper else USUAL
-    return [case for case in CASES if case.name in {BASE, *(names or usual)}]
-
-
-def _introduction(name: str, rounds: int, left_out: int) -> list[str]:
-    turn = {
-        "creates": f"of {creating.SECONDS:g} s, with {creating.CLIENTS} creators of dry-run Pods, whose "
-        "images are all pre-approved except in mutate",
-        "scaling": f"in which {scaling.DEPLOYMENTS} Deployments of pre-approved Pods are scaled to "
-        f"{scaling.REPLICAS} replicas until all run, and to none",
-    }[name]
+        with tempfile.TemporaryDirectory() as folder:
+            creators = Creators(creating.build(), plane, Path(folder))
+            rounds, left_out = play(place, registered, creators, count)
+        down = outages(place, registered)
+    admitted = {each.case.name: each.admitted for each in registered}
     described = machine.describe()
-    found = described["machine"]
+    versions = {release.name: release.version for release in releases.values()}
+    document = {
+        **described,
+        "versions": described["versions"] | versions,
+        "seconds": round(time.monotonic() - began),
+        "left_out": left_out,
+        "images": [
+            dataclasses.asdict(row) | {"admitted": {name: found[index] for name, found in admitted.items()}}
+            for index, row in enumerate(ROWS)
+        ],
+        "down": {
+            name: dict(zip(("approved", "unlisted"), found, strict=True)) for name, found in down.items()
+        },
+        **as_json(rounds),
+    }
+    titles = {case.name: case.title for case in cases}
+    lines = [
+        *_introduction(document, len(rounds)),
+        *tables(rounds, titles),
+        *_correctness(admitted, titles),
+        *_outages(down, titles),
+    ]
+    _write(out, document, lines, titles)
+
+
+def _introduction(document: dict[str, Any], rounds: int) -> list[str]:
+    found = document["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in document["versions"].items() if version)
     text = (
-        f"{rounds} rounds ({left_out} more were left out, because a client had to connect again). In each, "
-        f"every case has a turn {turn}; {found['cores']} cores of {found['processor']} for all processes; "
-        f"commit {machine.commit(described)}. A turn is compared with the others of its round. The figures "
-        "are medians. The brackets hold the 95 % confidence interval, or for the rates the lowest and the "
-        "highest one. CPU is for each create or Pod."
+        f"{rounds} rounds in {document['seconds']} s ({document['left_out']} more were left out, because a "
+        f"client had to connect again). In each, every case has a turn of {creating.SECONDS:g} s, with "
+        f"{creating.CLIENTS} creators of dry-run Pods, whose images are all pre-approved; {found['cores']} "
+        f"cores of {found['processor']} for all processes; commit {machine.commit(document)}; {versions}. A "
+        "turn is compared with the others of its round. The figures are medians; brackets hold the 95 % "
+        "confidence interval. CPU is for each create; memory is that of one process."
     )
-    return ["# Side by side through a real API server", "", text, ""]
+    return ["# Compared on a real API server", "", text, ""]
 
 
-def _write(folder: Path, name: str, found: dict[str, Any], lines: Sequence[str]) -> None:
+def _correctness(admitted: dict[str, list[bool]], titles: dict[str, str]) -> list[str]:
+    """Return a table of all images, with the mistakes of each case in bold."""
+    names = [name for name in admitted if name not in {BASE, "none-again"}]
+    totals = {name: mistakes(admitted[name]) for name in names}
+    rows = [
+        (
+            f"`{row.image}`" + ("" if row.place == "containers" else f" in {row.place}"),
+            _word(row.admit),
+            row.why,
+            *(_word(admitted[name][index], right=row.admit) for name in names),
+        )
+        for index, row in enumerate(ROWS)
+    ]
+    rows += [
+        (what, "", "", *(str(len(totals[name][side])) for name in names))
+        for side, what in enumerate(("admitted wrongly", "refused wrongly"))
+    ]
+    return list(table(("image", "right", "why", *(titles[name] for name in names)), rows))
+
+
+def _word(admitted: bool, *, right: bool | None = None) -> str:  # noqa: FBT001
+    word = "admit" if admitted else "refuse"
+    return word if right in {None, admitted} else f"**{word}**"
+
+
+def _outages(down: dict[str, tuple[bool, bool]], titles: dict[str, str]) -> list[str]:
+    rows = [(titles[name], *map(_word, found)) for name, found in down.items()]
+    return list(table(("while the webhook is down", "approved images", "unlisted images"), rows))
+
+
+def _write(folder: Path, document: dict[str, Any], lines: Sequence[str], titles: dict[str, str]) -> None:
+    from benchmarks import plots  # noqa: PLC0415 - matplotlib is slow to import
+
     folder.mkdir(parents=True, exist_ok=True)
-    document = {"load": name, **machine.describe(), **found}
-    (folder / f"cluster-{name}.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    (folder / f"cluster-{name}.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    say(f"{found['seconds']} s; written to {folder}")
-    print("\n".join(lines))
+    (folder / "compare.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    text = "\n".join([*lines, "", "![creates per second and CPU](compare.svg)"]) + "\n"
+    (folder / "compare.md").write_text(text, encoding="utf-8")
+    plots.save(plots.comparison(document["cases"], titles), folder / "compare.svg")
+    say(f"{document['seconds']} s; written to {folder}")
+    print(text)
 
 
 if __name__ == "__main__":

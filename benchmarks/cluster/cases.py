@@ -14,16 +14,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-import yaml
-
 from benchmarks.cluster.comparison import BASE
-from benchmarks.cluster.gatekeeper import Gatekeeper
-from benchmarks.cluster.pods import MIRROR, POLICY_FILE, Sidecar
+from benchmarks.cluster.peers import GATEKEEPER, KYVERNO, WEBHOOKS, Peer, Release
+from benchmarks.cluster.pods import POLICY_FILE
 from benchmarks.cluster.site import Site
-from tools.installation.product import K8S, MUTATING, NAMESPACE, VALIDATING
-
-OTHERS: Final = (NAMESPACE, "kube-system")
-"""Exempt namespaces, as for our own webhook."""
 
 _API: Final = "/apis/admissionregistration.k8s.io/v1"
 NATIVE: Final = {
@@ -32,17 +26,10 @@ NATIVE: Final = {
 }
 """The kinds of a native policy, in the order in which to create them, with their paths."""
 
+PEER_WEBHOOK: Final = f"{WEBHOOKS}/peer"
 
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """The control plane and the peer that a case may use."""
-
-    site: Site
-    gatekeeper: Gatekeeper | None = None
-
-
-Registered = Callable[[Stage], AbstractContextManager[Sequence[str]]]
-"""A context manager that registers a case. It yields the names of the processes that answer reviews."""
+Registered = Callable[[Site], AbstractContextManager[Sequence[int]]]
+"""A context manager that registers a case. It yields the ids of the processes that answer reviews."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,67 +37,55 @@ class Case:
     """One way to decide about images.
 
     ``denies`` is whether an unlisted image is refused. Our replicas review each created Pod ``calls`` times.
-    If the case ``skips`` Pods of pre-approved images, they do not review such a Pod. In a load, one image of
-    each Pod is of the kind ``sidecar``. Every answer must contain the text ``holds`` and have ``warnings``
-    warnings.
+    If the case ``skips`` Pods of pre-approved images, they do not review such a Pod. ``needs`` is the peer
+    that decides.
     """
 
     name: str
+    title: str
     registered: Registered
     denies: bool = True
     calls: int = 0
     skips: bool = False
-    sidecar: Sidecar = "pre-approved"
-    holds: str = ""
-    warnings: int = 0
+    needs: Release | None = None
 
     @property
     def reviews(self) -> int:
         """The number of reviews for each create of the load."""
         return 0 if self.skips else self.calls
 
+    @property
+    def ours(self) -> bool:
+        """Whether the policy is ours."""
+        return self.denies and self.needs is None
+
 
 @contextmanager
-def _nothing(_: Stage) -> Iterator[Sequence[str]]:
+def _nothing(_: Site) -> Iterator[Sequence[int]]:
     yield ()
 
 
 @contextmanager
-def _ours(stage: Stage, *, overlay: str) -> Iterator[Sequence[str]]:
-    """Apply an overlay, and yield the process names of our replicas."""
-    stage.site.arm(overlay)
+def _ours(site: Site, *, overlay: str) -> Iterator[Sequence[int]]:
+    """Apply an overlay, and yield the process ids of our replicas."""
+    site.arm(overlay)
     try:
-        yield stage.site.servers()
+        yield site.servers()
     finally:
-        stage.site.disarm()
+        site.disarm()
 
 
 @contextmanager
-def _both(stage: Stage) -> Iterator[Sequence[str]]:
-    """Install the overlay ``enforce`` with the mutating webhook, without a controller."""
-    with _ours(stage, overlay="enforce") as servers:
-        stage.site.end_controller()
-        validating = stage.site.product.get(VALIDATING)
-        assert validating is not None
-        bundle = validating["webhooks"][0]["clientConfig"]["caBundle"]
-        document = yaml.safe_load((K8S / "base/webhooks/mutating.yaml").read_text(encoding="utf-8"))
-        for webhook in document["webhooks"]:
-            webhook["clientConfig"]["caBundle"] = bundle
-        stage.site.plane.api("POST", MUTATING.rpartition("/")[0], document)
-        yield servers
-
-
-@contextmanager
-def _native(stage: Stage) -> Iterator[Sequence[str]]:
+def _native(site: Site) -> Iterator[Sequence[int]]:
     made: list[str] = []
     try:
         for document in native_documents():
             made.append(native_path(document))
-            stage.site.plane.api("POST", NATIVE[document["kind"]], document)
+            site.plane.api("POST", NATIVE[document["kind"]], document)
         yield ()
     finally:
         for path in reversed(made):
-            stage.site.delete(path)
+            site.delete(path)
 
 
 def native_documents() -> list[dict[str, Any]]:
@@ -131,30 +106,41 @@ def native_path(document: dict[str, Any]) -> str:
 
 
 @contextmanager
-def _gatekeeper(stage: Stage) -> Iterator[Sequence[str]]:
-    assert stage.gatekeeper is not None
-    with stage.gatekeeper.registered():
-        yield (stage.gatekeeper.process,)
+def _peer(site: Site, *, case: str) -> Iterator[Sequence[int]]:
+    peer = peer_of(site, case)
+    site.plane.api("POST", WEBHOOKS, peer.webhooks[case])
+    assert peer.process is not None
+    try:
+        yield (peer.process.pid,)
+    finally:
+        site.delete(PEER_WEBHOOK)
+
+
+def peer_of(site: Site, case: str) -> Peer:
+    """Return the running peer of a case."""
+    (peer,) = (each for each in site.peers if case in each.webhooks)
+    return peer
+
+
+def _peer_case(name: str, title: str, release: Release) -> Case:
+    return Case(name=name, title=title, registered=partial(_peer, case=name), needs=release)
 
 
 CASES: Final = (
-    Case(name=BASE, registered=_nothing, denies=False),
+    Case(name=BASE, title="nothing", registered=_nothing, denies=False),
     # Shows how far apart two measurements of the same case are.
-    Case(name="none-again", registered=_nothing, denies=False),
-    # As shipped: the mutating webhook is registered only while the policy can rewrite images.
-    Case(name="enforce", registered=partial(_ours, overlay="enforce"), calls=1),
-    # Shows the cost of registering the mutating webhook even when no image can be rewritten.
-    Case(name="enforce-two-calls", registered=_both, calls=2),
-    # As shipped, with an image to rewrite in every Pod.
+    Case(name="none-again", title="nothing, again", registered=_nothing, denies=False),
+    # As shipped: one call for each Pod.
+    Case(name="enforce", title="gatekeeper-py", registered=partial(_ours, overlay="enforce"), calls=1),
     Case(
-        name="mutate",
-        registered=partial(_ours, overlay="mutate"),
-        calls=2,
-        sidecar="mirrored",
-        holds=f'"image":"{MIRROR}/',
-        warnings=1,
+        name="fast-path",
+        title="gatekeeper-py, fast path",
+        registered=partial(_ours, overlay="fast-path"),
+        calls=1,
+        skips=True,
     ),
-    Case(name="native", registered=_native),
-    Case(name="fast-path", registered=partial(_ours, overlay="fast-path"), calls=1, skips=True),
-    Case(name="gatekeeper", registered=_gatekeeper),
+    Case(name="native", title="native policy, compiled", registered=_native),
+    _peer_case("gatekeeper", f"Gatekeeper {GATEKEEPER.version[1:]}", GATEKEEPER),
+    _peer_case("kyverno-clusterpolicy", f"Kyverno {KYVERNO.version[1:]}, ClusterPolicy", KYVERNO),
+    _peer_case("kyverno-validatingpolicy", f"Kyverno {KYVERNO.version[1:]}, ValidatingPolicy", KYVERNO),
 )

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.cluster.cases import Case
 from benchmarks.cluster.comparison import Turn
 from benchmarks.cluster.pods import pod
 from benchmarks.cluster.site import SPACE, Spoiled
@@ -24,7 +23,7 @@ SECONDS: Final = 1.0
 WARM_UP: Final = 0.25
 
 BODIES: Final = 100
-"""The number of different Pods in a load. Each has different images."""
+"""The number of different Pods. Each has different images."""
 
 _SPARE_SECONDS: Final = 60.0
 
@@ -46,12 +45,12 @@ class Creators:
     plane: ControlPlane
     folder: Path
 
-    def run(self, case: Case, cpu: Callable[[], Mapping[str, float]]) -> tuple[Turn, int]:
-        """Create Pods of the case in dry run; return the figures and the number of all creates.
+    def run(self, sample: Callable[[], Mapping[str, float]]) -> tuple[Turn, int]:
+        """Create pre-approved Pods in dry run; return the figures and the number of all creates.
 
-        Calls ``cpu`` when the measured time begins and when it ends. Raises Spoiled unless every answer is a
-        201 that contains the Pod and the text ``holds``, and the answers have the warnings of the case.
-        Raises Reconnected when a client had to connect more than once.
+        Calls ``sample`` when the measured time begins and when it ends. Raises Spoiled unless every answer is
+        a 201 with the Pod and without warnings. Raises Reconnected when a client had to connect more than
+        once.
         """
         pki = self.plane.authority.certificate.parent
         argv = [
@@ -60,11 +59,10 @@ class Creators:
             f"-ca={self.plane.authority.certificate}",
             f"-cert={pki / 'admin.crt'}",
             f"-key={pki / 'admin.key'}",
-            f"-bodies={self._bodies(case)}",
+            f"-bodies={self._bodies()}",
             f"-creators={CLIENTS}",
             f"-seconds={SECONDS}",
             f"-warm-up={WARM_UP}",
-            f"-holds={case.holds}",
         ]
         samples: list[Mapping[str, float]] = []
         result: dict[str, Any] = {}
@@ -76,32 +74,28 @@ class Creators:
                     if event["event"] == "result":
                         result = event
                     else:
-                        samples.append(cpu())
+                        samples.append(sample())
                 _, stderr = process.communicate(timeout=_SPARE_SECONDS)
             finally:
                 process.kill()  # has no effect after its end
         if process.returncode != 0 or len(samples) != 2 or not result:
             raise Spoiled(f"the creator ended with status {process.returncode}: {stderr.strip()}")
-        return creation(result, *samples, warnings=case.warnings), sum(result["statuses"].values())
+        return creation(result, *samples), sum(result["statuses"].values())
 
-    def _bodies(self, case: Case) -> Path:
-        path = self.folder / f"{case.sidecar}.jsonl"
-        if not path.exists():
-            write_bodies(path, [pod(index, case.sidecar) for index in range(BODIES)])
-        return path
+    def _bodies(self) -> Path:
+        path = self.folder / "pods.jsonl"
+        return path if path.exists() else write_bodies(path, [pod(index) for index in range(BODIES)])
 
 
-def creation(
-    result: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float], *, warnings: int
-) -> Turn:
-    """Return the figures from the program's result and two samples of CPU.
+def creation(result: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float]) -> Turn:
+    """Return the figures from the program's result and two samples.
 
-    Raises Spoiled when an answer was wrong or when the answers do not have ``warnings`` warnings each on
-    average. Raises Reconnected when a client had to connect more than once.
+    Raises Spoiled when an answer was wrong or had a warning. Raises Reconnected when a client had to connect
+    more than once.
     """
     wrong = {status: count for status, count in result["statuses"].items() if status != "201"}
     sent = sum(result["statuses"].values())
-    if wrong or result["errors"] or result["warnings"] != warnings * sent:
+    if wrong or result["errors"] or result["warnings"]:
         raise Spoiled(
             f"{sent} answers: {wrong or 'none'} other than 201, {result['errors']} errors, "
             f"{result['warnings']} warnings; {'; '.join(result['problems'])}"
@@ -110,7 +104,7 @@ def creation(
         raise Spoiled("no create was answered in the measured time")
     if result["dials"] != CLIENTS:
         raise Reconnected(f"{CLIENTS} clients made {result['dials']} connections: some were closed")
-    return Turn.of(result["creates"], result["seconds"], before, after, clients_cpu=result["cpu_seconds"])
+    return Turn.of(result, before, after)
 
 
 def write_bodies(path: Path, bodies: Sequence[Mapping[str, Any]]) -> Path:

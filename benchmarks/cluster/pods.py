@@ -1,8 +1,7 @@
 """Pods with three images, of which one decides whether the fast path and the policy approve the Pod.
 
-The policy is the one that the end-to-end tests install. It approves one registry, and images that start with
-the registry's name are pre-approved. With the port of HTTPS after the name, an image is still approved, but
-the fast path leaves it to the webhook.
+The policy approves one registry, and images that start with the registry's name are pre-approved. With the
+port of HTTPS after the name, an image is still approved, but the fast path leaves it to the webhook.
 
 The API server adds defaults, ``managedFields`` and ``userInfo``, so a review of a Pod has 8 KB.
 """
@@ -15,31 +14,23 @@ from typing import Any, Final, Literal
 
 import yaml
 
-from tools.installation.product import OVERLAYS
-
-POLICY_FILE: Final = OVERLAYS / "policy" / "policy.yaml"
+POLICY_FILE: Final = Path(__file__).with_name("policy.yaml")
 
 HOST: Final = "registry.corp.example"
-HOST_WITH_PORT: Final = f"{HOST}:443"
-MIRROR: Final = f"{HOST}/dockerhub"
 DENIED_IMAGE: Final = "quay.io/somebody/app:1"
 
-PREFIXES: Final = (f"{HOST}/", f"{HOST_WITH_PORT}/")
-"""For Gatekeeper. Without the slash, an image of ``registry.corp.example.evil`` would pass."""
-
-Sidecar = Literal["pre-approved", "with-port", "mirrored"]
+Sidecar = Literal["pre-approved", "with-port"]
 """The kind of one of the three images. The other two are pre-approved, so this one decides for the Pod.
 
-``with-port`` is approved, but not pre-approved. ``mirrored`` is an image of Docker Hub: no rule approves it,
-and mutate mode rewrites it to an image of the mirror.
+``with-port`` is approved, but not pre-approved.
 """
 
-_HOSTS: Final = {"pre-approved": HOST, "with-port": HOST_WITH_PORT, "mirrored": "docker.io"}
+_HOSTS: Final = {"pre-approved": HOST, "with-port": f"{HOST}:443"}
 
 _TEMPLATE: Final = yaml.safe_load(Path(__file__).with_name("pod.yaml").read_text(encoding="utf-8"))
 
 
-def pod(index: int, sidecar: Sidecar = "pre-approved") -> dict[str, Any]:
+def pod(index: int = 0, sidecar: Sidecar = "pre-approved") -> dict[str, Any]:
     """Return one Pod with ``generateName`` instead of a name."""
     template = pod_template(index, sidecar)
     owner = {
@@ -63,21 +54,6 @@ def unlisted() -> dict[str, Any]:
     denied = pod(0)
     denied["spec"]["containers"][2]["image"] = DENIED_IMAGE
     return denied
-
-
-def deployment(name: str, index: int) -> dict[str, Any]:
-    """Return a Deployment with zero replicas and the template :func:`pod_template`, pre-approved."""
-    template = pod_template(index, "pre-approved")
-    labels = {"benchmark": name}
-    template["metadata"]["labels"] |= labels
-    # On fake nodes, no container runs that would need time to end.
-    template["spec"]["terminationGracePeriodSeconds"] = 0
-    return {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": name},
-        "spec": {"replicas": 0, "selector": {"matchLabels": labels}, "template": template},
-    }
 
 
 def pod_template(index: int, sidecar: Sidecar) -> dict[str, Any]:

@@ -7,20 +7,20 @@ are short, and their order changes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
 
-from benchmarks.cluster.cases import Case, Stage, native_documents, native_path
+from benchmarks.cluster.cases import PEER_WEBHOOK, Case, native_documents, native_path, peer_of
 from benchmarks.cluster.comparison import Round, Turn
+from benchmarks.cluster.correctness import ADMITTED, REFUSED, answers, mistakes
 from benchmarks.cluster.creating import Creators, Reconnected
-from benchmarks.cluster.gatekeeper import WEBHOOK
 from benchmarks.cluster.pods import pod, unlisted
-from benchmarks.cluster.scaling import scale
 from benchmarks.cluster.site import Administrator, Site, Spoiled
 from benchmarks.load.running import say
-from tools.installation.product import MUTATING, VALIDATING
+from tools.installation.product import MUTATING, SETTLE_SECONDS, VALIDATING
+from tools.polling import wait_until
 
 MOST_LEFT_OUT: Final = 5
 
@@ -36,42 +36,53 @@ _SERVERS_OWN: Final = ("creationTimestamp", "generation", "managedFields", "reso
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """A case, the objects that it creates on the API server by their path, and the mode of the policy.
+    """A case, the objects that it creates on the API server by their path, and which images it admits.
 
-    ``processes`` are the names of the processes that answer its reviews.
+    ``processes`` are the ids of the processes that answer its reviews.
     """
 
     case: Case
     objects: Mapping[str, Mapping[str, Any]]
-    mode: str
-    processes: Sequence[str]
+    processes: Sequence[int]
+    admitted: list[bool]
 
 
-Load = Callable[[Stage, Registration], Turn]
-"""Measures a case that is in effect."""
+def registrations(site: Site, cases: Sequence[Case]) -> list[Registration]:
+    """Register each case as shipped; once it is in effect, store its objects and its answers to ``ROWS``."""
+    paths = [VALIDATING, MUTATING, PEER_WEBHOOK, *map(native_path, native_documents())]
+    return [_registration(site, case, paths) for case in cases]
 
 
-def registrations(stage: Stage, cases: Sequence[Case]) -> list[Registration]:
-    """Register each case as shipped, and store what it registers once it is in effect."""
-    paths = [VALIDATING, MUTATING, WEBHOOK, *map(native_path, native_documents())]
-    return [_registration(stage, case, paths) for case in cases]
-
-
-def _registration(stage: Stage, case: Case, paths: Sequence[str]) -> Registration:
-    with case.registered(stage) as processes:
-        await_effect(stage, case)
-        objects = {path: found for path in paths if (found := stage.site.product.get(path)) is not None}
-        mode = stage.site.mode()
+def _registration(site: Site, case: Case, paths: Sequence[str]) -> Registration:
+    administrator = Administrator(site.plane)
+    try:
+        with case.registered(site) as processes:
+            await_effect(site, case, administrator)
+            objects = {path: found for path in paths if (found := site.product.get(path)) is not None}
+            admitted = answers(administrator)
+    finally:
+        administrator.close()
+    _judge(case, admitted)
     for document in objects.values():
         for key in _SERVERS_OWN:
             document["metadata"].pop(key, None)
-    return Registration(case, objects, mode, processes)
+    return Registration(case, objects, processes, admitted)
+
+
+def _judge(case: Case, admitted: list[bool]) -> None:
+    """Raise Spoiled for a wrong answer of our policy, or of the API server by itself."""
+    let_in, refused = mistakes(admitted)
+    say(f"{case.name}: {len(let_in)} images admitted wrongly, {len(refused)} refused wrongly")
+    if case.ours and (let_in or refused):
+        raise Spoiled(f"{case.name} admits wrongly {let_in}, and refuses wrongly {refused}")
+    if not case.denies and not all(admitted):
+        raise Spoiled("the API server itself refuses some of the images")
 
 
 def play(
-    stage: Stage, registered: Sequence[Registration], load: Load, more: Callable[[int], bool]
+    site: Site, registered: Sequence[Registration], creators: Creators, count: int
 ) -> tuple[list[Round], int]:
-    """Measure rounds while ``more(number of rounds)`` is true; return them and the number left out.
+    """Measure ``count`` rounds; return them and the number left out.
 
     Raises Spoiled, which names the round and the case, at the first unexpected answer or missed deadline. A
     round in which a client had to connect again is left out. Raises Reconnected if more than
@@ -79,10 +90,10 @@ def play(
     """
     rounds: list[Round] = []
     left_out = 0
-    with stage.site.kubelet.looking_away():
-        while more(len(rounds)):
+    with site.kubelet.looking_away():
+        while len(rounds) < count:
             try:
-                rounds.append(_round(stage, registered, load, len(rounds) + left_out))
+                rounds.append(_round(site, registered, creators, len(rounds) + left_out))
             except Reconnected as problem:
                 left_out += 1
                 say(f"a round is left out: {problem}")
@@ -91,16 +102,15 @@ def play(
     return rounds, left_out
 
 
-def _round(stage: Stage, registered: Sequence[Registration], load: Load, number: int) -> Round:
+def _round(site: Site, registered: Sequence[Registration], creators: Creators, number: int) -> Round:
     """Return one turn of each case, in an order that depends on the number of the round."""
     began = time.monotonic()
     order = Random(number).sample(registered, len(registered))
     found: dict[str, Turn] = {}
     for registration in order:
         try:
-            _register(stage.site, registration, registered)
-            await_effect(stage, registration.case)
-            found[registration.case.name] = load(stage, registration)
+            _register(site, registration, registered)
+            found[registration.case.name] = _creates(site, registration, creators)
         except Reconnected:
             raise
         except (Spoiled, TimeoutError) as problem:
@@ -110,31 +120,64 @@ def _round(stage: Stage, registered: Sequence[Registration], load: Load, number:
     return {each.case.name: found[each.case.name] for each in registered}
 
 
-def _register(place: Site, chosen: Registration, registered: Sequence[Registration]) -> None:
-    """Delete the objects of all cases, and create those of the chosen case."""
-    for path in {path for each in registered for path in each.objects}:
-        place.delete(path)
-    if place.mode() != chosen.mode:
-        place.set_mode(chosen.mode)
-    for path, document in chosen.objects.items():
-        place.plane.api("POST", path.rpartition("/")[0], document)
+def _register(site: Site, chosen: Registration, registered: Sequence[Registration]) -> None:
+    """Put the chosen case into effect, after no case is in effect, because some cases answer alike."""
+    (nothing, *_) = (each for each in registered if not each.case.denies)
+    administrator = Administrator(site.plane)
+    try:
+        for path in {path for each in registered for path in each.objects}:
+            site.delete(path)
+        await_effect(site, nothing.case, administrator)
+        for path, document in chosen.objects.items():
+            site.plane.api("POST", path.rpartition("/")[0], document)
+        await_effect(site, chosen.case, administrator)
+    finally:
+        administrator.close()
 
 
-def creates(creators: Creators) -> Load:
-    """Return the load of dry-run creates. It compares the number of reviews with the expected one."""
-
-    def load(stage: Stage, registration: Registration) -> Turn:
-        reviews = stage.site.reviews()
-        turn, sent = creators.run(registration.case, lambda: stage.site.cpu(registration.processes))
-        expect_reviews(stage.site.reviews() - reviews, sent, registration.case.reviews)
-        return turn
-
-    return load
+def _creates(site: Site, registration: Registration, creators: Creators) -> Turn:
+    """Return the figures of dry-run creates. Compares the number of reviews with the expected one."""
+    reviews = site.reviews()
+    turn, sent = creators.run(lambda: site.sample(registration.processes))
+    expect_reviews(site.reviews() - reviews, sent, registration.case.reviews)
+    return turn
 
 
-def scaling(stage: Stage, registration: Registration) -> Turn:
-    """Scale Deployments up and down."""
-    return scale(stage.site.plane, lambda: stage.site.cpu(registration.processes))
+def outages(site: Site, registered: Sequence[Registration]) -> dict[str, tuple[bool, bool]]:
+    """Return whether each case with a webhook admits approved and unlisted Pods while its processes are down.
+
+    The processes are killed while the case is in effect, and start again afterwards.
+    """
+    return {each.case.name: _outage(site, each, registered) for each in registered if each.processes}
+
+
+def _outage(site: Site, chosen: Registration, registered: Sequence[Registration]) -> tuple[bool, bool]:
+    with site.kubelet.looking_away():
+        _register(site, chosen, registered)
+        if chosen.case.needs:
+            peer_of(site, chosen.case.name).end()
+        for server in () if chosen.case.needs else site.product.servers():
+            site.kubelet.crash(server)
+        administrator = Administrator(site.plane)
+        try:
+            approved, refused = (administrator.create(body) in ADMITTED for body in (pod(), unlisted()))
+        finally:
+            administrator.close()
+    if chosen.case.needs:
+        peer_of(site, chosen.case.name).run()
+    else:
+        replicas = len(chosen.processes)
+        wait_until(lambda: _answering(site, replicas), seconds=SETTLE_SECONDS, what="the replicas again")
+    return approved, refused
+
+
+def _answering(site: Site, replicas: int) -> bool:
+    """Return whether this many of our replicas run and answer."""
+    try:
+        site.reviews()
+    except OSError:
+        return False
+    return len(site.servers()) == replicas == site.product.ready_replicas()
 
 
 def expect_reviews(reviews: float, creates: int, each: float) -> None:
@@ -146,40 +189,34 @@ def expect_reviews(reviews: float, creates: int, each: float) -> None:
         )
 
 
-def await_effect(stage: Stage, case: Case) -> None:
+def await_effect(site: Site, case: Case, administrator: Administrator) -> None:
     """Wait until probe Pods get the answers, and lead to the number of reviews, that the case expects.
 
     The API server applies configurations some time after they were written. It can apply the deletion of one
     even later than the creation of the next one. Raises Spoiled when the case is not in effect after 20 s.
     """
-    administrator = Administrator(stage.site.plane)
     deadline = time.monotonic() + _EFFECT_SECONDS
-    try:
-        while problem := _problem(stage, case, administrator):
-            if time.monotonic() > deadline:
-                raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
-    finally:
-        administrator.close()
+    while problem := _problem(site, case, administrator):
+        if time.monotonic() > deadline:
+            raise Spoiled(f"not in effect after {_EFFECT_SECONDS:g} s: {problem}")
 
 
-def _problem(stage: Stage, case: Case, administrator: Administrator) -> str | None:
-    """Return how the answers to a few probe Pods differ from the case, or ``None`` if they do not.
-
-    Most cases differ from one another in an answer or in the number of reviews.
-    """
+def _problem(site: Site, case: Case, administrator: Administrator) -> str | None:
+    """Return how the answers to a few probe Pods differ from the case, or ``None`` if they do not."""
     every = range(_PROBES)
-    kinds = (
-        ("unlisted", [unlisted()] * _PROBES, {403, 422} if case.denies else {201}, case.calls),
-        (case.sidecar, [pod(index, case.sidecar) for index in every], {201}, case.reviews),
-        ("with-port", [pod(index, "with-port") for index in every], {201}, case.calls),
-    )
+    kinds = [
+        ("unlisted", [unlisted()] * _PROBES, REFUSED if case.denies else ADMITTED, case.calls),
+        ("pre-approved", [pod(index) for index in every], ADMITTED, case.reviews),
+    ]
+    if case.calls:
+        kinds.append(("with-port", [pod(index, "with-port") for index in every], ADMITTED, case.calls))
     for kind, pods, statuses, each in kinds:
-        before = stage.site.reviews()
+        before = site.reviews()
         for body in pods:
             status = administrator.create(body)
             if status not in statuses:
                 return f"a Pod with an image that is {kind} is answered {status}"
-        found = stage.site.reviews() - before
+        found = site.reviews() - before
         # The controller's own reviews may add to the count, but no review of a probe can be missing.
         if not 0 <= found - each * _PROBES < _PROBES:
             return f"{_PROBES} Pods with an image that is {kind} led to {found:.0f} reviews"

@@ -7,10 +7,14 @@ import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
-from benchmarks.load.processes import busy_seconds
+import yaml
+
+from benchmarks.cluster.peers import Peer
+from benchmarks.cluster.pods import POLICY_FILE, pod
+from benchmarks.load.processes import busy_seconds, usage
 from tools.controlplane.components import (
     API_ADDRESS,
     APISERVER,
@@ -22,10 +26,10 @@ from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
 from tools.installation.product import (
-    CONFIGMAP,
     MUTATING,
     NAMESPACE,
     OVERLAYS,
+    POLICY,
     SETTLE_SECONDS,
     VALIDATING,
     Installed,
@@ -35,6 +39,10 @@ from tools.polling import wait_until
 SPACE: Final = "benchmark"
 """The namespace of the Pods that are created."""
 
+DEBUGGED: Final = "debugged"
+"""The name of a running Pod with approved images, which the first cases do not see created."""
+
+_PODS: Final = f"/api/v1/namespaces/{SPACE}/pods"
 _CONTROLLER: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-controller"
 
 
@@ -49,13 +57,20 @@ class Site:
     plane: ControlPlane
     kubelet: Kubelet
     product: Installed
+    peers: list[Peer] = field(default_factory=list)
 
     def arm(self, overlay: str) -> None:
-        """Apply one overlay and the policy, and wait until the webhooks are armed.
+        """Apply one overlay with the policy of the comparison, and wait until the webhooks are armed.
 
         Raises TimeoutError when they are not armed in time.
         """
-        self.plane.kubectl("apply", "-k", str(OVERLAYS / overlay))
+        manifests = self.plane.kubectl("kustomize", str(OVERLAYS / overlay)).stdout
+        items = list(yaml.safe_load_all(manifests))
+        for item in items:
+            if item["kind"] == "ConfigMap" and item["metadata"]["name"] == POLICY:
+                item["data"]["policy.yaml"] = POLICY_FILE.read_text(encoding="utf-8")
+        whole = json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
+        self.plane.kubectl("apply", "-f", "-", input=whole)
         self.product.wait_armed()
 
     def disarm(self) -> None:
@@ -82,17 +97,9 @@ class Site:
             if problem.status != http.client.NOT_FOUND:
                 raise
 
-    def set_mode(self, mode: str) -> None:
-        """Change the policy's mode as an operator does."""
-        self.plane.api("PATCH", CONFIGMAP, {"data": {"mode": mode}})
-
-    def mode(self) -> str:
-        mode: str = self.plane.api("GET", CONFIGMAP)["data"]["mode"]
-        return mode
-
-    def servers(self) -> list[str]:
-        """Return the process names of our replicas."""
-        return [pod.name for pod in self.product.servers()]
+    def servers(self) -> list[int]:
+        """Return the process ids of our replicas."""
+        return [pod.process.pid for pod in self.product.servers()]
 
     def reviews(self) -> float:
         """Return the number of reviews that all replicas have answered so far."""
@@ -100,21 +107,29 @@ class Site:
             self.product.metric(pod.address, "gatekeeper_py_reviews_total") for pod in self.product.servers()
         )
 
-    def cpu(self, webhook: Sequence[str]) -> dict[str, float]:
+    def sample(self, webhook: Sequence[int]) -> dict[str, float]:
         """Return the CPU seconds so far of the API server, a webhook, and two larger groups.
 
         ``all_ours`` counts every process of the benchmark except the creators, and ``machine`` counts every
         process. The difference, minus the CPU of the creators, is the CPU that other programs used.
+        ``webhook_mib`` is the memory of one process of the webhook, with its children.
         """
-        started = [pod.name for pod in self.kubelet.running.values()]
-        groups = {
-            "apiserver": [APISERVER],
-            "webhook": list(webhook),
-            "all_ours": [*COMPONENTS, *{*started, *webhook}],
+        used = {
+            pid: usage(pid)
+            for pid in {
+                *(pod.process.pid for pod in self.kubelet.running.values()),
+                *(peer.process.pid for peer in self.peers if peer.process),
+            }
         }
-        used = {group: sum(self.plane.cpu_seconds(name) for name in names) for group, names in groups.items()}
-        used["all_ours"] += time.process_time()
-        return used | {"machine": busy_seconds()}
+        components = {name: self.plane.cpu_seconds(name) for name in COMPONENTS}
+        others = sum(each.cpu_seconds for each in used.values())
+        return {
+            "apiserver": components[APISERVER],
+            "webhook": sum(used[pid].cpu_seconds for pid in webhook),
+            "webhook_mib": sum(used[pid].rss_mib for pid in webhook) / max(len(webhook), 1),
+            "all_ours": sum(components.values()) + others + time.process_time(),
+            "machine": busy_seconds(),
+        }
 
 
 @contextmanager
@@ -126,6 +141,10 @@ def site(plane: ControlPlane, overlay: str) -> Iterator[Site]:
     fast = ["--kube-api-qps=1000", "--kube-api-burst=2000"]
     plane.popen([str(plane.binaries / SCHEDULER), *flags, *fast], name=SCHEDULER)
     plane.make_namespace(SPACE)
+    # Ephemeral containers can only be added to a Pod that exists.
+    body = pod()
+    body["metadata"] = {"name": DEBUGGED}
+    plane.api("POST", f"/api/v1/namespaces/{SPACE}/pods", body)
     with Kubelet(plane, NAMESPACE) as kubelet:
         found = Site(plane, kubelet, Installed(plane, kubelet))
         found.arm(overlay)
@@ -140,29 +159,19 @@ class Administrator:
 
     def create(self, pod: Mapping[str, Any]) -> int:
         """Return the HTTP status of one dry-run create."""
-        path = f"/api/v1/namespaces/{SPACE}/pods?dryRun=All"
-        status, _ = self._exchange("POST", path, pod, "application/json")
-        return status
+        return self._exchange("POST", f"{_PODS}?dryRun=All", pod, "application/json")
 
-    def ask(self, method: str, path: str, change: Mapping[str, Any] | None = None) -> Any:
-        """Return the answer to a request with a merge patch or without a body.
-
-        Raises Spoiled for another status than 200.
-        """
-        status, answer = self._exchange(method, path, change, "application/merge-patch+json")
-        if status != http.client.OK:
-            raise Spoiled(f"{method} {path}: {status} {answer[:400].decode(errors='replace')}")
-        return json.loads(answer)
+    def debug(self, containers: Sequence[Mapping[str, Any]]) -> int:
+        """Return the HTTP status of adding ephemeral containers to the running Pod in dry run."""
+        path = f"{_PODS}/{DEBUGGED}/ephemeralcontainers?dryRun=All"
+        change = {"spec": {"ephemeralContainers": containers}}
+        return self._exchange("PATCH", path, change, "application/merge-patch+json")
 
     def close(self) -> None:
         self._connection.close()
 
-    def _exchange(
-        self, method: str, path: str, body: Mapping[str, Any] | None, kind: str
-    ) -> tuple[int, bytes]:
-        if body is None:
-            self._connection.request(method, path)
-        else:
-            self._connection.request(method, path, json.dumps(body), {"Content-Type": kind})
+    def _exchange(self, method: str, path: str, body: Mapping[str, Any], kind: str) -> int:
+        self._connection.request(method, path, json.dumps(body), {"Content-Type": kind})
         response = self._connection.getresponse()
-        return response.status, response.read()
+        response.read()
+        return response.status

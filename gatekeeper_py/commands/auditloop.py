@@ -20,7 +20,7 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inputs.cluster import CACHE_SIZE, MAX_TRIES, exemptions_in, policy_in
 from gatekeeper_py.inputs.files import UnreadableError
-from gatekeeper_py.inputs.lookups import looked_up
+from gatekeeper_py.inputs.lookups import Queries
 from gatekeeper_py.inputs.policies import PolicyInput, now, read_policy
 from gatekeeper_py.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.inventory.listing import collect
@@ -130,6 +130,7 @@ class AuditLoop:
         self._unread_exceptions: tuple[str, ...] = ()
         self._events = WarningEvents() if settings.events else None
         self._metrics = AuditMetrics(settings.every)
+        self._queries = Queries(settings.registry_config, log) if settings.look_up else None
 
     async def run(self) -> int:
         if self._settings.health_listen is None:
@@ -165,6 +166,8 @@ class AuditLoop:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), max(rest, 0))
         finally:
+            if self._queries is not None:
+                await self._queries.close()
             await api.close()
 
     async def _until_stopped(self, work: Any) -> None:
@@ -189,12 +192,13 @@ class AuditLoop:
             compiled = policy.at(instant, excepted)
             judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
             warned = Warned()
-            look_up, namespace = self._settings.look_up, self._settings.namespace
-            exempt = await self._exempt(api)
-            found = Survey(judge, exempt, keep_approved=True, warned=warned, looks_up=look_up)
+            queries, namespace = self._queries, self._settings.namespace
+            exempt, looks_up = await self._exempt(api), queries is not None
+            found = Survey(judge, exempt, keep_approved=True, warned=warned, looks_up=looks_up)
             missing = await collect(api, judge.resources, found, namespace=namespace)
-            if look_up:
-                found.merge(await looked_up(compiled, self._settings.registry_config, found.verified))
+            if queries is not None:
+                # One object for all audits, so that each image is looked up only once.
+                found.merge(await queries.answered(compiled, found.verified))
             findings = findings_by_namespace(found.tally, self._settings.policy_name)
             cluster = self._settings.cluster_name or self._settings.cluster.context
             meta = provenance(instant, cluster, policy, self._settings.policy_name)

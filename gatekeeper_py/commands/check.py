@@ -36,7 +36,9 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 @click.argument("policy")
 @format_option(Style)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
-@click.option("--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, too.")
+@click.option(
+    "--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, not by those in the stream."
+)
 @namespace_option("Namespace of exceptions that do not name one.")
 @options.INSTALLATION
 @click.option(
@@ -58,14 +60,14 @@ def check(
 
     POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
     documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
-    policy, webhook settings (webhooks.yaml) or exceptions. Exceptions are judged by the policies in the same
-    stream, or by the one of --policy. Without either, only their form is checked. A document that is not YAML
-    is an error. The command also warns if the stream holds match conditions or native policies that "compile"
-    made from a different policy, and if the policy refuses an image of gatekeeper-py or of kube-system that
-    the stream holds.
+    policy, webhook settings (webhooks.yaml) or exceptions. Exceptions are judged by the policy of --policy,
+    or without it by the policies in the same stream. Without either, only their form is checked. A document
+    that is not YAML is an error. The command also warns if the stream holds match conditions or native
+    policies that "compile" made from a different policy, and if the policy refuses an image of gatekeeper-py
+    or of kube-system that the stream holds.
 
-    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a
-    stream without a policy.
+    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a stream in
+    which there is nothing to check.
     """
     stream = read_stream(policy, Place(namespace=namespace, installation=installation))
     instant = now()

@@ -19,6 +19,7 @@ from gatekeeper_py.core.admission.explain import (
     exception_as_json,
     nearest_as_json,
     refined,
+    refined_by_name,
     rule_as_json,
 )
 from gatekeeper_py.core.admission.explain import explain as explain_image
@@ -107,7 +108,9 @@ def explain(
     compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
     explanations = [explain_image(compiled, namespace, image) for image in images]
     answers: list[Answer | None] = [None] * len(images)
-    if look_up:
+    if not look_up:
+        explanations = [refined_by_name(each, compiled) for each in explanations]
+    else:
 
         def judged(facts: Facts) -> list[tuple[Explanation, Answer | None]]:
             return [refined(each, compiled, facts) for each in explanations]

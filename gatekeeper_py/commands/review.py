@@ -16,7 +16,7 @@ from gatekeeper_py.control.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judgement
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
-from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.lookups import Facts, facts_by_name
 from gatekeeper_py.core.admission.messages import exception_line, image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
@@ -207,6 +207,8 @@ def review_manifest(
         return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
     mutated = admission.mutate(manifest.request, compiled, facts)
     stored = applied(mutated.response.patch, manifest.request.object)
+    if facts is None:
+        facts = facts_by_name(compiled, manifest.request.namespace)
     validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
     is_kustomized = _overrides_images(manifest)
     is_ours = manifest.request.group == API_VERSION.partition("/")[0]

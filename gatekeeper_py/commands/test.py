@@ -15,7 +15,7 @@ from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import format_option
 from gatekeeper_py.commands.review import Reviewed, exempt_among, review_manifest
 from gatekeeper_py.control.webhooks.settings import WebhookSettings
-from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.explain import explain, refined_by_name
 from gatekeeper_py.core.admission.judgement import by_name
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
@@ -137,7 +137,7 @@ class Runner:
 
     @staticmethod
     def _image(case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
-        found = explain(policy, case.namespace, case.image)
+        found = refined_by_name(explain(policy, case.namespace, case.image), policy)
         decision = found.decision
         failures: list[str] = []
         if found.verdict != case.expect:

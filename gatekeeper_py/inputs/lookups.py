@@ -12,6 +12,7 @@ from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.inputs.files import UnreadableError
+from gatekeeper_py.runtime.logs import Log
 
 AT_ONCE: Final = 4
 """Maximum number of look-ups in one batch. A batch starts when the one before it has ended."""
@@ -28,29 +29,44 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
     ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
     when a file in the directory cannot be used.
     """
-    return asyncio.run(looked_up(policy, directory, work))
+    return asyncio.run(_looked_up(policy, directory, work))
 
 
-async def looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
-    """Do the same as ``with_lookups`` inside a running event loop."""
-    # Imported here, so that commands without look-ups start fast.
-    from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
-    from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
-
+async def _looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+    queries = Queries(directory, _Ignored())
     try:
-        if directory is not None:
-            read_files(directory)  # reports a problem here; the registry process reads them again
-    except FilesError as problem:
-        raise UnreadableError(str(problem)) from None
-    at_once, pause = _pace(policy)
-    ignored = _Ignored()
-    service = RegistryService(ignored, directory, log=ignored)
-    try:
+        return await queries.answered(policy, work)
+    finally:
+        await queries.close()
+
+
+class Queries:
+    """Answers look-ups until it is closed, and remembers what registries answered.
+
+    Must be created inside a running event loop.
+    """
+
+    def __init__(self, directory: Path | None, log: Log) -> None:
+        # Imported here, so that commands without look-ups start fast.
+        from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
+
+        self._directory = directory
+        self._version: str | None = None
+        self._service = RegistryService(_Ignored(), directory, log=log)
+
+    async def close(self) -> None:
+        await self._service.close()
+
+    async def answered(self, policy: CompiledPolicy, work: Callable[[Facts], T]) -> T:
+        """Do the same as ``with_lookups``."""
+        service = self._service
+        self._read_files()
         service.use_policy(policy)
         await service.started()
+        at_once, pause = _pace(policy)
         resolved: dict[Lookup, Resolution] = {}
         while True:
-            facts = Facts(lambda _lookup: None, resolved)
+            facts = Facts(service.lookups.resolve_cached, resolved)
             result = work(facts)
             lookups = list(dict.fromkeys(facts.missing))
             if not lookups:
@@ -61,8 +77,20 @@ async def looked_up(policy: CompiledPolicy, directory: Path | None, work: Callab
                 some = lookups[start : start + at_once]
                 answers = await service.lookups.resolve(some, SECONDS)
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
-    finally:
-        await service.close()
+
+    def _read_files(self) -> None:
+        """Report a problem of the files, and let the registry process read them again if they changed."""
+        from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
+
+        if self._directory is None:
+            return
+        try:
+            version = read_files(self._directory).version
+        except FilesError as problem:
+            raise UnreadableError(str(problem)) from None
+        if self._version not in {None, version}:
+            self._service.use_files()
+        self._version = version
 
 
 def _pace(policy: CompiledPolicy) -> tuple[int, float]:

@@ -133,7 +133,7 @@ _IMAGE_CASE: Final = Record(
         "image": Scalar(parse=str, json={"type": "string", "description": "The image, as a Pod names it."}),
         **_COMMON,
         "expect": OneOf(("approved", "rejected")),
-        "reason": OneOf(("allowed", "denied", "unlisted", "invalid", "exception")),
+        "reason": OneOf(("allowed", "denied", "unlisted", "invalid", "exception", "unpinned", "unsigned")),
         "rewritten": Scalar(
             parse=_rewritten,
             expected="",

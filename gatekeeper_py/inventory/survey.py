@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -17,9 +17,10 @@ from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.slot import is_never_pulled
+from gatekeeper_py.core.admission.slot import Parts, Slot, is_never_pulled
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest
+from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage, interned
 
 MAX_OWNERS: Final = 1000
@@ -27,8 +28,13 @@ MAX_OWNERS: Final = 1000
 
 MAX_KEPT_IMAGES: Final = 10
 
-CONTAINER_STATUSES: Final = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
-"""The fields of a Pod's status that hold the digests of its running images."""
+CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
+    ("spec", "containers"): "containerStatuses",
+    ("spec", "initContainers"): "initContainerStatuses",
+    ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
+}
+"""The fields of a Pod's status that hold the digests of its running images, by the list. The
+status has no digest of an image volume, whose name may be that of a container."""
 
 
 class Survey:
@@ -51,11 +57,14 @@ class Survey:
         self._policy = policy
         self._exempt = exempt
         self._keep_approved = keep_approved
-        # Shared by all instances: if a list is read again, its owners are noted twice, but kept once.
+        # Shared by all lists: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
         self._looks_up = looks_up
-        self._signed: dict[tuple[str | None, str, Manifest], tuple[Judgement, list[Usage]]] = {}
-        """The images that need a signature, by namespace, image and look-up, each with its uses."""
+        self._signed: dict[
+            tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, Owner | None]]]
+        ] = {}
+        """The images that need a signature, by namespace, image and look-up, each with its uses, and with
+        the owner of each Pod if ``warned`` collects it."""
 
     @property
     def objects(self) -> int:
@@ -72,14 +81,18 @@ class Survey:
 
     def merge(self, other: Survey) -> None:
         self.tally.merge(other.tally)
+        if self._warned is not None and other._warned is not None and other._warned is not self._warned:
+            self._warned.merge(other._warned)
         for key, (judgement, usages) in other._signed.items():
             self._signed.setdefault(key, (judgement, []))[1].extend(usages)
 
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
         outcome = admission.validate(request, self._policy)
+        owner = None
         if self._warned is not None and request.namespace not in self._exempt:
-            self._warned.take(request, outcome)
+            owner = _warned_owner(request, outcome)
+            self._warned.note(owner, outcome.rejected)
         for judgement in outcome.judgements:
             image = judged_image(judgement, self._policy, request.namespace)
             path = judgement.slot.path
@@ -88,21 +101,25 @@ class Survey:
                 image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
             elif self._looks_up and (running := _needs_signature(judgement, request)) is not None:
                 key = (request.namespace, image.image, running)
-                self._signed.setdefault(key, (judgement, []))[1].append(interned(usage))
+                self._signed.setdefault(key, (judgement, []))[1].append((interned(usage), owner))
                 continue
             self.tally.add(image, usage, judgement.decision.rule)
 
     def verified(self, facts: Facts) -> Survey:
         """Return a survey of the images that need a signature, judged by the answers of registries."""
-        found = self.empty()
+        # This method is called for each round of answers, and the caller merges only the last survey.
+        warned = None if self._warned is None else Warned()
+        found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
         for (namespace, _, manifest), (judgement, usages) in self._signed.items():
             decision = replace(judgement.decision, manifest=manifest)
             slot = judgement.slot._replace(parts=())
             pods = PodLookups(None, self._policy, namespace, facts)
             refined = pods.verified(judgement._replace(slot=slot, decision=decision))
             image = judged_image(refined, self._policy, namespace)._replace(signature=refined.signature)
-            for usage in usages:
+            for usage, owner in usages:
                 found.tally.add(image, usage, refined.decision.rule)
+                if warned is not None and not refined.approved:
+                    warned.note(owner, (refined,))
         return found
 
 
@@ -116,21 +133,20 @@ def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifes
         or is_never_pulled(request.object, slot)
     ):
         return None
-    digest = "" if manifest.by_digest else _running_digest(request.object, slot.name)
+    digest = "" if manifest.by_digest else _running_digest(request.object, slot)
     return manifest._replace(reference=digest) if digest else manifest
 
 
-def _running_digest(pod: Any, container: str | None) -> str:
+def _running_digest(pod: Any, slot: Slot) -> str:
     """Return the digest that the kubelet reports for a container; empty if it reports none."""
-    status = pod.get("status")
-    for field in CONTAINER_STATUSES:
-        for each in (status.get(field) or ()) if isinstance(status, dict) else ():
-            if isinstance(each, dict) and each.get("name") == container:
-                # Without @, this is the ID of the image in the runtime, which no registry knows.
-                digest = str(each.get("imageID")).partition("@")[2]
-                with suppress(InvalidReference):
-                    check_digest(digest)
-                    return digest
+    status, field = pod.get("status"), CONTAINER_STATUSES.get(slot.parts[:2])
+    for each in (status.get(field) or ()) if isinstance(status, dict) else ():
+        if isinstance(each, dict) and each.get("name") == slot.name:
+            # Without @, this is the ID of the image in the runtime, which no registry knows.
+            digest = str(each.get("imageID")).partition("@")[2]
+            with suppress(InvalidReference):
+                check_digest(digest)
+                return digest
     return ""
 
 
@@ -164,29 +180,41 @@ class Owner(NamedTuple):
 
 
 class Warned:
-    """Collects owners with the rejected images of their Pods."""
+    """Collects owners with the rejected images of their Pods, each image with the reason."""
 
     def __init__(self) -> None:
-        self._images: dict[Owner, dict[str, None]] = {}
+        self._images: dict[Owner, dict[tuple[str, Reason], None]] = {}
         self.left_out = 0
 
-    def __iter__(self) -> Iterator[tuple[Owner, tuple[str, ...]]]:
+    def __iter__(self) -> Iterator[tuple[Owner, tuple[tuple[str, Reason], ...]]]:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
-    def take(self, request: AdmissionRequest, outcome: Outcome) -> None:
-        """Note a Pod with rejected images in a namespace in mode ``warn``, if the Pod has an owner."""
-        if outcome.mode != "warn" or (request.group, request.kind) != POD or not outcome.rejected:
-            return
-        owner = _owner(request)
-        if owner is None:
+    def note(self, owner: Owner | None, rejected: Iterable[Judgement]) -> None:
+        """Note the rejected images of a Pod, if it has images of this kind and an owner."""
+        self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
+
+    def merge(self, other: Warned) -> None:
+        for owner, images in other:
+            self._add(owner, images)
+        self.left_out += other.left_out
+
+    def _add(self, owner: Owner | None, images: Collection[tuple[str, Reason]]) -> None:
+        if owner is None or not images:
             return
         if owner not in self._images and len(self._images) >= MAX_OWNERS:
             self.left_out += 1
             return
-        images = self._images.setdefault(owner, {})
-        for judgement in outcome.rejected:
-            if len(images) < MAX_KEPT_IMAGES:
-                images[judgement.decision.image] = None
+        kept = self._images.setdefault(owner, {})
+        for image in images:
+            if len(kept) < MAX_KEPT_IMAGES:
+                kept[image] = None
+
+
+def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> Owner | None:
+    """Return the owner of a Pod in a namespace in mode ``warn``, if it has one."""
+    if outcome.mode != "warn" or (request.group, request.kind) != POD:
+        return None
+    return _owner(request)
 
 
 def _owner(request: AdmissionRequest) -> Owner | None:

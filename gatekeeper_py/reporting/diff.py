@@ -144,7 +144,7 @@ def write_difference(
     print_provenance(out, meta)
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
-    for change, sentence in grant_answers(difference.grants):
+    for change, sentence in other_answers(documents, difference.grants):
         out.print(Text(sentence, GRANT_STYLES[change]) if change else Text(sentence))
     if difference.next_change is not None:
         out.print(Text(expiry_note(difference.next_change)))
@@ -155,13 +155,18 @@ def witnesses_of(difference: Difference) -> tuple[Witness | GrantWitness, ...]:
     return (*difference.witnesses, *difference.grants.witnesses)
 
 
-def grant_answers(grants: GrantDifference) -> Iterator[tuple[str, str]]:
-    """Yield the answers about exceptions if a policy has grants, each with its change or ``""`` for none."""
+def other_answers(documents: DocumentChanges, grants: GrantDifference) -> Iterator[tuple[str, str]]:
+    """Yield the answers about exceptions and signatures that matter to a policy.
+
+    Each has its key in ``GRANT_STYLES``, or ``""`` if nothing changes.
+    """
     for (change, (some, none)), holds in zip(
         GRANT_ANSWERS.items(), (grants.widens, grants.narrows), strict=True
     ):
         if grants.exist:
             yield (change, some) if holds else ("", none)
+    if documents.signatures:
+        yield "granted", "The edits can change which signatures images need. These answers do not cover that."
 
 
 def expiry_note(instant: datetime) -> str:

@@ -22,8 +22,8 @@ from gatekeeper_py.reporting.diff import (
     deciders,
     document_lines,
     expiry_note,
-    grant_answers,
     mode_notes,
+    other_answers,
     witnesses_of,
 )
 from gatekeeper_py.reporting.pageparts import (
@@ -108,9 +108,8 @@ def difference_page(documents: DocumentChanges, difference: Difference, page: Di
         _answer(some, STYLES[name]) if name in difference.changes else _answer(none, "")
         for name, (some, none) in ANSWERS.items()
     ]
-    answers += (
-        _answer(answer, GRANT_STYLES.get(change, "")) for change, answer in grant_answers(difference.grants)
-    )
+    others = other_answers(documents, difference.grants)
+    answers += (_answer(answer, GRANT_STYLES.get(change, "")) for change, answer in others)
     note = "These answers hold for every possible image, in every namespace."
     parts = [tag("p", note), tag("ul", *answers, class_="answers")]
     if difference.next_change is not None:

@@ -16,16 +16,22 @@ from gatekeeper_py.reporting.console import console, without_logging_commands
 STYLES: Final = {"error": "bold red", "warning": "bold yellow", "information": "bold blue"}
 MAX_LINE: Final = 160
 
+_KEY: Final = re.compile("[A-Za-z0-9+/]{32}")
 _WORD: Final = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s,\]}#]+)""")
 
 
 def print_findings(
     name: str, lines: Sequence[str], findings: Iterable[Finding], *, stderr: bool = False
 ) -> None:
-    """Print each finding about the file ``name``, with its line and a caret."""
+    """Print each finding about the file ``name``, with its line and a caret.
+
+    The output often goes to a log. So no line is shown of a text that holds a private key, and no line that
+    could be one without its first and last line.
+    """
     out = console(stderr=stderr)
+    is_secret = any("PRIVATE KEY" in line.upper() for line in lines)
     for finding in findings:
-        _print_finding(out, name, lines, finding)
+        _print_finding(out, name, () if is_secret else lines, finding)
 
 
 def concise(name: str, finding: Finding) -> str:
@@ -56,7 +62,9 @@ def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Findi
     if finding.path:
         head.append(f" {finding.path}")
     out.print(head)
-    if finding.line <= len(lines):
+    if finding.line <= len(lines) and not (
+        finding.path.startswith("keys") and _KEY.search(lines[finding.line - 1])
+    ):
         line = printable(lines[finding.line - 1][:MAX_LINE].replace("\t", " "))[:MAX_LINE]
         number = str(finding.line)
         start = min(finding.column - 1, len(line))

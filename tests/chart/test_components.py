@@ -126,3 +126,25 @@ def test_the_command_accepts_the_arguments_and_the_pod_is_restricted(rendered: O
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
     server = rendered["Deployment", "gatekeeper-py", "gatekeeper-py"]["spec"]["template"]["spec"]
     assert container["image"] == server["containers"][0]["image"]
+
+
+def test_with_look_ups_the_audit_gets_the_credentials_and_the_network_access_of_the_server(
+    tmp_path: Path,
+) -> None:
+    rendered = kustomized(tmp_path, "enforce", "reports", "report-look-ups")
+    audit_pod, server = (
+        rendered["Deployment", "gatekeeper-py", name]["spec"]["template"] for name in (NAME, "gatekeeper-py")
+    )
+    arguments = audit_pod["spec"]["containers"][0]["args"]
+    assert {"--look-up", "--registry-config=/registries"} <= set(arguments)
+    for found in (audit_pod["spec"], server["spec"]):
+        assert found["securityContext"]["fsGroup"] == 65532
+    own = [each for each in server["spec"]["volumes"] if each["name"] == "registries"]
+    assert audit_pod["spec"]["volumes"] == own
+    mounts = server["spec"]["containers"][0]["volumeMounts"]
+    own = [each for each in mounts if each["name"] == "registries"]
+    assert audit_pod["spec"]["containers"][0]["volumeMounts"] == own
+    selected = rendered["NetworkPolicy", "gatekeeper-py", "gatekeeper-py"]["spec"]["podSelector"][
+        "matchLabels"
+    ]
+    assert all(selected.items() <= pod["metadata"]["labels"].items() for pod in (audit_pod, server))

@@ -162,6 +162,10 @@ def sorted_labels(webhook: Any) -> dict[str, Any]:
             "enforce", ["reports", "report-events"], {"reports": {"enabled": True, "events": True}},
             id="reports-with-events",
         ),
+        pytest.param(
+            "enforce", ["reports", "report-look-ups"], {"reports": {"enabled": True, "lookUp": True}},
+            id="reports-with-look-ups",
+        ),
         pytest.param("enforce", ["exceptions"], {"exceptions": {"enabled": True}}, id="exceptions"),
         pytest.param(
             "cert-manager-armed", ["exceptions"],

@@ -99,6 +99,7 @@ EFFECTS: dict[str, tuple[Any, dict[str, Any]]] = {
     "reports.kind": ("openreports", {"reports": {"enabled": True}}),
     "reports.clusterName": ("prod", {"reports": {"enabled": True}}),
     "reports.events": (True, {"reports": {"enabled": True}}),
+    "reports.lookUp": (True, {"reports": {"enabled": True}}),
     "reports.extraRules": (
         [{"apiGroups": ["argoproj.io"], "resources": ["workflows"], "verbs": ["list"]}],
         {"reports": {"enabled": True}},

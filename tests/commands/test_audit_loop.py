@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from builders import exceptions_text, pod, policy_text
@@ -30,10 +31,13 @@ from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.settings import Address, ConfigMapName
 from recording import RecordingLog
-from registries.signing import Signer
+from registries.signing import Signer, holds, signed
+from registry.scripted import scripted
 from server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
+DIGEST: Final = f"sha256:{'ab' * 32}"
+OTHER: Final = f"sha256:{'cd' * 32}"
 LOOPBACK: Final = Address("127.0.0.1", 0)
 
 
@@ -264,17 +268,38 @@ async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: Fa
     assert running.events == ["stopped"]
 
 
-@pytest.mark.parametrize(("look_up", "rejected"), [(False, 2), (True, 3)])
-async def test_signatures_are_verified_only_with_look_up(
-    start: Start, cluster: FakeCluster, rejected: int, *, look_up: bool
+@pytest.mark.parametrize("look_up", [False, True])
+async def test_with_look_up_the_audit_finds_unsigned_images_and_looks_up_signed_ones_once(
+    start: Start, cluster: FakeCluster, *, look_up: bool
 ) -> None:
-    """The registry is down, so with the default of ``onError`` the image is rejected as unverified."""
-    image = f"127.0.0.1:1/app@sha256:{'ab' * 32}"
-    cluster.add(PODS, pod(image, metadata={"name": "signed", "namespace": "shop"}))
-    policy = policy_text(
-        f"keys: [{json.dumps({'name': 'ci', 'key': Signer('p256').pem})}]\n"
-        "registries: [{host: '127.0.0.1:1', plainHTTP: true}]\n",
-        allow="[{image: 127.0.0.1:1/app, signedBy: [ci]}]",
-    )
-    async with start(policy, look_up=look_up) as running:
-        assert (await running.event("audited"))["rejected"] == rejected
+    signer = Signer("p256")
+    async with scripted() as registry, scripted() as down:
+        down.on("GET /v2/team/app/referrers/" + DIGEST, web.Response(status=500))
+        holds(registry, signed(DIGEST, signer))
+        images = {
+            "signed": f"{registry.host}/team/app@{DIGEST}",
+            "unsigned": f"{registry.host}/team/app@{OTHER}",
+            "unpinned": f"{registry.host}/team/app:1",
+            "unverified": f"{down.host}/team/app@{DIGEST}",
+        }
+        for name, image in images.items():
+            owner = {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name, "uid": name}
+            metadata = {"name": name, "namespace": "shop", "ownerReferences": [{**owner, "controller": True}]}
+            cluster.add(PODS, pod(image, metadata=metadata))
+        hosts = (registry.host, down.host)
+        policy = policy_text(
+            f"keys: [{json.dumps({'name': 'ci', 'key': signer.pem})}]\n"
+            f"registries: {json.dumps([{'host': host, 'plainHTTP': True} for host in hosts])}\n",
+            mode="warn",
+            allow=json.dumps([{"image": f"{host}/**", "signedBy": ["ci"]} for host in hosts]),
+        )
+        async with start(policy, look_up=look_up, events=True) as running:
+            audits = [await running.event("audited") for _ in range(2)]
+        asked = [line for line in registry.request_lines if DIGEST in line and "referrers" in line]
+    assert [each["rejected"] for each in audits] == [2 + 3 * look_up] * 2
+    assert len(asked) == look_up, "a valid signature is remembered between audits"
+    messages = {each["involvedObject"]["name"]: each["message"] for _, each in cluster.posted}
+    refused = ("unsigned", "unpinned", "unverified") if look_up else ()
+    assert messages == {
+        name: f"Pods use images that are not approved: {images[name]} ({name})" for name in refused
+    }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import named, pod, policy_text, workload
+from builders import PUBLIC_KEYS, named, pod, policy_text, workload
 from commanding import Command, Write
 from fakecluster import FakeCluster
 
@@ -117,3 +117,39 @@ def test_every_command_gives_the_same_answer(
     differing = command("diff", nothing, given, "--kubeconfig", config, "-o", "json")
     changes = {each["image"]: each["after"] for each in json.loads(differing.out)["images"]}
     assert changes == dict.fromkeys({stored, image}, "approved")
+
+
+PINNED = f"{NOWHERE}/app@sha256:{'ab' * 32}"
+
+
+@pytest.mark.parametrize(
+    ("mode", "until", "image", "reason"),
+    [
+        pytest.param("enforce", "", IMAGE, "unpinned", id="no-digest"),
+        pytest.param("warn", "", IMAGE, "unpinned", id="no-digest-in-warn"),
+        pytest.param("enforce", "", PINNED, "allowed", id="digest"),
+        pytest.param("enforce", ", until: 2020-01-01", PINNED, "unsigned", id="no-live-key"),
+        pytest.param("mutate", "", IMAGE, "allowed", id="mutate-writes-the-digest"),
+    ],
+)
+def test_what_the_webhook_refuses_whatever_a_registry_answers_is_refused_by_name(
+    command: Command, write: Write, mode: str, until: str, image: str, reason: str
+) -> None:
+    keys = f"keys: [{{name: ci, key: {json.dumps(PUBLIC_KEYS['ci-2025'])}{until}}}]\n"
+    given = write(policy_text(keys, mode=mode, allow=f"[{{image: '{NOWHERE}/**', signedBy: [ci]}}]"))
+    (explained,) = json.loads(command("explain", given, image, "-o", "json").out)
+    assert explained["reason"] == reason
+    reviewed = command("review", given, write(json.dumps(pod(image)), "pod.json"), "-o", "json")
+    ((found,),) = (each["images"] for each in json.loads(reviewed.out))
+    assert (found["reason"], reviewed.code) == (reason, int(reason != "allowed" and mode != "warn"))
+    template = write(json.dumps(workload("Deployment", image)), "deployment.json")
+    assert command("review", given, template).code == 0, "the webhook judges templates by name"
+    expect = "approved" if reason == "allowed" else "rejected"
+    case = {"image": image, "expect": expect, "reason": reason}
+    tests = {
+        "apiVersion": "gatekeeper-py/v1",
+        "kind": "ImagePolicyTest",
+        "policy": given.name,
+        "cases": [case],
+    }
+    assert command("test", write(json.dumps(tests), "tests.yaml")).out == "1 case: 1 passed, 0 failed\n"

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from builders import keys_text, policy_text
 from commanding import Command, Done, Write
@@ -419,3 +422,35 @@ def test_github_shows_findings_beside_the_line(command: Command, write: Write) -
     shown = str(path).replace(":", "%3A").replace(",", "%2C")
     assert done.out.startswith(f"::error file={shown},line=5,col=1,title=unknown-field::")
     assert "\n" not in done.out.strip()
+
+
+PRIVATE: Final = (
+    ec.generate_private_key(ec.SECP256R1())
+    .private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    .decode()
+)
+BODY: Final = "".join(PRIVATE.splitlines()[1:-1])
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        pytest.param([{"name": "ci", "key": PRIVATE}], id="key"),
+        pytest.param([{"name": PRIVATE, "key": "x"}], id="name"),
+        pytest.param([{"name": "ci", "key": [PRIVATE]}], id="list"),
+        pytest.param([PRIVATE], id="entry"),
+        pytest.param([{"name": "ci", "key": BODY}], id="key-without-its-first-line"),
+        pytest.param([{"name": "ci", "key": [BODY]}], id="list-without-its-first-line"),
+        pytest.param([BODY], id="entry-without-its-first-line"),
+    ],
+)
+def test_a_private_key_on_the_line_of_a_finding_is_not_shown(
+    command: Command, write: Write, keys: list[Any]
+) -> None:
+    given = write(policy_text(f"keys: {json.dumps(keys)}\n"))
+    for arguments in (("check", given), ("explain", given, "nginx")):
+        done = command(*arguments)
+        assert "keys[0]" in done.out + done.err
+        assert not any(line[:20] in done.out + done.err for line in PRIVATE.splitlines()[1:-1])

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, exceptions_text, named, pod, policy_text, review, workload
+from builders import HUB_TO_CORP, exceptions_text, keys_text, named, pod, policy_text, review, workload
 from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
 from gatekeeper_py.core.compare import difference
@@ -535,3 +535,28 @@ def test_a_field_that_only_one_policy_declares(compared: Compared, cluster: Fake
     back = compared(old=declares, new=policy_text(), code=0)
     assert changed(back) == [("ghcr.io/a/b", "approved", 1)]
     assert back["images"][0]["detail"] == "the new policy does not declare this field"
+
+
+SIGNED: Final = "{image: a.io/**, signedBy: [ci-2025, ci-2026]}"
+
+
+@pytest.mark.parametrize(
+    ("new", "says"),
+    [
+        pytest.param("[a.io/**]", True, id="no-signature"),
+        pytest.param(
+            "[a.io/x, {image: a.io/**, signedBy: [ci-2025, ci-2026]}]", True, id="wider-rule-before"
+        ),
+        pytest.param("[{image: a.io/**, signedBy: [ci-2025, ci-2026]}]", False, id="same"),
+    ],
+)
+@pytest.mark.parametrize("style", ["table", "html"])
+def test_an_edit_that_can_change_required_signatures_is_named_as_not_compared(
+    diff: Diff, new: str, *, says: bool, style: str
+) -> None:
+    old = policy_text(keys_text(), allow="[{image: a.io/**, signedBy: [ci-2025, ci-2026]}]")
+    done = diff(
+        "--all-images", "-o", style, old=old, new=policy_text(keys_text() + "message: m\n", allow=new)
+    )
+    assert ("can change which signatures images need" in done.out) is says
+    assert "No image becomes approved." in done.out

@@ -298,3 +298,22 @@ def test_audit_judges_the_digests_that_run(
     }
     assert {each["verdict"] for each in by_name["images"]} == {"approved"}
     assert all("signature" not in each for each in by_name["images"])
+
+
+def test_audit_does_not_take_the_digest_of_a_container_for_that_of_a_volume_with_its_name(
+    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
+) -> None:
+    app = f"{registry.host}/team/app"
+    running = named(pod(f"{app}:good"), "web") | {
+        "status": {"containerStatuses": [{"name": "c0", "imageID": f"{app}@{DIGEST}"}]}
+    }
+    running["spec"]["volumes"] = [{"name": "c0", "image": {"reference": f"{app}:volume"}}]
+    cluster = FakeCluster()
+    cluster.add("/api/v1/pods", running)
+    with cluster.serving():
+        options = ("--policy", write(signing), "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
+        done = command("audit", *options, "--look-up", "-o", "json")
+    assert {each["image"]: each["reason"] for each in json.loads(done.out)["images"]} == {
+        f"{app}:good": "allowed",
+        f"{app}:volume": "unpinned",
+    }

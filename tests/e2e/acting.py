@@ -38,6 +38,7 @@ SETTINGS: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps/gatekeeper-py-webh
 SERVICE: Final = f"/api/v1/namespaces/{NAMESPACE}/services/gatekeeper-py"
 CONTROLLER: Final = "gatekeeper-py-controller"
 PAUSED_UNTIL: Final = "gatekeeper-py/paused-until"
+COMPONENTS: Final = K8S / "components"
 CLIENTS: Final = 8
 
 
@@ -220,3 +221,24 @@ def images_of(document: Document) -> list[Any]:
 
 def no_webhooks(plane: ControlPlane) -> bool:
     return plane.find(VALIDATING) is None and plane.find(MUTATING) is None
+
+
+@contextmanager
+def components(plane: ControlPlane, folder: Path, *names: str) -> Iterator[None]:
+    """Apply components of ``k8s/components`` with a kustomization in ``folder``; delete them at the end."""
+    relative = os.path.relpath(COMPONENTS, folder.resolve())
+    listed = ", ".join(f"{relative}/{name}" for name in names)
+    (folder / "kustomization.yaml").write_text(
+        f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\ncomponents: [{listed}]\n"
+    )
+    plane.kubectl("apply", "-k", str(folder))
+    try:
+        yield
+    finally:
+        plane.kubectl("delete", "-k", str(folder))
+
+
+def events_about_images(plane: ControlPlane, namespace: str) -> list[dict[str, Any]]:
+    """Return the Events that the audit recorded about objects whose Pods cause warnings."""
+    items = plane.api("GET", f"/api/v1/namespaces/{namespace}/events")["items"]
+    return [each for each in items if each["reason"] == "ImageNotApproved"]

@@ -12,7 +12,7 @@ from e2e.acting import kustomization
 from e2e.strictly import check_every_field, dropped
 from tools.controlplane.plane import ControlPlane
 
-COMPONENTS: Final = ("autoscaling", "reports", "report-events")
+COMPONENTS: Final = ("autoscaling", "reports", "report-events", "report-look-ups")
 CERT_MANAGER: Final = "cert-manager-webhooks"
 """The component that belongs to one overlay only."""
 

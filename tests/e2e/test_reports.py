@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import pytest
 
+from e2e.acting import COMPONENTS, components, events_about_images
 from e2e.reportcrds import GROUPS, definitions
 from tools.controlplane.exchange import ApiError
 from tools.controlplane.plane import ControlPlane
@@ -27,7 +28,6 @@ NAMESPACES: Final = [f"reports-{index:02}" for index in range(10)]
 PODS: Final = 100
 CONTAINERS: Final = 10
 COUNT: Final = len(NAMESPACES) * PODS * CONTAINERS
-COMPONENTS: Final = Path(__file__).parents[2] / "k8s" / "components"
 CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MAX_RESULTS: Final = 500
 MAX_BYTES: Final = 1_000_000
@@ -272,11 +272,6 @@ def test_an_audit_without_a_report_api_reports_that_and_continues(audit: Callabl
 
 def test_the_components_run_as_a_deployment_and_record_events(violations: Installed, tmp_path: Path) -> None:
     plane = violations.plane
-    relative = os.path.relpath(COMPONENTS, tmp_path.resolve())
-    (tmp_path / "kustomization.yaml").write_text(
-        "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n"
-        f"components: [{relative}/reports, {relative}/report-events]\n"
-    )
     # The Pod has a controller, so no user sees its warnings in mode warn.
     deployment = {
         "apiVersion": "apps/v1",
@@ -293,19 +288,16 @@ def test_the_components_run_as_a_deployment_and_record_events(violations: Instal
         pods = plane.api("GET", f"/api/v1/namespaces/{NAMESPACES[5]}/pods")["items"]
         return any(pod["metadata"].get("ownerReferences") for pod in pods)
 
-    def events() -> list[dict[str, Any]]:
-        items = plane.api("GET", f"/api/v1/namespaces/{NAMESPACES[5]}/events")["items"]
-        return [each for each in items if each["reason"] == "ImageNotApproved"]
-
     wait_until(owned, seconds=60, what="a Pod of the Deployment")
     with serving(plane, "openreports"):
-        plane.kubectl("apply", "-k", str(tmp_path))
         try:
-            wait_until(lambda: events() != [], seconds=90, what="an Event")
-            (event,) = events()
-            assert event["involvedObject"]["kind"] == "ReplicaSet"
-            assert "quay.io/a/b:1" in event["message"]
-            assert len(reports(plane, "openreports")) >= len(NAMESPACES) - 1
+            with components(plane, tmp_path, "reports", "report-events"):
+                events = wait_until(
+                    lambda: events_about_images(plane, NAMESPACES[5]), seconds=90, what="an Event"
+                )
+                (event,) = events
+                assert event["involvedObject"]["kind"] == "ReplicaSet"
+                assert "quay.io/a/b:1 (unlisted)" in event["message"]
+                assert len(reports(plane, "openreports")) >= len(NAMESPACES) - 1
         finally:
-            plane.kubectl("delete", "-k", str(tmp_path))
             plane.kubectl("apply", "-f", str(COMPONENTS / "reports" / "rbac.yaml"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import trustme
 
-from e2e.acting import scale, try_pod
+from e2e.acting import components, events_about_images, scale, try_pod
 from e2e.test_registries import SECRET, SECRETS, has_ca, secret_data, stored_image
 from registries.distribution import CA_FILE, Registry, start_registry
 from registries.signing import Signer, signed
@@ -162,3 +163,29 @@ def test_a_pod_has_the_audit_annotation_of_its_key(team: Team, namespace: str) -
     )
     signed_images = [event["annotations"].get(f"{POD_WEBHOOK}/signed") for event in events]
     assert f"{image} by ci" in signed_images
+
+
+def test_the_component_records_events_about_unsigned_images_that_run(
+    team: Team, namespace: str, tmp_path: Path
+) -> None:
+    plane = team.product.plane
+    images = {
+        name: f"{team.image(name)}@{team.push(name, *signers)}"
+        for name, signers in (("nightly-signed", [team.signer]), ("nightly-unsigned", []))
+    }
+    team.product.set_mode("warn")
+    try:
+        for name, image in images.items():
+            plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(deployment(name, image)))
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        wait_until(lambda: len(plane.api("GET", path)["items"]) == 2, seconds=60, what="two Pods")
+        with components(plane, tmp_path, "reports", "report-events", "report-look-ups"):
+            (event,) = wait_until(
+                lambda: events_about_images(plane, namespace),
+                seconds=90,
+                what="an Event about the ReplicaSet",
+            )
+        unsigned = images["nightly-unsigned"]
+        assert event["message"] == f"Pods use images that are not approved: {unsigned} (unsigned)"
+    finally:
+        team.product.set_mode("enforce")

@@ -11,7 +11,6 @@ from builders import HUB_TO_CORP, INSTANT, named, pod, policy, review, workload
 from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.inventory.listing import collect
@@ -73,7 +72,7 @@ async def test_a_pod_has_no_recorded_warning_only_because_no_registry_was_querie
     judge = policy(mode="warn", allow="[{image: registry.corp.io, verify: true, onError: deny}]")
     warned = Warned()
     found = await looked(api, judge, warned=warned)
-    assert [images for _, images in warned] == [("nginx",)]
+    assert [images for _, images in warned] == [(("nginx", "unlisted"),)]
     assert names(found) == ["unlisted"]
 
 
@@ -286,20 +285,23 @@ def recorded(
     mode: Any = "warn",
     kind: str = "Pod",
     into: Warned | None = None,
-) -> list[tuple[Owner, tuple[str, ...]]]:
+) -> list[tuple[Owner, tuple[tuple[str, str], ...]]]:
     warned = Warned() if into is None else into
     references = list(owners) if isinstance(owners, tuple) else owners
     request = AdmissionRequest(
         uid="a", group="", kind=kind, operation="CREATE", namespace="shop", name="web-1",
         object=pod(*images, metadata={"ownerReferences": references}),
     )  # fmt: skip
-    warned.take(request, admission.validate(request, policy(mode=mode)))
+    Survey(policy(mode=mode), keep_approved=False, warned=warned).take(request)
     return list(warned)
 
 
 def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
     assert recorded("nginx", "registry.corp.io/a", "quay.io/b", owners=[{"kind": "Node"}, CONTROLLER]) == [
-        (Owner("apps/v1", "ReplicaSet", "shop", "web", "1"), ("nginx", "quay.io/b"))
+        (
+            Owner("apps/v1", "ReplicaSet", "shop", "web", "1"),
+            (("nginx", "unlisted"), ("quay.io/b", "unlisted")),
+        )
     ]
 
 

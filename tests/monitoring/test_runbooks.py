@@ -15,7 +15,7 @@ import yaml
 from documented import LOG_EVENTS
 from monitoring_files import MONITORING, ROOT, RUNBOOKS, alerts, groups
 
-QUESTIONS = ["What it means.", "What users feel.", "What to look at.", "What to do."]
+QUESTIONS = ["Meaning.", "Impact.", "Look.", "Fix."]
 
 
 @cache

@@ -10,13 +10,13 @@ from functools import partial
 
 import pytest
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Kind, Lookup, Manifest, Resolution, failed
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
-from registry.lookingup import DOWN, FOUND, OTHER, World, until
+from registry.lookingup import DOWN, FOUND, OTHER, OURS, THEIRS, World, until
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
@@ -121,10 +121,14 @@ async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(worl
     assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s"), "the review's budget"
 
 
-async def test_a_host_outside_the_policy_is_never_queried(world: World) -> None:
-    resolution = await world.resolve(ELSEWHERE)
-    assert resolution.answer == failed("the policy does not name this registry")
-    world.lookups.answered({Lookup((ELSEWHERE,)): resolution})
+@pytest.mark.parametrize("kind", ["manifest", "signature"])
+async def test_a_host_outside_the_policy_is_never_queried(world: World, kind: Kind) -> None:
+    """For a signature, this is not an error, which onError: keep would approve."""
+    manifest = ELSEWHERE._replace(kind=kind)
+    resolution = await world.resolve(manifest)
+    expected = failed("the policy does not name this registry")
+    assert resolution.answer == (expected._replace(status="missing") if kind == "signature" else expected)
+    world.lookups.answered({Lookup((manifest,)): resolution})
     assert (world.client.queried, world.counted.results, world.log.lines) == ([], [], [])
 
 
@@ -502,7 +506,6 @@ class TestCounting:
         ]
 
 
-OURS, THEIRS = "a" * 64, "b" * 64
 SIGNED = Manifest("a.io", "app", "sha256:" + "1" * 64, "signature", (OURS,))
 VALID = Answer("found", SIGNED.reference, key=OURS, form="bundle")
 
@@ -549,6 +552,25 @@ async def test_a_valid_signature_is_remembered_even_if_the_policy_changes_meanwh
     gate.set()
     assert (await waiting).answer == VALID
     assert world.cached(SIGNED) == Resolution(VALID, 0)
+
+
+@pytest.mark.parametrize("returns_meanwhile", [False, True])
+async def test_an_answer_without_all_keys_of_its_look_up_is_not_remembered(
+    world: World, *, returns_meanwhile: bool
+) -> None:
+    """Otherwise, signed images would stay refused after somebody removes a key and adds it again."""
+    gate = world.client.answers[SIGNED] = asyncio.Event()
+    world.client.reply = Reply(MISSING)
+    world.use(changed=[], keys=[THEIRS])
+    waiting = asyncio.ensure_future(world.resolve(SIGNED))
+    await until(lambda: world.client.queried)
+    if returns_meanwhile:
+        world.use(changed=[])
+    gate.set()
+    assert (await waiting).answer == MISSING
+    world.use(changed=[])
+    world.client.answers[SIGNED] = VALID
+    assert (await world.resolve(SIGNED)).answer == VALID
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 
+from screens import DRAWINGS, screenshot
 from tools.browser import Browser, Scheme, browser
 from tools.site.look import look
 from tools.site.pages import SITE, built, served
@@ -78,6 +81,53 @@ async def test_the_search_finds_pages(chromium: Browser, address: str, where: st
         found = {url.partition("?")[0] for url in await opened.evaluate(SEARCH)}
         assert f"{root}/operate.html" in found
         assert opened.errors == []
+
+
+LUMINANCE = """async (png) => {
+    const image = new Image();
+    image.src = `data:image/png;base64,${png}`;
+    await image.decode();
+    const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+    canvas.drawImage(image, 0, 0);
+    const [r, g, b] = canvas.getImageData(0, 0, 1, 1).data;
+    return (0.2126 * r + 0.7152 * g + 0.0722 * b) / 255;
+}"""
+DRAWN = ", ".join(f".md-content img[src$='images/{path.name}']" for path in DRAWINGS)
+PLACES = (
+    f"[...document.querySelectorAll({json.dumps(DRAWN)})]"
+    """.map((image) => {
+    const {x, y, width, height} = image.getBoundingClientRect();
+    return {x: x + scrollX, y: y + scrollY, width, height, alt: image.alt};
+})"""
+)
+
+
+def drawn() -> list[str]:
+    """Return the pages with drawings."""
+    names = [f'src="images/{path.name}"' for path in DRAWINGS]
+    texts = {page: (SITE / page).read_text(encoding="utf-8") for page in built()}
+    return [page for page, text in texts.items() if any(name in text for name in names)]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("page", drawn())
+async def test_drawings_have_the_colours_of_the_page_and_follow_its_switch(
+    chromium: Browser, address: str, page: str, scheme: Scheme
+) -> None:
+    async with chromium.page() as opened:
+        await opened.open(f"{address}/{page}", width=390, height=900, scheme=scheme)
+        for is_light in (scheme == "light", scheme == "dark"):
+            places = await opened.evaluate(PLACES)
+            assert places != []
+            for place in places:
+                assert len(place["alt"]) > 20
+                assert place["width"] > 300
+                corner = await screenshot(opened, place["x"] + 3, place["y"] + 3, 4, 4)
+                luminance = await opened.evaluate(f"({LUMINANCE})('{base64.b64encode(corner).decode()}')")
+                assert luminance > 0.8 if is_light else luminance < 0.2
+            await opened.evaluate(
+                "document.querySelector('[data-md-component=palette] label:not([hidden])').click()"
+            )
 
 
 WIDE = "<p style='width: 2000px'>wide</p>"

@@ -97,8 +97,12 @@ def test_concurrent_builds_build_once(machine: Machine) -> None:
 @pytest.mark.parametrize(
     ("programs", "command"),
     [
-        pytest.param(CONTROL_PLANE, "the control plane is not built; run: make controlplane$", id="newest"),
-        pytest.param(OLDEST, "the oldest .* is not built; run: make controlplane ARGS=--oldest", id="oldest"),
+        pytest.param(
+            CONTROL_PLANE, r"the control plane is not built; run: .*\.programs controlplane$", id="newest"
+        ),
+        pytest.param(
+            OLDEST, r"the oldest .* is not built; run: .*\.programs controlplane --oldest", id="oldest"
+        ),
         pytest.param(REGISTRY, "the registry is not built; run: make registry-test", id="registry"),
         pytest.param(COSIGN, "cosign is not built; run: make registry-test", id="cosign"),
     ],
@@ -210,6 +214,6 @@ def test_the_oldest_shares_binaries_with_the_newest(machine: Machine) -> None:
 
 
 def test_the_oldest_needs_the_newest(machine: Machine) -> None:
-    with pytest.raises(BuildError, match="the control plane is not built; run: make controlplane"):
+    with pytest.raises(BuildError, match=r"the control plane is not built; run: .*\.programs controlplane"):
         OLDEST.build()
     assert machine.builds == 0

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judgement import Judgement, Signature, by_name
-from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups, facts_by_name
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import Answer
@@ -82,6 +82,14 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         rewrite_problem=new.problem or _excepted(plan),
         nearest=nearest,
     )
+
+
+def refined_by_name(explanation: Explanation, policy: CompiledPolicy) -> Explanation:
+    """Return the explanation of the decision about a Pod with the image, if no registry is queried."""
+    facts = facts_by_name(policy, explanation.namespace)
+    if facts is None:
+        return explanation
+    return replace(explanation, decision=refined(explanation, policy, facts)[0].decision)
 
 
 def refined(

@@ -46,6 +46,8 @@ class DocumentChanges:
     added: list[JsonEntry] = field(default_factory=list)
     removed: list[JsonEntry] = field(default_factory=list)
     changed: list[EntryChange] = field(default_factory=list)
+    signatures: bool = False
+    """Whether the edits can change which images need a signature, and by which keys."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -89,6 +91,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             meaning,
             _entry_of(name),
         )
+    if old.document.keys or new.document.keys:
+        edited = {each.list for each in found.changed}
+        edited |= {str(each["list"]) for each in (*found.added, *found.removed)}
+        found.signatures = not edited.isdisjoint({"allow", "keys"})
     return found
 
 

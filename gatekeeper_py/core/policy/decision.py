@@ -12,6 +12,7 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exce
 from gatekeeper_py.core.exceptions.grants import Grants, Override
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
+from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
     Location,
@@ -175,12 +176,14 @@ def with_exceptions(
         return exceptions.judge(grants, location, qualifiers, namespace, now, overriding)
 
     ruling, rule = judged(needed), None
-    if needed == ("deny",) and ruling.approval is not None:
+    if needed in ((), ("deny",)) and ruling.approval is not None:
         # If an allow rule requires a signature of the image, the grant must override that, too.
         rule = allow.find(location, qualifiers, namespace)
+        if rule is None and reference.digest is None:  # a rule for digests (@*) also protects tags
+            rule = allow.find(location, (f"@{ANY}", None), namespace)
         if rule is None or not rule.signed_by:
             rule = None
-        elif (both := judged(("deny", "signature"))).approval is not None:
+        elif (both := judged((*needed, "signature"))).approval is not None:
             ruling, rule = both, None
     if ruling == _SILENT:
         return decision

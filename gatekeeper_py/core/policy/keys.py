@@ -22,6 +22,13 @@ MAX_PEM_LENGTH: Final = 4096
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
 
+ED25519_PRIME: Final = 2**255 - 19
+
+_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+FORGEABLE: Final = frozenset({0, 1, ED25519_PRIME - 1, _ORDER_8, ED25519_PRIME - _ORDER_8})
+"""The y coordinates of the eight points of small order of Ed25519. With such a point as the key, anybody can
+make a valid signature of some messages, or of every message, without a private key."""
+
 _CURVES: Final[dict[str, KeyKind]] = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 _LABEL: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,60})-----")
 _BLOCK: Final = re.compile(r"\s*-----BEGIN PUBLIC KEY-----\n([A-Za-z0-9+/=\s]+)-----END PUBLIC KEY-----\s*")
@@ -54,7 +61,7 @@ def parse_key(pem: str) -> Key:
         raise ValueError(f"at most {MAX_PEM_LENGTH:,} characters, here {len(pem):,}")
     labels: list[str] = _LABEL.findall(pem)
     if any(label.endswith("PRIVATE KEY") for label in labels):
-        raise ValueError("this is a private key, and whoever read this policy may now sign with it")
+        raise ValueError("this is a private key. Everybody who has read this policy can sign with it")
     if len(labels) > 1:
         raise ValueError("more than one PEM block; each key is an entry of its own")
     if labels and labels[0] != "PUBLIC KEY":
@@ -86,6 +93,9 @@ def _kind(der: bytes) -> KeyKind:
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return _CURVES[key.curve.name]
     if isinstance(key, ed25519.Ed25519PublicKey):
+        y = int.from_bytes(key.public_bytes_raw(), "little") & (2**255 - 1)  # without the sign of x
+        if y % ED25519_PRIME in FORGEABLE:
+            raise ValueError("anybody can sign for this Ed25519 key: it is a point of small order")
         return "Ed25519"
     if isinstance(key, rsa.RSAPublicKey):
         if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, Unusable, refused
+from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, refused
 from gatekeeper_py.registry.connection import TooLarge
 from gatekeeper_py.registry.signatures.candidates import (
     MAX_BLOB_BYTES,
@@ -37,10 +37,12 @@ _NO_API: Final = _NOT_FOUND | {400}
 async def query(manifest: Manifest, send: Send, keys: Keys) -> Answer:
     """Find a valid signature by one of the keys. Raises ``Unusable`` and the errors of ``send``.
 
-    The answer is ``missing`` only if both places could be read.
+    The answer is ``missing`` only if both places could be read, or if there is no key. While the policy
+    changes, a review may still name keys that have just been removed. Their signatures do not count any more.
+    This is not an error, because ``onError: keep`` would approve the image.
     """
-    if len(keys) < len(manifest.keys):
-        raise Unusable("the registry process does not have the keys of this policy")
+    if not keys:
+        return MISSING._replace(cause="the policy does not name its keys any more")
     search = _Search(manifest.reference, send, keys)
     return await _first_valid([search.bundles(), search.simple()])
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inventory.survey import Owner
 from gatekeeper_py.reporting.policyreports.apis import ReportsClient
@@ -43,6 +44,9 @@ Events."""
 MAX_REMEMBERED: Final = 10_000
 """Maximum number of owners remembered. A forgotten owner may get its next Event early."""
 
+Images = tuple[tuple[str, Reason], ...]
+"""Rejected images of Pods, each with the reason."""
+
 
 class WarningEvents:
     """Records an Event about each owner of a Pod with warnings, at a limited rate."""
@@ -52,7 +56,7 @@ class WarningEvents:
         self._due: dict[Owner, datetime] = {}
 
     async def record(
-        self, api: ReportsClient, warned: Iterable[tuple[Owner, tuple[str, ...]]]
+        self, api: ReportsClient, warned: Iterable[tuple[Owner, Images]]
     ) -> tuple[int, list[str]]:
         """Record the Events that are due. Return how many were recorded, and the problems."""
         now = self._now()
@@ -77,8 +81,10 @@ def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
 
 
-def _event(owner: Owner, images: tuple[str, ...], now: datetime) -> dict[str, Any]:
-    shown = ", ".join(escape(image, 250) or "(none)" for image in images[:MAX_IMAGES_SHOWN])
+def _event(owner: Owner, images: Images, now: datetime) -> dict[str, Any]:
+    shown = ", ".join(
+        f"{escape(image, 250) or '(none)'} ({reason})" for image, reason in images[:MAX_IMAGES_SHOWN]
+    )
     more = f" and {len(images) - MAX_IMAGES_SHOWN} more" if len(images) > MAX_IMAGES_SHOWN else ""
     instant = format_instant(now)
     # The name must be a DNS subdomain, so the character before the dot must be a letter or digit.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 import pytest
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given
@@ -15,7 +17,7 @@ from hypothesis import strategies as st
 
 from builders import INSTANT, PUBLIC_KEYS, keys_text, policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
-from gatekeeper_py.core.policy.keys import MAX_PEM_LENGTH, parse_key
+from gatekeeper_py.core.policy.keys import ED25519_PRIME, FORGEABLE, MAX_PEM_LENGTH, parse_key
 from gatekeeper_py.core.policy.registries import SIGNED_RATE, Registry
 
 PEM: Final = PUBLIC_KEYS["ci-2025"]
@@ -63,6 +65,33 @@ def test_a_key_has_its_kind_and_the_fingerprint_of_its_der(make: Callable[[], An
 def test_keys_of_other_kinds_are_refused(make: Callable[[], Any], problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_key(pem_of(make()))
+
+
+def ed25519_keys_of_small_order() -> Iterator[bytes]:
+    """Yield every encoding of a point of small order, also with a y that is not below the prime."""
+    for y in FORGEABLE:
+        for written in (y, y + ED25519_PRIME):
+            for sign in (0, 1 << 255) if written < 1 << 255 else ():
+                yield (written + sign).to_bytes(32, "little")
+
+
+@pytest.mark.parametrize("point", sorted(ed25519_keys_of_small_order()), ids=bytes.hex)
+def test_a_key_for_which_anybody_can_sign_is_refused(point: bytes) -> None:
+    """The signature below is made without a private key, and is valid for one of eight messages or more."""
+    key = ed25519.Ed25519PublicKey.from_public_bytes(point)
+    forged = bytes([1]) + bytes(63)
+    messages = [b"%d" % number for number in range(100)]
+    assert any(verifies(key, forged, message) for message in messages)
+    pem = key.public_bytes(serialization.Encoding.PEM, SPKI).decode()
+    with pytest.raises(ValueError, match="anybody can sign for this Ed25519 key"):
+        parse_key(pem)
+
+
+def verifies(key: ed25519.Ed25519PublicKey, signature: bytes, message: bytes) -> bool:
+    with suppress(InvalidSignature):
+        key.verify(signature, message)
+        return True
+    return False
 
 
 def test_a_compressed_point_is_refused_so_that_a_key_has_one_fingerprint() -> None:
@@ -127,6 +156,16 @@ def test_signed_by_implies_verify_and_pin_and_denies_errors_unless_they_are_kept
         (True, True, "keep"),
     ]
     assert [key.name for key in policy.document.keys] == ["ci-2025", "ci-2026"]
+
+
+@pytest.mark.parametrize(
+    ("written", "repository"),
+    [("docker.io/nginx", "docker.io/library/nginx"), ("s.io:443/a/b", "s.io/a/b")],
+)
+def test_the_repository_of_signatures_is_folded_like_a_pattern(written: str, repository: str) -> None:
+    rules = f"[{{image: a.io, signedBy: [ci-2025, ci-2026], signatures: '{written}'}}]"
+    (rule,) = parse_policy(policy_text(keys_text(), allow=rules)).allow
+    assert rule.signatures == repository
 
 
 def test_the_hosts_of_a_rule_with_signed_by_have_another_default_rate() -> None:

@@ -33,10 +33,15 @@ def is_valid_bundle(blob: bytes, digest: str, keys: Iterable[bytes]) -> bool:
         algorithm, value = digest.split(":")
         named = [subject["digest"] for subject in statement["subject"] if "digest" in subject]
         assert any(type(digests) is dict and digests.get(algorithm) == value for digests in named)
-        signed = b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
-        return _is_signed(signed, _decode(envelope["signatures"][0]["sig"]), keys)
+        return is_signed(
+            pre_authentication_encoding(payload), _decode(envelope["signatures"][0]["sig"]), keys
+        )
     except (AssertionError, KeyError, TypeError, IndexError, ValueError, AttributeError, RecursionError):
         return False
+
+
+def pre_authentication_encoding(payload: bytes) -> bytes:
+    return b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
 
 
 def is_valid_simple(payload: bytes, signature: str, digest: str, keys: Iterable[bytes]) -> bool:
@@ -45,7 +50,7 @@ def is_valid_simple(payload: bytes, signature: str, digest: str, keys: Iterable[
         critical = _parse(payload)["critical"]
         assert critical["type"] == "cosign container image signature"
         assert critical["image"]["docker-manifest-digest"] == digest
-        return _is_signed(payload, _decode(signature), keys)
+        return is_signed(payload, _decode(signature), keys)
     except (AssertionError, KeyError, TypeError, ValueError, RecursionError):
         return False
 
@@ -70,7 +75,8 @@ def _decode(text: str) -> bytes:
     return content
 
 
-def _is_signed(message: bytes, signature: bytes, keys: Iterable[bytes]) -> bool:
+def is_signed(message: bytes, signature: bytes, keys: Iterable[bytes]) -> bool:
+    """Return whether one of the keys (in DER) made a signature of a message."""
     return any(_is_signed_by(serialization.load_der_public_key(key), message, signature) for key in keys)
 
 

@@ -184,11 +184,17 @@ async def test_the_places_and_candidates_are_queried_in_parallel_until_the_first
     assert len(asyncio.all_tasks()) < 20, "no request is left"
 
 
-async def test_without_the_keys_of_the_rule_nothing_is_asked(world: World, registry: Scripted) -> None:
+async def test_keys_that_the_policy_has_just_removed_do_not_count(world: World, registry: Scripted) -> None:
+    """An error would let onError: keep approve the image, although every registry answers."""
+    holds(registry, signed(DIGEST, OURS))
+    world.verifiers = load_keys([ANOTHER.der])
+    reply = await looked_up(world, registry, OURS, ANOTHER)
+    assert reply == Reply(MISSING._replace(cause=OTHER_KEY))
     world.verifiers = {}
-    reply = await looked_up(world, registry)
-    assert reply == Reply(failed("the registry process does not have the keys of this policy"))
-    assert registry.requests == []
+    requested = len(registry.requests)
+    reply = await looked_up(world, registry, OURS, ANOTHER)
+    assert reply == Reply(MISSING._replace(cause="the policy does not name its keys any more"))
+    assert len(registry.requests) == requested
 
 
 VALID = Answer("found", DIGEST, key="a" * 64, form="simple")

@@ -11,8 +11,8 @@ import pytest
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_payloads
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple
-from registry.signatures.corpus import CORPUS, rows
-from registry.signatures.independent import is_valid_bundle, is_valid_simple
+from registry.signatures.corpus import CORPUS, PUBLISHED, published, rows
+from registry.signatures.independent import is_signed, is_valid_bundle, is_valid_simple
 from registry.signatures.recorded import KEYS, RECORDED, Recorded
 from registry.signatures.signing import IMAGE, Row, described, fingerprint, sign
 
@@ -52,6 +52,16 @@ def test_a_signature_of_the_corpus_has_its_result(row: Row) -> None:
             # with more levels than other parsers.
             known = ("larger", "deeper", "descriptor", "levels")
             assert not is_valid or any(word in f"{verdict.reason} {row['id']}" for word in known)
+
+
+@pytest.mark.parametrize("row", rows("published"))
+def test_a_published_bundle_vouches_for_no_image_although_the_key_made_its_signature(row: Row) -> None:
+    found = published(row["id"])
+    assert is_signed(found.message, found.signature, [found.key])
+    digest = f"sha256:{hashlib.sha256((PUBLISHED / 'a.txt').read_bytes()).hexdigest()}"
+    verdict = check_bundle(described(found.blob), found.blob, digest, load_keys([found.key]))
+    assert ": ".join(filter(None, (verdict.status, verdict.reason))) == row["expect"]
+    assert not is_valid_bundle(found.blob, digest, [found.key])
 
 
 @pytest.mark.parametrize("recorded", RECORDED, ids=lambda each: f"{each.by}-{each.form}-{each.key}")

@@ -17,7 +17,7 @@ from gatekeeper_py.inventory.provenance import PolicySource
 from gatekeeper_py.inventory.survey import Owner
 from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Tally, Usage
 from gatekeeper_py.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
-from gatekeeper_py.reporting.policyreports.events import INTERVAL, MAX_EVENTS, RETRY, WarningEvents
+from gatekeeper_py.reporting.policyreports.events import INTERVAL, MAX_EVENTS, RETRY, Images, WarningEvents
 from gatekeeper_py.reporting.policyreports.results import Findings, findings_by_namespace
 from gatekeeper_py.reporting.policyreports.writer import Published, ReportError, Written, publish
 
@@ -273,17 +273,23 @@ class TestEvents:
     def owner(number: int) -> Owner:
         return Owner("apps/v1", "ReplicaSet", "shop", f"web-{number}", f"uid-{number}")
 
+    @classmethod
+    def warned(cls, number: int, *images: str) -> tuple[Owner, Images]:
+        return cls.owner(number), tuple((image, "unlisted") for image in images)
+
     async def test_an_owner_gets_one_event_a_day(self) -> None:
         clock, api = [INSTANT], FakeApi()
         events = WarningEvents(now=lambda: clock[0])
-        warned = [(self.owner(1), ("nginx", "b", "c", "d", "\u202e"))]
+        warned = [self.warned(1, "a", "", "c", "d", "\u202e")]
         assert await events.record(api, warned) == (1, [])
         assert await events.record(api, warned) == (0, [])
         clock[0] += INTERVAL
         assert await events.record(api, warned) == (1, [])
         event = next(iter(api.objects.values()))
         assert event["involvedObject"]["uid"] == "uid-1"
-        assert event["message"] == "Pods use images that are not approved: nginx, b, c and 2 more"
+        assert event["message"] == (
+            "Pods use images that are not approved: a (unlisted), (none) (unlisted), c (unlisted) and 2 more"
+        )
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotApproved")
 
     @pytest.mark.parametrize(
@@ -298,7 +304,7 @@ class TestEvents:
     async def test_the_name_of_an_event_is_a_dns_subdomain(self, name: str) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
         owner = Owner("apps/v1", "ReplicaSet", "shop", name, "uid-1")
-        assert await events.record(api, [(owner, ("nginx",))]) == (1, [])
+        assert await events.record(api, [(owner, self.warned(1, "nginx")[1])]) == (1, [])
         (event,) = api.objects.values()
         named = event["metadata"]["name"]
         assert len(named) <= 253
@@ -308,7 +314,7 @@ class TestEvents:
 
     async def test_events_beyond_the_limit_are_recorded_in_the_next_run(self) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
-        warned = [(self.owner(number), ("nginx",)) for number in range(MAX_EVENTS + 5)]
+        warned = [self.warned(number, "nginx") for number in range(MAX_EVENTS + 5)]
         assert (await events.record(api, warned))[0] == MAX_EVENTS
         assert (await events.record(api, warned))[0] == 5
         assert (await events.record(api, warned))[0] == 0
@@ -318,7 +324,7 @@ class TestEvents:
         path = "/api/v1/namespaces/shop/events"
         api.broken[path] = ApiError("POST", path, 403, "no")
         events = WarningEvents(now=lambda: clock[0])
-        warned = [(self.owner(number), ("nginx" * 1000,)) for number in range(MAX_EVENTS + 5)]
+        warned = [self.warned(number, *["nginx" * 1000] * 9) for number in range(MAX_EVENTS + 5)]
         done, problems = await events.record(api, warned)
         assert (done, len(problems)) == (0, MAX_EVENTS)
         del api.broken[path]

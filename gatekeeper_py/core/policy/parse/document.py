@@ -169,10 +169,13 @@ def _parse_host(text: str) -> str:
 
 def _parse_repository(text: str) -> str:
     """Parse ``host/repository`` without a wildcard, a tag or a digest. Raises ``ValueError``."""
-    if "/" not in text or ":" in text.rpartition("/")[2] or not {"*", "@"}.isdisjoint(text):
-        raise Invalid("must be registry/path, without a wildcard, a tag or a digest")
-    prefix = parse_prefix(text)
-    return "/".join((prefix.host, *prefix.segments))
+    message = "must be registry/path, without a wildcard, a tag or a digest"
+    if not {"*", "@"}.isdisjoint(text):
+        raise Invalid(message)
+    pattern = parse_pattern(text)
+    if pattern.subtree or pattern.tag is not None:
+        raise Invalid(message)
+    return "/".join((pattern.host, *pattern.segments))
 
 
 def _parse_rate(value: object) -> int:
