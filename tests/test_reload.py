@@ -239,8 +239,8 @@ async def test_what_a_source_delivers_becomes_live_or_is_refused(
     codes: list[str],
 ) -> None:
     """A document is parsed only when its text changed, because parsing is expensive."""
-    for text, source_mode in taken:
-        await world.take(text, mode=source_mode)
+    for number, (text, source_mode) in enumerate(taken):
+        await world.take(text, mode=source_mode, resource_version=f"{number}")
     assert world.observer.results == results
     assert world.observer.present == [text is not None for text, _ in taken]
     assert len(set(world.observer.revisions)) == results.count("loaded")
@@ -250,6 +250,9 @@ async def test_what_a_source_delivers_becomes_live_or_is_refused(
     assert world.approves("registry.corp.io/a")
     assert world.reloader.loaded is not None
     assert sorted(finding.code for finding in world.reloader.loaded.findings) == codes
+    accepted = [f"{number}" for number, result in enumerate(results) if result != "refused"]
+    assert world.reloader.loaded.resource_version == accepted[-1]
+    assert world.log.named("policy_loaded")[-1]["mode"] == mode
     assert (world.reloader.refused is not None) is (results[-1] == "refused")
     if taken[-1][0] is None:
         assert world.reloader.refused is not None
@@ -499,24 +502,6 @@ async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> No
 
 class TestParsing:
     """Parsing is expensive, so a document is parsed only when its text changed."""
-
-    async def test_a_change_of_the_mode_alone_is_not_parsed(self, world: World) -> None:
-        await world.take(GOOD, resource_version="1")
-        before = world.live.snapshot
-        assert before is not None
-        world.now += timedelta(minutes=1)
-        assert await world.take(GOOD, mode="warn", resource_version="2") == "loaded"
-        after, loaded = world.live.snapshot, world.reloader.loaded
-        assert after is not None
-        assert after is not before
-        assert after.allow is before.allow
-        assert after.mode("shop") == "warn"
-        assert after.revision == parse_policy(GOOD, "warn").revision != before.revision
-        assert loaded is not None
-        assert (loaded.at, loaded.resource_version) == (world.now, "2")
-        assert [finding.code for finding in loaded.findings] == ["floating-latest"]
-        assert world.log.named("policy_loaded")[-1]["mode"] == "warn"
-        assert world.parser.parsed == [GOOD]
 
     async def test_another_mode_keeps_an_expired_rule_out(self, world: World) -> None:
         until = START + timedelta(days=1)

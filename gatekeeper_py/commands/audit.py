@@ -162,6 +162,7 @@ def audit(
     policy approves anyway.
 
     With --look-up, the command also verifies the signatures of the images in Pods, by the digests that run.
+    It does not apply verify and pin.
 
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.

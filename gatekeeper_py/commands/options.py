@@ -62,7 +62,7 @@ EXCEPTIONS: Final = grouped("exceptions", ExceptionFiles, _FILES, INSTALLATION)
 _LOOK_UP: Final = click.option(
     "--look-up",
     is_flag=True,
-    help="Look up images whose rules or mirrors have verify or pin, as the webhook does.",
+    help="Look up images in registries, as described above.",
 )
 _REGISTRY_CONFIG: Final = click.option(
     "--registry-config",

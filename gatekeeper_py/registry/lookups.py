@@ -125,6 +125,7 @@ class Lookups:
         self._pinned: frozenset[Manifest] = frozenset()
         self._client = client
         self._hosts: frozenset[str] = frozenset()
+        self._keys: frozenset[str] = frozenset()
         self._registry = registry
         self._observer = observer
         self._log = log
@@ -155,10 +156,17 @@ class Lookups:
         self._refreshing = asyncio.get_running_loop().create_task(self._refresh.run())
 
     def configure(
-        self, *, hosts: Iterable[str], changed: Collection[str] | None, pinned: Iterable[Manifest]
+        self,
+        *,
+        hosts: Iterable[str],
+        keys: Iterable[str],
+        changed: Collection[str] | None,
+        pinned: Iterable[Manifest],
     ) -> None:
         """Set the hosts that may be queried, and the manifests to fetch in advance (``pinned``).
 
+        ``keys`` are the fingerprints of the keys that may have signed an image. If they change, answers to
+        older requests are dropped, because no signature by a new key was looked for.
         ``changed`` names the hosts whose settings changed; ``None`` means all hosts. Their facts are dropped,
         and so are answers to older requests. Hosts outside ``hosts`` are never queried: no text in a review
         can make the server contact a host that the policy does not name.
@@ -166,7 +174,8 @@ class Lookups:
         self._hosts = frozenset(hosts)
         self.pinned = tuple(islice(pinned, MAX_PINNED))
         self._pinned = frozenset(self.pinned)
-        if changed is None or changed:
+        before, self._keys = self._keys, frozenset(keys)
+        if changed is None or changed or before != self._keys:
             self._generation += 1
             self._requests.clear()
             self._facts.drop(changed)
@@ -486,7 +495,12 @@ class Lookups:
         if manifest.kind == "signature" and answer.status == "found":
             # Settings and files that changed meanwhile cannot make the signature invalid.
             self._signatures.add(manifest, answer)
-        elif answer.status != "error" and generation == self._generation:
+        elif (
+            answer.status != "error"
+            and generation == self._generation
+            # If a key was just removed, its signatures were not looked for.
+            and self._keys.issuperset(manifest.keys)
+        ):
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)
             self._schedule(manifest, fact, now)
         elif answer.status == "error":

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.lookups import Lookups, Observer
@@ -34,6 +35,7 @@ class RegistryService:
         """The last refused token realm by host, for ``/policy``."""
         self._registries: dict[str, Registry] = {}
         self._named: frozenset[str] = frozenset()
+        self._fingerprints: frozenset[str] = frozenset()
         self._client = RemoteClient(
             directory,
             log=log,
@@ -69,12 +71,16 @@ class RegistryService:
         self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
         self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
-        self.lookups.configure(hosts=self._named, changed=changed, pinned=policy.named_manifests)
+        self._fingerprints = frozenset(keys)
+        self._configure(changed, policy.named_manifests)
 
     def use_files(self) -> None:
         """Use new credentials and CAs. All facts are dropped: they were obtained with the old files."""
         self._client.use_files()
-        self.lookups.configure(hosts=self._named, changed=None, pinned=self.lookups.pinned)
+        self._configure(None, self.lookups.pinned)
+
+    def _configure(self, changed: Collection[str] | None, pinned: Iterable[Manifest]) -> None:
+        self.lookups.configure(hosts=self._named, keys=self._fingerprints, changed=changed, pinned=pinned)
 
     def describe(self) -> dict[str, Any]:
         """Return what ``/policy`` shows: at most 100 hosts, open breakers, refused token realms.

@@ -22,31 +22,10 @@ from gatekeeper_py.inventory.tally import JudgedImage, Tally, Usage
 from gatekeeper_py.reporting.audit import write_report
 
 HOSTILE: Final = (
-    "\x1b[2J",
-    "\x07",
-    "\r",
-    "\n",
-    "\t",
-    "\x7f",
-    "\x9b31m",
-    "\x85",
-    "\u061c",
-    "\u200e",
-    "\u2028",
-    "\u2029",
-    "\u202e",
-    "\u2066",
-    "\ufeff",
-    "::error::",
-    "\n::add-mask::",
-    "##[error]",
-    "##vso[task.setvariable]",
-    "<script>",
-    "%0A",
-    "-",
-    "a",
-    "é",
-)
+    "\x1b[2J", "\x07", "\r", "\n", "\t", "\x7f", "\x9b31m", "\x85", "\u061c", "\u200e", "\u2028", "\u2029",
+    "\u202e", "\u2066", "\ufeff", "::error::", "\n::add-mask::", "##[error]", "##vso[task.setvariable]",
+    "<script>", "%0A", "-", "a", "é",
+)  # fmt: skip
 WORDS: Final = st.lists(st.sampled_from(HOSTILE), min_size=1, max_size=8).map("".join)
 FILE_NAMES: Final = st.lists(st.sampled_from([*HOSTILE, "\udcff"]), min_size=1, max_size=8).map(
     lambda parts: "".join(parts).replace("/", "") + ".yaml"

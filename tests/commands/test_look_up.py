@@ -102,37 +102,25 @@ def test_explain_shows_what_the_registry_says(command: Command, write: Write, re
 
 
 @pytest.mark.parametrize(
-    ("tag", "on_error", "code", "verdict", "reason"),
-    [
-        pytest.param("good", "keep", 0, "admitted", "allowed", id="found"),
-        pytest.param("gone", "keep", 1, "rejected", "absent", id="absent"),
-        pytest.param("broken", "keep", 0, "admitted", "allowed", id="kept"),
-        pytest.param("broken", "deny", 1, "rejected", "unverified", id="unverified"),
-    ],
+    ("on_error", "broken", "reason"), [("keep", "admitted", "allowed"), ("deny", "rejected", "unverified")]
 )
 def test_review_judges_by_what_exists(
-    command: Command,
-    write: Write,
-    registry: Registry,
-    tag: str,
-    on_error: str,
-    code: int,
-    verdict: str,
-    reason: str,
+    command: Command, write: Write, registry: Registry, on_error: str, broken: str, reason: str
 ) -> None:
     given = write(policy(registry.host, on_error=on_error))
-    file = write(json.dumps(pod(f"{registry.host}/team/app:{tag}")), "pod.json")
-    done = command("review", given, file, "--look-up", "-o", "json")
-    assert done.code == code
-    (answer,) = json.loads(done.out)
-    assert (answer["verdict"], answer["images"][0]["reason"]) == (verdict, reason)
-    if (tag, on_error) == ("broken", "keep"):
-        assert done.err.startswith(f"Warning: Pod shop/web: {registry.host}/team/app:broken could not be")
-    else:
-        assert done.err == ""
+    objects = [pod(f"{registry.host}/team/app:{tag}") for tag in ("good", "gone", "broken")]
     # A template is judged by names, as the webhook does.
-    job = write(json.dumps(workload("Job", f"{registry.host}/team/app:{tag}")), "job.json")
-    assert command("review", given, job, "--look-up").code == 0
+    objects.append(workload("Job", f"{registry.host}/team/app:gone"))
+    done = command("review", given, write(yaml.safe_dump_all(objects), "all.yaml"), "--look-up", "-o", "json")
+    assert done.code == 1
+    assert [(each["verdict"], each["images"][0]["reason"]) for each in json.loads(done.out)] == [
+        ("admitted", "allowed"),
+        ("rejected", "absent"),
+        (broken, reason),
+        ("admitted", "allowed"),
+    ]
+    kept = f"Warning: Pod shop/web: {registry.host}/team/app:broken could not be"
+    assert done.err.startswith(kept) if on_error == "keep" else done.err == ""
 
 
 def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, registry: Registry) -> None:

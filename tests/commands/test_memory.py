@@ -93,9 +93,9 @@ AUDIT_BY_NEW: Final = of_cluster(*(each.replace("old", "new") for each in AUDIT)
 @pytest.mark.parametrize(
     ("prepare", "pods"),
     [
-        pytest.param(AUDIT_BY_NEW, 5_000, id="audit"),
+        pytest.param(AUDIT_BY_NEW, 2_500, id="audit"),
         pytest.param(AUDIT_BY_NEW, 50_000, id="audit-50000", marks=pytest.mark.long),
-        pytest.param(of_cluster(*DIFF), 5_000, id="diff"),
+        pytest.param(of_cluster(*DIFF), 2_500, id="diff"),
         pytest.param(of_cluster(*DIFF), 50_000, id="diff-50000", marks=pytest.mark.long),
         pytest.param(saved_audit, 50_000, id="saved-audit-50000", marks=pytest.mark.long),
         pytest.param(lines("--reviews", reviewed), 50_000, id="reviews-50000", marks=pytest.mark.long),

@@ -354,26 +354,6 @@ def test_mutate_prints_what_would_be_stored(reviewed: Reviewed) -> None:
     assert (done.code, done.out) == (0, "")
 
 
-@pytest.mark.parametrize(
-    ("present", "stored"),
-    [
-        pytest.param({}, ["hub"], id="none"),
-        pytest.param({"imagePullSecrets": []}, ["hub"], id="empty"),
-        pytest.param({"imagePullSecrets": [{"name": "own"}]}, ["own", "hub"], id="another"),
-        pytest.param({"imagePullSecrets": [{"name": "hub"}]}, ["hub"], id="the-same"),
-    ],
-)
-def test_the_pull_secret_of_a_mirror_is_added_to_those_of_the_pod(
-    reviewed: Reviewed, present: dict[str, Any], stored: list[str]
-) -> None:
-    mirror = "mirrors: [{from: docker.io, to: registry.corp.io/dockerhub, imagePullSecret: hub}]\n"
-    policy, options = policy_text(mirror, mode="mutate"), ["--mutate", "--format", "json"]
-    done = reviewed(pod("nginx:1.25", **present), policy=policy, options=options)
-    assert (done.code, done.err) == (0, "")
-    (obj,) = json.loads(done.out)["items"]
-    assert [secret["name"] for secret in obj["spec"]["imagePullSecrets"]] == stored
-
-
 def test_adding_at_an_index_inserts() -> None:
     patch: list[PatchOperation] = [
         {"op": "add", "path": "/items/0", "value": "first"},

@@ -10,25 +10,12 @@ from typing import Any, Final
 DIGEST: Final = "@sha256:" + "7c" * 32
 
 REPOSITORIES: Final = (
-    "registry.corp.example/team/app",
-    "registry.corp.example/shop/app",
-    "registry.corp.example/team/old/app",
-    "registry.corp.example/bad/app",
-    "quay.io/org/app",
-    "quay.io/x-y/app",
-    "mirror.example/team/app",
-    "mirror.example/corp/bad/app",
-    "other.example:5000/app",
-    "ghcr.io/org/app",
-    "eu.corp.example/app",
-    "docker.io/library/nginx",
-    "index.docker.io/library/nginx",
-    "registry-1.docker.io/nginx",
-    "nginx",
-    "localhost/app",
-    "foo/app",
-    "foo:443/app",
-)
+    "registry.corp.example/team/app", "registry.corp.example/shop/app", "registry.corp.example/team/old/app",
+    "registry.corp.example/bad/app", "quay.io/org/app", "quay.io/x-y/app", "mirror.example/team/app",
+    "mirror.example/corp/bad/app", "other.example:5000/app", "ghcr.io/org/app", "eu.corp.example/app",
+    "docker.io/library/nginx", "index.docker.io/library/nginx", "registry-1.docker.io/nginx", "nginx",
+    "localhost/app", "foo/app", "foo:443/app",
+)  # fmt: skip
 """Some policy of the test pre-approves, approves, denies or mirrors each of these repositories."""
 
 

@@ -210,27 +210,6 @@ def test_a_signal_ends_a_server_without_a_policy(servers: Servers) -> None:
     assert server.code() == 0
 
 
-def test_a_stopped_log_reader_blocks_neither_reviews_nor_the_exit(servers: Servers) -> None:
-    """The test does not read the pipe, which is full after 64 KiB."""
-    server = servers("--log-level", "debug", read=False)
-    assert server.process.stdout is not None
-    while len(server.events("listening")) < 2:
-        server.lines.append(json.loads(server.process.stdout.readline()))
-    server.wait(server.is_ready)
-    connection = server.connect()
-    try:
-        rejected = review(pod(*(f"nginx:{number}" for number in range(10))))
-        for _ in range(200):
-            status, body = ask(connection, rejected)
-            assert status == 200
-            assert not check_response(body, rejected, "validate").allowed
-    finally:
-        connection.close()
-    assert server.get("/livez")[0] == 200
-    server.signal(signal.SIGTERM)
-    assert server.process.wait(30) == 0
-
-
 def test_a_closed_log_pipe_does_not_end_the_server(servers: Servers, tmp_path: Path) -> None:
     server = servers(read=False)
     assert server.process.stdout is not None

@@ -14,31 +14,13 @@ from gatekeeper_py.core.images.pattern import Pattern
 from property.strategies import DIGESTS, Document, any_text, images, text_of, varied_images
 
 HOSTS: Final = (
-    "a.io",
-    "b.io",
-    "docker.io",
-    "a.io:5000",
-    "localhost",
-    "foo:5000",
-    "foo:443",
-    "eu.corp.io",
-    "us.corp.io",
-    "index.docker.io",
-    "registry.hub.docker.com",
-    "[::1]:5000",
-)
+    "a.io", "b.io", "docker.io", "a.io:5000", "localhost", "foo:5000", "foo:443", "eu.corp.io", "us.corp.io",
+    "index.docker.io", "registry.hub.docker.com", "[::1]:5000",
+)  # fmt: skip
 HOST_GLOBS: Final = (
-    "*.corp.io",
-    "e*.corp.io",
-    "*.docker.io",
-    "docker.*",
-    "*.hub.docker.com",
-    "*.io",
-    "*u*.corp.io",
-    "*o:5000",
-    "*.io:5000",
-    "*",
-)
+    "*.corp.io", "e*.corp.io", "*.docker.io", "docker.*", "*.hub.docker.com", "*.io", "*u*.corp.io",
+    "*o:5000", "*.io:5000", "*",
+)  # fmt: skip
 SEGMENTS: Final = ("a", "ab", "b", "x-y", "library", "team-a", "team-b", "app", "docker.io")
 SEGMENT_GLOBS: Final = ("*", "a*", "*b", "team-*", "*-*", "t*m-*a")
 SUFFIXES: Final = ("", ":v1", ":latest", f"@{DIGESTS[0]}", f":v1@{DIGESTS[1]}", ":rc-1", f"@{DIGESTS[2]}")

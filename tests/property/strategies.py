@@ -15,40 +15,14 @@ from builders import policy_document
 
 DIGESTS: Final = ("sha256:" + "7c" * 32, "sha256:" + "8d" * 32, "sha512:" + "9e" * 64)
 HOSTS: Final = (
-    "docker.io",
-    "index.docker.io",
-    "registry-1.docker.io:443",
-    "docker.io:5000",
-    "a.io",
-    "a.io:443",
-    "a.io:05000",
-    "a.io:5000",
-    "b.io",
-    "eu.corp.io",
-    "us.corp.io",
-    "a.eu.corp.io",
-    "localhost",
-    "localhost:5000",
-    "foo:5000",
-    "foo:443",
-    "foo:0443",
-    "[::1]",
-    "[::1]:5000",
-)
+    "docker.io", "index.docker.io", "registry-1.docker.io:443", "docker.io:5000", "a.io", "a.io:443",
+    "a.io:05000", "a.io:5000", "b.io", "eu.corp.io", "us.corp.io", "a.eu.corp.io", "localhost",
+    "localhost:5000", "foo:5000", "foo:443", "foo:0443", "[::1]", "[::1]:5000",
+)  # fmt: skip
 HOST_GLOBS: Final = (
-    "*",
-    "*.io",
-    "a*.io",
-    "*.io:5000",
-    "*.corp.io",
-    "e*.corp.io",
-    "*u*.corp.io",
-    "*.*.io",
-    "*.eu.*.io",
-    "*.*",
-    "docker.*",
-    "*o:5000",
-)
+    "*", "*.io", "a*.io", "*.io:5000", "*.corp.io", "e*.corp.io", "*u*.corp.io", "*.*.io", "*.eu.*.io", "*.*",
+    "docker.*", "*o:5000",
+)  # fmt: skip
 SEGMENTS: Final = ("a", "ab", "b", "library", "nginx", "x-y", "a.b")
 SEGMENT_GLOBS: Final = ("*", "a*", "*b", "*-*", "*a*b*", "l*", "a.*")
 TAGS: Final = ("latest", "v1", "v12", "1.2")

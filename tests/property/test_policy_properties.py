@@ -32,15 +32,8 @@ NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 INSTANTS: Final = (NOON, datetime(2026, 3, 20, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
 CONTRADICTIONS: Final = {"mirror-loop", "mirror-duplicate"}
 WIDE: Final = (
-    "a.io",
-    "*.io",
-    "*.corp.io",
-    "docker.io",
-    "a.io/a*",
-    "a.io/**:v*",
-    "docker.io/library/**",
-    "*.io@*",
-)
+    "a.io", "*.io", "*.corp.io", "docker.io", "a.io/a*", "a.io/**:v*", "docker.io/library/**", "*.io@*",
+)  # fmt: skip
 QUICK: Final = settings(max_examples=budget(60))
 some_images = st.lists(images, min_size=1, max_size=6)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -17,6 +17,9 @@ from recording import Counted, RecordingLog
 FOUND: Final = found("sha256:" + "a" * 64)
 OTHER: Final = found("sha256:" + "b" * 64)
 DOWN: Final = Reply(failed("down"), trouble=True)
+
+OURS, THEIRS = "a" * 64, "b" * 64
+"""The fingerprints of the keys of the policy."""
 
 
 class FakeClient:
@@ -69,9 +72,11 @@ class World:
         )
         self.use()
 
-    def use(self, *pinned: Manifest, changed: list[str] | None = None) -> None:
+    def use(
+        self, *pinned: Manifest, changed: list[str] | None = None, keys: Iterable[str] = (OURS, THEIRS)
+    ) -> None:
         """Use a policy that names these manifests; ``changed`` are the registries with new settings."""
-        self.lookups.configure(hosts=self.settings, changed=changed, pinned=pinned)
+        self.lookups.configure(hosts=self.settings, keys=keys, changed=changed, pinned=pinned)
 
     async def resolve(self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "") -> Resolution:
         lookup = Lookup(candidates)

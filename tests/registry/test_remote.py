@@ -52,9 +52,6 @@ async def query(self, manifest, turn, seconds):
         case "silence":
             await asyncio.sleep(seconds)
             return client.Reply(client.failed("silence"), trouble=True)
-        case "spin":
-            while True:
-                pass
         case "fill":
             held = [bytearray(1 << 20) for _ in range(1000)]
         case "error":
@@ -311,7 +308,6 @@ class TestDeaths:
         [
             ("die", "died", "ended with code 3"),
             ("hang", "time", "did not answer for 1 s"),
-            ("spin", "time", "did not answer for 1 s"),
             ("fill", "memory", "used up its memory"),
         ],
     )
@@ -336,17 +332,6 @@ class TestDeaths:
         assert (await world.query(registry.host)).answer == found(DIGEST)
         assert (world.counted.deaths, waiting.done()) == ([], False)
         waiting.cancel()
-
-    async def test_a_stopped_process_is_killed(self, make: Make, registry: Scripted) -> None:
-        world = make()
-        world.use(registry.host)
-        await world.query(registry.host)
-        pid = world.client.pid
-        assert pid is not None
-        os.kill(pid, signal.SIGSTOP)
-        assert (await world.query(registry.host)).answer.status == "error"
-        assert world.counted.deaths == ["time"]
-        assert (await world.queried(registry.host)).answer == found(DIGEST)
 
     async def test_a_registry_that_killed_the_process_twice_is_left_out(
         self, make: Make, registry: Scripted

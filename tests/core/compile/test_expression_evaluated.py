@@ -34,23 +34,6 @@ pytestmark = pytest.mark.timeout(
 
 DATA: Final = Path(__file__).parents[2] / "data"
 DIGEST: Final = "@sha256:" + "7c" * 32
-APPROVED: Final[dict[str, PreApproved]] = {
-    "named": pre_approved("a.io", "b.io:5000/team/**", excluded=["*/**:latest"]),
-    "listed": pre_approved("a.io", "b.io:5000/team/**", "c.io/x/app", "d.io@*", excluded=["a.io/old/**"]),
-    "by-namespace": pre_approved(
-        "a.io", entry("b.io", "team-*", "shop"), excluded=[entry("a.io/x", "team-*")]
-    ),
-    "many": pre_approved(
-        "a.io",
-        *(f"r{number}.io/team/**" for number in range(9)),
-        *(f"r{number}.io" for number in range(10, 20)),
-        "c.io/x:v1",
-        f"c.io/y{DIGEST}",
-        "*.corp.io/team-*/**:v*",
-    ),
-}
-"""Expressions of different forms. Each pre-approves ``GOOD``."""
-
 DOCUMENTS: Final[dict[str, Document]] = {
     "named": {"allow": ["a.io", "b.io:5000/team/**"], "deny": ["*/**:latest"]},
     "listed": {"allow": ["a.io", "b.io:5000/team/**", "c.io/x/app", "d.io@*"], "deny": ["a.io/old/**"]},
@@ -69,8 +52,17 @@ DOCUMENTS: Final[dict[str, Document]] = {
         ]
     },
 }
-"""The policies that compile to these expressions."""
+"""Policies whose expressions have different forms. Each pre-approves ``GOOD``."""
 
+
+def document(form: str) -> Document:
+    return {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce", **DOCUMENTS[form]}
+
+
+APPROVED: Final[dict[str, PreApproved]] = {
+    form: compile_fastpath(parse_policy(json.dumps(document(form))), INSTANT).approved["validating"]
+    for form in DOCUMENTS
+}
 GOOD: Final = "a.io/y:1"
 EVIL: Final = "evil.io/x:1"
 DIFFERENTIAL: Final = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -80,23 +72,12 @@ def expression(form: str = "listed") -> str:
     return cel.expression(APPROVED[form]).text
 
 
-def document(form: str) -> Document:
-    return {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce", **DOCUMENTS[form]}
-
-
 def spec(**fields: Any) -> dict[str, Any]:
     return {"spec": {"containers": [container(GOOD)], **fields}}
 
 
 def of_pod(obj: Any, **more: Any) -> dict[str, Any]:
     return review(obj, kind=("", "Pod"), **more)
-
-
-@pytest.mark.parametrize("form", APPROVED)
-def test_the_forms_come_from_their_policies(form: str) -> None:
-    found = compile_fastpath(parse_policy(json.dumps(document(form))), INSTANT).approved["validating"]
-    assert set(found.included) == set(APPROVED[form].included)
-    assert set(found.excluded) == set(APPROVED[form].excluded)
 
 
 @DIFFERENTIAL
@@ -140,15 +121,8 @@ IMAGES = [
     "a.io/x\n",
 ]
 KEYS = [
-    "containers",
-    "initContainers",
-    "ephemeralContainers",
-    "volumes",
-    "image",
-    "reference",
-    "name",
-    "spec",
-]
+    "containers", "initContainers", "ephemeralContainers", "volumes", "image", "reference", "name", "spec",
+]  # fmt: skip
 scalars = st.none() | st.booleans() | st.integers(-5, 5) | st.sampled_from(IMAGES) | st.text(max_size=4)
 values = st.recursive(
     scalars,

@@ -24,52 +24,20 @@ INSTALLED: Final = ROOT / "tools/installation/manifests/policy/policy.yaml"
 POLICIES: Final = (*sorted((ROOT / "examples" / "policies").glob("*.yaml")), INSTALLED)
 
 REGISTRIES: Final = (
-    "registry.corp.example",
-    "eu.registry.corp.example",
-    "us.registry.corp.example",
-    "registry.k8s.io",
-    "ghcr.io/corp-example",
-    "quay.io/corp-example",
-    "quay.io",
-    "docker.io",
-    "docker.io/library",
-    "registry.partner-one.example/delivery",
-    "registry.partner-two.example",
-)
+    "registry.corp.example", "eu.registry.corp.example", "us.registry.corp.example", "registry.k8s.io",
+    "ghcr.io/corp-example", "quay.io/corp-example", "quay.io", "docker.io", "docker.io/library",
+    "registry.partner-one.example/delivery", "registry.partner-two.example",
+)  # fmt: skip
 REPOSITORIES: Final = (
-    "app",
-    "base",
-    "nginx",
-    "shop/checkout",
-    "shop/cart/worker",
-    "data/loader",
-    "platform/ingress",
-    "tools/kubectl",
-    "team-a/api",
-    "team-b/web/front",
-    "team-a/base",
-    "team-b/experimental-x",
-    "legacy/mainframe",
-    "dockerhub/library/postgres",
-    "dockerhub/centos",
-    "dockerhub/unmaintained/thing",
-    "quay/prometheus/node-exporter",
-    "quay/old-team/x",
-    "prometheus/prometheus",
-    "jupyter/base-notebook",
+    "app", "base", "nginx", "shop/checkout", "shop/cart/worker", "data/loader", "platform/ingress",
+    "tools/kubectl", "team-a/api", "team-b/web/front", "team-a/base", "team-b/experimental-x",
+    "legacy/mainframe", "dockerhub/library/postgres", "dockerhub/centos", "dockerhub/unmaintained/thing",
+    "quay/prometheus/node-exporter", "quay/old-team/x", "prometheus/prometheus", "jupyter/base-notebook",
     "grafana/grafana",
-)
+)  # fmt: skip
 TAGS: Final = (
-    "1.2.3",
-    "v1.4",
-    "v2",
-    "release-2026-03",
-    "1.34",
-    "16.2-alpine",
-    "latest",
-    "dev",
-    "1.0-snapshot",
-)
+    "1.2.3", "v1.4", "v2", "release-2026-03", "1.34", "16.2-alpine", "latest", "dev", "1.0-snapshot",
+)  # fmt: skip
 DIGEST: Final = "@sha256:" + "7c" * 32
 SUFFIXES: Final = ("", DIGEST, *(f":{tag}" for tag in TAGS), f":{TAGS[0]}{DIGEST}")
 NAMESPACES: Final = ("shop", "shop-eu", "data", "web-analytics", "integration-1", "sandbox-ana", "default")
