@@ -130,6 +130,8 @@ PINNED = f"{NOWHERE}/app@sha256:{'ab' * 32}"
         pytest.param("enforce", "", PINNED, "allowed", id="digest"),
         pytest.param("enforce", ", until: 2020-01-01", PINNED, "unsigned", id="no-live-key"),
         pytest.param("mutate", "", IMAGE, "allowed", id="mutate-writes-the-digest"),
+        pytest.param("mutate", ", until: 2020-01-01", IMAGE, "unpinned", id="mutate-without-a-live-key"),
+        pytest.param("mutate", ", until: 2020-01-01", PINNED, "unsigned", id="digest-in-mutate"),
     ],
 )
 def test_what_the_webhook_refuses_whatever_a_registry_answers_is_refused_by_name(

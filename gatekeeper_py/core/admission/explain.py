@@ -87,8 +87,6 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
 def refined_by_name(explanation: Explanation, policy: CompiledPolicy) -> Explanation:
     """Return the explanation of the decision about a Pod with the image, if no registry is queried."""
     facts = facts_by_name(policy, explanation.namespace)
-    if facts is None:
-        return explanation
     return replace(explanation, decision=refined(explanation, policy, facts)[0].decision)
 
 

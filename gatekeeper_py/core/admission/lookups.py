@@ -66,12 +66,17 @@ class Facts:
 
     ``missing`` collects the look-ups without an answer, ``used`` the answers that were returned.
     ``resolved`` has the answers that were obtained for this review. ``resolve_cached`` is called for every
-    look-up that is not in ``resolved``.
+    look-up that is not in ``resolved``. With ``pins``, the mutating webhook is assumed to write digests.
     """
 
     def __init__(
-        self, resolve_cached: ResolveCached, resolved: Mapping[Lookup, Resolution] | None = None
+        self,
+        resolve_cached: ResolveCached,
+        resolved: Mapping[Lookup, Resolution] | None = None,
+        *,
+        pins: bool = False,
     ) -> None:
+        self.pins = pins
         self.missing: list[Lookup] = []
         self.used: dict[Lookup, Resolution] = {}
         self._resolve_cached = resolve_cached
@@ -88,14 +93,14 @@ class Facts:
         return resolution
 
 
-def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts | None:
+def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts:
     """Return the facts for a caller that judges without registries.
 
     Every image exists and has a valid signature. So the caller rejects only what the webhook rejects whatever
-    registries answer: an image that needs a signature, but has no digest, or no live key. Return ``None`` in
-    mutate mode, in which the webhook may write the digest.
+    registries answer: an image that needs a signature, but has no live key, or no digest (in mutate mode, the
+    webhook may write the digest).
     """
-    return None if policy.rewrites_in(namespace) else Facts(_assumed)
+    return Facts(_assumed, pins=policy.rewrites_in(namespace))
 
 
 def _assumed(lookup: Lookup) -> Resolution:
@@ -168,6 +173,8 @@ class PodLookups(NamedTuple):
         decision = judgement.decision
         answer = self.answer(manifest)
         if not judgement.approved:  # by its mirror
+            return judgement
+        if not manifest.by_digest and manifest.keys and self.facts.pins:
             return judgement
         if not manifest.by_digest:
             # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.

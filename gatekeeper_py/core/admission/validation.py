@@ -22,6 +22,7 @@ from gatekeeper_py.core.admission.lookups import (
     Facts,
     IsFound,
     PodLookups,
+    facts_by_name,
     never_found,
     refusing_mirror,
 )
@@ -66,6 +67,15 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
     any_slot = bool(found or kept)
     conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
+    if rolled and policy.allow.keys:
+        # New Pods are refused without a digest or a live key, whatever registries answer.
+        known = facts_by_name(policy, request.namespace)
+        in_new_pods, pods = set(map(id, rolled)), PodLookups(request.object, policy, request.namespace, known)
+        return Judging(
+            found + rolled,
+            lambda slot: pods.verified(by_name(slot)) if id(slot) in in_new_pods else by_name(slot),
+            conclude,
+        )
     if facts is None or not is_pod or not policy.looks_up:
         return Judging(found + rolled if rolled else found, by_name, conclude)
     registries = PodLookups(request.object, policy, request.namespace, facts)

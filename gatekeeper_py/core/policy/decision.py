@@ -79,6 +79,11 @@ class Decision:
         return manifest is not None and manifest.kind == "signature" and not manifest.by_digest
 
     @property
+    def lacks_key(self) -> bool:
+        """Whether the image needs a signature, but every key that may sign it has expired."""
+        return self.manifest is not None and self.manifest.kind == "signature" and not self.manifest.keys
+
+    @property
     def canonical(self) -> str | None:
         """The whole name of the image; ``None`` when it is invalid."""
         return None if self.reference is None or self.reason == "invalid" else self.reference.canonical

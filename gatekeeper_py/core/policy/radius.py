@@ -64,10 +64,11 @@ class Radius(NamedTuple):
 def effect(policy: Policy, namespace: str | None, image: str) -> int:
     """Return what a policy does with an image, judged by its name.
 
-    If an image needs a signature, it also needs a digest, unless mutate mode writes the digest.
+    An image that needs a signature also needs a live key, and a digest, unless mutate mode writes the digest.
     """
     decision, mode = policy.decide_by_rules(namespace, image), policy.mode(namespace)
-    if decision.approved and not (decision.lacks_digest and not rewrites(mode)):
+    lacks = decision.lacks_key or (decision.lacks_digest and not rewrites(mode))
+    if decision.approved and not lacks:
         return APPROVED
     return REFUSED if refuses(mode) else WARNED
 

@@ -562,6 +562,37 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
     assert not outcome_of(validate, request(image), plain, truth(signature=MISSING)).response.allowed
 
 
+@pytest.mark.parametrize(
+    ("image", "options", "warning"),
+    [
+        pytest.param("r.io/app:1", {}, "is unpinned: it needs a digest", id="no-digest"),
+        pytest.param("r.io/app:1", {"mode": "warn"}, "is unpinned: it needs a digest", id="in-warn"),
+        pytest.param("r.io/app:1", {"mode": "mutate"}, "", id="mutate-writes-the-digest"),
+        pytest.param(f"r.io/app@{DIGEST}", {}, "", id="digest"),
+        pytest.param(
+            f"r.io/app@{DIGEST}",
+            {
+                "allow": "[{image: r.io, signedBy: [ci-2026]}, {image: x.io, signedBy: [ci-2025]}]",
+                "until": "2020-01-01",
+            },
+            "is not signed by a key that is live",
+            id="no-live-key",
+        ),
+    ],
+)
+def test_an_update_warns_about_kept_images_that_new_pods_may_not_have_whatever_is_signed(
+    image: str, options: dict[str, str], warning: str
+) -> None:
+    old = workload("Deployment", image)
+    new = workload("Deployment", image)
+    new["spec"]["template"]["metadata"] = {"annotations": {"restartedAt": "now"}}
+    parsed = wire.parse(review(new, operation="UPDATE", old=old))
+    outcome = outcome_of(validate, parsed, policy(**options), truth())
+    assert outcome.response.allowed
+    warnings = outcome.response.warnings
+    assert [warning in each for each in warnings] == [True] * bool(warning)
+
+
 def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides_both() -> None:
     grants = (
         "images: [r.io], longest: 2h, overrides: deny",

@@ -63,6 +63,15 @@ def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(m
     assert effect(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
 
 
+@pytest.mark.parametrize(("mode", "worst"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", REFUSED)])
+@pytest.mark.parametrize("image", ["a.io/x:1", f"a.io/x:1@sha256:{'a' * 64}"])
+def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
+    mode: Mode, worst: int, image: str
+) -> None:
+    rules = "[{image: a.io, signedBy: [ci-2026]}, {image: b.io, signedBy: [ci-2025]}]"
+    assert effect(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
+
+
 @pytest.mark.parametrize(
     ("groups", "rejected", "known", "worst"),
     [
