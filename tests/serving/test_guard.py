@@ -29,15 +29,6 @@ from recording import Clock, RecordingLog
 from served import GUARDED, Served, Start, sample
 from wire import Answer, eventually, request
 
-FINDINGS: Final = {
-    "exception-too-long": "until is further away than the grant allows",
-    "too-many": "too many live entries precede it",
-    "exception-outside": "no grant with source",
-    "bad-time": "until",
-    "unknown-key": "data.more",
-}
-"""A part of the message of each finding."""
-
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
 """A policy without lint findings."""
 
@@ -107,34 +98,26 @@ class TestExceptions:
         assert served.metric("policy_checks_total", result="accepted") == 1
 
     @pytest.mark.parametrize(
-        ("document", "code"),
+        ("document", "finding"),
         [
-            pytest.param(exceptions(f"ghcr.io/a {in_days(30)}"), "exception-too-long", id="too-long"),
-            pytest.param(exceptions(*[f"ghcr.io/a {in_days(5)}"] * 3), "too-many", id="too-many"),
-            pytest.param(exceptions(f"quay.io/a {in_days(5)}"), "exception-outside", id="outside"),
             pytest.param(
-                exceptions(f"ghcr.io/a {in_days(5)}", namespace="shop"), "exception-outside", id="elsewhere"
+                exceptions(f"ghcr.io/a {in_days(30)}"),
+                "until is further away than the grant allows",
+                id="too-long",
             ),
-            pytest.param(
-                exceptions(
-                    f"ghcr.io/a {in_days(5)}", name=BREAK_GLASS_CONFIGMAP, namespace=GUARDED.namespace
-                ),
-                "exception-outside",
-                id="no-grant-for-the-source",
-            ),
-            pytest.param(exceptions("ghcr.io/a never"), "bad-time", id="bad-document"),
-            pytest.param(exceptions(f"ghcr.io/a {in_days(5)}", more="x"), "unknown-key", id="bad-configmap"),
+            pytest.param(exceptions("ghcr.io/a never"), "until", id="bad-document"),
+            pytest.param(exceptions(f"ghcr.io/a {in_days(5)}", more="x"), "data.more", id="bad-configmap"),
         ],
     )
     async def test_a_bad_one_is_refused_with_the_finding(
-        self, start: Start, document: dict[str, Any], code: str
+        self, start: Start, document: dict[str, Any], finding: str
     ) -> None:
         served = start(policy(GRANTS))
         response = verdict(await ask(served, document))
         assert not response["allowed"]
         message = response["status"]["message"]
         assert message.startswith("the exceptions are not acceptable: ")
-        assert FINDINGS[code] in message
+        assert finding in message
         assert served.metric("policy_checks_total", result="refused") == 1
 
     async def test_a_configmap_with_the_break_glass_name_elsewhere_is_ignored(self, start: Start) -> None:
@@ -142,22 +125,6 @@ class TestExceptions:
         document = exceptions("nonsense now", name=BREAK_GLASS_CONFIGMAP)
         assert verdict(await ask(served, document)) == {"uid": UID, "allowed": True}
         assert served.metric("policy_checks_total", result="skipped") == 1
-
-    @pytest.mark.parametrize(
-        ("old", "allowed"),
-        [("ghcr.io/a", True), ("ghcr.io/b", False), ("", False)],
-        ids=["same", "changed", "new"],
-    )
-    async def test_an_update_that_leaves_the_document_is_allowed(
-        self, start: Start, old: str, *, allowed: bool
-    ) -> None:
-        """A later policy may refuse the document, and its ConfigMap may have a finalizer to remove."""
-        served = start(policy(GRANTS))
-        document = exceptions(f"ghcr.io/a {in_days(30)}")
-        before = exceptions(f"{old} {in_days(30)}")["request"]["object"] if old else {"data": {}}
-        before["metadata"] = {"finalizers": ["foregroundDeletion"]}
-        document["request"] |= {"operation": "UPDATE", "oldObject": before}
-        assert verdict(await ask(served, document))["allowed"] is allowed
 
     async def test_an_expired_entry_is_allowed_with_a_warning(self, start: Start) -> None:
         served = start(policy(GRANTS))
@@ -227,15 +194,9 @@ class TestAnswers:
         [
             pytest.param(change(configmap("bad", name="other")), id="another-name"),
             pytest.param(
-                review(configmap("bad"), kind=("", "ConfigMap"), namespace=None), id="without-a-namespace"
-            ),
-            pytest.param(change(configmap("bad"), "DELETE"), id="delete"),
-            pytest.param(change(configmap("bad"), "CONNECT"), id="connect"),
-            pytest.param(
                 change(configmap("bad"), "UPDATE", old=configmap("bad")), id="update-that-leaves-a-bad-policy"
             ),
             pytest.param(review(pod("nginx")), id="pod"),
-            pytest.param(review(configmap("bad"), kind=("x.io", "ConfigMap")), id="another-group"),
         ],
     )
     async def test_anything_else_is_allowed_without_a_check(

@@ -39,14 +39,15 @@ def change(
     *,
     name: str = NAME,
     operation: str = "CREATE",
-    namespace: str = NAMESPACE,
+    namespace: str | None = NAMESPACE,
     kind: str = "ConfigMap",
+    group: str = "",
 ) -> dict[str, Any]:
     """Return a review of a ConfigMap that is named in the object only, not in the request."""
     document = review(
         {"metadata": {"name": name}, "data": data},
         operation=operation,
-        kind=("", kind),
+        kind=(group, kind),
         namespace=namespace,
     )
     del document["request"]["name"]
@@ -67,9 +68,12 @@ def response(outcome: Outcome) -> dict[str, Any]:
     "document",
     [
         pytest.param(change({}, operation="DELETE"), id="removal"),
+        pytest.param(change({}, operation="CONNECT"), id="connect"),
+        pytest.param(change({}, group="x.io"), id="another-group"),
         pytest.param(change({}, kind="Secret"), id="another-kind"),
         pytest.param(change({}, name="another"), id="another-name"),
         pytest.param(change({}, namespace="shop"), id="another-namespace"),
+        pytest.param(change({}, namespace=None), id="no-namespace"),
         pytest.param(review(None, kind=("", "ConfigMap"), namespace=NAMESPACE), id="no-object"),
     ],
 )
