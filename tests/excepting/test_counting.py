@@ -14,8 +14,7 @@ async def test_entries_are_counted_by_state(world: World) -> None:
         + document("ghcr.io/b", until="2026-02-01").partition("exceptions:\n")[2]
     )
     text += document("ghcr.io/c", until="2027-01-01").partition("exceptions:\n")[2]
-    await world.deliver(text)
-    await world.keeper.step()
+    await world.load(text)
     await world.keeper.entries.count()
     states = {state: count for (source, state), count in world.keeper.entries.counts.items() if count}
     assert states == {"live": 1, "outside": 1, "expired": 1, "early": 1}
@@ -25,8 +24,7 @@ async def test_entries_are_counted_by_state(world: World) -> None:
 async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) -> None:
     later = document("ghcr.io/b", until="2026-03-06").partition("exceptions:\n")[2]
     await world.deliver(document(IMAGE, "ghcr.io/a") + later)
-    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
-    await world.keeper.step()
+    await world.load(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     own = "quay.io/x (gatekeeper-py/gatekeeper-py-exceptions)"
     for now, ending, ended, logged in (
         ("2026-03-01", [], [], []),
@@ -59,8 +57,7 @@ async def test_an_end_is_shown_before_and_after_and_logged_once(world: World) ->
 
 
 async def test_an_end_before_the_first_count_is_not_logged(world: World) -> None:
-    await world.deliver(document(IMAGE, until="2026-02-20"))
-    await world.keeper.step()
+    await world.load(document(IMAGE, until="2026-02-20"))
     await world.keeper.entries.count()
     assert len(world.keeper.entries.ends["ended"]) == 1
     assert not world.log.named("exceptions_ended")
@@ -71,8 +68,7 @@ async def test_ends_that_come_together_take_ten_lines_and_those_of_the_installat
 ) -> None:
     for number in range(20):
         await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
-    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
-    await world.keeper.step()
+    await world.load(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     await world.keeper.entries.count()
     world.now = datetime(2026, 3, 5, 1, tzinfo=UTC)
     await world.keeper.entries.count()

@@ -30,8 +30,7 @@ async def test_a_document_and_its_removal_take_effect_at_once(world: World) -> N
 
 
 async def test_begin_and_end_act_at_the_instant_although_the_decision_is_cached(world: World) -> None:
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     end = datetime.fromisoformat("2026-03-05T00:00:00Z")
     for now, expected in ((end - timedelta(microseconds=1), True), (end, False)):
         world.now = now
@@ -41,8 +40,7 @@ async def test_begin_and_end_act_at_the_instant_although_the_decision_is_cached(
 
 
 async def test_exceptions_stay_when_the_policy_changes(world: World) -> None:
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     world.use(GRANTS + "message: hello\n")
     assert world.approves()
     world.use("")
@@ -63,11 +61,9 @@ async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept
     world: World, bad: str
 ) -> None:
     await world.deliver(document(IMAGE))
-    await world.deliver(document("ghcr.io/b"), DocumentKey("namespace", "team-b"))
-    await world.keeper.step()
+    await world.load(document("ghcr.io/b"), DocumentKey("namespace", "team-b"))
     await world.deliver(bad)
-    world.advance(1)
-    await world.keeper.step()
+    await world.step_after(1)
     assert not world.approves()
     assert world.approves("ghcr.io/b", "team-b")
     [refused] = world.log.named("exceptions_refused")
@@ -79,36 +75,31 @@ async def test_a_bad_document_approves_nothing_and_the_last_good_one_is_not_kept
     await world.keeper.entries.count()
     assert world.keeper.entries.counts["namespace", "invalid"] == 1
     await world.deliver(document(IMAGE))
-    world.advance(1)
-    await world.keeper.step()
+    await world.step_after(1)
     assert world.approves()
     assert not list(world.keeper.refused())
 
 
 async def test_a_bad_configmap_approves_nothing_at_once(world: World) -> None:
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     problem = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="x")
     await world.deliver(document(IMAGE), TEAM, problem)
     assert not world.approves()
     assert dict(world.keeper.refused()) == {TEAM: (problem,)}
     await world.deliver(document(IMAGE))
-    world.advance(1)
-    await world.keeper.step()
+    await world.step_after(1)
     assert world.approves()
 
 
 async def test_without_a_grant_for_its_source_a_document_is_not_parsed(world: World) -> None:
-    await world.deliver(document(IMAGE), DocumentKey("break-glass", "gatekeeper-py"))
-    await world.keeper.step()
+    await world.load(document(IMAGE), DocumentKey("break-glass", "gatekeeper-py"))
     assert world.parser.parsed == []
 
 
 async def test_a_document_is_parsed_again_only_when_its_text_changes(world: World) -> None:
     for _ in range(3):
         await world.deliver(document(IMAGE))
-        world.advance(5)
-        await world.keeper.step()
+        await world.step_after(5)
     assert len(world.parser.parsed) == 1
 
 
@@ -116,13 +107,11 @@ async def test_a_document_is_parsed_at_most_once_a_second_with_its_newest_text(w
     await world.settle()
     texts = [document(f"ghcr.io/acme/tool:{number}") for number in range(10)]
     for text in texts:
-        await world.deliver(text)
-        await world.keeper.step()
+        await world.load(text)
         world.advance(0.05)
     assert await world.keeper.step() == pytest.approx(0.5)
     assert world.parser.parsed == texts[:1]
-    world.advance(0.51)
-    await world.keeper.step()
+    await world.step_after(0.51)
     assert world.parser.parsed == [texts[0], texts[-1]]
 
 
@@ -131,10 +120,8 @@ async def test_a_recreated_document_is_not_parsed_more_often(world: World, betwe
     await world.settle()
     problem = Finding(severity="error", code="unknown-key", path="data.x", line=1, message="x")
     for number in range(10):
-        await world.deliver(document(f"ghcr.io/acme/tool:{number}"))
-        await world.keeper.step()
-        await world.deliver(None, TEAM, *([problem] if between else []))
-        await world.keeper.step()
+        await world.load(document(f"ghcr.io/acme/tool:{number}"))
+        await world.load(None, TEAM, *([problem] if between else []))
         world.advance(0.05)
     assert len(world.parser.parsed) == 1
 
@@ -191,8 +178,7 @@ async def test_the_first_list_is_read_without_pauses(world: World, monkeypatch: 
 
 
 async def test_an_old_version_stops_when_the_new_one_waits_too_long(world: World) -> None:
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     await world.deliver(document("ghcr.io/other"))
     world.advance(keeper.STALE_SECONDS - 0.01)
     assert world.approves()
@@ -211,24 +197,21 @@ async def test_a_text_that_was_replaced_while_it_was_parsed_never_takes_effect(w
     await step
     assert world.parser.parsed == [document(IMAGE)]
     assert not world.approves()
-    world.advance(1)
-    await world.keeper.step()
+    await world.step_after(1)
     assert world.approves("ghcr.io/other")
 
 
 async def test_documents_that_a_list_lacks_are_gone(world: World) -> None:
     other = DocumentKey("namespace", "team-b")
     await world.deliver(document(IMAGE))
-    await world.deliver(document(IMAGE), other)
-    await world.keeper.step()
+    await world.load(document(IMAGE), other)
     world.keeper.listed(frozenset({"namespace", "installation"}), frozenset({other}))
     assert (world.approves(), world.approves(namespace="team-b")) == (False, True)
     assert world.readable == {"namespace": True, "installation": True}
 
 
 async def test_exceptions_that_may_not_be_read_approve_nothing(world: World) -> None:
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     world.keeper.unreadable(frozenset({"namespace", "installation"}))
     assert not world.approves()
     assert world.readable == {"namespace": False, "installation": False}
@@ -253,8 +236,7 @@ async def _fill(world: World, monkeypatch: pytest.MonkeyPatch, limit: str) -> No
     """Deliver one document more than the limit, which is 2."""
     monkeypatch.setattr(keeper, limit, 2)
     for name in ("team-a", "team-b", "team-c"):
-        await world.deliver(document(IMAGE), DocumentKey("namespace", name))
-        await world.keeper.step()
+        await world.load(document(IMAGE), DocumentKey("namespace", name))
 
 
 @LIMITS
@@ -270,10 +252,8 @@ async def test_more_documents_or_entries_than_the_limit_approve_nothing(
     await world.keeper.entries.count()
     assert world.keeper.entries.counts["namespace", "invalid"] == 1
     await world.deliver(None)
-    world.advance(2)
-    await world.keeper.step()
-    await world.deliver(document(IMAGE, "ghcr.io/b"), DocumentKey("namespace", "team-d"))
-    await world.keeper.step()
+    await world.step_after(2)
+    await world.load(document(IMAGE, "ghcr.io/b"), DocumentKey("namespace", "team-d"))
     assert world.approves(namespace="team-d") is (limit == "MAX_OF_NAMESPACES")
 
 
@@ -284,8 +264,7 @@ async def test_a_document_of_the_installation_does_not_wait_for_those_of_namespa
     await world.settle()
     parse_slowly(world, monkeypatch)
     for number in range(20):
-        await world.deliver(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
-    await world.keeper.step()
+        await world.load(document("ghcr.io/x"), DocumentKey("namespace", f"team-{number}"))
     key = DocumentKey("installation", "gatekeeper-py")
     for number in range(3):
         await world.deliver(document(f"quay.io/x{number}"), key)
@@ -303,8 +282,7 @@ async def test_documents_of_namespaces_leave_room_for_those_of_the_installation(
 ) -> None:
     """Otherwise a tenant with many namespaces could prevent an exception in an emergency."""
     await _fill(world, monkeypatch, limit)
-    await world.deliver(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
-    await world.keeper.step()
+    await world.load(document("quay.io/x"), DocumentKey("installation", "gatekeeper-py"))
     assert world.approves("quay.io/x"), code
 
 
@@ -325,8 +303,7 @@ async def test_a_document_beyond_a_limit_acts_when_there_is_room(
     try:
         await until(lambda: lists == 1)
         await world.deliver(None)
-        world.advance(2)
-        await world.keeper.step()
+        await world.step_after(2)
         world.advance(keeper.ROOM_SECONDS)
         await until(lambda: lists == 2)
         await world.deliver(document(IMAGE), DocumentKey("namespace", "team-c"))
@@ -342,12 +319,10 @@ async def test_a_document_that_cannot_be_parsed_is_tried_again_only_if_that_may_
     world: World, cause: str
 ) -> None:
     world.parser.failures = [ParserError(cause, "it failed")]  # type: ignore[arg-type]
-    await world.deliver(document(IMAGE))
-    await world.keeper.step()
+    await world.load(document(IMAGE))
     assert not world.approves()
     assert [findings[0].code for _, findings in world.keeper.refused()] == ["not-parsed"]
-    world.advance(keeper.RETRY_SECONDS)
-    await world.keeper.step()
+    await world.step_after(keeper.RETRY_SECONDS)
     assert world.approves() is (cause == "died")
 
 
@@ -426,8 +401,7 @@ async def test_a_flood_of_texts_does_not_delay_that_another_document_is_removed(
     monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 100_000)
     removed, late = DocumentKey("namespace", "removed"), DocumentKey("namespace", "late")
     for key in (removed, late):
-        await world.deliver(document(IMAGE), key)
-    await world.keeper.step()
+        await world.load(document(IMAGE), key)
     for number in range(5):
         await world.deliver(f"{document(IMAGE)}# {'x' * 30_000}", DocumentKey("namespace", f"team-{number}"))
     changed = f"{document('ghcr.io/late')}# {'x' * 30_000}"
@@ -441,8 +415,7 @@ async def test_a_flood_of_texts_does_not_delay_that_another_document_is_removed(
         world.advance(pause)
     assert world.approves("quay.io/x", "late")
     await world.deliver(changed, late)  # because the list is read again
-    world.advance(1)
-    await world.keeper.step()
+    await world.step_after(1)
     assert world.approves("ghcr.io/late", "late")
 
 
@@ -459,8 +432,7 @@ async def test_the_texts_that_wait_take_no_more_memory_than_their_size(world: Wo
 
 
 async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
-    await world.deliver("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
-    await world.keeper.step()
+    await world.load("apiVersion: x\n" + "".join(f"a{number}: 1\n" for number in range(200)))
     [(_, findings)] = world.keeper.refused()
     assert len(findings) == keeper.MAX_KEPT
     [line] = world.log.named("exceptions_refused")
@@ -470,8 +442,7 @@ async def test_few_findings_about_a_bad_document_are_kept(world: World) -> None:
 async def test_bad_documents_of_namespaces_do_not_hide_those_of_the_installation(world: World) -> None:
     installed = DocumentKey("installation", "gatekeeper-py")
     for key in (TEAM, DocumentKey("namespace", "team-b"), installed):
-        await world.deliver("bad: [", key)
-    await world.keeper.step()
+        await world.load("bad: [", key)
     assert next(key for key, _ in world.keeper.refused()) == installed
     assert len(list(world.keeper.refused())) == 3
 
@@ -524,8 +495,7 @@ async def test_changes_become_live_together_if_that_takes_long(
     monkeypatch.setattr(LivePolicy, "use_exceptions", lambda _, exceptions: slow(exceptions))
     keys = [DocumentKey("namespace", f"team-{number}") for number in range(50)]
     for key in keys:
-        await world.deliver(document(IMAGE), key)
-    await world.keeper.step()
+        await world.load(document(IMAGE), key)
     installs = len(uses)
     for key in keys:
         await world.deliver(None, key)

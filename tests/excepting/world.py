@@ -78,6 +78,16 @@ class World:
     async def deliver(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
         await self.keeper.deliver(DeliveredExceptions(key=key, text=text, findings=findings))
 
+    async def load(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
+        """Deliver a document, and let the keeper take a step."""
+        await self.deliver(text, key, *findings)
+        await self.keeper.step()
+
+    async def step_after(self, seconds: float) -> None:
+        """Move the clock, and let the keeper take a step."""
+        self.advance(seconds)
+        await self.keeper.step()
+
     async def settle(self) -> None:
         """Let the first list end, so that the shares apply from now on."""
         self.keeper.listed(frozenset({"namespace", "installation"}), frozenset())

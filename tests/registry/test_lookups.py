@@ -210,17 +210,6 @@ async def test_manifests_in_rules_are_fetched_when_the_policy_loads(world: World
     assert world.client.queried == [A]  # the new rules do not name b.io
 
 
-async def test_facts_in_use_are_renewed_before_they_expire(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "RENEW_AT", 0.001)
-    world.client.answers[A] = FOUND
-    await world.resolve(A)
-    world.lookups.start()
-    await until(lambda: len(world.client.queried) > 1)
-    assert ("a.io", "stale") not in world.counted.results
-
-
 async def test_facts_out_of_use_are_not_renewed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "USED_SECONDS", -1.0)
     monkeypatch.setattr(module, "RENEW_AT", 0.001)

@@ -381,6 +381,8 @@ def test_entries_that_end_soon_or_ended_are_noted(before: timedelta, since: list
     assert counted.next_end == ends[0]
     for noted, expected in ((counted.ending, [0]), (counted.ended, [1]), (counted.ended_since, since)):
         assert [each.entry().pattern.text for each in noted.values()] == [f"ghcr.io/{n}" for n in expected]
+    nothing = run_slice(NO_EXCEPTIONS.counting(policy.grants, INSTANT, INSTANT), math.inf)
+    assert (nothing.counts, nothing.next_end) == ({}, None)
 
 
 @pytest.mark.parametrize(
@@ -430,21 +432,6 @@ def test_documents_can_be_replaced_added_and_removed() -> None:
     assert [key for key, _ in whole.updated({keys[0]: None, keys[1]: document}).documents()] == keys[1:]
     with pytest.raises(ValueError, match="two documents with the source break-glass"):
         whole.updated({DocumentKey("break-glass", "elsewhere"): document})
-
-
-def test_the_next_end_is_that_of_a_live_exception() -> None:
-    policy = compiled(
-        granting(),
-        "image: ghcr.io/a, until: 2026-03-01T13:30:00Z, reason: r",
-        "image: ghcr.io/b, until: 2026-03-01T13:00:00Z, reason: r",
-        "image: ghcr.io/c, until: 2026-03-01T11:00:00Z, reason: r",
-    )
-    for exceptions, expected in (
-        (policy.exceptions, ({("namespace", "live"): 2, ("namespace", "expired"): 1}, 13)),
-        (NO_EXCEPTIONS, ({}, None)),
-    ):
-        counts, end, *_ = run_slice(exceptions.counting(policy.grants, INSTANT, INSTANT), until=float("inf"))
-        assert (counts, end and end.hour) == expected
 
 
 def test_many_documents_take_little_memory() -> None:
