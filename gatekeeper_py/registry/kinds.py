@@ -1,7 +1,7 @@
 """The kinds of look-ups: the requests of each, its valid answers, and how long an answer is used.
 
-Source: the OCI distribution specification 1.1. The observed behaviour of registries, and the reason for each
-step, is in docs/registries.md.
+Source: the OCI distribution specification 1.1. The lifetimes, and what counts as a failure, are in
+docs/registries.md.
 """
 
 from __future__ import annotations
