@@ -10,7 +10,6 @@ from typing import Any, Final, TypeVar
 from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.inputs.files import UnreadableError
 from gatekeeper_py.runtime.logs import Log
 
@@ -101,7 +100,7 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     """
     from gatekeeper_py.registry.pacing import USUAL_REQUESTS  # noqa: PLC0415
 
-    hosts = [policy.registries.get(host) or Registry(host=host) for host in policy.looked_up_hosts]
+    hosts = [policy.registries.of(host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
     at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / USUAL_REQUESTS)))

@@ -179,10 +179,9 @@ class Lookups:
             self._generation += 1
             self._requests.clear()
             self._facts.drop(changed)
-            for host in list(self._pacing) if changed is None else changed:
-                pacing = self._pacing.pop(host, None)
-                if pacing is not None:
-                    pacing.forget()
+            # Not a loop over the changed hosts, because they may be 100,000.
+            for host in [host for host in self._pacing if changed is None or host in changed]:
+                self._pacing.pop(host).forget()
         if self._started:
             self._fetch_pinned()
 

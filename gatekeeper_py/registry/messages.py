@@ -7,6 +7,7 @@ running query, and one ``Pong`` for each ``Ping``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -29,7 +30,7 @@ MAX_TEXT: Final = 1000
 class UseRegistries(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The entries of a new policy by host, and its public keys by fingerprint."""
 
-    registries: dict[str, Registry]
+    registries: Mapping[str, Registry]
     keys: dict[str, bytes] = {}
 
 

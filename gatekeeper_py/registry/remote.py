@@ -8,7 +8,7 @@ time, so the next death shows which of them is the cause. This one is not querie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -149,7 +149,7 @@ class RemoteClient:
         self._clock = clock
         self._on_refused_realm = on_refused_realm
         self._ping_seconds = ping_seconds
-        self._registries: dict[str, Registry] = {}
+        self._registries: Mapping[str, Registry] = {}
         self._keys: dict[str, bytes] = {}
         self._running: dict[int, _Running] = {}
         self._numbers = 0
@@ -180,7 +180,7 @@ class RemoteClient:
         await self._has_begun.wait()
 
     def use_policy(
-        self, registries: dict[str, Registry], keys: dict[str, bytes] | None = None, *, looks_up: bool
+        self, registries: Mapping[str, Registry], keys: dict[str, bytes] | None = None, *, looks_up: bool
     ) -> None:
         """Use the entries and the public keys (by fingerprint) of a new policy.
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import Registries, Registry
 from gatekeeper_py.registry.lookups import Lookups, Observer
 from gatekeeper_py.registry.remote import RemoteClient
 from gatekeeper_py.runtime.logs import Log
@@ -33,7 +33,7 @@ class RegistryService:
     ) -> None:
         self.refused_realms: dict[str, str] = {}
         """The last refused token realm by host, for ``/policy``."""
-        self._registries: dict[str, Registry] = {}
+        self._registries = Registries()
         self._named: frozenset[str] = frozenset()
         self._fingerprints: frozenset[str] = frozenset()
         self._client = RemoteClient(
@@ -60,19 +60,13 @@ class RegistryService:
 
     def use_policy(self, policy: CompiledPolicy) -> None:
         """Use the registries of a new policy. Facts about hosts with unchanged settings are kept."""
-        registries = policy.registries
-        changed = {
-            host
-            for host in {*self._registries, *registries}
-            if self._registries.get(host) != registries.get(host)
-        }
-        self._registries = dict(registries)
+        before, self._registries = self._registries, policy.registries
         keys = {key.fingerprint: key.der for key in policy.allow.keys.values()}
         self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
-        self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
+        self._client.use_policy(self._registries.entries, keys, looks_up=bool(self._named))
         self._fingerprints = frozenset(keys)
-        self._configure(changed, policy.named_manifests)
+        self._configure(self._registries.changed(before), policy.named_manifests)
 
     def use_files(self) -> None:
         """Use new credentials and CAs. All facts are dropped: they were obtained with the old files."""
@@ -96,4 +90,4 @@ class RegistryService:
         }
 
     def _registry(self, host: str) -> Registry:
-        return self._registries.get(host) or Registry(host=host)
+        return self._registries.of(host)

@@ -16,6 +16,7 @@ from aiohttp import web
 from builders import policy
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.registries import SIGNED_RATE
 from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
 from recording import Counted, RecordingLog
@@ -159,6 +160,16 @@ async def test_the_registry_process_verifies_with_the_keys_of_the_live_policy(
     service.use_policy(signed_by(registry, Signer("p256")))
     service.use_files()
     assert (await service.lookups.resolve([known], 5.0))[known].answer.status == "found"
+
+
+async def test_only_written_entries_go_to_the_registry_process(service: RegistryService) -> None:
+    """Rules with ``signedBy`` may name 100,000 hosts. Sending them all would hold up reviews."""
+    key = json.dumps({"name": "ci", "key": Signer("p256").pem})
+    rules = [{"image": f"r{number}.io/app", "signedBy": ["ci"]} for number in range(1000)]
+    settings = f"registries: [{{host: r1.io, timeout: 2s}}]\nkeys: [{key}]\n"
+    service.use_policy(policy(settings, allow=json.dumps(rules)))
+    assert list(service._client._registries) == ["r1.io"]
+    assert service.lookups._registry("r2.io").rate == SIGNED_RATE
 
 
 def signed_by(registry: Scripted, signer: Signer) -> CompiledPolicy:

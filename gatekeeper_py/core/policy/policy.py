@@ -27,7 +27,7 @@ from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
 from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
-from gatekeeper_py.core.policy.registries import SIGNED_RATE, Registry
+from gatekeeper_py.core.policy.registries import Registries
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from gatekeeper_py.core.policy.work import too_much_work
@@ -233,10 +233,10 @@ class CompiledPolicy:
         return self.policy.document.mirrors[mirror].image_pull_secret
 
     @cached_property
-    def registries(self) -> dict[str, Registry]:
-        """The entries of ``registries`` by host, also for the hosts that rules with ``signedBy`` name."""
-        signed = {host: Registry(host=host, rate=SIGNED_RATE) for host in self.signed_hosts}
-        return signed | {entry.host: entry for entry in self.policy.document.registries}
+    def registries(self) -> Registries:
+        """How the hosts are reached for look-ups."""
+        entries = {entry.host: entry for entry in self.policy.document.registries}
+        return Registries(entries, self.signed_hosts)
 
     @cached_property
     def adds_pull_secrets(self) -> bool:

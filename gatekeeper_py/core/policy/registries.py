@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from gatekeeper_py.core.images.reference import DOCKER_HUB
@@ -45,3 +46,28 @@ class Registry:
         if self.token_hosts:
             return self.token_hosts
         return (self.host, DOCKER_HUB_TOKEN_HOST) if self.host == DOCKER_HUB else (self.host,)
+
+
+@dataclass(frozen=True, slots=True)
+class Registries:
+    """The settings of all hosts.
+
+    ``entries`` are those of ``registries`` by host, and ``signed`` are the hosts that rules with ``signedBy``
+    name. A policy has at most 100 entries, but its rules may name 100,000 hosts. So the settings of a host
+    without an entry are made only when they are needed.
+    """
+
+    entries: Mapping[str, Registry] = field(default_factory=dict)
+    signed: frozenset[str] = frozenset()
+
+    def of(self, host: str) -> Registry:
+        """Return the settings of a host."""
+        rate = SIGNED_RATE if host in self.signed else DEFAULT_RATE
+        return self.entries.get(host) or Registry(host=host, rate=rate)
+
+    def changed(self, before: Registries) -> frozenset[str]:
+        """Return the hosts whose settings differ from ``before``."""
+        written = {*self.entries, *before.entries}
+        changed = {host for host in written if self.entries.get(host) != before.entries.get(host)}
+        # Only set operations here, because the hosts may be many.
+        return (self.signed ^ before.signed).difference(self.entries) | changed

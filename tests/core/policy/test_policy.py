@@ -216,8 +216,8 @@ def test_manifests_are_known_ahead_if_a_rule_to_be_verified_names_them_exactly()
 def test_registries_are_found_by_host() -> None:
     text = policy_text("registries: [{host: registry.corp.io, rate: 5}, {host: 'mirror.corp.io:5000'}]\n")
     registries = parse_policy(text).at(NOON).registries
-    assert list(registries) == ["registry.corp.io", "mirror.corp.io:5000"]
-    assert registries["registry.corp.io"].rate == 5
+    assert list(registries.entries) == ["registry.corp.io", "mirror.corp.io:5000"]
+    assert registries.of("registry.corp.io").rate == 5
 
 
 def test_the_overrides_of_namespaces_can_be_counted_and_listed() -> None:
