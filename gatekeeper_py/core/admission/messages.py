@@ -166,7 +166,8 @@ def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
 def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
     """Return one warning per image that an update keeps in a pod template, and that Pods may not have.
 
-    The image is cut as much as necessary, because the user knows it: the object held it before.
+    The image is cut as much as necessary, because the user knows it: the object held it before. Reasons by
+    look-up are not shown, because names of keys would leave no room for the image. The denial shows them.
     """
     return _limited(stuck, lambda each: _rejected_warning(each, NEW_PODS, shortest=0), REST)
 
@@ -222,10 +223,10 @@ def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SH
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:
         return _fitted(path, "", slot.problem + effect, shortest)
-    if judgement.decision.reason in BY_LOOKUP:
+    if judgement.decision.reason in BY_LOOKUP and not effect:
         if judgement.decision.reason == "unpinned":
             shortest = 0  # the digest to add says more than the name, which the user wrote
-        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}{effect}", shortest)
+        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}", shortest)
     reason = REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
     return _fitted(path, escape(slot.value), reason + effect, shortest)
 

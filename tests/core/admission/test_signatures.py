@@ -42,6 +42,7 @@ KEYS: Final = {name: parse_key(pem).fingerprint for name, pem in PUBLIC_KEYS.ite
 NAMES: Final = {fingerprint: name for name, fingerprint in KEYS.items()}
 RULE: Final = "{image: r.io, signedBy: [ci-2025, ci-2026]%s}"
 SIGNATURES: Final = "signatures: s.io/signatures"
+REFUSED: Final = " is not approved; new Pods will be refused"
 ROUNDS: Final = 3
 """Times that a review waits for look-ups: which mirror has the image, its digest, and the signature."""
 
@@ -565,7 +566,7 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
 @pytest.mark.parametrize(
     ("image", "options", "warning"),
     [
-        pytest.param("r.io/app:1", {}, "is unpinned: it needs a digest", id="no-digest"),
+        pytest.param("r.io/app:1", {}, f"r.io/app:1{REFUSED}", id="no-digest"),
         pytest.param("r.io/app:1", {"mode": "warn"}, "is unpinned: it needs a digest", id="in-warn"),
         pytest.param("r.io/app:1", {"mode": "mutate"}, "", id="mutate-writes-the-digest"),
         pytest.param(f"r.io/app@{DIGEST}", {}, "", id="digest"),
@@ -575,7 +576,7 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
                 "allow": "[{image: r.io, signedBy: [ci-2026]}]",
                 "until": "2020-01-01",
             },
-            "is not signed by a key that is live",
+            f": r.io/app@sha256:{'a' * 19}...{REFUSED}",
             id="no-live-key",
         ),
     ],
@@ -591,6 +592,19 @@ def test_an_update_warns_about_kept_images_that_new_pods_may_not_have_whatever_i
     assert outcome.response.allowed
     warnings = outcome.response.warnings
     assert [warning in each for each in warnings] == [True] * bool(warning)
+
+
+def test_an_update_warns_about_kept_images_when_all_keys_have_expired() -> None:
+    key = {"name": "ci", "key": PUBLIC_KEYS["ci-2026"], "until": "2020-01-01"}
+    text = policy_text(
+        f"keys: {json.dumps([key])}\n", mode="enforce", allow="[{image: r.io, signedBy: [ci]}]"
+    )
+    image = f"r.io/app@{DIGEST}"
+    old, new = workload("Deployment", image), workload("Deployment", image)
+    new["spec"]["template"]["metadata"] = {"annotations": {"restartedAt": "now"}}
+    parsed = wire.parse(review(new, operation="UPDATE", old=old))
+    (warning,) = outcome_of(validate, parsed, parse_policy(text).at(INSTANT), truth()).response.warnings
+    assert warning.endswith(REFUSED)
 
 
 def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides_both() -> None:
