@@ -20,8 +20,10 @@ from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, refused
 from gatekeeper_py.registry.connection import TooLarge
 from gatekeeper_py.registry.signatures.candidates import (
     MAX_BLOB_BYTES,
+    MAX_CANDIDATES,
     MAX_MANIFEST_BYTES,
     Listing,
+    choose_newest,
     find_blob,
     list_bundles,
     list_payloads,
@@ -81,9 +83,15 @@ class _Search:
         listing = _bundles(await self._get(f"referrers/{self._digest}", MAX_MANIFEST_BYTES, absent=_NO_API))
         if listing is None:
             listing = _bundles(await self._tagged(""))
-        return (
-            await _first_valid(map(self._bundle, listing.candidates), listing.skipped) if listing else MISSING
-        )
+        if listing is None:
+            return MISSING
+        if len(listing.candidates) <= MAX_CANDIDATES:
+            return await _first_valid(map(self._bundle, listing.candidates), listing.skipped)
+        # Only here must all manifests be known: they say which bundles are the newest signatures.
+        read = await asyncio.gather(*map(self._blob_of, listing.candidates), return_exceptions=True)
+        blobs = choose_newest([each for each in read if isinstance(each, Listing)], listing.skipped)
+        failures = [each for each in read if isinstance(each, BaseException)]
+        return await _first_valid(map(self._bundle_blob, blobs.candidates), blobs.skipped, failures)
 
     async def simple(self) -> Answer:
         """Search the layers of the manifest with the tag ``sha256-HEX.sig``: the form of cosign 2."""
@@ -91,9 +99,15 @@ class _Search:
         return await _first_valid(map(self._payload, listing.candidates), listing.skipped)
 
     async def _bundle(self, candidate: Candidate) -> Answer:
-        path = f"manifests/{candidate.digest}"
-        listing = find_blob(candidate, await self._content(path, MAX_MANIFEST_BYTES))
+        listing = await self._blob_of(candidate)
         return await _first_valid(map(self._bundle_blob, listing.candidates), listing.skipped)
+
+    async def _blob_of(self, candidate: Candidate) -> Listing:
+        try:
+            manifest = await self._content(f"manifests/{candidate.digest}", MAX_MANIFEST_BYTES)
+        except Malformed as problem:
+            return Listing(skipped=str(problem))
+        return find_blob(candidate, manifest)
 
     async def _bundle_blob(self, candidate: Candidate) -> Answer:
         blob = await self._content(f"blobs/{candidate.digest}", MAX_BLOB_BYTES)
@@ -145,11 +159,14 @@ def _payloads(manifest: bytes | None) -> Listing:
     return Listing() if manifest is None else list_payloads(manifest)
 
 
-async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped: str = "") -> Answer:
+async def _first_valid(
+    attempts: Iterable[Coroutine[Any, Any, Answer]], skipped: str = "", failed: Iterable[BaseException] = ()
+) -> Answer:
     """Run the attempts in parallel. Return the first valid signature, and end the other attempts.
 
     Without a valid signature, raise the error of an attempt if one failed. Otherwise, return why there is
-    none. ``skipped`` is the reason why other candidates were skipped.
+    none. ``skipped`` is the reason why other candidates were skipped, and ``failed`` are the errors of
+    attempts that ended before.
     """
     tasks = [asyncio.ensure_future(attempt) for attempt in attempts]
     pending = set(tasks)
@@ -165,7 +182,7 @@ async def _first_valid(attempts: Iterable[Coroutine[Any, Any, Answer]], skipped:
         # No request may start after the look-up has ended.
         await asyncio.gather(*tasks, return_exceptions=True)
     causes = [skipped]
-    failures = []
+    failures = list(failed)
     for task in tasks:
         match task.exception():
             case None:

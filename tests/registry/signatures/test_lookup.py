@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,7 +15,7 @@ from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manif
 from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.connection import Response
-from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES
+from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES, SIGN_PREDICATE
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid, query
 from registries.signing import Signatures, Signer, contents, holds, signed
@@ -132,6 +133,72 @@ async def test_the_ninth_signature_is_not_looked_at(
         cause="there are more than 8 signatures"
     )
     assert len(registry.requests) <= 2 + 2 * 8 + 1
+
+
+def annotated(signer: Signer, predicate: str = SIGN_PREDICATE, created: str = "") -> tuple[Signer, Any]:
+    """Return a bundle as cosign stores it: its signer, and the annotations of its manifest."""
+    made = {"org.opencontainers.image.created": created} if created else {}
+    return signer, {"dev.sigstore.bundle.predicateType": predicate} | made
+
+
+ATTESTED = annotated(OURS, "https://slsa.dev/provenance/v1")
+OLD, NEW = (
+    annotated(by, created=at) for by, at in ((THEIRS, "2026-01-02T03:04:05Z"), (OURS, "2026-02-01T00:00:00Z"))
+)
+FUTURE = annotated(THEIRS, created="9999-12-31T23:59:59Z")
+UNDATED, WRONGLY_DATED = annotated(THEIRS), annotated(THEIRS, created="tomorrow")
+SKIPPED = "there are more than 8 signatures"
+
+
+@pytest.mark.parametrize(
+    ("bundles", "cause"),
+    [
+        pytest.param([*[ATTESTED] * 20, annotated(OURS)], None, id="after-20-attestations"),
+        pytest.param([*[ATTESTED] * 31, annotated(OURS)], None, id="32-entries"),
+        pytest.param([*[ATTESTED] * 32, annotated(OURS)], "there are more than 32 bundles", id="33-entries"),
+        pytest.param([ATTESTED], "", id="only-attestations"),
+        pytest.param([*[OLD] * 12, NEW, *[OLD] * 3], None, id="signed-again-with-a-new-key"),
+        pytest.param([*[UNDATED] * 8, *[WRONGLY_DATED] * 8, NEW], None, id="others-without-a-date"),
+        pytest.param([annotated(OURS), *[UNDATED] * 9], None, id="no-dates-in-the-order-of-the-list"),
+        pytest.param([annotated(OURS, created="-"), *[OLD] * 8], SKIPPED, id="no-date-sorts-last"),
+        pytest.param([NEW, *[FUTURE] * 7], None, id="seven-of-the-future"),
+        # Whoever can push can deny an image in this way, but can approve none.
+        pytest.param([NEW, *[FUTURE] * 8], SKIPPED, id="eight-of-the-future"),
+        pytest.param([FUTURE] * 8, OTHER_KEY, id="annotations-approve-nothing"),
+    ],
+)
+async def test_the_newest_signatures_count_wherever_the_tag_lists_them(
+    world: World, registry: Scripted, bundles: list[tuple[Signer, Any]], cause: str | None
+) -> None:
+    signatures = Signatures(DIGEST)
+    for signer, stated in bundles:
+        signatures.add_bundle(signer.bundle(DIGEST), annotations=stated)
+    holds(registry, signatures, referrers=False)
+    valid = Answer("found", DIGEST, key=OURS.fingerprint, form="bundle")
+    expected = valid if cause is None else MISSING._replace(cause=cause)
+    assert (await looked_up(world, registry)).answer == expected
+    assert len(registry.requests) <= 3 + 32 + 8
+
+
+@pytest.mark.parametrize(
+    ("signer", "answer", "expected"),
+    [
+        pytest.param(OURS, status(503), None, id="valid-beside-a-failure"),
+        pytest.param(OURS, status(404), None, id="valid-beside-an-absent-one"),
+        pytest.param(
+            THEIRS, status(503), Reply(failed("the registry answered 503"), trouble=True), id="failure"
+        ),
+        pytest.param(THEIRS, status(404), Reply(MISSING._replace(cause=ABSENT)), id="absent"),
+    ],
+)
+async def test_a_manifest_among_many_that_cannot_be_read_leaves_the_others(
+    world: World, registry: Scripted, signer: Signer, answer: web.Response, expected: Reply | None
+) -> None:
+    signatures = signed(DIGEST, *[THEIRS] * 8, signer)
+    holds(registry, signatures)
+    registry.on(f"GET /v2/{REPOSITORY}/manifests/{next(iter(signatures.manifests))}", answer)
+    reply = await looked_up(world, registry)
+    assert reply == expected or (expected is None and reply.answer.status == "found")
 
 
 @pytest.mark.parametrize("failing", [REFERRERS, OF_BUNDLES, OF_SIMPLE])

@@ -9,6 +9,7 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_payloads
+from gatekeeper_py.registry.signatures.documents import UNKNOWN_TIME
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple
 from registry.signatures.corpus import CORPUS, PUBLISHED, published, rows
@@ -71,7 +72,9 @@ def test_what_cosign_wrote_is_found_and_verified(recorded: Recorded) -> None:
     found = find_blob(described(manifest), manifest) if is_bundle else list_payloads(manifest)
     check = check_bundle if is_bundle else check_simple
     (candidate,) = found.candidates
-    assert candidate == described(blob)._replace(signature=recorded.signature)
+    stated = described(blob)._replace(signature=recorded.signature, created=candidate.created)
+    assert candidate == stated
+    assert (candidate.created > UNKNOWN_TIME) == is_bundle
     key = KEYS[recorded.key]
     valid = Verdict("valid", key=hashlib.sha256(key).hexdigest())
     # cosign signs the prehashed form with such a key, which it cannot verify itself.
