@@ -33,6 +33,7 @@ from registry.signatures.signing import (
     bundle_of,
     der_of,
     described,
+    judged,
     listing,
     named,
     private_key,
@@ -97,7 +98,7 @@ def in_base64(draw: st.DrawFn, content: bytes) -> str:
 def a_bundle_with_mistakes_is_judged(data: st.DataObject) -> None:
     recorded = data.draw(st.sampled_from(BUNDLES))
     blob = encodable(data.draw(changed(recorded.blob, edits_of("bundle", "bundle"))))
-    verdict = check_bundle(described(blob), blob, recorded.digest, LOADED)
+    verdict = judged(check_bundle, described(blob), blob, recorded.digest, LOADED)
     check(verdict, is_valid=is_valid_bundle(blob, recorded.digest, DERS))
 
 
@@ -109,7 +110,7 @@ def a_mistaken_statement_is_judged(data: st.DataObject, name: str) -> None:
     signature = sign_with(private_key(name), message)
     made = bundle_of(data.draw(in_base64(payload)), data.draw(in_base64(signature)))
     blob = encodable(data.draw(st.just(text_of(made)) | changed(made, edits_of("bundle", "bundle"))))
-    verdict = check_bundle(described(blob), blob, f"sha256:{IMAGE}", LOADED)
+    verdict = judged(check_bundle, described(blob), blob, f"sha256:{IMAGE}", LOADED)
     check(verdict, is_valid=is_valid_bundle(blob, f"sha256:{IMAGE}", DERS))
 
 
@@ -126,7 +127,7 @@ def a_mistaken_payload_is_judged(data: st.DataObject, name: str) -> None:
             encodable(data.draw(changed(PAYLOAD, edits_of("simple", "payload")))),
         )
         signature = data.draw(in_base64(sign_with(private_key(name), payload)))
-    verdict = check_simple(described(payload)._replace(signature=signature), payload, digest, LOADED)
+    verdict = judged(check_simple, described(payload)._replace(signature=signature), payload, digest, LOADED)
     check(verdict, is_valid=is_valid_simple(payload, signature, digest, DERS))
 
 

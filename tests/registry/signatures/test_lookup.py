@@ -18,6 +18,7 @@ from gatekeeper_py.registry.connection import Response
 from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES, SIGN_PREDICATE
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid, query
+from gatekeeper_py.registry.signatures.verification import Verifier
 from registries.signing import Signatures, Signer, contents, holds, signed
 from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
 from registry.world import World
@@ -48,6 +49,12 @@ async def looked_up(world: World, registry: Scripted, *signers: Signer) -> Reply
     keys = tuple(sorted(signer.fingerprint for signer in signers or (OURS,)))
     manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", keys)
     return await world.client.query(manifest, world.turn)
+
+
+def answered(content: bytes | None) -> Response:
+    # A copy, so that only the look-up can keep it.
+    body = bytes(bytearray(content or b""))
+    return Response(404 if content is None else 200, CIMultiDictProxy(CIMultiDict()), body, len(body), "")
 
 
 @pytest.mark.parametrize("referrers", [True, False], ids=["referrers", "tag"])
@@ -273,6 +280,65 @@ async def test_keys_that_the_policy_has_just_removed_do_not_count(world: World, 
     assert len(registry.requests) == requested
 
 
+async def test_each_verification_has_a_turn_of_its_own_and_their_number_is_limited() -> None:
+    """Wrong signatures and keys with two hashes must not make the look-ups of other images wait."""
+    turns = 0
+    tried: list[tuple[str, int]] = []
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def verifier(by: str) -> Verifier:
+        def verifies(_signature: bytes, _message: bytes) -> bool:
+            tried.append((by, turns))
+            return False
+
+        return verifies
+
+    async def send(ask: Ask) -> Response:
+        return answered(held.get(ask.path))
+
+    signatures = signed(DIGEST, *[OURS] * 8)
+    for _ in range(8):
+        signatures.add_simple(*OURS.payload(DIGEST))
+    held = contents(signatures)
+    keys = {str(number): (verifier("usual"), verifier("older")) for number in range(20)}
+    counting = asyncio.create_task(count())
+    answer = await query(Manifest("r.io", REPOSITORY, DIGEST, "signature", tuple(keys)), send, keys)
+    counting.cancel()
+    cause = "more than 320 verifications of signatures by keys are needed"
+    assert answer == MISSING._replace(cause=cause)
+    assert len({turn for _, turn in tried}) == len(tried) == 320
+
+
+async def test_no_blob_is_kept_while_other_signatures_are_verified() -> None:
+    """Whoever can push chooses the size of blobs, and the memory of the process is limited."""
+    signatures = Signatures(DIGEST)
+    for _ in range(8):
+        signatures.add_bundle(OURS.bundle(DIGEST) + b" " * 60_000)
+    held, used = contents(signatures), []
+
+    async def send(ask: Ask) -> Response:
+        return answered(held.get(ask.path))
+
+    def verifies(_signature: bytes, _message: bytes) -> bool:
+        used.append(tracemalloc.get_traced_memory()[0])
+        return False
+
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        await query(manifest, send, {"a" * 64: (verifies,)})
+    finally:
+        tracemalloc.stop()
+    assert len(used) == 8
+    assert max(used) - before < 2 * 60_000
+
+
 VALID = Answer("found", DIGEST, key="a" * 64, form="simple")
 
 
@@ -314,16 +380,13 @@ async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
                 held.append(tracemalloc.get_traced_memory()[0])
             await asyncio.sleep(0)
         content = contents(signatures).get(ask.path)
-        # A copy, so that only the look-up can keep it.
-        body = bytes(bytearray(content or b""))
-        status_code = 404 if content is None else 200
-        return Response(status_code, CIMultiDictProxy(CIMultiDict()), body, len(body), "")
+        return answered(content)
 
     manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        answer = await query(manifest, send, {"a" * 64: lambda *_: False})
+        answer = await query(manifest, send, {"a" * 64: (lambda *_: False,)})
     finally:
         tracemalloc.stop()
     assert answer == MISSING._replace(cause=OTHER_KEY)
