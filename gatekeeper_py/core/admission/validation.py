@@ -67,7 +67,7 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
     any_slot = bool(found or kept)
     conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
-    if rolled and policy.allow.keys:
+    if rolled and policy.looks_up:
         # New Pods are refused without a digest or a live key, whatever registries answer.
         known = facts_by_name(policy, request.namespace)
         in_new_pods, pods = set(map(id, rolled)), PodLookups(request.object, policy, request.namespace, known)

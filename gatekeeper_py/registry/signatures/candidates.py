@@ -35,6 +35,9 @@ _LISTED_TYPES: Final = (BUNDLE_TYPE, "application/vnd.oci.empty.v1+json", "", No
 bundle with the empty type. The manifest itself states the right one."""
 
 
+SIGN_PREDICATE: Final = "https://sigstore.dev/cosign/sign/v1"
+
+
 class Listing(NamedTuple):
     """The candidates in the registry's order, and the first reason why others were skipped."""
 
@@ -106,6 +109,14 @@ def _is_only(document: dict[str, Any], media_type: str, *, without: str) -> bool
 
 
 def _is_bundle(entry: dict[str, Any]) -> bool:
+    """Return whether an entry of an index may be the signature of an image.
+
+    cosign annotates each bundle with its predicate type, and the referrers API lists that. An annotated
+    attestation is no candidate. No annotation makes a bundle valid: its signed payload decides.
+    """
+    match entry:
+        case {"annotations": {"dev.sigstore.bundle.predicateType": str(stated)}} if stated != SIGN_PREDICATE:
+            return False
     return entry.get("mediaType") == MANIFEST_TYPE and entry.get("artifactType") in _LISTED_TYPES
 
 

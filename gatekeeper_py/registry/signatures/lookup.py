@@ -31,7 +31,8 @@ from gatekeeper_py.registry.signatures.verification import Keys, Verdict, check_
 
 _OK: Final = 200
 _NOT_FOUND: Final = frozenset({404})
-_NO_API: Final = _NOT_FOUND | {400}
+_NO_API: Final = _NOT_FOUND | {400, 405, 406, 501}
+"""The answers of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
 
 
 async def query(manifest: Manifest, send: Send, keys: Keys) -> Answer:

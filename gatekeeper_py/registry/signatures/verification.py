@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
-from gatekeeper_py.registry.signatures.candidates import BUNDLE_TYPE, MAX_BLOB_BYTES
+from gatekeeper_py.registry.signatures.candidates import BUNDLE_TYPE, MAX_BLOB_BYTES, SIGN_PREDICATE
 from gatekeeper_py.registry.signatures.documents import (
     Candidate,
     Malformed,
@@ -24,7 +24,6 @@ from gatekeeper_py.registry.signatures.documents import (
 
 PAYLOAD_TYPE: Final = "application/vnd.in-toto+json"
 STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE: Final = "https://sigstore.dev/cosign/sign/v1"
 SIMPLE_SIGNING: Final = "cosign container image signature"
 
 Verifier = Callable[[bytes, bytes], bool]
@@ -129,7 +128,7 @@ def _is_about(statement: dict[str, Any], digest: str) -> bool:
             kind == STATEMENT_TYPE
         ):
             algorithm, _, value = digest.partition(":")
-            return predicate_type == PREDICATE_TYPE and any(
+            return predicate_type == SIGN_PREDICATE and any(
                 isinstance(subject, dict)
                 and isinstance(digests := subject.get("digest"), dict)
                 and digests.get(algorithm) == value

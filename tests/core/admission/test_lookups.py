@@ -232,6 +232,8 @@ class TestMirrors:
     def test_an_image_in_a_list_has_no_pull_policy(self) -> None:
         slot = Slot(("spec", "images", 0), "image", "nginx:1")
         assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
+        item = Slot(("spec", "containers", 0, "image"), "container", "nginx:1")
+        assert not is_never_pulled({"spec": {"containers": ["nginx:1"]}}, item)
 
     def test_an_image_kept_after_an_error_is_in_the_audit_annotations_of_mutate(self) -> None:
         known = facts({self.hub: DOWN, self.dr: MISSING})

@@ -572,7 +572,7 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
         pytest.param(
             f"r.io/app@{DIGEST}",
             {
-                "allow": "[{image: r.io, signedBy: [ci-2026]}, {image: x.io, signedBy: [ci-2025]}]",
+                "allow": "[{image: r.io, signedBy: [ci-2026]}]",
                 "until": "2020-01-01",
             },
             "is not signed by a key that is live",

@@ -353,6 +353,24 @@ def test_no_decision_changes_before_the_next_change(
     assert now.decide(namespace, image).exception == before.decide(namespace, image).exception
 
 
+@pytest.mark.parametrize(
+    ("hours", "shown"),
+    [
+        pytest.param((-1, 1, -2), 1, id="one-lives"),
+        pytest.param((1, 2, 3), 2, id="the-third-is-one-too-many"),
+        pytest.param((-1, -2, -3), None, id="none-lives"),
+    ],
+)
+def test_of_the_live_entries_that_count_the_last_to_end_is_shown(
+    hours: tuple[int, ...], shown: int | None
+) -> None:
+    ends = [INSTANT + timedelta(hours=each) for each in hours]
+    more = granting("source: namespace, images: [ghcr.io], longest: 12h, most: 2")
+    policy = compiled(more, *(f"image: ghcr.io/x, until: '{end.isoformat()}', reason: r" for end in ends))
+    found = policy.decide("team-a", "ghcr.io/x").exception
+    assert (found and found.until) == (shown and INSTANT + timedelta(hours=shown))
+
+
 def test_an_exception_that_begins_later_in_some_namespaces_is_a_later_change() -> None:
     granted = [
         {"source": "installation", "images": ["a.io"], "longest": "1h"},

@@ -56,6 +56,15 @@ async def test_a_bundle_by_a_named_key_is_valid(world: World, registry: Scripted
     assert await looked_up(world, registry, OURS, ANOTHER) == Reply(valid)
 
 
+@pytest.mark.parametrize("code", [400, 405, 406, 501])
+async def test_a_registry_that_refuses_the_referrers_api_is_asked_for_the_tag(
+    world: World, registry: Scripted, code: int
+) -> None:
+    holds(registry, signed(DIGEST, OURS), referrers=False)
+    registry.on(REFERRERS, status(code))
+    assert (await looked_up(world, registry)).answer.key == OURS.fingerprint
+
+
 async def test_a_payload_of_simple_signing_by_a_named_key_is_valid(world: World, registry: Scripted) -> None:
     holds(registry, signed(DIGEST, THEIRS, OURS, simple=True))
     valid = Answer("found", DIGEST, key=OURS.fingerprint, form="simple")
