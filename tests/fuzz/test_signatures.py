@@ -33,6 +33,7 @@ from registry.signatures.signing import (
     bundle_of,
     der_of,
     described,
+    judged,
     listing,
     named,
     private_key,
@@ -97,7 +98,7 @@ def in_base64(draw: st.DrawFn, content: bytes) -> str:
 def a_bundle_with_mistakes_is_judged(data: st.DataObject) -> None:
     recorded = data.draw(st.sampled_from(BUNDLES))
     blob = encodable(data.draw(changed(recorded.blob, edits_of("bundle", "bundle"))))
-    verdict = check_bundle(described(blob), blob, recorded.digest, LOADED)
+    verdict = judged(check_bundle, described(blob), blob, recorded.digest, LOADED)
     check(verdict, is_valid=is_valid_bundle(blob, recorded.digest, DERS))
 
 
@@ -109,7 +110,7 @@ def a_mistaken_statement_is_judged(data: st.DataObject, name: str) -> None:
     signature = sign_with(private_key(name), message)
     made = bundle_of(data.draw(in_base64(payload)), data.draw(in_base64(signature)))
     blob = encodable(data.draw(st.just(text_of(made)) | changed(made, edits_of("bundle", "bundle"))))
-    verdict = check_bundle(described(blob), blob, f"sha256:{IMAGE}", LOADED)
+    verdict = judged(check_bundle, described(blob), blob, f"sha256:{IMAGE}", LOADED)
     check(verdict, is_valid=is_valid_bundle(blob, f"sha256:{IMAGE}", DERS))
 
 
@@ -126,7 +127,7 @@ def a_mistaken_payload_is_judged(data: st.DataObject, name: str) -> None:
             encodable(data.draw(changed(PAYLOAD, edits_of("simple", "payload")))),
         )
         signature = data.draw(in_base64(sign_with(private_key(name), payload)))
-    verdict = check_simple(described(payload)._replace(signature=signature), payload, digest, LOADED)
+    verdict = judged(check_simple, described(payload)._replace(signature=signature), payload, digest, LOADED)
     check(verdict, is_valid=is_valid_simple(payload, signature, digest, DERS))
 
 
@@ -134,11 +135,16 @@ def a_mistaken_payload_is_judged(data: st.DataObject, name: str) -> None:
 @given(st.data())
 def any_list_is_read(data: st.DataObject) -> None:
     form = data.draw(st.sampled_from(("index", "manifest", "payloads")))
-    _, document = listing({"form": form, "entries": data.draw(st.sampled_from((1, 2, 9)))})
+    _, document = listing({"form": form, "entries": data.draw(st.sampled_from((1, 2, 9, 33)))})
     content = encodable(data.draw(changed(document.decode(), edits_of(form, "text"))))
-    for found in (find_blob(described(content), content), list_payloads(content), list_bundles(content)):
+    lists = (
+        (find_blob(described(content), content), 1),
+        (list_payloads(content), 8),
+        (list_bundles(content), 32),
+    )
+    for found, most in lists:
         if found is not None:
-            assert len(found.candidates) <= 8
+            assert len(found.candidates) <= most
             assert all(0 < candidate.size <= 512 * 1024 for candidate in found.candidates)
             assert all(re.fullmatch(DIGEST, candidate.digest) for candidate in found.candidates)
 

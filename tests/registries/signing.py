@@ -64,10 +64,12 @@ class Signatures:
     def index(self) -> bytes:
         return encoded({"schemaVersion": 2, "mediaType": OCI.image_index, "manifests": self._listed})
 
-    def add_bundle(self, bundle: bytes) -> None:
-        """Add a bundle, and list it in the index."""
+    def add_bundle(self, bundle: bytes, **fields: Any) -> None:
+        """Add a bundle whose manifest has these fields, too, and list it in the index."""
         subject = {"mediaType": OCI.image, "digest": self.digest, "size": 1}
-        manifest = self._manifest([descriptor(BUNDLE, bundle)], artifactType=BUNDLE, subject=subject)
+        manifest = self._manifest(
+            [descriptor(BUNDLE, bundle)], artifactType=BUNDLE, subject=subject, **fields
+        )
         self.blobs[digest_of(bundle)] = bundle
         self.manifests[digest_of(manifest)] = manifest
         self._listed.append({**descriptor(OCI.image, manifest), "artifactType": BUNDLE})

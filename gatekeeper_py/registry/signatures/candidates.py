@@ -6,11 +6,14 @@ of the registry: these functions skip what is malformed or exceeds a limit, and 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest
+from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.registry.signatures.documents import (
+    UNKNOWN_TIME,
     Candidate,
     Malformed,
     NotJson,
@@ -19,7 +22,12 @@ from gatekeeper_py.registry.signatures.documents import (
 )
 
 MAX_CANDIDATES: Final = 8
-"""Maximum number of candidates in an index of referrers, and in a manifest of simple signing."""
+"""Maximum number of bundles that are verified, and of payloads in a manifest of simple signing."""
+
+MAX_BUNDLES: Final = 32
+"""Maximum number of manifests of bundles that are read. Most registries do not list what a bundle is, and an
+image that is attested daily has many attestations. A manifest has about 870 bytes, and with the default
+``rate`` (50), the requests of one look-up still fit into one second."""
 
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_MANIFEST_BYTES: Final = 512 * 1024
@@ -61,13 +69,14 @@ def list_bundles(index: bytes) -> Listing | None:
         return Listing(skipped=f"an index is malformed: {problem}")
     match document:
         case {"manifests": [*entries]} if _is_only(document, INDEX_TYPE, without="layers"):
-            return _listing(entries, _is_bundle, MAX_MANIFEST_BYTES, "a manifest is larger than 512 KiB")
+            return _listing(entries, _is_bundle, _MANIFESTS)
     return None
 
 
 def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
-    """Return the blob that a bundle's manifest names; no candidate if the manifest is not one of a bundle.
+    """Return the blob that a bundle's manifest names, and when the bundle was made.
 
+    There is no candidate if the manifest is not one of a bundle, or says that it is one of an attestation.
     The subject of the manifest is not compared, because the bundle's statement names the image.
     """
     try:
@@ -75,12 +84,31 @@ def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
         document = parse_object(manifest)
     except Malformed as problem:
         return Listing(skipped=f"a manifest is malformed: {problem}")
-    if document.get("artifactType") != BUNDLE_TYPE:
+    if document.get("artifactType") != BUNDLE_TYPE or _is_attestation(document):
         return Listing()
     match document:
         case {"layers": [layer]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
-            return _blobs([layer], lambda _layer: True)
+            found = _listing([layer], lambda _layer: True, _BLOBS)
+            created = _created(document)
+            return found._replace(
+                candidates=tuple(each._replace(created=created) for each in found.candidates)
+            )
     return Listing(skipped="a manifest is malformed: not one of a bundle with one layer")
+
+
+def choose_newest(found: Sequence[Listing], skipped: str = "") -> Listing:
+    """Return the newest blobs of bundles; those of unknown age are last, in the registry's order.
+
+    So an image that is signed again with a new key passes, although it has many old signatures. Whoever can
+    push can state any time, and thus keep a signature from being read: the image is refused, never approved.
+    ``skipped`` is the reason why the index had more candidates.
+    """
+    # The sort is stable, also in reverse.
+    candidates = [candidate for listing in found for candidate in listing.candidates]
+    candidates.sort(key=lambda candidate: candidate.created, reverse=True)
+    too_many = _too_many(MAX_CANDIDATES, "signatures") if len(candidates) > MAX_CANDIDATES else ""
+    reasons = filter(None, (skipped, too_many, *(listing.skipped for listing in found)))
+    return Listing(tuple(candidates[:MAX_CANDIDATES]), next(reasons, ""))
 
 
 def list_payloads(manifest: bytes) -> Listing:
@@ -96,7 +124,7 @@ def list_payloads(manifest: bytes) -> Listing:
         return Listing(skipped=f"a manifest is malformed: {problem}")
     match document:
         case {"layers": [*layers]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
-            return _blobs(layers, lambda layer: layer.get("mediaType") == SIMPLE_TYPE)
+            return _listing(layers, lambda layer: layer.get("mediaType") == SIMPLE_TYPE, _BLOBS)
     return Listing(skipped="a manifest is malformed: it has no layers")
 
 
@@ -109,36 +137,63 @@ def _is_only(document: dict[str, Any], media_type: str, *, without: str) -> bool
 
 
 def _is_bundle(entry: dict[str, Any]) -> bool:
-    """Return whether an entry of an index may be the signature of an image.
+    """Return whether an entry of an index may be the signature of an image."""
+    is_listed = entry.get("mediaType") == MANIFEST_TYPE and entry.get("artifactType") in _LISTED_TYPES
+    return is_listed and not _is_attestation(entry)
 
-    cosign annotates each bundle with its predicate type, and the referrers API lists that. An annotated
-    attestation is no candidate. No annotation makes a bundle valid: its signed payload decides.
+
+def _is_attestation(annotated: dict[str, Any]) -> bool:
+    """Return whether an entry of an index or a manifest says that its bundle is no signature of an image.
+
+    cosign annotates the manifest of each bundle with its predicate type, and some registries list that. No
+    annotation makes a bundle valid: its signed payload decides.
     """
-    match entry:
-        case {"annotations": {"dev.sigstore.bundle.predicateType": str(stated)}} if stated != SIGN_PREDICATE:
-            return False
-    return entry.get("mediaType") == MANIFEST_TYPE and entry.get("artifactType") in _LISTED_TYPES
+    match annotated:
+        case {"annotations": {"dev.sigstore.bundle.predicateType": str(stated)}}:
+            return stated != SIGN_PREDICATE
+    return False
 
 
-def _blobs(layers: list[Any], is_wanted: Callable[[dict[str, Any]], bool]) -> Listing:
-    return _listing(layers, is_wanted, MAX_BLOB_BYTES, "a signature is larger than 64 KiB")
+def _created(manifest: dict[str, Any]) -> datetime:
+    match manifest:
+        case {"annotations": {"org.opencontainers.image.created": str(stated)}}:
+            try:
+                return parse_instant(stated)
+            except ValueError:
+                return UNKNOWN_TIME
+    return UNKNOWN_TIME
 
 
-def _listing(
-    entries: list[Any], is_wanted: Callable[[dict[str, Any]], bool], max_bytes: int, too_large: str
-) -> Listing:
+class _Limits(NamedTuple):
+    """The limits of a list, and what it lists."""
+
+    most: int
+    what: str
+    max_bytes: int
+    too_large: str
+
+
+_MANIFESTS: Final = _Limits(MAX_BUNDLES, "bundles", MAX_MANIFEST_BYTES, "a manifest is larger than 512 KiB")
+_BLOBS: Final = _Limits(MAX_CANDIDATES, "signatures", MAX_BLOB_BYTES, "a signature is larger than 64 KiB")
+
+
+def _too_many(most: int, what: str) -> str:
+    return f"there are more than {most} {what}"
+
+
+def _listing(entries: list[Any], is_wanted: Callable[[dict[str, Any]], bool], limits: _Limits) -> Listing:
     """Return the wanted descriptors that are within the limits."""
     wanted = [entry for entry in entries if isinstance(entry, dict) and is_wanted(entry)]
     skipped = []
-    if len(wanted) > MAX_CANDIDATES:
-        skipped.append(f"there are more than {MAX_CANDIDATES} signatures")
+    if len(wanted) > limits.most:
+        skipped.append(_too_many(limits.most, limits.what))
     candidates = []
-    for entry in wanted[:MAX_CANDIDATES]:
+    for entry in wanted[: limits.most]:
         candidate = _candidate(entry)
         if candidate is None:
             skipped.append("a descriptor is malformed")
-        elif candidate.size > max_bytes:
-            skipped.append(too_large)
+        elif candidate.size > limits.max_bytes:
+            skipped.append(limits.too_large)
         else:
             candidates.append(candidate)
     return Listing(tuple(candidates), next(iter(skipped), ""))

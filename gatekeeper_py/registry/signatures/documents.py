@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import re
+from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 import orjson
@@ -29,15 +30,20 @@ class NotJson(Malformed):
     """The content is not a JSON object."""
 
 
+UNKNOWN_TIME: Final = datetime.min.replace(tzinfo=UTC)
+
+
 class Candidate(NamedTuple):
     """A manifest or a blob that may hold a signature: what its descriptor states.
 
-    ``signature`` is the Base64 text beside the descriptor of a payload of simple signing.
+    ``signature`` is the Base64 text beside the descriptor of a payload of simple signing. ``created`` is when
+    a bundle was made, as its manifest states.
     """
 
     digest: str
     size: int
     signature: str = ""
+    created: datetime = UNKNOWN_TIME
 
 
 def check_content(candidate: Candidate, content: bytes) -> None:

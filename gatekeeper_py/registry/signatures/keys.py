@@ -21,19 +21,19 @@ _EC_HASHES: Final[dict[str, tuple[hashes.HashAlgorithm, ...]]] = {
     "secp384r1": (hashes.SHA384(), hashes.SHA256()),
     "secp521r1": (hashes.SHA512(), hashes.SHA256()),
 }
-"""The hashes of each curve. Earlier versions of cosign used SHA-256 with every curve."""
+"""The hashes of each curve, the usual one first. Earlier versions of cosign used SHA-256 with every curve."""
 
 
-def load_keys(keys: Iterable[bytes]) -> dict[str, Verifier]:
-    """Load public keys (SubjectPublicKeyInfo in DER); return a verifier for each fingerprint.
+def load_keys(keys: Iterable[bytes]) -> dict[str, tuple[Verifier, ...]]:
+    """Load public keys (SubjectPublicKeyInfo in DER); return the verifiers for each fingerprint.
 
     Raises ``ValueError`` if a key is of another kind or cannot be read. ``core.policy.keys`` checks the size
     of a key before.
     """
-    return {hashlib.sha256(key).hexdigest(): _verifier(key) for key in keys}
+    return {hashlib.sha256(key).hexdigest(): _verifiers(key) for key in keys}
 
 
-def _verifier(der: bytes) -> Verifier:
+def _verifiers(der: bytes) -> tuple[Verifier, ...]:
     try:
         key = serialization.load_der_public_key(der)
     except UnsupportedAlgorithm as problem:
@@ -49,7 +49,7 @@ def _verifier(der: bytes) -> Verifier:
             attempts = [key.verify]
         case _:
             raise ValueError("a key of another kind")
-    return lambda signature, message: any(_succeeds(attempt, signature, message) for attempt in attempts)
+    return tuple(partial(_succeeds, attempt) for attempt in attempts)
 
 
 def _succeeds(attempt: Callable[[bytes, bytes], None], signature: bytes, message: bytes) -> bool:

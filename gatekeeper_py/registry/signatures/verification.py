@@ -10,7 +10,7 @@ repository.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.registry.signatures.candidates import BUNDLE_TYPE, MAX_BLOB_BYTES, SIGN_PREDICATE
@@ -27,10 +27,13 @@ STATEMENT_TYPE: Final = "https://in-toto.io/Statement/v1"
 SIMPLE_SIGNING: Final = "cosign container image signature"
 
 Verifier = Callable[[bytes, bytes], bool]
-"""Returns whether its key made a signature (first argument) of a message. Raises nothing."""
+"""Returns whether its key made a signature (first argument) of a message, with one hash. Raises nothing."""
 
-Keys = Mapping[str, Verifier]
-"""The keys that may sign an image, by fingerprint (see ``keys.load_keys``)."""
+Keys = Mapping[str, tuple[Verifier, ...]]
+"""The keys that may sign an image, by fingerprint, with a verifier for each hash (see ``keys.load_keys``)."""
+
+Turn = Callable[[], Awaitable[None]]
+"""Waits before a verification. Raises ``Malformed`` if there were too many."""
 
 
 class Verdict(NamedTuple):
@@ -46,10 +49,13 @@ class Verdict(NamedTuple):
     reason: str = ""
 
 
+Check = Callable[[Candidate, bytes, str, Keys, Turn], Coroutine[Any, Any, Verdict]]
+"""Verifies one signature: ``check_bundle`` or ``check_simple``."""
+
 UNRELATED: Final = Verdict("unrelated")
 
 
-def check_bundle(candidate: Candidate, blob: bytes, digest: str, keys: Keys) -> Verdict:
+async def check_bundle(candidate: Candidate, blob: bytes, digest: str, keys: Keys, turn: Turn) -> Verdict:
     """Verify that a Sigstore bundle is a signature of the image with this digest by one of the keys.
 
     ``candidate`` is what the descriptor of the blob states (``candidates.find_blob``).
@@ -66,12 +72,14 @@ def check_bundle(candidate: Candidate, blob: bytes, digest: str, keys: Keys) -> 
         if not _is_about(parse_object(payload), digest):
             return UNRELATED
         # 4. One of the keys signed the pre-authentication encoding of the payload.
-        return _signed_by(keys, decode_base64(envelope.signature), _pre_authentication_encoding(payload))
+        signature, message = decode_base64(envelope.signature), _pre_authentication_encoding(payload)
+        del blob, envelope, payload  # memory is limited, and this one waits for others
+        return await _signed_by(keys, signature, message, turn)
     except Malformed as problem:
         return Verdict("malformed", reason=str(problem))
 
 
-def check_simple(candidate: Candidate, payload: bytes, digest: str, keys: Keys) -> Verdict:
+async def check_simple(candidate: Candidate, payload: bytes, digest: str, keys: Keys, turn: Turn) -> Verdict:
     """Verify that a payload of simple signing is signed for the image with this digest by one of the keys.
 
     ``candidate`` is what the descriptor of the payload states, with the signature beside it
@@ -84,7 +92,7 @@ def check_simple(candidate: Candidate, payload: bytes, digest: str, keys: Keys) 
         if not _is_simple(parse_object(payload), digest):
             return UNRELATED
         # 3. One of the keys signed the payload.
-        return _signed_by(keys, decode_base64(candidate.signature), payload)
+        return await _signed_by(keys, decode_base64(candidate.signature), payload, turn)
     except Malformed as problem:
         return Verdict("malformed", reason=str(problem))
 
@@ -150,8 +158,12 @@ def _pre_authentication_encoding(payload: bytes) -> bytes:
     return b"DSSEv1 %d %s %d %s" % (len(PAYLOAD_TYPE), PAYLOAD_TYPE.encode(), len(payload), payload)
 
 
-def _signed_by(keys: Keys, signature: bytes, message: bytes) -> Verdict:
-    for fingerprint, verifies in keys.items():
-        if verifies(signature, message):
-            return Verdict("valid", key=fingerprint)
+async def _signed_by(keys: Keys, signature: bytes, message: bytes, turn: Turn) -> Verdict:
+    # The older hash of a key is tried only after the usual hash of all keys.
+    for usual in (True, False):
+        for fingerprint, verifiers in keys.items():
+            for verifies in verifiers[:1] if usual else verifiers[1:]:
+                await turn()
+                if verifies(signature, message):
+                    return Verdict("valid", key=fingerprint)
     return Verdict("other_key")

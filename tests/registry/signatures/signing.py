@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import functools
 import hashlib
@@ -16,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from gatekeeper_py.registry.signatures.documents import Candidate
 from gatekeeper_py.registry.signatures.keys import load_keys
-from gatekeeper_py.registry.signatures.verification import Keys
+from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Row = Mapping[str, Any]
@@ -185,6 +186,15 @@ def changed(change: Callable[[str], str], text: str) -> str:
     result = change(text)
     assert result != text
     return result
+
+
+def judged(check: Check, candidate: Candidate, blob: bytes, digest: str, keys: Keys) -> Verdict:
+    """Return the result of a verification that waits for nothing."""
+
+    async def turn() -> None:
+        pass
+
+    return asyncio.run(check(candidate, blob, digest, keys, turn))
 
 
 def described(content: bytes) -> Candidate:

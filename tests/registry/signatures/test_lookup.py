@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import tracemalloc
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,9 +15,10 @@ from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manif
 from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.connection import Response
-from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES
+from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES, SIGN_PREDICATE
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid, query
+from gatekeeper_py.registry.signatures.verification import Verifier
 from registries.signing import Signatures, Signer, contents, holds, signed
 from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
 from registry.world import World
@@ -47,6 +49,12 @@ async def looked_up(world: World, registry: Scripted, *signers: Signer) -> Reply
     keys = tuple(sorted(signer.fingerprint for signer in signers or (OURS,)))
     manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", keys)
     return await world.client.query(manifest, world.turn)
+
+
+def answered(content: bytes | None) -> Response:
+    # A copy, so that only the look-up can keep it.
+    body = bytes(bytearray(content or b""))
+    return Response(404 if content is None else 200, CIMultiDictProxy(CIMultiDict()), body, len(body), "")
 
 
 @pytest.mark.parametrize("referrers", [True, False], ids=["referrers", "tag"])
@@ -134,6 +142,72 @@ async def test_the_ninth_signature_is_not_looked_at(
     assert len(registry.requests) <= 2 + 2 * 8 + 1
 
 
+def annotated(signer: Signer, predicate: str = SIGN_PREDICATE, created: str = "") -> tuple[Signer, Any]:
+    """Return a bundle as cosign stores it: its signer, and the annotations of its manifest."""
+    made = {"org.opencontainers.image.created": created} if created else {}
+    return signer, {"dev.sigstore.bundle.predicateType": predicate} | made
+
+
+ATTESTED = annotated(OURS, "https://slsa.dev/provenance/v1")
+OLD, NEW = (
+    annotated(by, created=at) for by, at in ((THEIRS, "2026-01-02T03:04:05Z"), (OURS, "2026-02-01T00:00:00Z"))
+)
+FUTURE = annotated(THEIRS, created="9999-12-31T23:59:59Z")
+UNDATED, WRONGLY_DATED = annotated(THEIRS), annotated(THEIRS, created="tomorrow")
+SKIPPED = "there are more than 8 signatures"
+
+
+@pytest.mark.parametrize(
+    ("bundles", "cause"),
+    [
+        pytest.param([*[ATTESTED] * 20, annotated(OURS)], None, id="after-20-attestations"),
+        pytest.param([*[ATTESTED] * 31, annotated(OURS)], None, id="32-entries"),
+        pytest.param([*[ATTESTED] * 32, annotated(OURS)], "there are more than 32 bundles", id="33-entries"),
+        pytest.param([ATTESTED], "", id="only-attestations"),
+        pytest.param([*[OLD] * 12, NEW, *[OLD] * 3], None, id="signed-again-with-a-new-key"),
+        pytest.param([*[UNDATED] * 8, *[WRONGLY_DATED] * 8, NEW], None, id="others-without-a-date"),
+        pytest.param([annotated(OURS), *[UNDATED] * 9], None, id="no-dates-in-the-order-of-the-list"),
+        pytest.param([annotated(OURS, created="-"), *[OLD] * 8], SKIPPED, id="no-date-sorts-last"),
+        pytest.param([NEW, *[FUTURE] * 7], None, id="seven-of-the-future"),
+        # Whoever can push can deny an image in this way, but can approve none.
+        pytest.param([NEW, *[FUTURE] * 8], SKIPPED, id="eight-of-the-future"),
+        pytest.param([FUTURE] * 8, OTHER_KEY, id="annotations-approve-nothing"),
+    ],
+)
+async def test_the_newest_signatures_count_wherever_the_tag_lists_them(
+    world: World, registry: Scripted, bundles: list[tuple[Signer, Any]], cause: str | None
+) -> None:
+    signatures = Signatures(DIGEST)
+    for signer, stated in bundles:
+        signatures.add_bundle(signer.bundle(DIGEST), annotations=stated)
+    holds(registry, signatures, referrers=False)
+    valid = Answer("found", DIGEST, key=OURS.fingerprint, form="bundle")
+    expected = valid if cause is None else MISSING._replace(cause=cause)
+    assert (await looked_up(world, registry)).answer == expected
+    assert len(registry.requests) <= 3 + 32 + 8
+
+
+@pytest.mark.parametrize(
+    ("signer", "answer", "expected"),
+    [
+        pytest.param(OURS, status(503), None, id="valid-beside-a-failure"),
+        pytest.param(OURS, status(404), None, id="valid-beside-an-absent-one"),
+        pytest.param(
+            THEIRS, status(503), Reply(failed("the registry answered 503"), trouble=True), id="failure"
+        ),
+        pytest.param(THEIRS, status(404), Reply(MISSING._replace(cause=ABSENT)), id="absent"),
+    ],
+)
+async def test_a_manifest_among_many_that_cannot_be_read_leaves_the_others(
+    world: World, registry: Scripted, signer: Signer, answer: web.Response, expected: Reply | None
+) -> None:
+    signatures = signed(DIGEST, *[THEIRS] * 8, signer)
+    holds(registry, signatures)
+    registry.on(f"GET /v2/{REPOSITORY}/manifests/{next(iter(signatures.manifests))}", answer)
+    reply = await looked_up(world, registry)
+    assert reply == expected or (expected is None and reply.answer.status == "found")
+
+
 @pytest.mark.parametrize("failing", [REFERRERS, OF_BUNDLES, OF_SIMPLE])
 @pytest.mark.parametrize(
     ("answer", "error"),
@@ -206,6 +280,65 @@ async def test_keys_that_the_policy_has_just_removed_do_not_count(world: World, 
     assert len(registry.requests) == requested
 
 
+async def test_each_verification_has_a_turn_of_its_own_and_their_number_is_limited() -> None:
+    """Wrong signatures and keys with two hashes must not make the look-ups of other images wait."""
+    turns = 0
+    tried: list[tuple[str, int]] = []
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def verifier(by: str) -> Verifier:
+        def verifies(_signature: bytes, _message: bytes) -> bool:
+            tried.append((by, turns))
+            return False
+
+        return verifies
+
+    async def send(ask: Ask) -> Response:
+        return answered(held.get(ask.path))
+
+    signatures = signed(DIGEST, *[OURS] * 8)
+    for _ in range(8):
+        signatures.add_simple(*OURS.payload(DIGEST))
+    held = contents(signatures)
+    keys = {str(number): (verifier("usual"), verifier("older")) for number in range(20)}
+    counting = asyncio.create_task(count())
+    answer = await query(Manifest("r.io", REPOSITORY, DIGEST, "signature", tuple(keys)), send, keys)
+    counting.cancel()
+    cause = "more than 320 verifications of signatures by keys are needed"
+    assert answer == MISSING._replace(cause=cause)
+    assert len({turn for _, turn in tried}) == len(tried) == 320
+
+
+async def test_no_blob_is_kept_while_other_signatures_are_verified() -> None:
+    """Whoever can push chooses the size of blobs, and the memory of the process is limited."""
+    signatures = Signatures(DIGEST)
+    for _ in range(8):
+        signatures.add_bundle(OURS.bundle(DIGEST) + b" " * 60_000)
+    held, used = contents(signatures), []
+
+    async def send(ask: Ask) -> Response:
+        return answered(held.get(ask.path))
+
+    def verifies(_signature: bytes, _message: bytes) -> bool:
+        used.append(tracemalloc.get_traced_memory()[0])
+        return False
+
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        await query(manifest, send, {"a" * 64: (verifies,)})
+    finally:
+        tracemalloc.stop()
+    assert len(used) == 8
+    assert max(used) - before < 2 * 60_000
+
+
 VALID = Answer("found", DIGEST, key="a" * 64, form="simple")
 
 
@@ -247,16 +380,13 @@ async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
                 held.append(tracemalloc.get_traced_memory()[0])
             await asyncio.sleep(0)
         content = contents(signatures).get(ask.path)
-        # A copy, so that only the look-up can keep it.
-        body = bytes(bytearray(content or b""))
-        status_code = 404 if content is None else 200
-        return Response(status_code, CIMultiDictProxy(CIMultiDict()), body, len(body), "")
+        return answered(content)
 
     manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
-        answer = await query(manifest, send, {"a" * 64: lambda *_: False})
+        answer = await query(manifest, send, {"a" * 64: (lambda *_: False,)})
     finally:
         tracemalloc.stop()
     assert answer == MISSING._replace(cause=OTHER_KEY)

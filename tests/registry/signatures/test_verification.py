@@ -9,12 +9,13 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_payloads
+from gatekeeper_py.registry.signatures.documents import UNKNOWN_TIME
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple
 from registry.signatures.corpus import CORPUS, PUBLISHED, published, rows
 from registry.signatures.independent import is_signed, is_valid_bundle, is_valid_simple
 from registry.signatures.recorded import KEYS, RECORDED, Recorded
-from registry.signatures.signing import IMAGE, Row, described, fingerprint, sign
+from registry.signatures.signing import IMAGE, Row, described, fingerprint, judged, sign
 
 VULNERABILITIES: Final = (
     "CVE-2022-35930",
@@ -36,10 +37,10 @@ FIELDS: Final = {
 def test_a_signature_of_the_corpus_has_its_result(row: Row) -> None:
     signed = sign(row)
     if row["form"] == "bundle":
-        verdict = check_bundle(signed.candidate, signed.blob, signed.digest, signed.keys)
+        verdict = judged(check_bundle, signed.candidate, signed.blob, signed.digest, signed.keys)
         is_valid = is_valid_bundle(signed.blob, signed.digest, signed.ders)
     else:
-        verdict = check_simple(signed.candidate, signed.blob, signed.digest, signed.keys)
+        verdict = judged(check_simple, signed.candidate, signed.blob, signed.digest, signed.keys)
         is_valid = is_valid_simple(signed.blob, signed.candidate.signature, signed.digest, signed.ders)
     match row["expect"].split():
         case ["valid", name]:
@@ -59,7 +60,7 @@ def test_a_published_bundle_vouches_for_no_image_although_the_key_made_its_signa
     found = published(row["id"])
     assert is_signed(found.message, found.signature, [found.key])
     digest = f"sha256:{hashlib.sha256((PUBLISHED / 'a.txt').read_bytes()).hexdigest()}"
-    verdict = check_bundle(described(found.blob), found.blob, digest, load_keys([found.key]))
+    verdict = judged(check_bundle, described(found.blob), found.blob, digest, load_keys([found.key]))
     assert ": ".join(filter(None, (verdict.status, verdict.reason))) == row["expect"]
     assert not is_valid_bundle(found.blob, digest, [found.key])
 
@@ -71,15 +72,17 @@ def test_what_cosign_wrote_is_found_and_verified(recorded: Recorded) -> None:
     found = find_blob(described(manifest), manifest) if is_bundle else list_payloads(manifest)
     check = check_bundle if is_bundle else check_simple
     (candidate,) = found.candidates
-    assert candidate == described(blob)._replace(signature=recorded.signature)
+    stated = described(blob)._replace(signature=recorded.signature, created=candidate.created)
+    assert candidate == stated
+    assert (candidate.created > UNKNOWN_TIME) == is_bundle
     key = KEYS[recorded.key]
     valid = Verdict("valid", key=hashlib.sha256(key).hexdigest())
     # cosign signs the prehashed form with such a key, which it cannot verify itself.
     expected = Verdict("other_key") if recorded.key == "ed25519" else valid
-    assert check(candidate, blob, recorded.digest, load_keys(KEYS.values())) == expected
+    assert judged(check, candidate, blob, recorded.digest, load_keys(KEYS.values())) == expected
     others = load_keys(other for other in KEYS.values() if other != key)
-    assert check(candidate, blob, recorded.digest, others).status == "other_key"
-    assert check(candidate, blob, f"sha256:{IMAGE}", load_keys([key])).status == "unrelated"
+    assert judged(check, candidate, blob, recorded.digest, others).status == "other_key"
+    assert judged(check, candidate, blob, f"sha256:{IMAGE}", load_keys([key])).status == "unrelated"
 
 
 def test_the_corpus_has_different_names_known_fields_and_the_published_vulnerabilities() -> None:
