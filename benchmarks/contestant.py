@@ -32,8 +32,8 @@ class Launch:
 class Contestant:
     """A server that answers reviews at ``path``; ``environment`` is added to the runner's own.
 
-    It is ready when it answers a good review as expected and, if it has ``/readyz``, when that says so. The
-    runner ends it with SIGTERM, then SIGKILL.
+    It is ready when it answers a good review as expected and, if it has ``/readyz``, when that answers 200.
+    The runner ends it with SIGTERM, then SIGKILL.
     """
 
     name: str

@@ -15,7 +15,7 @@ DRAWINGS: Final = [
     PICTURES / f"{name}.svg"
     for name in ("parts", "review", "policy-change", "look-ups", "exceptions", "failures")
 ]
-"""The drawings that were written by hand."""
+"""The drawings that were made by hand."""
 
 SCREENS: Final = [
     pytest.param(width, height, scheme, id=f"{name}-{scheme}")

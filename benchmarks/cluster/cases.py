@@ -36,9 +36,9 @@ Registered = Callable[[Site], AbstractContextManager[Sequence[int]]]
 class Case:
     """One way to decide about images.
 
-    ``denies`` is whether an unlisted image is refused. Our replicas review each created Pod ``calls`` times.
-    If the case ``skips`` Pods of pre-approved images, they do not review such a Pod. ``needs`` is the peer
-    that decides.
+    ``denies`` states whether an unlisted image is refused. Our replicas review each created Pod ``calls``
+    times. If the case ``skips`` Pods of pre-approved images, they do not review such a Pod. ``needs`` is the
+    peer that decides.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Case:
 
     @property
     def ours(self) -> bool:
-        """Whether the policy is ours."""
+        """Whether gatekeeper-py or its native policy decides."""
         return self.denies and self.needs is None
 
 

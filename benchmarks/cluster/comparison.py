@@ -44,7 +44,7 @@ class Turn:
 
     @classmethod
     def of(cls, result: Mapping[str, Any], before: Mapping[str, float], after: Mapping[str, float]) -> Turn:
-        """Return the figures of the creator's result, and of the samples at its begin and end."""
+        """Return the figures from the creator's result and the samples at its beginning and end."""
         count, seconds, latency = result["creates"], result["seconds"], result["latency_ms"]
         used = {group: after[group] - before[group] for group in after}
         return cls(

@@ -1,4 +1,4 @@
-"""Which of the images in ``images.yaml`` a case admits, and what it does while its webhook is down."""
+"""The images in ``images.yaml``, and which of them a case admits."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Row:
     place: str = "containers"
 
     def pod(self) -> dict[str, Any]:
-        """Return a Pod with the image, whose other images are approved."""
+        """Return a Pod with the image. Its other images are approved."""
         found = pod()
         spec = found["spec"]
         if self.place == "volumes":
@@ -46,7 +46,7 @@ ROWS: Final = tuple(
 
 
 def answers(administrator: Administrator) -> list[bool]:
-    """Return, for each row, whether the API server admits it. Raises Spoiled for another answer."""
+    """Return, for each row, whether the API server admits it. Raises Spoiled for any other answer."""
     return [_answer(administrator, row) for row in ROWS]
 
 

@@ -1,12 +1,12 @@
-"""Gatekeeper and Kyverno as peers: their released sources, one process each, with policies of their releases.
+"""Gatekeeper and Kyverno as peers: one process each, built from a release, with policies of that release.
 
-Neither policy library is a Go module, so the policies are those that the releases carry: ``K8sAllowedRepos``
+Neither policy library is a Go module, so the policies are those in the releases: ``K8sAllowedRepos``
 for Gatekeeper, ``restrict-image-registries`` (ClusterPolicy) and ``advanced-restrict-image-registries``
 (ValidatingPolicy) for Kyverno. Only their parameters are set. Where the library's copy checks more than that
-of the release, this module adds it. ``README.md`` lists every setting.
+of the release, this module adds the check. ``README.md`` lists every setting.
 
 The webhooks are those that the product registers itself, reduced to Pods. Their addresses are in the Pod
-range, so the API server reaches them as it reaches us.
+range, so the API server reaches them as it reaches our replicas.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class Release:
 
 @dataclass(slots=True)
 class Peer:
-    """A running peer. It gets reviews only while one of ``webhooks``, named by case, is registered."""
+    """A running peer. It gets reviews only while one of ``webhooks`` is registered; their keys are cases."""
 
     plane: ControlPlane
     name: str
@@ -149,7 +149,7 @@ def _gatekeeper(plane: ControlPlane, program: Path, folder: Path) -> Peer:
         "--disable-cert-rotation",
         f"--exempt-namespace={namespace}",
         "--operation=webhook",
-        "--operation=generate",  # makes the constraints' kinds; by default the audit process does
+        "--operation=generate",  # creates the kinds of constraints; by default, the audit process does
         "--debug-use-fake-pod",
         "--enable-external-data=false",
         "--disable-opa-builtin={http.send}",
@@ -176,7 +176,7 @@ def gatekeeper_policy(folder: Path) -> list[dict[str, Any]]:
     """Return the template and a constraint with the prefixes.
 
     The Rego of the release checks containers and initContainers; that of the library (version 1.0.2) checks
-    ephemeralContainers as well. Their rule is that of the initContainers with the other name.
+    ephemeralContainers as well. The rule for them is that for initContainers with the other name.
     """
     template, constraint = (
         yaml.safe_load((folder / "test/gator/bench/both" / file).read_text(encoding="utf-8"))
@@ -235,8 +235,8 @@ def _kyverno(plane: ControlPlane, program: Path, folder: Path) -> Peer:
     for webhook in found:
         case = "validatingpolicy" if "/vpol" in webhook["clientConfig"]["url"] else "clusterpolicy"
         webhooks[f"kyverno-{case}"] = _webhook(webhook, webhook["clientConfig"])
-    # Only the leader writes webhook configurations, even those that somebody deleted. From now on, the leader
-    # is somebody else, so Kyverno answers reviews as its second and third replica do.
+    # Only the leader writes webhook configurations, and it restores deleted ones. The lease makes another
+    # holder the leader, so that Kyverno only answers reviews, as its second and third replicas do.
     peer.end()
     now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
     lease = {"holderIdentity": "benchmark", "leaseDurationSeconds": 86400, "renewTime": now}
@@ -248,10 +248,10 @@ def _kyverno(plane: ControlPlane, program: Path, folder: Path) -> Peer:
 
 
 def kyverno_policies(folder: Path) -> list[dict[str, Any]]:
-    """Return the ClusterPolicy and the ValidatingPolicy with the prefixes, both of which refuse.
+    """Return the ClusterPolicy and the ValidatingPolicy with the prefixes. Both refuse Pods.
 
     The list of registries is part of the ValidatingPolicy, as in the library's simple form, because a look-up
-    in a ConfigMap would cost a request for each review. The subresource is that of the library's simple form.
+    in a ConfigMap would cost a request for each review. The subresource comes from that form, too.
     """
     tests = folder / "test"
     file = tests / "conformance/chainsaw/validate/clusterpolicy/cornercases/ephemeral-containers/policy.yaml"
@@ -268,7 +268,7 @@ def kyverno_policies(folder: Path) -> list[dict[str, Any]]:
 
 
 def _named(found: Iterable[dict[str, Any]], name: str) -> dict[str, Any]:
-    """Return the one with this name."""
+    """Return the object with this name."""
     (one,) = (each for each in found if each["name"] == name)
     return one
 

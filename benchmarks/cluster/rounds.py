@@ -70,7 +70,7 @@ def _registration(site: Site, case: Case, paths: Sequence[str]) -> Registration:
 
 
 def _judge(case: Case, admitted: list[bool]) -> None:
-    """Raise Spoiled for a wrong answer of our policy, or of the API server by itself."""
+    """Raise Spoiled for a wrong answer of our policy, or of an API server without a policy."""
     let_in, refused = mistakes(admitted)
     say(f"{case.name}: {len(let_in)} images admitted wrongly, {len(refused)} refused wrongly")
     if case.ours and (let_in or refused):
@@ -121,7 +121,10 @@ def _round(site: Site, registered: Sequence[Registration], creators: Creators, n
 
 
 def _register(site: Site, chosen: Registration, registered: Sequence[Registration]) -> None:
-    """Put the chosen case into effect, after no case is in effect, because some cases answer alike."""
+    """Put the chosen case into effect.
+
+    First wait until no case is in effect, because the answers of some cases do not differ.
+    """
     (nothing, *_) = (each for each in registered if not each.case.denies)
     administrator = Administrator(site.plane)
     try:

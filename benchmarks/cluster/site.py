@@ -40,7 +40,7 @@ SPACE: Final = "benchmark"
 """The namespace of the Pods that are created."""
 
 DEBUGGED: Final = "debugged"
-"""The name of a running Pod with approved images, which the first cases do not see created."""
+"""The name of a running Pod with approved images. It is created before any case is registered."""
 
 _PODS: Final = f"/api/v1/namespaces/{SPACE}/pods"
 _CONTROLLER: Final = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/gatekeeper-py-controller"

@@ -150,7 +150,7 @@ class ChildProcess:
             raise self.fail("start", reason) from None
         if sys.platform != "win32":
             with suppress(ProcessLookupError):  # it has already ended
-                # The process cannot do this in time itself: its imports use most of its CPU time.
+                # The process itself would do this too late, because its imports use most of its CPU time.
                 os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + self._niceness)
         self.stderr_tail = ""
         # None of the three is ``None``, because all of them are requested above.

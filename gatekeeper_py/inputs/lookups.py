@@ -57,7 +57,7 @@ class Queries:
         await self._service.close()
 
     async def answered(self, policy: CompiledPolicy, work: Callable[[Facts], T]) -> T:
-        """Do the same as ``with_lookups``."""
+        """Return the result of ``work``, as ``with_lookups`` does."""
         service = self._service
         self._read_files()
         service.use_policy(policy)
@@ -78,7 +78,7 @@ class Queries:
                 resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
 
     def _read_files(self) -> None:
-        """Report a problem of the files, and let the registry process read them again if they changed."""
+        """Let the registry process read the files again if they changed. Raises ``UnreadableError``."""
         from gatekeeper_py.registry.files import FilesError, read_files  # noqa: PLC0415
 
         if self._directory is None:

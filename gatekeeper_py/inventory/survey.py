@@ -33,8 +33,8 @@ CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
     ("spec", "initContainers"): "initContainerStatuses",
     ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
 }
-"""The fields of a Pod's status that hold the digests of its running images, by the list. The
-status has no digest of an image volume, whose name may be that of a container."""
+"""The fields of a Pod's status that hold the digests of its running images, by the list of the spec. The
+status has no digest of an image volume, and a volume and a container may have the same name."""
 
 
 class Survey:
@@ -190,7 +190,7 @@ class Warned:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
     def note(self, owner: Owner | None, rejected: Iterable[Judgement]) -> None:
-        """Note the rejected images of a Pod, if it has images of this kind and an owner."""
+        """Note the rejected images of a Pod, if it has any, and an owner."""
         self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
 
     def merge(self, other: Warned) -> None:

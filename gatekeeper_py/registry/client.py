@@ -1,7 +1,7 @@
 """Send the requests of a look-up to a registry, with the token flow of distribution.
 
-Source: distribution's token specification. The number of requests, and what counts as a failure, is in
-docs/registries.md.
+Source: distribution's token specification. docs/registries.md states the number of requests, and what counts
+as a failure.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The kinds of look-ups: the requests of each, its valid answers, and how long an answer is used.
 
-Source: the OCI distribution specification 1.1. The lifetimes, and what counts as a failure, are in
-docs/registries.md.
+Source: the OCI distribution specification 1.1. docs/registries.md states the lifetimes, and what
+counts as a failure.
 """
 
 from __future__ import annotations

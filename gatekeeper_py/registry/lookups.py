@@ -166,7 +166,7 @@ class Lookups:
         """Set the hosts that may be queried, and the manifests to fetch in advance (``pinned``).
 
         ``keys`` are the fingerprints of the keys that may have signed an image. If they change, answers to
-        older requests are dropped, because no signature by a new key was looked for.
+        older requests are dropped, because these did not look for signatures by a new key.
         ``changed`` names the hosts whose settings changed; ``None`` means all hosts. Their facts are dropped,
         and so are answers to older requests. Hosts outside ``hosts`` are never queried: no text in a review
         can make the server contact a host that the policy does not name.
@@ -399,8 +399,8 @@ class Lookups:
         if fact is not None and now < fact.fresh_until:
             return fact.answer
         if manifest.host not in self._hosts:
-            # The policy has just changed. For a signature, this is not an error: ``onError: keep`` would
-            # approve an image that nobody looked up.
+            # The policy has just changed. For a signature, the answer is not an error, because
+            # ``onError: keep`` would then approve an image that nobody looked up.
             unnamed = failed("the policy does not name this registry")
             return unnamed._replace(status="missing") if manifest.kind == "signature" else unnamed
         reason = self._pacing_of(manifest.host).blocked()
@@ -497,7 +497,7 @@ class Lookups:
         elif (
             answer.status != "error"
             and generation == self._generation
-            # If a key was just removed, its signatures were not looked for.
+            # The look-up did not search for signatures by a key that was removed meanwhile.
             and self._keys.issuperset(manifest.keys)
         ):
             fact = self._facts.store(manifest, answer, self._registry(manifest.host), now)

@@ -156,9 +156,9 @@ def witnesses_of(difference: Difference) -> tuple[Witness | GrantWitness, ...]:
 
 
 def other_answers(documents: DocumentChanges, grants: GrantDifference) -> Iterator[tuple[str, str]]:
-    """Yield the answers about exceptions and signatures that matter to a policy.
+    """Yield the answers about exceptions and signatures that concern the policies.
 
-    Each has its key in ``GRANT_STYLES``, or ``""`` if nothing changes.
+    Each answer follows its key in ``GRANT_STYLES``, or ``""`` if nothing changes.
     """
     for (change, (some, none)), holds in zip(
         GRANT_ANSWERS.items(), (grants.widens, grants.narrows), strict=True

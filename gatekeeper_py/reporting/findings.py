@@ -25,8 +25,8 @@ def print_findings(
 ) -> None:
     """Print each finding about the file ``name``, with its line and a caret.
 
-    The output often goes to a log. So no line is shown of a text that holds a private key, and no line that
-    could be one without its first and last line.
+    The output often goes to a log. So no line of a file with a private key is shown. A line of ``keys`` that
+    could be a private key without its first and last line is not shown, either.
     """
     out = console(stderr=stderr)
     is_secret = any("PRIVATE KEY" in line.upper() for line in lines)

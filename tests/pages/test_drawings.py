@@ -11,7 +11,7 @@ from screens import DRAWINGS
 from tools.browser import Page, Scheme
 
 PHONE_TEXT: Final = 358
-"""Width in CSS pixels of the text of a page on a phone that is 390 wide."""
+"""Width in CSS pixels of the text of a page on a phone that is 390 pixels wide."""
 
 PROBLEMS: Final = """(phone) => {
   const found = [];
@@ -57,7 +57,7 @@ async def test_every_text_can_be_read(browser: Page, scheme: Scheme) -> None:
 
 
 async def test_text_that_cannot_be_read_is_found(browser: Page, tmp_path: Path) -> None:
-    """The browser finds problems, so the test above can fail."""
+    """This proves that the test above can fail."""
     path = tmp_path / "bad.svg"
     path.write_text(
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 600 90">'

@@ -29,7 +29,7 @@ from tools.browser import Page
 WIDTH: Final = 960
 HEIGHT: Final = 1060
 STATUS_HEIGHT: Final = 880
-"""Without the next section, which names a folder of the test."""
+"""The picture ends before the next section, which names a folder of the test."""
 
 MOST_BYTES: Final = 150_000
 

@@ -65,7 +65,7 @@ class Signatures:
         return encoded({"schemaVersion": 2, "mediaType": OCI.image_index, "manifests": self._listed})
 
     def add_bundle(self, bundle: bytes, **fields: Any) -> None:
-        """Add a bundle whose manifest has these fields, too, and list it in the index."""
+        """Add a bundle whose manifest also has these fields, and list it in the index."""
         subject = {"mediaType": OCI.image, "digest": self.digest, "size": 1}
         manifest = self._manifest(
             [descriptor(BUNDLE, bundle)], artifactType=BUNDLE, subject=subject, **fields

@@ -123,7 +123,7 @@ async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(worl
 
 @pytest.mark.parametrize("kind", ["manifest", "signature"])
 async def test_a_host_outside_the_policy_is_never_queried(world: World, kind: Kind) -> None:
-    """For a signature, this is not an error, which onError: keep would approve."""
+    """For a signature, the answer is not an error, because onError: keep would approve the image."""
     manifest = ELSEWHERE._replace(kind=kind)
     resolution = await world.resolve(manifest)
     expected = failed("the policy does not name this registry")

@@ -85,7 +85,7 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
 
 
 def refined_by_name(explanation: Explanation, policy: CompiledPolicy) -> Explanation:
-    """Return the explanation of the decision about a Pod with the image, if no registry is queried."""
+    """Return the explanation of the decision about a Pod with the image, without querying a registry."""
     facts = facts_by_name(policy, explanation.namespace)
     return replace(explanation, decision=refined(explanation, policy, facts)[0].decision)
 

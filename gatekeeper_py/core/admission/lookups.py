@@ -96,9 +96,9 @@ class Facts:
 def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts:
     """Return the facts for a caller that judges without registries.
 
-    Every image exists and has a valid signature. So the caller rejects only what the webhook rejects whatever
-    registries answer: an image that needs a signature, but has no live key, or no digest (in mutate mode, the
-    webhook may write the digest).
+    They assume that every image exists and has a valid signature. So the caller rejects only what the webhook
+    rejects regardless of what registries answer: an image that needs a signature, but has no live key, or no
+    digest (in mutate mode, the webhook may write the digest).
     """
     return Facts(_assumed, pins=policy.rewrites_in(namespace))
 

@@ -164,7 +164,7 @@ def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
 
 
 def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
-    """Return one warning per image that an update keeps in a pod template, and that Pods may not have.
+    """Return one warning per image that an update keeps in a pod template, but that Pods may not have.
 
     The image is cut as much as necessary, because the user knows it: the object held it before. Reasons by
     look-up are not shown, because names of keys would leave no room for the image. The denial shows them.
@@ -218,7 +218,7 @@ def kept_text(judgement: Judgement) -> str:
 
 
 def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SHORTEST_IMAGE) -> str:
-    """Return the warning about a rejected image. ``effect`` follows the reason; ``_fitted`` cuts."""
+    """Return the warning about a rejected image. ``effect`` follows the reason."""
     slot = judgement.slot
     path = f"{escape(slot.path)}: " if slot.path else ""
     if slot.problem:

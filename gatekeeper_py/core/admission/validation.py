@@ -68,7 +68,7 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     any_slot = bool(found or kept)
     conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
     if rolled and policy.looks_up:
-        # New Pods are refused without a digest or a live key, whatever registries answer.
+        # Whatever registries answer, an image that needs a signature must have a digest and a live key.
         known = facts_by_name(policy, request.namespace)
         in_new_pods, pods = set(map(id, rolled)), PodLookups(request.object, policy, request.namespace, known)
         return Judging(

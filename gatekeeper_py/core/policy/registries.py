@@ -52,9 +52,9 @@ class Registry:
 class Registries:
     """The settings of all hosts.
 
-    ``entries`` are those of ``registries`` by host, and ``signed`` are the hosts that rules with ``signedBy``
-    name. A policy has at most 100 entries, but its rules may name 100,000 hosts. So the settings of a host
-    without an entry are made only when they are needed.
+    ``entries`` are the entries of ``registries`` by host, and ``signed`` are the hosts in rules with
+    ``signedBy``. A policy has at most 100 entries, but its rules may name 100,000 hosts. So the settings of a
+    host without an entry are made only when they are needed.
     """
 
     entries: Mapping[str, Registry] = field(default_factory=dict)
@@ -69,5 +69,5 @@ class Registries:
         """Return the hosts whose settings differ from ``before``."""
         written = {*self.entries, *before.entries}
         changed = {host for host in written if self.entries.get(host) != before.entries.get(host)}
-        # Only set operations here, because the hosts may be many.
+        # Only set operations here, because there may be many hosts.
         return (self.signed ^ before.signed).difference(self.entries) | changed

@@ -25,9 +25,9 @@ MAX_CANDIDATES: Final = 8
 """Maximum number of bundles that are verified, and of payloads in a manifest of simple signing."""
 
 MAX_BUNDLES: Final = 32
-"""Maximum number of manifests of bundles that are read. Most registries do not list what a bundle is, and an
-image that is attested daily has many attestations. A manifest has about 870 bytes, and with the default
-``rate`` (50), the requests of one look-up still fit into one second."""
+"""Maximum number of manifests of bundles that are read. Most registries do not list whether a bundle is a
+signature or an attestation, and an image that is attested daily has many attestations. A manifest has about
+870 bytes, and with the default ``rate`` (50), the requests of one look-up still fit into one second."""
 
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_MANIFEST_BYTES: Final = 512 * 1024
@@ -76,8 +76,8 @@ def list_bundles(index: bytes) -> Listing | None:
 def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
     """Return the blob that a bundle's manifest names, and when the bundle was made.
 
-    There is no candidate if the manifest is not one of a bundle, or says that it is one of an attestation.
-    The subject of the manifest is not compared, because the bundle's statement names the image.
+    There is no candidate if the manifest is not that of a bundle, or states that the bundle is an
+    attestation. The subject of the manifest is not compared, because the bundle's statement names the image.
     """
     try:
         check_content(candidate, manifest)
@@ -100,8 +100,8 @@ def choose_newest(found: Sequence[Listing], skipped: str = "") -> Listing:
     """Return the newest blobs of bundles; those of unknown age are last, in the registry's order.
 
     So an image that is signed again with a new key passes, although it has many old signatures. Whoever can
-    push can state any time, and thus keep a signature from being read: the image is refused, never approved.
-    ``skipped`` is the reason why the index had more candidates.
+    push can state any time, and thus hide a signature. Then the image is refused. It is never approved.
+    ``skipped`` is the reason why candidates of the index were skipped.
     """
     # The sort is stable, also in reverse.
     candidates = [candidate for listing in found for candidate in listing.candidates]
@@ -143,9 +143,9 @@ def _is_bundle(entry: dict[str, Any]) -> bool:
 
 
 def _is_attestation(annotated: dict[str, Any]) -> bool:
-    """Return whether an entry of an index or a manifest says that its bundle is no signature of an image.
+    """Return whether an entry of an index or a manifest states that its bundle is an attestation.
 
-    cosign annotates the manifest of each bundle with its predicate type, and some registries list that. No
+    cosign annotates the manifest of each bundle with its predicate type, and some registries list this. No
     annotation makes a bundle valid: its signed payload decides.
     """
     match annotated:

@@ -34,12 +34,13 @@ from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict,
 _OK: Final = 200
 _NOT_FOUND: Final = frozenset({404})
 _NO_API: Final = _NOT_FOUND | {400, 405, 406, 501}
-"""The answers of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
+"""The statuses of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
 
 MAX_VERIFICATIONS: Final = 320
-"""Maximum number of verifications in a look-up: 20 keys, which a rule may name, and all 16 signatures. One
-takes 0.1 ms with P-256, and up to 1.3 ms with P-384 and P-521. The older hash of these counts, too, so with
-more than ten such keys, whoever can push can keep a signature from being verified."""
+"""Maximum number of verifications in a look-up: 20 keys, the most in a rule, for each of 16 signatures. One
+takes 0.1 ms with P-256, and up to 1.3 ms with P-384 and P-521. A key of these two kinds needs a second
+verification, with the older hash. So with more than ten such keys, whoever can push can keep a signature from
+being verified."""
 
 
 async def query(manifest: Manifest, send: Send, keys: Keys) -> Answer:
@@ -94,7 +95,7 @@ class _Search:
             return MISSING
         if len(listing.candidates) <= MAX_CANDIDATES:
             return await _first_valid(map(self._bundle, listing.candidates), listing.skipped)
-        # Only here must all manifests be known: they say which bundles are the newest signatures.
+        # Here, all manifests must be read first, because they state which bundles are the newest signatures.
         read = await asyncio.gather(*map(self._blob_of, listing.candidates), return_exceptions=True)
         blobs = choose_newest([each for each in read if isinstance(each, Listing)], listing.skipped)
         failures = [each for each in read if isinstance(each, BaseException)]
@@ -190,7 +191,7 @@ async def _first_valid(
 
     Without a valid signature, raise the error of an attempt if one failed. Otherwise, return why there is
     none. ``skipped`` is the reason why other candidates were skipped, and ``failed`` are the errors of
-    attempts that ended before.
+    earlier attempts.
     """
     tasks = [asyncio.ensure_future(attempt) for attempt in attempts]
     pending = set(tasks)

@@ -73,7 +73,7 @@ async def check_bundle(candidate: Candidate, blob: bytes, digest: str, keys: Key
             return UNRELATED
         # 4. One of the keys signed the pre-authentication encoding of the payload.
         signature, message = decode_base64(envelope.signature), _pre_authentication_encoding(payload)
-        del blob, envelope, payload  # memory is limited, and this one waits for others
+        del blob, envelope, payload  # memory is limited, and this call waits for others
         return await _signed_by(keys, signature, message, turn)
     except Malformed as problem:
         return Verdict("malformed", reason=str(problem))

@@ -68,7 +68,7 @@ def test_keys_of_other_kinds_are_refused(make: Callable[[], Any], problem: str) 
 
 
 def ed25519_keys_of_small_order() -> Iterator[bytes]:
-    """Yield every encoding of a point of small order, also with a y that is not below the prime."""
+    """Yield every encoding of a point of small order, including those whose y is not below the prime."""
     for y in FORGEABLE:
         for written in (y, y + ED25519_PRIME):
             for sign in (0, 1 << 255) if written < 1 << 255 else ():
@@ -77,7 +77,7 @@ def ed25519_keys_of_small_order() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("point", sorted(ed25519_keys_of_small_order()), ids=bytes.hex)
 def test_a_key_for_which_anybody_can_sign_is_refused(point: bytes) -> None:
-    """The signature below is made without a private key, and is valid for one of eight messages or more."""
+    """The signature below is made without a private key, and is valid for at least one in eight messages."""
     key = ed25519.Ed25519PublicKey.from_public_bytes(point)
     forged = bytes([1]) + bytes(63)
     messages = [b"%d" % number for number in range(100)]

@@ -29,7 +29,7 @@ def rows(*forms: str) -> list[Any]:
 
 
 class Published(NamedTuple):
-    """A bundle, the text that is signed and its signature, and the public key in DER that signed it."""
+    """A bundle, the text that is signed, its signature, and the public key of the signer in DER."""
 
     blob: bytes
     message: bytes

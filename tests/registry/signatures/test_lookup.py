@@ -169,7 +169,7 @@ SKIPPED = "there are more than 8 signatures"
         pytest.param([annotated(OURS), *[UNDATED] * 9], None, id="no-dates-in-the-order-of-the-list"),
         pytest.param([annotated(OURS, created="-"), *[OLD] * 8], SKIPPED, id="no-date-sorts-last"),
         pytest.param([NEW, *[FUTURE] * 7], None, id="seven-of-the-future"),
-        # Whoever can push can deny an image in this way, but can approve none.
+        # In this way, whoever can push can make an image refused, but never approved.
         pytest.param([NEW, *[FUTURE] * 8], SKIPPED, id="eight-of-the-future"),
         pytest.param([FUTURE] * 8, OTHER_KEY, id="annotations-approve-nothing"),
     ],
