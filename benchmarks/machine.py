@@ -37,7 +37,7 @@ def describe() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": {
-            "kernel": platform.release(),
+            "kernel": platform.release().partition("-")[0],
             "python": platform.python_version(),
             "openssl": ssl.OPENSSL_VERSION,
             **{name: _version(name) for name in PACKAGES},

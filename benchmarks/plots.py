@@ -84,12 +84,12 @@ def comparison(cases: Mapping[str, Any], titles: Mapping[str, str]) -> Figure:
     below = [each["median"] - each["low"] for each in over]
     above = [each["high"] - each["median"] for each in over]
     share.barh(names, medians, xerr=[below, above], color="#5c7cfa", ecolor="#868e96")
-    share.set(xlabel="creates/s as a share of nothing", xlim=(0, 1.1))
+    share.set(xlabel="creates/s relative to no webhook", xlim=(0, 1.1))
     share.invert_yaxis()
     webhook = [case["webhook_cpu_ms"] for case in cases.values()]
     api = [max(case["added_ms"]["median"], 0) for case in cases.values()]
     cpu.barh(names, webhook, color="#f59f00", label="webhook")
-    cpu.barh(names, api, left=webhook, color="#868e96", label="API server, in addition to nothing")
+    cpu.barh(names, api, left=webhook, color="#868e96", label="API server, added")
     cpu.set(xlabel="CPU per create, ms")
     cpu.legend(frameon=False)
     return figure

@@ -127,9 +127,9 @@ def _peer_case(name: str, title: str, release: Release) -> Case:
 
 
 CASES: Final = (
-    Case(name=BASE, title="nothing", registered=_nothing, denies=False),
+    Case(name=BASE, title="no webhook", registered=_nothing, denies=False),
     # Shows how far apart two measurements of the same case are.
-    Case(name="none-again", title="nothing, again", registered=_nothing, denies=False),
+    Case(name="none-again", title="no webhook, again", registered=_nothing, denies=False),
     # As shipped: one call for each Pod.
     Case(name="enforce", title="gatekeeper-py", registered=partial(_ours, overlay="enforce"), calls=1),
     Case(

@@ -21,10 +21,10 @@ BASE: Final = "none"
 
 COLUMNS: Final = (
     "registered",
-    "creates/s over none",
+    "creates/s, no webhook = 1",
     "p50 ms",
     "p99 ms",
-    "API server CPU, ms more",
+    "API server CPU added, ms",
     "webhook CPU, ms",
     "webhook MiB",
 )
