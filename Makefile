@@ -120,7 +120,7 @@ release: setup ## build all files of a release into dist/release (BASE=image@sha
 		$(if $(BASE),--base '$(BASE)') $(ARGS)
 
 package-test: setup package ## install the wheel for each supported Python, and both wheel and checkout with pipx and uv, and run them
-	$(BIN)/python -m pytest tests/package -q $(ARGS)
+	$(BIN)/python -m pytest tests/package --timeout=600 -q $(ARGS)
 
 image: ## build the container image (CONTAINER=docker|podman|buildah, IMAGE=name:tag, BASE=other base)
 	@test -n "$(CONTAINER)" || { echo "docker, podman or buildah is needed" >&2; exit 1; }
