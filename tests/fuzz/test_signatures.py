@@ -10,6 +10,7 @@ import base64
 import json
 import re
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final
 
 import pytest
@@ -93,6 +94,12 @@ def in_base64(draw: st.DrawFn, content: bytes) -> str:
     )
 
 
+@cache
+def signature_of(name: str, message: bytes) -> bytes:
+    """Sign a message once, because ECDSA signatures are random and Hypothesis draws the same data again."""
+    return sign_with(private_key(name), message)
+
+
 @settings(max_examples=budget(500))
 @given(st.data())
 def a_bundle_with_mistakes_is_judged(data: st.DataObject) -> None:
@@ -107,7 +114,7 @@ def a_bundle_with_mistakes_is_judged(data: st.DataObject) -> None:
 def a_mistaken_statement_is_judged(data: st.DataObject, name: str) -> None:
     payload = encodable(data.draw(changed(STATEMENT, edits_of("bundle", "payload"))))
     message = data.draw(st.sampled_from(list(MESSAGES.values())) | st.just(MESSAGES["encoding"]))(payload)
-    signature = sign_with(private_key(name), message)
+    signature = signature_of(name, message)
     made = bundle_of(data.draw(in_base64(payload)), data.draw(in_base64(signature)))
     blob = encodable(data.draw(st.just(text_of(made)) | changed(made, edits_of("bundle", "bundle"))))
     verdict = judged(check_bundle, described(blob), blob, f"sha256:{IMAGE}", LOADED)
@@ -126,7 +133,7 @@ def a_mistaken_payload_is_judged(data: st.DataObject, name: str) -> None:
             f"sha256:{IMAGE}",
             encodable(data.draw(changed(PAYLOAD, edits_of("simple", "payload")))),
         )
-        signature = data.draw(in_base64(sign_with(private_key(name), payload)))
+        signature = data.draw(in_base64(signature_of(name, payload)))
     verdict = judged(check_simple, described(payload)._replace(signature=signature), payload, digest, LOADED)
     check(verdict, is_valid=is_valid_simple(payload, signature, digest, DERS))
 
