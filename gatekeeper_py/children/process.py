@@ -90,7 +90,7 @@ class ChildProcess:
         log: Log,
         observer: Observer,
         longest_pause: float,
-        niceness: int,
+        niceness: int = 0,
         environ: Mapping[str, str] = os.environ,
         jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.5),  # noqa: S311 - no secret
     ) -> None:

@@ -39,12 +39,12 @@ class Pipes(NamedTuple):
     send: Callable[[bytes], None]
 
 
-def begin(*, longest: int) -> Pipes:
+def begin(*, longest: int, niceness: int = 0) -> Pipes:
     """Set the limits of this process, whose first argument is the server's process ID; return its pipes.
 
-    ``longest`` limits the payloads that it sends.
+    ``longest`` limits the payloads that it sends. A higher ``niceness`` leaves more CPU time to the server.
     """
-    _confine(int(sys.argv[1]))
+    _confine(int(sys.argv[1]), niceness)
     # The server's own descriptors are already closed here, but not the descriptors that it inherited.
     os.closerange(3, os.sysconf("SC_OPEN_MAX"))
     output = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
@@ -59,7 +59,7 @@ def begin(*, longest: int) -> Pipes:
     return Pipes(sys.stdin.buffer, send)
 
 
-def _confine(parent: int) -> None:
+def _confine(parent: int, niceness: int) -> None:
     """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
     ``parent`` is the process ID of the server. Exits if the server has already ended.
@@ -77,6 +77,7 @@ def _confine(parent: int) -> None:
     if os.getppid() != parent:
         sys.exit(0)
     if resource is not None:
+        os.nice(niceness)
         # Forbid core dumps, which would contain the policy, and writing files.
         for limit in (resource.RLIMIT_CORE, resource.RLIMIT_FSIZE):
             resource.setrlimit(limit, (0, 0))

@@ -39,10 +39,6 @@ MEBIBYTE: Final = 2**20
 FRAME_SECONDS: Final = 10.0
 """Maximum wait for the next frame of an accepted document. Encoding a frame takes a millisecond."""
 
-NICENESS: Final = 10
-"""Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
-overload, and too little to delay reviews."""
-
 LONGEST_PAUSE_SECONDS: Final = 1.0
 """Maximum pause before a start. It is short, because the next policy must not wait long. The server does not
 retry a document that killed the process at once."""
@@ -141,7 +137,6 @@ class Parser:
             log=log,
             observer=observer,
             longest_pause=LONGEST_PAUSE_SECONDS,
-            niceness=NICENESS,
             environ=environ,
         )
         self._changes = 0

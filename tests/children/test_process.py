@@ -37,7 +37,6 @@ class World:
             log=self.log,
             observer=self.counted,
             longest_pause=0.4,
-            niceness=0,
             environ=environ,
             jitter=lambda: 1.0,
         )
