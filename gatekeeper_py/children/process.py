@@ -76,8 +76,7 @@ class ChildProcess:
     """One kind of child process, of which at most one runs.
 
     ``name`` is used in messages, in the log and in metrics. ``command`` starts the process, whose environment
-    is taken from ``environ``. ``longest_pause`` limits the pause after deaths, in seconds. A higher
-    ``niceness`` leaves more CPU time to the server.
+    is taken from ``environ``. ``longest_pause`` limits the pause after deaths, in seconds.
 
     After every ``ChildError``, ``end`` must be called: it counts and logs the death.
     """
@@ -90,7 +89,6 @@ class ChildProcess:
         log: Log,
         observer: Observer,
         longest_pause: float,
-        niceness: int = 0,
         environ: Mapping[str, str] = os.environ,
         jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.5),  # noqa: S311 - no secret
     ) -> None:
@@ -100,7 +98,6 @@ class ChildProcess:
         self._log = log
         self._observer = observer
         self._longest_pause = longest_pause
-        self._niceness = niceness
         self._environ = environ
         self._jitter = jitter
         self._running: _Running | None = None
@@ -148,10 +145,6 @@ class ChildProcess:
         except OSError as problem:
             reason = f"the {self._name} process could not be started: {problem.strerror or problem}"
             raise self.fail("start", reason) from None
-        if sys.platform != "win32":
-            with suppress(ProcessLookupError):  # it has already ended
-                # The process itself would do this too late, because its imports use most of its CPU time.
-                os.setpriority(os.PRIO_PROCESS, process.pid, os.nice(0) + self._niceness)
         self.stderr_tail = ""
         # None of the three is ``None``, because all of them are requested above.
         self._running = _Running(

@@ -39,10 +39,10 @@ class Pipes(NamedTuple):
     send: Callable[[bytes], None]
 
 
-def begin(*, longest: int, niceness: int = 0) -> Pipes:
+def begin(*, longest: int, niceness: int) -> Pipes:
     """Set the limits of this process, whose first argument is the server's process ID; return its pipes.
 
-    ``longest`` limits the payloads that it sends. A higher ``niceness`` leaves more CPU time to the server.
+    ``longest`` limits the payloads that it sends.
     """
     _confine(int(sys.argv[1]), niceness)
     # The server's own descriptors are already closed here, but not the descriptors that it inherited.
@@ -62,7 +62,8 @@ def begin(*, longest: int, niceness: int = 0) -> Pipes:
 def _confine(parent: int, niceness: int) -> None:
     """Set the limits that hold for the life of the process, and ignore SIGINT and SIGTERM.
 
-    ``parent`` is the process ID of the server. Exits if the server has already ended.
+    ``parent`` is the process ID of the server. A higher ``niceness`` leaves more CPU time to the server.
+    Exits if the server has already ended.
     """
     # The server ends this process itself, after its drain.
     for number in (signal.SIGINT, signal.SIGTERM):

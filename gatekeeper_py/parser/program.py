@@ -29,8 +29,7 @@ MAX_DETAIL: Final = 4000
 
 NICENESS: Final = 10
 """Under full load, this process gets a tenth of the CPU time. This is enough to load a policy during an
-overload, and too little to delay reviews. It does not apply to the start of the process, because a
-check of a policy waits for it."""
+overload, and too little to delay reviews."""
 
 JUDGING_SECONDS: Final = 2.0
 """Maximum CPU time for judging admitted images. An ordinary policy judges 16,384 of them in 0.3 s."""

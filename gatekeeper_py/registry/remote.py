@@ -28,10 +28,6 @@ from gatekeeper_py.runtime.logs import Log
 
 MODULE: Final = "gatekeeper_py.registry.program"
 
-NICENESS: Final = 3
-"""Under full load, this process gets a third of the CPU time. With less, look-ups would fail on a busy
-machine."""
-
 LONGEST_PAUSE_SECONDS: Final = 30.0
 
 PING_SECONDS: Final = 1.0
@@ -144,7 +140,6 @@ class RemoteClient:
             log=log,
             observer=observer,
             longest_pause=LONGEST_PAUSE_SECONDS,
-            niceness=NICENESS,
         )
         self._clock = clock
         self._on_refused_realm = on_refused_realm

@@ -68,7 +68,7 @@ INSISTENT = """
 from gatekeeper_py.children import frames, program
 from gatekeeper_py.registry.messages import *
 
-pipes = program.begin(longest=MAX_EVENT_BYTES)
+pipes = program.begin(longest=MAX_EVENT_BYTES, niceness=0)
 while True:
     match parse_order(frames.read(pipes.messages, MAX_ORDER_BYTES)):
         case Ping():
