@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.bodies import pod_review
+from benchmarks.bodies import deployment_review, pod_review
 from benchmarks.contestant import PLAIN, ours
 from benchmarks.load import generator, processes
 from benchmarks.load.bodyfiles import APPROVED, BodyFiles
@@ -118,8 +118,12 @@ class Bench:
             output=self.folder / f"output-{self._started}",
             plain=spec.plain,
         )
+        body = pod_review(size=2300, images=APPROVED)
+        if spec.announced:
+            image = self.registry().named(spec.verified + SIGNED["image"])
+            body = deployment_review(size=7000, images=(image,))
         try:
-            server.wait_ready(pod_review(size=2300, images=APPROVED))
+            server.wait_ready(body)
         except BaseException:
             server.end()
             raise

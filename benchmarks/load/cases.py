@@ -102,7 +102,8 @@ class ServerSpec:
     """How the server is started; servers of equal specs are the same process within a scenario.
 
     The policy looks up the images of ``verified``, one of ``registry.SERVICES``, or their signatures if they
-    must be ``signed``. The field ``registry`` holds the fields of this registry's entry in the policy.
+    must be ``signed``. The field ``registry`` holds the fields of this registry's entry in the policy. With
+    ``announced``, the server first reviews a Deployment with the signed image.
     """
 
     rules: int = 1000
@@ -113,6 +114,7 @@ class ServerSpec:
     verified: str = ""
     registry: str = ""
     signed: bool = False
+    announced: bool = False
     contestant: Contestant | None = field(default=None, compare=False)
     name: str = GATEKEEPER_PY
 

@@ -72,6 +72,8 @@ def signed_cases(quick: bool) -> list[Case]:  # noqa: FBT001
     """Return a case for each state of the registry. Each round has a new server, which verified nothing."""
     servers = {state: replace(_verified(service), signed=True) for state, service in STATES.items()}
     images = {state: Images(service + SIGNED["image"], count=1) for state, service in STATES.items()}
+    fast, after = "registry fast", "registry fast, after its Deployment"
+    servers[after], images[after] = replace(servers[fast], announced=True), images[fast]
     return [
         Case(
             f"{PODS}, {state}",
@@ -80,7 +82,7 @@ def signed_cases(quick: bool) -> list[Case]:  # noqa: FBT001
             rounds=2 if quick else 5,
             alone=True,
         )
-        for state in ("no look-ups", *STATES)
+        for state in ("no look-ups", *servers)
     ]
 
 

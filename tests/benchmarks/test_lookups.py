@@ -118,7 +118,7 @@ def test_the_image_of_s15_has_a_valid_signature() -> None:
     ((blob,), _) = find_blob(manifest, contents[f"manifests/{manifest.digest}"])
     keys = load_keys([parse_key(SIGNED["key"]).der])
     assert judged(check_bundle, blob, contents[f"blobs/{blob.digest}"], digest, keys).status == "valid"
-    assert [case.server.signed for case in signed_cases(quick=True)] == [False, True, True, True, True]
+    assert [case.server.signed for case in signed_cases(quick=True)] == [False, *[True] * 5]
 
 
 def case(name: str, *costs: float, void: tuple[int, ...] = (), p99: float = 1.0) -> dict[str, Any]:
