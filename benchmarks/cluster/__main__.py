@@ -16,7 +16,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ from benchmarks.cluster.cases import CASES, Case
 from benchmarks.cluster.comparison import BASE, LEAST, as_json, tables
 from benchmarks.cluster.correctness import ROWS, mistakes
 from benchmarks.cluster.creating import Creators
+from benchmarks.cluster.peers import Release
 from benchmarks.cluster.rounds import outages, play, registrations
 from benchmarks.cluster.site import Spoiled, site
 from benchmarks.load.running import say
@@ -42,16 +43,17 @@ def main() -> int:
     """Measure and write the results; return the exit status."""
     arguments = _arguments()
     cases = [case for case in CASES if case.name in {BASE, *arguments.cases}]
+    releases = {case.needs.name: case.needs for case in cases if case.needs}
     try:
         if not network.isolated():
             CONTROL_PLANE.build()
             creating.build()
-            if not _build(cases):
+            if not _build(releases.values()):
                 return 1
             if not arguments.build:
                 network.run_isolated([sys.executable, "-m", "benchmarks.cluster", *sys.argv[1:]])
             return 0
-        _compare(cases, LEAST if arguments.short else arguments.rounds, arguments.out)
+        _compare(cases, releases, LEAST if arguments.short else arguments.rounds, arguments.out)
     except (BuildError, network.IsolationError, ControlPlaneError, TimeoutError) as problem:
         say(f"error: {problem}")
     except Spoiled as problem:
@@ -63,12 +65,14 @@ def main() -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cluster", description=__doc__)
-    usual = [case.name for case in CASES if case.name != "none-again"]
     names = [case.name for case in CASES]
-    told = f"of {', '.join(names)}; {BASE} is always measured; default: all but none-again"
+    usual = [name for name in names if name != "none-again"]
+    told = f"one or more of {', '.join(names)}; {BASE} is always measured; default: all but none-again"
     parser.add_argument("--cases", nargs="+", choices=names, default=usual, metavar="CASE", help=told)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"number of rounds; default: {ROUNDS}")
-    parser.add_argument("--short", action="store_true", help=f"measure {LEAST} rounds, which say little")
+    parser.add_argument(
+        "--short", action="store_true", help=f"measure only {LEAST} rounds; the speeds are not reliable"
+    )
     parser.add_argument("--build", action="store_true", help="only build the programs")
     parser.add_argument("--out", type=Path, default=machine.LATEST, help="folder of the results")
     found = parser.parse_args()
@@ -77,10 +81,10 @@ def _arguments() -> argparse.Namespace:
     return found
 
 
-def _build(cases: Sequence[Case]) -> bool:
-    """Build each peer that a case needs; return whether all could be built."""
+def _build(releases: Iterable[Release]) -> bool:
+    """Build the peers; return whether all could be built."""
     good = True
-    for release in {case.needs.name: case.needs for case in cases if case.needs}.values():
+    for release in releases:
         try:
             release.build()
         except BuildError as problem:
@@ -89,9 +93,8 @@ def _build(cases: Sequence[Case]) -> bool:
     return good
 
 
-def _compare(cases: Sequence[Case], count: int, out: Path) -> None:
+def _compare(cases: Sequence[Case], releases: Mapping[str, Release], count: int, out: Path) -> None:
     began = time.monotonic()
-    releases = {case.needs.name: case.needs for case in cases if case.needs}
     with ControlPlane(CONTROL_PLANE.cached()) as plane, site(plane, "enforce") as place:
         place.peers.extend(release.started(plane) for release in releases.values())
         place.disarm()
@@ -103,10 +106,9 @@ def _compare(cases: Sequence[Case], count: int, out: Path) -> None:
         down = outages(place, registered)
     admitted = {each.case.name: each.admitted for each in registered}
     described = machine.describe()
-    versions = {release.name: release.version for release in releases.values()}
     document = {
         **described,
-        "versions": described["versions"] | versions,
+        "versions": described["versions"] | {name: each.version for name, each in releases.items()},
         "seconds": round(time.monotonic() - began),
         "left_out": left_out,
         "images": [

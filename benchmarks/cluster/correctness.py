@@ -56,7 +56,7 @@ def _answer(administrator: Administrator, row: Row) -> bool:
     else:
         status = administrator.create(row.pod())
     if status not in ADMITTED | REFUSED:
-        raise Spoiled(f"the Pod with {row.image} is answered {status}")
+        raise Spoiled(f"the API server answered {status} for the Pod with {row.image}")
     return status in ADMITTED
 
 

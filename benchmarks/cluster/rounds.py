@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from random import Random
 from typing import Any, Final
@@ -54,14 +55,10 @@ def registrations(site: Site, cases: Sequence[Case]) -> list[Registration]:
 
 
 def _registration(site: Site, case: Case, paths: Sequence[str]) -> Registration:
-    administrator = Administrator(site.plane)
-    try:
-        with case.registered(site) as processes:
-            await_effect(site, case, administrator)
-            objects = {path: found for path in paths if (found := site.product.get(path)) is not None}
-            admitted = answers(administrator)
-    finally:
-        administrator.close()
+    with closing(Administrator(site.plane)) as administrator, case.registered(site) as processes:
+        await_effect(site, case, administrator)
+        objects = {path: found for path in paths if (found := site.product.get(path)) is not None}
+        admitted = answers(administrator)
     _judge(case, admitted)
     for document in objects.values():
         for key in _SERVERS_OWN:
@@ -71,10 +68,10 @@ def _registration(site: Site, case: Case, paths: Sequence[str]) -> Registration:
 
 def _judge(case: Case, admitted: list[bool]) -> None:
     """Raise Spoiled for a wrong answer of our policy, or of an API server without a policy."""
-    let_in, refused = mistakes(admitted)
-    say(f"{case.name}: {len(let_in)} images admitted wrongly, {len(refused)} refused wrongly")
-    if case.ours and (let_in or refused):
-        raise Spoiled(f"{case.name} admits wrongly {let_in}, and refuses wrongly {refused}")
+    wrongly_admitted, refused = mistakes(admitted)
+    say(f"{case.name}: {len(wrongly_admitted)} images admitted wrongly, {len(refused)} refused wrongly")
+    if case.ours and (wrongly_admitted or refused):
+        raise Spoiled(f"{case.name} wrongly admits {wrongly_admitted} and wrongly refuses {refused}")
     if not case.denies and not all(admitted):
         raise Spoiled("the API server itself refuses some of the images")
 
@@ -126,16 +123,13 @@ def _register(site: Site, chosen: Registration, registered: Sequence[Registratio
     First wait until no case is in effect, because the answers of some cases do not differ.
     """
     (nothing, *_) = (each for each in registered if not each.case.denies)
-    administrator = Administrator(site.plane)
-    try:
+    with closing(Administrator(site.plane)) as administrator:
         for path in {path for each in registered for path in each.objects}:
             site.delete(path)
         await_effect(site, nothing.case, administrator)
         for path, document in chosen.objects.items():
             site.plane.api("POST", path.rpartition("/")[0], document)
         await_effect(site, chosen.case, administrator)
-    finally:
-        administrator.close()
 
 
 def _creates(site: Site, registration: Registration, creators: Creators) -> Turn:
@@ -159,13 +153,11 @@ def _outage(site: Site, chosen: Registration, registered: Sequence[Registration]
         _register(site, chosen, registered)
         if chosen.case.needs:
             peer_of(site, chosen.case.name).end()
-        for server in () if chosen.case.needs else site.product.servers():
-            site.kubelet.crash(server)
-        administrator = Administrator(site.plane)
-        try:
+        else:
+            for server in site.product.servers():
+                site.kubelet.crash(server)
+        with closing(Administrator(site.plane)) as administrator:
             approved, refused = (administrator.create(body) in ADMITTED for body in (pod(), unlisted()))
-        finally:
-            administrator.close()
     if chosen.case.needs:
         peer_of(site, chosen.case.name).run()
     else:
