@@ -24,7 +24,7 @@ from gatekeeper_py.children import frames
 from gatekeeper_py.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import Registries, Registry
 from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential
@@ -55,17 +55,17 @@ class Access:
     """
 
     def __init__(self) -> None:
-        self._registries: Mapping[str, Registry] = {}
+        self._registries = Registries()
         self._keys: Keys = {}
         self._files = NO_FILES
         self._default_context: ssl.SSLContext | None = None
         self._resolver = Resolver()
         self._transports: dict[ssl.SSLContext, Transport] = {}
 
-    def use_registries(self, registries: Mapping[str, Registry]) -> bool:
+    def use_registries(self, entries: Mapping[str, Registry]) -> bool:
         """Use the entries of a policy, and return whether one changed."""
-        is_changed = registries != self._registries
-        self._registries = registries
+        is_changed = entries != self._registries.entries
+        self._registries = Registries(entries)
         return is_changed
 
     def use_keys(self, keys: Mapping[str, bytes]) -> None:
@@ -85,7 +85,7 @@ class Access:
             self._transports.pop(context).retire()
 
     def registry(self, host: str) -> Registry:
-        return self._registries.get(host) or Registry(host=host)
+        return self._registries.of(host)
 
     def context(self, host: str, named_by: str) -> ssl.SSLContext:
         """Return the TLS context for a host, as its own registry entry specifies.
@@ -93,7 +93,7 @@ class Access:
         If the host has no entry, the entry of ``named_by`` applies, the registry that refers to the host.
         Raises ``ValueError`` if the CA file that the policy names is absent.
         """
-        entry = self._registries.get(host) or self.registry(named_by)
+        entry = self._registries.entries.get(host) or self.registry(named_by)
         if entry.ca is None:
             if self._default_context is None:
                 self._default_context = ssl.create_default_context()

@@ -8,7 +8,7 @@ time, so the next death shows which of them is the cause. This one is not querie
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,7 @@ import msgspec
 from gatekeeper_py.children.process import ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import Registries
 from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.asking import MAX_PAUSE_SECONDS
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
@@ -144,7 +144,7 @@ class RemoteClient:
         self._clock = clock
         self._on_refused_realm = on_refused_realm
         self._ping_seconds = ping_seconds
-        self._registries: Mapping[str, Registry] = {}
+        self._registries = Registries()
         self._keys: dict[str, bytes] = {}
         self._running: dict[int, _Running] = {}
         self._numbers = 0
@@ -175,7 +175,7 @@ class RemoteClient:
         await self._has_begun.wait()
 
     def use_policy(
-        self, registries: Mapping[str, Registry], keys: dict[str, bytes] | None = None, *, looks_up: bool
+        self, registries: Registries, keys: dict[str, bytes] | None = None, *, looks_up: bool
     ) -> None:
         """Use the entries and the public keys (by fingerprint) of a new policy.
 
@@ -191,7 +191,7 @@ class RemoteClient:
             self._is_wanted.clear()
             self._end_if_unwanted()
         if self._child.pid is not None:
-            self._post(messages.UseRegistries(self._registries, self._keys))
+            self._post(messages.UseRegistries(self._registries.entries, self._keys))
 
     def use_files(self) -> None:
         """Let the process read the files of --registry-config again."""
@@ -258,7 +258,7 @@ class RemoteClient:
             await self._is_wanted.wait()
             try:
                 await self._child.start()
-                self._post(messages.UseRegistries(self._registries, self._keys))
+                self._post(messages.UseRegistries(self._registries.entries, self._keys))
                 self._post(messages.Files())
                 await self._serve()
             except ChildError:
@@ -333,7 +333,7 @@ class RemoteClient:
         """Wait for the turn of a look-up's next request. A look-up that nobody waits for gets none."""
         if running.done.done():
             return
-        settings = self._registries.get(running.manifest.host) or Registry(host=running.manifest.host)
+        settings = self._registries.of(running.manifest.host)
         try:
             # Checked, because each host takes memory, and a policy may have changed since.
             if host not in {settings.host, *settings.allowed_token_hosts, *settings.redirect_hosts}:

@@ -64,7 +64,7 @@ class RegistryService:
         keys = {key.fingerprint: key.der for key in policy.allow.keys.values()}
         self._named = frozenset(policy.looked_up_hosts)
         self.refused_realms.clear()
-        self._client.use_policy(self._registries.entries, keys, looks_up=bool(self._named))
+        self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
         self._fingerprints = frozenset(keys)
         self._configure(self._registries.changed(before), policy.named_manifests)
 

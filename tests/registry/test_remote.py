@@ -17,7 +17,7 @@ import uvloop
 from gatekeeper_py.children.frames import frame
 from gatekeeper_py.children.process import Cause
 from gatekeeper_py.core.images.manifest import Manifest, failed, found
-from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.registries import Registries, Registry
 from gatekeeper_py.registry import remote
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
@@ -112,7 +112,7 @@ class World:
 
     def use(self, *hosts: str, **settings: Any) -> None:
         registries = {host: Registry(host=host, plain_http=True, **settings) for host in hosts}
-        self.client.use_policy(registries, looks_up=bool(hosts))
+        self.client.use_policy(Registries(registries), looks_up=bool(hosts))
 
     async def turn(self, host: str) -> None:
         self.turns.append(host)

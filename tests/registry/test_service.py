@@ -168,7 +168,7 @@ async def test_only_written_entries_go_to_the_registry_process(service: Registry
     rules = [{"image": f"r{number}.io/app", "signedBy": ["ci"]} for number in range(1000)]
     settings = f"registries: [{{host: r1.io, timeout: 2s}}]\nkeys: [{key}]\n"
     service.use_policy(policy(settings, allow=json.dumps(rules)))
-    assert list(service._client._registries) == ["r1.io"]
+    assert list(service._client._registries.entries) == ["r1.io"]
     assert service.lookups._registry("r2.io").rate == SIGNED_RATE
 
 
