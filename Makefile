@@ -148,7 +148,7 @@ docs: $(UV) ## build the documentation as a site into .build/site and check ever
 	UV_PROJECT_ENVIRONMENT=.build/docs $(UV) sync --quiet --frozen --only-group docs --python $(PYTHON)
 	NO_MKDOCS_2_WARNING=1 .build/docs/bin/mkdocs build --quiet --strict
 
-compare: setup ## compare gatekeeper-py with Gatekeeper, Kyverno and a native policy on a real API server (20 minutes, needs Go; ARGS=--short: 5 minutes)
+compare: setup ## compare gatekeeper-py with Gatekeeper, Kyverno and a native policy on a real API server (15 minutes, needs Go; ARGS=--short: 5 minutes)
 	$(BIN)/python -m benchmarks.cluster $(ARGS)
 
 bench: setup ## load one server (12 minutes; ARGS="load --full S5" or soak: see benchmarks/README.md; also: make bench-peers)

@@ -53,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--update-pictures",
         action="store_true",
-        help="take the pictures of the pages below docs/images again",
+        help="update the screenshots in docs/images",
     )
     parser.addoption(
         "--oldest",

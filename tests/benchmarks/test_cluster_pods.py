@@ -54,7 +54,7 @@ def test_each_image_is_in_the_pod_that_is_sent() -> None:
         )
 
 
-def test_wrong_answers_are_told_apart() -> None:
+def test_wrong_admissions_and_wrong_refusals_are_listed_separately() -> None:
     admitted = [row.admit for row in ROWS]
     first = admitted.index(False)
     other = admitted.index(True)

@@ -134,7 +134,7 @@ PINNED = f"{NOWHERE}/app@sha256:{'ab' * 32}"
         pytest.param("mutate", ", until: 2020-01-01", PINNED, "unsigned", id="digest-in-mutate"),
     ],
 )
-def test_what_the_webhook_refuses_whatever_a_registry_answers_is_refused_by_name(
+def test_commands_reject_by_name_what_the_webhook_always_refuses(
     command: Command, write: Write, mode: str, until: str, image: str, reason: str
 ) -> None:
     keys = f"keys: [{{name: ci, key: {json.dumps(PUBLIC_KEYS['ci-2025'])}{until}}}]\n"

@@ -581,7 +581,7 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
         ),
     ],
 )
-def test_an_update_warns_about_kept_images_that_new_pods_may_not_have_whatever_is_signed(
+def test_an_update_warns_about_kept_images_that_new_pods_may_not_have_even_if_all_are_signed(
     image: str, options: dict[str, str], warning: str
 ) -> None:
     old = workload("Deployment", image)

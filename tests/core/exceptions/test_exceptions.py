@@ -361,9 +361,7 @@ def test_no_decision_changes_before_the_next_change(
         pytest.param((-1, -2, -3), None, id="none-lives"),
     ],
 )
-def test_of_the_live_entries_that_count_the_last_to_end_is_shown(
-    hours: tuple[int, ...], shown: int | None
-) -> None:
+def test_the_live_entry_that_expires_last_is_shown(hours: tuple[int, ...], shown: int | None) -> None:
     ends = [INSTANT + timedelta(hours=each) for each in hours]
     more = granting("source: namespace, images: [ghcr.io], longest: 12h, most: 2")
     policy = compiled(more, *(f"image: ghcr.io/x, until: '{end.isoformat()}', reason: r" for end in ends))

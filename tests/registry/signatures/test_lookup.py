@@ -65,7 +65,7 @@ async def test_a_bundle_by_a_named_key_is_valid(world: World, registry: Scripted
 
 
 @pytest.mark.parametrize("code", [400, 405, 406, 501])
-async def test_a_registry_that_refuses_the_referrers_api_is_asked_for_the_tag(
+async def test_a_registry_that_refuses_the_referrers_api_is_queried_for_the_tag(
     world: World, registry: Scripted, code: int
 ) -> None:
     holds(registry, signed(DIGEST, OURS), referrers=False)
@@ -198,7 +198,7 @@ async def test_the_newest_signatures_count_wherever_the_tag_lists_them(
         pytest.param(THEIRS, status(404), Reply(MISSING._replace(cause=ABSENT)), id="absent"),
     ],
 )
-async def test_a_manifest_among_many_that_cannot_be_read_leaves_the_others(
+async def test_an_unreadable_manifest_does_not_stop_the_others(
     world: World, registry: Scripted, signer: Signer, answer: web.Response, expected: Reply | None
 ) -> None:
     signatures = signed(DIGEST, *[THEIRS] * 8, signer)

@@ -56,7 +56,7 @@ def test_a_signature_of_the_corpus_has_its_result(row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", rows("published"))
-def test_a_published_bundle_vouches_for_no_image_although_the_key_made_its_signature(row: Row) -> None:
+def test_a_published_bundle_with_a_valid_signature_does_not_approve_an_image(row: Row) -> None:
     found = published(row["id"])
     assert is_signed(found.message, found.signature, [found.key])
     digest = f"sha256:{hashlib.sha256((PUBLISHED / 'a.txt').read_bytes()).hexdigest()}"
