@@ -130,7 +130,7 @@ class Installed:
 
     def servers(self) -> list[Any]:
         """Return the running server Pods."""
-        others = ("pod-gatekeeper-py-controller-", "pod-gatekeeper-py-uninstall-")
+        others = tuple(f"pod-gatekeeper-py-{name}-" for name in ("controller", "reports", "uninstall"))
         return [pod for pod in self.kubelet.pods("gatekeeper-py-") if not pod.name.startswith(others)]
 
     def controllers(self) -> list[Any]:
