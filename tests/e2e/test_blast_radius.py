@@ -11,9 +11,8 @@ from typing import Final
 import pytest
 
 from e2e.acting import scale, try_pod
-from gatekeeper_py.control.webhooks.templates import GUARD_TIMEOUT_SECONDS
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
-from gatekeeper_py.serving.guard import LEAST_SHARE, PAUSE_FACTOR
+from gatekeeper_py.serving.guard import PAUSE_FACTOR
 from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
 from tools.polling import wait_until
 
@@ -53,17 +52,15 @@ def annotate(product: Installed, annotation: str) -> None:
 def change(product: Installed, data: dict[str, str], *arguments: str) -> CompletedProcess[str]:
     """Change the policy's ConfigMap; the change may be refused.
 
-    The guard pauses after each check, the longer the slower the machine is. If the pause ends too late for
-    the next check, the API server admits that change without a check. So this waits until it ends soon
-    enough.
+    The guard pauses after each check, the longer the slower the machine is. If the pause leaves the next
+    check too little time, the API server admits that change without a check. So this waits until it ends.
     """
     patch = json.dumps({"data": data})
     began = time.monotonic()
     done = product.plane.kubectl(
         *("patch", "configmap", POLICY, "-n", NAMESPACE, "--type=merge", "-p", patch, *arguments), check=False
     )
-    pause = PAUSE_FACTOR * (time.monotonic() - began)
-    time.sleep(max(pause - LEAST_SHARE * GUARD_TIMEOUT_SECONDS, 0))
+    time.sleep(PAUSE_FACTOR * (time.monotonic() - began))
     return done
 
 
