@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from gatekeeper_py.live import CacheCounts, LivePolicy
@@ -116,6 +118,26 @@ async def test_metrics_are_what_prometheus_reads(world: World) -> None:
     answer = await world.get("/metrics")
     assert answer.headers["content-type"] == CONTENT_TYPE_LATEST
     assert "gatekeeper_py_connections" in families(answer.body)
+
+
+async def test_metrics_are_rendered_once_for_all_requests_of_a_turn_and_are_never_old() -> None:
+    rendered: list[bytes] = []
+
+    def render() -> bytes:
+        rendered.append(b"%d" % len(rendered))
+        return rendered[-1]
+
+    health = Health(live={}, ready={}, exposition=render)
+
+    async def get() -> object:
+        response = await health.handle(make_mocked_request("GET", "/metrics"))
+        assert isinstance(response, web.Response)
+        return response.body
+
+    assert await asyncio.gather(*(get() for _ in range(100))) == [b"0"] * 100
+    for number in (b"1", b"2"):
+        await asyncio.sleep(0)
+        assert await get() == number
 
 
 async def test_a_client_hello_on_the_plain_port_gets_400(world: World) -> None:
