@@ -13,6 +13,7 @@ import pytest
 from e2e.acting import scale, try_pod
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.serving.guard import PAUSE_FACTOR
+from gatekeeper_py.serving.metrics import CHECK_RESULTS
 from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
 from tools.polling import wait_until
 
@@ -64,6 +65,13 @@ def change(product: Installed, data: dict[str, str], *arguments: str) -> Complet
     return done
 
 
+def checks(product: Installed) -> dict[str, float]:
+    """Return how many changes the only replica has checked, by result."""
+    (server,) = product.servers()
+    counter = r'gatekeeper_py_policy_checks_total\{result="%s"\}'
+    return {result: product.metric(server.address, counter % result) for result in CHECK_RESULTS}
+
+
 def live_on(product: Installed, revisions: set[str]) -> None:
     wait_until(lambda: product.revisions() != revisions, seconds=10, what="another policy live")
 
@@ -101,6 +109,7 @@ def test_a_wrong_registry_name_is_refused_until_somebody_forces_it(alone: Instal
     insisted = change(alone, policy(ELSEWHERE))
     assert insisted.returncode == 0
     warnings = [line for line in insisted.stderr.splitlines() if line.startswith("Warning: ")]
+    assert warnings, f"admitted without a check: {checks(alone)}"
     assert warnings[0].startswith(f"Warning: {said}")
     assert f"{HERE}/app0:1" in insisted.stderr
     assert f"Warning: remove the annotation {ACCEPT_REJECTIONS} now" in insisted.stderr
