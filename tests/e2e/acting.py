@@ -70,18 +70,18 @@ def refused(product: Installed, namespace: str, image: str = UNLISTED) -> bool:
     return try_pod(product.plane, namespace, image).returncode != 0
 
 
-def control(product: Installed, name: str) -> float:
+def control(product: Installed, name: str, **labels: str) -> float:
     """Return a metric of the controller, 0 while it starts."""
     for controller in product.controllers():
         try:
-            return product.metric(controller.address, f"gatekeeper_py_control_{name}")
+            return product.metric(controller.address, f"gatekeeper_py_control_{name}", **labels)
         except OSError:
             continue
     return 0.0
 
 
 def alarm(product: Installed, what: str) -> float:
-    return control(product, f'alarm{{what="{what}"}}')
+    return control(product, "alarm", what=what)
 
 
 def scale(product: Installed, deployment: str, replicas: int) -> None:

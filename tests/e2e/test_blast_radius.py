@@ -68,8 +68,8 @@ def change(product: Installed, data: dict[str, str], *arguments: str) -> Complet
 def checks(product: Installed) -> dict[str, float]:
     """Return how many changes the only replica has checked, by result."""
     (server,) = product.servers()
-    counter = r'gatekeeper_py_policy_checks_total\{result="%s"\}'
-    return {result: product.metric(server.address, counter % result) for result in CHECK_RESULTS}
+    counter = "gatekeeper_py_policy_checks_total"
+    return {result: product.metric(server.address, counter, result=result) for result in CHECK_RESULTS}
 
 
 def live_on(product: Installed, revisions: set[str]) -> None:

@@ -50,7 +50,7 @@ def test_enforcement_is_proven_in_every_mode(enforcing: Installed, mode: str) ->
     enforcing.set_mode(mode)
     since = restart(enforcing)
     wait_until(lambda: proven(enforcing, since), seconds=60, what=f"the proof in mode {mode}")
-    assert control(enforcing, 'api_servers{outcome="enforced"}') == 1
+    assert control(enforcing, "api_servers", outcome="enforced") == 1
 
 
 def test_enforcement_is_proven_with_the_fast_path(wide: Site) -> None:
@@ -71,7 +71,7 @@ def test_a_refusal_in_an_exempt_namespace_does_not_prove_enforcement(enforcing: 
         )
         restart(enforcing)
         wait_until(
-            lambda: control(enforcing, 'api_servers{outcome="not_enforced"}') == 1,
+            lambda: control(enforcing, "api_servers", outcome="not_enforced") == 1,
             seconds=60,
             what="a round without proof",
         )

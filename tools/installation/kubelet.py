@@ -39,6 +39,8 @@ class Running:
     """The process of one Pod."""
 
     name: str
+    app: str
+    """The Pod's label ``app.kubernetes.io/name``."""
     address: str
     process: Popen[bytes]
     volumes: list[tuple[dict[str, Any], Path]]
@@ -78,11 +80,9 @@ class Kubelet:
             self.plane.kill(pod.name)
         self._folder.cleanup()
 
-    def pods(self, prefix: str) -> list[Running]:
-        """Return the running Pods whose name has this prefix, without those that are stopping."""
-        return [
-            pod for name, pod in sorted(self.running.items()) if name.startswith(prefix) and not pod.stopping
-        ]
+    def pods(self, app: str) -> list[Running]:
+        """Return the running Pods of an application, without those that are stopping."""
+        return [pod for _, pod in sorted(self.running.items()) if pod.app == app and not pod.stopping]
 
     def crash(self, pod: Running) -> None:
         """Kill the process of a Pod, as an OOM kill does; the next turn starts it again."""
@@ -177,8 +177,9 @@ class Kubelet:
         restarts = document["spec"].get("restartPolicy", "Always") == "Always"
         probe = container.get("readinessProbe")
         allowed = None if probe is None else probe.get("failureThreshold", 3) - 1
+        app = document["metadata"].get("labels", {}).get("app.kubernetes.io/name", "")
         self.running[name] = Running(
-            process_name, address, process, watched, restarts=restarts, failures_allowed=allowed
+            process_name, app, address, process, watched, restarts=restarts, failures_allowed=allowed
         )
 
     def _value(self, entry: dict[str, Any]) -> str:

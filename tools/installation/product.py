@@ -130,11 +130,10 @@ class Installed:
 
     def servers(self) -> list[Any]:
         """Return the running server Pods."""
-        others = tuple(f"pod-gatekeeper-py-{name}-" for name in ("controller", "reports", "uninstall"))
-        return [pod for pod in self.kubelet.pods("gatekeeper-py-") if not pod.name.startswith(others)]
+        return self.kubelet.pods("gatekeeper-py")
 
     def controllers(self) -> list[Any]:
-        return self.kubelet.pods("gatekeeper-py-controller-")
+        return self.kubelet.pods("gatekeeper-py-controller")
 
     def controller_identity(self) -> Path:
         """Return a kubeconfig with the token of a Pod of the controller; it is valid as long as the Pod."""
@@ -155,10 +154,12 @@ class Installed:
         shown: dict[str, Any] = json.loads(exchange((address, 8080), "GET", "/policy"))
         return shown
 
-    def metric(self, address: str, name: str) -> float:
-        """Return the sum of all samples of a metric of one replica."""
+    def metric(self, address: str, name: str, **labels: str) -> float:
+        """Return the sum of all samples of a metric of one replica that have these labels."""
         text = exchange((address, 8080), "GET", "/metrics")
-        return sum(float(m) for m in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        samples = re.findall(rf"^{name}(?:{{([^}}]*)}})? (\S+)$", text, re.MULTILINE)
+        return sum(float(value) for found, value in samples if wanted <= set(found.split(",")))
 
 
 @contextmanager
