@@ -62,8 +62,7 @@ def test_the_arguments_of_the_manifests_follow_the_namespace(
     plane = Plane(tmp_path)
     kubelet = Kubelet(cast(ControlPlane, plane), "platform")
     manifest = yaml.safe_load((ROOT / "k8s/base" / file).read_text(encoding="utf-8"))
-    pod = {"spec": manifest["spec"]["template"]["spec"], "status": {"podIP": "10.0.0.1"}}
-    kubelet._start("a-pod", pod)
+    kubelet._start("a-pod", manifest["spec"]["template"] | {"status": {"podIP": "10.0.0.1"}})
     kubelet._folder.cleanup()
     ((arguments, environment),) = plane.started
     assert set(expected) <= set(arguments)
@@ -71,3 +70,4 @@ def test_the_arguments_of_the_manifests_follow_the_namespace(
     assert environment["POD_NAMESPACE"] == "platform"
     account = manifest["spec"]["template"]["spec"]["serviceAccountName"]
     assert environment["KUBECONFIG"] == str(tmp_path / account / "a-pod")
+    assert [pod.name for pod in kubelet.pods(manifest["metadata"]["name"])] == ["pod-a-pod"]
