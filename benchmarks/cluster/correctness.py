@@ -56,7 +56,9 @@ def _answer(administrator: Administrator, row: Row) -> bool:
     else:
         status = administrator.create(row.pod())
     if status not in ADMITTED | REFUSED:
-        raise Spoiled(f"the API server answered {status} for the Pod with {row.image}")
+        raise Spoiled(
+            f"the API server answered {status} for the Pod with {row.image}: {administrator.answer}"
+        )
     return status in ADMITTED
 
 

@@ -235,6 +235,9 @@ def _kyverno(plane: ControlPlane, program: Path, folder: Path) -> Peer:
     for webhook in found:
         case = "validatingpolicy" if "/vpol" in webhook["clientConfig"]["url"] else "clusterpolicy"
         webhooks[f"kyverno-{case}"] = _webhook(webhook, webhook["clientConfig"])
+    # It registers its webhooks before it stores the certificate with which it answers them.
+    secret = "/api/v1/namespaces/kyverno/secrets/kyverno-pair"
+    peer.wait(lambda: plane.find(secret), "has its certificate")
     # Only the leader writes webhook configurations, and it restores deleted ones. The lease makes another
     # holder the leader, so that Kyverno only answers reviews, as its second and third replicas do.
     peer.end()

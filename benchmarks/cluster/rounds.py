@@ -210,7 +210,7 @@ def _problem(site: Site, case: Case, administrator: Administrator) -> str | None
         for body in pods:
             status = administrator.create(body)
             if status not in statuses:
-                return f"a Pod with an image that is {kind} is answered {status}"
+                return f"a Pod with an image that is {kind} is answered {status}: {administrator.answer}"
         found = site.reviews() - before
         # The controller's own reviews may add to the count, but no review of a probe can be missing.
         if not 0 <= found - each * _PROBES < _PROBES:

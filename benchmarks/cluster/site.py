@@ -152,9 +152,13 @@ def site(plane: ControlPlane, overlay: str) -> Iterator[Site]:
 
 
 class Administrator:
-    """Sends requests over one connection, because a new connection would cost more than a request."""
+    """Sends requests over one connection, because a new connection would cost more than a request.
+
+    ``answer`` is the text of the API server's last answer.
+    """
 
     def __init__(self, plane: ControlPlane) -> None:
+        self.answer = ""
         self._connection = http.client.HTTPSConnection(*API_ADDRESS, context=plane.tls, timeout=30)
 
     def create(self, pod: Mapping[str, Any]) -> int:
@@ -173,5 +177,5 @@ class Administrator:
     def _exchange(self, method: str, path: str, body: Mapping[str, Any], kind: str) -> int:
         self._connection.request(method, path, json.dumps(body), {"Content-Type": kind})
         response = self._connection.getresponse()
-        response.read()
+        self.answer = response.read().decode(errors="replace")
         return response.status
