@@ -18,7 +18,7 @@ from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.entries import PolicyEntry, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
 from gatekeeper_py.core.images.entry import NO_LIMIT
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.index import qualifiers_of
@@ -31,7 +31,9 @@ from gatekeeper_py.core.images.reference import (
     OFFICIAL_NAMESPACE,
     effective_tag,
     locate,
+    parse_reference,
 )
+from gatekeeper_py.core.policy.decision import signing_rule
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -77,7 +79,8 @@ class GrantWitness(NamedTuple):
 class GrantDifference:
     """What the new policy changes in the images that exceptions can approve.
 
-    These are images that both policies reject. ``False`` is a proof, as in ``Difference``. ``exist`` is
+    These are images that both policies reject, also those that they reject only without a signature.
+    ``False`` is a proof, as in ``Difference``, if both policies require the same signatures. ``exist`` is
     whether a policy has grants at all.
     """
 
@@ -292,6 +295,8 @@ class _Comparison:
         images of those that both policies reject. ``always`` returns whether an entry
         matches all of these images.
         """
+        if self._signatures_differ(entries) and any(entry.role == "allow" for entry in entries):
+            return False
         decided: dict[str, list[bool]] = {role: [False, False] for role in ("allow", "deny", "grant")}
         allows = rewriting = grants = False
         same_denials = same_grants = same_overrides = True
@@ -315,6 +320,10 @@ class _Comparison:
             return not grants or (same and same_denials)
         # If every image matches an allow rule, only a deny rule can reject it.
         return same_denials and same_overrides and all(decided["allow"])
+
+    def _signatures_differ(self, entries: Iterable[PolicyEntry]) -> bool:
+        """Return whether only one policy has some of the grants that override signatures."""
+        return any(entry.role == "signature" and not all(self._sides[entry]) for entry in entries)
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -432,10 +441,12 @@ class _Comparison:
         }
         # If the same entries hold under the same modes, the answers are the same. So the first combination is
         # enough; it is the shortest.
-        seen: set[tuple[int, tuple[bool, ...]]] = set()
+        seen: set[tuple[int, tuple[bool, ...], int]] = set()
+        signatures = self._signatures_differ(entries)
         for suffix, holding in for_qualifiers:
             for namespace, there in in_namespaces:
-                key = (holding & there, modes[namespace])
+                # Rules for digests (@*) require signatures of tags, for which their entries do not hold.
+                key = (holding & there, modes[namespace], there if signatures else 0)
                 if key not in seen:
                     seen.add(key)
                     before, after = (rule.approve(key[0]) for rule in rules)
@@ -444,6 +455,8 @@ class _Comparison:
                         could = [rule.grant(key[0]) for rule in rules]
                         if could[0] != could[1]:
                             self._record_grant(f"{name}{suffix}", namespace, could)
+                    if signatures:
+                        self._record_unsigned(f"{name}{suffix}", namespace)
 
     def _rules(self, entries: Sequence[PolicyEntry]) -> list[_Rules]:
         """Return for each policy which entries are its allow rules, its deny rules and their exceptions."""
@@ -502,6 +515,17 @@ class _Comparison:
         old, new = (_grant_for(policy, namespace, image) for policy in self._policies)
         if [old is not None, new is not None] != expected:
             raise Contradiction(f"exceptions for {image} in namespace {namespace}: computed {expected}")
+        self._record_grants(image, namespace, old, new)
+
+    def _record_unsigned(self, image: str, namespace: str | None) -> None:
+        """Compare what exceptions can approve if the image has no signature and both policies reject it."""
+        if any(_needed(policy, namespace, image, signed=False) is None for policy in self._policies):
+            return
+        old, new = (_grant_for(policy, namespace, image, signed=False) for policy in self._policies)
+        if (old is None) != (new is None):
+            self._record_grants(image, namespace, old, new)
+
+    def _record_grants(self, image: str, namespace: str | None, old: Grant | None, new: Grant | None) -> None:
         change: Literal["granted", "withdrawn"] = "withdrawn" if new is None else "granted"
         witness = GrantWitness(image, namespace, change, old, new)
         key = (change, str(old), str(new))
@@ -510,23 +534,39 @@ class _Comparison:
             self._granted[key] = witness
 
 
-def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Grant | None:
-    """Return the first grant with which an exception could approve an image, by the ordinary decision."""
+def _needed(
+    policy: CompiledPolicy, namespace: str | None, image: str, *, signed: bool
+) -> frozenset[Override] | None:
+    """Return what a grant must override, by the ordinary decision; ``None`` if the image needs no exception.
+
+    ``signed`` is whether the image has every signature that the policy requires.
+    """
     decision = policy.decide_by_rules(namespace, image)
-    reference = decision.reference
-    if decision.approved or reference is None:
+    if decision.reference is None:
         return None
-    location, qualifiers_of_image = (
-        locate(reference),
-        qualifiers_of(effective_tag(reference), reference.digest),
-    )
+    needed: set[Override] = {"deny"} if decision.reason == "denied" else set()
+    if not signed and signing_rule(policy.allow, decision.reference, namespace) is not None:
+        needed.add("signature")
+    return None if decision.approved and not needed else frozenset(needed)
+
+
+def _grant_for(
+    policy: CompiledPolicy, namespace: str | None, image: str, *, signed: bool = True
+) -> Grant | None:
+    """Return the first grant with which an exception could approve an image."""
+    needed = _needed(policy, namespace, image, signed=signed)
+    if needed is None:
+        return None
+    reference = parse_reference(image)
+    location = locate(reference)
+    qualifiers_of_image = qualifiers_of(effective_tag(reference), reference.digest)
     return min(
         (
             grant
             for source in SOURCES
             if source != "namespace" or namespace is not None
             for grant in policy.grants.matching(source, location, qualifiers_of_image, namespace)
-            if decision.reason != "denied" or "deny" in grant.overrides
+            if needed.issubset(grant.overrides)
         ),
         key=attrgetter("index"),
         default=None,

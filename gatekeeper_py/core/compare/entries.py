@@ -8,7 +8,8 @@ A deny rule does not match what one of its exceptions matches. So a deny rule wi
 of its exceptions, with the role ``spare``, have the same ``group``. On a mirror, an exception must match the
 same original as its rule. So the entries of each target of a mirror have a group of their own.
 
-The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules.
+The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules. If it
+overrides signatures, they have the role ``signature``, too.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
-Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override"]
+Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override", "signature"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEntry(Entry):
     """An entry of one policy.
 
-    ``target`` distinguishes mirrors with the same source. ``group`` names the exceptions of a deny rule, all
+    ``target`` distinguishes mirrors with the same source, and grants that override signatures by whether they
+    override deny rules. ``group`` names the exceptions of a deny rule, all
     with their namespaces; it is empty if there are none. Two entries with equal fields have the same effect
     on every image, even if they are of different policies.
     """
@@ -78,7 +80,10 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
             names = (ANY,)  # a request without a namespace has no such document
         for pattern in grant.images:
             role: Role = "override" if "deny" in grant.overrides else "grant"
-            yield PolicyEntry(role=role, images=pattern.unwritten(), namespaces=names)
+            entry = PolicyEntry(role=role, images=pattern.unwritten(), namespaces=names)
+            yield entry
+            if "signature" in grant.overrides:
+                yield replace(entry, role="signature", target=role)
 
 
 def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[PolicyEntry]:

@@ -183,12 +183,8 @@ def with_exceptions(
     ruling, rule = judged(needed), None
     if needed in ((), ("deny",)) and ruling.approval is not None:
         # If an allow rule requires a signature of the image, the grant must override that, too.
-        rule = allow.find(location, qualifiers, namespace)
-        if rule is None and reference.digest is None:  # a rule for digests (@*) also protects tags
-            rule = allow.find(location, (f"@{ANY}", None), namespace)
-        if rule is None or not rule.signed_by:
-            rule = None
-        elif (both := judged((*needed, "signature"))).approval is not None:
+        rule = signing_rule(allow, reference, namespace)
+        if rule is not None and (both := judged((*needed, "signature"))).approval is not None:
             ruling, rule = both, None
     if ruling == _SILENT:
         return decision
@@ -208,6 +204,15 @@ def with_exceptions(
         manifest=None if rule is None else _looked_up(allow, rule, reference, location),
         ruling=ruling,
     )
+
+
+def signing_rule(allow: RuleSet, reference: Reference, namespace: str | None) -> Rule | None:
+    """Return the allow rule that requires a signature of an image that an exception approves, if any."""
+    location = locate(reference)
+    rule = allow.find(location, qualifiers_of(effective_tag(reference), reference.digest), namespace)
+    if rule is None and reference.digest is None:  # a rule for digests (@*) also protects tags
+        rule = allow.find(location, (f"@{ANY}", None), namespace)
+    return rule if rule is not None and rule.signed_by else None
 
 
 def _clause(decision: Decision) -> str:

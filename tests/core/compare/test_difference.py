@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from budget import is_long
-from builders import policy_text
+from builders import keys_text, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare import difference
 from gatekeeper_py.core.compare.difference import (
@@ -304,6 +304,70 @@ def test_what_exceptions_could_approve(old: str, new: str, widens: bool) -> None
     assert [witness.change for witness in forward.witnesses] == ["granted"] * widens
     assert [witness.change for witness in backward.witnesses] == ["withdrawn"] * widens
     assert all(witness.image.startswith("b.io/") for witness in forward.witnesses)
+
+
+SIGNED: Final = f"allow: [{{image: b.io, signedBy: [ci-2025, ci-2026]}}]\n{keys_text()}"
+DENIED: Final = "deny: [{image: b.io, namespaces: [team]}]\n"
+
+
+def glass(overrides: str = "", more: str = "") -> str:
+    """Return a grant for a break-glass document."""
+    overriding = f", overrides: {overrides}" if overrides else ""
+    return f"exceptions: [{{source: break-glass, images: [b.io], longest: 1d{overriding}{more}}}]"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "widens", "namespace"),
+    [
+        pytest.param(SIGNED, SIGNED + glass("signature"), True, "", id="a-grant"),
+        pytest.param(SIGNED + glass(), SIGNED + glass("signature"), True, "", id="an-override"),
+        pytest.param(SIGNED + glass("signature"), SIGNED + glass("signature"), False, "", id="the-same"),
+        pytest.param(
+            f"{SIGNED}{DENIED}{glass('deny')}",
+            f"{SIGNED}{DENIED}{glass('[deny, signature]')}",
+            True,
+            "",
+            id="also-of-deny-rules",
+        ),
+        pytest.param(
+            SIGNED + glass("signature", ", namespaces: [a]"),
+            SIGNED + glass("signature", ", namespaces: [a, team]"),
+            True,
+            "team",
+            id="a-namespace",
+        ),
+        pytest.param(
+            "allow: [b.io]\n", "allow: [b.io]\n" + glass("signature"), False, "", id="nothing-is-signed"
+        ),
+        pytest.param(
+            f"allow: [c.io]\n{glass()}",
+            f"allow: [c.io]\n{glass('signature')}",
+            False,
+            "",
+            id="no-rule-approves",
+        ),
+        pytest.param(
+            SIGNED.replace("image: b.io", "image: 'b.io/**@*'") + glass(),
+            SIGNED.replace("image: b.io", "image: 'b.io/**@*'") + glass("signature"),
+            True,
+            "",
+            id="a-rule-for-digests",
+        ),
+    ],
+)
+def test_what_exceptions_could_approve_without_a_signature(
+    old: str,
+    new: str,
+    widens: bool,  # noqa: FBT001
+    namespace: str,
+) -> None:
+    forward, backward = compare(policy(old), policy(new)), compare(policy(new), policy(old))
+    assert not forward.changes, "all names are approved or rejected as before"
+    assert (forward.grants.widens, forward.grants.narrows) == (widens, False)
+    assert (backward.grants.widens, backward.grants.narrows) == (False, widens)
+    assert all(witness.image.startswith("b.io/") for witness in forward.grants.witnesses)
+    if namespace:
+        assert {witness.namespace for witness in forward.grants.witnesses} == {namespace}
 
 
 def test_an_answer_about_grants_that_decisions_contradict_is_an_error(
