@@ -24,6 +24,7 @@ from gatekeeper_py.commands.parameters import (
 )
 from gatekeeper_py.commands.suggestion import suggested
 from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.lookups import facts_assuming
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.keys import Key
@@ -228,6 +229,7 @@ def audit(
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
             looks_up=look_up,
+            of_all=unused,
         )
         return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 
@@ -237,7 +239,7 @@ def audit(
     source = f"ConfigMap {configmap}" if configmap is not None else shown(policy or "")
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
     if unused:
-        deletable = list(unused_exceptions(compiled, survey.tally))
+        deletable = list(unused_exceptions(compiled, _with_and_without_signatures(survey)))
         write_unused(deletable, meta, as_json=style == "json", wide=wide)
         return 1 if deletable else 0
     page = AuditPage(
@@ -249,6 +251,13 @@ def audit(
         lists_approved=approved_too,
     )
     return _write(survey.tally, page, style, wide=wide)
+
+
+def _with_and_without_signatures(survey: Survey) -> Tally:
+    """Return what the images need in either case, because no registry is queried."""
+    for signed in (True, False):
+        survey.merge(survey.verified(facts_assuming(signed=signed)))
+    return survey.tally
 
 
 def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:

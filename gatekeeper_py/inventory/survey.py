@@ -41,7 +41,7 @@ class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
     ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, ``verified`` judges those
-    images of Pods that need a signature.
+    images of Pods that need a signature; with ``of_all``, those of all objects.
     """
 
     def __init__(
@@ -52,6 +52,7 @@ class Survey:
         keep_approved: bool,
         warned: Warned | None = None,
         looks_up: bool = False,
+        of_all: bool = False,
     ) -> None:
         self.tally = Tally(keep_approved=keep_approved)
         self._policy = policy
@@ -60,6 +61,7 @@ class Survey:
         # Shared by all lists: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
         self._looks_up = looks_up
+        self._of_all = of_all
         self._signed: dict[
             tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, Owner | None]]]
         ] = {}
@@ -77,6 +79,7 @@ class Survey:
             keep_approved=self._keep_approved,
             warned=self._warned,
             looks_up=self._looks_up,
+            of_all=self._of_all,
         )
 
     def merge(self, other: Survey) -> None:
@@ -99,7 +102,9 @@ class Survey:
             usage = Usage(request.kind, request.namespace, request.name, path, outcome.mode)
             if request.namespace in self._exempt:
                 image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
-            elif self._looks_up and (running := _needs_signature(judgement, request)) is not None:
+            elif (self._of_all or (self._looks_up and (request.group, request.kind) == POD)) and (
+                running := _needs_signature(judgement, request)
+            ) is not None:
                 key = (request.namespace, image.image, running)
                 self._signed.setdefault(key, (judgement, []))[1].append((interned(usage), owner))
                 continue
@@ -124,14 +129,9 @@ class Survey:
 
 
 def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
-    """Return the look-up, by the running digest, of the signature that a Pod's image needs, if any."""
+    """Return the look-up, by the running digest, of the signature that an image needs, if any."""
     manifest, slot = judgement.decision.manifest, judgement.slot
-    if (
-        manifest is None
-        or manifest.kind != "signature"
-        or (request.group, request.kind) != POD
-        or is_never_pulled(request.object, slot)
-    ):
+    if manifest is None or manifest.kind != "signature" or is_never_pulled(request.object, slot):
         return None
     digest = "" if manifest.by_digest else _running_digest(request.object, slot)
     return manifest._replace(reference=digest) if digest else manifest

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from auditing import counts
-from builders import exceptions_text, named, pod, policy_text, workload
+from builders import exceptions_text, keys_text, named, pod, policy_text, workload
 from commanding import Command, Done, Write
 from fakecluster import FakeCluster, status
 from gatekeeper_py import __version__
@@ -26,6 +26,7 @@ from gatekeeper_py.core.policy.instant import parse_instant
 from paging import sections
 
 PODS = "/api/v1/pods"
+DEPLOYMENTS = "/apis/apps/v1/deployments"
 GOOD = "registry.corp.io/web:1"
 DIGEST = "sha256:" + "ab" * 32
 
@@ -39,7 +40,7 @@ def cluster() -> Iterator[FakeCluster]:
     cluster = FakeCluster()
     cluster.add(PODS, named(pod("nginx:1.25", GOOD), "web-1"), named(pod("nginx:1.25"), "web-2"))
     cluster.add(PODS, named(pod(f"quay.io/team/tool@{DIGEST}"), "tool", "bank"))
-    cluster.add("/apis/apps/v1/deployments", named(workload("Deployment", "nginx:1.25"), "web"))
+    cluster.add(DEPLOYMENTS, named(workload("Deployment", "nginx:1.25"), "web"))
     with cluster.serving():
         yield cluster
 
@@ -553,6 +554,34 @@ def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Aud
     ]  # fmt: skip
     lines_of_document = exceptions_text("a: b", "c: d").splitlines()
     assert "c: d" in lines_of_document[found_json[0]["line"] - 1]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "deny"),
+    [("signature", ""), ("deny", "deny: [docker.io/library/nginx]\n")],
+    ids=["without-a-signature", "with-a-signature"],
+)
+@pytest.mark.parametrize("path", [PODS, DEPLOYMENTS], ids=["pod", "template"])
+def test_an_exception_of_an_image_that_may_be_signed_is_needed(
+    excepted: Audit, cluster: FakeCluster, path: str, overrides: str, deny: str
+) -> None:
+    made = pod("nginx:1.25") if path == PODS else workload("Deployment", "nginx:1.25")
+    cluster.lists |= {PODS: [], DEPLOYMENTS: [], path: [named(made, "web", "shop")]}
+    grant = f"{{source: break-glass, images: [docker.io], longest: 400d, overrides: {overrides}}}"
+    cluster.documents[POLICY_IN] = {
+        "data": {
+            "policy.yaml": policy_text(
+                f"{keys_text()}{deny}exceptions: [{grant}]\n",
+                allow="[{image: docker.io, signedBy: [ci-2025, ci-2026]}]",
+            )
+        }
+    }
+    until = f'until: "{UNTIL}", reason: r'
+    entries = [f"image: docker.io/library/{name}, {until}" for name in ("nginx", "other")]
+    glass = document(exceptions_text(*entries), "platform", BREAK_GLASS_CONFIGMAP)
+    cluster.lists["/api/v1/namespaces/platform/configmaps"] = [glass]
+    found = json.loads(excepted("--exceptions-unused", "--format", "json").out)["unused"]
+    assert [(each["image"], each["why"]) for each in found] == [("docker.io/library/other", "unused")]
 
 
 def test_without_an_unneeded_exception_the_exit_code_is_0(excepted: Audit) -> None:

@@ -109,6 +109,15 @@ def _assumed(lookup: Lookup) -> Resolution:
     return Resolution(Answer("found", digest=digest, key=key), 0)
 
 
+def facts_assuming(*, signed: bool) -> Facts:
+    """Return the facts for a caller that assumes that every image exists, and that all or none are signed."""
+    return Facts(_assumed, pins=True) if signed else Facts(_unsigned)
+
+
+def _unsigned(lookup: Lookup) -> Resolution:
+    return Resolution(MISSING) if lookup.candidates[0].kind == "signature" else _assumed(lookup)
+
+
 def never_found(_manifest: Manifest) -> bool:
     """Return ``False`` for every manifest: the ``IsFound`` of a caller without registries."""
     return False
