@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
+from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
 import click
@@ -16,6 +17,7 @@ from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, Exce
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
@@ -26,6 +28,7 @@ from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.parse.text import check_text
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.inputs.additions import addition
 from gatekeeper_py.inputs.exceptions import (
     ExceptionInput,
@@ -44,6 +47,8 @@ MAX_FILE: Final = 2**20
 _SHORTEST: Final = 60
 _LONGEST: Final = 400 * 24 * 3600
 """Limits of ``--for`` in seconds. No grant allows more than 400 days."""
+
+_NOT_APPROVED: Final = "the policy does not approve it"
 
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*/[a-z0-9._/:*@-]*[a-z0-9*]")
 """Patterns that need no quotes in a block of YAML. None is a number, because of the slash."""
@@ -291,29 +296,28 @@ class _Request(NamedTuple):
         """Return whether the entry is in effect, the reason, and a line for each grant if none covers it."""
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
-        rejected, text, needed = False, "the policy does not approve it", ""
-        denial = ""
-        if "*" not in self.image:
+        rejected, needed, text = False, "", _NOT_APPROVED
+        signing = self._signing_rule()
+        if "*" in self.image:
+            needed, text = self._of_pattern(signing)
+        else:
             decision = policy.decide(self.namespace, self.image)
             if decision.exception is not None:
                 # A grant may override deny rules without overriding signatures.
-                needed = "" if decision.manifest is None else ", if it is signed"
-                return True, _covered(grants[decision.exception.grant], decision.exception.until) + needed
+                if_signed = "" if decision.manifest is None else ", if it is signed"
+                return True, _covered(grants[decision.exception.grant], decision.exception.until) + if_signed
             rejected = not decision.approved
-            if decision.approved:
+            if decision.reason == "denied":
+                needed, text = "deny", decision.detail
+            elif decision.rule is not None and decision.rule.signed_by:
+                needed, text = "signature", decision.detail
+            elif decision.approved:
                 text = f"the policy approves it anyway: {decision.detail}"
-            if decision.rule is not None and decision.rule.signed_by:
-                needed = "signature"
-                text = decision.detail
-            denial = decision.detail if decision.reason == "denied" else ""
-        elif rule := next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None):
-            denial = f"{self.image} is denied by {rule}"
-        needed = "deny" if denial else needed
         misses = {grant: self._misses(grant, needed) for grant in grants.values()}
         covering = [grant for grant, reasons in misses.items() if not reasons]
         if not covering:
             lines = (f"{grant}: {', '.join(reasons)}" for grant, reasons in misses.items())
-            return False, denial or text, *lines
+            return False, text, *lines
         grant = max(covering, key=lambda each: each.longest)
         if self.entry.until - grant.longest > instant:
             latest = format_instant(instant + grant.longest)
@@ -324,7 +328,36 @@ class _Request(NamedTuple):
             return False, f"{grant} allows {grant.most} live entries, and as many precede it in the document"
         whole = any(pattern.covers(self.entry.pattern) for pattern in grant.images)
         covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
+        if signing is not None and "signature" not in grant.overrides:
+            covered += ", if it is signed"
         return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
+
+    def _of_pattern(self, signing: Rule | None) -> tuple[str, str]:
+        """Return what a grant must override so that the entry approves images, and why."""
+        pattern, namespace = self.entry.pattern, self.namespace
+        if rule := next(self.policy.deny.covering_all(pattern, namespace, Scan()), None):
+            return "deny", f"{self.image} is denied by {rule}"
+        if signing is not None and self._approving_rule() is not None:
+            return "signature", f"{signing} requires a signature of {self.image}"
+        return "", _NOT_APPROVED
+
+    def _approving_rule(self) -> Rule | None:
+        """Return the first allow rule for all images of the pattern."""
+        rules = self.policy.allow.covering_all(self.entry.pattern, self.namespace, Scan())
+        return min(rules, key=attrgetter("index"), default=None)
+
+    def _signing_rule(self) -> Rule | None:
+        """Return the rule that requires a signature of all images of the pattern.
+
+        A rule for digests (@*) also protects tags.
+        """
+        rule = self._approving_rule()
+        if rule is None:
+            allow = self.policy.allow
+            cover = allow.cover(self.entry.pattern, Scan())
+            rules = allow.covering(cover, (f"@{ANY}", None), self.namespace)
+            rule = min(rules, key=attrgetter("index"), default=None)
+        return rule if rule is not None and rule.signed_by else None
 
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""

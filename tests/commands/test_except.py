@@ -86,14 +86,22 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
         pytest.param("signature", "a.io/x:1", 0, " by ci-2025 or ci-2026; approved until", id="overridden"),
         pytest.param("[deny, signature]", "a.io/bad:1", 0, "longest: 12h)\n", id="denied-and-overridden"),
         pytest.param("deny", "a.io/bad:1", 0, "longest: 12h), if it is signed\n", id="denied-and-unsigned"),
+        pytest.param("deny", "a.io/x/*", 1, "it does not override signatures\n", id="pattern-not-overridden"),
+        pytest.param("signature", "a.io/x/*", 0, "longest: 12h)\n", id="pattern-overridden"),
+        pytest.param("deny", "a.io/bad:*", 0, "longest: 12h), if it is signed\n", id="denied-pattern"),
+        pytest.param("[deny, signature]", "a.io/bad:*", 0, "longest: 12h)\n", id="both-of-a-pattern"),
+        pytest.param("deny", "b.io/x/*", 0, "longest: 12h), if it is signed\n", id="pattern-of-tags"),
+        pytest.param("deny", "b.io/x:1", 0, "longest: 12h), if it is signed\n", id="tag"),
     ],
 )
 def test_it_shows_whether_an_excepted_image_needs_a_signature(
     command: Command, write: Write, overrides: str, image: str, code: int, said: str
 ) -> None:
-    grant = f"{{source: break-glass, images: [a.io], longest: 12h, overrides: {overrides}}}"
+    grant = f"{{source: break-glass, images: [a.io, b.io], longest: 12h, overrides: {overrides}}}"
     more = f"{keys_text()}deny: [a.io/bad]\nexceptions: [{grant}]\n"
-    policy = write(policy_text(more, allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]"))
+    signed = "signedBy: [ci-2025, ci-2026]"
+    rules = f"[{{image: a.io, {signed}}}, {{image: 'b.io/**@*', {signed}}}]"
+    policy = write(policy_text(more, allow=rules))
     into = write(in_configmap(exceptions_text(), "gatekeeper-py", "gatekeeper-py-break-glass"), "into.yaml")
     arguments = ["-n", "gatekeeper-py", "--for", "2h", "--reason", "r", "--policy", policy, "--into", into]
     done = command("except", image, *arguments)
