@@ -105,12 +105,18 @@ def refined(
     judgement = registries.verified(Judgement(slot, explanation.decision))
     plan = policy.plan(namespace, image)
     new = registries.new_image(slot, plan)
+    rewritten = None if new.image is None else policy.decide(namespace, new.image)
+    if judgement.decision.reason == "unpinned" and rewritten is not None and policy.rewrites_in(namespace):
+        # In mutate mode, the webhook judges the image that it wrote.
+        written = registries.verified(Judgement(slot._replace(value=new.image), rewritten))
+        if written.approved:
+            judgement = written._replace(decision=explanation.decision)
     manifest = explanation.decision.manifest
     found = replace(
         explanation,
         decision=judgement.decision,
         rewritten=new.image,
-        rewritten_decision=None if new.image is None else policy.decide(namespace, new.image),
+        rewritten_decision=rewritten,
         rewrite_problem=new.problem or _excepted(plan),
         signature=judgement.signature,
     )

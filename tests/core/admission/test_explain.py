@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, exceptions_text, policy, policy_text
+from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.explain import (
     MAX_NEAREST,
@@ -20,7 +20,7 @@ from gatekeeper_py.core.admission.explain import (
 )
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, found
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Resolution, found
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -231,6 +231,21 @@ def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     absent, _ = refined_by(MISSING, "nginx:1", mirror)
     assert (absent.rewritten, absent.rewritten_decision) == (None, None)
     assert absent.rewrite_problem
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("mutate", "approved"), ("enforce", "rejected")])
+def test_a_signed_tag_is_approved_in_the_mode_that_pins_it(mode: str, verdict: str) -> None:
+    compiled = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025]}]", mode=mode)
+    key = compiled.allow.keys["ci-2025"].fingerprint
+
+    def resolved(lookup: Lookup) -> Resolution:
+        signed = Answer("found", SHA256, key=key, form="bundle")
+        return Resolution(signed if lookup.candidates[0].kind == "signature" else found(SHA256), 0)
+
+    explanation, _ = refined(explain(compiled, "shop", "a.io/x:1"), compiled, Facts(resolved))
+    assert explanation.verdict == verdict
+    assert explanation.rewritten == f"a.io/x:1@{SHA256}"
+    assert (explanation.signature is not None) == (mode == "mutate")
 
 
 def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:

@@ -629,5 +629,11 @@ def test_explain_shows_the_signature() -> None:
     assert answer is not None
     assert answer.key == KEYS["ci-2026"]
     explanation, answer = refined(explain(compiled, None, "r.io/app:1"), compiled, known(truth()))
-    assert (explanation.decision.reason, explanation.rewritten) == ("unpinned", f"r.io/app:1@{DIGEST}")
+    assert explanation.verdict == "approved"  # as written by the mutating webhook
+    assert (explanation.rewritten, explanation.signature) == (
+        image.replace("app", "app:1"),
+        Signature("ci-2026", "bundle"),
+    )
     assert answer == found(DIGEST)
+    unsigned, _ = refined(explain(compiled, None, "r.io/app:1"), compiled, known(truth(signature=MISSING)))
+    assert (unsigned.decision.reason, unsigned.rewritten) == ("unpinned", None)
