@@ -21,6 +21,8 @@ MAX_PEM_LENGTH: Final = 4096
 
 MIN_RSA_BITS: Final = 2048
 MAX_RSA_BITS: Final = 8192
+MAX_RSA_EXPONENT: Final = 2**31 - 1
+"""The limit of Go's library, and so of cosign. A larger exponent only makes each verification slower."""
 
 ED25519_PRIME: Final = 2**255 - 19
 
@@ -98,8 +100,10 @@ def _kind(der: bytes) -> KeyKind:
             raise ValueError("anybody can sign for this Ed25519 key: it is a point of small order")
         return "Ed25519"
     if isinstance(key, rsa.RSAPublicKey):
-        if MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
-            return "RSA"
-        limits = f"from {MIN_RSA_BITS} to {MAX_RSA_BITS}"
-        raise ValueError(f"an RSA key must have {limits} bits, and this one has {key.key_size}")
+        if not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+            limits = f"from {MIN_RSA_BITS} to {MAX_RSA_BITS}"
+            raise ValueError(f"an RSA key must have {limits} bits, and this one has {key.key_size}")
+        if key.public_numbers().e > MAX_RSA_EXPONENT:
+            raise ValueError("the exponent of an RSA key must be less than 2^31, and is usually 65537")
+        return "RSA"
     raise ValueError("must be a key for ECDSA (P-256, P-384 or P-521), RSA or Ed25519")

@@ -67,6 +67,18 @@ def test_keys_of_other_kinds_are_refused(make: Callable[[], Any], problem: str) 
         parse_key(pem_of(make()))
 
 
+@pytest.mark.parametrize(("exponent", "good"), [(2**31 - 1, True), (2**31 + 1, False), (2**3000 + 1, False)])
+def test_an_rsa_key_with_a_large_exponent_is_refused(exponent: int, *, good: bool) -> None:
+    modulus = rsa.generate_private_key(65537, 2048 + 1024).public_key().public_numbers().n
+    key = rsa.RSAPublicNumbers(exponent, modulus).public_key()
+    pem = key.public_bytes(serialization.Encoding.PEM, SPKI).decode()
+    if good:
+        assert parse_key(pem).kind == "RSA"
+    else:
+        with pytest.raises(ValueError, match=r"must be less than 2\^31"):
+            parse_key(pem)
+
+
 def ed25519_keys_of_small_order() -> Iterator[bytes]:
     """Yield every encoding of a point of small order, including those whose y is not below the prime."""
     for y in FORGEABLE:
