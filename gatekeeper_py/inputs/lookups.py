@@ -19,6 +19,10 @@ AT_ONCE: Final = 4
 SECONDS: Final = 30.0
 """Time limit for one batch. Each registry's own timeout is at most 5 s."""
 
+SIGNATURE_REQUESTS: Final = 7
+"""Requests of a look-up of signatures: HEAD, the token, HEAD again, the referrers and the tag, and a bundle
+with its manifest. Many attestations need more."""
+
 T = TypeVar("T")
 
 
@@ -103,8 +107,9 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     hosts = [policy.registries.of(host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
-    at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / USUAL_REQUESTS)))
-    return at_once, max(at_once * USUAL_REQUESTS / rate - timeout / 2, 0.0)
+    requests = SIGNATURE_REQUESTS if policy.allow.keys else USUAL_REQUESTS
+    at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / requests)))
+    return at_once, max(at_once * requests / rate - timeout / 2, 0.0)
 
 
 class _Ignored:
