@@ -32,7 +32,7 @@ from gatekeeper_py.registry.challenge import (
     parse_challenges,
     parse_url,
 )
-from gatekeeper_py.registry.connection import BadAnswer, Response
+from gatekeeper_py.registry.connection import BadAnswer, Response, TooLarge
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.registry.signatures.verification import Keys
@@ -272,7 +272,11 @@ class Client:
         host = host_of(bearer.realm)
         await turn(host)
         transport = self._transport(self._access.context(host, manifest.host))
-        response = await transport.send("GET", bearer.realm.with_query(query), headers, limit=MAX_TOKEN_BYTES)
+        url = bearer.realm.with_query(query)
+        try:
+            response = await transport.send("GET", url, headers, limit=MAX_TOKEN_BYTES)
+        except TooLarge as problem:  # nobody who can push can cause this
+            raise Unusable(f"the token server: {problem}", trouble=True) from None
         if response.status in UNAUTHORIZED:
             return None
         if response.status != 200:  # noqa: PLR2004

@@ -56,6 +56,8 @@ def check_content(candidate: Candidate, content: bytes) -> None:
 def parse_object(content: bytes) -> dict[str, Any]:
     """Parse a JSON object in UTF-8 without duplicate keys and of limited size. Raises ``Malformed``."""
     if sum(map(content.count, (b",", b"[", b"{"))) > MAX_VALUES:
+        if content.lstrip()[:1] != b"{":
+            raise NotJson("not a JSON object")
         raise Malformed(f"JSON of more than {MAX_VALUES:,} values")
     try:
         document = orjson.loads(content)

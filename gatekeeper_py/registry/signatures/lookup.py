@@ -33,6 +33,8 @@ from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict,
 
 _OK: Final = 200
 _NOT_FOUND: Final = frozenset({404})
+_NOT_STORED: Final = _NOT_FOUND | {400}
+"""The statuses of an absent digest that is not SHA-256. Some registries refuse those."""
 _NO_API: Final = _NOT_FOUND | {400, 405, 406, 501}
 """The statuses of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
 
@@ -149,7 +151,8 @@ class _Search:
 
     async def _content(self, path: str, limit: int) -> bytes:
         """Return a manifest or blob that the registry lists. Raises ``Malformed`` if it is absent."""
-        content = await self._get(path, limit, absent=_NOT_FOUND)
+        sha256 = path.partition("/")[2].startswith("sha256:")
+        content = await self._get(path, limit, absent=_NOT_FOUND if sha256 else _NOT_STORED)
         if content is None:
             raise Malformed("the registry does not have a manifest or blob that it lists")
         return content

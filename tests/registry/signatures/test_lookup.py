@@ -15,12 +15,18 @@ from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manif
 from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.connection import Response
-from gatekeeper_py.registry.signatures.candidates import MAX_MANIFEST_BYTES, SIGN_PREDICATE
+from gatekeeper_py.registry.signatures.candidates import (
+    BUNDLE_TYPE,
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    MAX_MANIFEST_BYTES,
+    SIGN_PREDICATE,
+)
 from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid, query
 from gatekeeper_py.registry.signatures.verification import Verifier
 from registries.signing import Signatures, Signer, contents, holds, signed
-from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, scripted, status
+from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, challenge, scripted, status
 from registry.world import World
 
 REPOSITORY = "team/app"
@@ -129,6 +135,42 @@ async def test_what_a_pusher_can_break_is_skipped_and_is_not_an_error(
     reply = await looked_up(world, registry)
     assert (reply.answer.status, reply.trouble) == ("missing", False)
     assert cause in reply.answer.cause
+
+
+@pytest.mark.parametrize(
+    ("digest", "outcome"),
+    [
+        pytest.param("sha512:" + "a" * 128, ("missing", ABSENT), id="a-digest-that-not-all-support"),
+        pytest.param("sha256:" + "a" * 64, ("error", "the registry answered 400"), id="sha256"),
+    ],
+)
+async def test_a_registry_may_refuse_a_digest_that_somebody_listed(
+    world: World, registry: Scripted, digest: str, outcome: tuple[str, str]
+) -> None:
+    entry = {"mediaType": MANIFEST_TYPE, "artifactType": BUNDLE_TYPE, "digest": digest, "size": 9}
+    index = {"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": [entry]}
+    registry.on(REFERRERS, web.json_response(index))
+    registry.on(f"GET /v2/{REPOSITORY}/manifests/{digest}", status(400))
+    answer = (await looked_up(world, registry)).answer
+    assert (answer.status, answer.cause) == outcome
+
+
+async def test_a_token_server_that_sends_too_much_is_an_error(world: World, registry: Scripted) -> None:
+    for line in (REFERRERS, OF_BUNDLES, OF_SIMPLE):
+        registry.on(line, challenge(f'Bearer realm="http://{registry.host}/token"'))
+    registry.on("GET /token", web.Response(body=b"x" * 300_000))
+    reply = await looked_up(world, registry)
+    assert (reply.answer.status, reply.trouble) == ("error", True)
+    assert reply.answer.cause == "the token server: the answer is larger than 262144 bytes"
+
+
+@pytest.mark.parametrize("page", [b"<html>" + b"a,[" * 40_000, b" <p>", b"[" * 40_000], ids=len)
+async def test_a_page_instead_of_referrers_leads_to_the_tag(
+    world: World, registry: Scripted, page: bytes
+) -> None:
+    holds(registry, signed(DIGEST, OURS), referrers=False)
+    registry.on(REFERRERS, web.Response(body=page))
+    assert (await looked_up(world, registry)).answer.key == OURS.fingerprint
 
 
 @pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])
