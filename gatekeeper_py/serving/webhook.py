@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
+from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
 from gatekeeper_py.core.admission.lookups import (
     MAX_ROUNDS,
@@ -346,6 +347,9 @@ class Webhook:
         if facts.missing and not is_last:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
+        if snapshot.looks_up and asked.endpoint == "validate" and (request.group, request.kind) != POD:
+            yield  # the next step walks the object once more, which can take as long as the decision
+            self._look_ahead(request, snapshot)
         return self._encoded(asked, request, snapshot, outcome, facts.used)
 
     def _encoded(
@@ -357,19 +361,16 @@ class Webhook:
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
         """Count and log a judged review and return its answer. ``used`` are registries' answers for it."""
-        if self._registries is not None:
-            if used:
-                self._registries.answered(used)
-            if asked.endpoint == "validate" and snapshot.looks_up:
-                self._look_ahead(request, snapshot, self._registries)
+        if used and self._registries is not None:
+            self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
         self._record(asked, request, outcome, snapshot)
         return body
 
-    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot, registries: Registries) -> None:
+    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot) -> None:
         """Look up the signatures that the Pods of a reviewed workload will need."""
-        images, namespace = images_ahead(request, snapshot), request.namespace
-        if images:
+        registries, namespace = self._registries, request.namespace
+        if registries is not None and (images := images_ahead(request, snapshot)):
             resolve = registries.resolve_cached
             registries.look_ahead(
                 lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), namespace or ""
