@@ -52,16 +52,42 @@ def _denied(document: dict[str, Any], seen: Image, namespace: str | None, now: d
     return False
 
 
-def exceptable(document: dict[str, Any], image: str, namespace: str | None, now: datetime) -> bool:
-    """Return whether the document rejects an image, and some exception could approve it."""
+def needed(
+    document: dict[str, Any], image: str, namespace: str | None, now: datetime, *, signed: bool
+) -> set[str] | None:
+    """Return what a grant must override so that an exception can approve an image.
+
+    ``None``: the document approves the image, or no exception can. Without ``signed``, the image has no
+    signature. The first ``allow`` rule that matches an image decides whether it needs one. A rule for all
+    digests also decides about tags that no rule matches.
+    """
     seen = read(image)
-    if seen is None or approved(document, image, namespace, now):
+    if seen is None:
+        return None
+    overridden = {"deny"} if _denied(document, seen, namespace, now) else set()
+    pinned = [] if seen.digest else [seen._replace(tag=None, digest="sha256:" + "0" * 64)]
+    for rule in (
+        rule
+        for each in (seen, *pinned)
+        for rule in document["allow"]
+        if not signed and applies(rule, namespace, now) and matches(rule, each)
+    ):
+        overridden |= {"signature"} if not isinstance(rule, str) and rule.get("signedBy") else set()
+        break
+    return None if approved(document, image, namespace, now) and not overridden else overridden
+
+
+def exceptable(
+    document: dict[str, Any], image: str, namespace: str | None, now: datetime, *, signed: bool = True
+) -> bool:
+    """Return whether the document rejects an image, and some exception could approve it."""
+    seen, overridden = read(image), needed(document, image, namespace, now, signed=signed)
+    if seen is None or overridden is None:
         return False
-    denied = _denied(document, seen, namespace, now)
     return any(
         _granted(grant, seen, namespace, now)
         and (namespace is not None or grant["source"] != "namespace")
-        and (not denied or "overrides" in grant)
+        and all(each in grant.get("overrides", ()) for each in overridden)
         for grant in document.get("exceptions", ())
     )
 

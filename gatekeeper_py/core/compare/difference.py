@@ -48,7 +48,10 @@ _LONG_SPELLING: Final = "registry-1.docker.io"
 """A name of Docker Hub to which the grammar does not add ``library/``, so that longer names are possible."""
 
 CLASS_WORK: Final = 4
-"""Work for one class of repositories. The work for one class of tags, digests and namespaces is 1."""
+"""Work for one class of repositories. The work for one class of tags, digests and namespaces is 1, or
+``SIGNATURE_WORK`` where grants override signatures, because then the ordinary decision is needed."""
+
+SIGNATURE_WORK: Final = 4
 
 Change = Literal["approved", "rejected", "rewritten"]
 
@@ -79,9 +82,9 @@ class GrantWitness(NamedTuple):
 class GrantDifference:
     """What the new policy changes in the images that exceptions can approve.
 
-    These are images that both policies reject, also those that they reject only without a signature.
-    ``False`` is a proof, as in ``Difference``, if both policies require the same signatures. ``exist`` is
-    whether a policy has grants at all.
+    Both policies reject these images, at least without a signature. ``False`` is a proof, as in
+    ``Difference``, if both policies require the same signatures. ``exist`` is whether a policy has grants at
+    all.
     """
 
     widens: bool
@@ -171,6 +174,11 @@ class _Shared:
 def _matches_all(entry: PolicyEntry) -> bool:
     """Return whether an entry matches all images of its hosts."""
     return entry.unconditional and not entry.images.segments and entry.longest >= NO_LIMIT
+
+
+def _override_signatures(entries: Iterable[PolicyEntry]) -> bool:
+    """Return whether some grant overrides signatures."""
+    return any(entry.role == "signature" for entry in entries)
 
 
 def _first(entry: PolicyEntry) -> str:
@@ -295,7 +303,7 @@ class _Comparison:
         images of those that both policies reject. ``always`` returns whether an entry
         matches all of these images.
         """
-        if self._signatures_differ(entries) and any(entry.role == "allow" for entry in entries):
+        if _override_signatures(entries) and any(entry.role == "allow" for entry in entries):
             return False
         decided: dict[str, list[bool]] = {role: [False, False] for role in ("allow", "deny", "grant")}
         allows = rewriting = grants = False
@@ -320,10 +328,6 @@ class _Comparison:
             return not grants or (same and same_denials)
         # If every image matches an allow rule, only a deny rule can reject it.
         return same_denials and same_overrides and all(decided["allow"])
-
-    def _signatures_differ(self, entries: Iterable[PolicyEntry]) -> bool:
-        """Return whether only one policy has some of the grants that override signatures."""
-        return any(entry.role == "signature" and not all(self._sides[entry]) for entry in entries)
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -432,7 +436,9 @@ class _Comparison:
         names = {name for _, overrides in self._modes for names, _ in overrides for name in names}
         in_namespaces = namespaces(entries, names if rewriting else (), self._effort)
         for_qualifiers = qualifiers(entries, self._effort)
-        self._spend(len(in_namespaces) * len(for_qualifiers) * (len(entries) // 4096 + 1))
+        signatures = _override_signatures(entries)
+        work = SIGNATURE_WORK if signatures else 1
+        self._spend(len(in_namespaces) * len(for_qualifiers) * (len(entries) // 4096 + work))
         rules = self._rules(entries)
         name = _written(host, repository)
         modes = {
@@ -442,10 +448,9 @@ class _Comparison:
         # If the same entries hold under the same modes, the answers are the same. So the first combination is
         # enough; it is the shortest.
         seen: set[tuple[int, tuple[bool, ...], int]] = set()
-        signatures = self._signatures_differ(entries)
         for suffix, holding in for_qualifiers:
             for namespace, there in in_namespaces:
-                # Rules for digests (@*) require signatures of tags, for which their entries do not hold.
+                # Rules for digests (@*) also protect tags, but their entries hold only for digests.
                 key = (holding & there, modes[namespace], there if signatures else 0)
                 if key not in seen:
                     seen.add(key)
@@ -537,7 +542,7 @@ class _Comparison:
 def _needed(
     policy: CompiledPolicy, namespace: str | None, image: str, *, signed: bool
 ) -> frozenset[Override] | None:
-    """Return what a grant must override, by the ordinary decision; ``None`` if the image needs no exception.
+    """Return what a grant must override to approve an image; ``None`` if none can or must.
 
     ``signed`` is whether the image has every signature that the policy requires.
     """

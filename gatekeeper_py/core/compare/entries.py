@@ -34,8 +34,8 @@ Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override"
 class PolicyEntry(Entry):
     """An entry of one policy.
 
-    ``target`` distinguishes mirrors with the same source, and grants that override signatures by whether they
-    override deny rules. ``group`` names the exceptions of a deny rule, all
+    ``target`` distinguishes mirrors with the same source. In the role ``signature``, it is the grant's other
+    role. ``group`` names the exceptions of a deny rule, all
     with their namespaces; it is empty if there are none. Two entries with equal fields have the same effect
     on every image, even if they are of different policies.
     """

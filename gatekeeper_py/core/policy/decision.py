@@ -207,7 +207,7 @@ def with_exceptions(
 
 
 def signing_rule(allow: RuleSet, reference: Reference, namespace: str | None) -> Rule | None:
-    """Return the allow rule that requires a signature of an image that an exception approves, if any."""
+    """Return the allow rule, if any, that requires a signature even of an excepted image."""
     location = locate(reference)
     rule = allow.find(location, qualifiers_of(effective_tag(reference), reference.digest), namespace)
     if rule is None and reference.digest is None:  # a rule for digests (@*) also protects tags

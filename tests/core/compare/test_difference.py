@@ -309,6 +309,10 @@ def test_what_exceptions_could_approve(old: str, new: str, widens: bool) -> None
 SIGNED: Final = f"allow: [{{image: b.io, signedBy: [ci-2025, ci-2026]}}]\n{keys_text()}"
 DENIED: Final = "deny: [{image: b.io, namespaces: [team]}]\n"
 
+IN_TEAM: Final = (
+    SIGNED.replace("image: b.io", "image: 'b.io/**@*', namespaces: [team]") + "deny: ['b.io/**@*']\n"
+)
+
 
 def glass(overrides: str = "", more: str = "") -> str:
     """Return a grant for a break-glass document."""
@@ -352,6 +356,9 @@ def glass(overrides: str = "", more: str = "") -> str:
             True,
             "",
             id="a-rule-for-digests",
+        ),
+        pytest.param(
+            IN_TEAM + glass(), IN_TEAM + glass("signature"), True, "team", id="tags-by-a-rule-for-digests"
         ),
     ],
 )
