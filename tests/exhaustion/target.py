@@ -86,9 +86,9 @@ class Attempt:
             default=0.0,
         )
 
-    def late(self, *, forgiving: bool) -> list[str]:
-        worst = {kind: self.worst(kind, forgiving=forgiving) for kind in KINDS}
-        return [f"{kind}: {worst[kind]:.3f} s" for kind, most in KINDS.items() if worst[kind] > most]
+    def late(self, bounds: Mapping[str, float], *, forgiving: bool) -> list[str]:
+        worst = {kind: self.worst(kind, forgiving=forgiving) for kind in bounds}
+        return [f"{kind}: {worst[kind]:.3f} s" for kind, most in bounds.items() if worst[kind] > most]
 
     def wrong(self, growth: int, own: int) -> list[str]:
         """Return the problems that machine load cannot explain. ``growth`` and ``own`` are limits."""
@@ -183,21 +183,23 @@ class Target:
         growth: int = GROWTH_BYTES,
         own: int | None = None,
         renew: Callable[[], Target] | None = None,
+        bounds: Mapping[str, float] = KINDS,
     ) -> None:
         """Run an attack, again if the machine was busy, and check the bounds.
 
         A server that failed is ended, so that it cannot fail the next attack as well.
         ``growth`` limits the growth of all memory, ``own`` that of the serving process.
-        ``renew`` returns the target of the second attempt, if the server remembers the first one.
+        ``renew`` returns the target of the second attempt, if the server remembers the first one. ``bounds``
+        are the maximum seconds of each kind of review.
         """
         # Its resident memory includes files that others have read, so most rows check only all memory.
         own = sys.maxsize if own is None else own
         target, attempt = self, await self._attempt(attack)
-        if attempt.is_busy and attempt.late(forgiving=False) and not attempt.wrong(growth, own):
+        if attempt.is_busy and attempt.late(bounds, forgiving=False) and not attempt.wrong(growth, own):
             target = self if renew is None else await asyncio.to_thread(renew)
             attempt = await target._attempt(attack)
         self.attempts[name] = attempt
-        problems = [*attempt.wrong(growth, own), *attempt.late(forgiving=attempt.is_busy)]
+        problems = [*attempt.wrong(growth, own), *attempt.late(bounds, forgiving=attempt.is_busy)]
         if problems:
             target.server.end()
         assert not problems, _in_short(problems, attempt.foreign_cores)
