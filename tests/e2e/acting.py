@@ -187,22 +187,29 @@ def connected(plane: ControlPlane) -> http.client.HTTPSConnection:
 
 
 def send_all(
-    plane: ControlPlane, method: str, path: str, documents: Iterable[Document], *, kind: str = "json"
+    plane: ControlPlane,
+    method: str,
+    path: str,
+    documents: Iterable[Document],
+    *,
+    kind: str = "json",
+    clients: int = CLIENTS,
 ) -> list[Reply]:
     """Send each document in dry run, on several connections; return the answers in the same order."""
     connections: SimpleQueue[http.client.HTTPSConnection] = SimpleQueue()
-    for _ in range(CLIENTS):
+    for _ in range(clients):
         connections.put(connected(plane))
 
     def send_one(document: Document) -> Reply:
         connection = connections.get()
-        reply = send(connection, method, f"{path}?dryRun=All", document, kind=kind)
-        connections.put(connection)
-        return reply
+        try:
+            return send(connection, method, f"{path}?dryRun=All", document, kind=kind)
+        finally:
+            connections.put(connection)  # without it, the other threads would wait for ever
 
-    with ThreadPoolExecutor(CLIENTS) as pool:
+    with ThreadPoolExecutor(clients) as pool:
         replies = list(pool.map(send_one, documents))
-    for _ in range(CLIENTS):
+    for _ in range(clients):
         connections.get().close()
     return replies
 
