@@ -17,6 +17,7 @@ from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, Exce
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import qualifiers_of_all
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
@@ -297,9 +298,9 @@ class _Request(NamedTuple):
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
         rejected, needed, text = False, "", _NOT_APPROVED
-        signing = self._signing_rule()
+        signing: Rule | None = None
         if "*" in self.image:
-            needed, text = self._of_pattern(signing)
+            needed, text, signing = self._of_pattern()
         else:
             decision = policy.decide(self.namespace, self.image)
             if decision.exception is not None:
@@ -332,32 +333,25 @@ class _Request(NamedTuple):
             covered += ", if it is signed"
         return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
 
-    def _of_pattern(self, signing: Rule | None) -> tuple[str, str]:
-        """Return what a grant must override so that the entry approves images, and why."""
-        pattern, namespace = self.entry.pattern, self.namespace
-        if rule := next(self.policy.deny.covering_all(pattern, namespace, Scan()), None):
-            return "deny", f"{self.image} is denied by {rule}"
-        if signing is not None and self._approving_rule() is not None:
-            return "signature", f"{signing} requires a signature of {self.image}"
-        return "", _NOT_APPROVED
+    def _of_pattern(self) -> tuple[str, str, Rule | None]:
+        """Return what a grant must override so that the entry approves images of the pattern, and why.
 
-    def _approving_rule(self) -> Rule | None:
-        """Return the first allow rule for all images of the pattern."""
-        rules = self.policy.allow.covering_all(self.entry.pattern, self.namespace, Scan())
-        return min(rules, key=attrgetter("index"), default=None)
-
-    def _signing_rule(self) -> Rule | None:
-        """Return the rule that requires a signature of all images of the pattern.
-
-        A rule for digests (@*) also protects tags.
+        The rule is the one that requires a signature of all these images. A rule for digests (@*) also
+        protects tags.
         """
-        rule = self._approving_rule()
-        if rule is None:
-            allow = self.policy.allow
-            cover = allow.cover(self.entry.pattern, Scan())
-            rules = allow.covering(cover, (f"@{ANY}", None), self.namespace)
-            rule = min(rules, key=attrgetter("index"), default=None)
-        return rule if rule is not None and rule.signed_by else None
+        pattern, namespace, allow = self.entry.pattern, self.namespace, self.policy.allow
+        cover = allow.cover(pattern, Scan())
+        of_all, of_digests = (
+            min(allow.covering(cover, qualifiers, namespace), key=attrgetter("index"), default=None)
+            for qualifiers in (qualifiers_of_all(pattern), (f"@{ANY}", None))
+        )
+        first = of_all or of_digests
+        signing = first if first is not None and first.signed_by else None
+        if rule := next(self.policy.deny.covering_all(pattern, namespace, Scan()), None):
+            return "deny", f"{self.image} is denied by {rule}", signing
+        if signing is not None and signing is of_all:
+            return "signature", f"{signing} requires a signature of {self.image}", signing
+        return "", _NOT_APPROVED, signing
 
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""

@@ -524,9 +524,13 @@ class _Comparison:
 
     def _record_unsigned(self, image: str, namespace: str | None) -> None:
         """Compare what exceptions can approve if the image has no signature and both policies reject it."""
-        if any(_needed(policy, namespace, image, signed=False) is None for policy in self._policies):
-            return
-        old, new = (_grant_for(policy, namespace, image, signed=False) for policy in self._policies)
+        found = []
+        for policy in self._policies:
+            needed = _needed(policy, namespace, image, signed=False)
+            if needed is None:
+                return
+            found.append(_first_grant(policy, namespace, image, needed))
+        old, new = found
         if (old is None) != (new is None):
             self._record_grants(image, namespace, old, new)
 
@@ -555,13 +559,16 @@ def _needed(
     return None if decision.approved and not needed else frozenset(needed)
 
 
-def _grant_for(
-    policy: CompiledPolicy, namespace: str | None, image: str, *, signed: bool = True
+def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Grant | None:
+    """Return the first grant with which an exception could approve an image with all signatures."""
+    needed = _needed(policy, namespace, image, signed=True)
+    return None if needed is None else _first_grant(policy, namespace, image, needed)
+
+
+def _first_grant(
+    policy: CompiledPolicy, namespace: str | None, image: str, needed: frozenset[Override]
 ) -> Grant | None:
-    """Return the first grant with which an exception could approve an image."""
-    needed = _needed(policy, namespace, image, signed=signed)
-    if needed is None:
-        return None
+    """Return the first grant for an image that overrides what is needed."""
     reference = parse_reference(image)
     location = locate(reference)
     qualifiers_of_image = qualifiers_of(effective_tag(reference), reference.digest)

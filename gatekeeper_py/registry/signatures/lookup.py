@@ -114,7 +114,7 @@ class _Search:
 
     async def _blob_of(self, candidate: Candidate) -> Listing:
         try:
-            manifest = await self._content(f"manifests/{candidate.digest}", MAX_MANIFEST_BYTES)
+            manifest = await self._content("manifests", candidate, MAX_MANIFEST_BYTES)
         except Malformed as problem:
             return Listing(skipped=str(problem))
         return find_blob(candidate, manifest)
@@ -126,10 +126,13 @@ class _Search:
         return self._answer(await self._verified(check_simple, candidate), "simple")
 
     async def _verified(self, check: Check, candidate: Candidate) -> Verdict:
-        path = f"blobs/{candidate.digest}"
         # No variable here holds the blob while others are verified.
         return await check(
-            candidate, await self._content(path, MAX_BLOB_BYTES), self._digest, self._keys, self._turn
+            candidate,
+            await self._content("blobs", candidate, MAX_BLOB_BYTES),
+            self._digest,
+            self._keys,
+            self._turn,
         )
 
     async def _turn(self) -> None:
@@ -149,10 +152,10 @@ class _Search:
             return Answer("found", self._digest, key=verdict.key, form=form)
         return Answer("missing", cause=OTHER_KEY if verdict.status == "other_key" else verdict.reason)
 
-    async def _content(self, path: str, limit: int) -> bytes:
+    async def _content(self, kind: Literal["manifests", "blobs"], candidate: Candidate, limit: int) -> bytes:
         """Return a manifest or blob that the registry lists. Raises ``Malformed`` if it is absent."""
-        sha256 = path.partition("/")[2].startswith("sha256:")
-        content = await self._get(path, limit, absent=_NOT_FOUND if sha256 else _NOT_STORED)
+        absent = _NOT_FOUND if candidate.digest.startswith("sha256:") else _NOT_STORED
+        content = await self._get(f"{kind}/{candidate.digest}", limit, absent=absent)
         if content is None:
             raise Malformed("the registry does not have a manifest or blob that it lists")
         return content
