@@ -1,0 +1,85 @@
+"""Who uses how much of something that all share: peers, and the namespaces within each peer.
+
+All tenants of a cluster reach a server through the few addresses of its API servers. So what is shared by
+address alone protects no tenant from another.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Final, NamedTuple
+
+MAX_PEERS: Final = 64
+"""Maximum number of peers that are counted one by one. The other peers count as one."""
+
+MAX_NAMESPACES: Final = 1000
+"""The same for the namespaces of each peer. It also limits the work of ``Shares.largest``."""
+
+MAX_NAME_LENGTH: Final = 63
+"""Maximum length of a namespace's name. A longer one in a review is cut, so that it takes no memory."""
+
+OTHERS: Final = "other"
+"""Stands for peers or namespaces beyond a limit, and for a peer that is not known."""
+
+
+class Share(NamedTuple):
+    """The share of a namespace within that of a peer. Requests without a namespace have the name ``""``."""
+
+    peer: str
+    namespace: str
+
+
+class Shares:
+    """Counts what each share uses, in any unit: seconds, bytes, lines or entries."""
+
+    def __init__(self) -> None:
+        self._namespaces: dict[str, dict[str, float]] = {}
+        """Peer -> namespace -> what it uses."""
+        self._peers: defaultdict[str, float] = defaultdict(float)
+        """Peer -> what all its namespaces use."""
+
+    def of(self, peer: str | None, namespace: str | None) -> Share:
+        """Return the share that counts for a namespace of a peer."""
+        if peer is None or (peer not in self._namespaces and len(self._namespaces) >= MAX_PEERS):
+            peer = OTHERS
+        name = (namespace or "")[:MAX_NAME_LENGTH]
+        known = self._namespaces.get(peer, {})
+        return Share(peer, OTHERS if name not in known and len(known) >= MAX_NAMESPACES else name)
+
+    def add(self, share: Share, amount: float = 1) -> None:
+        """Count an amount that a share uses from now on; a negative one, that it uses no longer."""
+        names = self._namespaces.setdefault(share.peer, {})
+        names[share.namespace] = names.get(share.namespace, 0) + amount
+        self._peers[share.peer] += amount
+        if names[share.namespace] <= 0:
+            del names[share.namespace]
+            if not names:
+                del self._namespaces[share.peer], self._peers[share.peer]
+
+    def used(self, share: Share) -> tuple[float, float]:
+        """Return what a peer uses, and what the namespace uses of it.
+
+        In the order of these pairs, the share that has used least comes first.
+        """
+        return self._peers.get(share.peer, 0), self._namespaces.get(share.peer, {}).get(share.namespace, 0)
+
+    def largest(self) -> Share:
+        """Return the namespace that uses most, of the peer that uses most. Raises ``ValueError`` if empty."""
+        peer = max(self._peers, key=self._peers.__getitem__)
+        names = self._namespaces[peer]
+        return Share(peer, max(names, key=names.__getitem__))
+
+    def has_room(self, share: Share, most: float) -> bool:
+        """Return whether a share uses less than its part of what its peer may use.
+
+        The namespaces of a peer that use something have equal parts of ``most``. A part gets smaller when
+        another namespace comes, so n namespaces use at most ``most * (1 + 1/2 + ... + 1/n)``.
+        """
+        names = self._namespaces.get(share.peer, {})
+        parts = len(names) + (share.namespace not in names)
+        return names.get(share.namespace, 0) < most / parts
+
+    def clear(self) -> None:
+        """Forget all use."""
+        self._namespaces.clear()
+        self._peers.clear()
