@@ -147,7 +147,7 @@ class ExceptionsKeeper:
         self._installing: _Timer | None = None
         """Makes changes live that came too soon after other changes."""
         self._limit = LineLimit(
-            log, "exceptions_refused_suppressed", "namespace", lines=1, monotonic=monotonic, later=later
+            log, "exceptions_refused_suppressed", "namespace", monotonic=monotonic, later=later
         )
         self._unlisted: set[Source] = set()
         """Granted sources whose documents were never listed."""
@@ -365,7 +365,7 @@ class ExceptionsKeeper:
 
     def _refuse(self, key: DocumentKey, findings: tuple[Finding, ...]) -> None:
         # Tenants cannot write the documents of the installation, and must not hide what is wrong with them.
-        if key.source != "namespace" or self._limit.passes(key.namespace):
+        if key.source != "namespace" or self._limit.passes(None, key.namespace):
             self._log.warning(
                 "exceptions_refused",
                 source=key.source,

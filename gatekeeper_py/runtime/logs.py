@@ -12,11 +12,13 @@ import logging
 import sys
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Literal, Protocol
 
 import orjson
+
+from gatekeeper_py.runtime.shares import Shares
 
 if TYPE_CHECKING:
     import structlog
@@ -41,6 +43,10 @@ otherwise take 160 MiB, a fifth of the memory limit."""
 MAX_LINE_BYTES: Final = 16_384
 """Longer lines are cut, because log collectors split or drop them."""
 
+MAX_LINES: Final = 200
+"""Maximum number of lines of one kind in a second: for each peer, or for each of its namespaces if they are
+evidence. They leave room in the queue for the lines of others."""
+
 FLUSH_SECONDS: Final = 1.0
 
 BATCH_SECONDS: Final = 0.02
@@ -49,12 +55,6 @@ loop each time; that doubled the cost of a denial."""
 
 MAX_BATCH_BYTES: Final = 256 * 1024
 """A batch is written when it reaches this size."""
-
-
-MAX_PEERS: Final = 1000
-"""Maximum number of peers or namespaces that a ``LineLimit`` counts. Further ones share one limit."""
-
-OTHER_PEERS: Final = "other"
 
 
 class Log(Protocol):
@@ -99,6 +99,17 @@ class LogWriter:
             self._bytes += len(line)
         if not self._waiting.is_set():
             self._waiting.set()
+
+    def has_room(self) -> bool:
+        """Return whether a line that is not evidence may be written. Otherwise, count it as lost.
+
+        Such lines fill at most half of the queue, so that evidence is not lost because of them.
+        """
+        if 2 * len(self._lines) < self._capacity and 2 * self._bytes < self._capacity_bytes:
+            return True
+        with self._lock:
+            self.dropped += 1
+        return False
 
     def close(self) -> None:
         """Write the queued lines, for at most a second, so that a blocked stream cannot delay the exit."""
@@ -204,52 +215,61 @@ class RateLimit:
 
 
 class LineLimit:
-    """Limits the log lines about each peer or namespace, and logs how many were not written.
+    """Limits the log lines of one kind, and logs how many were not written.
 
-    For each peer or namespace, ``lines`` pass in ``seconds``. The number of the others is logged as
-    ``event``, with the peer or namespace under ``key``. ``later`` calls a function after some seconds.
+    In ``seconds``, ``lines`` pass for each namespace of a peer. If the lines are not evidence, ``has_room``
+    returns whether the queue has room for them, and the namespaces of a peer share its ``lines``. The number
+    of the others is logged as ``event`` with ``keys``, once for each peer or namespace, under ``key``.
+    ``later`` calls a function after some seconds.
     """
 
     def __init__(
         self,
         log: Log,
         event: str,
-        key: str,
+        key: Literal["peer", "namespace"],
         *,
-        lines: int,
+        lines: int = MAX_LINES,
+        has_room: Callable[[], bool] | None = None,
         seconds: float = 1.0,
         monotonic: Callable[[], float] = time.monotonic,
         later: Callable[[float, Callable[[], None]], object] = lambda seconds, call: (
             asyncio.get_running_loop().call_later(seconds, call)
         ),
+        **keys: str,
     ) -> None:
         self._log = log
         self._event = event
         self._key = key
+        self._keys = keys
         self._most = lines
+        self._has_room = has_room
         self._seconds = seconds
         self._monotonic = monotonic
         self._later = later
-        self._lines: dict[str, int] = {}
-        """Lines in the current interval by peer."""
+        self._lines = Shares()
+        """Lines written in the current interval."""
+        self._suppressed: Counter[str] = Counter()
+        """Peer or namespace -> lines not written in the current interval."""
         self._end = float("-inf")
 
-    def passes(self, peer: str) -> bool:
-        """Count a line about a peer, and return whether to write it."""
+    def passes(self, peer: str | None, namespace: str | None) -> bool:
+        """Count a line about a namespace of a peer, and return whether to write it."""
         now = self._monotonic()
         if now >= self._end:
             self._report()
             self._end = now + self._seconds
-        count = self._lines.get(peer, 0)
-        if not count and len(self._lines) >= MAX_PEERS:
-            peer = OTHER_PEERS
-            count = self._lines.get(peer, 0)
-        self._lines[peer] = count + 1
-        if count < self._most:
+        lines, has_room = self._lines, self._has_room
+        if has_room is not None and has_room() and lines.take(peer, namespace, self._most):
             return True
-        if count == self._most:
+        share = lines.of(peer, namespace)
+        if has_room is None and lines.used(share)[1] < self._most:
+            lines.add(share)
+            return True
+        if not self._suppressed:
             end = self._end
             self._later(end - now, lambda: self._report_at(end))
+        self._suppressed[getattr(share, self._key)] += 1
         return False
 
     def _report_at(self, end: float) -> None:
@@ -258,9 +278,9 @@ class LineLimit:
 
     def _report(self) -> None:
         """Log the number of lines that were not written, and reset the counts."""
-        for peer, count in self._lines.items():
-            if count > self._most:
-                self._log.warning(self._event, **{self._key: peer}, count=count - self._most)
+        for name, count in self._suppressed.items():
+            self._log.warning(self._event, **{self._key: name}, **self._keys, count=count)
+        self._suppressed.clear()
         self._lines.clear()
 
 

@@ -49,9 +49,9 @@ class Shares:
     def add(self, share: Share, amount: float = 1) -> None:
         """Count an amount that a share uses from now on; a negative one, that it uses no longer."""
         names = self._namespaces.setdefault(share.peer, {})
-        names[share.namespace] = names.get(share.namespace, 0) + amount
+        used = names[share.namespace] = names.get(share.namespace, 0) + amount
         self._peers[share.peer] += amount
-        if names[share.namespace] <= 0:
+        if used <= 0:
             del names[share.namespace]
             if not names:
                 del self._namespaces[share.peer], self._peers[share.peer]
@@ -78,6 +78,23 @@ class Shares:
         names = self._namespaces.get(share.peer, {})
         parts = len(names) + (share.namespace not in names)
         return names.get(share.namespace, 0) < most / parts
+
+    def take(self, peer: str | None, namespace: str | None, most: float) -> bool:
+        """Let a namespace use 1 more if it has room, and return whether it had. For code that runs often."""
+        peer, namespace = peer or OTHERS, namespace or ""
+        names = self._namespaces.get(peer)
+        used = None if names is None else names.get(namespace)
+        if names is not None and used is not None:
+            if used >= most / len(names):
+                return False
+            names[namespace] = used + 1
+            self._peers[peer] += 1
+            return True
+        share = self.of(peer, namespace)
+        has_room = self.has_room(share, most)
+        if has_room:
+            self.add(share)
+        return has_room
 
     def clear(self) -> None:
         """Forget all use."""

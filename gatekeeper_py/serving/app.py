@@ -121,6 +121,7 @@ class _Server:
             max_body_bytes=settings.max_body_bytes,
             client_names=frozenset(settings.tls.client_names),
             log_allowed=settings.log_level == "debug",
+            has_log_room=self._writer.has_room,
             registries=registries.lookups,
             denials=denials,
         )

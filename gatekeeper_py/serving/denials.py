@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.runtime.shares import Share, Shares
 
 MAX_DENIALS: Final = 50
 
@@ -34,8 +35,7 @@ class Details:
     images: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Denial:
+class Denial(NamedTuple):
     """One denied request. ``at`` is Unix time; ``reasons`` counts the rejected images by reason."""
 
     at: float
@@ -46,20 +46,24 @@ class Denial:
 
 
 class Denials:
-    """Keeps the last 50 denials, at most 20 of one peer, in bounded memory."""
+    """Keeps the last 50 denials, at most 20 of one peer, in bounded memory.
+
+    A new denial replaces the oldest one of the namespace that has most, of the peer that has most.
+    """
 
     def __init__(self, *, details: bool = False, now: Callable[[], float] = time.time) -> None:
         self.with_details = details
         self._now = now
-        self._kept: dict[int, tuple[str | None, Denial]] = {}
-        """Number -> peer and denial, the oldest first."""
-        self._numbers: dict[str, deque[int]] = {}
-        """Peer -> the numbers of its denials, the oldest first."""
+        self._kept: dict[int, Denial] = {}
+        """Number -> denial, the oldest first."""
+        self._numbers: defaultdict[Share, deque[int]] = defaultdict(deque)
+        """The numbers of the denials of each share, the oldest first."""
+        self._shares = Shares()
         self._next = count()
 
     def __iter__(self) -> Iterator[Denial]:
         """Yield the denials, the newest first."""
-        return (denial for _, denial in reversed(self._kept.values()))
+        return reversed(self._kept.values())
 
     def add(self, request: AdmissionRequest, outcome: Outcome, peer: str | None = None) -> None:
         """Keep a denial. ``peer`` is the key of the peer that sent the review, ``None`` if unknown."""
@@ -72,29 +76,25 @@ class Denials:
                 user=request.username[:MAX_TEXT],
                 images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_KEPT_IMAGES]),
             )
-        # A denied change of the policy has no images.
-        reasons = Counter([judgement.decision.reason for judgement in rejected]) or {"policy": 1}
+        reasons = dict[str, int]()
+        for judgement in rejected:
+            reasons[judgement.decision.reason] = reasons.get(judgement.decision.reason, 0) + 1
         denial = Denial(
             self._now(),
             request.kind[:MAX_TEXT],
             request.operation[:MAX_TEXT],
-            tuple(reasons.items()),
+            tuple(reasons.items()) or (("policy", 1),),  # a denied change of the policy has no images
             details,
         )
         number = next(self._next)
-        self._kept[number] = peer, denial
-        if peer is not None:
-            numbers = self._numbers.setdefault(peer, deque())
-            numbers.append(number)
-            if len(numbers) > MAX_OF_PEER:
-                self._drop(numbers[0])
-        if len(self._kept) > MAX_DENIALS:
-            self._drop(next(iter(self._kept)))
-
-    def _drop(self, number: int) -> None:
-        peer, _ = self._kept.pop(number)
-        if peer is not None:
-            numbers = self._numbers[peer]
-            numbers.popleft()
+        self._kept[number] = denial
+        share = self._shares.of(peer, request.namespace)
+        self._shares.add(share)
+        self._numbers[share].append(number)
+        if len(self._kept) > MAX_DENIALS or self._shares.used(share)[0] > MAX_OF_PEER:
+            largest = self._shares.largest()
+            self._shares.add(largest, -1)
+            numbers = self._numbers[largest]
+            del self._kept[numbers.popleft()]
             if not numbers:
-                del self._numbers[peer]
+                del self._numbers[largest]

@@ -1,7 +1,9 @@
-"""The log event for one review, and the limit of log lines for one peer."""
+"""The log event for one review, and the limits of the lines about reviews."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final
 
 from gatekeeper_py.core.admission import Outcome
@@ -14,17 +16,24 @@ from gatekeeper_py.runtime.logs import LineLimit, Log
 
 MAX_LOGGED_IMAGES: Final = 10
 
-MAX_LINES: Final = 200
-"""Maximum number of lines about reviews of one peer in a second. The queue of log lines holds 10,000, and
-must keep room for other peers."""
+LIMITED: Final = ("denied", "warned", "mutated")
+"""Kinds of lines that the namespaces of a peer share."""
+
+EVIDENCE: Final = ("excepted", "policy")
+"""Kinds of lines that no flood of others may hide: what exceptions admitted, and changes of the policy or of
+exceptions that were refused or warned about."""
 
 EXCEPTIONS: Final = "exceptions"
 """The audit annotation of a review with an image that an exception approves."""
 
 
-def denial_limit(log: Log) -> LineLimit:
-    """Return the limit of the lines about denied and warned reviews of each peer."""
-    return LineLimit(log, "denials_suppressed", "peer", lines=MAX_LINES)
+def line_limits(log: Log, has_room: Callable[[], bool]) -> dict[str, LineLimit]:
+    """Return the limits by kind. ``has_room`` returns whether the queue has room for more than evidence."""
+    limit = partial(LineLimit, log, key="peer")
+    return {
+        **{kind: limit("denials_suppressed", has_room=has_room, kind=kind) for kind in LIMITED},
+        **{kind: limit("evidence_suppressed", kind=kind) for kind in EVIDENCE},
+    }
 
 
 def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revision: str) -> dict[str, Any]:

@@ -51,7 +51,7 @@ from gatekeeper_py.serving.decode import parse_pod_review, updates_template
 from gatekeeper_py.serving.denials import Denials
 from gatekeeper_py.serving.guard import PolicyGuard
 from gatekeeper_py.serving.metrics import Endpoint, Metrics
-from gatekeeper_py.serving.reviewlog import EXCEPTIONS, denial_limit, described
+from gatekeeper_py.serving.reviewlog import EXCEPTIONS, described, line_limits
 from gatekeeper_py.serving.tls import peer_names
 
 BUDGET_MARGIN_SECONDS: Final = 0.5
@@ -129,7 +129,8 @@ class Webhook:
     """Answers reviews with the live policy.
 
     If ``client_names`` is empty, every caller whose connection the listener accepted may send reviews.
-    ``log_allowed`` logs allowed reviews, too, at level debug.
+    ``log_allowed`` logs allowed reviews, too, at level debug. ``has_log_room`` returns whether the log has
+    room for lines that are not evidence.
     """
 
     def __init__(
@@ -143,6 +144,7 @@ class Webhook:
         max_body_bytes: int,
         client_names: frozenset[str] = frozenset(),
         log_allowed: bool = False,
+        has_log_room: Callable[[], bool] = lambda: True,
         body_seconds: float = BODY_SECONDS,
         max_held_bytes: int = MAX_HELD_BYTES,
         registries: Registries | None = None,
@@ -155,7 +157,8 @@ class Webhook:
         self._note = guard.recent.note
         self._observer = observer
         self._log = log
-        self._denial_limit = denial_limit(log)
+        self._line_limits = line_limits(log, has_log_room)
+        self._has_log_room = has_log_room
         self._limit = limit
         self._max_body_bytes = max_body_bytes
         self._client_names = client_names
@@ -449,10 +452,11 @@ class Webhook:
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
         if outcome.verdict == "allowed" and not excepted:
-            write = self._log.debug if self._log_allowed else None
+            write = self._log.debug if self._log_allowed and self._has_log_room() else None
         else:
-            passes = outcome.verdict == "mutated" or self._denial_limit.passes(peer or "")
-            write = self._log.info if passes else None
+            kind = "excepted" if excepted and outcome.verdict != "denied" else outcome.verdict
+            limit = self._line_limits["policy" if snapshot is None else kind]
+            write = self._log.info if limit.passes(peer, request.namespace) else None
         if write is not None:
             # Describing a review costs a third of it, so it is done only if the line is written.
             write(
@@ -470,7 +474,8 @@ class Webhook:
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""
         self._observer.http_error(refusal.status)
-        suppressed = self._limit.passes(f"http_{refusal.status}")
+        path = request.rel_url.raw_path  # one that does not exist must not fill the log
+        suppressed = self._limit.passes(f"http_{refusal.status}{path if path in self._routes else ''}")
         if suppressed is not None:
             self._log.warning(
                 "request_refused",

@@ -17,6 +17,7 @@ from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.excepting import keeper
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.parser.process import ParserError
+from gatekeeper_py.runtime.logs import MAX_LINES
 
 
 async def test_a_document_and_its_removal_take_effect_at_once(world: World) -> None:
@@ -466,14 +467,14 @@ async def test_a_document_beyond_the_limit_that_is_gone_is_not_shown(
 
 
 async def test_a_bad_document_does_not_hide_another_in_the_log(world: World) -> None:
-    """One namespace has one line a second; the others are counted. The installation has all of its lines."""
+    """Each namespace has 200 lines a second; the others are counted. The installation has all of its lines."""
     own = DocumentKey("installation", "gatekeeper-py")
-    for number in range(3):
+    for number in range(MAX_LINES + 2):
         for key in (TEAM, DocumentKey("namespace", "team-b"), own):
             problem = Finding(severity="error", code="x", path=f"{number}", line=1, message="x")
             await world.deliver(None, key, problem)
     lines = [line["namespace"] for line in world.log.named("exceptions_refused")]
-    assert Counter(lines) == {"team-a": 1, "team-b": 1, "gatekeeper-py": 3}
+    assert Counter(lines) == {"team-a": MAX_LINES, "team-b": MAX_LINES, "gatekeeper-py": MAX_LINES + 2}
     world.advance(1)
     assert world.log.named("exceptions_refused_suppressed") == [
         {"namespace": "team-a", "count": 2},

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.runtime.logs import (
     MAX_LINE_BYTES,
-    MAX_PEERS,
+    MAX_LINES,
     Format,
     LineLimit,
     LogWriter,
@@ -25,6 +25,7 @@ from gatekeeper_py.runtime.logs import (
     build_log,
     stdout_stream,
 )
+from gatekeeper_py.runtime.shares import MAX_NAMESPACES, MAX_PEERS, OTHERS
 from recording import RecordingLog
 
 
@@ -169,6 +170,33 @@ def test_long_lines_are_limited_by_their_bytes() -> None:
     assert stream.content == b"first\n" + b"ten bytes\n" * 10
 
 
+@pytest.mark.parametrize(
+    ("options", "others", "evidence"),
+    [
+        pytest.param({"capacity": 10}, 5, 5, id="lines"),
+        pytest.param({"capacity_bytes": 200}, 10, 10, id="bytes"),
+    ],
+)
+def test_half_of_the_queue_is_left_for_evidence(options: dict[str, int], others: int, evidence: int) -> None:
+    stream = Stuck()
+    writer = LogWriter(cast(BinaryIO, stream), **options)
+    assert writer.has_room()
+    writer.write(b"ten bytes\n")
+    assert stream.entered.wait(20)
+    written = 0
+    while writer.has_room():
+        writer.write(b"ten bytes\n")
+        written += 1
+    assert (written, writer.dropped) == (others, 1)
+    for _ in range(evidence + 1):
+        assert not writer.has_room()
+        writer.write(b"evidence.\n")
+    assert writer.dropped == 1 + (evidence + 1) + 1
+    stream.released.set()
+    writer.close()
+    assert stream.content == b"ten bytes\n" * (1 + others) + b"evidence.\n" * evidence
+
+
 def test_closing_does_not_wait_for_a_reader_that_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gatekeeper_py.runtime.logs.FLUSH_SECONDS", 0.05)
     stream = Stuck()
@@ -266,13 +294,10 @@ def test_one_event_of_a_kind_passes_per_second_and_the_others_are_counted() -> N
     assert limit.passes("b") == 0
 
 
-LINES = 200
-
-
 class Limited:
-    """A limit of 200 lines with a clock, and the calls that it planned."""
+    """A limit with a clock, and the calls that it planned. ``has_room`` is ``None`` for evidence."""
 
-    def __init__(self) -> None:
+    def __init__(self, has_room: Callable[[], bool] | None = lambda: True) -> None:
         self.now = 100.0
         self.log = RecordingLog()
         self.planned: list[tuple[float, Callable[[], None]]] = []
@@ -280,40 +305,45 @@ class Limited:
             self.log,
             "denials_suppressed",
             "peer",
-            lines=LINES,
+            has_room=has_room,
             monotonic=lambda: self.now,
             later=lambda seconds, call: self.planned.append((self.now + seconds, call)),
+            kind="denied",
         )
 
-    def passed(self, peer: str, times: int) -> int:
-        return sum(self.limit.passes(peer) for _ in range(times))
+    def passed(self, peer: str, times: int, namespace: str | None = "shop") -> int:
+        return sum(self.limit.passes(peer, namespace) for _ in range(times))
 
     @property
     def suppressed(self) -> list[dict[str, object]]:
         return self.log.named("denials_suppressed")
 
 
+def counted(peer: str, count: int) -> dict[str, object]:
+    return {"peer": peer, "kind": "denied", "count": count}
+
+
 def test_each_peer_has_200_lines_a_second_and_the_others_are_counted() -> None:
     limited = Limited()
-    assert limited.passed("a", 1000) == LINES
+    assert limited.passed("a", 1000) == MAX_LINES == 200
     assert limited.passed("b", 150) == 150
     assert limited.suppressed == []
     limited.now += 0.99
     assert limited.passed("a", 5) == 0
     limited.now += 0.01
     assert limited.passed("a", 5) == 5
-    assert limited.suppressed == [{"peer": "a", "count": 805}]
+    assert limited.suppressed == [counted("a", 805)]
 
 
 def test_the_count_is_logged_at_the_end_of_the_second_even_if_no_line_follows() -> None:
     limited = Limited()
-    limited.passed("a", LINES + 3)
-    limited.passed("b", LINES + 2)
+    limited.passed("a", MAX_LINES + 3)
+    limited.passed("b", MAX_LINES + 2)
     limited.now += 1.0
     for at, call in limited.planned:
         assert at == 101.0
         call()
-    assert limited.suppressed == [{"peer": "a", "count": 3}, {"peer": "b", "count": 2}]
+    assert limited.suppressed == [counted("a", 3), counted("b", 2)]
 
 
 def test_a_storm_of_one_peer_is_counted_once_each_second() -> None:
@@ -323,11 +353,53 @@ def test_a_storm_of_one_peer_is_counted_once_each_second() -> None:
         limited.now += 1.0
         for _, call in limited.planned:
             call()
-    assert limited.suppressed == [{"peer": "a", "count": 300}] * 5
+    assert limited.suppressed == [counted("a", 300)] * 5
 
 
-def test_memory_is_bounded_for_any_number_of_peers() -> None:
+def test_a_namespace_has_its_part_after_another_one_used_up_the_lines_of_the_peer() -> None:
     limited = Limited()
-    passed = sum(limited.limit.passes(f"peer-{number}") for number in range(3 * MAX_PEERS))
-    assert passed == MAX_PEERS + LINES
-    assert len(limited.limit._lines) == MAX_PEERS + 1
+    assert limited.passed("a", 1000, "storm") == MAX_LINES
+    assert limited.passed("a", 1000, "late") == MAX_LINES / 2
+    assert limited.passed("a", 20, None) == 20
+    assert limited.passed("a", 1000, "storm") == 0
+    limited.now += 1.0
+    assert limited.passed("a", 20, "late") == 20
+    assert limited.suppressed == [counted("a", 800 + 900 + 1000)]
+
+
+def test_evidence_of_a_namespace_is_limited_by_no_other_lines_than_its_own() -> None:
+    limited = Limited(has_room=None)
+    for name in ("storm", "late", None, "x" * 1000):
+        assert limited.passed("a", 300, name) == MAX_LINES
+    limited.now += 1.0
+    assert limited.passed("a", 1, "storm") == 1
+    assert limited.suppressed == [counted("a", 400)]
+
+
+def test_lines_are_counted_by_kind_while_the_queue_has_no_room() -> None:
+    room = [False]
+    limited = Limited(has_room=lambda: room[0])
+    assert limited.passed("a", 3) == 0
+    room[0] = True
+    assert limited.passed("a", MAX_LINES) == MAX_LINES
+    limited.now += 1.0
+    assert limited.passed("a", 1) == 1
+    assert limited.suppressed == [counted("a", 3)]
+
+
+@pytest.mark.parametrize("has_room", [None, lambda: True], ids=["evidence", "others"])
+def test_memory_is_bounded_for_any_number_of_peers_and_namespaces(
+    has_room: Callable[[], bool] | None,
+) -> None:
+    limited = Limited(has_room)
+    passed = sum(limited.limit.passes(f"peer-{number}", "shop") for number in range(1000))
+    assert passed == MAX_PEERS + MAX_LINES
+    for number in range(3 * MAX_NAMESPACES):
+        limited.limit.passes("peer-1", f"namespace-{number}-" + "x" * 1000)
+    counts = limited.limit._lines._namespaces
+    assert set(counts) == {OTHERS} | {f"peer-{number}" for number in range(MAX_PEERS)}
+    assert len(counts["peer-1"]) == MAX_NAMESPACES + 1
+    assert all(len(name) < 100 for name in counts["peer-1"])
+    limited.now += 1.0
+    limited.limit.passes("peer-1", "shop")
+    assert {line["peer"] for line in limited.suppressed} == {OTHERS, "peer-1"}

@@ -54,6 +54,20 @@ def test_a_namespace_that_uses_little_always_has_room(order: list[str], most: in
     assert used <= sum(most / n + 1 for n in range(1, 5))
 
 
+@given(
+    st.lists(st.tuples(st.sampled_from([None, "1.1.1.1", "2.2.2.2"]), NAMES | st.none())), st.integers(1, 9)
+)
+def test_taking_is_adding_where_there_is_room(takers: list[tuple[str | None, str | None]], most: int) -> None:
+    taken, added = Shares(), Shares()
+    for peer, namespace in takers:
+        share = added.of(peer, namespace)
+        has_room = added.has_room(share, most)
+        if has_room:
+            added.add(share)
+        assert taken.take(peer, namespace, most) == has_room
+    assert all(taken.used(taken.of(*each)) == added.used(added.of(*each)) for each in takers)
+
+
 def test_peers_and_namespaces_beyond_the_limits_share() -> None:
     shares = Shares()
     for number in range(MAX_PEERS):

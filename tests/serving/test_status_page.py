@@ -76,12 +76,18 @@ class World:
     def summary(self) -> tuple[datetime, tuple[str, ...]] | None:
         return None if self.problem else (INSTANT + timedelta(days=30), ("gatekeeper-py.gatekeeper-py.svc",))
 
-    def deny(self, image: str = "quay.io/secret:1", kind: str = "Pod", peer: str | None = None) -> None:
+    def deny(
+        self,
+        image: str = "quay.io/secret:1",
+        kind: str = "Pod",
+        peer: str | None = None,
+        namespace: str = "hidden",
+    ) -> None:
         decision = Decision(image=image, approved=False, reason="unlisted", detail="x")
         judgement = Judgement(Slot(("spec",), "image", image), decision)
         self.denials.add(
             AdmissionRequest(
-                uid="a", group="", kind=kind, operation="CREATE", namespace="hidden", name="n" * 1000,
+                uid="a", group="", kind=kind, operation="CREATE", namespace=namespace, name="n" * 1000,
                 object={}, username="alice",
             ),
             Outcome(AdmissionResponse(uid="a", allowed=False), "denied", "enforce", (judgement, judgement)),
@@ -197,28 +203,51 @@ def test_denials_name_no_user_without_status_details() -> None:
         assert shown in page
 
 
+def kept(world: World) -> list[str]:
+    """Return the first image of each of the last denials, the newest first."""
+    return [denial.details.images[0] for denial in world.denials if denial.details is not None]
+
+
 def test_one_peer_has_at_most_20_of_the_last_denials() -> None:
     world = World(details=True)
-    for index in range(40):
+    for index in range(10):
         world.deny(f"other-{index}", peer=f"10.0.0.{index}")
     for index in range(1000):
         world.deny(f"storm-{index}", peer="10.1.1.1")
-    kept = [denial.details.images[0] for denial in world.denials if denial.details is not None]
-    assert kept[:MAX_OF_PEER] == [f"storm-{999 - index}" for index in range(MAX_OF_PEER)]
-    assert kept[MAX_OF_PEER:] == [f"other-{index}" for index in range(39, 9, -1)]
-    assert len(world.denials._numbers) == 31
+    storm = [f"storm-{999 - index}" for index in range(MAX_OF_PEER)]
+    others = [f"other-{index}" for index in range(39, -1, -1)]
+    assert kept(world) == [*storm, *others[30:]]
+    for index in range(10, 40):
+        world.deny(f"other-{index}", peer=f"10.0.0.{index}")
+    assert kept(world) == [*others[:30], *storm[: MAX_DENIALS - 40], *others[30:]]
+    assert len(world.denials._numbers) == 41
+
+
+def test_a_namespace_does_not_push_out_the_denials_of_others_behind_the_same_peer() -> None:
+    world = World(details=True)
+    for name in ("quiet", "modest"):
+        for index in range(3):
+            world.deny(f"{name}-{index}", peer="10.1.1.1", namespace=name)
+    for index in range(1000):
+        world.deny(f"storm-{index}", peer="10.1.1.1", namespace="storm")
+    assert kept(world) == [
+        *(f"storm-{999 - index}" for index in range(MAX_OF_PEER - 6)),
+        *(f"{name}-{index}" for name in ("modest", "quiet") for index in (2, 1, 0)),
+    ]
 
 
 def test_only_the_last_denials_are_kept_in_little_memory() -> None:
-    denials = World(details=True)
+    world = World(details=True)
     for index in range(MAX_DENIALS + 20):
-        denials.deny(f"{index}-" + "x" * 10**6, kind="K" * 10**6)
-    kept = list(denials.denials)
-    assert len(kept) == MAX_DENIALS
-    assert kept[0].details is not None
-    assert kept[0].details.images[0].startswith(f"{MAX_DENIALS + 19}-")
-    assert all(len(each.kind) == MAX_TEXT for each in kept)
-    assert all(len(image) == MAX_TEXT for each in kept if each.details for image in each.details.images)
+        world.deny(
+            f"{index}-" + "x" * 10**6, kind="K" * 10**6, peer=f"10.0.0.{index % 5}", namespace="n" * 10**6
+        )
+    denials = list(world.denials)
+    assert len(denials) == MAX_DENIALS
+    assert kept(world)[0].startswith(f"{MAX_DENIALS + 19}-")
+    assert all(len(each.kind) == MAX_TEXT for each in denials)
+    assert all(len(image) == MAX_TEXT for each in denials if each.details for image in each.details.images)
+    assert all(len(share.namespace) < MAX_TEXT for share in world.denials._numbers)
 
 
 @pytest.mark.parametrize("character", ['"', "<", "\\", "x", "\N{GRINNING FACE}", "\x01"])

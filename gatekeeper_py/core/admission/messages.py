@@ -89,7 +89,7 @@ def image_line(judgement: Judgement) -> str:
     """Return the line for one rejected image."""
     slot, decision = judgement.slot, judgement.decision
     name = f' "{escape(slot.name, 63)}"' if slot.name else ""
-    subject = f"{slot.noun}{name} ({escape(slot.path)})" if slot.path else slot.noun
+    subject = f"{slot.noun}{name} ({escape(path)})" if (path := slot.path) else slot.noun
     if slot.problem:
         return f"{subject}: {PROBLEM}{slot.problem}"
     if decision.reason in BY_LOOKUP:
@@ -154,7 +154,7 @@ def exception_line(judgement: Judgement) -> str:
     """Return the line for one image that an exception approves."""
     found = judgement.decision.exception
     until = "" if found is None else f" until {format_minute(found.until)}"
-    path = f"{escape(judgement.slot.path)}: " if judgement.slot.path else ""
+    path = f"{escape(path)}: " if (path := judgement.slot.path) else ""
     return _fitted(path, escape(judgement.decision.image), f" is approved{until} by an exception")
 
 
@@ -192,7 +192,8 @@ def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], 
     """Return judgements on one line of at most 1 KiB, with a count of those that do not fit."""
     shown: list[str] = []
     size = 0
-    for text in (escape(describe(judgement), MAX_AUDITED) for judgement in judgements):
+    for judgement in judgements:
+        text = escape(describe(judgement), MAX_AUDITED)
         size += len(text) + len(", ")
         if size > MAX_AUDIT_BYTES - len(" and 9999999 more"):
             break
@@ -220,7 +221,7 @@ def kept_text(judgement: Judgement) -> str:
 def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SHORTEST_IMAGE) -> str:
     """Return the warning about a rejected image. ``effect`` follows the reason."""
     slot = judgement.slot
-    path = f"{escape(slot.path)}: " if slot.path else ""
+    path = f"{escape(path)}: " if (path := slot.path) else ""
     if slot.problem:
         return _fitted(path, "", slot.problem + effect, shortest)
     if judgement.decision.reason in BY_LOOKUP and not effect:

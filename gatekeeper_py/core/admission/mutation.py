@@ -34,6 +34,8 @@ pkg/api/validation/objectmeta.go, ``TotalAnnotationSizeLimitB``)."""
 
 TOO_LARGE: Final = "the annotation that records it would be too large"
 
+_ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
+
 
 def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
     """Return the mutating endpoint's answer, which is never a denial. Only Pods are patched.
@@ -183,7 +185,7 @@ def _record(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> str | None
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     recorded = _recorded(annotations[ORIGINAL_IMAGES]) if ORIGINAL_IMAGES in annotations else {}
     originals = {judgement.slot.path: judgement.slot.value for judgement in rewritten}
-    record = json.dumps({**recorded, **originals}, separators=(",", ":"))
+    record = _ENCODE({**recorded, **originals})
     return record if _size({**annotations, ORIGINAL_IMAGES: record}) <= MAX_ANNOTATIONS_BYTES else None
 
 

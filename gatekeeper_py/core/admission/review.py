@@ -154,7 +154,7 @@ def parse(document: Any) -> AdmissionRequest:
 
 def pointer(parts: Iterable[str | int]) -> str:
     """Return a path as a JSON Pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(["/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts])
 
 
 def _text(value: Any, name: str) -> str:
