@@ -467,7 +467,7 @@ async def test_a_document_beyond_the_limit_that_is_gone_is_not_shown(
 
 
 async def test_a_bad_document_does_not_hide_another_in_the_log(world: World) -> None:
-    """Each namespace has 200 lines a second; the others are counted. The installation has all of its lines."""
+    """Each namespace has 200 lines a second; others are counted. The installation has all of its lines."""
     own = DocumentKey("installation", "gatekeeper-py")
     for number in range(MAX_LINES + 2):
         for key in (TEAM, DocumentKey("namespace", "team-b"), own):

@@ -9,18 +9,21 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Final, Self
 
 import pytest
 import pytest_asyncio
+from aiohttp import web
 
-from builders import pod, policy_text, review
+from builders import exceptions_text, pod, policy_text, review
 from exhaustion import probe
-from exhaustion.target import Arena, Attempt, Target, policy_arena
-from fakeapi import NAME, NAMESPACE, FakeApi
-from gatekeeper_py.serving.reviewlog import MAX_LINES
+from exhaustion.target import Arena, Attempt, Target, policy_arena, watching_arena
+from fakeapi import NAME, NAMESPACE, FakeApi, configmap, listed
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP
+from gatekeeper_py.runtime.logs import MAX_LINES
 from httpserving import serving
 from wire import Answer, Connection, eventually, request
 
@@ -176,6 +179,91 @@ async def test_a_storm_of_denials_of_one_address_is_counted(arena: Arena) -> Non
     assert images().count("quay.io/storm:1") <= MAX_LINES * (STORM_SECONDS + 2)
     assert "quay.io/other:1" in images()
     assert suppressed() > 0, f"only {sent} denials in {STORM_SECONDS} s"
+
+
+class Emergency(FakeApi):
+    """An API server whose break-glass document approves all images of a registry."""
+
+    async def _list(self, asked: web.BaseRequest) -> web.StreamResponse:
+        if asked.query["fieldSelector"] != f"metadata.name={BREAK_GLASS_CONFIGMAP}":
+            return await super()._list(asked)
+        until = datetime.now(UTC) + timedelta(days=1)
+        document = exceptions_text(f"image: ghcr.io/**, until: {until:%Y-%m-%dT%H:%M:%SZ}, reason: fire")
+        found = configmap({"exceptions.yaml": document}, self.version, name=BREAK_GLASS_CONFIGMAP)
+        return web.Response(body=listed([found], self.version), content_type="application/json")
+
+
+class TestEvidence:
+    """A storm of denials in one namespace, behind the address of an API server that all tenants share."""
+
+    @pytest_asyncio.fixture
+    async def arena(self, tmp_path: Path, attempts: dict[str, Attempt]) -> AsyncIterator[Arena]:
+        api = Emergency()
+        await api.start()
+        api.apply(policy_text("exceptions: [{source: break-glass, images: [ghcr.io/**], longest: 14d}]"))
+        async for arena in watching_arena(api, tmp_path, attempts):
+            yield arena
+        await api.stop()
+
+    async def test_a_storm_of_denials_in_one_namespace_hides_no_evidence(self, arena: Arena) -> None:
+        denied = request(content("quay.io/storm:1", namespace="storm"))
+        excepted = request(content("ghcr.io/fire:1"))
+        quiet = request(content("quay.io/quiet:1", namespace="quiet"))
+        bad = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "data": {"policy.yaml": "mode: [", "mode": "off?"},
+        }
+        refused = json.dumps(review(bad, operation="UPDATE", namespace=NAMESPACE)).encode()
+        sent = Counter[tuple[str, str, str]]()
+
+        async def storm(target: Target, over: asyncio.Event) -> None:
+            caller = await target.connect(source="127.0.0.2")
+            while not over.is_set():
+                assert not allowed(await caller.ask(denied))
+                sent["validate", "storm", "denied"] += 1
+            caller.abort()
+
+        async def attack(target: Target) -> None:
+            over = asyncio.Event()
+            caller = await target.connect(source="127.0.0.2")
+            storms = [asyncio.create_task(storm(target, over)) for _ in range(8)]
+            try:
+                await asyncio.sleep(1.0)
+                for number in range(40):
+                    assert allowed(await caller.ask(excepted))
+                    sent["validate", "shop", "allowed"] += 1
+                    if number % 2:
+                        assert not allowed(await caller.ask(quiet))
+                        sent["validate", "quiet", "denied"] += 1
+                    await asyncio.sleep(0.05)
+                answer = await caller.ask(request(refused, path="/validate-policy?timeout=10s"))
+                assert answer.status == 200
+                assert not answer.json()["response"]["allowed"]
+                sent["policy", NAMESPACE, "denied"] += 1
+            finally:
+                over.set()
+                await asyncio.gather(*storms)
+            caller.abort()
+
+        target = await asyncio.to_thread(lambda: arena.target)
+        await target.attacked("storm-beside-evidence", attack)
+        server = target.server
+
+        def lines() -> Counter[tuple[str, str, str]]:
+            found = server.events("review")
+            return Counter((line["endpoint"], line["namespace"], line["verdict"]) for line in found)
+
+        def suppressed() -> int:
+            return sum(line["count"] for line in server.events("denials_suppressed"))
+
+        storm_of = ("validate", "storm", "denied")
+        await eventually(lambda: lines()[storm_of] + suppressed() == sent[storm_of])
+        assert suppressed() > 0, f"only {sent} denials"
+        assert lines()["validate", "shop", "allowed"] >= 40
+        for each in sent.keys() - {storm_of}:
+            assert lines()[each] == sent[each], each
 
 
 class TestOneNamespace:
