@@ -103,15 +103,20 @@ class MonitoredServer:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def check_log(self) -> None:
-        """Check the log: no traceback, no library messages, at most one refusal a second of each kind."""
+        """Check the log: no traceback, no library messages, at most one refusal a second of each status and path."""
         lines = list(self.server.lines)
         assert self.server.errors == ""
         assert [line for line in lines if "exception" in line or "exc_info" in line] == []
         assert {line["event"] for line in lines} <= {
             "certificate_self_signed", "policy_loaded", "listening", "request_refused", "review",
-            "connection_evicted", "denials_suppressed",
+            "connection_evicted", "denials_suppressed", "evidence_suppressed",
         }  # fmt: skip
-        refusals = Counter(line["status"] for line in lines if line["event"] == "request_refused")
+        known = {"/validate-image", "/mutate-image", "/validate-policy"}
+        refusals = Counter(
+            (line["status"], line["path"] if line["path"] in known else "")
+            for line in lines
+            if line["event"] == "request_refused"
+        )
         most = time.monotonic() - self.started + 1
         assert all(count <= most for count in refusals.values()), refusals
         assert max(len(json.dumps(line)) for line in lines) < 20_000

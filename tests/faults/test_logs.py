@@ -112,6 +112,18 @@ def test_every_line_is_read_or_counted_after_the_reader_resumes(server: Server) 
     ends_in_time(server)
 
 
+def test_half_of_the_queue_is_left_for_lines_that_nobody_may_hide(server: Server) -> None:
+    connection = server.connect()
+    with contextlib.closing(connection):
+        send(connection, QUEUE_LINES + 1000)
+    assert dropped(server) > 0
+    server.signal(signal.SIGTERM)
+    server.wait(lambda: not server.is_ready())
+    while read_line(server)["event"] != "draining":
+        pass
+    assert server.process.wait(EXIT_SECONDS) == 0
+
+
 def test_a_closed_pipe_loses_counted_lines_and_no_review(server: Server) -> None:
     assert server.process.stdout is not None
     server.process.stdout.close()
