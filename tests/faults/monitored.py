@@ -103,7 +103,7 @@ class MonitoredServer:
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
     def check_log(self) -> None:
-        """Check the log: no traceback, no library messages, at most one refusal a second of each status and path."""
+        """Check the log: no traceback, no library messages, one refusal a second of each kind at most."""
         lines = list(self.server.lines)
         assert self.server.errors == ""
         assert [line for line in lines if "exception" in line or "exc_info" in line] == []
