@@ -57,14 +57,12 @@ class Evaluation:
 class Judgement:
     """The result of an admission policy for a request.
 
-    It is ``skipped`` when a match condition is false. ``message`` is that of the validations that failed,
-    ``patched`` the object as the mutations leave it, ``None`` without any.
+    It is ``skipped`` when a match condition is false. ``message`` is that of the validations that failed.
     """
 
     skipped: bool
     allowed: bool
     message: str
-    patched: Any
     error: str
     cost: int
     elapsed: int
@@ -120,7 +118,6 @@ class Evaluator:
                 )
                 if not allowed
             ),
-            patched=answer["patched"],
             error=answer.get("error", ""),
             cost=answer["cost"],
             elapsed=answer["elapsed"],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from evaluating import COST_LIMIT, Evaluator, Judgement
+from evaluating import COST_LIMIT, Evaluator
+from gatekeeper_py.core.compile.native.objects import KIND
 
 BUDGET = 10 * COST_LIMIT
 """Cost limit of all expressions of a policy together (apiserver, pkg/apis/cel/config.go)."""
@@ -20,33 +21,29 @@ class Verdict(NamedTuple):
     message: str = ""
 
 
-def specs(documents: Iterable[Document], kind: str) -> Iterator[tuple[Document, list[str]]]:
-    """Yield the spec of each policy of a kind with the actions that its binding takes."""
+def specs(documents: Iterable[Document]) -> Iterator[tuple[Document, list[str]]]:
+    """Yield the spec of each policy with the actions that its binding takes."""
     listed = list(documents)
     for document in listed:
-        if document["kind"] == kind:
+        if document["kind"] == KIND:
             (binding,) = (
                 each
                 for each in listed
-                if each["kind"] == f"{kind}Binding"
+                if each["kind"] == f"{KIND}Binding"
                 and each["spec"]["policyName"] == document["metadata"]["name"]
             )
-            yield document["spec"], binding["spec"].get("validationActions", [])
+            yield document["spec"], binding["spec"]["validationActions"]
 
 
 def validated(evaluator: Evaluator, documents: Iterable[Document], review: Document) -> Verdict:
     """Return the result of ValidatingAdmissionPolicies for a review. An evaluation error fails the test."""
-    for spec, actions in specs(documents, "ValidatingAdmissionPolicy"):
-        judged = without_error(evaluator.judge(spec, review))
+    for spec, actions in specs(documents):
+        judged = evaluator.judge(spec, review)
+        assert judged.error == "", judged
+        assert judged.cost <= BUDGET
         if not judged.skipped and not judged.allowed:
             return Verdict("denied" if "Deny" in actions else "warned", judged.message)
     return Verdict("allowed")
-
-
-def without_error(judged: Judgement) -> Judgement:
-    assert judged.error == "", judged
-    assert judged.cost <= BUDGET
-    return judged
 
 
 def undated(a_document: Document) -> Document:

@@ -23,7 +23,6 @@ from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, Fa
 from gatekeeper_py.control.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
-from gatekeeper_py.core.compile.native.mutating import POLICY_NAME as MIRRORS_NAME
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS
 from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
@@ -122,7 +121,7 @@ def test_the_page_about_native_policies_names_the_limits() -> None:
         in NATIVE_PAGE
     )
     assert f"refuses more than {MAX_MIRRORS}" in NATIVE_PAGE.replace("\n", " ")
-    for name in (POLICY_NAME, WARNING_NAME, MIRRORS_NAME):
+    for name in (POLICY_NAME, WARNING_NAME):
         assert f"`{name}`" in NATIVE_PAGE
 
 

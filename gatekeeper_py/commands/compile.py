@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final, Literal
 
 import click
@@ -19,13 +17,11 @@ from gatekeeper_py.control.webhooks.templates import (
     VALIDATING_NAME,
 )
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
-from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import ApiObject, Options
+from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.reporting.console import json_text, note
 from gatekeeper_py.reporting.manifest import as_yaml
@@ -35,21 +31,15 @@ CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
     "mutating": (MUTATING, MUTATING_NAME, POD_MUTATION),
 }
 
-
-Compiler = Callable[[Policy, datetime, Options], tuple[ApiObject, ...]]
-NATIVE: Final[dict[str, Compiler]] = {
-    "validating-admission-policy": validating_policy,
-    "mutating-admission-policy": mutating_policy,
-}
 MATCH_CONDITIONS: Final = "match-conditions"
-
+NATIVE: Final = "validating-admission-policy"
 
 Style = Literal["yaml", "json"]
 
 
 @click.command()
 @click.argument("policy")
-@click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, *NATIVE]), required=True)
+@click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, NATIVE]), required=True)
 @format_option(Style)
 @click.option(
     "--backstop",
@@ -73,17 +63,16 @@ def compile(  # noqa: A001
     backstop: bool,
     static: bool,
 ) -> int:
-    """Compile POLICY to expressions or policies that an API server evaluates itself.
+    """Compile POLICY to expressions or a policy that an API server evaluates itself.
 
     match-conditions are expressions for the webhook configurations. With them, an API server admits Pods that
     use only pre-approved images without calling the webhook. The YAML output is a patch for each
     configuration. Its comments list the rules for which API servers still call the webhook. Compile again
     whenever the policy changes, and before the expiry that the output states.
 
-    validating-admission-policy and mutating-admission-policy are native admission policies of Kubernetes,
-    which need no webhook. The validating one decides as POLICY does, with one exception: it rejects an object
-    with more than 100 new images, or whose new images have more than 10,000 characters in total. With
-    --backstop it admits such an object.
+    validating-admission-policy is a native admission policy of Kubernetes, which needs no webhook. It decides
+    as POLICY does, with one exception: it rejects an object with more than 100 new images, or whose new
+    images have more than 10,000 characters in total. With --backstop it admits such an object.
 
     If a native policy cannot express a rule, the command names this rule on stderr and prints no policy,
     unless you give --backstop.
@@ -102,26 +91,22 @@ def compile(  # noqa: A001
             revision = replace(read, mode=read.document.mode).revision
             click.echo(as_patches(fast_path, revision), nl=False)
         return 0
-    if backstop and NATIVE[target] is mutating_policy:
-        raise click.UsageError(f"--backstop has no meaning for --to {target}: a rewrite is exact or refused")
     read = usable_policy(policy)
     choices = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
     try:
-        documents = NATIVE[target](read, now(), choices)
+        documents = validating_policy(read, now(), choices)
     except CannotExpress as problem:
         for obstacle in problem.obstacles:
             note(f"{policy}: {obstacle}")
-        if NATIVE[target] is validating_policy and not backstop:
+        if not backstop:
             note("A wider policy can be compiled with --backstop.")
         return 1
-    if read.document.exceptions and NATIVE[target] is validating_policy:
+    if read.document.exceptions:
         note(f"note: {policy}: exceptions: the native policy rejects what only an exception approves")
     if style == "json":
         click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": documents}))
-    elif documents:
-        click.echo(as_yaml(documents), nl=False)
     else:
-        click.echo("# The policy rewrites nothing: it has no mirrors, or no namespace is in mutate mode.")
+        click.echo(as_yaml(documents), nl=False)
     return 0
 
 

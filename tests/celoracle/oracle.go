@@ -49,8 +49,6 @@ type answer struct {
 	Skipped bool `json:"skipped"`
 	// Messages are those of the policy's validations.
 	Messages []string `json:"messages"`
-	// Patched is the object after the policy's mutations.
-	Patched any `json:"patched"`
 	// Error is an error to which an API server applies the failure policy.
 	Error string `json:"error,omitempty"`
 	// Sent is the object as a webhook would get it.

@@ -1,5 +1,5 @@
-// Admission policies, validating and mutating: their match conditions, variables, validations, messages and
-// JSON patches, put together as the API server's plugins do.
+// Validating admission policies: their match conditions, variables, validations and messages, put together as
+// the API server's plugin does.
 package main
 
 import (
@@ -9,30 +9,24 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	policyv1 "k8s.io/api/admissionregistration/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apiserver/pkg/admission"
 	"k8s.io/apiserver/pkg/admission/plugin/cel"
-	"k8s.io/apiserver/pkg/admission/plugin/policy/mutating/patch"
 	"k8s.io/apiserver/pkg/admission/plugin/policy/validating"
 	"k8s.io/apiserver/pkg/admission/plugin/webhook/matchconditions"
 	celconfig "k8s.io/apiserver/pkg/apis/cel"
 	"k8s.io/apiserver/pkg/cel/environment"
-	"k8s.io/client-go/kubernetes/scheme"
 )
 
 type policySpec struct {
 	Variables       []policyv1.Variable       `json:"variables"`
 	MatchConditions []policyv1.MatchCondition `json:"matchConditions"`
 	Validations     []policyv1.Validation     `json:"validations"`
-	Mutations       []policyv1.Mutation       `json:"mutations"`
 }
 
 type compiledPolicy struct {
 	matching    cel.ConditionEvaluator
 	validations cel.ConditionEvaluator
 	messages    cel.ConditionEvaluator
-	patchers    []patch.Patcher
-	compiler    *cel.CompositedCompiler
 }
 
 var policies = map[string]*compiledPolicy{}
@@ -72,7 +66,6 @@ func compilePolicy(text []byte) (*compiledPolicy, error) {
 		}
 	}
 	policy := &compiledPolicy{
-		compiler:    compiler,
 		matching:    compiler.CompileCondition(conditions, options, environment.NewExpressions),
 		validations: compiler.CompileCondition(validations, options, environment.NewExpressions),
 		messages:    compiler.CompileCondition(messages, cel.OptionalVariableDeclarations{}, environment.NewExpressions),
@@ -81,15 +74,6 @@ func compilePolicy(text []byte) (*compiledPolicy, error) {
 		if problems := each.CompilationErrors(); len(problems) > 0 {
 			return nil, problems[0]
 		}
-	}
-	options.HasPatchTypes = true
-	for _, mutation := range spec.Mutations {
-		accessor := &patch.JSONPatchCondition{Expression: mutation.JSONPatch.Expression}
-		evaluator := compiler.CompileMutatingEvaluator(accessor, options, environment.NewExpressions)
-		if problems := evaluator.CompilationErrors(); len(problems) > 0 {
-			return nil, problems[0]
-		}
-		policy.patchers = append(policy.patchers, patch.NewJSONPatcher(evaluator))
 	}
 	policies[string(text)] = policy
 	return policy, nil
@@ -140,19 +124,5 @@ func (policy *compiledPolicy) evaluate(attributes *admission.VersionedAttributes
 			text = fmt.Sprint(message.EvalResult.Value())
 		}
 		given.Messages = append(given.Messages, text)
-	}
-	for _, patcher := range policy.patchers {
-		object, err := patcher.Patch(policy.compiler.CreateContext(ctx), patch.Request{
-			MatchedResource:     schema.GroupVersionResource(attributes.GetResource()),
-			VersionedAttributes: attributes,
-			ObjectInterfaces:    admission.NewObjectInterfacesFromScheme(scheme.Scheme),
-			OptionalVariables:   cel.OptionalVariableBindings{},
-		}, celconfig.RuntimeCELCostBudget)
-		if err != nil {
-			given.Error = err.Error()
-			return
-		}
-		attributes.VersionedObject = admission.NewLazyObject(object)
-		given.Patched = any(object)
 	}
 }

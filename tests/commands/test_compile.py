@@ -1,4 +1,4 @@
-"""``compile``: match conditions as JSON and as patches, and native policies."""
+"""``compile``: match conditions as JSON and as patches, and a native policy."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ TEXT = policy_text(
 
 Compiled = Callable[..., Done]
 CONDITIONS: Final = "match-conditions"
-VALIDATING: Final = "validating-admission-policy"
-MUTATING: Final = "mutating-admission-policy"
+NATIVE: Final = "validating-admission-policy"
 
 
 @pytest.fixture
@@ -70,77 +69,53 @@ def test_a_policy_that_pre_approves_nothing_has_no_condition(compiled: Compiled)
     assert "Nothing is pre-approved" in compiled(text, CONDITIONS).out
 
 
-HUB: Final = "mirrors: [{from: docker.io, to: registry.corp.io/hub}]\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "target", "names"),
-    [
-        pytest.param(
-            policy_text("namespaces: [{names: [dev], mode: warn}]\n"),
-            VALIDATING,
-            ["gatekeeper-py-images", "gatekeeper-py-images-warn"],
-            id="validating",
-        ),
-        pytest.param(policy_text(HUB, mode="mutate"), MUTATING, ["gatekeeper-py-mirrors"], id="mutating"),
-    ],
-)
-def test_native_policies_have_bindings_and_are_the_same_in_json(
-    compiled: Compiled, text: str, target: str, names: list[str]
-) -> None:
-    done = compiled(text, target)
+def test_native_policies_have_bindings_and_are_the_same_in_json(compiled: Compiled) -> None:
+    text = policy_text("namespaces: [{names: [dev], mode: warn}]\n")
+    done = compiled(text, NATIVE)
     assert (done.code, done.err) == (0, "")
     documents = list(yaml.safe_load_all(done.out))
-    kind = "".join(word.capitalize() for word in target.split("-"))
     assert [(each["kind"], each["metadata"]["name"]) for each in documents] == [
-        (f"{kind}{suffix}", name) for name in names for suffix in ("", "Binding")
+        (f"ValidatingAdmissionPolicy{suffix}", name)
+        for name in ("gatekeeper-py-images", "gatekeeper-py-images-warn")
+        for suffix in ("", "Binding")
     ]
     (selector,) = documents[0]["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
     assert selector["values"][:2] == ["gatekeeper-py", "kube-system"]
-    listed = json.loads(compiled(text, target, "--format", "json").out)
+    listed = json.loads(compiled(text, NATIVE, "--format", "json").out)
     assert listed == {"apiVersion": "v1", "kind": "List", "items": documents}
 
 
-@pytest.mark.parametrize("target", [VALIDATING, MUTATING])
-def test_exempt_namespaces_replace_the_default_and_stay_text(compiled: Compiled, target: str) -> None:
+def test_exempt_namespaces_replace_the_default_and_stay_text(compiled: Compiled) -> None:
     options = ("--exempt-namespace", "12e5", "--exempt-namespace", "infra", "--static")
-    done = compiled(policy_text(HUB, mode="mutate"), target, *options)
+    done = compiled(policy_text(), NATIVE, *options)
     policy, binding = yaml.safe_load_all(done.out)
     (selector,) = policy["spec"]["matchConstraints"]["namespaceSelector"]["matchExpressions"]
     assert selector["values"][:2] == ["12e5", "infra"]
     assert "- '12e5'\n" in done.out  # kubectl would read it as a number without the quotes
-    name = "images" if target == VALIDATING else "mirrors"
-    assert policy["metadata"]["name"] == f"gatekeeper-py-{name}.static.k8s.io"
+    assert policy["metadata"]["name"] == "gatekeeper-py-images.static.k8s.io"
     assert binding["spec"]["policyName"] == policy["metadata"]["name"]
 
 
 def test_a_rule_that_cannot_be_expressed_exits_with_1(compiled: Compiled, tmp_path: Path) -> None:
     text = policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}, {image: c.io/x, verify: true}]")
-    done = compiled(text, VALIDATING)
+    done = compiled(text, NATIVE)
     assert (done.code, done.out) == (1, "")
     assert done.err.replace(f"{tmp_path}/", "").splitlines() == [
         "policy.yaml: allow[1] b.io: it will expire, and a native policy has no clock",
         "policy.yaml: allow[2] c.io/x: it needs a look-up in a registry, which a native policy cannot do",
         "A wider policy can be compiled with --backstop.",
     ]
-    backstop = compiled(text, VALIDATING, "--backstop")
+    backstop = compiled(text, NATIVE, "--backstop")
     assert (backstop.code, backstop.err) == (0, "")
     assert len(list(yaml.safe_load_all(backstop.out))) == 2
 
 
 def test_a_backstop_without_room_does_not_propose_itself(compiled: Compiled) -> None:
     rules = ", ".join(f"'*r{number}.io'" for number in range(2000))
-    done = compiled(policy_text(allow=f"[{rules}]"), VALIDATING, "--backstop")
+    done = compiled(policy_text(allow=f"[{rules}]"), NATIVE, "--backstop")
     assert (done.code, done.out) == (1, "")
     assert "the expression would become too long or too expensive" in done.err
     assert "--backstop" not in done.err
-
-
-def test_a_policy_that_rewrites_nothing_has_no_mutating_policy(compiled: Compiled) -> None:
-    done = compiled(policy_text(HUB), MUTATING)
-    assert (done.code, done.err) == (0, "")
-    assert done.out.startswith("# The policy rewrites nothing")
-    assert json.loads(compiled(policy_text(HUB), MUTATING, "--format", "json").out)["items"] == []
 
 
 @pytest.mark.parametrize("options", [(), ("--backstop",)])
@@ -148,6 +123,6 @@ def test_a_native_policy_of_a_policy_with_grants_is_noted_to_know_no_exceptions(
     compiled: Compiled, options: tuple[str, ...]
 ) -> None:
     grants = "exceptions: [{source: namespace, images: ['ghcr.io/**'], longest: 14d}]\n"
-    done = compiled(policy_text(grants), VALIDATING, *options)
+    done = compiled(policy_text(grants), NATIVE, *options)
     assert done.code == 0
     assert "rejects what only an exception approves" in done.err

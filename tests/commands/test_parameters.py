@@ -57,10 +57,6 @@ USAGE: Final = (
         "compile POLICY --to match-conditions --exempt-namespace x",
         "--exempt-namespace has no meaning for --to",
     ),
-    (
-        "compile POLICY --to mutating-admission-policy --backstop",
-        "--backstop has no meaning for --to mutating-",
-    ),
     ("diff a", "give two policies: OLD and NEW"),
     ("diff a b c", "give two policies: OLD and NEW"),
     ("diff a b --configmap x/y", "give only the policy NEW"),

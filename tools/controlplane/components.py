@@ -118,28 +118,28 @@ def audit_flags(level: AuditLevel, log: Path, policy: Path) -> list[str]:
 def admission_flags(folder: Path, configuration: Path, webhook_users: Path) -> list[str]:
     """Return the flags for static admission policies and for the API server's credentials at webhooks.
 
-    The function creates the folders ``validating`` and ``mutating`` for the policies below ``folder``, and
-    writes the file that the flags name to ``configuration``. ``webhook_users`` is a kubeconfig whose users
-    are named after the hosts of webhooks.
+    The function creates the folder ``validating`` for the policies below ``folder``, and writes the file that
+    the flags name to ``configuration``. ``webhook_users`` is a kubeconfig whose users are named after the
+    hosts of webhooks.
     """
     webhooks = {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "WebhookAdmissionConfiguration",
         "kubeConfigFile": str(webhook_users),
     }
-    plugins = [{"name": "ValidatingAdmissionWebhook", "configuration": webhooks}]
-    for name, plugin in (("validating", "Validating"), ("mutating", "Mutating")):
-        (folder / name).mkdir()
-        settings = {
-            "apiVersion": "apiserver.config.k8s.io/v1",
-            "kind": f"{plugin}AdmissionPolicyConfiguration",
-            "staticManifestsDir": str(folder / name),
-        }
-        plugins.append({"name": f"{plugin}AdmissionPolicy", "configuration": settings})
+    policies = {
+        "apiVersion": "apiserver.config.k8s.io/v1",
+        "kind": "ValidatingAdmissionPolicyConfiguration",
+        "staticManifestsDir": str(folder / "validating"),
+    }
+    (folder / "validating").mkdir()
     document = {
         "apiVersion": "apiserver.config.k8s.io/v1",
         "kind": "AdmissionConfiguration",
-        "plugins": plugins,
+        "plugins": [
+            {"name": "ValidatingAdmissionWebhook", "configuration": webhooks},
+            {"name": "ValidatingAdmissionPolicy", "configuration": policies},
+        ],
     }
     configuration.write_text(json.dumps(document), encoding="utf-8")
     return [f"--admission-control-config-file={configuration}"]

@@ -20,8 +20,8 @@ CONFIGURATIONS: Final[dict[str, WebhookKind]] = {
     "ValidatingWebhookConfiguration": "validating",
     "MutatingWebhookConfiguration": "mutating",
 }
-NATIVE: Final = frozenset({"ValidatingAdmissionPolicy", "MutatingAdmissionPolicy"})
-KINDS: Final = frozenset(CONFIGURATIONS) | NATIVE
+NATIVE: Final = "ValidatingAdmissionPolicy"
+KINDS: Final = frozenset(CONFIGURATIONS) | {NATIVE}
 """Kinds of objects that may contain compiled expressions."""
 
 
@@ -35,7 +35,7 @@ def problems(obj: Any, policies: Sequence[Policy], now: datetime) -> Iterator[st
     kind, annotations = obj.get("kind"), metadata.get("annotations")
     annotations = annotations if isinstance(annotations, dict) else {}
     shown = f"{kind} {escape(str(metadata.get('name')), 63)}"
-    if kind in NATIVE:
+    if kind == NATIVE:
         revision = annotations.get(POLICY_REVISION)
         if revision is not None and revision not in {policy.revision for policy in policies}:
             yield _older(shown, revision, [policy.revision for policy in policies])

@@ -9,8 +9,6 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
-from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -34,10 +32,8 @@ from gatekeeper_py.core.admission.fields import (
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.compile.expression import expression
-from gatekeeper_py.core.compile.native.mutating import mutating_policy
-from gatekeeper_py.core.compile.native.objects import ApiObject, Options
+from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
-from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.inventory.resources import BUILT_IN
 from gatekeeper_py.serving.decode import parse_pod_review
 from skipping import pre_approved
@@ -115,12 +111,9 @@ def test_the_fast_paths_expression_reads_every_list(field: ImageList, step: str)
 
 
 @every_list
-@pytest.mark.parametrize("compiled", [validating_policy, mutating_policy], ids=["validating", "mutating"])
-def test_the_native_policies_read_every_list(
-    field: ImageList, compiled: Callable[[Policy, datetime, Options], tuple[ApiObject, ...]]
-) -> None:
+def test_the_native_policy_reads_every_list(field: ImageList) -> None:
     source = parse_policy(policy_text("mirrors: [{from: b.io, to: a.io/b}]\n", allow="[a.io]", mode="mutate"))
-    document, _ = compiled(source, INSTANT, Options(exempt=()))
+    document, _ = validating_policy(source, INSTANT, Options(exempt=()))
     after = [each["expression"].partition(f".{field.key} ")[2] for each in document["spec"]["variables"]]
     reads = "c" + "".join(f"[.][?]?{step}" for step in field.path) + "[.]orValue"
     # One variable has the images of the object, one those of the old object.

@@ -46,14 +46,12 @@ _VALID_PORT: Final = (
 _WITHOUT_PORT: Final = "^(?:[[][^]]*[]]|[^:]*)"
 
 
-def steps(source: str, *, more: int = 0) -> Iterator[Variable]:
+def steps(source: str) -> Iterator[Variable]:
     """Yield the steps from a list of ``[image, image, ...]``; the last one has ``[image, name, ...]``.
 
-    ``source`` is the expression for the list; CEL must know that it holds lists of texts. Each step carries
-    along ``more`` texts after the first two.
+    ``source`` is the expression for the list; CEL must know that it holds lists of texts.
     """
-    carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
-    host = f"p[{2 + more}]"
+    host = "p[2]"
     hub = quoted(f"{DOCKER_HUB}/")
     library = quoted(f"{DOCKER_HUB}/{OFFICIAL_NAMESPACE}/")
     aliases = ", ".join(map(quoted, sorted(HUB_ALIASES)))
@@ -67,20 +65,20 @@ def steps(source: str, *, more: int = 0) -> Iterator[Variable]:
     }
     before = source
     for name, mapping in mappings.items():
-        yield Variable(name, f"{before}.map(p, [p[0], {mapping}{carried}])")
+        yield Variable(name, f"{before}.map(p, [p[0], {mapping}])")
         before = f"variables.{name}"
-    yield Variable("hosted", f"{before}.map(p, [p[0], p[1]{carried}, p[1].find('^[^/]+').lowerAscii()])")
+    yield Variable("hosted", f"{before}.map(p, [p[0], p[1], p[1].find('^[^/]+').lowerAscii()])")
     without_port = f"{host}.find({quoted(_WITHOUT_PORT)})"
     folded = (
         f"!{host}.matches({quoted(_PORT)}) ? {host}"
         f" : {host}.matches({quoted(_DEFAULT_PORT)}) ? {without_port}"
         f" : {host}.matches({quoted(_VALID_PORT)}) ? {without_port} + ':' + {host}.find('[1-9][0-9]*$') : ''"
     )
-    yield Variable("folded", f"variables.hosted.map(p, [p[0], p[1]{carried}, {folded}])")
+    yield Variable("folded", f"variables.hosted.map(p, [p[0], p[1], {folded}])")
     registry = f"({host} in [{aliases}] ? {quoted(DOCKER_HUB)} : {host})"
     located = f"{host} == '' ? '' : {registry} + p[1].find('/.*$')"
-    yield Variable("located", f"variables.folded.map(p, [p[0], {located}{carried}])")
-    yield Variable("canonical", f"variables.located.map(p, [p[0], {with_library('p[1]')}{carried}])")
+    yield Variable("located", f"variables.folded.map(p, [p[0], {located}])")
+    yield Variable("canonical", f"variables.located.map(p, [p[0], {with_library('p[1]')}])")
 
 
 def with_library(name: str) -> str:

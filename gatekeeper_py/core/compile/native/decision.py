@@ -10,7 +10,7 @@ from typing import Final, Generic, NamedTuple, TypeVar
 from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, fits
 from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
-from gatekeeper_py.core.compile.fastpath import WebhookKind, compile_fastpath
+from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.compile.native.objects import Variable
@@ -56,12 +56,12 @@ def affordable(condition: Condition, name: Text = NAME) -> Part | None:
     return part if fits(part._replace(cost=cost)) else None
 
 
-def recognised(policy: Policy, endpoint: WebhookKind, now: datetime, image: str) -> Part | None:
-    """Return the condition that the fast path pre-approves ``image``, a CEL variable, on an endpoint.
+def recognised(policy: Policy, now: datetime, image: str) -> Part | None:
+    """Return the condition that the fast path pre-approves ``image``, a CEL variable.
 
     ``None`` when it pre-approves nothing, or when the condition is too long or costs too much.
     """
-    approved = compile_fastpath(policy, now).approved[endpoint]
+    approved = compile_fastpath(policy, now).approved["validating"]
     if not approved:
         return None
     return affordable(lambda name: is_pre_approved(approved, name._replace(text=image)))
@@ -160,26 +160,20 @@ def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
     return tuple(Entry(images=Pattern(host=host, subtree=True)) for host in hosts)
 
 
-def verdicts(
-    prefix: str, source: str, conditions: Iterable[tuple[str, Part]], *, more: int = 0
-) -> Iterator[Variable]:
+def verdicts(prefix: str, source: str, conditions: Iterable[tuple[str, Part]]) -> Iterator[Variable]:
     """Yield variables that decide about images one after the other.
 
     An API server limits the cost of an expression, so the rules are split over several variables of a policy.
     Each variable decides the images that the earlier ones left undecided. Their names are
     ``prefix0``, ``prefix1`` and so on.
 
-    ``source`` is a list of ``[image, name, ...]``; each item has ``more`` further texts. The last variable
-    adds the verdict at the end of each item. ``conditions`` holds pairs of a verdict and its condition. The
-    verdict is empty when no condition matched. An image without a name is rejected.
+    ``source`` is a list of ``[image, name]``. The last variable adds the verdict to each item. ``conditions``
+    holds pairs of a verdict and its condition. The verdict is empty when no condition matched. An image
+    without a name is rejected.
     """
-    carried = "".join(f", p[{index}]" for index in range(2, 2 + more))
-    verdict = f"p[{2 + more}]"
-    variable = Variable(
-        f"{prefix}0", f"{source}.map(p, [p[0], p[1]{carried}, p[1] == '' ? '{REJECTED}' : ''])"
-    )
+    variable = Variable(f"{prefix}0", f"{source}.map(p, [p[0], p[1], p[1] == '' ? '{REJECTED}' : ''])")
     yield variable
     for number, (given, part) in enumerate(conditions):
-        mapping = f"[p[0], p[1]{carried}, {verdict} == '' && {part.text} ? '{given}' : {verdict}]"
+        mapping = f"[p[0], p[1], p[2] == '' && {part.text} ? '{given}' : p[2]]"
         variable = Variable(f"{prefix}{number + 1}", f"{variable.reference}.map(p, {mapping})")
         yield variable

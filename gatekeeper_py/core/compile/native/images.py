@@ -5,11 +5,11 @@ Derived from the one table of image fields (``core/admission/fields``).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import groupby
 from typing import Final
 
-from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, WorkloadKind
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, WORKLOAD_KINDS
 from gatekeeper_py.core.admission.slot import PLACEHOLDERS
 from gatekeeper_py.core.compile.cost import quoted
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
@@ -19,13 +19,16 @@ MAX_COMPARED_IMAGES: Final = 250_000
 """Maximum number of comparisons between new and old images. Above it, every image counts as new."""
 
 
-def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
+def changed_images() -> Iterator[Variable]:
     """Yield the variables up to ``changed``, the images that must be judged, and ``few``.
 
     On UPDATE these are the images that the old object does not have. ``few`` is true when they are within
     ``MAX_NEW_IMAGES`` and ``MAX_CHARACTERS``.
     """
-    yield from images_before(tuple(kinds))
+    yield Variable("spec", _pod_spec("object"))
+    yield Variable("oldSpec", _pod_spec("oldObject"))
+    before = _images("variables.oldSpec")
+    yield Variable("before", f"request.operation == 'UPDATE' && oldObject != null ? {before} : []")
     yield Variable("found", _images("variables.spec"))
     yield Variable(
         "changed",
@@ -33,27 +36,17 @@ def changed_images(kinds: Iterable[WorkloadKind]) -> Iterator[Variable]:
         f"size(variables.found) * size(variables.before) > {MAX_COMPARED_IMAGES} ? variables.found : "
         "variables.found.filter(i, !(i in variables.before))",
     )
-    yield bounded("variables.changed")
+    yield Variable(
+        "few",
+        f"size(variables.changed) <= {MAX_NEW_IMAGES}"
+        f" && size(variables.changed.join('')) <= {MAX_CHARACTERS}",
+    )
 
 
-def images_before(kinds: tuple[WorkloadKind, ...]) -> Iterator[Variable]:
-    """Yield the variables ``spec``, the pod spec, and ``before``, the images of the old object on UPDATE."""
-    yield Variable("spec", _pod_spec("object", kinds))
-    yield Variable("oldSpec", _pod_spec("oldObject", kinds))
-    before = _images("variables.oldSpec")
-    yield Variable("before", f"request.operation == 'UPDATE' && oldObject != null ? {before} : []")
-
-
-def bounded(images: str) -> Variable:
-    """Return the variable ``few``: whether images are within ``MAX_NEW_IMAGES`` and ``MAX_CHARACTERS``."""
-    text = f"size({images}) <= {MAX_NEW_IMAGES} && size({images}.join('')) <= {MAX_CHARACTERS}"
-    return Variable("few", text)
-
-
-def _pod_spec(whole: str, kinds: Iterable[WorkloadKind]) -> str:
+def _pod_spec(whole: str) -> str:
     """Return an expression for the pod spec of an object, an empty mapping without one."""
     by_path: dict[tuple[str, ...], list[str]] = {}
-    for kind in kinds:
+    for kind in WORKLOAD_KINDS:
         by_path.setdefault(kind.pod_spec, []).append(kind.kind)
     *others, usual = sorted(by_path, key=lambda path: len(by_path[path]))
     text = ""
@@ -78,7 +71,7 @@ def _images(spec: str) -> str:
         _in_lists([_items(spec, field.key) for field in fields], path)
         for path, fields in groupby(IMAGE_LISTS, key=lambda field: field.path)
     ]
-    lists.append(f"({is_list(spec, CONTAINERS.key)} ? [] : [''])")
+    lists.append(f"({_is_list(spec, CONTAINERS.key)} ? [] : [''])")
     absent = ", ".join(map(quoted, ("", *sorted(PLACEHOLDERS))))
     found = "\n+ ".join(lists)
     return f"({found}).filter(i, object.kind == 'Pod' || !(i in [{absent}]))"
@@ -94,9 +87,9 @@ def _in_lists(lists: list[str], path: tuple[str, ...]) -> str:
 
 
 def _items(spec: str, key: str) -> str:
-    return f"({is_list(spec, key)} ? {spec}.{key} : [])"
+    return f"({_is_list(spec, key)} ? {spec}.{key} : [])"
 
 
-def is_list(spec: str, key: str) -> str:
+def _is_list(spec: str, key: str) -> str:
     """Return the condition that a pod spec has a list. An API server decodes missing containers as null."""
     return f"type({spec}.?{key}.orValue('')) == list"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission.fields import WorkloadKind
+from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.admission.judgement import MIRROR_POD, NODES_GROUP
 from gatekeeper_py.core.compile.cost import Part, quoted
 from gatekeeper_py.core.names import NAMESPACE_LABEL, PART_OF, PART_OF_LABEL, POLICY_REVISION
@@ -16,6 +16,7 @@ STATIC_SUFFIX: Final = ".static.k8s.io"
 """Ends the names of policies that an API server reads from files (manifest-based admission)."""
 
 API_VERSION: Final = "admissionregistration.k8s.io/v1"
+KIND: Final = "ValidatingAdmissionPolicy"
 
 ApiObject = dict[str, Any]
 
@@ -45,9 +46,9 @@ class Options:
 
 
 def policy_and_binding(
-    kind: str, name: str, policy: Policy, options: Options, spec: ApiObject, **binding: Any
+    name: str, policy: Policy, options: Options, spec: ApiObject, actions: list[str]
 ) -> tuple[ApiObject, ApiObject]:
-    """Return a native policy of a kind with its binding. ``binding`` holds further fields of the latter."""
+    """Return a native policy with its binding, which takes ``actions`` when a validation fails."""
     full_name = f"{name}{STATIC_SUFFIX}" if options.static else name
     metadata = {
         "name": full_name,
@@ -55,15 +56,16 @@ def policy_and_binding(
         # Shows from which policy this was compiled; ``check`` compares it.
         "annotations": {POLICY_REVISION: policy.revision},
     }
-    head = {"apiVersion": API_VERSION, "kind": kind, "metadata": metadata}
-    bound = {"apiVersion": API_VERSION, "kind": f"{kind}Binding", "metadata": metadata}
-    return {**head, "spec": spec}, {**bound, "spec": {"policyName": full_name, **binding}}
+    head = {"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata}
+    bound = {"apiVersion": API_VERSION, "kind": f"{KIND}Binding", "metadata": metadata}
+    binding = {"policyName": full_name, "validationActions": actions}
+    return {**head, "spec": spec}, {**bound, "spec": binding}
 
 
-def constraints(kinds: Iterable[WorkloadKind], options: Options) -> ApiObject:
+def constraints(options: Options) -> ApiObject:
     """Return what a policy applies to: created and updated objects outside the exempt namespaces."""
     rules: dict[tuple[str, tuple[str, ...]], list[str]] = {}
-    for kind in kinds:
+    for kind in WORKLOAD_KINDS:
         resources = rules.setdefault((kind.group, kind.versions), [])
         resources += [kind.plural, *(f"{kind.plural}/{each}" for each in kind.subresources)]
     matching: ApiObject = {"matchPolicy": "Equivalent"}

@@ -1,8 +1,8 @@
-"""The rewrite of an image to its name on a mirror, as CEL."""
+"""The name of an image on its mirror, as CEL."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Final
 
@@ -17,32 +17,23 @@ MAX_MIRRORS: Final = 50
 """A mirror is a branch of one conditional expression. CEL's parser gives up at a depth of 250 (cel-go,
 parser/parser.go)."""
 
-Result = Callable[[Mirror, Text], str]
-"""Returns an expression about an image that a mirror rewrites, such as its new name."""
 
+def rewritten(mirrors: Iterable[Mirror], name: Text) -> Part:
+    """Return an expression for the new name that the longest matching mirror gives, or an empty text.
 
-def rewritten(mirrors: Iterable[Mirror], name: Text, result: Result, *, unchanged: str) -> Part:
-    """Return an expression for the ``result`` of the longest mirror that matches, or ``unchanged``.
-
-    ``name`` is an image in canonical form that no rule denies.
+    Both names are in canonical form. No rule denies ``name``.
     """
     longest_first = sorted(mirrors, key=lambda mirror: -len(mirror.source.segments))
     text, cost = "", 1
     for mirror in longest_first:
         condition = any_of([*_is(mirror.source.here, name), name.starts_with(mirror.source.below.start)])
         usable = _usable(mirror, name)
-        text += f"{condition.text} ? ({usable.text} ? {result(mirror, name)} : {unchanged}) : "
+        text += f"{condition.text} ? ({usable.text} ? {_judged(mirror, name)} : '') : "
         cost += condition.cost + usable.cost + 8 * name.cost + name.longest
-    return Part(f"({text}{unchanged})", cost, closed=True)
+    return Part(f"({text}'')", cost, closed=True)
 
 
-def as_written(mirror: Mirror, name: Text) -> str:
-    """Return an expression for the image on its mirror, with the mirror's name as the policy spells it."""
-    return _moved(mirror, name, mirror.to.text)
-
-
-def as_judged(mirror: Mirror, name: Text) -> str:
-    """Return an expression for the same image in canonical form."""
+def _judged(mirror: Mirror, name: Text) -> str:
     to = "/".join((mirror.to.host, *mirror.to.segments))
     moved = _moved(mirror, name, to)
     return f"({with_library(moved)})" if to == DOCKER_HUB else moved
@@ -54,7 +45,7 @@ def _moved(mirror: Mirror, name: Text, to: str) -> str:
 
 def _usable(mirror: Mirror, name: Text) -> Part:
     """Return the condition that a matching image is not an exception and that its new name is valid."""
-    text = f"{name_length(as_written(mirror, name))} <= {MAX_NAME_LENGTH}"
+    text = f"{name_length(_moved(mirror, name, mirror.to.text))} <= {MAX_NAME_LENGTH}"
     cost = name.find("x" * 20).cost + name.longest
     if mirror.source.segments and not _has_image_itself(mirror):
         inside = name.starts_with(mirror.source.below.start)

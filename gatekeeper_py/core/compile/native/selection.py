@@ -92,30 +92,30 @@ class Selection:
             why = "there are too many deny rules to compare with the origins of mirrors"
             raise CannotExpress([Obstacle(part="mirrors", why=why)]) from None
 
-    def always(self, *modes: Mode) -> bool | None:
-        """Return whether every namespace has one of the modes; ``None`` when only some may have one."""
-        found = {self.policy.mode in modes, *(override.mode in modes for override in self.overrides)}
+    def always(self, mode: Mode) -> bool | None:
+        """Return whether every namespace has this mode; ``None`` when only some may have it."""
+        found = {self.policy.mode == mode, *(override.mode == mode for override in self.overrides)}
         return found.pop() if len(found) == 1 else None
 
-    def mode_condition(self, *modes: Mode) -> Part | None:
-        """Return the condition that the request's namespace has one of the modes.
+    def mode_condition(self, mode: Mode) -> Part | None:
+        """Return the condition that the request's namespace has this mode.
 
         ``None`` when no condition is needed, see ``always``. Raises ``CannotExpress`` when there are too many
         overrides for one expression.
         """
-        if self.always(*modes) is not None:
+        if self.always(mode) is not None:
             return None
         # Overrides side by side that lead to the same answer are one branch.
         groups = [
             (answer, [name for override in overrides for name in override.names])
-            for answer, overrides in groupby(self.overrides, lambda override: override.mode in modes)
+            for answer, overrides in groupby(self.overrides, lambda override: override.mode == mode)
         ]
         text, cost = "", 1
         for answer, names in groups:
             part = Part("true", 1) if "*" in names else in_namespaces(tuple(names))
             text += f"{part.text} ? {str(answer).lower()} : "
             cost += part.cost + 1
-        part = Part(f"({text}{str(self.policy.mode in modes).lower()})", cost, closed=True)
+        part = Part(f"({text}{str(self.policy.mode == mode).lower()})", cost, closed=True)
         if len(groups) > MAX_BRANCHES or not fits(part):
             raise CannotExpress([Obstacle(part="namespaces", why=ALL_TOO_LARGE)])
         return part

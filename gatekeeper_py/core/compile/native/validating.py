@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
 from gatekeeper_py.core.compile.native import decision
 from gatekeeper_py.core.compile.native.canonical import steps
@@ -35,7 +34,7 @@ from gatekeeper_py.core.compile.native.objects import (
     constraints,
     policy_and_binding,
 )
-from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, as_judged, rewritten
+from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, rewritten
 from gatekeeper_py.core.compile.native.selection import (
     ALL_TOO_LARGE,
     TOO_LARGE,
@@ -74,13 +73,12 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
     def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[ApiObject, ApiObject]:
         spec = {
             "failurePolicy": "Fail",
-            "matchConstraints": constraints(WORKLOAD_KINDS, options),
+            "matchConstraints": constraints(options),
             "matchConditions": list(conditions(selected)),
             "variables": variables,
             "validations": validations,
         }
-        kind = "ValidatingAdmissionPolicy"
-        return policy_and_binding(kind, name, policy, options, spec, validationActions=actions)
+        return policy_and_binding(name, policy, options, spec, actions)
 
     documents: list[ApiObject] = []
     if warns is not True:
@@ -92,7 +90,7 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
 
 def _variables(selection: Selection, now: datetime, options: Options) -> Iterator[Variable]:
     """Yield the variables up to ``rejected``: lists of an image as written and its name."""
-    yield from changed_images(WORKLOAD_KINDS)
+    yield from changed_images()
     denied = _denied(selection, options)
     rewrites, *mirrored = _mirrored(selection, denied, options) or (None,)
     judging = _judging(selection, denied, options, _judged_name(selection) if mirrored else NAME)
@@ -101,7 +99,7 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
         yield rewrites
     if selection.skip_templates:
         unclear.append("object.kind == 'Pod'")
-    known = decision.recognised(selection.policy, "validating", now, "i")
+    known = decision.recognised(selection.policy, now, "i")
     if known is not None:
         # What a mirror rewrites is judged by its new name.
         exception = "" if rewrites is None else f"{rewrites.reference} || "
@@ -183,7 +181,7 @@ def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options)
     part = None
     denials = fitting(denied, decision.denies, NAME, MAX_DENIALS)
     if len(selection.mirrors) <= MAX_MIRRORS and not denials.remaining:
-        part = affordable(lambda name: rewritten(selection.mirrors, name, as_judged, unchanged="''"))
+        part = affordable(lambda name: rewritten(selection.mirrors, name))
     if part is not None:
         *first, last = verdicts("denied", "variables.canonical", [(REJECTED, each) for each in denials.parts])
         new = f"{rewrites.reference} && p[2] == '' ? {part.text} : ''"
