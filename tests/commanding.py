@@ -44,7 +44,6 @@ READERS: Final[dict[str, tuple[str, ...]]] = {
     "diff-audit-log": ("diff", "POLICY", "POLICY", "--audit-log", "FILE"),
     "diff-reviews": ("diff", "POLICY", "POLICY", "--reviews", "FILE"),
     "except-policy": ("except", "a.io/b", "-n", "a", "--for", "1d", "--reason", "r", "--policy", "FILE"),
-    "except-into": ("except", "a.io/b", "-n", "a", "--for", "1d", "--reason", "r", "--into", "FILE"),
     "audit": ("audit", "--policy", "FILE"),
     "audit-base": ("audit", "--suggest", "--base", "FILE"),
 }

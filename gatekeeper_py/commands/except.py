@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from operator import attrgetter
-from typing import Any, Final, NamedTuple
+from textwrap import indent
+from typing import Final, NamedTuple
 
 import click
 
 from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
-from gatekeeper_py.core.exceptions.document import KIND, ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.document import KIND, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
@@ -23,27 +23,14 @@ from gatekeeper_py.core.images.reference import effective_tag, locate, parse_ref
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
 from gatekeeper_py.core.policy.document import API_VERSION
-from gatekeeper_py.core.policy.finding import Remarks
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
-from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.inputs.additions import addition
-from gatekeeper_py.inputs.exceptions import (
-    ExceptionInput,
-    Place,
-    exceptions_of,
-)
-from gatekeeper_py.inputs.files import UnreadableError, decoded, read_bytes, shown
 from gatekeeper_py.inputs.policies import now, usable_policy
 from gatekeeper_py.inventory.suggestion import pattern_for
 from gatekeeper_py.reporting.console import note
-from gatekeeper_py.reporting.findings import print_findings
-
-MAX_FILE: Final = 2**20
-"""Maximum size of FILE: the manifests of a few documents, each of at most 64 KiB."""
 
 _SHORTEST: Final = 60
 _LONGEST: Final = 400 * 24 * 3600
@@ -54,6 +41,15 @@ _NOT_APPROVED: Final = "the policy does not approve it"
 _PLAIN: Final = re.compile(r"[a-z0-9][a-z0-9._:-]*/[a-z0-9._/:*@-]*[a-z0-9*]")
 """Patterns that need no quotes in a block of YAML. None is a number, because of the slash."""
 
+_HEAD: Final = f"""\
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: {EXCEPTIONS_CONFIGMAP}
+  namespace: {{namespace}}
+data:
+  {EXCEPTIONS_KEY}: |
+"""
 
 _LINE: Final = Parsed("text", FILLED_LINE.parse)
 """A text that a document accepts as a reason or an owner."""
@@ -74,10 +70,10 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
 @click.option("--owner", type=_LINE, help="Who needs the images.")
 @click.option("--policy", metavar="POLICY", help="Show which grant of this policy covers each image.")
 @click.option(
-    "--into",
-    metavar="FILE",
-    help="Print this file with the exception added: the manifest of a ConfigMap, or a document. The file"
-    " itself is not changed.",
+    "--entry",
+    "entry_alone",
+    is_flag=True,
+    help="Print the entries alone, to paste below those of an existing ConfigMap.",
 )
 @options.INSTALLATION
 def except_(
@@ -88,56 +84,52 @@ def except_(
     reason: str,
     owner: str | None,
     policy: str | None,
-    into: str | None,
     installation: str,
+    *,
+    entry_alone: bool,
 ) -> int:
     """Print the manifest of a ConfigMap with an exception for each IMAGE, ready to apply.
 
     An IMAGE with a * is a pattern, as in the allow list of a policy. Without --policy, only the form of the
     exception is checked. This command needs no cluster. A ConfigMap that you apply replaces the exceptions
-    that the namespace has. To keep them, give their manifest with --into.
-
-    With --into, the printed text is FILE with new entries. If FILE is a ConfigMap in the namespace of
-    gatekeeper-py, the entries name NAMESPACE.
+    that the namespace has. To keep them, paste the output of --entry below them.
 
     Exit code: 0 when a grant covers every image, or without --policy; 1 when a grant is missing or allows
-    less, and then nothing is printed; 2 when the exception, the policy or FILE cannot be used.
+    less, and then nothing is printed; 2 when the exception or the policy cannot be used.
     """
     if namespace is None:
         raise click.UsageError("Missing option '-n' / '--namespace'.")
     if (duration is None) == (until is None):
         raise click.UsageError("give --for or --until")
-    if policy == into == "-":
-        raise click.UsageError("stdin can be read only once")
     instant = now()
     end = until or instant + timedelta(seconds=duration or 0)
     if end <= instant:
         raise click.UsageError("--until is in the past")
     given = None if policy is None else usable_policy(policy)
     requested = {pattern: image for image in images for pattern in [_pattern(image)]}
-    place = Place(namespace=namespace, installation=installation)
-    target = _new(place, namespace) if into is None else _read(into, place, namespace)
-    entries = [
-        {"image": pattern}
-        | ({} if target.key.source == "namespace" else {"namespaces": [namespace]})
-        | {"until": format_instant(end), "reason": reason}
-        | ({} if owner is None else {"owner": owner})
-        for pattern in requested
-    ]
-    text, document = _extended(target, entries, place)
+    key = DocumentKey("installation" if namespace == installation else "namespace", namespace)
+    fields = "" if key.source == "namespace" else f"    namespaces: [{json.dumps(namespace)}]\n"
+    fields += f"    until: {format_instant(end)}\n    reason: {_quoted(reason)}\n"
+    fields += "" if owner is None else f"    owner: {_quoted(owner)}\n"
+    entries = "".join(f"  - image: {_unquoted_if_plain(pattern)}\n{fields}" for pattern in requested)
+    text = f"apiVersion: {API_VERSION}\nkind: {KIND}\nexceptions:\n{entries}"
+    try:
+        document = parse_exceptions(text, key.source)
+    except ExceptionsError as problem:
+        raise click.UsageError(f"the exception cannot be written: {problem.findings[0].message}") from None
     if given is None:
         note("only the form of the exception was checked: add --policy POLICY to see which grant covers it")
         covered = [True]
     else:
-        compiled = given.at(instant, Exceptions({target.key: document}))
-        added = document.entries[-len(entries) :]
+        compiled = given.at(instant, Exceptions({key: document}))
         covered = [
-            _Request(compiled, target.key, entry, image, namespace).report()
-            for image, entry in zip(requested.values(), added, strict=True)
+            _Request(compiled, key, entry, image, namespace).report()
+            for image, entry in zip(requested.values(), document.entries, strict=True)
         ]
     if not all(covered):
         return 1
-    click.echo(target.mark + text.encode(), nl=False)
+    head = "" if entry_alone else _HEAD.format(namespace=json.dumps(namespace))
+    click.echo(head + indent(entries if entry_alone else text, "    "), nl=False)
     return 0
 
 
@@ -160,120 +152,12 @@ def _pattern(image: str) -> str:
         raise click.UsageError(f"{image!r}: {problem}") from None
 
 
-class _Target(NamedTuple):
-    """The text to which the entries are added, and the document in this text that will hold them.
-
-    ``given`` is this document as read. ``mark`` is the byte order mark of the text, if it has one.
-    """
-
-    name: str
-    text: str
-    key: DocumentKey
-    given: ExceptionInput | None = None
-    mark: bytes = b""
+def _unquoted_if_plain(pattern: str) -> str:
+    return pattern if _PLAIN.fullmatch(pattern) else _quoted(pattern)
 
 
-def _new(place: Place, namespace: str) -> _Target:
-    """Return the beginning of a manifest. Its list has no items yet."""
-    key = place.key(EXCEPTIONS_CONFIGMAP, namespace)
-    if key is None:
-        raise AssertionError  # every namespace may have exceptions
-    lines = (
-        "apiVersion: v1",
-        "kind: ConfigMap",
-        "metadata:",
-        f"  name: {EXCEPTIONS_CONFIGMAP}",
-        f"  namespace: {json.dumps(namespace)}",
-        "data:",
-        f"  {EXCEPTIONS_KEY}: |",
-        f"    apiVersion: {API_VERSION}",
-        f"    kind: {KIND}",
-        "    exceptions:",
-        "",
-    )
-    return _Target("the exception", "\n".join(lines), key)
-
-
-def _read(file: str, place: Place, namespace: str) -> _Target:
-    """Return FILE and the document in it that reaches the namespace. Raises ``UnreadableError``."""
-    name, content = read_bytes(file, MAX_FILE)
-    text = decoded(name, content)
-    remarks = Remarks()
-    if not check_text(text, MAX_FILE, remarks):  # the whole file is printed, so every character counts
-        print_findings(name, (), as_findings(text, remarks), stderr=True)
-        raise click.exceptions.Exit(2)
-    found = list(exceptions_of(name, text, place))
-    for each in found:
-        print_findings(name, each.lines, each.errors, stderr=True)
-    if any(each.errors for each in found):
-        raise click.exceptions.Exit(2)
-    own = [each for each in found if each.key == DocumentKey("namespace", namespace)]
-    own = own or [each for each in found if each.key is not None and each.key.source != "namespace"]
-    if len(own) != 1:
-        number = "no document" if not own else "more than one document"
-        raise UnreadableError(f"{name}: it holds {number} with exceptions for {namespace}")
-    (given,) = own
-    if given.key is None:
-        raise AssertionError  # every document has a namespace here: its own or that of -n
-    mark = content[: len(content) - len(text.encode())]
-    return _Target(shown(file), text, given.key, given, mark)
-
-
-def _extended(target: _Target, entries: list[dict[str, Any]], place: Place) -> tuple[str, ExceptionDocument]:
-    """Return the text with new entries, and the document. Raises ``UnreadableError`` if they do not fit."""
-    block = [line for entry in entries for line in _lines_of(entry)]
-    if target.given is None:
-        text = target.text + "".join(f"      {line}\n" for line in block)
-        before: list[ExceptionInput] = []
-    else:
-        before = list(exceptions_of(target.name, target.text, place))
-        flow = [json.dumps(entry, ensure_ascii=False) for entry in entries]
-        text = _added(target.given, target, block, flow)
-    after = list(exceptions_of(target.name, text, place))
-    found = [given for given in after if given.key == target.key]
-    if len(found) == 1 and found[0].errors:
-        raise UnreadableError(f"{target.name}: with the new entries: {found[0].errors[0].message}")
-    document = found[0].document if len(found) == 1 else None
-    expected = [
-        _values(given.document) + (entries if given.key == target.key else []) for given in before
-    ] or [entries]
-    if document is None or [_values(given.document) for given in after] != expected:
-        raise _cannot_add(target)
-    return text, document
-
-
-def _added(given: ExceptionInput, target: _Target, block: Sequence[str], flow: Sequence[str]) -> str:
-    found = addition(given.text, "exceptions", block, flow) if given.shift.block else None
-    if found is None:
-        raise _cannot_add(target)
-    try:
-        return found.added_to(target.text, given.shift.lines, given.shift.columns)
-    except IndexError:
-        raise _cannot_add(target) from None
-
-
-def _cannot_add(target: _Target) -> UnreadableError:
-    layout = f"write the document as a block ({EXCEPTIONS_KEY}: |) with one entry of exceptions a line"
-    return UnreadableError(f"{target.name}: cannot add to this layout: {layout}")
-
-
-def _lines_of(entry: dict[str, Any]) -> Iterator[str]:
-    for number, (name, value) in enumerate(entry.items()):
-        plain = name == "until" or (name == "image" and _PLAIN.fullmatch(value))
-        shown_value = value if plain else json.dumps(value, ensure_ascii=False)
-        yield f"{'  ' if number else '- '}{name}: {shown_value}"
-
-
-def _values(document: ExceptionDocument | None) -> list[dict[str, Any]]:
-    """Return the entries of a document as they are written, without their lines."""
-    return [_value(entry) for entry in (() if document is None else document.entries)]
-
-
-def _value(entry: ExceptionEntry) -> dict[str, Any]:
-    names = {} if entry.namespaces is None else {"namespaces": list(entry.namespaces)}
-    owner = {} if entry.owner is None else {"owner": entry.owner}
-    until = format_instant(entry.until)
-    return {"image": entry.pattern.text, **names, "until": until, "reason": entry.reason, **owner}
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 class _Request(NamedTuple):
@@ -329,9 +213,9 @@ class _Request(NamedTuple):
             return False, f"{grant} allows {grant.most} live entries, and as many precede it in the document"
         whole = any(pattern.covers(self.entry.pattern) for pattern in grant.images)
         covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
-        if signing is not None and "signature" not in grant.overrides:
+        if signing is not None:
             covered += ", if it is signed"
-        return True, covered if rejected or "*" in self.image else f"{text}; {covered}"
+        return True, covered if "*" in self.image else f"{text}; {covered}"
 
     def _of_pattern(self) -> tuple[str, str, Rule | None]:
         """Return what a grant must override so that the entry approves images of the pattern, and why.

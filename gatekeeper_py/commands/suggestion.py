@@ -11,7 +11,7 @@ from typing import Final
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
-from gatekeeper_py.inputs.additions import addition
+from gatekeeper_py.inputs.additions import with_items
 from gatekeeper_py.inputs.cluster import CACHE_SIZE, read_cluster, with_cluster
 from gatekeeper_py.inputs.files import UnreadableError
 from gatekeeper_py.inputs.policies import now, usable_policy
@@ -112,10 +112,10 @@ def extended(base: Policy, suggestion: Suggestion) -> str:
     patterns = [pattern for pattern, _ in suggestion.listed()]
     if patterns:
         items = [quoted(pattern, always=True) for pattern in patterns]
-        added = addition(text, "allow", list(rule_lines(suggestion, "")), items)
-        if added is None:
+        longer = with_items(text, "allow", list(rule_lines(suggestion, "")), items)
+        if longer is None:
             raise UnreadableError("cannot add rules to the base: it has no list named allow")
-        text = added.added_to(text)
+        text = longer
         _check(base, text, patterns)
     return text + "".join(f"{line}\n" for line in left_out_lines(suggestion))
 

@@ -43,14 +43,13 @@ class Place:
 class ExceptionInput:
     """A document with exceptions, or the findings that explain why there is none.
 
-    ``key`` is ``None`` if the namespace of the document is not known. ``text`` is the text of the
-    document, and ``lines`` are the lines of the file; both are empty if the ConfigMap holds no text.
+    ``key`` is ``None`` if the namespace of the document is not known. ``lines`` are the lines of the file,
+    empty if the ConfigMap holds no text.
     """
 
     name: str
     key: DocumentKey | None
     shift: Shift
-    text: str = ""
     lines: tuple[str, ...] = ()
     document: ExceptionDocument | None = None
     errors: tuple[Finding, ...] = ()
@@ -189,7 +188,7 @@ def _from_configmap(
 
 
 def _parsed(part: Part, key: DocumentKey | None, text: str, shift: Shift) -> ExceptionInput:
-    found = ExceptionInput(name=part.name, key=key, lines=part.lines, shift=shift, text=text)
+    found = ExceptionInput(name=part.name, key=key, lines=part.lines, shift=shift)
     try:
         return replace(found, document=parse_exceptions(text, None if key is None else key.source))
     except ExceptionsError as problem:

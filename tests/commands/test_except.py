@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -11,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
-from builders import exceptions_text, in_configmap, keys_text, policy_text
+from builders import keys_text, policy_text
 from commanding import Command, Write
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.policy.instant import format_instant, parse_instant
@@ -35,7 +34,7 @@ OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
 
 def document_in(text: str) -> ExceptionDocument:
     (obj,) = load_documents(text, Merges())
-    return parse_exceptions(obj["data"]["exceptions.yaml"] if "data" in obj else text)
+    return parse_exceptions(obj["data"]["exceptions.yaml"])
 
 
 def end_in(text: str) -> datetime:
@@ -80,31 +79,28 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
 
 
 @pytest.mark.parametrize(
-    ("overrides", "image", "code", "said"),
+    ("image", "code", "said"),
     [
-        pytest.param("deny", "a.io/x:1", 1, "it does not override signatures\n", id="not-overridden"),
-        pytest.param("signature", "a.io/x:1", 0, " by ci-2025 or ci-2026; approved until", id="overridden"),
-        pytest.param("[deny, signature]", "a.io/bad:1", 0, "longest: 12h)\n", id="denied-and-overridden"),
-        pytest.param("deny", "a.io/bad:1", 0, "longest: 12h), if it is signed\n", id="denied-and-unsigned"),
-        pytest.param("deny", "a.io/x/*", 1, "it does not override signatures\n", id="pattern-not-overridden"),
-        pytest.param("signature", "a.io/x/*", 0, "longest: 12h)\n", id="pattern-overridden"),
-        pytest.param("deny", "a.io/bad:*", 0, "longest: 12h), if it is signed\n", id="denied-pattern"),
-        pytest.param("[deny, signature]", "a.io/bad:*", 0, "longest: 12h)\n", id="both-of-a-pattern"),
-        pytest.param("deny", "b.io/x/*", 0, "longest: 12h), if it is signed\n", id="pattern-of-tags"),
-        pytest.param("deny", "b.io/x:1", 0, "longest: 12h), if it is signed\n", id="tag"),
+        pytest.param("a.io/x:1", 1, "exceptions[0]: it does not override signatures\n", id="signed"),
+        pytest.param("a.io/x/*", 1, "exceptions[0]: it does not override signatures\n", id="signed-pattern"),
+        pytest.param(
+            "a.io/x:1", 1, "exceptions[1]: it is for documents with source: break-glass\n", id="glass"
+        ),
+        pytest.param("b.io/x/*", 0, "longest: 12h), if it is signed\n", id="pattern-of-tags"),
+        pytest.param("b.io/x:1", 0, "longest: 12h), if it is signed\n", id="tag"),
     ],
 )
 def test_it_shows_whether_an_excepted_image_needs_a_signature(
-    command: Command, write: Write, overrides: str, image: str, code: int, said: str
+    command: Command, write: Write, image: str, code: int, said: str
 ) -> None:
-    grant = f"{{source: break-glass, images: [a.io, b.io], longest: 12h, overrides: {overrides}}}"
-    more = f"{keys_text()}deny: [a.io/bad]\nexceptions: [{grant}]\n"
+    grants = ", ".join(
+        f"{{source: {source}, images: [a.io, b.io], longest: 12h}}"
+        for source in ("namespace", "break-glass, overrides: signature")
+    )
     signed = "signedBy: [ci-2025, ci-2026]"
     rules = f"[{{image: a.io, {signed}}}, {{image: 'b.io/**@*', {signed}}}]"
-    policy = write(policy_text(more, allow=rules))
-    into = write(in_configmap(exceptions_text(), "gatekeeper-py", "gatekeeper-py-break-glass"), "into.yaml")
-    arguments = ["-n", "gatekeeper-py", "--for", "2h", "--reason", "r", "--policy", policy, "--into", into]
-    done = command("except", image, *arguments)
+    policy = write(policy_text(f"{keys_text()}exceptions: [{grants}]\n", allow=rules))
+    done = command("except", image, "-n", "team-a", "--for", "2h", "--reason", "r", "--policy", policy)
     assert said in done.err
     assert done.code == code
 
@@ -128,25 +124,44 @@ def test_a_duration_counts_from_now(command: Command) -> None:
 
 
 @pytest.mark.parametrize(
-    ("namespace", "name", "image", "code"),
+    ("namespace", "image", "code"),
     [
-        pytest.param("team-a", "gatekeeper-py-exceptions", "ghcr.io/x:1", 0, id="namespace"),
-        pytest.param("gatekeeper-py", "gatekeeper-py-exceptions", "nginx:1", 0, id="installation"),
-        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "quay.io/bad/x:1", 0, id="break-glass"),
-        pytest.param("gatekeeper-py", "gatekeeper-py-break-glass", "ghcr.io/x:1", 1, id="other-source"),
+        pytest.param("team-a", "ghcr.io/x:1", 0, id="namespace"),
+        pytest.param("gatekeeper-py", "nginx:1", 0, id="installation"),
+        pytest.param("gatekeeper-py", "ghcr.io/x:1", 1, id="other-source"),
     ],
 )
-def test_an_entry_in_a_document_of_the_installation_names_its_namespace(
-    command: Command, write: Write, namespace: str, name: str, image: str, code: int
+def test_an_entry_in_the_document_of_the_installation_names_its_namespace(
+    command: Command, write: Write, namespace: str, image: str, code: int
 ) -> None:
-    file = write(in_configmap(exceptions_text(), namespace, name), "old.yaml")
-    arguments = ["-n", "team-a", "--for", "12h", "--reason", "r", "--into", file]
+    arguments = ["-n", namespace, "--for", "12h", "--reason", "r"]
     assert command("except", image, *arguments, "--policy", write(POLICY)).code == code
     done = command("except", image, *arguments)
     (entry,) = document_in(done.out).entries
-    assert entry.namespaces == (None if namespace == "team-a" else ("team-a",))
-    judged = ["explain", write(POLICY), image, "-n", "team-a", "--exceptions", write(done.out, "new.yaml")]
+    assert entry.namespaces == (None if namespace == "team-a" else (namespace,))
+    judged = ["explain", write(POLICY), image, "-n", namespace, "--exceptions", write(done.out, "new.yaml")]
     assert command(*judged).code == code
+
+
+@pytest.mark.parametrize("namespace", ["team-a", "gatekeeper-py"])
+def test_entries_alone_can_be_pasted_below_those_of_the_manifest(command: Command, namespace: str) -> None:
+    arguments = ["-n", namespace, "--until", FAR, "--reason", "INC: 1", "--owner", "o"]
+    manifest = command("except", "ghcr.io/x:1", *arguments).out
+    done = command("except", "ghcr.io/y:2", "*.io/z", *arguments, "--entry")
+    assert done.code == 0
+    assert done.out.startswith("      - image: ghcr.io/y:2\n")
+    pasted = document_in(manifest + done.out)
+    assert [entry.pattern.text for entry in pasted.entries] == ["ghcr.io/x:1", "ghcr.io/y:2", "*.io/z"]
+    assert {(entry.reason, entry.owner, entry.namespaces) for entry in pasted.entries} == {
+        ("INC: 1", "o", None if namespace == "team-a" else (namespace,))
+    }
+
+
+def test_more_images_than_a_document_can_hold_are_refused(command: Command) -> None:
+    images = [f"a.io/x{number}:1" for number in range(1001)]
+    done = command("except", *images, "-n", "team-a", "--for", "1d", "--reason", "r")
+    assert (done.code, done.out) == (2, "")
+    assert "the exception cannot be written: " in done.err
 
 
 def test_live_entries_before_it_count(command: Command, write: Write) -> None:
@@ -156,71 +171,6 @@ def test_live_entries_before_it_count(command: Command, write: Write) -> None:
     done = command("except", *images, *arguments)
     refused = [line.partition(": ")[0] for line in done.err.splitlines() if "as many precede it" in line]
     assert (done.code, refused) == (1, images[2:])
-
-
-LAYOUTS: Final = {
-    "comments": "# a\n" + exceptions_text(OLD).replace("r}", "r} # b") + "# c\n",
-    "bare": exceptions_text(OLD),
-    "several-lines": exceptions_text().replace(
-        "[]", f"\n- image: a.io/x # b\n  until: {FAR}\n  reason: |\n    one\n    two\n\n# c\n"
-    ),
-    "empty": exceptions_text(),
-    "brackets": exceptions_text().replace("[]", f"[{{{OLD}}}, # b\n ] # c"),
-    "no-end-of-line": exceptions_text(OLD).rstrip("\n"),
-    "fields-after-it": f"exceptions:\n- {{{OLD}}}\n\n\nkind: ImageExceptions\napiVersion: gatekeeper-py/v1\n",
-    "json": f'{{"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions", "exceptions": [{{"image": '
-    f'"ghcr.io/old", "until": "{FAR}", "reason": "r"}}]}}',
-}
-
-
-@pytest.mark.parametrize("ends", ["\n", "\r\n"])
-@pytest.mark.parametrize("around", ["document", "manifest", "stream"])
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_all_of_a_file_is_kept_around_the_new_entry(
-    command: Command, write: Write, name: str, around: str, ends: str
-) -> None:
-    text = LAYOUTS[name]
-    if around != "document":
-        text = in_configmap(text)
-    if around == "stream":
-        text = f"kind: Other # {{{{\n---\n{text}\n---\n{in_configmap(exceptions_text(OLD), 'team-b')}"
-    content = b"\xef\xbb\xbf" + text.replace("\n", ends).encode()
-    file = write(content, "old.yaml")
-    arguments = ["-n", "team-a", "--for", "7d", "--reason", "new", "--into", file]
-    done = command("except", "ghcr.io/x:1", "ghcr.io/y:2", *arguments)
-    assert (done.code, file.read_bytes()) == (0, content)
-    printed = done.out.encode()
-    at = next((i for i in range(len(content) + 1) if not printed.startswith(content[: i + 1])), len(content))
-    assert printed.endswith(content[at:])
-    added = printed[at : len(printed) - len(content) + at].decode()
-    assert added.count("new") == 2
-    assert added.count("ghcr.io") == 2
-    assert command("check", write(printed, "new.yaml"), "-n", "team-a").code == 0
-
-
-@pytest.mark.parametrize(
-    ("text", "problem"),
-    [
-        ("kind: Other\n", "it holds no document with exceptions for team-a"),
-        (
-            in_configmap(exceptions_text(), "team-b"),
-            "it holds no document with exceptions for team-a",
-        ),
-        (f"{in_configmap(exceptions_text())}---\n{exceptions_text()}", "more than one document"),
-        (in_configmap(exceptions_text("image: nginx")), "error[missing-field]"),
-        (in_configmap("").replace("|", json.dumps(exceptions_text())), "cannot add to this layout"),
-        (f"{in_configmap(exceptions_text())}---\na: [\n", "not valid YAML or JSON at line"),
-        (f"a: \x1b[1m\n---\n{exceptions_text()}", "the character U+001B"),
-        (exceptions_text(*([OLD] * 1000)), "with the new entries: "),
-    ],
-)
-def test_a_file_that_cannot_be_extended_is_refused(
-    command: Command, write: Write, text: str, problem: str
-) -> None:
-    file = write(text, "old.yaml")
-    done = command("except", "a.io/x", "-n", "team-a", "--for", "7d", "--reason", "r", "--into", file)
-    assert (done.code, done.out) == (2, "")
-    assert problem in done.err
 
 
 PRINTABLE: Final = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200)
@@ -233,28 +183,17 @@ QUOTES: Final = st.text("'\"\\:#-?[]{}&*!|>%@` \u00e9\U0001f600", min_size=1, ma
     st.one_of(PRINTABLE, QUOTES, any_text),
     st.none() | PRINTABLE | QUOTES,
     st.sampled_from(["true", "123", "1e5", "team-a", "gatekeeper-py"]),
-    st.sampled_from([None, *LAYOUTS]),
 )
 def test_the_printed_manifest_has_the_values_of_the_options(
-    command: Command,
-    write: Write,
-    image: str,
-    reason: str,
-    owner: str | None,
-    namespace: str,
-    into: str | None,
+    command: Command, write: Write, image: str, reason: str, owner: str | None, namespace: str
 ) -> None:
     """The strict parser and ``check`` accept it, quoting included; other input prints nothing."""
     options = [f"--reason={reason}", *([] if owner is None else [f"--owner={owner}"])]
-    before = 0
-    if into is not None:
-        options += ["--into", str(write(LAYOUTS[into], "old.yaml"))]
-        before = len(document_in(LAYOUTS[into]).entries)
     done = command("except", "-n", namespace, "--until", FAR, *options, "--", image)
     assert done.code in {0, 2}
     assert bool(done.out) == (done.code == 0)
     if done.code == 0:
-        entry = document_in(done.out).entries[before]
+        entry = document_in(done.out).entries[0]
         lines = reason if "\n" not in reason else " ".join(filter(None, map(str.strip, reason.split("\n"))))
         assert (entry.reason, entry.owner, format_instant(entry.until)) == (lines, owner, FAR)
         assert command("check", "-n", namespace, write(done.out, "new.yaml")).code == 0
