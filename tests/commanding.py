@@ -41,7 +41,6 @@ READERS: Final[dict[str, tuple[str, ...]]] = {
     "diff-new": ("diff", "POLICY", "FILE", "--all-images"),
     "diff-audit": ("diff", "POLICY", "POLICY", "--audit", "FILE"),
     "diff-images": ("diff", "POLICY", "POLICY", "--images", "FILE"),
-    "diff-audit-log": ("diff", "POLICY", "POLICY", "--audit-log", "FILE"),
     "diff-reviews": ("diff", "POLICY", "POLICY", "--reviews", "FILE"),
     "except-policy": ("except", "a.io/b", "-n", "a", "--for", "1d", "--reason", "r", "--policy", "FILE"),
     "audit": ("audit", "--policy", "FILE"),

@@ -50,9 +50,7 @@ if TYPE_CHECKING:
     from gatekeeper_py.cluster.api import ApiClient
 
 
-_WITHOUT_CLUSTER: Final = (
-    "to compare without a cluster, give --all-images, --images, --audit, --audit-log or --reviews"
-)
+_WITHOUT_CLUSTER: Final = "to compare without a cluster, give --all-images, --images, --audit or --reviews"
 
 
 FailOn = Change | Literal["granted"]
@@ -87,11 +85,6 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     "--images",
     metavar="FILE",
     help="Read the images in use from a list: on each line an image, or namespace, tab and image.",
-)
-@click.option(
-    "--audit-log",
-    metavar="FILE",
-    help="Read the images in use from the API server's audit log (level Request or RequestResponse).",
 )
 @click.option(
     "--reviews", metavar="FILE", help="Read the images in use from AdmissionReviews, one on each line."
@@ -136,7 +129,7 @@ def diff(
 
     Both policies judge the images in use. The command lists the images that they treat differently, and the
     objects that use these images. It reads the images in use from the cluster, or from one of --audit,
-    --images, --audit-log and --reviews (- for stdin).
+    --images and --reviews (- for stdin).
 
     With --all-images, the command compares the policies for every image that can exist, in every namespace,
     and what exceptions could approve of the images that both policies reject.
@@ -179,7 +172,7 @@ def diff(
             found = change.difference()
         else:
             found = change.changes(exempt_namespaces)
-            audits = read_recording(*recordings.popitem(), found, change.declared, namespace)
+            audits = read_recording(*recordings.popitem(), found, namespace)
             cluster_name = cluster_name or next((each.cluster for each in audits), None)
     else:
         try:
@@ -279,7 +272,7 @@ def _check_usage(
         )
     names = recordings.values()
     if len(names) > 1:
-        raise click.UsageError("give only one of --audit, --images, --audit-log and --reviews")
+        raise click.UsageError("give only one of --audit, --images and --reviews")
     if all_images and names:
         raise click.UsageError("--all-images cannot be combined with a file of images")
     if all_images and given("exceptions"):

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from gatekeeper_py import __version__
-from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.inputs.files import MAX_BYTES, UnreadableError, read_bytes, read_lines, shown
@@ -21,26 +20,24 @@ from gatekeeper_py.inventory.recorded import (
     SavedAudit,
     UsedImage,
     listed_images,
-    logged_requests,
     reviewed_requests,
 )
 from gatekeeper_py.inventory.tally import Tally
 
 MAX_LINE: Final = 32 * 2**20
-"""Maximum size of one record in bytes. An API server accepts objects of 3 MiB, and an event of its audit log
-contains two of them."""
+"""Maximum size of one record in bytes. An API server accepts objects of 3 MiB, and a review contains two."""
 
 MAX_AUDIT: Final = 2**30
 """Maximum size of a saved audit in bytes. An audit of 50,000 Pods has 30 MiB."""
 
 
 def read_recording(
-    option: str, argument: str, changes: Changes, declared: frozenset[GroupKind], namespace: str | None
+    option: str, argument: str, changes: Changes, namespace: str | None
 ) -> tuple[Provenance, ...]:
     """Pass the records in a file to ``changes``: all, or with ``namespace`` those of this namespace.
 
-    ``option`` is the option that named the file. ``declared`` are the kinds that the policies declare.
-    Returns the provenance of a saved audit. Raises ``UnreadableError``.
+    ``option`` is the option that named the file. Returns the provenance of a saved audit. Raises
+    ``UnreadableError``.
     """
     taken = 0
     meta = None
@@ -50,7 +47,8 @@ def read_recording(
             saved = SavedAudit(read_bytes(argument, MAX_AUDIT)[1])
             meta, records = saved.meta, saved.used()
         else:
-            records = _records(option, argument, declared, namespace)
+            lines = read_lines(argument, MAX_LINE)
+            records = listed_images(lines, namespace) if option == "images" else reviewed_requests(lines)
         for record in records:
             used_in = record.usage.namespace if isinstance(record, UsedImage) else record.namespace
             if namespace is not None and used_in != namespace:
@@ -114,14 +112,3 @@ def _merge(file: str, tally: Tally, seen: Counter[str]) -> Provenance:
     except InvalidRecord as problem:
         raise UnreadableError(f"{name}: {problem}") from None
     return msgspec.structs.replace(meta, cluster=cluster)
-
-
-def _records(
-    option: str, argument: str, declared: frozenset[GroupKind], namespace: str | None
-) -> Iterator[UsedImage | AdmissionRequest]:
-    lines = read_lines(argument, MAX_LINE)
-    if option == "images":
-        return listed_images(lines, namespace)
-    if option == "audit_log":
-        return logged_requests(lines, declared)
-    return reviewed_requests(lines)

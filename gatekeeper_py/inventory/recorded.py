@@ -1,4 +1,4 @@
-"""Images in use, from files: a list of images, a saved audit, AdmissionReviews, or an audit log of requests.
+"""Images in use, from files: a list of images, a saved audit, or AdmissionReviews.
 
 Pure: callers read the files.
 
@@ -9,15 +9,13 @@ look complete.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from collections.abc import Set as AbstractSet
-from http import HTTPStatus
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 import orjson
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, GroupKind
+from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.names import NAMESPACE_NAME
@@ -29,21 +27,6 @@ from gatekeeper_py.inventory.tally import ImageException, JudgedImage, Usage
 ANY_KIND: Final[GroupKind] = ("", "")
 """Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
 by the images after the mirror rewrite."""
-
-AUDIT_API: Final = "audit.k8s.io/"
-STAGE: Final = "ResponseComplete"
-"""The stage of the audit event that contains both the request's object and the answer. Events of earlier
-stages are about the same request."""
-
-VERBS: Final = frozenset({"create", "update", "patch"})
-
-IMAGE_KEYS: Final = frozenset(field for each in IMAGE_LISTS for field in each.path[-1:])
-"""The last field of every path to an image in a pod spec."""
-
-OUR_DENIAL: Final = "image-validation-webhook.gatekeeper-py"
-"""Part of the message of a denial by this webhook (``k8s/base/webhooks``)."""
-
-_KINDS: Final = {(kind.group, kind.plural): kind for kind in WORKLOAD_KINDS}
 
 
 class InvalidRecord(ValueError):
@@ -218,115 +201,8 @@ def reviewed_requests(lines: Iterable[bytes]) -> Iterator[AdmissionRequest]:
         if not line.strip():
             continue
         try:
-            yield review.parse(_json(number, line))
+            yield review.parse(orjson.loads(line))
+        except orjson.JSONDecodeError as problem:
+            raise InvalidRecord(number, f"not JSON: {problem}") from None
         except InvalidReview as problem:
             raise InvalidRecord(number, f"not an AdmissionReview: {problem}") from None
-
-
-def logged_requests(
-    lines: Iterable[bytes], declared: AbstractSet[GroupKind]
-) -> Iterator[AdmissionRequest | UsedImage]:
-    """Yield the requests in an audit log (``audit.k8s.io/v1``, JSON lines) that create or change objects.
-
-    Skips dry runs, subresources that hold no images, and failed requests, unless this webhook denied them.
-    For a patch, yields the images that the patch sets. ``declared`` are kinds that hold images besides the
-    built-in ones. Raises ``InvalidRecord``, even for a log whose level leaves out the objects.
-    """
-    groups = {group for group, _ in declared}
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        event = _json(number, line)
-        version = event.get("apiVersion") if isinstance(event, dict) else None
-        if not isinstance(version, str) or not version.startswith(AUDIT_API) or event.get("kind") != "Event":
-            raise InvalidRecord(number, "not an event of an audit log (audit.k8s.io)")
-        target = _mapping(event.get("objectRef"))
-        if (
-            event.get("stage") == STAGE
-            and _text(event.get("verb")) in VERBS
-            and target
-            and _took_effect(event)
-        ):
-            yield from _logged(number, event, target, groups)
-
-
-def _logged(
-    number: int, event: dict[str, Any], target: dict[str, Any], groups: AbstractSet[str]
-) -> Iterator[AdmissionRequest | UsedImage]:
-    group, plural, sub = (_text(target.get(key)) for key in ("apiGroup", "resource", "subresource"))
-    known = _KINDS.get((group, plural))
-    if sub and (known is None or sub not in known.subresources):
-        return
-    obj = event.get("requestObject")
-    if obj is None:
-        if known is not None or group in groups:
-            reason = f"it has no requestObject: log {plural} at the level Request or RequestResponse"
-            raise InvalidRecord(number, reason)
-        return
-    kind = known.kind if known is not None else _text(_mapping(obj).get("kind")) or plural
-    metadata = _mapping(_mapping(obj).get("metadata"))
-    name = _text(target.get("name")) or _text(metadata.get("name")) or _text(metadata.get("generateName"))
-    namespace = _text(target.get("namespace")) or None
-    if event.get("verb") == "patch" and (known is not None or group in groups):
-        if not isinstance(obj, dict | list):
-            raise InvalidRecord(number, "its patch is not JSON")
-        for image in images_in(obj):
-            yield UsedImage(image, (group, kind), Usage(kind, namespace, name, "patch"))
-        return
-    # In any other kind, pod templates are found by their shape, whether in a patch or in a whole object.
-    yield AdmissionRequest(
-        uid="audit-log",
-        group=group,
-        kind=kind,
-        # Even for an update: the log does not contain the old object, so every image is judged.
-        operation="CREATE",
-        sub_resource=sub,
-        namespace=namespace,
-        name=name,
-        object=obj,
-    )
-
-
-def images_in(patch: Any) -> Iterator[str]:
-    """Yield the images that a merge patch, an apply configuration or a JSON patch sets."""
-    waiting = [patch]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, list):
-            waiting += reversed(value)
-        elif isinstance(value, dict):
-            # An operation of a JSON patch names the field in ``path``, and has the image in ``value``.
-            path = value.get("path")
-            if "op" in value and isinstance(path, str) and path.rpartition("/")[2] in IMAGE_KEYS:
-                waiting.append({"image": value.get("value")})
-            for key, item in reversed(value.items()):
-                if isinstance(item, dict | list):
-                    waiting.append(item)
-                elif key in IMAGE_KEYS and isinstance(item, str):
-                    yield item
-
-
-def _took_effect(event: dict[str, Any]) -> bool:
-    query = _text(event.get("requestURI")).partition("?")[2]
-    if any(field.partition("=")[0] == "dryRun" for field in query.split("&")):
-        return False
-    status = _mapping(event.get("responseStatus"))
-    code = status.get("code")
-    if isinstance(code, int) and code >= HTTPStatus.BAD_REQUEST:
-        return code == HTTPStatus.FORBIDDEN and OUR_DENIAL in _text(status.get("message"))
-    return True
-
-
-def _json(number: int, line: bytes) -> Any:
-    try:
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as problem:
-        raise InvalidRecord(number, f"not JSON: {problem}") from None
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else ""

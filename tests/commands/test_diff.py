@@ -309,72 +309,6 @@ def test_reviews_are_judged_as_the_webhook_judges_them(compared: Compared, write
     assert changed(found) == [("nginx", "rejected", 2), ("quay.io/team/x", "approved", 1)]
 
 
-def event(verb: str, obj: Any, plural: str = "pods", **more: Any) -> dict[str, Any]:
-    group, _, resource = plural.rpartition("/")
-    target = {"resource": resource, "namespace": "shop", "name": "web", **more.pop("target", {})}
-    return {
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "level": "Request",
-        "stage": "ResponseComplete",
-        "verb": verb,
-        "requestURI": "/api/v1/namespaces/shop/pods",
-        "objectRef": {**target, "apiGroup": group} if group else target,
-        "responseStatus": {"code": 201},
-        "requestObject": obj,
-        **more,
-    }
-
-
-NGINX: Final = pod("nginx")
-WIDGETS: Final = "e.io/widgets"
-SET_IMAGE: Final = {"spec": {"template": {"spec": {"containers": [{"name": "a", "image": "nginx"}]}}}}
-REPLACE: Final = {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "nginx"}
-DENIED: Final = {
-    "code": 403,
-    "message": 'admission webhook "pods.image-validation-webhook.gatekeeper-py" denied the request: no',
-}
-
-
-@pytest.mark.parametrize(
-    ("entry", "count"),
-    [
-        pytest.param(event("create", NGINX), 1, id="create"),
-        pytest.param(event("update", pod("nginx", "nginx")), 2, id="update"),
-        pytest.param(event("create", NGINX, stage="RequestReceived"), 0, id="early-stage"),
-        pytest.param(event("create", NGINX, responseStatus={"code": 409}), 0, id="conflict"),
-        pytest.param(event("create", NGINX, responseStatus={"code": 403}), 0, id="forbidden"),
-        pytest.param(event("create", NGINX, responseStatus=DENIED), 1, id="denied-by-us"),
-        pytest.param(event("create", NGINX, requestURI="/api/v1/pods?dryRun=All"), 0, id="dry-run"),
-        pytest.param(event("update", NGINX, target={"subresource": "status"}), 0, id="status"),
-        pytest.param(
-            event("update", NGINX, target={"subresource": "ephemeralcontainers"}), 1, id="ephemeral"
-        ),
-        pytest.param(event("delete", None), 0, id="delete"),
-        pytest.param(event("create", workload("Job", "nginx"), "batch/jobs"), 1, id="job"),
-        pytest.param(event("patch", SET_IMAGE, "apps/deployments"), 1, id="patch"),
-        pytest.param(event("patch", [REPLACE], "apps/deployments"), 1, id="json-patch"),
-        pytest.param(event("patch", {"metadata": {"labels": {"a": "b"}}}), 0, id="patch-without-images"),
-        pytest.param(
-            event("create", {"kind": "Widget", "spec": {"image": "nginx"}}, WIDGETS), 0, id="no-shape"
-        ),
-        pytest.param(
-            event("create", {"kind": "Widget", "spec": {"template": NGINX}}, WIDGETS), 1, id="shape"
-        ),
-        pytest.param(event("create", None, WIDGETS), 0, id="unknown-kind-without-object"),
-    ],
-)
-def test_objects_in_an_audit_log_are_compared(
-    compared: Compared, write: Write, entry: dict[str, Any], count: int
-) -> None:
-    log = write(lines_of(event("create", pod("registry.corp.io/web")), entry), "log")
-    found = compared("--audit-log", log, code=1 if count else 0)
-    assert changed(found) == ([("nginx", "rejected", count)] if count else [])
-
-
-NO_OBJECT: Final = lines_of(event("create", NGINX), event("create", None))
-
-
 @pytest.mark.parametrize(
     ("option", "content", "message"),
     [
@@ -391,13 +325,6 @@ NO_OBJECT: Final = lines_of(event("create", NGINX), event("create", None))
         pytest.param("--reviews", "\n", "there is nothing to judge", id="no-reviews"),
         pytest.param("--reviews", "{}\n", "line 1: not an AdmissionReview: kind must be", id="no-review"),
         pytest.param("--reviews", '{"kind"\n', "line 1: not JSON", id="cut-review"),
-        pytest.param("--audit-log", lines_of(event("get", None)), "there is nothing to judge", id="reads"),
-        pytest.param("--audit-log", NO_OBJECT, "line 2: it has no requestObject: log pods at", id="level"),
-        pytest.param("--audit-log", "{}\n", "line 1: not an event of an audit log", id="no-event"),
-        pytest.param("--audit-log", "[]\n", "line 1: not an event of an audit log", id="list"),
-        pytest.param(
-            "--audit-log", lines_of(event("patch", "x: 1")), "line 1: its patch is not JSON", id="patch"
-        ),
         pytest.param("--audit", '{"counts": {"images": 1}}\n{"image": 1}\n', "line 2: not", id="audit-line"),
         pytest.param("--audit", b'{"counts": "\xff"}', "not a saved audit", id="audit-bytes"),
     ],

@@ -59,19 +59,6 @@ def reviewed(number: int) -> str:
     return json.dumps(review({"apiVersion": "v1", "kind": "Pod", **a_pod(number)}))
 
 
-def logged(number: int) -> str:
-    obj = {"apiVersion": "v1", "kind": "Pod", **a_pod(number)}
-    event = {
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "stage": "ResponseComplete",
-        "verb": "create",
-        "objectRef": {"resource": "pods", "namespace": "shop", "name": obj["metadata"]["name"]},
-        "requestObject": obj,
-    }
-    return json.dumps(event)
-
-
 def listed(number: int) -> str:
     return f"shop\tnginx:1.{number % 100}"
 
@@ -99,7 +86,6 @@ AUDIT_BY_NEW: Final = of_cluster(*(each.replace("old", "new") for each in AUDIT)
         pytest.param(of_cluster(*DIFF), 50_000, id="diff-50000", marks=pytest.mark.long),
         pytest.param(saved_audit, 50_000, id="saved-audit-50000", marks=pytest.mark.long),
         pytest.param(lines("--reviews", reviewed), 50_000, id="reviews-50000", marks=pytest.mark.long),
-        pytest.param(lines("--audit-log", logged), 50_000, id="audit-log-50000", marks=pytest.mark.long),
         pytest.param(lines("--images", listed), 50_000, id="images-50000", marks=pytest.mark.long),
     ],
 )

@@ -19,9 +19,7 @@ from gatekeeper_py.inventory.recorded import (
     InvalidRecord,
     SavedAudit,
     UsedImage,
-    images_in,
     listed_images,
-    logged_requests,
     reviewed_requests,
 )
 from gatekeeper_py.inventory.tally import effect
@@ -31,14 +29,11 @@ OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(
 NEW: Final = parse_policy(policy_text("deny: ['*/**:latest']\n", mode="mutate")).at(INSTANT)
 
 KEYS: Final = (
-    "kind", "apiVersion", "stage", "verb", "requestURI", "objectRef", "responseStatus", "requestObject",
-    "apiGroup", "resource", "subresource", "namespace", "name", "code", "message", "metadata", "spec",
-    "containers", "image", "reference", "op", "path", "value", "request", "uid", "object", "counts", "images",
-    "objects",
+    "kind", "apiVersion", "resource", "namespace", "name", "metadata", "spec", "containers", "image",
+    "reference", "path", "request", "uid", "operation", "object", "counts", "images", "objects",
 )  # fmt: skip
 WORDS: Final = (
-    "Event", "audit.k8s.io/v1", "ResponseComplete", "create", "patch", "pods", "apps", "deployments", "Pod",
-    "/x?dryRun=All", "//[", "nginx", "a.io/x:1", "AdmissionReview", "admission.k8s.io/v1", "\ud800", "",
+    "CREATE", "pods", "Pod", "nginx", "a.io/x:1", "AdmissionReview", "admission.k8s.io/v1", "\ud800", "",
 )  # fmt: skip
 values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(WORDS)),
@@ -51,19 +46,8 @@ values = st.recursive(
 
 @st.composite
 def mutated(draw: st.DrawFn) -> dict[str, Any]:
-    """Draw an event or a review with some of its fields replaced by any values."""
-    event = {
-        "kind": "Event",
-        "apiVersion": "audit.k8s.io/v1",
-        "stage": "ResponseComplete",
-        "verb": draw(st.sampled_from(["create", "update", "patch"])),
-        "requestURI": "/api/v1/pods",
-        "objectRef": {"resource": "pods", "namespace": "shop", "name": "web"},
-        "responseStatus": {"code": 201},
-        "requestObject": pod("nginx", "a.io/x"),
-    }
-    document: dict[str, Any] = draw(st.sampled_from([event, review(pod("nginx"))]))
-    changed = dict(document)
+    """Draw a review with some of its fields replaced by any values."""
+    changed: dict[str, Any] = dict(review(pod("nginx", "a.io/x")))
     for key in draw(st.sets(st.sampled_from(sorted(changed)), max_size=3)):
         value = draw(values)
         changed[key] = (
@@ -97,7 +81,6 @@ def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
     changes = Changes(OLD, NEW)
     readers: tuple[Iterator[AdmissionRequest | UsedImage], ...] = (
         reviewed_requests(given_lines),
-        logged_requests(given_lines, {("argoproj.io", "Workflow")}),
         listed_images(given_lines, None),
         audited(b"\n".join(given_lines)),
     )
@@ -112,18 +95,3 @@ def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
     for change, usages in changes.listed():
         assert usages
         assert change.before != change.after or change.change == "rewritten"
-
-
-@examples
-@given(values)
-def test_images_in_a_patch_are_texts_of_it(patch: Any) -> None:
-    texts = json.dumps(patch)
-    for image in images_in(patch):
-        assert json.dumps(image)[1:-1] in texts
-
-
-def test_a_deep_patch_is_read() -> None:
-    patch: Any = {"image": "nginx"}
-    for _ in range(2000):
-        patch = {"a": [patch]}
-    assert list(images_in(patch)) == ["nginx"]
