@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission import Outcome, guard
-from gatekeeper_py.core.admission.guard import Writer, WrittenExceptions
+from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
@@ -168,12 +168,12 @@ class PolicyGuard:
         """Checks under way or waiting for their turn."""
         return self._policies.checking + self._exceptions.checking
 
-    def read(self, request: AdmissionRequest, writer: Writer) -> ConfigMapPolicy | WrittenExceptions | None:
+    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | WrittenExceptions | None:
         """Return what a request would write: the policy, exceptions, or ``None`` for another object."""
         name = self._name
         if name is None:
             return None
-        policy = guard.guarded(request, name.namespace, name.name, writer)
+        policy = guard.guarded(request, name.namespace, name.name)
         return guard.written_exceptions(request, name.namespace) if policy is None else policy
 
     async def judge(

@@ -16,7 +16,7 @@ from aiohttp import hdrs, web
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
 from gatekeeper_py.core.admission.fields import POD
-from gatekeeper_py.core.admission.guard import WrittenExceptions, read_writer
+from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.lookups import (
     MAX_ROUNDS,
     NOT_LOOKED_UP,
@@ -411,7 +411,7 @@ class Webhook:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield
-        policy = self._guard.read(request, read_writer(document))
+        policy = self._guard.read(request)
         # Drop the objects: a check may take seconds, and they can be megabytes.
         return request._replace(object=None, old_object=None), policy
 

@@ -176,17 +176,36 @@ def test_install_upgrade_rollback_and_uninstall_fail_no_create(release: Release,
     wait_until(lambda: not release.leftovers(), seconds=SETTLE_SECONDS, what="nothing left")
 
 
-@pytest.mark.parametrize(
-    ("release", "dead"), [("helm3", "everything"), ("helm4", "controller")], indirect=["release"]
-)
-def test_after_an_edit_by_hand_upgrades_and_rollbacks_fail_but_not_the_uninstallation(
-    release: Release, namespace: str, dead: str
+@pytest.mark.parametrize("release", ["helm3"], indirect=True)
+def test_helm_3_overwrites_edits_by_hand_and_uninstalls_without_any_replica(
+    release: Release, namespace: str
+) -> None:
+    release.install(replicas=1)
+    release.product.set_policy(EDITED)
+    release.product.set_mode("warn")
+    upgraded = release.upgrade({**ONE_REPLICA, "policy": {"document": DOCUMENT, "mode": "enforce"}})
+    assert upgraded.returncode == 0, upgraded.stderr
+    assert release.document() == DOCUMENT
+    wait_until(lambda: release.refused(namespace), seconds=SETTLE_SECONDS, what="the mode of the values")
+    release.product.set_policy(EDITED)
+    release.succeed("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
+    assert release.document() == DOCUMENT
+    check_uninstallation(release, namespace, dead="everything")
+
+
+@pytest.mark.parametrize("release", ["helm4"], indirect=True)
+def test_after_an_edit_by_hand_helm_4_upgrades_and_rollbacks_fail_but_not_the_uninstallation(
+    release: Release, namespace: str
 ) -> None:
     """The page Operate documents this. One release goes through all of it, as installing one takes long."""
     release.install(replicas=1)
     check_rollback(release)
     check_upgrades(release, namespace)
     release.product.set_mode("enforce")
+    check_uninstallation(release, namespace, dead="controller")
+
+
+def check_uninstallation(release: Release, namespace: str, *, dead: str) -> None:
     assert release.refused(namespace)
     scale(release.product, CONTROLLER, 0)
     if dead == "controller":

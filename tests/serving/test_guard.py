@@ -13,7 +13,6 @@ import pytest
 
 from builders import UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.guard import Writer
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
@@ -403,7 +402,7 @@ class TestCost:
     @staticmethod
     async def judge(guard: PolicyGuard, seconds: float = 4.5) -> Outcome:
         parsed = parse(change(configmap()))
-        return await guard.judge(parsed, guard.read(parsed, Writer()), seconds)
+        return await guard.judge(parsed, guard.read(parsed), seconds)
 
     async def test_after_a_check_the_next_waits_four_times_as_long(
         self, guard: PolicyGuard, clock: Clock
@@ -476,7 +475,7 @@ class TestCost:
         parser.seconds = 2.0
         await self.judge(guard)
         parsed = parse(change(configmap()))
-        written = guard.read(parsed, Writer())
+        written = guard.read(parsed)
         assert isinstance(written, ConfigMapPolicy)
         text = Text(written.text)
         watched = weakref.ref(text)
@@ -506,7 +505,7 @@ class TestCost:
 
         def judge(document: dict[str, Any]) -> asyncio.Task[Outcome]:
             parsed = parse(document)
-            return asyncio.create_task(guard.judge(parsed, guard.read(parsed, Writer()), 4.5))
+            return asyncio.create_task(guard.judge(parsed, guard.read(parsed), 4.5))
 
         entry = f"ghcr.io/a {in_days(5)}"
         async with parser.turn():

@@ -1,9 +1,5 @@
 """Guard the policy: refuse a bad policy when its ConfigMap is applied.
 
-Also refuse upgrades with Helm that would undo edits. Helm 3 silently overwrites edits in the cluster with the
-output of the chart. Helm 4 stops with a conflict, because server-side apply compares field managers. The
-guard does the same comparison for Helm 3.
-
 Also show what a change would reject of the images that were admitted recently, and refuse a change that would
 reject most of them.
 """
@@ -29,7 +25,6 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.core.policy.configmap import (
-    KEYS,
     ConfigMapPolicy,
     document_key,
     read_configmap,
@@ -42,48 +37,18 @@ from gatekeeper_py.core.policy.radius import Radius
 CONFIGMAP: Final = ("", "ConfigMap")
 GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})
 
-HELM: Final = "helm"
-"""Prefix of the field managers of Helm and of tools that contain Helm: helm, helm3, helm-controller."""
-
 MAX_APPROVALS: Final = 5
 """Maximum number of entries that are shown when exceptions are accepted."""
 
 MAX_RADIUS_LINES: Final = 5
 """Maximum number of warnings that list rejected images."""
 
-MAX_NAME: Final = 60
-"""Maximum number of characters of a field manager's name that are shown."""
 
-
-class Writer(NamedTuple):
-    """The writer of a request: its field manager, and whether it takes over fields of other managers."""
-
-    manager: str = ""
-    forced: bool = False
-
-
-def read_writer(document: Any) -> Writer:
-    """Return the writer that an AdmissionReview names, or an empty ``Writer`` if it names none."""
-    request = document.get("request") if isinstance(document, dict) else None
-    options = request.get("options") if isinstance(request, dict) else None
-    if not isinstance(options, dict):
-        return Writer()
-    manager = options.get("fieldManager")
-    return Writer(manager if isinstance(manager, str) else "", options.get("force") is True)
-
-
-UNKNOWN_WRITER: Final = Writer()
-"""For a request whose writer is not known."""
-
-
-def guarded(
-    request: AdmissionRequest, namespace: str, name: str, writer: Writer = UNKNOWN_WRITER
-) -> ConfigMapPolicy | None:
+def guarded(request: AdmissionRequest, namespace: str, name: str) -> ConfigMapPolicy | None:
     """Return the new content of the policy's ConfigMap; ``None`` when the request writes none.
 
     An update that does not change the texts writes none. Otherwise, nobody could remove the finalizer of a
-    ConfigMap whose policy is refused. ``namespace`` and ``name`` are those of the policy's ConfigMap. If
-    ``writer`` is Helm, each edit that the request would undo becomes a finding.
+    ConfigMap whose policy is refused. ``namespace`` and ``name`` are those of the policy's ConfigMap.
     """
     if (request.group, request.kind) != CONFIGMAP or request.operation not in GUARDED_OPERATIONS:
         return None
@@ -97,7 +62,6 @@ def guarded(
     annotations = metadata.get("annotations") if isinstance(metadata, dict) else None
     return replace(
         policy,
-        findings=(*policy.findings, *_undone_edits(request, writer)),
         accepts_rejections=isinstance(annotations, dict) and annotations.get(ACCEPT_REJECTIONS) == "true",
     )
 
@@ -218,52 +182,6 @@ def _message(findings: Sequence[Finding], what: str) -> str:
     return "\n".join(lines)
 
 
-def _undone_edits(request: AdmissionRequest, writer: Writer) -> tuple[Finding, ...]:
-    """Return a finding for each key of the policy that Helm would change back.
-
-    A key counts if the request changes it, and if it has field managers and none of them is Helm.
-    """
-    if writer.forced or not writer.manager.startswith(HELM):
-        return ()
-    before, after = _data(request.old_object), _data(request.object)
-    findings = []
-    for key in KEYS:
-        text = before.get(key)
-        # An API server stores only text. Comparing other values could recurse too deeply.
-        if not isinstance(text, str) or text == after.get(key):
-            continue
-        managers = _managers(request.old_object, key)
-        if managers and not any(name.startswith(HELM) for name in managers):
-            findings.append(_finding(key, managers[0]))
-    return tuple(findings)
-
-
-def _finding(key: str, manager: str) -> Finding:
-    value = "policy.mode" if key == "mode" else "policy.document"
-    return Finding(
-        severity="error",
-        code="undone-edit",
-        path=f"data.{key}",
-        line=1,
-        message=f"{escape(manager, MAX_NAME)} changed this in the cluster, and Helm would undo it",
-        proposal=f"take it into the value {value}, or delete the ConfigMap to discard it, and run Helm again",
-    )
-
-
-def _managers(obj: Any, key: str) -> list[str]:
-    """Return the names of the field managers of a key of ``data``."""
-    metadata = obj.get("metadata") if isinstance(obj, dict) else None
-    entries = metadata.get("managedFields") if isinstance(metadata, dict) else None
-    names = []
-    for entry in entries if isinstance(entries, list) else ():
-        fields = entry.get("fieldsV1") if isinstance(entry, dict) else None
-        data = fields.get("f:data") if isinstance(fields, dict) else None
-        manager = entry.get("manager") if isinstance(entry, dict) else None
-        if isinstance(manager, str) and isinstance(data, dict) and f"f:{key}" in data:
-            names.append(manager)
-    return names
-
-
 def _leaves_texts(request: AdmissionRequest) -> bool:
     """Return whether a request is an update that changes no text of a ConfigMap."""
     before, after = _texts(request.old_object), _texts(request.object)
@@ -282,8 +200,3 @@ def _texts(obj: Any) -> list[dict[str, str]] | None:
         isinstance(part, dict) and all(isinstance(value, str) for value in part.values()) for part in parts
     )
     return parts if stored else None
-
-
-def _data(obj: Any) -> dict[Any, Any]:
-    data = obj.get("data") if isinstance(obj, dict) else None
-    return data if isinstance(data, dict) else {}
