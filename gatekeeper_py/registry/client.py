@@ -7,6 +7,7 @@ as a failure.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import re
 import socket
@@ -32,7 +33,7 @@ from gatekeeper_py.registry.challenge import (
     parse_challenges,
     parse_url,
 )
-from gatekeeper_py.registry.connection import BadAnswer, Response, TooLarge
+from gatekeeper_py.registry.connection import BadAnswer, Budget, ContentTooLarge, Response, TooLarge
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.registry.signatures.verification import Keys
@@ -79,12 +80,14 @@ class Access(Protocol):
 class Reply(NamedTuple):
     """An answer, and what it shows about the host.
 
-    ``trouble`` is set after a failure of the host (5xx, timeout, connection, TLS), not after a refusal.
+    ``trouble`` is set after a failure of the host (5xx, connection, TLS, HTTP, no answer at all), not after a
+    refusal, or after anything that whoever can push can cause. It is ``None`` if the look-up shows nothing
+    about the host.
     ``pause`` is the pause that the host requested, in seconds; 0 if it requested none.
     """
 
     answer: Answer
-    trouble: bool = False
+    trouble: bool | None = False
     pause: float = 0.0
 
 
@@ -148,28 +151,32 @@ class Client:
         """
         self._authorizations = OrderedDict()
 
-    async def query(self, manifest: Manifest, turn: Turn, seconds: float = REQUEST_SECONDS) -> Reply:
+    async def query(
+        self, manifest: Manifest, turn: Turn, seconds: float = REQUEST_SECONDS, namespace: str = ""
+    ) -> Reply:
         """Query one registry for one manifest within ``seconds``; ``turn`` is awaited before each request.
 
+        ``namespace`` is that of the review. Namespaces share the connections.
         Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
+        kind = KINDS[manifest.kind]
+        budget = Budget(turn, namespace, manifest.repository, kind.most_bytes)
         try:
             async with asyncio.timeout(seconds):
-                query = KINDS[manifest.kind].query
                 keys = self._access.keys(manifest.keys)
-                return Reply(await query(manifest, lambda ask: self._send(ask, manifest, turn), keys))
+                return Reply(await kind.query(manifest, lambda ask: self._send(ask, manifest, budget), keys))
         except Unusable as problem:
             return Reply(failed(str(problem)), trouble=problem.trouble, pause=problem.pause)
         except TimeoutError:
-            return Reply(failed(f"no answer in {seconds:.2g} s"), trouble=True)
+            return Reply(failed(f"no answer in {seconds:.2g} s"), trouble=budget.is_silent(seconds / 2))
         except (BadAnswer, OSError, ValueError) as problem:
-            return Reply(failed(_described(problem)), trouble=True)
+            return Reply(failed(_described(problem)), trouble=not isinstance(problem, ContentTooLarge))
 
-    async def _send(self, ask: Ask, manifest: Manifest, turn: Turn) -> Response:
+    async def _send(self, ask: Ask, manifest: Manifest, budget: Budget) -> Response:
         """Send a request with the authentication that the registry requires. Raises ``Unusable``."""
         worked = self._authorizations
-        authorization = await self._remembered(worked, manifest, turn)
-        response = await self._follow(ask, manifest, authorization, turn)
+        authorization = await self._remembered(worked, manifest, budget)
+        response = await self._follow(ask, manifest, authorization, budget)
         if response.status not in UNAUTHORIZED:
             return response
         worked.pop(manifest.name, None)
@@ -183,21 +190,21 @@ class Client:
                 bearer = self._checked(challenges.bearer, manifest)
                 if credential is not None:
                     _check_private(bearer.realm)
-                attempt = await self._fetch_token(bearer, credential, manifest, turn)
+                attempt = await self._fetch_token(bearer, credential, manifest, budget)
             elif challenges.basic and credential is not None:
                 attempt = _Authorization(credential.basic, credential)
             else:
                 break
             if attempt is None:
                 continue
-            response = await self._follow(ask, manifest, attempt, turn)
+            response = await self._follow(ask, manifest, attempt, budget)
             if response.status not in UNAUTHORIZED:
                 _remember(worked, manifest, attempt)
                 return response
         raise refused(response)
 
     async def _follow(
-        self, ask: Ask, manifest: Manifest, authorization: _Authorization | None, turn: Turn
+        self, ask: Ask, manifest: Manifest, authorization: _Authorization | None, budget: Budget
     ) -> Response:
         """Send a request and follow redirects to listed hosts. Raises ``Unusable``."""
         settings = self._access.registry(manifest.host)
@@ -207,11 +214,11 @@ class Client:
         if authorization is not None and authorization.header:
             headers["Authorization"] = authorization.header
         for _ in range(MAX_REDIRECTS + 1):
-            await turn(host)
+            budget.use_request()
+            await budget.turn(host)
             transport = self._transport(self._access.context(host, manifest.host))
-            response = await transport.send(
-                ask.method, url, headers, limit=ask.limit, algorithm=ask.algorithm
-            )
+            response = await transport.send(ask.method, url, headers, budget, ask.limit, ask.algorithm)
+            budget.is_answered = True
             if response.status not in _REDIRECTS:
                 return response
             url, target = _redirected(url, response)
@@ -226,7 +233,7 @@ class Client:
         raise Unusable(f"more than {MAX_REDIRECTS} redirects")
 
     async def _remembered(
-        self, worked: _Authorizations, manifest: Manifest, turn: Turn
+        self, worked: _Authorizations, manifest: Manifest, budget: Budget
     ) -> _Authorization | None:
         """Return the authorization of an earlier look-up, if any; renew its token if it is due."""
         known = worked.get(manifest.name)
@@ -235,7 +242,7 @@ class Client:
         worked.move_to_end(manifest.name)
         if known.bearer is None or self._clock() < known.renew_at:
             return known
-        renewed = await self._fetch_token(known.bearer, known.credential, manifest, turn)
+        renewed = await self._fetch_token(known.bearer, known.credential, manifest, budget)
         if renewed is None:
             return None
         _remember(worked, manifest, renewed)
@@ -257,7 +264,7 @@ class Client:
             raise Unusable(str(problem)) from None
 
     async def _fetch_token(
-        self, bearer: Bearer, credential: Credential | None, manifest: Manifest, turn: Turn
+        self, bearer: Bearer, credential: Credential | None, manifest: Manifest, budget: Budget
     ) -> _Authorization | None:
         """Fetch a token; ``None`` if the token server refuses the credentials. Raises ``Unusable``."""
         # The registry chooses the query of the realm, so a scope in it is dropped. Case is ignored, because
@@ -270,13 +277,16 @@ class Client:
         if credential is not None and credential.username:
             headers["Authorization"] = credential.basic
         host = host_of(bearer.realm)
-        await turn(host)
+        budget.use_request()
+        await budget.turn(host)
+        budget.sent_at, budget.is_answered = math.inf, False
         transport = self._transport(self._access.context(host, manifest.host))
         url = bearer.realm.with_query(query)
         try:
-            response = await transport.send("GET", url, headers, limit=MAX_TOKEN_BYTES)
-        except TooLarge as problem:  # nobody who can push can cause this
-            raise Unusable(f"the token server: {problem}", trouble=True) from None
+            response = await transport.send("GET", url, headers, budget, MAX_TOKEN_BYTES)
+        except TooLarge as problem:  # nobody who can push can cause this, unless the look-up has read a lot
+            raise Unusable(f"the token server: {problem}", trouble=budget.bytes_left >= 0) from None
+        budget.is_answered = True
         if response.status in UNAUTHORIZED:
             return None
         if response.status != 200:  # noqa: PLR2004

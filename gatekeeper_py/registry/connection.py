@@ -15,11 +15,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import hashlib
+import math
 import os
 import select
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
 import h11
@@ -44,14 +46,21 @@ MAX_HEAD_BYTES: Final = 32 * 1024
 MAX_LINES: Final = 1024
 """Maximum number of lines received before the parser returns the next event. The parser makes objects for
 each line of a head or of trailers at once: 32 KiB of short lines take 20 ms and 1.3 MB. Twenty such answers
-would stop the look-ups in all other registries for half a second. Registries send 20 headers. A manifest has
-far less than a line for every 4 bytes of a slice."""
+would stop the look-ups in all other registries for half a second. Registries send 20 headers."""
+
+PIECE_BYTES: Final = MAX_LINES // 2
+"""Size of the pieces in which a slice with more lines than this is parsed. Each piece of a body ends in an
+event, so a body may consist of line ends, however it is cut into slices."""
 
 MAX_SMALL_CHUNKS: Final = 64
 LEAST_CHUNK_BYTES: Final = 256
-"""A body may be parsed in ``MAX_SMALL_CHUNKS`` pieces (slices and chunks), and one more for each
-``LEAST_CHUNK_BYTES``. A slice of chunks of one byte takes 5 ms, and 20 connections of a host may each send
-one. The chunks of servers that write line by line are large enough."""
+"""A body may have ``MAX_SMALL_CHUNKS`` chunks, and one more for each ``LEAST_CHUNK_BYTES``. A slice of chunks
+of one byte takes 5 ms, and 20 connections of a host may each send one. The chunks of servers that write line
+by line are large enough. Slices do not count, because the network cuts them."""
+
+MAX_REQUESTS: Final = 64
+"""Maximum number of requests of one look-up. One with all the signatures that are read needs 51, and a few
+more for a token and redirects."""
 
 OVERHEAD: Final = 1.25
 """Ratio of the bytes received for a body, with TLS records and frames of chunks, to its size."""
@@ -67,21 +76,67 @@ class TooLarge(ValueError):
     """The host sent more than allowed."""
 
 
+class ContentTooLarge(TooLarge):
+    """Content, or all of a look-up, is larger than allowed. Whoever can push can cause this."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """What one look-up may still use, and for whom. ``repository`` is the one that it is about.
+
+    ``turn`` waits until a request may be sent to a host.
+    ``bytes_left`` counts the bodies of all its answers, including those to redirected requests.
+    """
+
+    turn: Callable[[str], Awaitable[None]]
+    namespace: str
+    repository: str
+    bytes_left: int
+    requests_left: int = MAX_REQUESTS
+    sent_at: float = math.inf
+    """When a request first had a connection, on the event loop's clock."""
+    is_answered: bool = False
+    """Whether the host answered a request. A token server must answer, too, once it is needed."""
+
+    def is_silent(self, seconds: float) -> bool | None:
+        """Return whether the host answered nothing for this long; ``None`` if it had less time."""
+        if self.is_answered:
+            return False
+        return True if asyncio.get_running_loop().time() - self.sent_at >= seconds else None
+
+    def use_request(self) -> None:
+        """Count a request that is going to be sent. Raises ``ContentTooLarge``."""
+        if not self.requests_left:
+            raise ContentTooLarge(f"more than {MAX_REQUESTS} requests are needed")
+        self.requests_left -= 1
+
+    def use_bytes(self, size: int) -> None:
+        """Count a part of a body. Raises ``ContentTooLarge``."""
+        self.bytes_left -= size
+        if self.bytes_left < 0:
+            raise ContentTooLarge("the answers are too large together")
+
+
 class Request(NamedTuple):
     """One request without a body.
 
     ``limit`` is the maximum size of the answer's body in bytes. With ``algorithm``, the body is hashed while
-    it is received, and not kept.
+    it is received, and not kept. ``budget`` is that of the look-up.
     """
 
     method: str
     target: str
     headers: Mapping[str, str]
     limit: int
+    budget: Budget
     algorithm: str = ""
 
 
-NOTHING: Final = Request("", "", {}, 0)
+async def _no_turn(_host: str) -> None:
+    raise ContentTooLarge("no look-up")
+
+
+NOTHING: Final = Request("", "", {}, 0, Budget(_no_turn, "", "", 0))
 
 
 class Response(NamedTuple):
@@ -283,9 +338,14 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(content)
 
     def _parse(self, plain: bytes) -> None:
+        size = PIECE_BYTES if plain.count(b"\n") > PIECE_BYTES else SLICE_BYTES
+        for start in range(0, len(plain) or 1, size):
+            self._parse_piece(plain[start : start + size])
+
+    def _parse_piece(self, piece: bytes) -> None:
         answer = self._answer
-        answer.count_lines(plain)
-        self._http.receive_data(plain)
+        answer.count_lines(piece)
+        self._http.receive_data(piece)
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
@@ -323,13 +383,13 @@ class _Answer:
         if self._head is None and received > MAX_HEAD_BYTES + SLICE_BYTES:
             raise TooLarge(f"the head of the answer is larger than {MAX_HEAD_BYTES} bytes")
         if received > MAX_HEAD_BYTES + SLICE_BYTES + OVERHEAD * self._request.limit:
-            raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
+            raise ContentTooLarge(f"the answer is larger than {self._request.limit} bytes")
 
     def count_lines(self, plain: bytes) -> None:
         """Count the lines in bytes that are going to be parsed. Raises ``TooLarge``."""
         self._lines += plain.count(b"\n")
         if self._lines > MAX_LINES:
-            raise TooLarge("the answer has too many short lines")
+            raise (TooLarge if self._head is None else ContentTooLarge)("the answer has too many short lines")
 
     def add(self, event: h11.InformationalResponse | h11.Response | h11.Data) -> None:
         """Add a part of the answer. Raises ``TooLarge``."""
@@ -341,12 +401,13 @@ class _Answer:
         elif isinstance(event, h11.Response):
             self._head = event
         else:
-            self._chunks += 1
+            self._chunks += event.chunk_start
             self._size += len(event.data)
             if self._size > self._request.limit:
-                raise TooLarge(f"the answer is larger than {self._request.limit} bytes")
+                raise ContentTooLarge(f"the answer is larger than {self._request.limit} bytes")
+            self._request.budget.use_bytes(len(event.data))
             if self._chunks > MAX_SMALL_CHUNKS + self._size // LEAST_CHUNK_BYTES:
-                raise TooLarge("the answer has too many small chunks")
+                raise ContentTooLarge("the answer has too many small chunks")
             if self._hash is not None:
                 self._hash.update(event.data)
             else:

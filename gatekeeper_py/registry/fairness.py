@@ -1,17 +1,18 @@
-"""Share turns at a registry, and places for reviews that wait for registries, between namespaces."""
+"""Share a registry between namespaces and their repositories, and the waiting reviews between namespaces."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
-from collections import Counter
-from collections.abc import AsyncIterator, Container, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from gatekeeper_py.runtime.shares import Share, Shares
 
 MAX_REMEMBERED: Final = 1000
-"""Maximum number of namespaces without a waiting look-up whose last round is remembered. A forgotten
-namespace is treated like a new one."""
+"""Maximum number of namespaces, and of repositories of each, without a waiting look-up whose last round is
+remembered. A forgotten one is treated like a new one."""
 
 MAX_JOINED: Final = 100
 """Maximum number of namespaces that are considered for one look-up."""
@@ -20,13 +21,16 @@ MAX_JOINED: Final = 100
 class Claim:
     """A look-up that waits for its next request.
 
-    The look-ups that a review waits for (``urgent``) come first. Within a namespace, the look-up with the
+    The look-ups that a review waits for (``urgent``) come first. Within a repository, the look-up with the
     lower ``number``, which is older, comes first. ``namespace`` is that of the review.
     """
 
-    def __init__(self, number: int = 0, *, urgent: bool = True, namespace: str = "") -> None:
+    def __init__(
+        self, number: int = 0, *, urgent: bool = True, namespace: str = "", repository: str = ""
+    ) -> None:
         self.number = number
         self.namespace = namespace
+        self.repository = repository
         self.is_reserved = False
         """Whether the look-up may start even if too many requests are under way."""
         self.namespaces: set[str] = {namespace} if urgent else set()
@@ -49,28 +53,115 @@ class Place(NamedTuple):
     """The place of a look-up in a queue. ``namespace`` is ``None`` if no review waits for it."""
 
     namespace: str | None
+    repository: str
     number: int
 
 
-class FairQueue:
-    """Look-ups in the order of their turns.
+class _Numbers:
+    """The numbers of the look-ups of one share, in order."""
 
-    Turns come in rounds. In each round, every namespace with a look-up in the queue gets one turn, so a
-    namespace with a thousand look-ups delays a namespace with a single look-up by one turn. Look-ups that no
-    review waits for come last.
+    def __init__(self) -> None:
+        self._numbers: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def add(self, place: Sequence[Any]) -> None:
+        insort(self._numbers, place[-1])
+
+    def remove(self, place: Sequence[Any], *, has_turn: bool) -> None:  # noqa: ARG002 - as in `_Rounds`
+        del self._numbers[bisect_left(self._numbers, place[-1])]
+
+    def ahead(self, place: Sequence[Any]) -> int:
+        return bisect_left(self._numbers, place[-1])
+
+    def first(self, may_be: Callable[[Place], bool], *share: Any) -> Place | None:
+        place = Place._make((*share, self._numbers[0]))
+        return place if may_be(place) else None
+
+
+class _Rounds:
+    """The look-ups of several shares, which take turns. A place names the share, and then the place in it.
+
+    Turns come in rounds. In each round, every share with a look-up gets one turn, so a share with a thousand
+    look-ups delays one with a single look-up by one turn. ``part`` makes a share.
+    """
+
+    def __init__(self, part: Callable[[], _Rounds | _Numbers]) -> None:
+        self._part = part
+        self._round = 0
+        self._next: dict[str, int] = {}
+        """Share -> the first round in which it may have another turn."""
+        self.shares: dict[str, _Rounds | _Numbers] = {}
+        """The shares with a look-up. In one round, they have their turns in this order."""
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, place: Sequence[Any]) -> None:
+        name, *rest = place
+        self.shares.setdefault(name, self._part()).add(rest)
+        self._count += 1
+
+    def remove(self, place: Sequence[Any], *, has_turn: bool) -> None:
+        name, *rest = place
+        if has_turn:
+            self._round = self._first_round(name)
+            self._next[name] = self._round + 1
+            if len(self._next) > MAX_REMEMBERED + len(self.shares):
+                self._next = {each: self._next[each] for each in self.shares if each in self._next}
+        self.shares[name].remove(rest, has_turn=has_turn)
+        self._count -= 1
+        if not self.shares[name]:
+            del self.shares[name]
+        if not self.shares:
+            self._next.clear()
+            self._round = 0
+
+    def within(self, place: Sequence[Any]) -> int:
+        """Return how many look-ups of the same share come before this place."""
+        name, *rest = place
+        return self.shares[name].ahead(rest) if name in self.shares else 0
+
+    def round_of(self, place: Sequence[Any]) -> int:
+        return self._first_round(place[0]) + self.within(place)
+
+    def ahead(self, place: Sequence[Any]) -> int:
+        ahead, turn, is_earlier = self.within(place), self.round_of(place), True
+        for name, part in self.shares.items():
+            if name == place[0]:
+                is_earlier = False
+            else:
+                ahead += min(max(turn - self._first_round(name) + is_earlier, 0), len(part))
+        return ahead
+
+    def first(self, may_be: Callable[[Place], bool], *share: Any) -> Place | None:
+        found: tuple[int, Place] | None = None
+        for name, part in self.shares.items():
+            turn = self._first_round(name)
+            if found is None or turn < found[0]:
+                place = part.first(may_be, *share, name)
+                found = found if place is None else (turn, place)
+        return None if found is None else found[1]
+
+    def _first_round(self, name: str) -> int:
+        return max(self._round, self._next.get(name, 0))
+
+
+class FairQueue:
+    """Look-ups in the order of their turns: namespaces take turns, and in each namespace its repositories.
+
+    So whoever can push to one repository delays no look-up in another. Look-ups that no review waits for
+    come last.
     """
 
     def __init__(self) -> None:
-        self._round = 0
-        self._next: dict[str, int] = {}
-        """Namespace -> the first round in which it may have another turn. Cleared when the queue is empty."""
-        self._numbers: dict[str, list[int]] = {}
-        """Namespace -> the numbers of its look-ups in the queue, in order."""
+        self._urgent = _Rounds(lambda: _Rounds(_Numbers))
+        self._spare = _Numbers()
+        """The look-ups that no review waits for."""
         self._contended = False
         """Whether several namespaces have waited at the same time since the queue was empty."""
-        self._urgent = 0
-        self._spare: list[int] = []
-        """The numbers of the look-ups that no review waits for, in order."""
 
     def __bool__(self) -> bool:
         return bool(self._urgent or self._spare)
@@ -78,114 +169,65 @@ class FairQueue:
     def add(self, claim: Claim) -> Place:
         """Add a look-up, at the place of the namespace whose turn comes first of those that wait for it."""
         claim.hurried.clear()
-        if not claim.urgent:
-            insort(self._spare, claim.number)
-            return Place(None, claim.number)
-        namespace = min(claim.namespaces, key=lambda each: self._round_of(Place(each, claim.number)))
-        insort(self._numbers.setdefault(namespace, []), claim.number)
-        self._urgent += 1
-        self._contended = self._contended or len(self._numbers) > 1
-        return Place(namespace, claim.number)
+        places = (Place(each, claim.repository, claim.number) for each in claim.namespaces)
+        place = min(places, key=self._urgent.round_of, default=Place(None, "", claim.number))
+        self._part_of(place).add(place)
+        self._contended = self._contended or len(self._urgent.shares) > 1
+        return place
 
-    def remove(self, place: Place) -> None:
-        namespace, number = place
-        if namespace is None:
-            del self._spare[bisect_left(self._spare, number)]
-            return
-        numbers = self._numbers[namespace]
-        del numbers[bisect_left(numbers, number)]
-        self._urgent -= 1
-        if not numbers:
-            del self._numbers[namespace]
-        if not self._urgent:
-            self._next.clear()
-            self._round, self._contended = 0, False
-
-    def took_turn(self, place: Place) -> None:
-        """Record that a look-up in the queue takes its turn. Call ``remove``, too."""
-        namespace, _ = place
-        if namespace is None:
-            return
-        self._round = self._first_round(namespace)
-        self._next[namespace] = self._round + 1
-        if len(self._next) > MAX_REMEMBERED + len(self._numbers):
-            self._next = {each: self._next[each] for each in self._numbers if each in self._next}
+    def remove(self, place: Place, *, has_turn: bool = False) -> None:
+        """Remove a look-up, which takes its turn if ``has_turn`` is set."""
+        self._part_of(place).remove(place, has_turn=has_turn)
+        self._contended = self._contended and bool(self._urgent)
 
     def ahead(self, place: Place) -> int:
         """Return the number of look-ups whose turns come before that of a look-up in the queue."""
-        namespace, number = place
-        if namespace is None:
-            return self._urgent + bisect_left(self._spare, number)
-        turn = self._round_of(place)
-        ahead = bisect_left(self._numbers[namespace], number)
-        for other, numbers in self._numbers.items():
-            rounds = turn - self._first_round(other)
-            if other != namespace and rounds >= 0:
-                ahead += min(rounds, len(numbers))
-                ahead += rounds < len(numbers) and numbers[rounds] < number
-        return ahead
+        return (len(self._urgent) if place.namespace is None else 0) + self._part_of(place).ahead(place)
 
-    def first(self, excluded: Container[str | None] = ()) -> Place | None:
-        """Return the place whose turn is next, other than those of ``excluded`` namespaces, if there is one.
-
-        Look-ups that no review waits for count as those of the namespace ``None``.
-        """
-        if not self._urgent:
-            return Place(None, self._spare[0]) if self._spare and None not in excluded else None
-        places = (
-            Place(namespace, numbers[0])
-            for namespace, numbers in self._numbers.items()
-            if namespace not in excluded
-        )
-        return min(places, key=lambda each: (self._round_of(each), each.number), default=None)
+    def first(self, may_be: Callable[[Place], bool] = lambda _place: True) -> Place | None:
+        """Return the place whose turn is next, of those that ``may_be`` accepts, if there is one."""
+        if self._urgent:
+            return self._urgent.first(may_be)
+        return self._spare.first(may_be, None, "") if self._spare else None
 
     def is_over_share(self, place: Place) -> bool:
-        """Return whether a look-up waits for older ones of its namespace, while or after others wait."""
-        namespace, number = place
-        if namespace is None or not self._contended:
-            return False
-        return bisect_left(self._numbers[namespace], number) > 0
+        """Return whether a look-up waits for others of its namespace, while or after others wait."""
+        return place.namespace is not None and self._contended and self._urgent.within(place) > 0
 
-    def _first_round(self, namespace: str) -> int:
-        return max(self._round, self._next.get(namespace, 0))
-
-    def _round_of(self, place: Place) -> int:
-        namespace, number = place
-        if namespace is None:
-            raise ValueError("a look-up that no review waits for has no round")
-        return self._first_round(namespace) + bisect_left(self._numbers.get(namespace, ()), number)
+    def _part_of(self, place: Place) -> _Rounds | _Numbers:
+        return self._spare if place.namespace is None else self._urgent
 
 
 class FairSlots:
-    """Limits the look-ups in progress with numbered slots, which namespaces get in turn.
+    """Limits what is in progress with numbered slots, which namespaces and their repositories get in turn.
 
-    Some slots are ``reserved`` for namespaces that hold none. Otherwise, a few namespaces could hold all
-    slots with look-ups that need many requests, and other namespaces would wait until such a look-up ends.
+    Some slots are ``reserved`` for namespaces that hold none, and as many for repositories that hold none.
+    Otherwise, a few of them could hold all slots for a long time, and others would wait until one is free.
     """
 
     def __init__(self, count: int, *, reserved: int = 0) -> None:
         self._free = count
         self._reserved = reserved
-        self._held: Counter[str | None] = Counter()
-        """Namespace -> the number of slots that it holds; ``None`` for look-ups that no review waits for."""
+        self._held = Shares()
+        """The slots that each repository of each namespace holds, without those that no review waits for."""
         self._queue = FairQueue()
         self._waiters: dict[Place, asyncio.Future[None]] = {}
 
     @asynccontextmanager
     async def slot(self, claim: Claim) -> AsyncIterator[None]:
         """Wait until one of the slots is free, and hold it."""
-        holder = claim.namespace if claim.urgent else None
-        if self._free > (self._reserved if holder is None or holder in self._held else 0):
-            self._take_slot(holder)
+        place = Place(claim.namespace if claim.urgent else None, claim.repository, claim.number)
+        if self._may_have(place):
+            self._hold(place, 1)
         else:
-            holder = await self._wait_for_slot(claim)
+            place = await self._wait_for_slot(claim)
         try:
             yield
         finally:
-            self._release_slot(holder)
+            self._release_slot(place)
 
-    async def _wait_for_slot(self, claim: Claim) -> str | None:
-        """Wait for a slot, and return the namespace that got it."""
+    async def _wait_for_slot(self, claim: Claim) -> Place:
+        """Wait for a slot, and return the place that got it."""
         while True:
             is_urgent, place = claim.urgent, self._queue.add(claim)
             given = self._waiters[place] = asyncio.get_running_loop().create_future()
@@ -196,38 +238,40 @@ class FairSlots:
                 if self._waiters.get(place) is given:
                     self._forget_waiter(place)
                 elif not given.cancelled():
-                    self._release_slot(place.namespace)
+                    self._release_slot(place)
                 raise
             if given.done():
-                return place.namespace
+                return place
             self._forget_waiter(place)  # a review waits for it now, so it gets another place
 
-    def _take_slot(self, holder: str | None) -> None:
-        self._free -= 1
-        self._held[holder] += 1
+    def _may_have(self, place: Place) -> bool:
+        """Return whether enough slots are free for those who hold none."""
+        if place.namespace is None:
+            return self._free > 2 * self._reserved
+        of_namespace, of_repository = self._held.used(Share(place.namespace, place.repository))
+        return self._free > self._reserved * ((of_namespace > 0) + (of_repository > 0))
 
-    def _release_slot(self, holder: str | None) -> None:
-        self._free += 1
-        self._held[holder] -= 1
-        if not self._held[holder]:
-            del self._held[holder]
+    def _hold(self, place: Place, count: int) -> None:
+        self._free -= count
+        if place.namespace is not None:
+            self._held.add(Share(place.namespace, place.repository), count)
+
+    def _release_slot(self, place: Place) -> None:
+        self._hold(place, -1)
         self._give_slots()
 
     def _give_slots(self) -> None:
         """Give the free slots to the waiting look-ups whose turns are next."""
-        while self._free:
-            place = self._queue.first(() if self._free > self._reserved else {None, *self._held})
-            if place is None:
-                return
+        while self._free and (place := self._queue.first(self._may_have)) is not None:
             given = self._waiters[place]
-            if not given.cancelled():  # in this very turn of the event loop
-                self._queue.took_turn(place)
-                self._take_slot(place.namespace)
+            is_waiting = not given.cancelled()  # in this very turn of the event loop
+            self._forget_waiter(place, has_turn=is_waiting)
+            if is_waiting:
+                self._hold(place, 1)
                 given.set_result(None)
-            self._forget_waiter(place)
 
-    def _forget_waiter(self, place: Place) -> None:
-        self._queue.remove(place)
+    def _forget_waiter(self, place: Place, *, has_turn: bool = False) -> None:
+        self._queue.remove(place, has_turn=has_turn)
         del self._waiters[place]
 
 

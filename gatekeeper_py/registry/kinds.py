@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Kind, Manifest, found
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, Unusable, refused
+from gatekeeper_py.registry.asking import MAX_BODY_BYTES, MEDIA_TYPES, Ask, Send, Unusable, refused
 from gatekeeper_py.registry.connection import Response
 from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.registry.signatures.verification import Keys
@@ -31,12 +31,13 @@ class LookupKind(NamedTuple):
 
     ``query`` queries a registry with the public keys that the manifest names. It raises ``Unusable``.
     ``is_valid`` checks an answer of the registry process, which an attacker may control. ``fresh_seconds``
-    returns how long an answer is fresh.
+    returns how long an answer is fresh. ``most_bytes`` is the maximum size of all bodies together.
     """
 
     query: Callable[[Manifest, Send, Keys], Awaitable[Answer]]
     is_valid: Callable[[Manifest, Answer], bool]
     fresh_seconds: Callable[[Manifest, Answer, Registry], float]
+    most_bytes: int
 
 
 async def _query_manifest(manifest: Manifest, send: Send, _keys: Keys) -> Answer:
@@ -105,7 +106,7 @@ def _manifest_seconds(manifest: Manifest, answer: Answer, settings: Registry) ->
 
 KINDS: Final[Mapping[Kind, LookupKind]] = MappingProxyType(
     {
-        "manifest": LookupKind(_query_manifest, _is_valid_manifest, _manifest_seconds),
-        "signature": LookupKind(lookup.query, lookup.is_valid, lookup.fresh_seconds),
+        "manifest": LookupKind(_query_manifest, _is_valid_manifest, _manifest_seconds, 2 * MAX_BODY_BYTES),
+        "signature": LookupKind(lookup.query, lookup.is_valid, lookup.fresh_seconds, lookup.MAX_BYTES),
     }
 )

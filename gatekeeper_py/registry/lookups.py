@@ -77,9 +77,12 @@ review that needs it has a failed look-up."""
 
 
 class ManifestClient(Protocol):
-    """Queries a registry; awaits ``turn`` before each request, and raises only the exceptions of ``turn``."""
+    """Queries a registry for a review in ``namespace``.
 
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply: ...
+    Awaits ``turn`` before each request, and raises only the exceptions of ``turn``.
+    """
+
+    async def query(self, manifest: Manifest, turn: Turn, namespace: str) -> Reply: ...
 
 
 SignatureResult = Literal["valid", "unsigned", "other_key", "error"]
@@ -421,7 +424,9 @@ class Lookups:
         """
         request = self._requests.get(manifest)
         if request is None:
-            claim = Claim(next(self._numbers), urgent=urgent, namespace=namespace)
+            claim = Claim(
+                next(self._numbers), urgent=urgent, namespace=namespace, repository=manifest.repository
+            )
             self._requested[namespace] += 1
             claim.is_reserved = urgent and self._requested[namespace] <= MAX_REQUESTS // 100
             if patience is None:
@@ -463,7 +468,7 @@ class Lookups:
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._finish(manifest, failed(reason), start, generation)
-                reply = await self._client.query(manifest, self._turns(manifest, claim))
+                reply = await self._client.query(manifest, self._turns(manifest, claim), claim.namespace)
         except Blocked as problem:
             # Perhaps no request was sent to the host, so this failure shows nothing about the host.
             if probe:

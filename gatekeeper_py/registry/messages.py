@@ -39,11 +39,15 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up, and its limit. It already has the turn for its first request to the manifest's host."""
+    """One look-up, its limit, and the namespace of its review.
+
+    It already has the turn for its first request to the manifest's host.
+    """
 
     number: int
     manifest: Manifest
     seconds: float
+    namespace: str
 
 
 class Go(msgspec.Struct, frozen=True, array_like=True, tag=True):

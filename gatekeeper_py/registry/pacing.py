@@ -27,8 +27,8 @@ HTTP client, which would send them even after the breaker opened: hundreds of co
 registry that hangs."""
 
 RESERVED: Final = MAX_CONCURRENT // 4
-"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a request to the host. A look-up of
-signatures holds one for up to 27 requests, if somebody pushed enough signatures."""
+"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a look-up in the host, and again for
+repositories. A look-up of signatures can take 5 s, if somebody pushed enough of them."""
 
 TIMER_SECONDS: Final = 0.001
 """The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too
@@ -50,8 +50,8 @@ class Pacing:
     """The rate, pause and circuit breaker of one host. ``clock`` counts seconds.
 
     The rate is a token bucket: ``rate`` requests a second, and a burst of ``rate`` requests after a second
-    without requests. Half of the bucket is reserved for look-ups that a review waits for. Look-ups of
-    different namespaces take turns.
+    without requests. Half of the bucket is reserved for look-ups that a review waits for. Namespaces take
+    turns, and so do the repositories of a namespace.
 
     ``sleep`` gets the seconds, and an event that ends the sleep early.
     """
@@ -123,7 +123,7 @@ class Pacing:
 
     async def _turn(self, claim: Claim, deadline: float, *, overdraft: int = 0) -> None:
         """Wait for the claim's turn and take a token. Raises ``Blocked`` if that is after ``deadline``."""
-        place = self._queue.add(claim)
+        place, has_turn = self._queue.add(claim), False
         try:
             while (turn := self._turn_of(place, overdraft)) > (now := self._clock()) + TIMER_SECONDS:
                 if turn > deadline:
@@ -133,9 +133,9 @@ class Pacing:
                     self._queue.remove(place)
                     place = self._queue.add(claim)
             self._next_free = self._next_turn() + 1.0 / self._rate
-            self._queue.took_turn(place)
+            has_turn = True
         finally:
-            self._queue.remove(place)
+            self._queue.remove(place, has_turn=has_turn)
 
     def _over_rate(self, place: Place) -> Blocked:
         reason = f"more than {self._rate} requests a second"
@@ -163,12 +163,14 @@ class Pacing:
             self._on_breaker(False)
         self._on_breaker = lambda _is_open: None
 
-    def record(self, *, trouble: bool, pause: float) -> None:
-        """Note an answer: ``trouble`` counts as a failure, ``pause`` is in seconds."""
+    def record(self, *, trouble: bool | None, pause: float) -> None:
+        """Note what a look-up has shown about the host (see ``client.Reply``). ``pause`` is in seconds."""
         self._probing = False
         now = self._clock()
         if pause:
             self._paused_until = max(self._paused_until, now + pause)
+        if trouble is None:
+            return
         if not trouble:
             self._failures = 0
             if self.is_open:

@@ -203,9 +203,10 @@ class RemoteClient:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
 
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn, namespace: str = "") -> Reply:
         """Query one registry for one manifest; ``turn`` is awaited before each request.
 
+        ``namespace`` is that of the review.
         Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
         asked = self._clock()
@@ -216,11 +217,13 @@ class RemoteClient:
                 # Only then it is known which registries are suspected of the last death.
                 await self._is_started.wait()
                 self._numbers += 1
-                number = self._numbers
-                if not self._suspects.is_suspect(manifest.host):
-                    return await self._query(number, manifest, turn, asked)
-                async with self._alone.slot(Claim(number, namespace=manifest.host)):
-                    return await self._query(number, manifest, turn, asked, ALONE_SECONDS)
+                is_suspect = self._suspects.is_suspect(manifest.host)
+                seconds = ALONE_SECONDS if is_suspect else REQUEST_SECONDS
+                query = messages.Query(self._numbers, manifest, seconds, namespace)
+                if not is_suspect:
+                    return await self._query(query, turn, asked)
+                async with self._alone.slot(Claim(query.number, namespace=manifest.host)):
+                    return await self._query(query, turn, asked)
         except TimeoutError:
             return Reply(failed("no answer of the registry process"))
 
@@ -230,13 +233,12 @@ class RemoteClient:
             return "the registry process is about to start again"
         return self._suspects.reason(host)
 
-    async def _query(
-        self, number: int, manifest: Manifest, turn: Turn, asked: float, seconds: float = REQUEST_SECONDS
-    ) -> Reply:
+    async def _query(self, query: messages.Query, turn: Turn, asked: float) -> Reply:
+        number, manifest = query.number, query.manifest
         if reason := self._refusal(manifest.host):
             return Reply(failed(reason))
         pid = self._child.pid
-        async with asyncio.timeout(seconds):
+        async with asyncio.timeout(query.seconds):
             await turn(manifest.host)
             if self._clock() - asked > LATE_SECONDS:
                 # The first turn is too old: together with new ones, requests would exceed the rate.
@@ -245,7 +247,7 @@ class RemoteClient:
             return Reply(failed("the registry process ended"))
         done: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._running[number] = _Running(manifest, turn, done)
-        self._post(messages.Query(number, manifest, seconds))
+        self._post(query)
         try:
             return await done
         finally:

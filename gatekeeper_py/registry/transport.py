@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import count
 from typing import Final
 
 import aiohappyeyeballs
@@ -20,11 +21,13 @@ from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from gatekeeper_py import __version__
-from gatekeeper_py.registry.connection import Connection, Request, Response
+from gatekeeper_py.registry.connection import Budget, Connection, Request, Response
+from gatekeeper_py.registry.fairness import Claim, FairSlots
 
 MAX_CONNECTIONS: Final = 20
-"""Maximum number of connections to one host. The rate limits the requests; this constant limits the sockets.
-There is no common limit, because a host that hangs would use up the connections of all others."""
+"""Maximum number of connections to one host. A repository gets at most half of them, and a namespace three
+quarters. The rate limits the requests; this constant limits the sockets. There is no common limit, because a
+host that hangs would use up the connections of all others."""
 
 IDLE_SECONDS: Final = 30.0
 
@@ -71,7 +74,7 @@ class _Host:
     """The connections to one host. ``idle`` has the free ones with their timers, the last used one last."""
 
     def __init__(self) -> None:
-        self.slots = asyncio.Semaphore(MAX_CONNECTIONS)
+        self.slots = FairSlots(MAX_CONNECTIONS, reserved=MAX_CONNECTIONS // 4)
         self.idle: dict[Connection, asyncio.TimerHandle] = {}
 
 
@@ -85,28 +88,31 @@ class Transport:
         self._context = context
         self._resolver = resolver
         self._hosts: dict[tuple[str, str, int], _Host] = {}
+        self._numbers = count()
         self._under_way = 0
         self._is_retired = False
 
     async def send(
-        self, method: str, url: URL, headers: Mapping[str, str], *, limit: int, algorithm: str = ""
+        self, method: str, url: URL, head: Mapping[str, str], budget: Budget, limit: int, algorithm: str = ""
     ) -> Response:
         """Send one request and receive the whole answer (see ``connection.Request``).
 
         Raises ``OSError``, ``connection.BadAnswer`` and ``connection.TooLarge``.
         """
-        fields = {
+        headers = {
             "Host": url.host_port_subcomponent or "",
-            **headers,
+            **head,
             "User-Agent": f"gatekeeper-py/{__version__}",
             "Accept-Encoding": "identity",
         }
-        request = Request(method, url.raw_path_qs, fields, limit, algorithm)
+        request = Request(method, url.raw_path_qs, headers, limit, budget, algorithm)
         name, port = url.host or "", url.port or PORTS[url.scheme]
         host = self._hosts.setdefault((url.scheme, name, port), _Host())
         self._under_way += 1
         try:
-            async with host.slots:
+            claim = Claim(next(self._numbers), namespace=budget.namespace, repository=budget.repository)
+            async with host.slots.slot(claim):
+                budget.sent_at = min(budget.sent_at, asyncio.get_running_loop().time())
                 while True:
                     connection = await self._connected(host, url.scheme, name, port)
                     was_used = connection.is_used
@@ -116,6 +122,7 @@ class Transport:
                         # The host closed an idle connection at the moment at which the request was sent.
                         if not was_used or connection.received:
                             raise
+                        budget.use_request()
                         continue
                     if connection.is_usable:
                         self._keep(host, connection)

@@ -10,7 +10,7 @@ from aiohttp import web
 
 from registries.pushing import OCI, descriptor, digest_of, encoded
 from registry.scripted import Scripted
-from registry.signatures.signing import BUNDLE, SIMPLE, der_of, fingerprint, sign
+from registry.signatures.signing import BUNDLE, SIMPLE, der_of, fingerprint, private_key, sign, sign_with
 
 EMPTY: Final = b"{}"
 
@@ -43,16 +43,21 @@ class Signer:
         made = sign({"form": "simple", "by": self.name, "payload": [["{image}", digest[7:]]]})
         return made.blob, made.candidate.signature
 
+    def signed(self, payload: bytes) -> tuple[bytes, str]:
+        """Return any payload, and its signature."""
+        return payload, base64.b64encode(sign_with(private_key(self.name), payload)).decode()
+
 
 class Signatures:
     """The signatures of one image as a repository holds them.
 
     ``blobs`` are contents by digest, ``manifests`` contents by digest or tag. ``index`` is the answer of
-    the referrers API. Each manifest has ``padding`` bytes without a meaning.
+    the referrers API. Each manifest has ``padding`` bytes without a meaning, and this media type.
     """
 
-    def __init__(self, digest: str, *, padding: int = 0) -> None:
+    def __init__(self, digest: str, *, padding: int = 0, media_type: str = OCI.image) -> None:
         self.digest = digest
+        self._type = media_type
         self._more = {"annotations": {"padding": "x" * padding}} if padding else {}
         self.tag = digest.replace(":", "-")
         self.blobs: dict[str, bytes] = {digest_of(EMPTY): EMPTY}
@@ -72,7 +77,7 @@ class Signatures:
         )
         self.blobs[digest_of(bundle)] = bundle
         self.manifests[digest_of(manifest)] = manifest
-        self._listed.append({**descriptor(OCI.image, manifest), "artifactType": BUNDLE})
+        self._listed.append({**descriptor(self._type, manifest), "artifactType": BUNDLE})
 
     def add_simple(self, payload: bytes, signature: str) -> None:
         """Add a payload of simple signing with its signature."""
@@ -83,7 +88,7 @@ class Signatures:
 
     def _manifest(self, layers: list[dict[str, Any]], **fields: Any) -> bytes:
         config = descriptor("application/vnd.oci.empty.v1+json", EMPTY)
-        manifest = {"schemaVersion": 2, "mediaType": OCI.image, "config": config, "layers": layers}
+        manifest = {"schemaVersion": 2, "mediaType": self._type, "config": config, "layers": layers}
         return encoded({**manifest, **fields, **self._more})
 
 

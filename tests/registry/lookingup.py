@@ -37,7 +37,7 @@ class FakeClient:
         self.cancelled: list[Manifest] = []
         self.under_way = self.most_under_way = 0
 
-    async def query(self, manifest: Manifest, turn: Turn) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn, namespace: str) -> Reply:
         for host in self.sends.get(manifest, (manifest.host,)):
             await turn(host)
         self.queried.append(manifest)

@@ -22,22 +22,27 @@ def served(queue: FairQueue, turns: int) -> list[Place]:
         place = queue.first()
         assert place is not None
         assert queue.ahead(place) == 0
-        queue.took_turn(place)
-        queue.remove(place)
+        queue.remove(place, has_turn=True)
         found.append(place)
     return found
 
 
-claims = st.lists(st.sampled_from((*NAMESPACES, None)), max_size=40)
+REPOSITORIES = ("one", "two", "three")
+claims = st.lists(st.tuples(st.sampled_from((*NAMESPACES, None)), st.sampled_from(REPOSITORIES)), max_size=40)
+
+
+def queue_of(wanted: list[tuple[str | None, str]]) -> tuple[FairQueue, list[Place]]:
+    """Return a queue with these look-ups, and their places."""
+    queue = FairQueue()
+    return queue, [
+        queue.add(Claim(number, urgent=of is not None, namespace=of or "", repository=repository))
+        for number, (of, repository) in enumerate(wanted)
+    ]
 
 
 @given(claims)
-def test_the_number_ahead_is_the_order_of_the_turns(wanted: list[str | None]) -> None:
-    queue = FairQueue()
-    places = [
-        queue.add(Claim(number, urgent=each is not None, namespace=each or ""))
-        for number, each in enumerate(wanted)
-    ]
+def test_the_number_ahead_is_the_order_of_the_turns(wanted: list[tuple[str | None, str]]) -> None:
+    queue, places = queue_of(wanted)
     expected = sorted(places, key=queue.ahead)
     assert served(queue, len(places)) == expected
     assert not queue
@@ -45,12 +50,10 @@ def test_the_number_ahead_is_the_order_of_the_turns(wanted: list[str | None]) ->
 
 @given(claims, st.lists(st.sampled_from(NAMESPACES), max_size=40))
 def test_while_a_namespace_waits_no_other_gets_two_turns_more(
-    first: list[str | None], later: list[str]
+    first: list[tuple[str | None, str]], later: list[str]
 ) -> None:
     """Whatever came earlier, and whatever comes while it waits."""
-    queue = FairQueue()
-    for number, each in enumerate(first):
-        queue.add(Claim(number, urgent=each is not None, namespace=each or ""))
+    queue, _ = queue_of(first)
     served(queue, len(first) // 2)
     mine = queue.add(Claim(1000, namespace="mine"))
     turns: Counter[str | None] = Counter()
@@ -62,6 +65,23 @@ def test_while_a_namespace_waits_no_other_gets_two_turns_more(
         turns[place.namespace] += 1
     assert max(turns.values(), default=0) <= 1
     assert None not in turns
+
+
+@given(claims, st.lists(st.sampled_from(REPOSITORIES), max_size=40))
+def test_while_a_repository_waits_no_other_of_its_namespace_gets_two_turns_more(
+    first: list[tuple[str | None, str]], later: list[str]
+) -> None:
+    queue, _ = queue_of(first)
+    served(queue, len(first) // 2)
+    mine = queue.add(Claim(1000, namespace="a", repository="mine"))
+    turns: Counter[str] = Counter()
+    for number, each in enumerate(later):
+        queue.add(Claim(2000 + number, namespace="a", repository=each))
+        (place,) = served(queue, 1)
+        if place == mine:
+            break
+        turns[place.repository] += place.namespace == "a"
+    assert max(turns.values(), default=0) <= 1
 
 
 def test_a_look_up_that_several_namespaces_wait_for_has_the_best_place() -> None:
@@ -88,9 +108,8 @@ def test_the_namespaces_of_a_look_up_and_of_a_queue_are_bounded() -> None:
     queue.add(Claim(10**6 + 1, namespace="waits"))
     for number in range(3 * MAX_REMEMBERED):
         place = queue.add(Claim(number, namespace=f"ns-{number}"))
-        queue.took_turn(place)
-        queue.remove(place)
-    assert len(queue._next) <= MAX_REMEMBERED + 2
+        queue.remove(place, has_turn=True)
+    assert len(queue._urgent._next) <= MAX_REMEMBERED + 2
 
 
 async def test_a_slot_that_is_freed_as_its_next_waiter_gives_up_goes_to_the_one_after() -> None:
@@ -119,23 +138,44 @@ async def test_a_namespace_without_a_slot_waits_for_no_look_up_of_the_others(*, 
     slots, free, held = FairSlots(8, reserved=2), asyncio.Event(), list[str]()
 
     async def use(number: int, namespace: str, *, urgent: bool = True) -> None:
-        async with slots.slot(Claim(number, urgent=urgent, namespace=namespace)):
+        repository = f"r{number % 10}"
+        async with slots.slot(Claim(number, urgent=urgent, namespace=namespace, repository=repository)):
             held.append(namespace)
             await free.wait()
 
     others = [asyncio.create_task(use(i, NAMESPACES[i % 3], urgent=urgent)) for i in range(30)]
-    await eventually(lambda: len(held) >= 6)
+    await eventually(lambda: len(held) >= (6 if urgent else 4))
     mine = [asyncio.create_task(use(100 + i, "mine")) for i in range(2)]
     await eventually(lambda: "mine" in held)
-    assert held.count("mine") == 1
+    assert held.count("mine") == (1 if urgent else 2)
     free.set()
     async with asyncio.timeout(DEADLINE_SECONDS):
         await asyncio.gather(*others, *mine)
     assert Counter(held) == {"a": 10, "b": 10, "c": 10, "mine": 2}
 
 
+async def test_a_repository_without_a_slot_waits_for_no_look_up_of_the_others() -> None:
+    """Not even for those of its own namespace."""
+    slots, free, held = FairSlots(20, reserved=5), asyncio.Event(), list[str]()
+
+    async def use(number: int, repository: str) -> None:
+        async with slots.slot(Claim(number, namespace="a", repository=repository)):
+            held.append(repository)
+            await free.wait()
+
+    tasks = [asyncio.create_task(use(number, "hostile")) for number in range(40)]
+    await eventually(lambda: len(held) == 10)
+    tasks += [asyncio.create_task(use(100 + number, f"r{number}")) for number in range(5)]
+    await eventually(lambda: len(held) == 15)
+    assert Counter(held)["hostile"] == 10
+    free.set()
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        await asyncio.gather(*tasks)
+    assert len(held) == 45
+
+
 async def test_a_look_up_ahead_gets_the_slot_of_the_review_that_joins_it() -> None:
-    slots, free, held = FairSlots(4, reserved=1), asyncio.Event(), list[int]()
+    slots, free, held = FairSlots(5, reserved=1), asyncio.Event(), list[int]()
 
     async def use(claim: Claim) -> None:
         async with slots.slot(claim):

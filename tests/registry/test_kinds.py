@@ -28,7 +28,7 @@ async def test_the_kind_of_a_look_up_determines_query_check_and_lifetime(
     async def query(manifest: Manifest, _send: Send, _keys: Keys) -> Answer:
         return failed(f"the {manifest.kind} of {manifest}")
 
-    kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0)
+    kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0, 9)
     other = Manifest("r.io", "app", "v1", "other")  # type: ignore[arg-type]
     kinds: dict[Any, LookupKind] = {**KINDS, "other": kind}
     for module in (client, facts, remote):

@@ -22,7 +22,9 @@ class World:
         if not end.is_set():
             self.now += seconds
 
-    async def request(self, *, trouble: bool = False, pause: float = 0.0, patience: float = 0.0) -> None:
+    async def request(
+        self, *, trouble: bool | None = False, pause: float = 0.0, patience: float = 0.0
+    ) -> None:
         await self.pacing.admit(Claim(), self.now + patience)
         self.pacing.record(trouble=trouble, pause=pause)
 
@@ -80,6 +82,19 @@ async def test_five_failures_in_a_row_open_the_breaker() -> None:
     assert world.breaker == [True]
     with pytest.raises(Blocked, match="its last 5 requests failed"):
         await world.request(patience=60)
+
+
+async def test_a_look_up_that_shows_nothing_neither_opens_nor_closes_it() -> None:
+    world = World()
+    await world.fail(4)
+    await world.request(trouble=None)
+    assert not world.pacing.is_open
+    await world.fail(1)
+    world.now += 5
+    await world.request(trouble=None)
+    assert world.pacing.is_open
+    await world.request()
+    assert world.breaker == [True, False]
 
 
 async def test_one_probe_closes_it_or_doubles_the_time() -> None:

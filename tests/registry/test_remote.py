@@ -41,7 +41,7 @@ from gatekeeper_py.registry import client, program
 
 usual = client.Client.query
 
-async def query(self, manifest, turn, seconds):
+async def query(self, manifest, turn, seconds, namespace):
     match manifest.repository:
         case "die":
             os._exit(3)
@@ -56,7 +56,7 @@ async def query(self, manifest, turn, seconds):
             held = [bytearray(1 << 20) for _ in range(1000)]
         case "error":
             raise LookupError("here")
-    return await usual(self, manifest, turn, seconds)
+    return await usual(self, manifest, turn, seconds, namespace)
 
 client.Client.query = query
 program.main()

@@ -30,14 +30,21 @@ signature or an attestation, and an image that is attested daily has many attest
 870 bytes, and with the default ``rate`` (50), the requests of one look-up still fit into one second."""
 
 MAX_BLOB_BYTES: Final = 64 * 1024
+MAX_BUNDLE_MANIFEST_BYTES: Final = 16 * 1024
+"""Maximum size of the manifest of a bundle, which its descriptor states before the manifest is requested."""
+
 MAX_MANIFEST_BYTES: Final = 512 * 1024
-"""Maximum size of a manifest or an index."""
+"""Maximum size of an index, or of the manifest that the tag ``sha256-HEX.sig`` names."""
 
 BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIMPLE_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
+"""What cosign writes with COSIGN_DOCKER_MEDIA_TYPES."""
+
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 
+_MANIFEST_TYPES: Final = (MANIFEST_TYPE, DOCKER_TYPE)
 _LISTED_TYPES: Final = (BUNDLE_TYPE, "application/vnd.oci.empty.v1+json", "", None)
 """Artifact types in an index that may be those of a bundle. Without the referrers API, cosign 2.6 lists each
 bundle with the empty type. The manifest itself states the right one."""
@@ -68,7 +75,7 @@ def list_bundles(index: bytes) -> Listing | None:
     except Malformed as problem:
         return Listing(skipped=f"an index is malformed: {problem}")
     match document:
-        case {"manifests": [*entries]} if _is_only(document, INDEX_TYPE, without="layers"):
+        case {"manifests": [*entries]} if _is_only(document, (INDEX_TYPE,), without="layers"):
             return _listing(entries, _is_bundle, _MANIFESTS)
     return None
 
@@ -87,7 +94,7 @@ def find_blob(candidate: Candidate, manifest: bytes) -> Listing:
     if document.get("artifactType") != BUNDLE_TYPE or _is_attestation(document):
         return Listing()
     match document:
-        case {"layers": [layer]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
+        case {"layers": [layer]} if _is_only(document, _MANIFEST_TYPES, without="manifests"):
             found = _listing([layer], lambda _layer: True, _BLOBS)
             created = _created(document)
             return found._replace(
@@ -123,22 +130,22 @@ def list_payloads(manifest: bytes) -> Listing:
     except Malformed as problem:
         return Listing(skipped=f"a manifest is malformed: {problem}")
     match document:
-        case {"layers": [*layers]} if _is_only(document, MANIFEST_TYPE, without="manifests"):
+        case {"layers": [*layers]} if _is_only(document, _MANIFEST_TYPES, without="manifests"):
             return _listing(layers, lambda layer: layer.get("mediaType") == SIMPLE_TYPE, _BLOBS)
     return Listing(skipped="a manifest is malformed: it has no layers")
 
 
-def _is_only(document: dict[str, Any], media_type: str, *, without: str) -> bool:
-    """Return whether a document is of this type and cannot be read as one of another type.
+def _is_only(document: dict[str, Any], media_types: Sequence[str], *, without: str) -> bool:
+    """Return whether a document is of one of these types and cannot be read as one of another type.
 
     Source: CVE-2021-41190. The media type is optional in the OCI image specification.
     """
-    return document.get("mediaType", media_type) == media_type and without not in document
+    return document.get("mediaType", media_types[0]) in media_types and without not in document
 
 
 def _is_bundle(entry: dict[str, Any]) -> bool:
     """Return whether an entry of an index may be the signature of an image."""
-    is_listed = entry.get("mediaType") == MANIFEST_TYPE and entry.get("artifactType") in _LISTED_TYPES
+    is_listed = entry.get("mediaType") in _MANIFEST_TYPES and entry.get("artifactType") in _LISTED_TYPES
     return is_listed and not _is_attestation(entry)
 
 
@@ -173,7 +180,9 @@ class _Limits(NamedTuple):
     too_large: str
 
 
-_MANIFESTS: Final = _Limits(MAX_BUNDLES, "bundles", MAX_MANIFEST_BYTES, "a manifest is larger than 512 KiB")
+_MANIFESTS: Final = _Limits(
+    MAX_BUNDLES, "bundles", MAX_BUNDLE_MANIFEST_BYTES, "a manifest is larger than 16 KiB"
+)
 _BLOBS: Final = _Limits(MAX_CANDIDATES, "signatures", MAX_BLOB_BYTES, "a signature is larger than 64 KiB")
 
 

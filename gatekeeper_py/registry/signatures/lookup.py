@@ -17,9 +17,10 @@ from typing import Any, Final, Literal
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, refused
-from gatekeeper_py.registry.connection import TooLarge
+from gatekeeper_py.registry.connection import ContentTooLarge
 from gatekeeper_py.registry.signatures.candidates import (
     MAX_BLOB_BYTES,
+    MAX_BUNDLE_MANIFEST_BYTES,
     MAX_CANDIDATES,
     MAX_MANIFEST_BYTES,
     Listing,
@@ -37,6 +38,12 @@ _NOT_STORED: Final = _NOT_FOUND | {400}
 """The statuses of an absent digest that is not SHA-256. Some registries refuse those."""
 _NO_API: Final = _NOT_FOUND | {400, 405, 406, 501}
 """The statuses of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
+
+MAX_BYTES: Final = 2 * 1024 * 1024
+"""Maximum size of everything that a look-up reads. A usual one reads 10 KiB."""
+
+MANIFEST_SECONDS: Final = 2.5
+"""Time for the manifest of a bundle, with the wait for its turn. It leaves time for those that were read."""
 
 MAX_VERIFICATIONS: Final = 320
 """Maximum number of verifications in a look-up: 20 keys, the most in a rule, for each of 16 signatures. One
@@ -114,7 +121,8 @@ class _Search:
 
     async def _blob_of(self, candidate: Candidate) -> Listing:
         try:
-            manifest = await self._content("manifests", candidate, MAX_MANIFEST_BYTES)
+            async with asyncio.timeout(MANIFEST_SECONDS):
+                manifest = await self._content("manifests", candidate, MAX_BUNDLE_MANIFEST_BYTES)
         except Malformed as problem:
             return Listing(skipped=str(problem))
         return find_blob(candidate, manifest)
@@ -173,8 +181,8 @@ class _Search:
         """Return the body of an answer; ``None`` if it is absent. Raises ``Malformed`` if it is too large."""
         try:
             response = await self._send(Ask("GET", path, MEDIA_TYPES, limit=limit))
-        except TooLarge:
-            raise Malformed(f"a manifest or blob is larger than {limit // 1024} KiB") from None
+        except ContentTooLarge as problem:
+            raise Malformed(str(problem)) from None
         if response.status in absent:
             return None
         if response.status != _OK:

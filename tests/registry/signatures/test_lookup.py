@@ -12,14 +12,17 @@ from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest, failed, found
+from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.connection import Response
+from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.registry.signatures.candidates import (
     BUNDLE_TYPE,
     INDEX_TYPE,
     MANIFEST_TYPE,
-    MAX_MANIFEST_BYTES,
+    MAX_BLOB_BYTES,
+    MAX_BUNDLE_MANIFEST_BYTES,
     SIGN_PREDICATE,
 )
 from gatekeeper_py.registry.signatures.keys import load_keys
@@ -285,10 +288,6 @@ async def test_the_places_and_candidates_are_queried_in_parallel_until_the_first
     """The second place never answers, and the first candidate answers only after the second one."""
     second_asked = asyncio.Event()
 
-    async def never(_request: web.BaseRequest) -> web.Response:
-        await asyncio.Event().wait()
-        raise AssertionError
-
     async def after_second(_request: web.BaseRequest) -> web.Response:
         await second_asked.wait()
         return web.Response(status=404)
@@ -409,8 +408,8 @@ def test_the_server_checks_what_it_can_of_an_answer(answer: Answer, *, valid: bo
 
 async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
     """Whoever can push chooses the size of manifests, and the memory of the process is limited."""
-    signatures = Signatures(DIGEST, padding=MAX_MANIFEST_BYTES // 2)
-    for name in ("p256", "p256-b", "p384", "p521"):
+    signatures = Signatures(DIGEST, padding=MAX_BUNDLE_MANIFEST_BYTES - 1000)
+    for name in ("p256", "p256-b", "p384", "p521") * 2:
         signatures.add_bundle(Signer(name).bundle(DIGEST))
     asked, held = 0, []
 
@@ -432,4 +431,135 @@ async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
     finally:
         tracemalloc.stop()
     assert answer == MISSING._replace(cause=OTHER_KEY)
-    assert [used - before < MAX_MANIFEST_BYTES for used in held] == [True]
+    assert [used - before < 5 * MAX_BUNDLE_MANIFEST_BYTES for used in held] == [True]
+
+
+DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
+
+
+@pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])
+async def test_a_manifest_of_dockers_media_type_is_read_like_one_of_oci(
+    world: World, registry: Scripted, *, simple: bool
+) -> None:
+    """As cosign writes it with COSIGN_DOCKER_MEDIA_TYPES."""
+    signatures = Signatures(DIGEST, media_type=DOCKER)
+    if simple:
+        signatures.add_simple(*OURS.payload(DIGEST))
+    else:
+        signatures.add_bundle(OURS.bundle(DIGEST))
+    holds(registry, signatures)
+    assert (await looked_up(world, registry)).answer.key == OURS.fingerprint
+
+
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("padding", [b" ", b"\n", b"\r\n", b"  \n"], ids=["spaces", "lf", "crlf", "lines"])
+async def test_a_payload_may_be_as_large_as_the_limit_whatever_fills_it(
+    world: World, registry: Scripted, padding: bytes, more: int
+) -> None:
+    payload, _ = OURS.payload(DIGEST)
+    signatures = Signatures(DIGEST)
+    signatures.add_simple(*OURS.signed((payload + padding * MAX_BLOB_BYTES)[: MAX_BLOB_BYTES + more]))
+    holds(registry, signatures)
+    answer = (await looked_up(world, registry)).answer
+    expected = ("missing", "a signature is larger than 64 KiB") if more else ("found", "")
+    assert (answer.status, answer.cause) == expected
+
+
+@pytest.mark.parametrize("more", [0, 1])
+async def test_the_manifest_of_a_bundle_may_be_as_large_as_the_limit(
+    world: World, registry: Scripted, more: int
+) -> None:
+    """A larger one is not requested."""
+    padding = 1
+    for _ in range(2):
+        signatures = Signatures(DIGEST, padding=padding)
+        signatures.add_bundle(OURS.bundle(DIGEST))
+        (manifest,) = signatures.manifests.values()
+        padding += MAX_BUNDLE_MANIFEST_BYTES + more - len(manifest)
+    holds(registry, signatures)
+    answer = (await looked_up(world, registry)).answer
+    expected = ("missing", "a manifest is larger than 16 KiB") if more else ("found", "")
+    assert (answer.status, answer.cause) == expected
+    assert any("/manifests/sha256:" in line for line in registry.request_lines) is not bool(more)
+
+
+class TestLimits:
+    """What one look-up may use in all."""
+
+    @pytest.mark.parametrize("more", [0, 1])
+    async def test_all_bodies_together_have_two_mebibytes(
+        self, world: World, registry: Scripted, more: int
+    ) -> None:
+        """Those of redirects count, too."""
+        host = redirecting(world, registry)
+        for number in range(3):
+            path = f"/{number}" if number else f"/v2/{REPOSITORY}/referrers/{DIGEST}"
+            registry.on(f"GET {path}", redirected(f"http://{host}/{number + 1}", 512 * 1024))
+        registry.on("GET /3", web.Response(body=b" " * (512 * 1024 - 1)))
+        registry.on(OF_BUNDLES, web.Response(body=b" " * (1 + more)))
+        cause = "the answers are too large together" if more else ""
+        assert await looked_up(world, registry) == Reply(MISSING._replace(cause=cause))
+
+    async def test_it_sends_at_most_64_requests(self, world: World, registry: Scripted) -> None:
+        signatures = Signatures(DIGEST)
+        for number in range(32):
+            signatures.add_bundle(THEIRS.bundle(DIGEST), annotations={"number": str(number)})
+        holds(registry, signatures)
+        host = redirecting(world, registry)
+        for digest, content in signatures.manifests.items():
+            registry.on(f"GET /v2/{REPOSITORY}/manifests/{digest}", redirected(f"http://{host}/{digest}"))
+            registry.on(f"GET /{digest}", web.Response(body=content))
+        reply = await looked_up(world, registry)
+        assert reply == Reply(MISSING._replace(cause=SKIPPED))
+        assert len(registry.requests) == len(world.turns) == 64
+
+    async def test_it_ends_in_time_which_shows_nothing_bad_about_a_registry_that_answered(
+        self, world: World, registry: Scripted
+    ) -> None:
+        signatures = signed(DIGEST, *[THEIRS] * 8)
+        holds(registry, signatures)
+        for digest in signatures.manifests:
+            registry.on(f"GET /v2/{REPOSITORY}/manifests/{digest}", never)
+        manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", (OURS.fingerprint,))
+        reply = await world.client.query(manifest, world.turn, 0.2)
+        assert reply == Reply(failed("no answer in 0.2 s"))
+        assert len(asyncio.all_tasks()) < 20, "no request is left"
+
+    async def test_a_manifest_that_hangs_does_not_hide_those_that_were_read(
+        self, world: World, registry: Scripted, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(lookup, "MANIFEST_SECONDS", 0.5)
+        signatures = Signatures(DIGEST)
+        for number, signer in enumerate((*[THEIRS] * 8, OURS, THEIRS)):
+            signatures.add_bundle(signer.bundle(DIGEST), annotations={"number": str(number)})
+        holds(registry, signatures)
+        for number in (0, 1, 9):
+            registry.on(f"GET /v2/{REPOSITORY}/manifests/{[*signatures.manifests][number]}", never)
+        assert (await looked_up(world, registry)).answer.key == OURS.fingerprint
+        late = failed("no answer in 5 s")
+        assert await looked_up(world, registry, ANOTHER) == Reply(late)
+
+    async def test_what_nobody_who_pushes_can_cause_is_an_error_of_the_registry(
+        self, world: World, registry: Scripted
+    ) -> None:
+        registry.on(REFERRERS, status(200, **{f"X_{number}": "x" * 4000 for number in range(20)}))
+        reply = await looked_up(world, registry)
+        assert (reply.answer.status, reply.trouble) == ("error", True)
+        assert "the head of the answer is larger" in reply.answer.cause
+
+
+def redirecting(world: World, registry: Scripted) -> str:
+    """Let a registry redirect to itself, and return its host."""
+    world.settings[registry.host] = Registry(
+        host=registry.host, plain_http=True, redirect_hosts=(registry.host,)
+    )
+    return registry.host
+
+
+def redirected(location: str, size: int = 0) -> web.Response:
+    return web.Response(status=307, headers={"Location": location}, body=b" " * size)
+
+
+async def never(_request: web.BaseRequest) -> web.Response:
+    await asyncio.Event().wait()
+    raise AssertionError
