@@ -336,9 +336,9 @@ LAYER: Final = {
 }
 
 
-def listing(name: str, entry: Mapping[str, Any]) -> bytes:
+def listing(name: str, entry: Mapping[str, Any], count: int = 8) -> bytes:
     """Return a document whose field ``name`` lists as many candidates as are read."""
-    return json.dumps({name: [{**entry, "digest": f"sha256:{n:064x}"} for n in range(8)]}).encode()
+    return json.dumps({name: [{**entry, "digest": f"sha256:{n:064x}"} for n in range(count)]}).encode()
 
 
 BUNDLES: Final = listing("manifests", LISTED)
@@ -358,12 +358,36 @@ SIGNATURES: Final = (
 )  # fmt: skip
 """Rows about look-ups of signatures, at both places where a registry holds them."""
 
+SMALL: Final = {**LISTED, "size": 900}
+
+
+def shared(name: str, entry: Mapping[str, Any], *steps: Step) -> Row:
+    """Return a row whose repository ``app`` lists 32 bundles, each with these steps; the others are good."""
+    lists = (body(listing("manifests", entry, 32)),)
+    answers: dict[str, Steps] = {
+        "GET /v2/app/referrers/": lists,
+        "GET /v2/app/manifests/sha256-": (head(404),),
+        "GET /v2/app/": steps,
+        "": (GOOD,),
+    }
+    return Row(name, answers, LIMITED, speaks=("plain",), seconds=6.0)
+
+
+SHARED: Final = (
+    shared("padded-bundles", LISTED, body(b"{" + b" " * (510 * 1024) + b"}")),
+    shared("padded-bundles-that-say-they-are-small", SMALL, body(b"{" + b" " * (510 * 1024) + b"}")),
+    shared("small-bundles", SMALL, body(b'{"x":"%s"}' % (b"x" * 892))),
+    shared("slow-bundles", SMALL, hang),
+)
+"""Rows about what somebody pushed to one repository of a registry that is not hostile."""
+
 GOOD_ONE: Final = row("good", FOUND, GOOD, speaks=("plain",))
 
 GROUPS: Final[Mapping[str, Mapping[str, Row]]] = {
     name: {each.name: each for each in rows}
     for name, rows in {
         "stream": STREAMS, "body": BODIES, "answer": ANSWERS, "tls": HANDSHAKES, "signature": SIGNATURES,
+        "shared": SHARED,
         "good": (GOOD_ONE,),
     }.items()
 }  # fmt: skip

@@ -38,7 +38,10 @@ MOST_SENT_BYTES: Final = 24 * MIB
 """Limit for one connection: a manifest of 4 MiB, headers, and what fits into the buffers of both kernels."""
 
 ATTACKS: Final = {
-    f"{group}:{name}": row for group in GROUPS if group != "good" for name, row in GROUPS[group].items()
+    f"{group}:{name}": row
+    for group in GROUPS
+    if group not in {"good", "shared"}
+    for name, row in GROUPS[group].items()
 }
 
 PINNED: Final = ("v1", "v2")
@@ -61,13 +64,14 @@ class Site:
     good: str
     image: str
 
-    async def ask(self, target: Target, image: str, count: int = 1) -> str:
+    async def ask(self, target: Target, image: str, count: int = 1, namespace: str = "default") -> str:
         """Return the message of a denial of a Pod with new images; empty if it is allowed.
 
         ``image`` holds ``{n}``.
         """
         images = [image.format(n=next(numbers)) for _ in range(count)]
-        content = request(json.dumps(review(pod(*images))).encode(), path="/validate-image?timeout=2s")
+        asked = review(pod(*images), namespace=namespace)
+        content = request(json.dumps(asked).encode(), path="/validate-image?timeout=2s")
         async with target.connected() as connection:
             answer = await connection.ask(content)
         assert answer.status == 200, answer
@@ -96,6 +100,27 @@ class Site:
         assert counts.connections or not row.is_accepting, f"it was not queried: {messages[0]}"
         assert counts.most_sent < MOST_SENT_BYTES, f"{counts.most_sent / MIB:.0f} MiB on one connection"
         await self.check_good(target)
+
+    async def share(self, target: Target, row: Row) -> None:
+        """Look up images of the row's repository without a pause, and images of others meanwhile."""
+        self.hostile.start(row.name)
+        (host,) = self.hostile.hosts[row.name].values()
+        end = time.monotonic() + row.seconds
+
+        async def send(image: str, namespace: str, outcomes: Collection[Outcome]) -> None:
+            while time.monotonic() < end:
+                message = await self.ask(target, image, namespace=namespace)
+                assert outcomes_of(message) <= {*outcomes}, f"{image} in {namespace}: {message}"
+                await asyncio.sleep(PAUSE_SECONDS)
+
+        others = [f"{host}/other/{part}{{n}}:v1" for part in "abcde"] + [f"{self.good}/strict:v{{n}}"]
+        await asyncio.gather(
+            *(send(f"{host}/{self.image}", "greedy", row.outcomes) for _ in range(5)),
+            *(send(image, "greedy", ["found"]) for image in others[3:]),
+            *(send(image, "modest", ["found"]) for image in others),
+        )
+        counts = self.hostile.stop(row.name)
+        assert counts.requests, "it was not queried"
 
     async def check_good(self, target: Target) -> None:
         """Check that an image in the good registry is found."""
@@ -169,15 +194,18 @@ def make(
     config.mkdir()
     (config / CA_NAME).write_bytes((certificates / CA_NAME).read_bytes())
     entries, rules = [], []
-    is_signed = hostile.rows is GROUPS["signature"]
+    is_shared = hostile.rows is GROUPS["shared"]
+    is_signed = is_shared or hostile.rows is GROUPS["signature"]
+    kept = "timeout: 1s" if is_shared else f"timeout: 500ms, {KEPT}"
     required = "signedBy: [ci-2025, ci-2026]" if is_signed else "verify: true"
     image = "app@sha256:{n:064x}" if is_signed else "app:v{n}"
     patterns = ["app"] if is_signed else [f"app:{tag}" for tag in ("*", *pinned)]
     for kinds in hostile.hosts.values():
         for kind, host in kinds.items():
             trust = "plainHTTP: true" if kind == "plain" else f"ca: {CA_NAME}"
-            entries.append(f'{{host: "{host}", {trust}, redirectHosts: ["{host}"], timeout: 500ms, {KEPT}}}')
+            entries.append(f'{{host: "{host}", {trust}, redirectHosts: ["{host}"], {kept}}}')
             rules += [f'{{image: "{host}/{pattern}", {required}, onError: deny}}' for pattern in patterns]
+            rules.append(f'{{image: "{host}/other/**", verify: true, onError: deny}}')
     entries.append(f'{{host: "{good}", plainHTTP: true, timeout: 5s, {KEPT}}}')
     rules += [
         f'{{image: "{good}/strict", verify: true, onError: deny}}', f'{{image: "{good}/probe", verify: true}}'
@@ -205,6 +233,22 @@ async def test_a_hostile_registry_delays_nothing_but_its_own_look_ups(
         pod_limit() - target.idle,
         GROWTH_BYTES,
         site.arena.renew,  # the breaker is open after an attack
+    )
+
+
+@pytest.mark.parametrize("name", GROUPS["shared"])
+async def test_what_one_repository_holds_leaves_the_look_ups_in_others_alone(
+    sites: Callable[[str], Site], name: str
+) -> None:
+    """Neither in other repositories of the registry, nor in another registry."""
+    site = sites("shared")
+    target = await asyncio.to_thread(lambda: site.arena.target)
+    await target.attacked(
+        f"shared:{name}",
+        lambda target: site.share(target, GROUPS["shared"][name]),
+        pod_limit() - target.idle,
+        GROWTH_BYTES,
+        site.arena.renew,
     )
 
 
