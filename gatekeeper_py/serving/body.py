@@ -20,6 +20,7 @@ from gatekeeper_py.runtime.slices import Steps, Unfinished, in_slices, run_slice
 from gatekeeper_py.serving.aiohttp_internals import send_continue
 from gatekeeper_py.serving.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.serving.bodymemory import BodyMemory, Sender
+from gatekeeper_py.serving.connections.slowpath import take_turn
 
 BODY_SECONDS: Final = 2.0
 """Maximum time to receive a body. The API server sends 7 MiB over the cluster's network in milliseconds."""
@@ -210,12 +211,16 @@ async def _read_slowly(
                 while True:
                     part = await request.content.readany()
                     if not part:
-                        return b"".join(parts)
+                        break
                     parts.append(part)
                     size += len(part)
                     held.take(len(part))
                     if size > max_bytes:
                         raise Refusal(413, f"the body is over {max_bytes} bytes", close=True)
+            # Otherwise 500 bodies whose last bytes arrive at the same moment would be parsed in one turn.
+            async with held.waiting():
+                await take_turn(request)
+            return b"".join(parts)
     except TimeoutError:
         raise Refusal(408, f"the body was not complete within {seconds:g} s", close=True) from None
     except (web.RequestPayloadError, ValueError):

@@ -157,6 +157,11 @@ class HttpConnection(asyncio.Protocol):
             self._pass_on(data)
 
     @property
+    def continues(self) -> bool:
+        """Whether further input belongs to, or follows, a request of the slow path."""
+        return self._exchange is not None and not self._exchange.is_between
+
+    @property
     def _waits_for_reader(self) -> bool:
         """Whether a request could be answered here if the peer read its answers."""
         return (

@@ -18,12 +18,14 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage
 
 from gatekeeper_py.serving.aiohttp_internals import ChunkCheck
-from gatekeeper_py.serving.answers import MALFORMED, error_response
+from gatekeeper_py.serving.answers import MALFORMED, Refusal, error_response
 from gatekeeper_py.serving.connections.peers import Peer
-from gatekeeper_py.serving.connections.turns import Turns
+from gatekeeper_py.serving.connections.turns import Rank, Turns
 from gatekeeper_py.serving.limits import (
+    BODY_PER_FRAMING,
+    CHUNKED_SLICE_BYTES,
     HEADER_SECONDS,
-    MAX_CHUNK_OVERHEAD,
+    MAX_FRAMING_BYTES,
     MAX_HEADER_BYTES,
     MAX_WAITING_BYTES,
 )
@@ -34,9 +36,13 @@ END: Final = b"\r\n\r\n"
 """Ends a header, and a chunked body."""
 
 PIECES: Final = 64
-"""Maximum number of pieces that one read of a chunked body is cut into to find its end. A JSON body has no
-reason to contain even one empty line. If more pieces are needed, the rest is passed on uncut, and the
-connection ends with its answer."""
+"""Maximum number of places at which one read of a chunked body is cut to find its end. A JSON body has no
+reason to contain even one empty line. After that the end is not searched for, and the connection ends with
+its answer."""
+
+TOO_MUCH_FRAMING: Final = (
+    f"the framing of chunks may have {MAX_FRAMING_BYTES} bytes, and 1 for each {BODY_PER_FRAMING} of the body"
+)
 
 HTTP_2: Final = b"PRI "
 """How HTTP/2 begins. aiohttp's parser would wait for the rest of the HTTP/2 preface."""
@@ -107,7 +113,7 @@ class AiohttpServer:
         self, handler: Handler, turns: Turns, on_error: Callable[[int], None], *, check_chunks: bool
     ) -> None:
         self.on_error = on_error
-        self._turns = turns
+        self.turns = turns
         self.check_chunks = check_chunks
         self._handler = handler
         self._loop = asyncio.get_running_loop()
@@ -145,7 +151,7 @@ class AiohttpServer:
             problem.__traceback__ = None
             raise ConnectionResetError("the connection was lost") from None
         # Otherwise, 500 requests whose bodies time out at the same moment would be answered in one turn.
-        await self._turns.wait(exchange.owner)
+        await self.turns.wait(exchange.owner)
         if exchange.is_last:
             response.force_close()
         # aiohttp would do both after this returns, and would not report when they are done.
@@ -161,6 +167,13 @@ def owner_of(request: web.BaseRequest) -> Owner | None:
     if not isinstance(protocol, _Connection) or protocol.exchange is None:
         return None
     return protocol.exchange.owner
+
+
+async def take_turn(request: web.BaseRequest) -> None:
+    """Wait for a turn of the loop that has time for costly work on a request."""
+    protocol = request.protocol
+    if isinstance(protocol, _Connection) and protocol.exchange is not None:
+        await protocol.exchange.server.turns.wait(protocol.exchange.owner)
 
 
 class _Connection(web.RequestHandler):
@@ -227,12 +240,12 @@ class Exchange:
         "_reading",
         "_request",
         "_rest",
-        "_server",
         "_tail",
         "_unread",
         "is_last",
         "is_parsing",
         "owner",
+        "server",
         "since",
         "state",
     )
@@ -242,7 +255,7 @@ class Exchange:
         self.since = 0.0
         self.is_last = False
         self.is_parsing = False
-        self._server = server
+        self.server = server
         self.owner = owner
         self._loop = loop
         self._request: web.BaseRequest | None = None
@@ -287,7 +300,7 @@ class Exchange:
         self.is_last = request.method == hdrs.METH_CONNECT or hdrs.UPGRADE in request.headers
         if hdrs.TRANSFER_ENCODING in request.headers:
             self._left, self._tail, self._passed = None, b"", 0
-            if self._server.check_chunks:
+            if self.server.check_chunks:
                 self._check = ChunkCheck(self._loop, self._head)
         else:
             self._left = request.content_length or 0
@@ -305,12 +318,15 @@ class Exchange:
             return
         self.state = State.NONE
         self.owner.answered(response.status, alone=not self._rest)
-        self._advance()
+        if self._rest:  # one request in each turn, because aiohttp would handle all of them without a pause
+            self.server.turns.defer(self.owner, self._advance, Rank.REST)
+        else:
+            self._control_reading()
 
     def failed(self, status: int) -> None:
         """Note that aiohttp answers with an error of its own, and then closes the connection."""
         self._due = False
-        self._server.on_error(status)
+        self.server.on_error(status)
         self.state = State.ENDED
 
     def end(self) -> None:
@@ -404,27 +420,30 @@ class Exchange:
 
     def _pass_chunks(self) -> None:
         """Pass on a body in chunks, up to its end if that has arrived."""
-        for _ in range(PIECES):
-            joined = self._tail + self._rest
-            end = joined.find(END) + len(END)
-            size = len(self._rest) if end < len(END) else end - len(self._tail)
-            self._tail = joined[: len(self._tail) + size][1 - len(END) :]
+        cuts = 0
+        while self._rest and self.state is State.BODY and not self._paused:
+            joined = self._tail + self._rest[:CHUNKED_SLICE_BYTES]
+            end = joined.find(END) + len(END) if cuts < PIECES else 0
+            if end >= len(END):
+                cuts += 1
+                joined = joined[:end]
+            size = len(joined) - len(self._tail)
+            self._tail = joined[1 - len(END) :]
+            self.is_last = self.is_last or cuts == PIECES
             data, self._rest = self._rest[:size], self._rest[size:]
             self._pass_chunk(data)
-            if self.state is not State.BODY or self._paused or not self._rest:
-                return
-        self.is_last = True
-        data, self._rest = self._rest, b""
-        self._pass_chunk(data)
 
     def _pass_chunk(self, data: bytes) -> None:
         content = cast("web.BaseRequest", self._request).content
         self._http.data_received(data)
         self._passed += len(data)
-        is_framing = self._passed > 2 * content.total_bytes + MAX_CHUNK_OVERHEAD
+        framing = self._passed - content.total_bytes
         if content.is_eof():
             self._change(State.ANSWER)
-        elif is_framing or (self._check is not None and not self._check.feed(data)):
+        elif framing > MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING:
+            content.set_exception(Refusal(413, TOO_MUCH_FRAMING, close=True))
+            self.end()
+        elif self._check is not None and not self._check.feed(data):
             # aiohttp refuses malformed chunks only after this request is answered. Without the exception, the
             # handler would wait in vain for the rest of the body.
             content.set_exception(web.RequestPayloadError(MALFORMED))

@@ -53,6 +53,10 @@ class Application(Protocol):
 
     peer: Peer
 
+    @property
+    def continues(self) -> bool:
+        """Whether further input belongs to, or follows, a request that is not answered yet."""
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None: ...
 
     def first_bytes_received(self) -> None:
@@ -114,7 +118,10 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             turns = self._turns
             if turns.crowded and not turns.has_time():
                 self._waiting += data
-                self._defer(Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY)
+                if self._application.continues:
+                    self._defer(Rank.REST)
+                else:
+                    self._defer(Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY)
             elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
                 self._waiting += data
                 self._pump()

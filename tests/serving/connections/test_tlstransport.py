@@ -44,7 +44,7 @@ class Application:
         self.peer = Peer("192.0.2.1", 1)
         self.transport: TlsTransport | None = None
         self.received = bytearray()
-        self.lost = self.given_up = False
+        self.lost = self.given_up = self.continues = False
         self.pieces = self.hearings = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
