@@ -24,9 +24,10 @@ from wire import JSON_TYPE, chunked, request
 Speaks = Literal["tcp", "tls", "health"]
 """Target of a crowd: the webhook's port without TLS, the webhook with TLS, or the health port."""
 
-Then = Literal["wait", "drip", "never-read", "read-slowly", "reset", "close", "again"]
-"""Behaviour after the opening: do nothing; send ``rest`` byte by byte; read nothing, or slowly; reset or
-close the connection at once; read the answer and send the opening again."""
+Then = Literal["wait", "drip", "tiny-records", "never-read", "read-slowly", "reset", "close", "again"]
+"""Behaviour after the opening: do nothing; send ``rest`` byte by byte; send the opening itself with one byte
+in each TLS record; read nothing, or slowly; reset or close the connection at once; read the answer and send
+the opening again."""
 
 DIALS_AT_ONCE: Final = 100
 DRIP_SECONDS: Final = 0.3
@@ -121,7 +122,8 @@ class _Members:
         crowd = self._crowd
         if crowd.then == "never-read":
             writer.transport.pause_reading()  # type: ignore[attr-defined]
-        writer.write(crowd.opening)
+        for part in map(bytes, zip(crowd.opening)) if crowd.then == "tiny-records" else [crowd.opening]:
+            writer.write(part)
         match crowd.then:
             case "reset" | "close":
                 writer.close()
@@ -165,6 +167,16 @@ HEAD: Final = request(b"", length=100_000)
 HELLO: Final = bytes.fromhex("1603010200010001fc0303") + b"\0" * 200
 GET_METRICS: Final = request(path="/metrics", method="GET", headers=[])
 GET_POLICY: Final = request(path="/policy", method="GET", headers=[])
+REFUSED: Final = b"".join((
+    request(b"", path="/", method="GET", headers=[]),
+    request(b"", method="GET"),
+    request(b"{"),
+    request(b"{}", headers=[("Content-Type", "text/plain")]),
+))  # fmt: skip
+"""Four requests that are refused for different reasons."""
+
+REFUSALS: Final = frozenset({404, 405, 400, 415})
+FRAMING: Final = frozenset({413, 408, 503})
 OK: Final = frozenset({200})
 SHED: Final = frozenset({200, 408, 503})
 """Statuses for 500 large bodies at once. A body that the crowd cannot send within 2 s gets 408. A body for
@@ -233,11 +245,27 @@ def crowds(most: int) -> dict[str, Crowd]:
         Crowd("expecting-100-continue", most, "tls",
               request(b"", length=7_000_000, headers=[JSON_TYPE, ("Expect", "100-continue")]),
               answers=frozenset({100, 408})),
-        Crowd("tiny-chunks", 50, "tls", chunked([b" "] * 300_000), answers=frozenset({400, 408, 503})),
+        *(Crowd(f"tiny-chunks-on-{count}", count, "tls", chunked([b" "] * 100_000), answers=FRAMING)
+          for count in (16, 60, 150, 300)),
+        Crowd("tiny-chunks-in-tiny-records", 150, "tls", chunked([b" "] * 300), "tiny-records",
+              answers=FRAMING),
+        Crowd("a-body-in-tiny-records", 150, "tls", HEAD + b" " * 1000, "tiny-records",
+              answers=frozenset({408})),
+        Crowd("a-header-in-tiny-records", 150, "tls", HALF_A_HEADER + b"x" * 1000, "tiny-records",
+              answers=frozenset({408})),
+        Crowd("whole-bodies-of-tiny-chunks", 300, "tls", chunked([b" "] * 300) + b"0\r\n\r\n", "again",
+              answers=FRAMING),
         Crowd("chunk-extensions", 50, "tls", chunked([]) + (b"1;" + b"x" * 4000 + b"\r\n \r\n") * 500,
-              answers=frozenset({400, 408, 503})),
+              answers=FRAMING),
         Crowd("trailers-without-end", 50, "tls", chunked([b"{}"]) + b"0\r\n" + b"a: b\r\n" * 100_000,
-              answers=frozenset({400, 408})),
+              answers=FRAMING),
+        *(Crowd(f"refusals-pipelined-on-{count}", count, "tls", REFUSED * 2500, answers=REFUSALS)
+          for count in (16, 60, 300)),
+        Crowd("refusals-pipelined-after-a-review", 300, "tls", GOOD + REFUSED * 2500,
+              answers=REFUSALS | OK),
+        Crowd("refusals-pipelined-and-never-reading", 300, "tls", REFUSED * 2500, "never-read", seconds=5),
+        Crowd("too-large-pipelined", 300, "tls", request(b"", length=8_000_000) * 2500,
+              answers=frozenset({413})),
         Crowd("pipelined", 50, "tls", GOOD * 2000, answers=OK),
         Crowd("pipelined-and-never-reading", most, "tls", GOOD * 1000, "never-read", seconds=5),
         Crowd("empty-lines", 50, "tls", b"\r\n" * 500_000, answers=frozenset({400})),

@@ -438,11 +438,11 @@ class Exchange:
         self._http.data_received(data)
         self._passed += len(data)
         framing = self._passed - content.total_bytes
-        if content.is_eof():
-            self._change(State.ANSWER)
-        elif framing > MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING:
+        if framing > MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING:
             content.set_exception(Refusal(413, TOO_MUCH_FRAMING, close=True))
             self.end()
+        elif content.is_eof():
+            self._change(State.ANSWER)
         elif self._check is not None and not self._check.feed(data):
             # aiohttp refuses malformed chunks only after this request is answered. Without the exception, the
             # handler would wait in vain for the rest of the body.

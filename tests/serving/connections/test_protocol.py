@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -14,12 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatekeeper_py.serving.aiohttp_internals import Message
-from gatekeeper_py.serving.answers import MALFORMED, json_response
+from gatekeeper_py.serving.answers import MALFORMED, Refusal, json_response
+from gatekeeper_py.serving.body import read_body
+from gatekeeper_py.serving.bodymemory import BodyMemory
 from gatekeeper_py.serving.connections.peers import Activity, Peer
 from gatekeeper_py.serving.connections.protocol import HttpConnection
+from gatekeeper_py.serving.connections.slowpath import TOO_MUCH_FRAMING
+from gatekeeper_py.serving.connections.turns import ANSWERS_A_TURN
 from gatekeeper_py.serving.limits import (
+    BODY_PER_FRAMING,
+    CHUNKED_SLICE_BYTES,
     HEADER_SECONDS,
     KEEPALIVE_SECONDS,
+    MAX_FRAMING_BYTES,
     MAX_HEADER_BYTES,
     MAX_WAITING_BYTES,
     SHUTDOWN_SECONDS,
@@ -248,6 +256,104 @@ async def test_little_is_read_behind_a_request_that_is_being_answered(world: Wor
     world.held.set()
     await eventually(lambda: len(world.answers()) == 2 + MAX_WAITING_BYTES // len(GOOD))
     assert world.transport.reading
+
+
+async def test_aiohttp_handles_one_of_several_pipelined_requests_in_each_turn(world: World) -> None:
+    """Since Python 3.12 it handles them without a pause: 500 requests fit into one read."""
+    await world.send(request(b"{}", path="/1") * 50)
+    known = 0
+    while known < 50:
+        await asyncio.sleep(0)
+        now = len(world.answers())
+        assert now - known <= 1
+        known = now
+
+
+async def test_a_few_of_many_bodies_that_end_at_the_same_moment_are_parsed_in_each_turn(world: World) -> None:
+    """Parsing a body takes up to 5 ms, and 128 bodies of 256 KiB may be in progress."""
+    memory, parsed = BodyMemory(2**20), 0
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal parsed
+        await read_body(request, max_bytes=100, seconds=10, memory=memory)
+        parsed += 1
+        return json_response(200, {})
+
+    server = world.connection._service.server
+    server._handler, server.turns.crowded = handle, True
+    server.turns._clock = itertools.count().__next__  # each call uses up the time of a turn
+    connections = [world.connection]
+    for _ in range(4 * ANSWERS_A_TURN):
+        with socket.socket() as accepted:
+            connections.append(world.listener.enter(accepted, world.connection.peer))
+        connections[-1].connection_made(Transport())
+    body = chunked([b"{}"], path="/1") + b"0\r\n\r\n"
+    for connection in connections:
+        connection.data_received(body[:-1])
+    await asyncio.sleep(0.01)
+    for connection in connections:
+        connection.data_received(body[-1:])
+    before = 0
+    while parsed < len(connections):
+        await asyncio.sleep(0)
+        assert parsed - before <= ANSWERS_A_TURN
+        before = parsed
+    for connection in connections[1:]:
+        connection.connection_lost(None)
+
+
+FINE: Final = chunked([b" "] * 64 + [b" " * 256] * 1000, path="/1") + b"0\r\n\r\n"
+FRAMINGS: Final = {
+    "tiny-chunks": ([b"1\r\n \r\n"] * 10_000, 0),
+    "tiny-chunks-after-a-large-one": (
+        [b"ffff\r\n" + b" " * 0xFFFF + b"\r\n", *[b"1\r\n \r\n"] * 10_000],
+        0xFFFF,
+    ),
+    "chunks-of-100-bytes": ([b"64\r\n" + b" " * 100 + b"\r\n"] * 1000, 17_900),
+    "extensions": ([b"1;" + b"x" * 500 + b"\r\n \r\n"] * 100, 0),
+    "whole": ([b"1\r\n \r\n"] * 150 + [b"0\r\n\r\n"], 0),
+    "trailers": ([b"2\r\n{}\r\n0\r\n", *[b"a: b\r\n"] * 10_000], 0),
+}
+"""The pieces of a body, and how many bytes of it are within the limit."""
+
+
+async def test_a_body_in_64_chunks_of_any_size_and_one_for_each_256_bytes_is_read(world: World) -> None:
+    await world.send(FINE, *range(0, len(FINE), 5000))
+    await eventually(lambda: len(world.answers()) == 1)
+    assert world.answers() == [(200, ["/1", " " * (64 + 256_000)])]
+
+
+@pytest.mark.parametrize("kind", FRAMINGS)
+@pytest.mark.parametrize("step", [1, 100, 2**20])
+async def test_a_body_that_is_mostly_framing_is_read_no_further_than_its_limit(
+    world: World, kind: str, step: int
+) -> None:
+    """Parsing a chunk costs as much as a hundred bytes."""
+    pieces, within = FRAMINGS[kind]
+    content = chunked([], path="/1") + b"".join(pieces)
+    parsed = 0
+
+    async def handle(request: web.BaseRequest) -> web.StreamResponse:
+        nonlocal parsed
+        try:
+            await request.read()
+        except Refusal as refusal:
+            parsed = request.content.total_bytes
+            assert refusal.close
+            response = json_response(refusal.status, {"error": refusal.reason})
+            response.force_close()
+            return response
+        raise AssertionError("the body was read")
+
+    world.connection._service.server._handler = handle
+    for start in range(0, len(content), step):
+        if not world.transport.closing:
+            world.connection.data_received(content[start : start + step])
+        if step > 1 or start % 1000 == 0:
+            await asyncio.sleep(0)
+    await eventually(lambda: world.transport.closing)
+    assert world.answers() == [(413, {"error": TOO_MUCH_FRAMING})]
+    assert parsed <= within + within // BODY_PER_FRAMING + MAX_FRAMING_BYTES + CHUNKED_SLICE_BYTES
 
 
 async def test_the_activity_follows_the_requests(world: World) -> None:

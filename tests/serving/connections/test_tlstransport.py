@@ -227,6 +227,19 @@ async def test_a_connection_whose_requests_are_mostly_costly_loses_its_precedenc
     assert given == ranks
 
 
+async def test_input_behind_an_unanswered_request_does_not_wait_with_new_requests(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.shake_hands()
+    monkeypatch.setattr(world.turns, "crowded", True)
+    monkeypatch.setattr(world.turns, "has_time", lambda: False)
+    given: list[Rank] = []
+    monkeypatch.setattr(world.turns, "defer", lambda _connection, _handle, rank: given.append(rank))
+    world.application.continues = True
+    world.server.data_received(world.records(b"x"))
+    assert given == [Rank.REST]
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     sizes=st.lists(st.sampled_from([1, 2, 100, 5000, 16384, 20_000, 100_000]), max_size=8),

@@ -9,6 +9,7 @@ import pytest
 
 from gatekeeper_py.serving.connections.peers import Peer
 from gatekeeper_py.serving.connections.turns import (
+    ANSWERS_A_TURN,
     HANDSHAKE_PATIENCE_SECONDS,
     HANDSHAKES_A_TURN,
     INPUT_SECONDS,
@@ -283,6 +284,44 @@ async def test_answers_wait_for_a_turn_that_has_time(turns: Turns, clock: Clock)
     turns.crowded = False
     clock.now += 2 * INPUT_SECONDS
     await turns.wait(client)
+
+
+async def test_a_few_handlers_continue_in_each_turn_and_no_input_waits_for_them(
+    turns: Turns, clock: Clock
+) -> None:
+    """They run after the turn, so that its time does not bound them."""
+    client = Client(peer())
+    turns.crowded = True
+    assert turns.has_time()
+    clock.now += 2 * INPUT_SECONDS
+    waiting = [turns.wait(client) for _ in range(100)]
+    futures = [each.send(None) for each in waiting]
+    handled: list[Client] = []
+    turns.defer(client, lambda: handled.append(client), Rank.CHEAP)
+    await asyncio.sleep(0)
+    assert handled == [client]
+    before = 0
+    while (done := sum(future.done() for future in futures)) < len(futures):
+        assert 0 < done - before <= ANSWERS_A_TURN
+        before = done
+        await asyncio.sleep(0)
+    for each in waiting:
+        each.close()
+
+
+async def test_handlers_of_the_peer_with_the_least_burden_wait_for_few_others(
+    turns: Turns, clock: Clock
+) -> None:
+    turns.crowded = True
+    assert turns.has_time()
+    clock.now += 2 * INPUT_SECONDS
+    strangers = [turns.wait(Client(peer(f"10.9.{number}", 1))) for number in range(200)]
+    own = turns.wait(Client(peer(SERVER, 25, 100)))
+    futures = [each.send(None) for each in [*strangers, own]]
+    await asyncio.sleep(0)
+    assert futures[-1].done()
+    for each in [*strangers, own]:
+        each.close()
 
 
 @pytest.fixture
