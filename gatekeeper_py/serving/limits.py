@@ -64,15 +64,3 @@ ms."""
 SEND_BYTES: Final = 8 * 1024
 """The kernel's send buffer of one connection. By default, a client that sends and never reads could fill 4
 MiB."""
-
-MAX_FRAMING_BYTES: Final = 512
-"""The framing of a chunked body may have at most this many bytes, and one more for each ``BODY_PER_FRAMING``
-bytes of the body. That is some 90 chunks of any size, and one for each 256 bytes. Parsing a chunk takes 5 µs,
-so a body of many small chunks would cost as much as one of a hundred times its size. API servers send no
-chunks at all."""
-
-BODY_PER_FRAMING: Final = 32
-
-CHUNKED_SLICE_BYTES: Final = 1024
-"""Maximum number of bytes of a chunked body that are parsed before its framing is counted. The worst content,
-170 chunks of one byte, takes 1 ms."""

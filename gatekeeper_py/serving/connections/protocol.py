@@ -164,11 +164,7 @@ class HttpConnection(asyncio.Protocol):
     @property
     def _waits_for_reader(self) -> bool:
         """Whether a request could be answered here if the peer read its answers."""
-        return (
-            self._paused
-            and self._parser is not None
-            and (self._exchange is None or self._exchange.is_between)
-        )
+        return self._paused and self._parser is not None and not self.continues
 
     def pause_writing(self) -> None:
         """Accept no more requests, because the peer does not read its answers."""
@@ -367,7 +363,7 @@ class HttpConnection(asyncio.Protocol):
             and not self._paused
             and self._parsed is None
             and not self._rest
-            and (exchange is None or exchange.is_between)
+            and not self.continues
         )
         is_whole = state in {State.QUEUED, State.ANSWER} and not self._paused
         if is_whole and (self.good or not self._bad):

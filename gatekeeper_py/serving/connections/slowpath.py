@@ -22,10 +22,7 @@ from gatekeeper_py.serving.answers import MALFORMED, Refusal, error_response
 from gatekeeper_py.serving.connections.peers import Peer
 from gatekeeper_py.serving.connections.turns import Rank, Turns
 from gatekeeper_py.serving.limits import (
-    BODY_PER_FRAMING,
-    CHUNKED_SLICE_BYTES,
     HEADER_SECONDS,
-    MAX_FRAMING_BYTES,
     MAX_HEADER_BYTES,
     MAX_WAITING_BYTES,
 )
@@ -39,6 +36,17 @@ PIECES: Final = 64
 """Maximum number of places at which one read of a chunked body is cut to find its end. A JSON body has no
 reason to contain even one empty line. After that the end is not searched for, and the connection ends with
 its answer."""
+
+MAX_FRAMING_BYTES: Final = 512
+"""The framing of a chunked body may have at most this many bytes, and one more for each ``BODY_PER_FRAMING``
+bytes of the body: some 90 chunks of any size, and one for each 256 bytes. Parsing a chunk costs as much as a
+hundred bytes. API servers send no chunks at all."""
+
+BODY_PER_FRAMING: Final = 32
+
+CHUNKED_SLICE_BYTES: Final = 1024
+"""Maximum number of bytes of a chunked body that are parsed before its framing is counted. The worst content,
+170 chunks of one byte, takes 1 ms."""
 
 TOO_MUCH_FRAMING: Final = (
     f"the framing of chunks may have {MAX_FRAMING_BYTES} bytes, and 1 for each {BODY_PER_FRAMING} of the body"
@@ -320,8 +328,6 @@ class Exchange:
         self.owner.answered(response.status, alone=not self._rest)
         if self._rest:  # one request in each turn, because aiohttp would handle all of them without a pause
             self.server.turns.defer(self.owner, self._advance, Rank.REST)
-        else:
-            self._control_reading()
 
     def failed(self, status: int) -> None:
         """Note that aiohttp answers with an error of its own, and then closes the connection."""
@@ -437,8 +443,9 @@ class Exchange:
         content = cast("web.BaseRequest", self._request).content
         self._http.data_received(data)
         self._passed += len(data)
-        framing = self._passed - content.total_bytes
-        if framing > MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING:
+        most = MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING
+        # While aiohttp pauses, some of what was passed on is not parsed yet.
+        if self._passed - content.total_bytes > most and not self._paused:
             content.set_exception(Refusal(413, TOO_MUCH_FRAMING, close=True))
             self.end()
         elif content.is_eof():

@@ -118,10 +118,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             turns = self._turns
             if turns.crowded and not turns.has_time():
                 self._waiting += data
-                if self._application.continues:
-                    self._defer(Rank.REST)
-                else:
-                    self._defer(Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY)
+                rank = Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY
+                self._defer(Rank.REST if self._application.continues else rank)
             elif len(data) > SLICE_BYTES or self._deferred or not self._reading:
                 self._waiting += data
                 self._pump()
