@@ -1,19 +1,61 @@
-"""Show the measurements of each attack at the end of a run."""
+"""Select the attacks of a run, and show the measurements of each attack at its end."""
 
 from __future__ import annotations
 
+import subprocess
 from typing import Final
 
 import pytest
 
+from exhaustion import sampling
 from exhaustion.memory import MIB
 from exhaustion.target import KINDS, Attempt
 
 ATTEMPTS: Final = pytest.StashKey[dict[str, Attempt]]()
+SAMPLE: Final = pytest.StashKey[str]()
+"""What was selected, and the command that selects it again."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--sample",
+        metavar="SEED",
+        help=f"run one attack in {sampling.ONE_IN} of each kind, which this text selects, and all those that "
+        "belong to changed files",
+    )
+    parser.addoption(
+        "--since",
+        metavar="COMMIT",
+        help="the files that differ from this commit are the changed ones; by default from where the change "
+        f"left {sampling.MAIN}, or from its parent",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[ATTEMPTS] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Select a sample. What failed in a sample is run again without another selection."""
+    seed = config.getoption("--sample", None)
+    if seed is None or config.getoption("lf"):
+        return
+    try:
+        since = sampling.base(config.getoption("--since"))
+        modules = sampling.touched(sampling.changed_since(since))
+    except (OSError, subprocess.CalledProcessError) as problem:
+        why = getattr(problem, "stderr", None) or problem
+        raise pytest.UsageError(f"--since is needed, because Git knows no changes: {why}") from problem
+    rows = [item.nodeid for item in items if item.path.parent == sampling.HERE]
+    left_out = set(rows) - sampling.chosen(rows, seed, modules)
+    config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])
+    items[:] = [item for item in items if item.nodeid not in left_out]
+    config.stash[SAMPLE] = (
+        f"{len(rows) - len(left_out)} of {len(rows)} attacks were selected, all of them in: "
+        f"{', '.join(sorted(modules)) or 'no module'}. The same ones again:\n"
+        f"make exhaustion ARGS='--sample {seed} --since {since}'"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +69,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if not attempts:
         return
     terminalreporter.section("attacks")
+    if SAMPLE in config.stash:
+        terminalreporter.line(config.stash[SAMPLE])
     terminalreporter.line(f"{'':50} established      new  look-up   memory     own reviews others")
     for name, attempt in attempts.items():
         established, new, looked_up = (attempt.worst(kind, forgiving=attempt.is_busy) for kind in KINDS)
