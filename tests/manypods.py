@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fakecluster import FakeCluster
 
-DRIVER: Final = """
+RESIDENT: Final = """
 import sys
 from pathlib import Path
 from gatekeeper_py.cli import run
@@ -19,6 +19,22 @@ code = run(sys.argv[1:])
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
 sys.exit(code)
 """
+"""Runs a command, and prints the peak of its resident memory in KiB, which varies by megabytes."""
+
+ALLOCATED: Final = """
+import sys
+import tracemalloc
+from contextlib import redirect_stdout
+from io import StringIO
+from gatekeeper_py.cli import run
+with redirect_stdout(StringIO()):
+    run(sys.argv[1:])  # imports the modules, which take more than the Pods
+tracemalloc.start()
+code = run(sys.argv[1:])
+print(tracemalloc.get_traced_memory()[1] // 1024, file=sys.stderr)
+sys.exit(code)
+"""
+"""Runs a command twice, and prints the peak of what the second run allocated, in KiB."""
 
 
 class ManyPods(FakeCluster):
@@ -61,9 +77,9 @@ def a_pod(number: int) -> dict[str, Any]:
     }
 
 
-def measured(directory: Path, *arguments: object) -> tuple[int, int, str]:
-    """Run a command. Return its exit code, its peak resident memory in KiB, and its output."""
-    command = [sys.executable, "-c", DRIVER, *map(str, arguments)]
+def measured(directory: Path, *arguments: object, driver: str = RESIDENT) -> tuple[int, int, str]:
+    """Run a command in a process with a driver. Return its exit code, its memory in KiB, and its output."""
+    command = [sys.executable, "-c", driver, *map(str, arguments)]
     done = subprocess.run(command, cwd=directory, capture_output=True, check=False, text=True)
     *_, memory = done.stderr.splitlines()
     assert memory.isdecimal(), done.stderr

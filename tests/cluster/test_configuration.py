@@ -539,6 +539,7 @@ def resident_mebibytes(pid: int) -> float:
     return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 
+@pytest.mark.long
 @pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")
 async def test_a_server_with_a_configmap_needs_little_memory(tmp_path: Path) -> None:
     async with following(tmp_path, policy_text()) as source:

@@ -1,4 +1,7 @@
-"""Duration of fuzzing: a moment in ``make test``, and ``FUZZ_SECONDS`` for each law in ``make fuzz``."""
+"""Duration of fuzzing: ``FUZZ_SECONDS`` for each law in ``make fuzz``, and a moment in other runs.
+
+Searches for slow inputs measure time, so that ``make test`` leaves them to ``make test-long``.
+"""
 
 from __future__ import annotations
 

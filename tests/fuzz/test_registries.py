@@ -166,11 +166,13 @@ RECORDS: Final = Grammar(
 """Streams of TLS records in place of a handshake."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_answer_of_a_registry_is_slow(clients: dict[Kind, Asking], kind: Kind) -> None:
     search(ANSWERS, _cost(clients[kind]), searches=3, first=KNOWN)
 
 
+@pytest.mark.long
 def test_no_handshake_of_a_registry_is_slow(clients: dict[Kind, Asking]) -> None:
     search(RECORDS, _cost(clients["tls"], shakes_hands=False), searches=3)
 

@@ -22,6 +22,8 @@ from fuzz.listeners import Served
 from gatekeeper_py.core import PolicyError, parse_policy
 from wire import request
 
+pytestmark = pytest.mark.long
+
 PEAK_BYTES: Final = 100 * 2**20
 BODY_BYTES: Final = 7 * 2**20 - 4096 if SECONDS else 300_000
 DOCUMENT_BYTES: Final = 64 * 1024

@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import pytest
+
 from builders import policy_document
 from fuzz.climbing import climb
 from fuzz.conftest import CALLS, SECONDS
@@ -134,6 +136,7 @@ def share_of_a_step(shape: Shape) -> float:
     return min(seconds) * IMAGES_IN_A_STEP / SLICE_SECONDS
 
 
+@pytest.mark.long
 def test_no_accepted_policy_makes_an_image_slow() -> None:
     worst, shape = climb(Shapes(), share_of_a_step, seconds=SECONDS, least_calls=CALLS)
     print(f"the slowest found takes {worst:.0%} of what it may: {shape}")  # noqa: T201 - pytest -s shows it

@@ -508,6 +508,7 @@ class TestConfinement:
         assert (done.returncode, done.stdout) == (0, b"")
 
 
+@pytest.mark.long
 async def test_a_small_document_with_exceptions_takes_little_time(world: World) -> None:
     """A replica that starts may have 10,000 of them to read: 0.5 ms of CPU time each."""
     text = exceptions_text("image: ghcr.io/a, until: 2026-03-05, reason: x")

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import ssl
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -481,12 +480,10 @@ async def test_a_hanging_request_times_out(world: World) -> None:
         await end.wait()
 
     async with speaking(reply) as host:
-        start = time.monotonic()
         answer = await world.query(host, seconds=0.2)
         end.set()
     assert answer.trouble
-    assert answer.answer.cause.startswith("no answer in")
-    assert time.monotonic() - start < 5
+    assert answer.answer.cause == "no answer in 0.2 s"
 
 
 async def test_a_certificate_of_another_ca_is_refused(world: World) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.runtime import memory
 from gatekeeper_py.runtime.memory import PIECES_A_STEP, collector_paused, dismantling, give_back
 
 GLIBC = platform.libc_ver()[0] == "glibc"
@@ -35,12 +36,27 @@ def _resident_mib() -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-@pytest.mark.skipif(not GLIBC, reason="this C library gives memory back by itself")
-def test_free_pages_between_live_objects_are_returned() -> None:
+def _blocks_far_apart() -> list[bytes]:
+    """Return live objects with free pages between them."""
     # This size is too large for Python's own allocator, and too small for separate memory mappings.
-    blocks = [bytes([1]) * 20_000 for _ in range(5000)]
-    stay = blocks[49::50]
-    blocks.clear()
+    return [bytes([1]) * 20_000 for _ in range(5000)][49::50]
+
+
+@pytest.mark.skipif(not GLIBC, reason="this C library gives memory back by itself")
+def test_free_pages_between_live_objects_are_returned(monkeypatch: pytest.MonkeyPatch) -> None:
+    trim, returned = memory._trim, list[int]()
+    assert trim is not None
+    monkeypatch.setattr(memory, "_trim", lambda padding: returned.append(trim(padding)))
+    stay = _blocks_far_apart()
+    assert give_back()
+    assert returned == [1], "the C library returned memory"
+    assert len(stay) == 100
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not GLIBC, reason="this C library gives memory back by itself")
+def test_resident_memory_falls_by_the_free_pages() -> None:
+    stay = _blocks_far_apart()
     before = _resident_mib()
     assert give_back()
     assert _resident_mib() < before - 50

@@ -86,13 +86,14 @@ def test_a_process_outlives_the_thread_that_started_it(processes: Processes) -> 
 
 
 def test_processor_time_and_memory_are_those_of_the_process(processes: Processes) -> None:
-    processes.start("busy", [sys.executable, "-c", "block = bytearray(50_000_000)\nwhile True: pass"])
     began = time.monotonic()
+    processes.start("busy", [sys.executable, "-c", "block = bytearray(50_000_000)\nwhile True: pass"])
 
     wait_until(lambda: processes.cpu_seconds("busy") >= 0.2, seconds=30, what="a fifth of a second used")
     wait_until(lambda: processes.rss_bytes("busy") > 50e6, seconds=30, what="50 MB resident")
 
-    assert processes.cpu_seconds("busy") <= time.monotonic() - began + 0.5
+    used = processes.cpu_seconds("busy")
+    assert used <= time.monotonic() - began + 0.1, "it has one thread; the kernel counts hundredths"
     assert processes.rss_bytes("busy") < 200e6
 
 
