@@ -14,6 +14,8 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from wire import DEADLINE_SECONDS
+
 Script = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 NAMESPACE: Final = "gatekeeper"
@@ -270,7 +272,7 @@ async def close(request: web.BaseRequest) -> web.StreamResponse:
     return web.Response()
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = DEADLINE_SECONDS) -> None:
     """Wait for a condition, with a deadline."""
     end = time.monotonic() + seconds
     while not condition():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -13,6 +12,7 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
 from recording import Counted, RecordingLog
+from virtualtime import loop_time
 
 FOUND: Final = found("sha256:" + "a" * 64)
 OTHER: Final = found("sha256:" + "b" * 64)
@@ -59,7 +59,7 @@ class FakeClient:
 class World:
     """Look-ups in the registries of ``settings``. A test moves the clock with ``skipped``."""
 
-    def __init__(self, *settings: Registry, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, *settings: Registry, clock: Callable[[], float] = loop_time) -> None:
         self.client, self.counted, self.log = FakeClient(), Counted(), RecordingLog()
         self.skipped = 0.0
         self.settings = {each.host: each for each in settings}
@@ -93,7 +93,7 @@ class World:
 
 
 @asynccontextmanager
-async def started(settings: Registry, clock: Callable[[], float] = time.monotonic) -> AsyncIterator[World]:
+async def started(settings: Registry, clock: Callable[[], float] = loop_time) -> AsyncIterator[World]:
     """Run look-ups that renew facts, in a registry that has every image."""
     world = World(settings, clock=clock)
     world.client.other_answers = FOUND
@@ -107,4 +107,4 @@ async def started(settings: Registry, clock: Callable[[], float] = time.monotoni
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 - the condition is not an event
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
