@@ -9,12 +9,11 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvloop
 
 from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.children.process import INHERITED
@@ -41,11 +40,6 @@ from wire import eventually
 GOOD = policy_text()
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return the event loop that the product uses."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 def rules(number: int) -> str:

@@ -1,4 +1,4 @@
-"""The event loops of the tests: those of look-ups with a scripted client run in virtual time."""
+"""The event loops of the tests."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import pytest
+import uvloop
 
 from virtualtime import VirtualLoop
 
-IN_VIRTUAL_TIME: Final = frozenset({"test_lookups.py", "test_refresh.py"})
+Make = Callable[[], asyncio.AbstractEventLoop]
+
+LOOPS: Final[Mapping[str, Make]] = {
+    "test_lookups.py": VirtualLoop,
+    "test_refresh.py": VirtualLoop,
+    "test_remote.py": uvloop.new_event_loop,
+}
+"""Look-ups with a scripted client run in virtual time, processes on the loop of the product."""
 
 
-def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return the event loop of a test, which sockets and processes need to be a real one."""
-    return {"loop": VirtualLoop if item.path.name in IN_VIRTUAL_TIME else asyncio.new_event_loop}
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Make]:
+    return {"loop": LOOPS.get(item.path.name, asyncio.new_event_loop)}

@@ -6,13 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-import uvloop
 
 from gatekeeper_py.children.frames import frame
 from gatekeeper_py.children.process import Cause
@@ -28,11 +27,6 @@ from registry.scripted import found as found_answer
 from wire import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
-
-
-def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Return the event loop that the product uses."""
-    return {"uvloop": uvloop.new_event_loop}
 
 
 SCRIPTED = """
