@@ -78,8 +78,9 @@ def test_the_changes_are_those_since_the_main_branch_or_the_parent(
     monkeypatch.setattr(sampling, "ROOT", tmp_path)
 
     def git(*arguments: str) -> None:
-        identity = ("-c", "user.name=x", "-c", "user.email=x@example.com", "-c", "init.defaultBranch=main")
-        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+        settings = ("user.name=x", "user.email=x@example.com", "commit.gpgSign=false")
+        options = [word for setting in settings for word in ("-c", setting)]
+        subprocess.run(["git", *options, *arguments], cwd=tmp_path, check=True, capture_output=True)
 
     git("init")
     for name in ("a", "b", "c"):

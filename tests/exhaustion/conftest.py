@@ -39,7 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Select a sample. What failed in a sample is run again without another selection."""
     seed = config.getoption("--sample", None)
-    if seed is None or config.getoption("lf"):
+    if seed is None or config.getoption("lf", False):
         return
     try:
         since = sampling.base(config.getoption("--since"))

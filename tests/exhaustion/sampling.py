@@ -21,7 +21,9 @@ ONE_IN: Final = 4
 PRODUCT: Final[Mapping[str, tuple[str, ...]]] = {
     "gatekeeper_py/core/admission/": ("test_requests",),
     "gatekeeper_py/core/exceptions/": ("test_exceptions",),
-    "gatekeeper_py/core/policy/parse/": ("test_documents", "test_exceptions"),
+    "gatekeeper_py/core/images/": ("test_requests",),
+    "gatekeeper_py/core/policy/": ("test_documents",),
+    "gatekeeper_py/core/policy/parse/": ("test_exceptions",),
     "gatekeeper_py/excepting/": ("test_exceptions",),
     "gatekeeper_py/parser/": ("test_documents", "test_exceptions"),
     "gatekeeper_py/registry/": ("test_registries", "test_shares"),
