@@ -36,6 +36,9 @@ class InProcessParser(Parser):
     ``lint_failure`` is raised once a document has been fetched.
     """
 
+    pid = 1
+    """Nothing has to be started."""
+
     def __init__(self) -> None:
         super().__init__(log=RecordingLog(), observer=Metrics(LivePolicy(), CacheCounts()))
         self.parsed: list[str] = []

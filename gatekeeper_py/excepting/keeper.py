@@ -1,9 +1,9 @@
 """Keep the exceptions in use in step with the documents that a source delivers.
 
 Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
-once a second, the oldest change first, and all of them together for at most a tenth of the time. A document
-that is invalid, deleted, or waits too long for its turn approves nothing: no last good version is kept.
-Documents of the installation do not wait for those of namespaces.
+once a second, that of the namespace that asked for least time first, and all of them together for at most a
+tenth of the time. A document that is invalid, deleted, or waits too long for its turn approves nothing: no
+last good version is kept. Documents of the installation do not wait for those of namespaces.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from gatekeeper_py.excepting.turns import PAUSE_FACTOR, Turns
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.runtime.logs import LineLimit, Log
+from gatekeeper_py.runtime.shares import Share, Shares
 
 APART_SECONDS: Final = 1.0
 """Minimum time between two parses of one document."""
@@ -47,8 +48,8 @@ RETRY_SECONDS: Final = 10.0
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 """Maximum size of the texts that wait for their turn. During the first list, the source waits at the limit.
-After that, a document without room approves nothing until it is read again. If the source waited instead, a
-tenant with many namespaces could delay the removal of other exceptions."""
+After that, the longest text that waits makes room: its document approves nothing until it is read again. If
+the source waited instead, a tenant with many namespaces could delay the removal of other exceptions."""
 
 ROOM_SECONDS: Final = 60.0
 """Minimum time from when a document leaves room until those beyond a limit are read again."""
@@ -76,6 +77,9 @@ Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
 """Delivers the documents of some sources until cancelled."""
 
 
+_NO_SHARE: Final = Share("", "")
+
+
 class _Timer(Protocol):
     def cancel(self) -> None: ...
 
@@ -91,6 +95,8 @@ class _Document:
     findings: tuple[Finding, ...] = ()
     waiting: bytes | None = None
     """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
+    share: Share = _NO_SHARE
+    """What its size counts for while it waits."""
     gone: bool = False
     """Whether the ConfigMap was deleted. The record is kept for another second, so that deleting and
     creating a ConfigMap does not get it parsed more often."""
@@ -138,7 +144,8 @@ class ExceptionsKeeper:
         """Reads all documents again, because there may be room for those beyond a limit."""
         self._turns = Turns(monotonic)
         self._parsing = False
-        self._waiting_bytes = 0
+        self._waiting = Shares()
+        """The bytes of the texts that wait, by source and namespace."""
         self._room = asyncio.Event()
         self._queued = asyncio.Event()
         self._changes: dict[DocumentKey, ExceptionDocument | None] = {}
@@ -150,7 +157,7 @@ class ExceptionsKeeper:
             log, "exceptions_refused_suppressed", "namespace", monotonic=monotonic, later=later
         )
         self._unlisted: set[Source] = set()
-        """Granted sources whose documents were never listed."""
+        """Granted sources whose documents were not listed since they may be read."""
         self._settled = False
         """Whether the replica has read the exceptions once, or need not."""
         self._granted_at = 0.0
@@ -243,26 +250,43 @@ class ExceptionsKeeper:
             known.digest = b""
             self._settle(key, known, None, delivered.findings)
             self._install_soon()
-            return
-        content = text.encode("utf-8", "surrogatepass")
+        else:
+            await self._take(key, known, text.encode("utf-8", "surrogatepass"))
+
+    async def _take(self, key: DocumentKey, known: _Document, content: bytes) -> None:
+        """Let a text wait for its turn if it is a new one."""
         digest = blake2b(content, digest_size=16).digest()
-        if digest != known.digest and self._no_room(key, known, len(content)):
-            self._unqueue(known)
-            known.digest, self._left_out = b"", True
-            self._settle(key, known, None, _TOO_MANY_CHANGES)
-            self._read_again_if_some_were_left_out()
-            self._install_soon()
-        elif digest != known.digest:
+        if digest != known.digest:
             known.digest = digest
             self._queue_text(key, known, content, self._monotonic())
-            while key.source == "namespace" and self._waiting_bytes > MAX_WAITING_BYTES:
-                self._room.clear()
-                await self._room.wait()
+            if known.first:
+                while self._is_full(key):
+                    self._room.clear()
+                    await self._room.wait()
+            else:
+                self._turns.ask(key, len(content))
+                if self._is_full(key):
+                    self._make_room(key)
 
-    def _no_room(self, key: DocumentKey, known: _Document, size: int) -> bool:
-        """Return whether there is no room for a text to wait for its turn."""
-        waiting = self._waiting_bytes - len(known.waiting or b"") + size
-        return key.source == "namespace" and not known.first and waiting > MAX_WAITING_BYTES
+    def _is_full(self, key: DocumentKey) -> bool:
+        """Return whether too many texts wait. Those of the installation always have room."""
+        return key.source == "namespace" and self._waiting.used(Share(key.source, ""))[0] > MAX_WAITING_BYTES
+
+    def _make_room(self, newest: DocumentKey) -> None:
+        """Drop the longest text that waits, but none of the first list."""
+        largest = DocumentKey("namespace", self._waiting.largest().namespace)
+        known = self._documents.get(largest)
+        if known is None or known.waiting is None or known.first:
+            largest, known = newest, self._documents[newest]
+        self._unqueue(known)
+        self._leave_out(largest, known, _TOO_MANY_CHANGES)
+        self._read_again_if_some_were_left_out()
+        self._install_soon()
+
+    def _leave_out(self, key: DocumentKey, known: _Document, findings: tuple[Finding, ...]) -> None:
+        """Stop a document for which there is no room. The same text is good once there is room for it."""
+        known.digest, self._left_out = b"", True
+        self._settle(key, known, None, findings)
 
     def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
         """Forget the documents of some sources that no longer exist: only those with ``keys`` do."""
@@ -277,6 +301,7 @@ class ExceptionsKeeper:
             self._forget(key)
         self._beyond -= {key for key in self._beyond if key.source in sources}
         self._readable(sources, readable=False)
+        self._unlisted |= sources & self._granted
 
     def _readable(self, sources: frozenset[Source], *, readable: bool) -> None:
         self._install()
@@ -289,14 +314,16 @@ class ExceptionsKeeper:
     def _is_settled(self) -> bool:
         if not self._settled and self._granted:
             late = self._monotonic() - self._granted_at > READY_SECONDS
-            waits = self._unlisted or self._waiting_bytes or self._parsing or self._changes
+            unlisted = self._unlisted - self.unread
+            waits = unlisted or self._turns.first_wait or self._parsing or self._changes
             self._settled = late or not waits
         return self._settled
 
     def _queue_text(self, key: DocumentKey, known: _Document, content: bytes, earliest: float) -> None:
+        self._unqueue(known)
         self._take_place(key, known, earliest)
-        self._waiting_bytes += len(content) - len(known.waiting or b"")
-        known.waiting = content
+        known.waiting, known.share = content, self._waiting.of(key.source, key.namespace)
+        self._waiting.add(known.share, len(content))
         if known.entries is not None and known.stale is None:
             known.stale = self._later(STALE_SECONDS, partial(self._suspend, key, known))
         self._queued.set()
@@ -306,9 +333,10 @@ class ExceptionsKeeper:
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
-        self._waiting_bytes -= len(known.waiting or b"")
-        known.waiting = None
-        self._room.set()
+        if known.waiting is not None:
+            self._waiting.add(known.share, -len(known.waiting))
+            known.waiting = None
+            self._room.set()
 
     def _suspend(self, key: DocumentKey, known: _Document) -> None:
         """Stop the old version of a document, because the new one has waited for too long."""
@@ -340,11 +368,13 @@ class ExceptionsKeeper:
         if key.source == "namespace":
             self._entries -= known.entries or 0
             if self._entries + _length(document) > MAX_ENTRIES_OF_NAMESPACES:
-                limit = f"more than {MAX_ENTRIES_OF_NAMESPACES:,} entries"
-                message = f"the documents of all namespaces together have {limit}"
-                document, findings = None, (_error("too-many-entries", message),)
-                # The same text is good once there is room for it.
-                self._left_out, known.digest = True, b""
+                others = (each for each in self._documents if each.source == "namespace" and each != key)
+                largest = max(others, key=self._entries_of, default=key)
+                if self._entries_of(largest)[0] > _length(document):
+                    self._leave_out(largest, self._documents[largest], _TOO_MANY_ENTRIES)
+                else:
+                    document, findings = None, _TOO_MANY_ENTRIES
+                    known.digest, self._left_out = b"", True
             self._entries += _length(document)
             if _length(document) < (known.entries or 0):
                 self._read_again_if_some_were_left_out()
@@ -354,6 +384,11 @@ class ExceptionsKeeper:
         if kept and kept != known.findings:
             self._refuse(key, findings)
         known.findings = kept
+
+    def _entries_of(self, key: DocumentKey) -> tuple[int, float]:
+        """Return how large a document is, and of documents with as many entries, how new it is."""
+        known = self._documents[key]
+        return known.entries or 0, known.begun
 
     def _read_again_if_some_were_left_out(self) -> None:
         if self._left_out and self._rereading is None:
@@ -457,12 +492,13 @@ class ExceptionsKeeper:
         while True:
             with suppress(Interrupted):
                 async with self._parser.turn(gives_way=True):
-                    start = self._monotonic()
+                    start, starts = self._monotonic(), self._parser.pid is None
                     try:
                         return await self._parser.parse_exceptions(text, key.source)
                     finally:
                         end = self._monotonic()
-                        if key.source == "namespace" and not known.first:
+                        # Starting the process takes longer than parsing, and is not the tenant's doing.
+                        if key.source == "namespace" and not (known.first or starts):
                             self._turns.spent(start, end)
                         known.first = False
 
@@ -477,5 +513,12 @@ def _error(code: str, message: str) -> Finding:
 
 _TOO_MANY_CHANGES: Final = (
     _error("too-many-changes", "too many changed documents wait; it is read again within some minutes"),
+)
+_TOO_MANY_ENTRIES: Final = (
+    _error(
+        "too-many-entries",
+        f"the documents of all namespaces together have more than {MAX_ENTRIES_OF_NAMESPACES:,} entries, and "
+        "this is one of the largest",
+    ),
 )
 _TOO_MANY_DOCUMENTS: Final = (_error("too-many-documents", f"more than {MAX_OF_NAMESPACES:,} documents"),)

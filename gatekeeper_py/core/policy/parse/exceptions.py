@@ -15,7 +15,7 @@ from gatekeeper_py.core.exceptions.document import (
 from gatekeeper_py.core.exceptions.exceptions import indexed
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import API_VERSION
-from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
+from gatekeeper_py.core.policy.finding import Finding, Mark, Remark, Remarks
 from gatekeeper_py.core.policy.parse import document as policy
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
 from gatekeeper_py.core.policy.parse.fields import Items, Reading, Record, read_document
@@ -24,6 +24,13 @@ from gatekeeper_py.core.policy.parse.positions import as_findings
 MAX_WORK: Final = 3_000
 """Maximum work of finding the entries of one document that match an image, in units of ``globmap``: 0.3 ms,
 a tenth of what a policy may take. About a hundred wildcards that match one image reach it."""
+
+MAX_STRUCTURE: Final = MAX_BYTES // 4
+"""Maximum number of line ends and other characters of structure in a document. The time to parse a document
+grows with them, and is at most twice that of 1,000 entries with all fields, which have fewer."""
+
+_STRUCTURE: Final = (*"[]{},?\n\t", ": ", "- ", ":,", '":', "':")
+"""What YAML writes for an item, a key or a value. A colon in an image or a time is none of them."""
 
 
 class ExceptionsError(ValueError):
@@ -40,9 +47,14 @@ def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocume
     Raises ``ExceptionsError`` with every problem: at most 100, and the number of the others.
     """
     remarks = Remarks()
-    document: ExceptionDocument | None = read_document(
-        text, _DOCUMENT, MAX_BYTES, remarks, alone="keep one document in the ConfigMap"
-    )
+    document: ExceptionDocument | None = None
+    if len(text) <= MAX_BYTES and sum(map(text.count, _STRUCTURE)) > MAX_STRUCTURE:
+        message = f"the text has more than {MAX_STRUCTURE:,} line ends, brackets, commas, colons and dashes"
+        remarks.add(Remark(code="too-long", path=(), message=message, mark=Mark(1, 1)))
+    else:
+        document = read_document(
+            text, _DOCUMENT, MAX_BYTES, remarks, alone="keep one document in the ConfigMap"
+        )
     if document is None and not remarks:
         remarks.add(Remark(code="empty-document", path=(), message="the document is empty"))
     elif document is not None and source == "namespace":
