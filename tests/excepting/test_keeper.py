@@ -11,10 +11,11 @@ import pytest
 
 from excepting.world import GRANTS, IMAGE, TEAM, World, document
 from fakeapi import until
+from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.excepting import keeper
+from gatekeeper_py.excepting import keeper, turns
 from gatekeeper_py.excepting.turns import RESERVE_SECONDS
 from gatekeeper_py.live import LivePolicy
 from gatekeeper_py.parser.process import ParserError
@@ -140,12 +141,12 @@ async def test_documents_are_parsed_in_the_order_of_their_changes(world: World) 
     ]
 
 
-def parse_slowly(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let each parse take 0.2 s of the world's clock."""
+def parse_slowly(world: World, monkeypatch: pytest.MonkeyPatch, pause: float = 0.2) -> None:
+    """Let each parse take some seconds of the world's clock."""
     parse = world.parser.parse_exceptions
 
     async def slow(text: str, source: Source, *, seconds: float | None = None) -> object:
-        world.clock += 0.2
+        world.clock += pause
         return await parse(text, source, seconds=seconds)
 
     monkeypatch.setattr(world.parser, "parse_exceptions", slow)
@@ -163,6 +164,100 @@ async def test_parsing_takes_at_most_a_tenth_of_the_time(
         world.advance(pause)
     assert len(world.parser.parsed) == 20
     assert (20 * 0.2 - RESERVE_SECONDS) / (world.clock - start) <= 0.11
+
+
+@pytest.mark.parametrize("size", [0, MAX_BYTES - 1_000], ids=["small", "large"])
+@pytest.mark.parametrize("crowd", [1, 8, 100])
+async def test_a_flood_of_others_suspends_no_unchanged_document_and_delays_no_quiet_one(
+    world: World, monkeypatch: pytest.MonkeyPatch, crowd: int, size: int
+) -> None:
+    unchanged, quiet = DocumentKey("namespace", "unchanged"), DocumentKey("namespace", "quiet")
+    for key in (unchanged, quiet):
+        await world.load(document(IMAGE), key)
+    await world.settle_with(unchanged, quiet)
+    parse_slowly(world, monkeypatch, 0.12)
+    monkeypatch.setattr(turns, "FORGET_SECONDS", 10.0)
+    flood = "#" * (MAX_BYTES - 1_000)
+    changed_at, image = world.clock, IMAGE
+    for tick in range(100):
+        for each in range(tick % 4, crowd, 4):  # each changes once a second
+            await world.deliver(f"{document(IMAGE)}{flood}{tick}", DocumentKey("namespace", f"team-{each}"))
+        assert world.approves(namespace="unchanged")
+        assert world.approves(namespace="quiet")
+        if not world.approves(image, "quiet"):
+            assert world.clock < changed_at + keeper.STALE_SECONDS
+        elif tick % 20 == 15:
+            changed_at, image = world.clock, f"ghcr.io/acme/tool:{tick}"
+            await world.deliver(document(IMAGE, image) + "#" * size, quiet)
+        await world.step_after(0.25)
+    assert image != IMAGE
+
+
+async def test_the_first_list_does_not_wait_for_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a flood could keep a new replica without the exceptions of others."""
+    parse_slowly(world, monkeypatch, 1.0)
+    await world.load(document(IMAGE))
+    for number in range(3):
+        await world.step_after(1)
+        await world.load(document(f"ghcr.io/acme/tool:{number}"))
+    for number in range(20):
+        await world.deliver(document(IMAGE), DocumentKey("namespace", f"team-{number}"))
+    await world.keeper.step()
+    assert all(world.approves(namespace=f"team-{number}") for number in range(20))
+
+
+async def test_what_may_be_read_again_is_read_without_pauses(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.load(document(IMAGE))
+    sources: frozenset[Source] = frozenset({"namespace", "installation"})
+    world.keeper.unreadable(sources)
+    assert world.keeper.problem() == ""
+    await world.step_after(1)
+    parse_slowly(world, monkeypatch)
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(20)]
+    for key in keys:
+        await world.deliver(document(IMAGE), key)
+    assert await world.keeper.step() is None
+    assert all(world.approves(namespace=key.namespace) for key in keys)
+
+
+async def test_the_longest_text_makes_room_for_the_change_of_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.load(document(IMAGE))
+    await world.settle_with(TEAM)
+    monkeypatch.setattr(keeper, "MAX_WAITING_BYTES", 100_000)
+    for number in range(10):
+        text = f"{document(IMAGE)}# {'x' * 30_000}"
+        await world.deliver(text, DocumentKey("namespace", f"flood-{number}"))
+    world.advance(1)
+    await world.deliver(document("ghcr.io/changed"))
+    assert TEAM not in dict(world.keeper.refused())
+    assert len(dict(world.keeper.refused())) == 7
+    await world.keeper.step()
+    assert world.approves("ghcr.io/changed")
+
+
+async def test_the_largest_documents_make_room_for_smaller_ones_and_the_newest_of_them_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So neither a change nor a new replica lets the documents of a flood displace those of others."""
+    monkeypatch.setattr(keeper, "MAX_ENTRIES_OF_NAMESPACES", 8)
+    small, old, new = (DocumentKey("namespace", name) for name in ("small", "old", "new"))
+    large = document(IMAGE, "ghcr.io/b", "ghcr.io/c", "ghcr.io/d")
+    for key in (old, new):
+        await world.load(large, key)
+        world.advance(1)
+    await world.load(document(IMAGE), small)
+    assert [world.approves(namespace=key.namespace) for key in (small, old, new)] == [True, True, False]
+    [(refused, (finding,))] = world.keeper.refused()
+    assert (refused, finding.code) == (new, "too-many-entries")
+    await world.step_after(keeper.ROOM_SECONDS)
+    await world.load(large, new)  # it is read again
+    assert [world.approves(namespace=key.namespace) for key in (small, old, new)] == [True, True, False]
 
 
 async def test_the_first_list_is_read_without_pauses(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,11 @@ class World:
 
     async def settle(self) -> None:
         """Let the first list end, so that the shares apply from now on."""
-        self.keeper.listed(frozenset({"namespace", "installation"}), frozenset())
+        await self.settle_with()
+
+    async def settle_with(self, *keys: DocumentKey) -> None:
+        """Let the first list, which had these documents, end."""
+        self.keeper.listed(frozenset({"namespace", "installation"}), frozenset(keys))
         await self.keeper.step()
         assert self.keeper.problem() == ""
 

@@ -13,6 +13,7 @@ from builders import exceptions_text
 from findings import check_findings, golden
 from gatekeeper_py.core.exceptions.document import MAX_BYTES, MAX_ENTRIES, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.policy.parse import exceptions
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, exceptions_schema, parse_exceptions
 
 ENTRY = "image: ghcr.io/x, until: 2026-03-01, reason: r"
@@ -80,6 +81,33 @@ def test_the_limits() -> None:
     assert "more than 1,000 entries of exceptions, the limit" in refusal(
         exceptions_text(*[ENTRY] * (MAX_ENTRIES + 1))
     )
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "- {image: q.io/a, until: 2026-12-10, reason: x, owner: a}\n",
+        "- image: q.io/a\n  until: 2026-12-10\n  reason: x\n  owner: a\n",
+        '{"image":"q.io/a","until":"2026-12-10","reason":"x"},\n',
+        "- {image: q.io,namespaces: [a],until: 2026-12-10,reason: x}\n",
+    ],
+    ids=["flow", "block", "json", "namespaces"],
+)
+def test_the_limit_of_structure_admits_the_most_entries_in_every_style(entry: str) -> None:
+    head = "apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:"
+    many = entry * MAX_ENTRIES
+    text = f"{head} [{many}]" if entry.startswith("{") else f"{head}\n{many}"
+    assert len(parse_exceptions(text).entries) == MAX_ENTRIES
+
+
+@pytest.mark.parametrize(
+    "unit", ["a,", "[],", "{a},", '"":a,', "a:,", "?a,", "- \n", "-\ta\n", "a:\n", "? a\n", "\n"]
+)
+def test_the_cost_of_a_document_is_bounded_before_it_is_parsed(
+    unit: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exceptions, "read_document", lambda *_, **__: pytest.fail("it is parsed"))
+    assert "more than 16,384 line ends" in refusal("[" + unit * (MAX_BYTES // len(unit) - 1))
 
 
 def test_a_document_with_too_many_similar_wildcards_is_refused() -> None:
