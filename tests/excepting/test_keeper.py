@@ -234,9 +234,9 @@ async def test_the_longest_text_makes_room_for_the_change_of_another(
         text = f"{document(IMAGE)}# {'x' * 30_000}"
         await world.deliver(text, DocumentKey("namespace", f"flood-{number}"))
     world.advance(1)
-    await world.deliver(document("ghcr.io/changed"))
+    await world.deliver(document("ghcr.io/changed") + "#" * 20_000)
     assert TEAM not in dict(world.keeper.refused())
-    assert len(dict(world.keeper.refused())) == 7
+    assert len(dict(world.keeper.refused())) == 8
     await world.keeper.step()
     assert world.approves("ghcr.io/changed")
 

@@ -1,4 +1,7 @@
-"""Reviews stay fast while tenants change documents with exceptions as fast as the server reads them."""
+"""Reviews stay fast while tenants change documents with exceptions as fast as the server reads them.
+
+A tenant is a namespace. All of them are read through one watch, from one address.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ from exhaustion.target import Arena, Attempt, Target, watching_arena
 from fakeapi import NAME, NAMESPACE, FakeApi, event
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from wire import request
+from wire import Connection, request
 
 pytestmark = [
     pytest.mark.long,
@@ -39,10 +42,18 @@ SETTLED: Final = 9_900
 """Documents that exist before a flood: nearly as many as the limit."""
 
 FLOOD_SECONDS: Final = 4.0
+CHANGES: Final = 5
+"""Changes of a quiet tenant while others change documents all the time."""
+
 LIVE_SECONDS: Final = 2.0
 """Maximum time until a document has an effect, on a quiet machine."""
 
 GIVE_UP_SECONDS: Final = 10.0
+READ_SECONDS: Final = 180.0
+"""Maximum time until a server that started has read all documents, on a busy machine."""
+
+UNCHANGED: Final = f"team-{SETTLED - 1}"
+QUIET: Final = f"team-{SETTLED - 2}"
 UNTIL: Final = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
 
 EMOJI: Final = "\N{GRINNING FACE}"
@@ -64,10 +75,10 @@ def configmap(namespace: str, content: str | None, name: str = EXCEPTIONS_CONFIG
     return {"metadata": metadata, "data": {} if content is None else {"exceptions.yaml": content}}
 
 
-def changes(make: Callable[[int], str]) -> Iterator[bytes]:
+def changes(make: Callable[[int], str], namespaces: int = NAMESPACES) -> Iterator[bytes]:
     """Yield events: each document changes in turn."""
     for version in range(VERSIONS):
-        for number in range(NAMESPACES):
+        for number in range(namespaces):
             yield event("MODIFIED", configmap(f"team-{number}", make(version)))
 
 
@@ -98,8 +109,10 @@ class Tenants(FakeApi):
 
     def __init__(self) -> None:
         super().__init__()
-        self.flood = b""
+        self.flood: tuple[bytes, ...] = ()
         self.flooding = asyncio.Event()
+        self.quiet: asyncio.Queue[bytes] = asyncio.Queue()
+        """Events that are sent within the flood."""
         self.emergencies: asyncio.Queue[bytes] = asyncio.Queue()
         """Events about the document of break-glass."""
 
@@ -122,7 +135,8 @@ class Tenants(FakeApi):
                 await response.write(await self.emergencies.get())
                 continue
             await self.flooding.wait()
-            await response.write(self.flood)
+            for piece in self.flood:
+                await response.write(piece if self.quiet.empty() else self.quiet.get_nowait() + piece)
 
 
 def selected(asked: web.BaseRequest) -> str:
@@ -150,26 +164,15 @@ async def arena(
 async def test_a_flood_of_changes_delays_no_review_and_no_break_glass(
     api: Tenants, arena: Arena, attempts: dict[str, Attempt], name: str
 ) -> None:
-    api.flood = b"".join(ROWS[name]())
+    api.flood = (b"".join(ROWS[name]()),)
     waits: list[float] = []
 
     async def attack(target: Target) -> None:
-        image = f"ghcr.io/emergency/{next(numbers)}"
-        asked = request(json.dumps(review(pod(image), namespace="shop")).encode())
-        written = exceptions_text(f"image: {image}, until: {UNTIL}, reason: x")
         api.flooding.set()
         try:
             end = time.monotonic() + FLOOD_SECONDS
             await asyncio.sleep(FLOOD_SECONDS / 2)
-            api.emergencies.put_nowait(
-                event("MODIFIED", configmap(NAMESPACE, written, BREAK_GLASS_CONFIGMAP))
-            )
-            start = time.monotonic()
-            async with target.connected() as caller:
-                while not (await caller.ask(asked)).json()["response"]["allowed"]:
-                    assert time.monotonic() < start + GIVE_UP_SECONDS, "break-glass has no effect"
-                    await asyncio.sleep(0.02)
-            waits.append(time.monotonic() - start)
+            waits.append(await seconds_of_emergency(api, target))
             await asyncio.sleep(max(end - time.monotonic(), 0.0))
         finally:
             api.flooding.clear()
@@ -179,3 +182,73 @@ async def test_a_flood_of_changes_delays_no_review_and_no_break_glass(
     await target.attacked(row, attack)
     if not attempts[row].is_busy:
         assert waits[-1] < LIVE_SECONDS
+
+
+@pytest.mark.parametrize("tenants", [1, 8, 100])
+async def test_tenants_that_change_documents_all_the_time_suspend_no_exception_of_others(
+    api: Tenants, arena: Arena, attempts: dict[str, Attempt], tenants: int
+) -> None:
+    """An unchanged document always approves, and a changed one of a quiet tenant soon does."""
+    api.flood = tuple(changes(lambda version: padded(text(1_000, version)), tenants))
+    waits: list[float] = []
+
+    async def refusals(target: Target) -> int:
+        """Return how often the unchanged exception is refused while the flood lasts."""
+        refused = 0
+        async with target.connected() as caller:
+            while api.flooding.is_set():
+                refused += not await is_admitted(caller, UNCHANGED, "quay.io/a/0")
+                await asyncio.sleep(0.02)
+        return refused
+
+    async def attack(target: Target) -> None:
+        # After its start, the server reads thousands of documents.
+        await seconds_until_admitted(target, UNCHANGED, "quay.io/a/0", READ_SECONDS)
+        api.flooding.set()
+        refused = asyncio.create_task(refusals(target))
+        try:
+            for _ in range(CHANGES):
+                await asyncio.sleep(LIVE_SECONDS)
+                waits.append(await seconds_of_change(api, target))
+            waits.append(await seconds_of_emergency(api, target))
+        finally:
+            api.flooding.clear()
+        assert await refused == 0, "the unchanged exception was refused"
+
+    target = await asyncio.to_thread(lambda: arena.target)
+    row = f"exceptions:{tenants}-tenants"
+    await target.attacked(row, attack)
+    if not attempts[row].is_busy:
+        assert max(waits) < LIVE_SECONDS
+
+
+async def is_admitted(caller: Connection, namespace: str, image: str) -> bool:
+    asked = request(json.dumps(review(pod(image), namespace=namespace)).encode())
+    return bool((await caller.ask(asked)).json()["response"]["allowed"])
+
+
+async def seconds_until_admitted(
+    target: Target, namespace: str, image: str, patience: float = GIVE_UP_SECONDS
+) -> float:
+    start = time.monotonic()
+    async with target.connected() as caller:
+        while not await is_admitted(caller, namespace, image):
+            assert time.monotonic() < start + patience, f"the exception in {namespace} has no effect"
+            await asyncio.sleep(0.02)
+    return time.monotonic() - start
+
+
+async def seconds_of_emergency(api: Tenants, target: Target) -> float:
+    """Return how long a new exception of break-glass takes to act."""
+    image = f"ghcr.io/emergency/{next(numbers)}"
+    written = exceptions_text(f"image: {image}, until: {UNTIL}, reason: x")
+    api.emergencies.put_nowait(event("MODIFIED", configmap(NAMESPACE, written, BREAK_GLASS_CONFIGMAP)))
+    return await seconds_until_admitted(target, "shop", image)
+
+
+async def seconds_of_change(api: Tenants, target: Target) -> float:
+    """Return how long a new exception of a quiet tenant takes to act."""
+    image = f"quay.io/quiet/{next(numbers)}"
+    written = exceptions_text(f"image: {image}, until: {UNTIL}, reason: x")
+    api.quiet.put_nowait(event("MODIFIED", configmap(QUIET, written)))
+    return await seconds_until_admitted(target, QUIET, image)
