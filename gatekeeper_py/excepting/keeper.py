@@ -76,7 +76,6 @@ class Observer(Protocol):
 Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
 """Delivers the documents of some sources until cancelled."""
 
-
 _NO_SHARE: Final = Share("", "")
 
 
@@ -366,16 +365,15 @@ class ExceptionsKeeper:
             known.stale.cancel()
             known.stale = None
         if key.source == "namespace":
-            self._entries -= known.entries or 0
-            if self._entries + _length(document) > MAX_ENTRIES_OF_NAMESPACES:
+            more = _length(document) - (known.entries or 0)
+            if more > 0 and self._entries + more > MAX_ENTRIES_OF_NAMESPACES:
                 others = (each for each in self._documents if each.source == "namespace" and each != key)
                 largest = max(others, key=self._entries_of, default=key)
-                if self._entries_of(largest)[0] > _length(document):
-                    self._leave_out(largest, self._documents[largest], _TOO_MANY_ENTRIES)
-                else:
-                    document, findings = None, _TOO_MANY_ENTRIES
-                    known.digest, self._left_out = b"", True
-            self._entries += _length(document)
+                if self._entries_of(largest)[0] <= _length(document):
+                    self._leave_out(key, known, _TOO_MANY_ENTRIES)
+                    return
+                self._leave_out(largest, self._documents[largest], _TOO_MANY_ENTRIES)
+            self._entries += more
             if _length(document) < (known.entries or 0):
                 self._read_again_if_some_were_left_out()
         known.entries = None if document is None else len(document.entries)
@@ -514,11 +512,6 @@ def _error(code: str, message: str) -> Finding:
 _TOO_MANY_CHANGES: Final = (
     _error("too-many-changes", "too many changed documents wait; it is read again within some minutes"),
 )
-_TOO_MANY_ENTRIES: Final = (
-    _error(
-        "too-many-entries",
-        f"the documents of all namespaces together have more than {MAX_ENTRIES_OF_NAMESPACES:,} entries, and "
-        "this is one of the largest",
-    ),
-)
+_OF_ALL: Final = f"the documents of all namespaces have more than {MAX_ENTRIES_OF_NAMESPACES:,} entries"
+_TOO_MANY_ENTRIES: Final = (_error("too-many-entries", f"{_OF_ALL}, and this is one of the largest"),)
 _TOO_MANY_DOCUMENTS: Final = (_error("too-many-documents", f"more than {MAX_OF_NAMESPACES:,} documents"),)

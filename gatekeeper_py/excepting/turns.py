@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
@@ -37,9 +38,9 @@ class Turns:
     """Gives each document at most one place, and the next turn to one of the places that are due.
 
     Documents of the installation go first. Tenants cannot write them, and must not delay an exception in an
-    emergency. Of documents in namespaces, that of the namespace that asked for least time goes first; of
-    several, the newest change, so that an earlier flood does not delay it. The share of time limits only
-    these: not those of the installation, and not the first list.
+    emergency. Of the other changes, that of the namespace that asked for least time goes first; of several,
+    the newest, so that an earlier flood does not delay it. Only these changes share a part of the time, so
+    the first list takes the rest.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -57,8 +58,8 @@ class Turns:
         self._number = 0
         self._asked = Shares()
         """The seconds of parsing that the changes of each namespace asked for, even if never parsed."""
-        self._forget_at = float("-inf")
-        self._paid_at = float("-inf")
+        self._forget_at = -inf
+        self._paid_at = -inf
         """When the time that was used is a tenth of the time again."""
 
     @property
@@ -120,4 +121,6 @@ class Turns:
             heapq.heapreplace(self._due, self._due[0]._replace(rank=rank))
 
     def _seconds(self, key: DocumentKey) -> float:
-        return self._asked.used(self._asked.of(key.source, key.namespace))[1]
+        """Return what a namespace asked for. Those that are not counted one by one go last."""
+        share = self._asked.of(key.source, key.namespace)
+        return self._asked.used(share)[1] if share.namespace == key.namespace else inf

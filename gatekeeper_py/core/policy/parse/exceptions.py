@@ -49,7 +49,7 @@ def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocume
     remarks = Remarks()
     document: ExceptionDocument | None = None
     if len(text) <= MAX_BYTES and sum(map(text.count, _STRUCTURE)) > MAX_STRUCTURE:
-        message = f"the text has more than {MAX_STRUCTURE:,} line ends, brackets, commas, colons and dashes"
+        message = f"more than {MAX_STRUCTURE:,} line ends, brackets, commas, colons and dashes, the limit"
         remarks.add(Remark(code="too-long", path=(), message=message, mark=Mark(1, 1)))
     else:
         document = read_document(

@@ -1,0 +1,45 @@
+"""The order of turns costs little, however many namespaces change documents."""
+
+from __future__ import annotations
+
+import pytest
+
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.excepting.turns import Turns
+from gatekeeper_py.runtime.shares import MAX_NAMESPACES, Share, Shares
+
+
+def test_the_work_grows_with_the_number_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Namespaces beyond those that are counted one by one have one count, which each of them changes."""
+    used, looks = Shares.used, 0
+
+    def counted(shares: Shares, share: Share) -> tuple[float, float]:
+        nonlocal looks
+        looks += 1
+        return used(shares, share)
+
+    monkeypatch.setattr(Shares, "used", counted)
+    turns = Turns(lambda: 100.0)
+    changes = 0
+    for size in (1_000, 2_000):
+        for number in range(3 * MAX_NAMESPACES):
+            key = DocumentKey("namespace", f"team-{number}")
+            turns.place(key, 0.0, free=False)
+            turns.ask(key, size)
+            turns.next()
+            changes += 1
+    assert looks <= 4 * changes
+
+
+def test_a_namespace_beyond_those_that_are_counted_goes_last() -> None:
+    turns = Turns(lambda: 100.0)
+    turns.next()  # what was asked for is forgotten from now on
+    keys = [DocumentKey("namespace", f"team-{number}") for number in range(MAX_NAMESPACES + 1)]
+    for key in keys:
+        turns.ask(key, 1_000)
+        turns.place(key, 0.0, free=False)
+    order = []
+    while (turn := turns.next()) is not None:
+        order.append(turn[1])
+        turns.take(turn[1])
+    assert order == [*keys[-2::-1], keys[-1]]
