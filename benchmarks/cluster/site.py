@@ -104,7 +104,9 @@ class Site:
     def reviews(self) -> float:
         """Return the number of reviews that all replicas have answered so far."""
         return sum(
-            self.product.metric(pod.address, "gatekeeper_py_reviews_total") for pod in self.product.servers()
+            self.product.metric(pod.address, f"gatekeeper_py_{name}_total")
+            for pod in self.product.servers()
+            for name in ("reviews", "dry_run_reviews")
         )
 
     def sample(self, webhook: Sequence[int]) -> dict[str, float]:

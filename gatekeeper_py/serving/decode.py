@@ -84,6 +84,7 @@ def _decoder(beside: dict[str, Any]) -> msgspec.json.Decoder[Any]:
         "userInfo": _User | None,
         "object": whole | None,
         "oldObject": whole | None,
+        "dryRun": bool | None,
     }
     review = {"apiVersion": str, "kind": str, "request": _fields("_Request", request)}
     return msgspec.json.Decoder(_fields("_Review", review))

@@ -112,7 +112,12 @@ class Metrics:
             "review_duration_seconds", "Time from reading the body to encoding the response, in seconds."
         )
         self._images = _Counts("images", "Images judged.", ("verdict", "reason"))
-        for collector in (self._reviews, self._durations, self._images):
+        self._dry_runs = _Counts(
+            "dry_run_reviews",
+            "Reviews of dry runs, which other counters of reviews leave out.",
+            ("endpoint", "verdict"),
+        )
+        for collector in (self._reviews, self._durations, self._images, self._dry_runs):
             self.registry.register(collector)
         self._rewrites = self._counter(
             "rewrites", "Images rewritten, by the index of the mirror in the policy.", "mirror"
@@ -286,6 +291,7 @@ class Metrics:
         """
         for endpoint, verdicts in REVIEW_VERDICTS.items():
             for verdict, mode in verdicts:
+                self.dry_run(endpoint, verdict, 0)
                 for operation in ("CREATE", "UPDATE"):
                     self._reviews.add((endpoint, operation, verdict, mode), 0)
         for reason in get_args(Reason):
@@ -301,6 +307,10 @@ class Metrics:
         """Count one answered review."""
         self._reviews.add((endpoint, operation if operation in KNOWN_OPERATIONS else "other", verdict, mode))
         self._durations.observe(endpoint, seconds)
+
+    def dry_run(self, endpoint: Endpoint, verdict: str, count: int = 1) -> None:
+        """Count the review of a dry run. Call nothing else for it."""
+        self._dry_runs.add((endpoint, verdict), count)
 
     def images(self, reason: str, count: int) -> None:
         """Count judged images, by reason."""

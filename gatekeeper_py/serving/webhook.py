@@ -228,7 +228,8 @@ class Webhook:
                 if not self._log_allowed:
                     images = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
                     if images is not None:
-                        self._note(peer, snapshot, request.namespace, images, start)
+                        if not request.dry_run:
+                            self._note(peer, request.namespace, images, start)
                         return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
@@ -350,7 +351,12 @@ class Webhook:
         if facts.missing and not is_last:
             lookups = tuple(dict.fromkeys(facts.missing))
             return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
-        if snapshot.looks_up and asked.endpoint == "validate" and (request.group, request.kind) != POD:
+        if (
+            snapshot.looks_up
+            and not request.dry_run
+            and asked.endpoint == "validate"
+            and (request.group, request.kind) != POD
+        ):
             yield  # the next step walks the object once more, which can take as long as the decision
             self._look_ahead(request, snapshot)
         return self._encoded(asked, request, snapshot, outcome, facts.used)
@@ -367,7 +373,7 @@ class Webhook:
         if used and self._registries is not None:
             self._registries.answered(used)
         body = orjson.dumps(outcome.response.document())
-        self._record(asked, request, outcome, snapshot)
+        (self._record_dry_run if request.dry_run else self._record)(asked, request, outcome, snapshot)
         return body
 
     def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot) -> None:
@@ -383,6 +389,9 @@ class Webhook:
         """Return the answer to a review whose new images are all approved. Count it, but do not log it."""
         mode = snapshot.mode(request.namespace)
         body = snapshot.approval(mode)(request.uid)
+        if request.dry_run:
+            self._observer.dry_run("validate", "allowed")
+            return body
         if images:
             self._observer.images("allowed", images)
         else:
@@ -397,12 +406,13 @@ class Webhook:
             body, self._body_memory, decode=parse_json, use=self._parse_policy_review, sender=sender
         )
         del body
-        outcome = await self._guard.judge(parsed, policy, end - time.monotonic())
+        peer = None if sender is None else sender.peer
+        outcome = await self._guard.judge(parsed, policy, end - time.monotonic(), peer)
         snapshot = self._live.snapshot
         if snapshot is not None:
             outcome = outcome._replace(mode=snapshot.mode(None))
         response = json_response(200, outcome.response.document())
-        self._record(asked, parsed, outcome, None)
+        (self._record_dry_run if parsed.dry_run else self._record)(asked, parsed, outcome, None)
         return response
 
     def _parse_policy_review(
@@ -444,7 +454,7 @@ class Webhook:
             # In a mode that refuses, a warning is about images of which the object cannot make Pods.
             if outcome.verdict == "allowed" or not refuses(outcome.mode):
                 images = tuple(map(_IMAGE, outcome.judgements))
-                self._note(peer, snapshot, request.namespace, images, start)
+                self._note(peer, request.namespace, images, start)
         elif outcome.verdict == "mutated":
             for judgement in outcome.judgements:
                 if judgement.mirror is not None:
@@ -463,6 +473,15 @@ class Webhook:
                 "review",
                 **described(endpoint, request, outcome, "" if snapshot is None else snapshot.revision),
             )
+
+    def _record_dry_run(
+        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
+    ) -> None:
+        """Count the review of a dry run. Leave nothing else: anybody who may create objects can send many."""
+        self._observer.dry_run(asked.endpoint, outcome.verdict)
+        if self._log_allowed:
+            revision = "" if snapshot is None else snapshot.revision
+            self._log.debug("review", dry_run=True, **described(asked.endpoint, request, outcome, revision))
 
     def _count_excepted(self, outcome: Outcome) -> bool:
         """Count the images that exceptions approve, and return whether there are some."""

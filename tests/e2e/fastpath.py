@@ -39,8 +39,8 @@ WIDE: Final = TIGHT + "  - registry.corp.example\n"
 MIRRORED: Final = WIDE + "mirrors:\n  - {from: registry.corp.example/team, to: mirror.example/team}\n"
 
 REVIEWS: Final = re.compile(
-    r'^gatekeeper_py_reviews_total\{endpoint="(?:validate|mutate)",'
-    r'[^}]*operation="(?:CREATE|UPDATE)"[^}]*\} (\S+)$',
+    r'^gatekeeper_py_(?:dry_run_reviews_total\{endpoint="(?:validate|mutate)"|'
+    r'reviews_total\{endpoint="(?:validate|mutate)",[^}]*operation="(?:CREATE|UPDATE)")[^}]*\} (\S+)$',
     re.MULTILINE,
 )
 

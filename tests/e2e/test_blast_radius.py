@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from e2e.acting import scale, try_pod
+from e2e.acting import apply, scale, try_pod
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.serving.guard import PAUSE_FACTOR
 from gatekeeper_py.serving.metrics import CHECK_RESULTS
-from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
+from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed, pod
 from tools.polling import wait_until
 
 SERVER: Final = "gatekeeper-py"
@@ -79,11 +79,11 @@ def live_on(product: Installed, revisions: set[str]) -> None:
 def use(product: Installed, namespace: str, host: str, number: int = NUMBER) -> None:
     """Create Pods with images of a host, each until it is admitted: the only replica may be unavailable."""
     for each in range(number):
-        image = f"{host}/app{each}:1"
+        document = pod(f"{host.partition('.')[0]}-{each}", f"{host}/app{each}:1")
         wait_until(
-            lambda image=image: try_pod(product.plane, namespace, image).returncode == 0,  # type: ignore[misc]
+            lambda document=document: apply(product.plane, namespace, document).returncode == 0,  # type: ignore[misc]
             seconds=SETTLE_SECONDS,
-            what=f"a Pod with {image}",
+            what=f"a Pod with {host}/app{each}:1",
         )
 
 

@@ -19,7 +19,7 @@ from builders import pod, policy_text, review
 from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
 from gatekeeper_py.serving.app import QUIET_SECONDS
-from gatekeeper_py.serving.recent import MAX_IMAGES
+from gatekeeper_py.serving.recent import MAX_IMAGES, MAX_OF_REVIEW
 from processes import runs
 from server import ask as post
 from wire import Answer, eventually, request
@@ -247,8 +247,8 @@ async def test_reviews_continue_while_the_most_images_are_judged(source: Source)
     """Forged reviews fill the memory of admitted images; each check then judges all of them."""
     images = [f"registry.corp.io/{number:0>100}:1" for number in range(MAX_IMAGES + 1000)]
     with Probe(source) as probe:
-        for begin in range(0, len(images), 500):
-            forged = review(pod(*images[begin : begin + 500]))
+        for begin in range(0, len(images), MAX_OF_REVIEW):
+            forged = review(pod(*images[begin : begin + MAX_OF_REVIEW]))
             assert response(await ask(source, request(json.dumps(forged).encode())))["allowed"]
         refused = await judged(source, check(OTHER))
         assert f"rejects {MAX_IMAGES} of {MAX_IMAGES} images" in refused["status"]["message"]

@@ -34,7 +34,7 @@ KEYS = (
     "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",
     "username", "groups", "group", "object", "oldObject", "metadata", "annotations", "deletionTimestamp",
     "generateName", "spec", "containers", "initContainers", "ephemeralContainers", "volumes", "image",
-    "reference", "other", "template", "jobTemplate", "imagePullPolicy", "pullPolicy",
+    "reference", "other", "template", "jobTemplate", "imagePullPolicy", "pullPolicy", "dryRun",
 )  # fmt: skip
 NUMBERS = (
     b"0", b"-0", b"1", b"-1", b"1.5", b"1e5", b"1E+400", b"1e999", b"-1e999", b"1e308", b"1.8e308", b"1e-999",

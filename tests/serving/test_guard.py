@@ -14,14 +14,22 @@ import pytest
 from builders import UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Interrupted, Judged, ParserError
+from gatekeeper_py.parser.process import Interrupted, Judged, ParsedExceptions, ParserError
 from gatekeeper_py.runtime.memory import collector_off
 from gatekeeper_py.serving.answers import Refusal
-from gatekeeper_py.serving.guard import LEAST_SHARE, LONGEST_CHECK_SECONDS, MAX_CHECKS, PolicyGuard
+from gatekeeper_py.serving.connections.peers import Peer
+from gatekeeper_py.serving.guard import (
+    LEAST_SHARE,
+    LONGEST_CHECK_SECONDS,
+    MAX_CHECKS,
+    REMEMBERED_SECONDS,
+    PolicyGuard,
+)
 from gatekeeper_py.serving.metrics import CHECK_RESULTS, Metrics
 from parsing import InProcessParser
 from recording import Clock, RecordingLog
@@ -359,11 +367,24 @@ class SlowParser(InProcessParser):
         self._clock.now += self.seconds
         return await super().judge(text, mode, instant, seconds=seconds, admitted=admitted)
 
+    async def parse_exceptions(
+        self, text: str, source: Source, *, seconds: float | None = None
+    ) -> ParsedExceptions:
+        self._clock.now += self.seconds
+        return await super().parse_exceptions(text, source, seconds=seconds)
+
 
 class Text(str):
     """A text that a weak reference can refer to."""
 
     __slots__ = ("__weakref__",)
+
+
+def known(key: str = "192.0.2.1", reviews: int = 100) -> Peer:
+    """Return the peer of an API server, whose reviews were good."""
+    peer = Peer(key, 1)
+    peer.reviews = reviews
+    return peer
 
 
 def results(metrics: Metrics) -> dict[str, float]:
@@ -373,7 +394,7 @@ def results(metrics: Metrics) -> dict[str, float]:
 
 
 class TestCost:
-    """Checks run one at a time, for at most a fifth of the time."""
+    """Checks run one at a time. Those of one share take at most a fifth of the time."""
 
     @pytest.fixture
     def clock(self) -> Clock:
@@ -402,7 +423,7 @@ class TestCost:
     @staticmethod
     async def judge(guard: PolicyGuard, seconds: float = 4.5) -> Outcome:
         parsed = parse(change(configmap()))
-        return await guard.judge(parsed, guard.read(parsed), seconds)
+        return await guard.judge(parsed, guard.read(parsed), seconds, known())
 
     async def test_after_a_check_the_next_waits_four_times_as_long(
         self, guard: PolicyGuard, clock: Clock
@@ -481,7 +502,7 @@ class TestCost:
         watched = weakref.ref(text)
         with collector_off():
             with pytest.raises(Refusal):
-                await guard.judge(parsed, dataclasses.replace(written, text=text), 4.5)
+                await guard.judge(parsed, dataclasses.replace(written, text=text), 4.5, known())
             del text
             assert watched() is None
 
@@ -505,13 +526,183 @@ class TestCost:
 
         def judge(document: dict[str, Any]) -> asyncio.Task[Outcome]:
             parsed = parse(document)
-            return asyncio.create_task(guard.judge(parsed, guard.read(parsed), 4.5))
+            return asyncio.create_task(guard.judge(parsed, guard.read(parsed), 4.5, known()))
 
         entry = f"ghcr.io/a {in_days(5)}"
         async with parser.turn():
             tasks = [judge(exceptions(entry, namespace=f"team-{number}")) for number in range(10)]
             await eventually(lambda: results(metrics).get("busy") == 10 - MAX_CHECKS)
             own = judge(exceptions(entry, name=BREAK_GLASS_CONFIGMAP, namespace=GUARDED.namespace))
-            await eventually(lambda: guard.checking == MAX_CHECKS + 1)
+            await eventually(lambda: results(metrics).get("busy") == 11 - MAX_CHECKS)
+            assert guard.checking == MAX_CHECKS
         assert (await own).response.allowed
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class TestShares:
+    """A check waits neither for one that uses more, nor for the pause of another."""
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock()
+
+    @pytest.fixture
+    def parser(self, clock: Clock) -> SlowParser:
+        return SlowParser(clock, 0.2)
+
+    @pytest.fixture
+    def metrics(self) -> Metrics:
+        return Metrics(LivePolicy(), CacheCounts())
+
+    @pytest.fixture
+    def guard(self, clock: Clock, parser: SlowParser, metrics: Metrics) -> PolicyGuard:
+        return PolicyGuard(
+            GUARDED,
+            parser,
+            LivePolicy(),
+            observer=metrics,
+            log=RecordingLog(),
+            monotonic=clock,
+            sleep=clock.sleep,
+        )
+
+    @staticmethod
+    async def begin(
+        guard: PolicyGuard, name: str, peer: Peer | None, namespace: str = "", seconds: float = 9.0
+    ) -> asyncio.Task[Outcome]:
+        """Begin the check of a policy, or of exceptions of a namespace, which ends by itself or waits.
+
+        The text begins with the name.
+        """
+        entry = f"ghcr.io/a {in_days(5)}"
+        document = exceptions(entry, namespace=namespace) if namespace else change(configmap())
+        (key, text), *_ = document["request"]["object"]["data"].items()
+        document["request"]["object"]["data"][key] = f"# {name}\n{text}"
+        parsed = parse(document)
+        task = asyncio.create_task(guard.judge(parsed, guard.read(parsed, Writer()), seconds, peer))
+        for _ in range(30):
+            await asyncio.sleep(0)
+        return task
+
+    @staticmethod
+    def order(parser: SlowParser) -> list[str]:
+        return [text.partition("\n")[0].removeprefix("# ") for text in parser.parsed]
+
+    @pytest.mark.parametrize(
+        ("before", "first", "second", "expected"),
+        [
+            pytest.param([], (None, ""), (known(), ""), "second", id="stranger-and-known"),
+            pytest.param([], (None, ""), (known(), "shop"), "second", id="stranger-and-tenant"),
+            pytest.param([], (known("192.0.2.66", 1), ""), (known(), "shop"), "second", id="hardly-known"),
+            pytest.param([], (known(), ""), (None, ""), "first", id="known-and-stranger"),
+            pytest.param([], (known(), "shop"), (known(), ""), "second", id="tenant-and-policy"),
+            pytest.param([], (known(), ""), (known(), "shop"), "first", id="policy-and-tenant"),
+            pytest.param(
+                [(known(), "")] * 3, (known(), "shop"), (known(), ""), "second", id="policies-were-checked"
+            ),
+            pytest.param([], (known(), "noisy"), (known(), "quiet"), "first", id="two-quiet-tenants"),
+            pytest.param(
+                [(known(), "noisy")], (known(), "noisy"), (known(), "quiet"), "second", id="noisy-tenant"
+            ),
+            pytest.param(
+                [(known("192.0.2.2"), "")] * 2, (known("192.0.2.2"), ""), (known(), ""), "second", id="peers"
+            ),
+        ],
+    )  # fmt: skip
+    async def test_the_share_that_used_less_goes_first(
+        self,
+        guard: PolicyGuard,
+        clock: Clock,
+        parser: SlowParser,
+        before: list[tuple[Peer, str]],
+        first: tuple[Peer | None, str],
+        second: tuple[Peer | None, str],
+        expected: str,
+    ) -> None:
+        """The first one has its turn already and waits for the parser process: it gives way."""
+        for peer, namespace in before:
+            await (await self.begin(guard, "before", peer, namespace))
+            clock.now += 10 * parser.seconds
+        async with parser.turn():
+            tasks = [await self.begin(guard, "first", *first), await self.begin(guard, "second", *second)]
+        assert all(outcome.response.allowed for outcome in await asyncio.gather(*tasks))
+        assert self.order(parser)[len(before)] == expected
+        assert sorted(self.order(parser)[len(before) :]) == ["first", "second"]
+
+    async def test_a_check_under_way_gives_way_after_its_grace(
+        self, guard: PolicyGuard, parser: SlowParser
+    ) -> None:
+        stuck = asyncio.Event()
+        judge = parser.judge
+
+        async def hang(text: str, *arguments: Any, **more: Any) -> Judged:
+            if "costly" in text and not stuck.is_set():
+                stuck.set()
+                await asyncio.Event().wait()
+            return await judge(text, *arguments, **more)
+
+        parser.judge = hang  # type: ignore[method-assign]
+        costly = await self.begin(guard, "costly", None)
+        assert stuck.is_set()
+        assert (await (await self.begin(guard, "quick", known()))).response.allowed
+        assert (await costly).response.allowed
+        assert self.order(parser) == ["quick", "costly"]
+
+    async def test_a_check_that_gives_way_without_time_to_repeat_it_gets_503(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser, metrics: Metrics
+    ) -> None:
+        async with parser.turn():
+            stranger = await self.begin(guard, "stranger", None, seconds=4.5)
+            clock.now += 3.0
+            own = await self.begin(guard, "own", known())
+            with pytest.raises(Refusal) as refusal:
+                await stranger
+            assert refusal.value.reason == "other policies are being checked"
+        assert (await own).response.allowed
+        assert results(metrics) == {"accepted": 1, "busy": 1}
+        assert guard.checking == 0
+
+    async def test_a_pause_delays_only_the_share_that_ran(self, guard: PolicyGuard, clock: Clock) -> None:
+        for peer, namespace in [
+            (known(), "a"), (known(), "b"), (known(), ""), (known("192.0.2.2"), ""), (None, ""),
+        ]:  # fmt: skip
+            await (await self.begin(guard, "x", peer, namespace))
+        assert clock.slept == [0.0] * 5
+        await (await self.begin(guard, "x", known(), "a"))
+        assert clock.slept[-1] == pytest.approx(9 * 0.2 - 4 * 0.2)
+
+    async def test_strangers_take_a_tenth_of_the_time_together(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser
+    ) -> None:
+        start = clock.now
+        for number in range(10):
+            await (await self.begin(guard, "x", known(f"192.0.2.{number}", 0), seconds=9.0))
+        assert clock.slept == pytest.approx([0.0] + 9 * [9 * parser.seconds])
+        assert clock.now - start == pytest.approx((10 + 9 * 9) * parser.seconds)
+
+    async def test_a_newcomer_takes_the_place_of_the_share_with_most(
+        self, guard: PolicyGuard, parser: SlowParser, metrics: Metrics
+    ) -> None:
+        async with parser.turn():
+            noisy = [await self.begin(guard, "noisy", known(), "noisy") for _ in range(MAX_CHECKS)]
+            assert guard.checking == MAX_CHECKS
+            more = await self.begin(guard, "noisy", known(), "noisy")
+            with pytest.raises(Refusal):
+                await more
+            quiet = await self.begin(guard, "quiet", known(), "quiet")
+            assert guard.checking == MAX_CHECKS
+            assert results(metrics) == {"busy": 2}
+        assert (await quiet).response.allowed
+        found = await asyncio.gather(*noisy, return_exceptions=True)
+        assert sum(isinstance(each, Refusal) for each in found) >= 1
+        assert guard.checking == 0
+
+    async def test_use_is_forgotten_after_a_minute(
+        self, guard: PolicyGuard, clock: Clock, parser: SlowParser
+    ) -> None:
+        await (await self.begin(guard, "before", known(), "noisy"))
+        clock.now += REMEMBERED_SECONDS
+        async with parser.turn():
+            tasks = [await self.begin(guard, name, known(), name) for name in ("noisy", "quiet")]
+        await asyncio.gather(*tasks)
+        assert self.order(parser) == ["before", "noisy", "quiet"]

@@ -205,7 +205,10 @@ async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: S
     registries.facts[f"r.io/app@{DIGEST}"] = VALID
     assert needed() == ()
     await served.review(review(pod("r.io/app:1")))
-    assert len(registries.ahead) == 1, "only workloads"
+    tried = review(workload("Deployment", "r.io/app:1"))
+    tried["request"]["dryRun"] = True
+    await served.review(tried)
+    assert len(registries.ahead) == 1, "only workloads that are stored"
 
 
 async def test_a_signature_is_looked_up_in_the_repository_that_the_rule_names(start: Start) -> None:

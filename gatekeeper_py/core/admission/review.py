@@ -45,6 +45,7 @@ class AdmissionRequest(NamedTuple):
     groups: tuple[str, ...] = ()
     object: Any = None
     old_object: Any = None
+    dry_run: bool = False
 
 
 class AdmissionResponse(NamedTuple):
@@ -149,6 +150,7 @@ def parse(document: Any) -> AdmissionRequest:
         groups=_texts(user.get("groups")),
         object=request.get("object"),
         old_object=request.get("oldObject"),
+        dry_run=request.get("dryRun") is True,
     )
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
@@ -76,8 +77,8 @@ def effect(policy: Policy, namespace: str | None, image: str) -> int:
 def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]) -> Radius:
     """Judge the admitted images of all groups by a new policy.
 
-    A group holds the images of one sender of reviews. Each group is a share of its own, so that one sender
-    cannot hide the images of another behind its own.
+    A group holds the images of one sender of reviews. Each group, and each namespace in it, is a share of its
+    own, so that neither a sender nor a namespace can hide the images of another behind its own.
     """
     effects: dict[tuple[str | None, str], int] = {}
     complete = True
@@ -94,7 +95,12 @@ def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Call
     }
     # Images that the present policy approves count by themselves. Together with those that it warns about,
     # they show what a change to another mode refuses.
-    shares = (_share(group, most) for group in (everything, *judged) for most in (APPROVED, WARNED))
+    shares = (
+        share
+        for group in (everything, *judged)
+        for most in (APPROVED, WARNED)
+        for share in _shares(group, most)
+    )
     return Radius(
         rejected=len(rejected),
         known=len({each.image for each, _ in everything}),
@@ -104,10 +110,18 @@ def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Call
     )
 
 
-def _share(judged: Iterable[tuple[Admitted, int]], most: int) -> Share:
-    """Return the share of the images for which the present policy does nothing worse than ``most``."""
-    admitted = [(each.image, new) for each, new in judged if each.present <= most]
-    known = len({image for image, _ in admitted})
-    if known < LEAST_KNOWN:
-        return Share()
-    return Share(len({image for image, new in admitted if new == REFUSED}), known)
+def _shares(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Share]:
+    """Yield the shares of the images for which the present policy does nothing worse than ``most``.
+
+    They are that of all namespaces, of each namespace, and of all those that have too few images for a share
+    of their own: a namespace with many images does not hide many with few.
+    """
+    namespaces: defaultdict[str | None, set[tuple[str, int]]] = defaultdict(set)
+    for each, new in judged:
+        if each.present <= most:
+            namespaces[each.namespace].add((each.image, new))
+    small = [images for images in namespaces.values() if len(images) < LEAST_KNOWN]
+    for images in (set().union(*namespaces.values()), set().union(*small), *namespaces.values()):
+        known = len({image for image, _ in images})
+        refused = len({image for image, new in images if new == REFUSED})
+        yield Share(refused, known) if known >= LEAST_KNOWN else Share()

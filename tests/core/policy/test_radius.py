@@ -103,6 +103,20 @@ def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
         pytest.param(
             [of("team.io", 12, "team") + of("team.io", 12)], 12, 12, Share(12, 12), id="in-one-namespace"
         ),
+        pytest.param(
+            [of("new.io", 60, "mallory") + of("old.io", 18) + of("new.io", 2)],
+            18,
+            78,
+            Share(18, 20),
+            id="another-namespace-does-not-hide-them",
+        ),
+        pytest.param(
+            [[*of("new.io", 60, "mallory"), *(of("old.io", n + 1, f"ns-{n}")[n] for n in range(12))]],
+            12,
+            72,
+            Share(12, 12),
+            id="many-namespaces-with-one-image-each",
+        ),
     ],
 )  # fmt: skip
 def test_images_are_counted_once_and_each_group_is_a_share(
@@ -160,3 +174,15 @@ def test_more_images_from_another_group_never_lower_the_worst_share(
 
     of_groups = max((ratio(measure(NEW, [group], always)) for group in groups), default=0.0)
     assert ratio(measure(NEW, [*groups, forged], always)) >= of_groups
+
+
+@given(st.lists(admitted, max_size=60), st.lists(st.integers(0, 200), max_size=60))
+def test_more_images_of_one_namespace_never_lower_the_share_of_another(
+    group: list[Admitted], invented: list[int]
+) -> None:
+    """A tenant who creates Pods with invented images cannot hide what a change does to the others."""
+    forged = [Admitted("mallory", f"new.io/app{number}:1", APPROVED) for number in invented]
+    for namespace in {each.namespace for each in group}:
+        own = [each for each in group if each.namespace == namespace]
+        alone, together = (measure(NEW, [each], always).worst for each in (own, [*group, *forged]))
+        assert together.refused * max(alone.known, 1) >= alone.refused * max(together.known, 1)
