@@ -8,7 +8,7 @@ import json
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -22,7 +22,7 @@ from builders import exceptions_text, pod, policy_text, review
 from exhaustion import probe
 from exhaustion.target import Arena, Attempt, Target, policy_arena, watching_arena
 from fakeapi import NAME, NAMESPACE, FakeApi, configmap, listed
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.runtime.logs import MAX_LINES
 from httpserving import serving
 from wire import Answer, Connection, eventually, request
@@ -325,37 +325,162 @@ class TestOneNamespace:
         assert modest != []
 
 
-class TestOneCheck:
-    """A check of the policy beside a change of it."""
+@pytest_asyncio.fixture
+async def api() -> AsyncIterator[FakeApi]:
+    api = FakeApi()
+    await api.start()
+    api.apply(policy_text("exceptions: [{source: namespace, images: [quay.io/**], longest: 14d}]\n"))
+    yield api
+    await api.stop()
 
-    @pytest_asyncio.fixture
-    async def api(self) -> AsyncIterator[FakeApi]:
-        api = FakeApi()
-        await api.start()
-        api.apply(policy_text())
-        yield api
-        await api.stop()
 
-    async def test_it_does_not_delay_the_change(
-        self, api: FakeApi, tmp_path: Path, attempts: dict[str, Attempt]
+@pytest_asyncio.fixture
+async def guarding(api: FakeApi, tmp_path: Path, attempts: dict[str, Attempt]) -> AsyncIterator[Arena]:
+    """Return an arena whose server follows the ConfigMap of ``api``."""
+    async for arena in watching_arena(api, tmp_path, attempts):
+        yield arena
+
+
+COSTLY: Final = policy_text(allow="".join(f"\n  - '*{number}*.io/a'" for number in range(30_000)))
+"""A policy whose check takes seconds."""
+
+UNTIL: Final = f"{datetime.now(UTC) + timedelta(days=7):%Y-%m-%d}"
+
+
+def changed_policy(text: str, query: str = "?timeout=10s") -> bytes:
+    """Return a request to check a change of the policy."""
+    return _changed({"policy.yaml": text}, NAME, NAMESPACE, query)
+
+
+def changed_exceptions(namespace: str, entries: int, number: int) -> bytes:
+    """Return a request to check exceptions of a namespace."""
+    many = (f"image: quay.io/a/{each}, until: {UNTIL}, reason: x" for each in range(entries))
+    text = f"# {number}\n{exceptions_text(*many)}"
+    return _changed({"exceptions.yaml": text}, EXCEPTIONS_CONFIGMAP, namespace, "?timeout=5s")
+
+
+def _changed(data: dict[str, str], name: str, namespace: str, query: str) -> bytes:
+    metadata = {"name": name, "namespace": namespace}
+    obj = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+    content = json.dumps(review(obj, operation="UPDATE", namespace=namespace)).encode()
+    return request(content, path=f"/validate-policy{query}")
+
+
+async def repeat(target: Target, data: bytes, address: str, good: int, end: float) -> Counter[int]:
+    """Send good reviews, then one request as fast as it is answered. Count the statuses."""
+    statuses: Counter[int] = Counter()
+    caller = await target.connect(source=address)
+    for _ in range(good):
+        assert allowed(await caller.ask(request(content())))
+    while time.monotonic() < end:
+        statuses[(await caller.ask(data)).status] += 1
+    caller.abort()
+    return statuses
+
+
+class TestChecks:
+    """The policy guard's webhook fails open, so checks of others must not keep it busy."""
+
+    SECONDS: Final = 16.0
+    PERIOD_SECONDS: Final = 2.5
+    WAIT_SECONDS: Final = 2.0
+
+    async def changes(
+        self, target: Target, address: str, good: int, make: Callable[[int], bytes], end: float
+    ) -> tuple[Counter[int], float]:
+        """Change something again and again. Return the statuses of the checks and the longest wait."""
+        statuses: Counter[int] = Counter()
+        worst, number = 0.0, 0
+        caller = await target.connect(source=address)
+        for _ in range(good):
+            assert allowed(await caller.ask(request(content())))
+        while time.monotonic() < end:
+            number += 1
+            start = time.monotonic()
+            statuses[(await caller.ask(make(number))).status] += 1
+            worst = max(worst, time.monotonic() - start)
+            await asyncio.sleep(self.PERIOD_SECONDS)
+        caller.abort()
+        return statuses, worst
+
+    @pytest.mark.parametrize("addresses", [1, 8])
+    async def test_strangers_do_not_delay_the_writer_of_the_policy(
+        self, guarding: Arena, attempts: dict[str, Attempt], addresses: int
     ) -> None:
-        kubeconfig = api.write_kubeconfig(tmp_path / "kubeconfig")
-        arguments = ["--configmap", f"{NAMESPACE}/{NAME}", "--kubeconfig", str(kubeconfig)]
-        arena = Arena(tmp_path / "ca.crt", attempts, *arguments)
-        rules = "".join(f"\n  - '*{number}*.io/a'" for number in range(30_000))
-        obj = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "data": {"policy.yaml": policy_text(allow=rules)},
-        }
-        data = json.dumps(review(obj, operation="UPDATE", namespace=NAMESPACE)).encode()
+        """One of the strangers sent some good reviews first."""
+        found: list[tuple[Counter[int], float]] = []
+        refused: Counter[int] = Counter()
+
+        def small(number: int) -> bytes:
+            return changed_policy(policy_text(allow=f"[registry.corp.io, quay.io/{number}]"), "?timeout=5s")
+
+        async def attack(target: Target) -> None:
+            end = time.monotonic() + self.SECONDS
+            floods = [
+                asyncio.create_task(
+                    repeat(target, changed_policy(COSTLY), f"127.0.0.{2 + each}", 20 * (each == 0), end)
+                )
+                for each in range(addresses)
+            ]
+            await asyncio.sleep(1.0)
+            found.append(await self.changes(target, "127.0.0.20", 500, small, end))
+            for each in await asyncio.gather(*floods):
+                refused.update(each)
+
+        name = f"costly-policies-of-{addresses}-strangers"
+        await guarding.target.attacked(name, attack)
+        statuses, worst = found[-1]
+        assert set(refused) <= {200, 503}
+        assert statuses[200] > 0
+        if not attempts[name].is_busy:
+            assert set(statuses) == {200}
+            assert worst < self.WAIT_SECONDS
+
+    async def test_tenants_do_not_delay_each_other_or_the_policy(
+        self, guarding: Arena, attempts: dict[str, Attempt]
+    ) -> None:
+        """All arrive through one address, that of an API server."""
+        found: list[tuple[Counter[int], float]] = []
+
+        def quiet(number: int) -> bytes:
+            return changed_exceptions("quiet", 2, number)
+
+        def small(number: int) -> bytes:
+            return changed_policy(policy_text(allow=f"[registry.corp.io, quay.io/{number}]"), "?timeout=5s")
+
+        async def attack(target: Target) -> None:
+            end = time.monotonic() + self.SECONDS
+            floods = [
+                asyncio.create_task(
+                    repeat(target, changed_exceptions(f"noisy-{each}", 900, each), "127.0.0.20", 50, end)
+                )
+                for each in range(4)
+                for _ in range(4)
+            ]
+            await asyncio.sleep(1.0)
+            found.extend(
+                await asyncio.gather(
+                    *(self.changes(target, "127.0.0.20", 50, make, end) for make in (quiet, small))
+                )
+            )
+            await asyncio.gather(*floods)
+
+        name = "checks-of-noisy-tenants"
+        await guarding.target.attacked(name, attack)
+        assert all(statuses[200] > 0 for statuses, _ in found[-2:])
+        if not attempts[name].is_busy:
+            assert [set(statuses) for statuses, _ in found[-2:]] == [{200}, {200}]
+            assert max(worst for _, worst in found[-2:]) < self.WAIT_SECONDS
+
+    async def test_a_check_does_not_delay_a_change_of_the_policy(
+        self, api: FakeApi, guarding: Arena, attempts: dict[str, Attempt]
+    ) -> None:
         live: list[float] = []
 
         async def attack(target: Target) -> None:
             loaded = len(target.server.events("policy_loaded"))
             caller = await target.connect(source="127.0.0.2")
-            checking = asyncio.create_task(caller.ask(request(data, path="/validate-policy?timeout=10s")))
+            checking = asyncio.create_task(caller.ask(changed_policy(COSTLY)))
             await eventually(lambda: _checks(target) == 1)
             start = time.monotonic()
             api.apply(policy_text(allow="[registry.corp.io, quay.io]"))
@@ -365,11 +490,7 @@ class TestOneCheck:
             assert (await checking).status in {200, 503}
             caller.abort()
 
-        target = await asyncio.to_thread(lambda: arena.target)
-        try:
-            await target.attacked("a-check-beside-a-change", attack)
-        finally:
-            await asyncio.to_thread(arena.close)
+        await guarding.target.attacked("a-check-beside-a-change", attack)
         if not attempts["a-check-beside-a-change"].is_busy:
             assert live[-1] < 1.0
 

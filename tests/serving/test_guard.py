@@ -579,7 +579,7 @@ class TestShares:
         (key, text), *_ = document["request"]["object"]["data"].items()
         document["request"]["object"]["data"][key] = f"# {name}\n{text}"
         parsed = parse(document)
-        task = asyncio.create_task(guard.judge(parsed, guard.read(parsed, Writer()), seconds, peer))
+        task = asyncio.create_task(guard.judge(parsed, guard.read(parsed), seconds, peer))
         for _ in range(30):
             await asyncio.sleep(0)
         return task
