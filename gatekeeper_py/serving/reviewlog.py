@@ -56,25 +56,27 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
         "user": escape(request.username),
         "verdict": outcome.verdict,
         "mode": outcome.mode,
-        "images": [
-            {
-                "path": escape(judgement.slot.path),
-                "image": escape(judgement.decision.image),
-                "reason": judgement.decision.reason,
-                "detail": escape(judgement.decision.detail, 400),
-                **({"rewritten": judgement.rewritten} if judgement.rewritten else {}),
-                **(
-                    {"exception": _shown(judgement.decision.exception)}
-                    if judgement.decision.exception
-                    else {}
-                ),
-                **({"unverified": escape(judgement.unverified, 400)} if judgement.unverified else {}),
-            }
-            for judgement in shown[:MAX_LOGGED_IMAGES]
-        ],
+        "images": [_image(judgement) for judgement in shown[:MAX_LOGGED_IMAGES]],
         "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
         "policy": revision,
     }
+
+
+def _image(judgement: Judgement) -> dict[str, Any]:
+    decision = judgement.decision
+    keys: dict[str, Any] = {
+        "path": escape(judgement.slot.path),
+        "image": escape(decision.image),
+        "reason": decision.reason,
+        "detail": escape(decision.detail, 400),
+    }
+    if judgement.rewritten:
+        keys["rewritten"] = judgement.rewritten
+    if decision.exception:
+        keys["exception"] = _shown(decision.exception)
+    if judgement.unverified:
+        keys["unverified"] = escape(judgement.unverified, 400)
+    return keys
 
 
 def _shown(exception: Excepted) -> dict[str, Any]:

@@ -156,7 +156,11 @@ def parse(document: Any) -> AdmissionRequest:
 
 def pointer(parts: Iterable[str | int]) -> str:
     """Return a path as a JSON Pointer (RFC 6901)."""
-    return "".join(["/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts])
+    texts = ["", *map(str, parts)]
+    path = "/".join(texts)
+    if "~" in path or path.count("/") >= len(texts):
+        path = "/".join([text.replace("~", "~0").replace("/", "~1") for text in texts])
+    return path
 
 
 def _text(value: Any, name: str) -> str:
