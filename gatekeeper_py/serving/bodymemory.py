@@ -209,9 +209,11 @@ class BodyMemory:
             raise
 
     def _next_to_parse(self) -> None:
-        self._parsing = bool(self._queue)
-        if self._queue:
-            given = min(self._queue, key=lambda each: self._queue[each].burden())
+        # A cancelled one leaves the queue in a later turn of the event loop.
+        waiting = [given for given in self._queue if not given.cancelled()]
+        self._parsing = bool(waiting)
+        if waiting:
+            given = min(waiting, key=lambda each: self._queue[each].burden())
             del self._queue[given]
             given.set_result(None)
 

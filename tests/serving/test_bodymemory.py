@@ -160,6 +160,20 @@ async def test_a_body_that_waits_to_be_parsed_can_be_ended_or_cancelled(world: W
     assert world.memory.all() == []
 
 
+async def test_a_body_that_is_cancelled_in_the_turn_in_which_it_is_next_stops_no_other(world: World) -> None:
+    order: list[str] = []
+    gate = asyncio.Event()
+    sender = Connection(peer("stranger"))
+    tasks = [asyncio.create_task(world.parse(sender, order, str(number), gate)) for number in range(3)]
+    await asyncio.sleep(0)
+    gate.set()
+    tasks[1].cancel()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert order == ["0", "2"]
+    assert results[0] is None
+    assert isinstance(results[1], asyncio.CancelledError)
+
+
 async def test_a_body_that_runs_out_of_time_in_the_same_turn_can_be_ended(world: World) -> None:
     sender = Connection(peer("stranger"))
     scopes: list[Body] = []
