@@ -57,6 +57,7 @@ class Snapshot:
         "by_namespace",
         "compiled",
         "counts",
+        "denied_origins",
         "exceptions",
         "looks_up",
         "message",
@@ -79,6 +80,7 @@ class Snapshot:
         self.allow = compiled.allow
         self.resources: Mapping[GroupKind, PathTree] = compiled.resources
         self.looks_up = compiled.looks_up
+        self.denied_origins = compiled.denied_origins
         # Pull secrets are read only by policies that add some.
         self.needs_whole_object = compiled.adds_pull_secrets or not POD_SPECS.keys().isdisjoint(
             self.resources

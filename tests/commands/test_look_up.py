@@ -300,6 +300,24 @@ def test_audit_judges_the_digests_that_run(
     assert all("signature" not in each for each in by_name["images"])
 
 
+def test_audit_reports_a_running_digest_that_is_denied_whatever_its_tag(
+    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
+) -> None:
+    app = f"{registry.host}/team/app"
+    running = named(pod(f"{app}:good"), "web") | {
+        "status": {"containerStatuses": [{"name": "c0", "imageID": f"{app}@{DIGEST}"}]}
+    }
+    cluster = FakeCluster()
+    cluster.add("/api/v1/pods", running)
+    given = write(f"{signing}\ndeny: ['{app}@{DIGEST}']\n")
+    with cluster.serving():
+        options = ("--policy", given, "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
+        done = command("audit", *options, "--look-up", "-o", "json")
+    (image,) = json.loads(done.out)["images"]
+    assert (image["reason"], image["signature"]) == ("denied", None)
+    assert f"{app}:good@{DIGEST} is denied by deny[0]" in image["detail"]
+
+
 def test_audit_does_not_take_the_digest_of_a_container_for_that_of_a_volume_with_its_name(
     command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
 ) -> None:

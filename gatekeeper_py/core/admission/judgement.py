@@ -13,6 +13,7 @@ from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.mirror import Rewrite
+from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import RuleSet
 
@@ -42,6 +43,9 @@ class ActivePolicy(Protocol):
 
     @property
     def looks_up(self) -> bool: ...
+
+    @property
+    def denied_origins(self) -> DeniedOrigins: ...
 
     def mode(self, namespace: str | None) -> Mode: ...
 
@@ -73,12 +77,14 @@ class NewImage(NamedTuple):
 
     ``problem`` is the reason why no mirror replaces the image, or why it gets no digest although its rule
     requires a signature. It is empty if no warning is needed. If a registry could not be queried and the
-    policy keeps the image, ``unverified`` is the cause.
+    policy keeps the image, ``unverified`` is the cause. If a look-up found a digest that a deny rule matches,
+    ``denied`` is the decision on it.
     """
 
     image: str | None = None
     problem: str = ""
     unverified: str = ""
+    denied: Decision | None = None
 
 
 class Judgement(NamedTuple):

@@ -39,7 +39,7 @@ from gatekeeper_py.core.images.manifest import (
     manifest_of,
 )
 from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, locate, parse_reference
-from gatekeeper_py.core.policy.decision import Decision, Reason
+from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.problems import listed
 from gatekeeper_py.core.policy.rules import Rule
@@ -152,9 +152,9 @@ class PodLookups(NamedTuple):
     def verified(self, judgement: Judgement) -> Judgement:
         """Refine the judgement of one image with the answer of its registry.
 
-        An approval can become a rejection (``absent``, ``unverified``). If an approval stands in spite of an
-        error, the cause is in the field ``unverified`` of the judgement. A rejection stays a rejection, but
-        its mirror can change its reason to ``absent`` or ``unverified``.
+        An approval can become a rejection (``absent``, ``unverified``, ``denied``). If an approval stands in
+        spite of an error, the cause is in the field ``unverified`` of the judgement. A rejection stays a
+        rejection, but its mirror can change its reason to one of these.
         """
         slot, decision = judgement.slot, judgement.decision
         if slot.problem or decision.reason in {"denied", "invalid"} or is_never_pulled(self.pod, slot):
@@ -162,27 +162,45 @@ class PodLookups(NamedTuple):
         plan = refusing_mirror(self.policy, self.namespace, slot.value)
         if plan is not None:
             judgement = self._verified_on_mirror(judgement, plan)
-        if decision.manifest is None or decision.rule is None:
+        manifest = decision.manifest
+        if manifest is None or decision.rule is None:
             return judgement
-        if decision.rule.signed_by:
-            return self._signed(judgement, decision.rule, decision.manifest)
         # Request the rule's own look-up even if the mirror refuses the image, so that all look-ups are known
         # after the first decision.
-        answer = self.facts.get((decision.manifest,)).answer
+        answer = self.answer(manifest)
+        at_digest = self._at_digest(decision, manifest.reference if manifest.by_digest else answer.digest)
+        if at_digest is not None and not at_digest.approved:
+            return judgement._replace(decision=at_digest)
+        judgement = self._answered(judgement, decision.rule, manifest, answer)
+        if at_digest is not None and judgement.approved:
+            judgement = judgement._replace(decision=at_digest)
+        return judgement
+
+    def _answered(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
+        """Refuse an image because of the answer of its registry, and what its rule says about that."""
+        if rule.signed_by and judgement.approved:
+            return self._signed(judgement, rule, manifest, answer)
         if answer.status == "found" or not judgement.approved:
             return judgement
         if answer.status == "missing":
-            return judgement._replace(decision=_absent(decision, (decision.manifest,)))
-        if decision.rule.on_error == "deny":
-            return judgement._replace(decision=_unverified(decision, answer))
+            return judgement._replace(decision=_absent(judgement.decision, (manifest,)))
+        if rule.on_error == "deny":
+            return judgement._replace(decision=_unverified(judgement.decision, answer))
         return judgement._replace(unverified=answer.cause)
 
-    def _signed(self, judgement: Judgement, rule: Rule, manifest: Manifest) -> Judgement:
+    def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
+        """Return the decision on an image at a digest that was found; ``None`` if no deny rule matches it.
+
+        An exception may approve the image in spite of the rule.
+        """
+        denied = denied_at(self.policy.denied_origins, decision.reference, digest, self.namespace)
+        if denied is None:
+            return None
+        return replace(self.policy.excepted(self.namespace, denied), reference=decision.reference)
+
+    def _signed(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
         """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
         decision = judgement.decision
-        answer = self.answer(manifest)
-        if not judgement.approved:  # by its mirror
-            return judgement
         if not manifest.by_digest and manifest.keys and self.facts.pins:
             return judgement
         if not manifest.by_digest:
@@ -231,8 +249,13 @@ class PodLookups(NamedTuple):
         """Refuse an image that was not rewritten if ``on_missing`` or ``on_error`` of its mirror is ``deny``.
 
         ``on_missing`` applies if all targets lack the image. ``on_error`` applies if a target could not be
-        queried and no other target has the image.
+        queried and no other target has the image. Also refuse an image that was not rewritten because a deny
+        rule matches the digest that was found.
         """
+        recalls, written = self.policy.denied_origins.deny.recalls, judgement.decision
+        if recalls and (denied := self.new_image(judgement.slot, plan).denied) is not None:
+            denied = replace(denied, image=written.image, reference=written.reference)
+            return judgement._replace(decision=denied)
         manifests = tuple(map(_manifest, approved_candidates(self.policy, self.namespace, plan)))
         if not manifests:
             return judgement
@@ -267,7 +290,7 @@ class PodLookups(NamedTuple):
         resolution = self.facts.get(tuple(map(_manifest, images)))
         answer, candidate, _ = resolution
         if answer.status == "found":
-            return self._pinned(images[candidate], answer.digest if mirror.pin else "")
+            return self._pinned(images[candidate], answer.digest, pin=mirror.pin)
         if resolution is NOT_LOOKED_UP and mirror.on_missing == "keep":
             # If no target has the image, the image's own rule can pin it. Request that look-up now, so that
             # all look-ups are known after the first decision.
@@ -283,12 +306,13 @@ class PodLookups(NamedTuple):
             problem=problem, unverified="" if missing else answer.cause
         )
 
-    def _pinned(self, image: str, digest: str = "", *, moved: bool = True) -> NewImage:
+    def _pinned(self, image: str, found: str = "", *, pin: bool = False, moved: bool = True) -> NewImage:
         """Return the image with its digest, or unchanged if it must not or cannot be pinned.
 
-        If ``digest`` is empty and the image's rule has ``pin``, look up the digest. If a signature is
-        required, pin only a digest with a valid signature; otherwise, ``problem`` is the reason. ``moved`` is
-        false for an image as written: if such an image stays unchanged, the result has the image ``None``.
+        ``found`` is the digest that a mirror has. It is written with ``pin``. Otherwise, if the image's rule
+        has ``pin``, look up the digest. If a signature is required, pin only a digest with a valid signature;
+        otherwise, ``problem`` is the reason. ``moved`` is false for an image as written: if such an image
+        stays unchanged, the result has the image ``None``.
         """
         decision = self.policy.decide(self.namespace, image)
         as_is = NewImage(image if moved else None)
@@ -298,12 +322,17 @@ class PodLookups(NamedTuple):
         if reference.digest is not None:
             problem = self._unvouched(decision, reference.digest) if moved else ""
             return NewImage(problem=problem) if problem else as_is
+        digest = found if pin else ""
         if not digest and rule is not None and rule.pin and manifest is not None:
             answer = self.answer(manifest)
             digest = answer.digest
+            found = digest or found
             if not digest and rule.signed_by:
                 known = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
                 return NewImage(problem=f"its digest is not known{known}")
+        denied = self._at_digest(decision, found)
+        if denied is not None and not denied.approved:
+            return NewImage(problem="its digest is denied", denied=denied)
         # A rule for a tag never matches a digest. If the policy would reject the pinned image, do not pin it.
         pinned = f"{image}@{digest}"
         if not digest or not (final := self.policy.decide(self.namespace, pinned)).approved:
@@ -369,12 +398,15 @@ def lookups_ahead(
 def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:
     """Return the rewrite of an image if its mirror has ``deny`` for images that it lacks or cannot look up.
 
-    Such a mirror refuses even an image that an ``allow`` rule approves as written.
+    Such a mirror refuses even an image that an ``allow`` rule approves as written. So does every mirror where
+    a look-up may find a digest that a deny rule matches.
     """
     if not policy.rewrites_in(namespace):
         return None
     plan = policy.plan(namespace, image)
-    return plan if plan is not None and "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
+    if plan is None or policy.denied_origins.deny.recalls:
+        return plan
+    return plan if "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
 
 
 def _absent(decision: Decision, manifests: tuple[Manifest, ...]) -> Decision:

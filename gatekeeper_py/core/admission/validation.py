@@ -152,7 +152,8 @@ def approved_images(
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
             if not decision.approved or (
-                decision.manifest is not None and not _exists(decision.manifest, is_found)
+                decision.manifest is not None
+                and (policy.denied_origins.deny.recalls or not _exists(decision.manifest, is_found))
             ):
                 return None
             if rewrites_here and refusing_mirror(policy, namespace, image) is not None:

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants, Override
-from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
 from gatekeeper_py.core.images.manifest import Manifest, manifest_of
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
@@ -91,7 +91,6 @@ class Decision:
 
 def decide(
     allow: RuleSet,
-    deny: RuleSet,
     denied_origins: DeniedOrigins,
     expired: RuleSet,
     namespace: str | None,
@@ -117,16 +116,10 @@ def decide(
             detail=f"never approved: {problem}",
             reference=reference,
         )
-    tag = effective_tag(reference)
-    qualifiers = qualifiers_of(tag, reference.digest)
-    rule = deny.find(location, qualifiers, namespace)
-    if rule is not None:
-        return _denied(reference, location, rule, None)
-    # A denied image is denied under its name on a mirror too.
-    mirrored = denied_origins.find(location, qualifiers, namespace)
-    if mirrored is not None:
-        rule, origin = mirrored
-        return _denied(reference, location, rule, origin.name)
+    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
+    denial = _denial(denied_origins, reference, location, qualifiers, namespace)
+    if denial is not None:
+        return denial
     rule = allow.find(location, qualifiers, namespace)
     if rule is not None:
         signed = f", which requires a signature by {listed(rule.signed_by)}" if rule.signed_by else ""
@@ -147,6 +140,31 @@ def decide(
         detail=f"{location.name} matches no rule" + ("" if rule is None else f"; {_expiry(rule)}"),
         reference=reference,
     )
+
+
+def denied_at(
+    denied_origins: DeniedOrigins, reference: Reference | None, digest: str, namespace: str | None
+) -> Decision | None:
+    """Return the denial of an image by a digest that was looked up; ``None`` if no deny rule matches it.
+
+    ``None`` also if the image has a digest: ``decide`` judged it. An empty ``digest`` is not known.
+    """
+    if not digest or not denied_origins.deny.recalls or reference is None or reference.digest is not None:
+        return None
+    pinned = replace(reference, digest=digest)
+    return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)
+
+
+def _denial(
+    denied_origins: DeniedOrigins,
+    reference: Reference,
+    location: Location,
+    qualifiers: Qualifiers,
+    namespace: str | None,
+) -> Decision | None:
+    for rule, name in denied_origins.matching(location, qualifiers, namespace):
+        return _denied(reference, location, rule, None if name is location else name.name)
+    return None
 
 
 def _looked_up(allow: RuleSet, rule: Rule, reference: Reference, location: Location) -> Manifest:

@@ -176,13 +176,12 @@ class _Below:
 
 
 class DeniedOrigins:
-    """An index of the images on the mirrors of a policy that are copies of denied images."""
+    """The deny rules, with an index of the images on mirrors that are copies of denied images."""
 
     __slots__ = (
         *(
             "_below",
             "_cut",
-            "_deny",
             "_fitting",
             "_here",
             "_hub",
@@ -191,12 +190,13 @@ class DeniedOrigins:
             "_sizes",
             "_spared",
             "_to",
+            "deny",
         ),
     )
 
     def __init__(self, mirrors: Mirrors, deny: RuleSet) -> None:
         self._mirrors = tuple(mirrors)
-        self._deny = deny
+        self.deny = deny
         self._here = _Below()
         self._below = _Below()
         self._to: dict[tuple[str, _Path], int] = {}
@@ -221,13 +221,16 @@ class DeniedOrigins:
             yield from made._compile()
         return made
 
-    def find(
+    def matching(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> tuple[Rule, Location] | None:
-        """Return the rule that denies the origin of an image on a mirror, and that origin.
+    ) -> Iterator[tuple[Rule, Location]]:
+        """Yield each denied name of an image with a rule that denies it: its own, then those of its origins.
 
         If several mirrors apply, those with the shortest ``to`` come first, then the order of the document.
         """
+        own = self.deny.find(location, qualifiers, namespace)
+        if own is not None:
+            yield own, location
         segments = location.segments
         for length in self._levels.get(location.host, ()):
             mirrors = self._to.get((location.host, segments[:length]))
@@ -238,14 +241,13 @@ class DeniedOrigins:
             while found:
                 first = found & -found
                 origin = self._mirrors[first.bit_length() - 1].origin(rest)
-                rule = None if origin is None else self._deny.find(origin, qualifiers, namespace)
+                rule = None if origin is None else self.deny.find(origin, qualifiers, namespace)
                 if origin is not None and rule is not None:
-                    return rule, origin
+                    yield rule, origin
                 found ^= first
-        return None
 
     def worst(self, levels: int = 0) -> int:
-        """Return a bound on the work of ``find`` (``PatternIndex.worst``) until an origin is found.
+        """Return a bound on the work of ``matching`` (``PatternIndex.worst``) until an origin is found.
 
         ``levels`` is the number of targets below each other, if other rules may deny something below more
         targets than these rules do.
@@ -254,14 +256,14 @@ class DeniedOrigins:
         # One of the paths is looked up twice: as written, and as an official image.
         work = (levels + 1) * (self._below.worst() + _LEVEL_WORK) + prefix_work(levels) + self._here.worst()
         if self._cut:
-            return work + len(self._mirrors) * (_ORIGIN_WORK + (self._deny.worst() if self._spared else 0))
+            return work + len(self._mirrors) * (_ORIGIN_WORK + (self.deny.worst() if self._spared else 0))
         if self._spared:
             # An image has one path above it of each length, so count one target for each length.
             most: dict[int, int] = {}
             for (_, segments), mirrors in self._to.items():
                 spared = (mirrors & self._spared).bit_count()
                 most[len(segments)] = max(most.get(len(segments), 0), spared)
-            work += sum(most.values()) * (_ORIGIN_WORK + self._deny.worst())
+            work += sum(most.values()) * (_ORIGIN_WORK + self.deny.worst())
         return work
 
     def _denied(self, rest: _Path, qualifiers: Qualifiers, namespace: str | None) -> int:
@@ -289,7 +291,7 @@ class DeniedOrigins:
         yield
         lengths = sources.lengths
         work = 0
-        for rule in self._deny:
+        for rule in self.deny:
             pattern = rule.pattern
             for length in lengths:
                 if length <= len(pattern.segments):
@@ -305,7 +307,7 @@ class DeniedOrigins:
         yield from sources.settle()
         yield from ends.settle()
         self._cut = sources.cut or ends.cut
-        for rule in self._deny:
+        for rule in self.deny:
             for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
                 entries.add(path, rule, mirrors, subtree=subtree)
                 self._spared |= mirrors if rule.exceptions else 0

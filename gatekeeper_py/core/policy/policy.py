@@ -256,7 +256,7 @@ class CompiledPolicy:
 
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written, by the rules and the exceptions."""
-        decision = decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
+        decision = decide(self.allow, self.denied_origins, self.expired, namespace, image)
         return decision if decision.approved else self.excepted(namespace, decision)
 
     def excepted(self, namespace: str | None, decision: Decision) -> Decision:
@@ -265,7 +265,7 @@ class CompiledPolicy:
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""
-        return decide(self.allow, self.deny, self.denied_origins, self.expired, namespace, image)
+        return decide(self.allow, self.denied_origins, self.expired, namespace, image)
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""

@@ -60,6 +60,11 @@ class Rule:
         host = self.pattern.host
         return (host, self.signatures.partition("/")[0]) if self.signatures else (host,)
 
+    @property
+    def recalls(self) -> bool:
+        """Whether this rule of ``deny`` may match an image by its digest, but not by its tag."""
+        return self.pattern.digest is not None or any(each.pattern.tag for each in self.exceptions)
+
     def lives_at(self, instant: datetime) -> bool:
         return self.until is None or instant < self.until
 
@@ -106,7 +111,7 @@ class RuleSet:
     are the live keys by name.
     """
 
-    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "keys", "verified")
+    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "keys", "recalls", "verified")
 
     def __init__(
         self,
@@ -118,6 +123,8 @@ class RuleSet:
         self.keys = keys
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
+        self.recalls = False
+        """Whether some rule may match an image by its digest, but not by its tag."""
         self.verified: list[Rule] = []
         """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []
@@ -138,6 +145,7 @@ class RuleSet:
         self._rules.append(rule)
         if rule.namespaces is not None:
             self.by_namespace = True
+        self.recalls = self.recalls or rule.recalls
         if rule.verify:
             self.verified.append(rule)
         if not live:

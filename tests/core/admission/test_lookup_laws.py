@@ -63,10 +63,22 @@ mirrors = st.fixed_dictionaries(
     },
     optional={"except": st.just(["docker.io/library/kept"])},
 )
+RECALLS: Final[list[Any]] = [
+    f"docker.io/library/nginx@{DIGEST}",
+    f"docker.io/library/*@{DIGEST}",
+    f"r.io/hub/library/nginx@{DIGEST}",
+    f"dr.io@sha256:{'b' * 64}",
+    {"image": f"docker.io/**@{DIGEST}", "except": ["docker.io/library/nginx"]},
+    {"image": f"docker.io/**@{DIGEST}", "except": ["docker.io/library/nginx:1"]},
+    {"image": f"docker.io/**@{DIGEST}", "until": "2020-01-01"},
+    {"image": f"docker.io/**@{DIGEST}", "namespaces": ["other"]},
+    {"image": "r.io/**", "except": ["r.io/**:1"]},
+    "r.io/**@*",
+]
 documents = st.builds(
     lambda allow, deny, mirror, more, mode: policy_document(allow, deny, [{**mirror, **more}], mode=mode),
     st.lists(rules("docker.io/library/**", "docker.io/library/*:1", "r.io", "dr.io"), min_size=1, max_size=3),
-    st.lists(st.just("docker.io/library/bad"), max_size=1),
+    st.lists(st.sampled_from(["docker.io/library/bad", *RECALLS]), max_size=2),
     mirrors,
     options,
     st.sampled_from(["mutate", "mutate", "mutate", "enforce"]),
@@ -112,7 +124,18 @@ def answer_of(images: list[str], truth: Truth) -> Answer:
     return ranked[0]
 
 
+class Recalled(Exception):
+    """A deny rule matches the digest that was looked up."""
+
+
+def judged_at(document: Document, image: str, digest: str) -> None:
+    """A digest that was looked up is judged, too: ``name@digest``, and its origin at that digest."""
+    if digest and "@" not in image and denied(document, f"{image}@{digest}"):
+        raise Recalled
+
+
 def pinned(document: Document, image: str, digest: str) -> str:
+    judged_at(document, image, digest)
     fits = digest and "@" not in image and approved(document, image)
     return f"{image}@{digest}" if fits and approved(document, f"{image}@{digest}") else image
 
@@ -139,6 +162,7 @@ def written(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
     answer = answer_of(usable, truth)
     if answer.status == "found":
         target = next(each for each in usable if truth(each).status == "found")
+        judged_at(document, target, answer.digest)
         if mirror.get("pin"):
             return pinned(document, target, answer.digest), False
         return pinned_by_rule(document, target, truth), False
@@ -147,12 +171,21 @@ def written(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
         return pinned_by_rule(document, usable[0], truth), False
     if choice == "deny":
         return image, False
-    return pinned_by_rule(document, image, truth), answer.status == "error"
+    try:
+        return pinned_by_rule(document, image, truth), answer.status == "error"
+    except Recalled as recall:
+        raise Recalled(answer.status == "error") from recall
 
 
 def reason(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
     """Return the validating endpoint's reason, and whether the image is kept after a registry's error."""
     if denied(document, image):
+        return "denied", False
+    try:
+        written(document, image, truth)
+        if approved(document, image) and rule_of(document, image):
+            judged_at(document, image, truth(image).digest)
+    except Recalled:
         return "denied", False
     (mirror,) = document["mirrors"]
     if document["mode"] == "mutate" and mirrored(document, image) and mirror.get("verify"):
@@ -188,7 +221,10 @@ def decided(endpoint: Callable[..., Outcome], image: str, policy: CompiledPolicy
 
 def check(document: Document, policy: CompiledPolicy, image: str, truth: Truth) -> str:
     """Compare both endpoints with the model. Return the reason of the verdict."""
-    new, kept = written(document, image, truth)
+    try:
+        new, kept = written(document, image, truth)
+    except Recalled as recall:
+        new, kept = image, recall.args == (True,)
     mutated = decided(admission.mutate, image, policy, truth)
     assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
     assert ("unverified" in mutated.response.audit_annotations) is kept

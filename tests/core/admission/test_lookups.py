@@ -16,9 +16,10 @@ from builders import INSTANT, exceptions_text, pod, policy_text, review, workloa
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
 from gatekeeper_py.core.admission import review as wire
+from gatekeeper_py.core.admission.explain import explain, refined
 from gatekeeper_py.core.admission.lookups import Facts, final_facts
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     MISSING,
     Answer,
@@ -30,6 +31,7 @@ from gatekeeper_py.core.images.manifest import (
     resolve,
 )
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.live import CacheCounts, snapshot_at
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 FOUND, DOWN = found(DIGEST), failed("connection refused")
@@ -333,6 +335,83 @@ class TestPin:
         assert [judgement.mirror for judgement in outcome.judgements] == [None]
 
 
+class TestDeniedDigests:
+    """A deny rule by digest holds for tags wherever a look-up is made."""
+
+    app = "r.io/team/app:1"
+    denied = f"{app} is not approved: {app}@{DIGEST} is denied by deny[0] r.io/team/app@{DIGEST} (recalled)"
+
+    def policy(
+        self, mode: str, field: str = "pin", more: str = "", exceptions: Exceptions = NO_EXCEPTIONS
+    ) -> CompiledPolicy:
+        deny = f"deny: [{{image: 'r.io/team/app@{DIGEST}', reason: recalled}}]\n{more}"
+        compiled = policy(deny, allow=f"[{{image: r.io, {field}: true}}]", mode=mode)
+        return compiled.policy.at(INSTANT, exceptions)
+
+    @pytest.mark.parametrize("field", ["verify", "pin"])
+    @pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+    def test_in_every_mode_the_tag_is_denied_and_not_patched(self, mode: str, field: str) -> None:
+        compiled, known = self.policy(mode, field), {self.app: FOUND}
+        outcome = validate(request(self.app), compiled, facts(known))
+        assert outcome.judgements[0].decision.reason == "denied"
+        assert outcome.judgements[0].decision.canonical == self.app
+        if mode == "warn":
+            assert outcome.response.warnings == (f"spec.containers[0].image: {self.app} is denied",)
+        else:
+            assert self.denied in outcome.response.message
+        mutated = mutate(request(self.app), compiled, facts(known))
+        assert mutated.response.patch == ()
+        if (mode, field) == ("mutate", "pin"):
+            assert mutated.response.warnings[0].endswith("is left as written: its digest is denied")
+        assert validate(request(self.app), compiled, facts({self.app: found(OTHER)})).response.allowed
+
+    @pytest.mark.parametrize("mode", ["enforce", "mutate"])
+    def test_the_short_cut_leaves_tags_to_validate(self, mode: str) -> None:
+        compiled = self.policy(mode)
+        assert approved_images(request(self.app), compiled, lambda _manifest: True) is None
+        mirrors = "mirrors: [{from: docker.io, to: r.io, verify: true}]"
+        deny = f"deny: [r.io/library/nginx@{DIGEST}]\n"
+        mirrored = policy(deny + mirrors, allow="[docker.io, r.io]", mode=mode)
+        expected = None if mode == "mutate" else ["nginx:1"]
+        assert approved_images(request("nginx:1"), mirrored, lambda _manifest: True) == expected
+        assert approved_images(request("r.io/app:1"), mirrored) == ["r.io/app:1"]
+
+    def test_the_longest_names_are_judged_at_their_digest_too(self) -> None:
+        image = f"r.io:{'0' * 4070}443/team/app:1"
+        known = Facts(lambda _lookup: Resolution(FOUND, 0))
+        outcome = validate(request(image), self.policy("enforce"), known)
+        assert outcome.judgements[0].decision.reason == "denied"
+
+    @pytest.mark.parametrize(
+        ("pattern", "approved"),
+        [
+            pytest.param(f"r.io/team/app@{DIGEST}", True, id="the-digest"),
+            pytest.param("r.io/team/**", True, id="all-tags-and-digests"),
+            pytest.param("r.io/team/app:1", False, id="the-tag-which-the-rule-does-not-match"),
+        ],
+    )
+    def test_an_exception_for_the_digest_overrides_the_rule(self, pattern: str, *, approved: bool) -> None:
+        entry = f"image: '{pattern}', until: 2026-03-01T13:00:00Z, reason: r"
+        document = parse_exceptions(exceptions_text(entry), "break-glass")
+        exceptions = Exceptions({DocumentKey("break-glass", "gatekeeper"): document})
+        grant = "exceptions: [{source: break-glass, images: [r.io], longest: 2h, overrides: deny}]\n"
+        for mode in ("enforce", "mutate"):
+            compiled = self.policy(mode, more=grant, exceptions=exceptions)
+            for judge in (compiled, snapshot_at(compiled, 16, CacheCounts())):
+                outcome = validate(request(self.app), judge, facts({self.app: FOUND}))
+                assert outcome.response.allowed is approved
+                assert bool(outcome.excepted) is approved
+                stored = mutate(request(self.app), judge, facts({self.app: FOUND}))
+                assert bool(stored.response.patch) is (approved and mode == "mutate")
+
+    def test_explain_names_the_digest(self) -> None:
+        compiled = self.policy("mutate")
+        found_of, _ = refined(explain(compiled, None, self.app), compiled, facts({self.app: FOUND}))
+        assert (found_of.decision.reason, found_of.rewritten) == ("denied", None)
+        assert DIGEST in found_of.decision.detail
+        assert found_of.rewrite_problem == "its digest is denied"
+
+
 image_lists = st.lists(
     st.sampled_from(["r.io/a:1", "dr.io/b", "nginx:1", "evil.io/x", "r.io/denied:1", "?"]),
     min_size=1,
@@ -346,12 +425,14 @@ answers = st.sampled_from([FOUND, MISSING, DOWN, found(OTHER)])
     st.sampled_from(["enforce", "mutate"]),
     st.sampled_from(["", "onMissing: deny", "onError: deny"]),
     st.sampled_from(["r.io", "{image: r.io, verify: true}"]),
+    st.sampled_from(["", f"r.io/a@{DIGEST}", f"docker.io/**@{OTHER}"]),
     st.data(),
 )
 def test_validate_allows_what_the_short_cut_approves_with_the_same_answers(
-    images: list[str], mode: str, options: str, rule: str, data: st.DataObject
+    images: list[str], mode: str, options: str, rule: str, denied: str, data: st.DataObject
 ) -> None:
-    compiled = policy(MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)
+    deny = f"deny: ['{denied}']\n" if denied else ""
+    compiled = policy(deny + MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)
     review_request = request(*images)
     known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(review_request, compiled, validate)}
     outcome = validate(review_request, compiled, Facts(lambda _lookup: None, known))

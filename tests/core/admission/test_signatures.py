@@ -622,6 +622,15 @@ def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides
         assert outcome.response.allowed is approved
 
 
+@pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+def test_an_image_whose_digest_is_denied_is_denied_and_not_unpinned(mode: str) -> None:
+    """Rule: "as denied, if a look-up found a digest that a deny rule names"."""
+    compiled = policy(f"[{RULE % ''}]", f"deny: ['r.io/app@{DIGEST}']\n", mode=mode)
+    (judgement,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).judgements
+    assert judgement.decision.reason == "denied"
+    assert not outcome_of(mutate, request("r.io/app:1"), compiled, truth()).response.patch
+
+
 def test_explain_shows_the_signature() -> None:
     compiled, image = policy(mode="mutate"), f"r.io/app@{DIGEST}"
     explanation, answer = refined(explain(compiled, None, image), compiled, known(truth()))

@@ -417,6 +417,13 @@ TAKEN_OUT: Final[tuple[tuple[str, WebhookKind, str, str, dict[str, Any]], ...]] 
         "mirrors: [{from: a.io/x, to: b.io, verify: true, onMissing: deny}]",
         pod("a.io/x/y"),
     ),
+    (
+        "looked-up",
+        "validating",
+        "[a.io, {image: b.io, verify: true}]",
+        f"deny: ['b.io/**@sha256:{'0' * 64}']\nmirrors: [{{from: a.io/x, to: b.io, verify: true}}]",
+        pod("a.io/x/y"),
+    ),
     ("rewritten", "mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
     ("pinned", "mutating", "[{image: a.io/x, pin: true}, a.io]", "", pod("a.io/x:1")),
 )
