@@ -165,8 +165,8 @@ class _WithGrants(Snapshot):
 
     def excepted(self, namespace: str | None, decision: Decision) -> Decision:
         """Return the decision on a rejected image with the exceptions that are in effect now."""
-        grants = self.compiled.grants
-        return with_exceptions(decision, self.exceptions, grants, self.allow, namespace, self._now())
+        grants, origins = self.compiled.grants, self.denied_origins
+        return with_exceptions(decision, self.exceptions, grants, self.allow, origins, namespace, self._now())
 
 
 def snapshot_at(compiled: CompiledPolicy, cache_size: int, counts: CacheCounts) -> Snapshot:

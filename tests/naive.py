@@ -40,16 +40,30 @@ def approved(document: dict[str, Any], image: str, namespace: str | None, now: d
     return any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
 
 
-def _denied(document: dict[str, Any], seen: Image, namespace: str | None, now: datetime) -> bool:
+def _denied(document: dict[str, Any], seen: Image, namespace: str | None, now: datetime) -> list[Image]:
+    """Return the names of an image that deny rules match: its own, and those of its origins."""
+    found = []
     for rule in document.get("deny", ()):
         spared = [] if isinstance(rule, str) else rule.get("except", [])
-        if applies(rule, namespace, now) and any(
-            matches(rule, each)
-            and not any(applies(entry, namespace, now) and matches(entry, each) for entry in spared)
+        found += [
+            each
             for each in (seen, *origins(document, seen))
-        ):
-            return True
-    return False
+            if applies(rule, namespace, now)
+            and matches(rule, each)
+            and not any(applies(entry, namespace, now) and matches(entry, each) for entry in spared)
+        ]
+    return found
+
+
+def _to_except(
+    document: dict[str, Any], seen: Image, namespace: str | None, now: datetime, *, own: bool = False
+) -> list[Image]:
+    """Return the names that entries and grants must match: those that deny rules match, as for ``except``.
+
+    "Where no allow rule approves the image, they must match its own name, too."
+    """
+    allowed = any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
+    return _denied(document, seen, namespace, now) + ([] if allowed and not own else [seen])
 
 
 def needed(
@@ -84,11 +98,15 @@ def exceptable(
     seen, overridden = read(image), needed(document, image, namespace, now, signed=signed)
     if seen is None or overridden is None:
         return False
-    return any(
-        _granted(grant, seen, namespace, now)
-        and (namespace is not None or grant["source"] != "namespace")
-        and all(each in grant.get("overrides", ()) for each in overridden)
-        for grant in document.get("exceptions", ())
+    names = _to_except(document, seen, namespace, now, own="signature" in overridden)
+    return all(
+        any(
+            _granted(grant, name, namespace, now)
+            and (namespace is not None or grant["source"] != "namespace")
+            and all(each in grant.get("overrides", ()) for each in overridden)
+            for grant in document.get("exceptions", ())
+        )
+        for name in names
     )
 
 
@@ -112,7 +130,24 @@ def excepted(
     seen = read(image)
     if seen is None:
         return False
-    denied = _denied(policy, seen, namespace, now)
+    denied = bool(_denied(policy, seen, namespace, now))
+    return all(
+        _excepted(policy, documents, name, namespace, now, possible, denied=denied)
+        for name in _to_except(policy, seen, namespace, now)
+    )
+
+
+def _excepted(
+    policy: dict[str, Any],
+    documents: Documents,
+    seen: Image,
+    namespace: str | None,
+    now: datetime,
+    possible: list[tuple[str, str | None]],
+    *,
+    denied: bool,
+) -> bool:
+    """Return whether an entry and a grant match a name; one that overrides deny rules for a denied image."""
     for (source, where), entries in documents.items():
         if source == "namespace" and where != namespace:
             continue

@@ -22,6 +22,7 @@ from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
+from gatekeeper_py.core.policy.decision import names_to_except
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
@@ -237,6 +238,17 @@ class _Request(NamedTuple):
             return "signature", f"{signing} requires a signature of {self.image}", signing
         return "", _NOT_APPROVED, signing
 
+    def _other_names(self) -> list[str]:
+        """Return the names of a denied image that exceptions must match, but this entry does not."""
+        reference, policy = parse_reference(self.image), self.policy
+        names = names_to_except(reference, policy.allow, policy.denied_origins, self.namespace, ("deny",))
+        tag, digest = effective_tag(reference), reference.digest
+        return [
+            f"{name.name}{reference.suffix}"
+            for name in names
+            if not self.entry.pattern.matches(name, tag, digest)
+        ]
+
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
         reasons = {
@@ -246,6 +258,9 @@ class _Request(NamedTuple):
             "it does not override deny rules": needed == "deny" and "deny" not in grant.overrides,
             "it does not override signatures": needed == "signature" and "signature" not in grant.overrides,
         }
+        others = self._other_names() if needed == "deny" and "*" not in self.image else []
+        if others:
+            reasons[f"the image also needs an exception for {', '.join(others)}"] = True
         return [reason for reason, holds in reasons.items() if holds]
 
     def _includes(self, grant: Grant) -> bool:

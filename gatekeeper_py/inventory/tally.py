@@ -22,7 +22,7 @@ from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.rules import Rule
 
 
-class ImageException(msgspec.Struct, frozen=True):
+class ImageException(msgspec.Struct, frozen=True, omit_defaults=True):
     """The exception by which an image runs, with the fields of ``explain --format json``."""
 
     source: Source
@@ -33,6 +33,7 @@ class ImageException(msgspec.Struct, frozen=True):
     reason: str
     owner: str | None
     grant: int
+    also: tuple[ImageException, ...] = ()
 
     @property
     def by(self) -> str:

@@ -41,13 +41,14 @@ class UnusedException(NamedTuple):
 def unused_exceptions(policy: CompiledPolicy, tally: Tally) -> Iterator[UnusedException]:
     """Yield the entries of the policy's exceptions that nothing needs.
 
-    ``tally`` is an audit of the whole cluster with these exceptions. If several entries approve an image, it
-    needs only the one that ends last.
+    ``tally`` is an audit of the whole cluster with these exceptions. If several entries approve an image, or
+    one of its names, it needs only the one that ends last.
     """
     needed = {
         (found.source, found.namespace, found.index)
         for image, _ in tally.listed()
-        if image.runs_by_exception and (found := image.exception) is not None
+        if image.runs_by_exception and image.exception is not None
+        for found in (image.exception, *image.exception.also)
     }
     scan = Scan()
     for key, entry, state in policy.exceptions.states(policy.grants, policy.instant):

@@ -166,6 +166,15 @@ NEAR: Final = (
     f"a.io/x@sha256:{'ab' * 32}",
 )
 """Patterns of which most pairs have images in common."""
+NEAR_ORIGINS: Final = (*NEAR, "c.io", "c.io/y:v1", "c.io/x", "*.io/**:v1")
+NEAR_MIRRORS: Final = st.sampled_from(
+    [
+        [],
+        [{"from": "c.io", "to": "a.io"}],
+        [{"from": "c.io", "to": "a.io/x"}],
+        [{"from": "c.io/x", "to": ["a.io", "a.io/x"]}, {"from": "c.io/y", "to": "a.io"}],
+    ]
+)
 NEAR_IMAGES: Final = [
     f"a.io/{path}{qualifier}"
     for path in ("x", "y", "x/z", "y/z")
@@ -178,11 +187,18 @@ def _near(**more: Any) -> st.SearchStrategy[dict[str, Any]]:
     return st.fixed_dictionaries({"image": st.sampled_from(NEAR), **more}, optional=named)
 
 
+def _denied_near() -> st.SearchStrategy[dict[str, Any]]:
+    spared = st.lists(st.sampled_from(NEAR_ORIGINS), min_size=1, max_size=2)
+    return _near(image=st.sampled_from(NEAR_ORIGINS)) | _near(
+        image=st.sampled_from(NEAR_ORIGINS), **{"except": spared}
+    )
+
+
 GRANTS_NEAR: Final = st.lists(
     st.fixed_dictionaries(
         {
             "source": st.just("break-glass"),
-            "images": st.lists(st.sampled_from(NEAR), min_size=1, max_size=2),
+            "images": st.lists(st.sampled_from(NEAR_ORIGINS), min_size=1, max_size=2),
             "longest": st.just("1d"),
         },
         optional={
@@ -197,11 +213,15 @@ GRANTS_NEAR: Final = st.lists(
 @settings(max_examples=budget(400))
 @given(
     st.lists(_near(signedBy=st.sampled_from([[], ["ci-2025"]])), min_size=1, max_size=3),
-    st.tuples(*[st.lists(_near(), max_size=1)] * 3),
+    st.tuples(*[st.lists(_denied_near(), max_size=1)] * 3),
     st.tuples(*[GRANTS_NEAR] * 3),
+    st.tuples(NEAR_MIRRORS, NEAR_MIRRORS, st.booleans()),
 )
 def test_no_image_contradicts_what_exceptions_could_approve_without_a_signature(
-    allow: list[Any], deny: tuple[list[Any], ...], grants: tuple[list[Any], ...]
+    allow: list[Any],
+    deny: tuple[list[Any], ...],
+    grants: tuple[list[Any], ...],
+    mirrors: tuple[list[Any], list[Any], bool],
 ) -> None:
     """Both policies have the same ``allow`` rules, because otherwise the answer covers no signatures.
 
@@ -210,7 +230,13 @@ def test_no_image_contradicts_what_exceptions_could_approve_without_a_signature(
     rules = [{key: value for key, value in rule.items() if value} for rule in allow]
     keys = yaml.safe_load(keys_text())
     documents = [
-        policy(rules, [*deny[side], *deny[2]], exceptions=[*grants[side], *grants[2]], **keys)
+        policy(
+            rules,
+            [*deny[side], *deny[2]],
+            mirrors[side if mirrors[2] else 0],
+            exceptions=[*grants[side], *grants[2]],
+            **keys,
+        )
         for side in (0, 1)
     ]
     check_grants(documents, product(NEAR_IMAGES, ("team", "shop", "other", None)))

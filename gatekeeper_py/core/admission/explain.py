@@ -245,7 +245,8 @@ def exception_as_json(found: Excepted | None) -> dict[str, object] | None:
     if found is None:
         return None
     names = ("source", "namespace", "index", "image", "until", "reason", "owner", "grant")
-    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)}
+    also = {"also": [exception_as_json(each) for each in found.also]} if found.also else {}
+    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)} | also
 
 
 def nearest_as_json(nearest: Iterable[NearMiss]) -> list[dict[str, object]]:

@@ -30,10 +30,9 @@ from gatekeeper_py.core.images.reference import (
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
     effective_tag,
-    locate,
     parse_reference,
 )
-from gatekeeper_py.core.policy.decision import signing_rule
+from gatekeeper_py.core.policy.decision import names_to_except, signing_rule
 from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -206,38 +205,46 @@ class _Rules:
     def __init__(self) -> None:
         self._allow = 0
         self._grants = 0
-        self._overrides = 0
-        self._deny: dict[str, int] = {}
-        """The deny rules of each group."""
-        self._spare: dict[str, int] = {}
+        self._overrides: dict[str, int] = {}
+        """The grants that override deny rules, for each name of the image."""
+        self._deny: dict[tuple[str, str], int] = {}
+        """The deny rules of each name of the image and each group."""
+        self._spare: dict[tuple[str, str], int] = {}
 
     def add(self, entry: PolicyEntry, bit: int) -> None:
         if entry.role == "allow":
             self._allow |= bit
         elif entry.role == "deny":
-            self._deny[entry.group] = self._deny.get(entry.group, 0) | bit
+            key = (entry.name, entry.group)
+            self._deny[key] = self._deny.get(key, 0) | bit
         elif entry.role == "spare":
-            self._spare[entry.group] = self._spare.get(entry.group, 0) | bit
+            key = (entry.name, entry.group)
+            self._spare[key] = self._spare.get(key, 0) | bit
         elif entry.role == "grant":
             self._grants |= bit
         elif entry.role == "override":
-            self._overrides |= bit
+            self._overrides[entry.name] = self._overrides.get(entry.name, 0) | bit
 
     def approve(self, holding: int) -> bool:
         """Return whether the policy approves an image for which these entries hold."""
-        return bool(self._allow & holding) and not self._deny_rules_match(holding)
+        return bool(self._allow & holding) and not self._denied(holding)
 
     def grant(self, holding: int) -> bool:
         """Return whether an exception could approve such an image, if the rules reject it."""
-        if self._overrides & holding:
+        names = self._denied(holding)
+        if not names and self._grants & holding:
             return True
-        return bool(self._grants & holding) and not self._deny_rules_match(holding)
+        if not self._allow & holding:
+            names.add("")
+        return all(self._overrides.get(name, 0) & holding for name in names)
 
-    def _deny_rules_match(self, holding: int) -> bool:
-        return any(
-            denials & holding and not self._spare.get(group, 0) & holding
-            for group, denials in self._deny.items()
-        )
+    def _denied(self, holding: int) -> set[str]:
+        """Return the names under which deny rules match such an image."""
+        return {
+            key[0]
+            for key, denials in self._deny.items()
+            if denials & holding and not self._spare.get(key, 0) & holding
+        }
 
 
 class _Comparison:
@@ -245,8 +252,12 @@ class _Comparison:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
         self._sides: dict[PolicyEntry, list[bool]] = {}
+        overridden = grants and any(
+            "deny" in g.overrides for p in (old, new) for g in p.grants.of("break-glass")
+        )
         for side, policy in enumerate((old, new)):
-            for entry in chain(entries_of(policy), entries_of_grants(policy) if grants else ()):
+            rules = entries_of(policy, overridden=overridden)
+            for entry in chain(rules, entries_of_grants(policy) if grants else ()):
                 self._sides.setdefault(entry, [False, False])[side] = True
         self._entries = tuple(self._sides)
         self._modes = tuple(
@@ -303,7 +314,8 @@ class _Comparison:
         images of those that both policies reject. ``always`` returns whether an entry
         matches all of these images.
         """
-        if _override_signatures(entries) and any(entry.role == "allow" for entry in entries):
+        roles = {entry.role for entry in entries}
+        if ("signature" in roles and "allow" in roles) or ("override" in roles and "deny" in roles):
             return False
         decided: dict[str, list[bool]] = {role: [False, False] for role in ("allow", "deny", "grant")}
         allows = rewriting = grants = False
@@ -320,14 +332,14 @@ class _Comparison:
             if entry.role in decided and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
-            return same_overrides
+            return True
         if rewriting:
             return False
         if not allows:
             same = same_grants or (same_overrides and all(decided["grant"]))
             return not grants or (same and same_denials)
         # If every image matches an allow rule, only a deny rule can reject it.
-        return same_denials and same_overrides and all(decided["allow"])
+        return same_denials and all(decided["allow"])
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -568,21 +580,25 @@ def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Gra
 def _first_grant(
     policy: CompiledPolicy, namespace: str | None, image: str, needed: frozenset[Override]
 ) -> Grant | None:
-    """Return the first grant for an image that overrides what is needed."""
+    """Return the first grant for an image that overrides what is needed, if every name of it has one."""
     reference = parse_reference(image)
-    location = locate(reference)
     qualifiers_of_image = qualifiers_of(effective_tag(reference), reference.digest)
-    return min(
-        (
-            grant
-            for source in SOURCES
-            if source != "namespace" or namespace is not None
-            for grant in policy.grants.matching(source, location, qualifiers_of_image, namespace)
-            if needed.issubset(grant.overrides)
-        ),
-        key=attrgetter("index"),
-        default=None,
-    )
+    names = names_to_except(reference, policy.allow, policy.denied_origins, namespace, needed)
+    found = [
+        min(
+            (
+                grant
+                for source in SOURCES
+                if source != "namespace" or namespace is not None
+                for grant in policy.grants.matching(source, name, qualifiers_of_image, namespace)
+                if needed.issubset(grant.overrides)
+            ),
+            key=attrgetter("index"),
+            default=None,
+        )
+        for name in names
+    ]
+    return None if None in found else found[0]
 
 
 def _official_longer(

@@ -6,7 +6,7 @@ further entries for their copies below the targets of the mirror.
 
 A deny rule does not match what one of its exceptions matches. So a deny rule with exceptions and the entries
 of its exceptions, with the role ``spare``, have the same ``group``. On a mirror, an exception must match the
-same original as its rule. So the entries of each target of a mirror have a group of their own.
+same original as its rule. So the entries of each target of a mirror have a ``name`` of their own.
 
 The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules. If it
 overrides signatures, they have the role ``signature``, too.
@@ -35,14 +35,15 @@ class PolicyEntry(Entry):
     """An entry of one policy.
 
     ``target`` distinguishes mirrors with the same source. In the role ``signature``, it is the grant's other
-    role. ``group`` names the exceptions of a deny rule, all
-    with their namespaces; it is empty if there are none. Two entries with equal fields have the same effect
-    on every image, even if they are of different policies.
+    role. ``group`` names the exceptions of a deny rule, all with their namespaces; it is empty if there are
+    none. ``name`` is the mirror whose original matches, and empty for the image's own name. Two entries with
+    equal fields have the same effect on every image, even if they are of different policies.
     """
 
     role: Role
     target: str = ""
     group: str = ""
+    name: str = ""
 
     @property
     def item(self) -> Item:
@@ -55,8 +56,11 @@ class PolicyEntry(Entry):
         return self.namespaces is None and self.images.qualifier is None
 
 
-def entries_of(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    """Yield the entries of a policy's live rules and of its mirrors."""
+def entries_of(policy: CompiledPolicy, *, overridden: bool) -> Iterator[PolicyEntry]:
+    """Yield the entries of a policy's live rules and of its mirrors.
+
+    ``overridden`` is whether grants override deny rules, so that it matters which name a deny rule matches.
+    """
     for rule in policy.allow:
         yield _of_rule(rule, "allow")
     denials = tuple(entry for rule in policy.deny for entry in _of_denial(rule, policy))
@@ -64,16 +68,30 @@ def entries_of(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     for mirror in policy.mirrors:
         yield from _of_source(mirror)
         for denial in denials:
-            if not denial.group:
+            if not denial.group and not overridden:
                 yield from copies(mirror, denial)
                 continue
             for to in mirror.targets:
-                group = f"{denial.group}, from {mirror.source.text} to {to.text}"
-                yield from copies(replace(mirror, targets=(to,)), replace(denial, group=group))
+                name = f"from {mirror.source.text} to {to.text}"
+                yield from copies(replace(mirror, targets=(to,)), replace(denial, name=name))
 
 
 def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    """Yield the images that exceptions can approve."""
+    """Yield the images that exceptions can approve.
+
+    A grant that overrides deny rules must match the name that a deny rule matched. So for each target of a
+    mirror, there are further entries for the copies of its images.
+    """
+    for entry in _of_grants(policy):
+        yield entry
+        if "override" in {entry.role, entry.target}:
+            for mirror in policy.mirrors:
+                for to in mirror.targets:
+                    name = f"from {mirror.source.text} to {to.text}"
+                    yield from copies(replace(mirror, targets=(to,)), replace(entry, name=name))
+
+
+def _of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     for grant in chain.from_iterable(map(policy.grants.of, SOURCES)):
         names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
         if grant.source == "namespace" and names is None:

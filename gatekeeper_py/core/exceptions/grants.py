@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import Final, Literal, get_args
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
-from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap
+from gatekeeper_py.core.images.glob import globs_overlap, names_match
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
@@ -55,9 +55,7 @@ class Grant:
         return f"exceptions[{self.index}]"
 
     def applies_to(self, namespace: str | None) -> bool:
-        if self.namespaces is None:
-            return True
-        return namespace is not None and any_matches(map(compiled, self.namespaces), namespace)
+        return names_match(self.namespaces, namespace)
 
 
 class Grants:

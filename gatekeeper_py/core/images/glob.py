@@ -62,6 +62,16 @@ def any_matches(globs: Iterable[Glob], text: str) -> bool:
     return any(glob.matches(text) for glob in globs)
 
 
+def names_match(names: tuple[str, ...] | None, namespace: str | None) -> bool:
+    """Return whether ``namespaces`` of a rule, grant or exception include a namespace.
+
+    ``None`` and ``*`` include all namespaces, and requests without a namespace.
+    """
+    if names is None or "*" in names:
+        return True
+    return namespace is not None and any_matches(map(compiled, names), namespace)
+
+
 def globs_overlap(one: str, other: str) -> bool:
     """Return whether some text matches both globs, either of which may be a literal text."""
     if not is_glob(one):

@@ -261,7 +261,9 @@ class PatternIndex:
     _any_host: _Paths | None = None
 
     def add(self, order: int, pattern: Pattern, namespaces: tuple[str, ...] | None) -> None:
-        """Add a pattern; ``namespaces`` is ``None`` for all. Call in ascending ``order``."""
+        """Add a pattern; ``namespaces`` is ``None`` or has ``*`` for all. Call in ascending ``order``."""
+        if namespaces is not None and ANY in namespaces:
+            namespaces = None
         self._paths(pattern.host).leaf(pattern).add(order, pattern, namespaces)
 
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> int | None:

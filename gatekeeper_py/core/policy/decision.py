@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -181,6 +181,7 @@ def with_exceptions(
     exceptions: Exceptions,
     grants: Grants,
     allow: RuleSet,
+    denied_origins: DeniedOrigins,
     namespace: str | None,
     now: datetime,
 ) -> Decision:
@@ -196,7 +197,8 @@ def with_exceptions(
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:
-        return exceptions.judge(grants, location, qualifiers, namespace, now, overriding)
+        names = names_to_except(reference, allow, denied_origins, namespace, overriding)
+        return exceptions.judge_all(grants, names, qualifiers, namespace, now, overriding)
 
     ruling, rule = judged(needed), None
     if needed in ((), ("deny",)) and ruling.approval is not None:
@@ -222,6 +224,29 @@ def with_exceptions(
         manifest=None if rule is None else _looked_up(allow, rule, reference, location),
         ruling=ruling,
     )
+
+
+def names_to_except(
+    reference: Reference,
+    allow: RuleSet,
+    denied_origins: DeniedOrigins,
+    namespace: str | None,
+    overriding: Collection[Override],
+) -> Iterator[Location]:
+    """Yield the names of an image that entries and grants must match to approve it.
+
+    If the grants override deny rules, these are the names that deny rules match: the image's own, and those
+    of its origins. The own name is also needed if no allow rule approves the image, or for its signature.
+    """
+    location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
+    deny = "deny" in overriding
+    own = not deny or "signature" in overriding or allow.find(location, qualifiers, namespace) is None
+    if own:
+        yield location
+    if deny:
+        for _, name in denied_origins.matching(location, qualifiers, namespace):
+            if not own or name is not location:
+                yield name
 
 
 def signing_rule(allow: RuleSet, reference: Reference, namespace: str | None) -> Rule | None:

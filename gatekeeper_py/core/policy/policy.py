@@ -261,7 +261,10 @@ class CompiledPolicy:
 
     def excepted(self, namespace: str | None, decision: Decision) -> Decision:
         """Return the decision on a rejected image with exceptions."""
-        return with_exceptions(decision, self.exceptions, self.grants, self.allow, namespace, self.instant)
+        exceptions, origins = self.exceptions, self.denied_origins
+        return with_exceptions(
+            decision, exceptions, self.grants, self.allow, origins, namespace, self.instant
+        )
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""

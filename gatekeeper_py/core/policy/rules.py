@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from gatekeeper_py.core.images.glob import Glob, any_matches
+from gatekeeper_py.core.images.glob import names_match
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
@@ -75,9 +75,7 @@ class Rule:
         return tuple(rule for rule in self.exceptions if rule.lives_at(instant))
 
     def applies_to(self, namespace: str | None) -> bool:
-        if self.namespaces is None:
-            return True
-        return namespace is not None and any_matches(map(Glob, self.namespaces), namespace)
+        return names_match(self.namespaces, namespace)
 
 
 class _Excepting:

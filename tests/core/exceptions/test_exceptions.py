@@ -18,7 +18,7 @@ import naive
 from budget import budget
 from builders import INSTANT, exceptions_text, pod, policy_text, review
 from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
-from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.explain import exception_as_json, explain
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
@@ -27,6 +27,7 @@ from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.live import CacheCounts, snapshot_at
 from gatekeeper_py.runtime.slices import run_slice
 from growth import instructions
 
@@ -65,16 +66,27 @@ grants = st.lists(
     max_size=6,
 )
 policies = st.builds(
-    lambda deny, granted: {
+    lambda deny, granted, mirrors: {
         "apiVersion": "gatekeeper-py/v1",
         "kind": "ImagePolicy",
         "mode": "enforce",
         "allow": ["a.io/y"],
         "deny": deny,
         "exceptions": granted,
+        "mirrors": mirrors,
     },
-    st.sampled_from([[], [], ["b.io/y"], ["*.io/**:1"], ["b.io", "a.io/x"]]),
+    st.sampled_from(
+        [
+            [],
+            [],
+            ["b.io/y"],
+            ["*.io/**:1"],
+            ["b.io", "a.io/x"],
+            ["c.io/y"],
+        ]
+    ),
     grants,
+    st.sampled_from([[], [{"from": "c.io", "to": "a.io"}], [{"from": "b.io", "to": "a.io"}]]),
 )
 
 
@@ -158,6 +170,56 @@ def test_an_exception_approves_an_image_as_the_laws_say(
             shown[DocumentKey(found.exception.source, found.exception.namespace), found.exception.index]
             == "live"
         )
+
+
+@pytest.mark.parametrize(
+    ("allow", "deny", "entries", "approved"),
+    [
+        pytest.param("[m.io]", "[docker.io/library/evil]", ["m.io"], False, id="origin-denied-own-named"),
+        pytest.param("[m.io]", "[docker.io/library/evil]", ["docker.io/**"], True, id="origin-named"),
+        pytest.param("[n.io]", "[docker.io/library/evil]", ["docker.io"], False, id="not-allowed"),
+        pytest.param("[n.io]", "[docker.io/library/evil]", ["docker.io", "m.io"], True, id="both-named"),
+        pytest.param("[m.io]", "['*/**']", ["m.io"], False, id="one-of-two-names-by-one-rule"),
+        pytest.param("[m.io]", "['*/**']", ["m.io", "docker.io"], True, id="both-names-by-one-rule"),
+        pytest.param("[m.io]", "[docker.io, m.io/hub/**]", ["docker.io"], False, id="one-of-two-rules"),
+        pytest.param("[m.io]", "[m.io/hub/**]", ["m.io"], True, id="own-name"),
+        pytest.param("[m.io]", "[m.io/hub/**]", ["docker.io"], False, id="origin-not-denied"),
+        pytest.param("[m.io]", "[docker.io, m.io/hub/**]", ["*.io"], True, id="one-entry-for-both"),
+    ],
+)
+@pytest.mark.parametrize("narrowed", ["entries", "grant"])
+def test_an_exception_must_match_the_names_that_deny_rules_match(
+    allow: str, deny: str, entries: list[str], *, approved: bool, narrowed: str
+) -> None:
+    """Law: entry and grant match the name that the deny rule matched, and if not allowed the own name."""
+    granted, listed = (["*.io"], entries) if narrowed == "entries" else (entries, ["*.io"])
+    until = "2026-03-01T13:00:00Z"
+    document = parse_exceptions(
+        exceptions_text(*(f"image: '{each}', until: {until}, reason: r" for each in listed)), "break-glass"
+    )
+    grant = f"{{source: break-glass, images: {granted}, longest: 2h, overrides: deny}}"
+    more = f"deny: {deny}\nmirrors: [{{from: docker.io, to: m.io/hub}}]\nexceptions: [{grant}]\n"
+    exceptions = Exceptions({DocumentKey("break-glass", INSTALLATION): document})
+    policy = parse_policy(policy_text(more, allow=allow)).at(INSTANT, exceptions)
+    for judge in (policy, snapshot_at(policy, 16, CacheCounts())):
+        found = judge.decide("team-a", "m.io/hub/library/evil:1")
+        assert found.approved is approved
+        if found.exception is not None and len(listed) > 1:
+            assert {found.exception.index, *(each.index for each in found.exception.also)} == {0, 1}
+
+
+def test_of_the_exceptions_for_two_names_the_one_that_ends_first_is_shown() -> None:
+    grant = "source: break-glass, images: ['*.io'], longest: 1d, overrides: deny"
+    mirrors = "mirrors: [{from: docker.io, to: m.io/hub}]\n"
+    untils = {"m.io/**": 14, "docker.io/**": 13, "docker.io/library/**": 15}
+    listed = [f"image: {image}, until: 2026-03-01T{end}:00:00Z, reason: r" for image, end in untils.items()]
+    policy = compiled(mirrors + granting(grant, deny="['*/**']"), *listed, source="break-glass")
+    found = policy.decide("team-a", "m.io/hub/library/evil:1").exception
+    assert found is not None
+    assert (found.index, [each.index for each in found.also]) == (0, [2])
+    shown = exception_as_json(found)
+    assert shown is not None
+    assert [each["index"] for each in shown["also"]] == [2]
 
 
 def test_no_exception_approves_what_is_not_an_image() -> None:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy.origins import at_once
 
 
@@ -60,3 +63,23 @@ def test_after_too_many_comparisons_every_grant_counts() -> None:
     indices = [[each.index for each in over] for over in found.overlapping("namespace", entries)]
     assert indices[0] == []
     assert indices[-1] == [0, 1]
+
+
+@pytest.mark.parametrize("names", [None, ("*",), ("team-b", "*")])
+def test_a_grant_for_every_namespace_includes_requests_without_a_namespace(
+    names: tuple[str, ...] | None,
+) -> None:
+    given = grant(0, "a.io", namespaces=names, most=7)
+    found = Grants([given])
+    reference = parse_reference("a.io/x")
+    for namespace in (None, "team-a"):
+        assert given.applies_to(namespace)
+        assert found.matching("namespace", locate(reference), (":latest", None), namespace) == (given,)
+        assert found.most("namespace", namespace) == 7
+
+
+def test_another_name_does_not_include_requests_without_a_namespace() -> None:
+    given = grant(0, "a.io", namespaces=("team-*",))
+    reference = parse_reference("a.io/x")
+    assert not given.applies_to(None)
+    assert not Grants([given]).matching("namespace", locate(reference), (":latest", None), None)
