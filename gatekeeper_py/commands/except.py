@@ -15,7 +15,7 @@ from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of_all
 from gatekeeper_py.core.images.pattern import ANY
@@ -240,8 +240,12 @@ class _Request(NamedTuple):
 
     def _other_names(self) -> list[str]:
         """Return the names of a denied image that exceptions must match, but this entry does not."""
-        reference, policy = parse_reference(self.image), self.policy
-        names = names_to_except(reference, policy.allow, policy.denied_origins, self.namespace, ("deny",))
+        reference, policy, overriding = (
+            parse_reference(self.image),
+            self.policy,
+            frozenset[Override]({"deny"}),
+        )
+        names = names_to_except(reference, policy.allow, policy.denied_origins, self.namespace, overriding)
         tag, digest = effective_tag(reference), reference.digest
         return [
             f"{name.name}{reference.suffix}"

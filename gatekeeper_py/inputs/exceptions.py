@@ -18,11 +18,12 @@ from gatekeeper_py.core.exceptions.document import (
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY, document_key, read_exceptions
-from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.inputs.files import UnreadableError, decoded, read_bytes
 from gatekeeper_py.inputs.manifests import manifest_files
 from gatekeeper_py.inputs.outline import Outline, Part, Shift, parts_of, shift_to
+from gatekeeper_py.inputs.recognition import may_be_ours
 from gatekeeper_py.inputs.yaml12 import Merges, described, is_syntax_error, load_documents
 from gatekeeper_py.reporting.findings import print_findings
 
@@ -132,7 +133,11 @@ def exceptions_in(part: Part, place: Place) -> Iterator[ExceptionInput]:
             text, lines = outline.text_of(field) or "", part.lines[part.first :]
             shift = shift_to(outline.mark_of(field), text, lines, part.first)
             data, binary = outline.value_of("data"), outline.value_of("binaryData")
-            yield _from_configmap(part, key, data, binary, shift)
+            found = _from_configmap(part, key, data, binary, shift)
+            if outline.findings:
+                errors = map(Shift(part.first).moved, outline.findings)
+                found = replace(found, document=None, errors=in_order((*errors, *found.errors)))
+            yield found
     elif kind in {"List", "ConfigMapList"}:
         for obj in _items(part):
             metadata = obj.get("metadata")
@@ -165,7 +170,7 @@ def _require_yaml(part: Part, place: Place) -> None:
     except RecursionError:
         raise UnreadableError(f"{part.name}: not valid YAML or JSON: it is nested too deeply") from None
     except (yaml.YAMLError, ValueError) as problem:
-        if is_syntax_error(problem):
+        if is_syntax_error(problem) or may_be_ours(part.text):
             where = described(problem, part.first)
             raise UnreadableError(f"{part.name}: not valid YAML or JSON{where}") from None
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
+
+import yaml
 
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.core.policy.parse.events import Node, Reader, Unreadable, value_of
+from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node, Reader, Unreadable, value_of
 from gatekeeper_py.core.policy.parse.positions import as_findings
-from gatekeeper_py.core.policy.parse.text import check_text
+from gatekeeper_py.core.policy.parse.text import check_text, cleaned
 from gatekeeper_py.inputs.recognition import template_hint
-from gatekeeper_py.inputs.yaml12 import split_documents
+from gatekeeper_py.inputs.yaml12 import Yaml12Loader, split_documents
 
 _METADATA: Final = ("name", "namespace")
 
@@ -56,7 +59,9 @@ def outline_of(text: str) -> Outline:
     remarks = Remarks()
     fields: dict[str, Node] = {}
     keys: dict[str, Mark] = {}
-    if check_text(text, MAX_FILE_BYTES, remarks):
+    if not check_text(text, MAX_FILE_BYTES, remarks):
+        text = cleaned(text)
+    if len(text) <= MAX_FILE_BYTES:
         try:
             reader = Reader(text, remarks)
             root = reader.root()
@@ -72,7 +77,34 @@ def outline_of(text: str) -> Outline:
             reader.finish()
         except Unreadable as problem:
             remarks.add(problem.remark)
+    if remarks:
+        _complete(fields, text)
     return Outline(fields, keys, as_findings(text, remarks), template_hint(text))
+
+
+def _complete(fields: dict[str, Node], text: str) -> None:
+    """Add the fields that are written with aliases, merge keys or tags, or after what ``Reader`` refuses.
+
+    So a document that Kubernetes would read as one of ours is not taken for another one.
+    """
+    loader = Yaml12Loader(text)
+
+    def add(prefix: str, node: yaml.Node | None) -> None:
+        if not isinstance(node, yaml.MappingNode):
+            return
+        loader.flatten_mapping(node)
+        for key, value in node.value:
+            path = f"{prefix}{key.value}"
+            known = fields.get(path)
+            if known is None or known.value is UNKNOWN:
+                scalar = isinstance(value, yaml.ScalarNode)
+                kind: Literal["scalar", "mapping"] = "scalar" if scalar else "mapping"
+                fields[path] = Node(kind, value, value.value if scalar else None)
+            if path in {"metadata", "data", "binaryData"}:
+                add(f"{path}.", value)
+
+    with suppress(yaml.YAMLError, ValueError, RecursionError):
+        add("", loader.get_single_node())
 
 
 class Part(NamedTuple):

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gatekeeper_py.control.webhooks.settings import FIELDS, SETTINGS_KEY
+from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY, POLICY_KEY
+from gatekeeper_py.core.policy.document import API_VERSION
 
 
 class Recognised(NamedTuple):
@@ -32,6 +34,11 @@ _ONLY_KUSTOMIZATIONS: Final = frozenset(
      "secretGenerator", "namePrefix", "nameSuffix", "commonLabels", "commonAnnotations", "helmCharts"}
 )  # fmt: skip
 _ALSO_KUSTOMIZATIONS: Final = frozenset({"resources", "images", "namespace", "labels"})
+
+
+def may_be_ours(text: str) -> bool:
+    """Return whether a text that cannot be read may be a document of ours, or a ConfigMap that holds one."""
+    return any(each in text for each in (API_VERSION, POLICY_KEY, EXCEPTIONS_KEY, SETTINGS_KEY))
 
 
 def template_hint(text: str) -> str:

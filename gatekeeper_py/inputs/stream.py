@@ -15,7 +15,7 @@ from gatekeeper_py.inputs.exceptions import ExceptionInput, Place, exceptions_in
 from gatekeeper_py.inputs.files import UnreadableError
 from gatekeeper_py.inputs.outline import Part, Shift, parts_of
 from gatekeeper_py.inputs.policies import PolicyInput, is_ours, parsed_input, read_bounded
-from gatekeeper_py.inputs.recognition import template_hint
+from gatekeeper_py.inputs.recognition import may_be_ours, template_hint
 from gatekeeper_py.inputs.yaml12 import Merges, is_syntax_error, load_documents
 
 MAX_UNREAD: Final = 100
@@ -68,7 +68,7 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
     bare = 0
     for part in parts:
         outline = part.outline
-        if outline.text_of("kind") == "List" and _lists_policy(part.text):
+        if outline.text_of("kind") in {"List", "ConfigMapList"} and _lists_policy(part.text):
             policies.append(_unread_list(part))
             continue
         if holds_exceptions(outline, place):
@@ -102,9 +102,11 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
 def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, part: Part) -> Finding:
     """Return the finding about a document that is not a policy, and that cannot be read. It quotes nothing.
 
-    It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice.
+    It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice, if
+    it does not seem to be a document of ours.
     """
     is_yaml = not is_syntax_error(problem) and not isinstance(problem, RecursionError)
+    is_yaml = is_yaml and not may_be_ours(part.text)
     mark = getattr(problem, "problem_mark", None)
     reason = getattr(problem, "problem", None) or "it is not valid YAML"
     return Finding(
@@ -123,7 +125,12 @@ def _lists_policy(document: str) -> bool:
         return False
     try:
         items = yaml.load(document, yaml.CSafeLoader)["items"]
-        keys = [key for item in items if item["kind"] == "ConfigMap" for key in item.get("data") or ()]
+        keys = [
+            key
+            for item in items
+            if item.get("kind", "ConfigMap") == "ConfigMap"
+            for key in item.get("data") or ()
+        ]
     except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return True  # unreadable, but it contains one of our keys
     return POLICY_KEY in keys or SETTINGS_KEY in keys

@@ -45,6 +45,11 @@ def check_text(text: str, most: int, remarks: Remarks) -> bool:
     return remarks.total == found
 
 
+def cleaned(text: str) -> str:
+    """Replace every refused character by a space, so that a parser can find out what the text is."""
+    return _REFUSED.sub(" ", text)
+
+
 def _holds_controls(content: bytes) -> bool:
     return len(content.translate(None, _ASCII_CONTROLS)) != len(content)
 

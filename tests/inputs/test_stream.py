@@ -1,0 +1,118 @@
+"""No document of a stream that could be ours is skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from builders import exceptions_text, in_configmap, pod, policy_text
+from commanding import Command, Write
+
+POLICY: Final = policy_text("exceptions: [{source: namespace, images: [ghcr.io], longest: 400d}]\n")
+ENTRY: Final = "image: ghcr.io/x, until: 2026-04-01, reason: r"
+EXCEPTIONS: Final = {
+    "exceptions": exceptions_text(ENTRY),
+    "configmap-of-exceptions": in_configmap(exceptions_text(ENTRY)),
+}
+DOCUMENTS: Final = {
+    "policy": POLICY,
+    "configmap-of-a-policy": in_configmap(POLICY, "gatekeeper-py", "gatekeeper-py-policy").replace(
+        "exceptions.yaml", "policy.yaml"
+    ),
+    **EXCEPTIONS,
+}
+
+
+def kind_of(document: str) -> str:
+    return next(line for line in document.splitlines() if line.startswith("kind: "))
+
+
+def spelt(value: str, before: str = "") -> Callable[[str], str]:
+    """Return a function that writes the kind in another way that YAML allows."""
+    return lambda text: (
+        before.replace("KIND", kind_of(text)[6:])
+        + text.replace(kind_of(text), value.replace("KIND", kind_of(text)[6:]), 1)
+    )
+
+
+HOSTILE: Final[dict[str, Callable[[str], str]]] = {
+    **{
+        f"U+{ord(character):04X}-in-a-comment": lambda text, character=character: f"# {character}\n{text}"
+        for character in "\u202e\u2066\u200f\x85\u2028\x7f\x01\ufffe"
+    },
+    "a-bare-carriage-return": lambda text: f"# a\rb\n{text}",
+    "U+202E-in-a-value": lambda text: f"note: a\u202eb\n{text}",
+    "nested-too-deep": lambda text: f"x: {'[' * 80}{']' * 80}\n{text}",
+    "a-tag": spelt("kind: !!str KIND"),
+    "an-alias": spelt("kind: *k", "x: &k KIND\n"),
+    "a-merge-key": spelt("<<: *k", "x: &k {kind: KIND}\n"),
+    "a-key-given-twice": lambda text: f"kind: Deployment\n{text}",
+    "not-yaml": lambda text: f"{text}\n - [",
+}
+OTHER: Final = "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\n"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=list(HOSTILE))
+@pytest.mark.parametrize("kind", DOCUMENTS)
+def test_check_reports_a_document_that_it_cannot_read(
+    command: Command, write: Write, kind: str, hostile: Callable[[str], str]
+) -> None:
+    first = POLICY if kind in EXCEPTIONS else EXCEPTIONS["configmap-of-exceptions"]
+    good = f"{first}\n---\n{OTHER}\n---\n"
+    assert command("check", write(good + DOCUMENTS[kind])).code == 0
+    done = command("check", write(good + hostile(DOCUMENTS[kind])), "-o", "json")
+    assert done.code == 1
+    errors = [each for each in json.loads(done.out)["findings"] if each["severity"] == "error"]
+    assert errors
+    assert all(each["line"] > good.count("\n") for each in errors)
+
+
+@pytest.mark.parametrize("hostile", HOSTILE.values(), ids=list(HOSTILE))
+@pytest.mark.parametrize("kind", EXCEPTIONS)
+def test_commands_refuse_exceptions_that_they_cannot_read(
+    command: Command, write: Write, kind: str, hostile: Callable[[str], str]
+) -> None:
+    policy = write(POLICY, "policy.yaml")
+    bad = write(f"{OTHER}---\n{hostile(DOCUMENTS[kind])}", "exceptions.yaml")
+    done = command("explain", policy, "ghcr.io/x", "-n", "team-a", "--at", "2026-03-01", "--exceptions", bad)
+    assert done.code == 2
+    assert "there are no exceptions" not in done.err
+    assert "exceptions.yaml" in done.err
+    assert re.search(r"exceptions\.yaml:\d+:\d+|line \d+", done.err)
+
+
+def test_check_reports_a_policy_in_a_list_of_configmaps(command: Command, write: Write) -> None:
+    item = {"metadata": {"name": "gatekeeper-py-policy"}, "data": {"policy.yaml": POLICY}}
+    listed = json.dumps({"apiVersion": "v1", "kind": "ConfigMapList", "items": [item]})
+    done = command("check", write(f"{POLICY}---\n{listed}\n"), "-o", "concise")
+    assert done.code == 1
+    assert "policy-in-list" in done.out
+
+
+def test_every_command_with_exceptions_refuses_them(command: Command, write: Write, tmp_path: Path) -> None:
+    policy = write(POLICY, "policy.yaml")
+    bad = write(f"{OTHER}---\n# \u202e\n{DOCUMENTS['configmap-of-exceptions']}", "exceptions.yaml")
+    manifest = write(json.dumps(pod("ghcr.io/x")), "pod.json")
+    cases = {
+        "apiVersion": "gatekeeper-py/v1",
+        "kind": "ImagePolicyTest",
+        "policy": "policy.yaml",
+        "cases": [],
+    }
+    tests = write(json.dumps({**cases, "cases": [{"image": "ghcr.io/x", "expect": "rejected"}]}), "t.yaml")
+    images = write("ghcr.io/x\n", "images")
+    for arguments in (
+        ("review", policy, manifest),
+        ("test", tests),
+        ("diff", policy, policy, "--images", images),
+        ("audit", "--policy", policy, "--kubeconfig", tmp_path / "none"),
+    ):
+        done = command(*map(str, arguments), "--exceptions", str(bad))
+        assert (done.code, "U+202E" in done.err) == (2, True), done.err
+    done = command("except", "ghcr.io/y", "-n", "team-a", "--for", "1h", "--reason", "r", "--into", bad)
+    assert (done.code, "U+202E" in done.err) == (2, True)
