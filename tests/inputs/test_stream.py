@@ -40,9 +40,13 @@ def spelt(value: str, before: str = "") -> Callable[[str], str]:
     )
 
 
+def commented(character: str) -> Callable[[str], str]:
+    return lambda text: f"# {character}\n{text}"
+
+
 HOSTILE: Final[dict[str, Callable[[str], str]]] = {
     **{
-        f"U+{ord(character):04X}-in-a-comment": lambda text, character=character: f"# {character}\n{text}"
+        f"U+{ord(character):04X}-in-a-comment": commented(character)
         for character in "\u202e\u2066\u200f\x85\u2028\x7f\x01\ufffe"
     },
     "a-bare-carriage-return": lambda text: f"# a\rb\n{text}",

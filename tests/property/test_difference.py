@@ -233,7 +233,7 @@ def test_no_image_contradicts_what_exceptions_could_approve_without_a_signature(
         policy(
             rules,
             [*deny[side], *deny[2]],
-            mirrors[side if mirrors[2] else 0],
+            (mirrors[1] if side and mirrors[2] else mirrors[0]),
             exceptions=[*grants[side], *grants[2]],
             **keys,
         )

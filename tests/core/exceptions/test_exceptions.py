@@ -217,7 +217,7 @@ def test_of_the_exceptions_for_two_names_the_one_that_ends_first_is_shown() -> N
     found = policy.decide("team-a", "m.io/hub/library/evil:1").exception
     assert found is not None
     assert (found.index, [each.index for each in found.also]) == (0, [2])
-    shown = exception_as_json(found)
+    shown: dict[str, Any] | None = exception_as_json(found)
     assert shown is not None
     assert [each["index"] for each in shown["also"]] == [2]
 

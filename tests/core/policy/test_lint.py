@@ -45,6 +45,58 @@ def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
     return [finding.path for finding in lint(more, allow) if finding.code == code]
 
 
+RECALL: Final = f"r.io/team/app@{SHA256}"
+VERIFIED: Final = "{image: r.io/team/**, verify: true}"
+RECALLS: Final = [
+    pytest.param("[r.io]", "[r.io/team/app:v1.2]", ["deny-by-tag"], id="tag"),
+    pytest.param("[r.io]", "[r.io/team/*:v1.2, r.io/**:v2]", ["deny-by-tag"] * 2, id="tag-of-several"),
+    pytest.param("['r.io/team/app:*']", "[r.io/team/app:v1.2]", [], id="only-tags-approved"),
+    pytest.param("[r.io@*]", "[r.io/team/app:v1.2]", ["deny-by-tag"], id="only-digests-approved"),
+    pytest.param("[s.io]", "[r.io/team/app:v1.2]", [], id="not-approved"),
+    pytest.param("[r.io]", "['*/**:latest', '*/**:dev']", [], id="a-tag-in-every-registry"),
+    pytest.param("[r.io]", "['r.io/**:latest']", [], id="floating-latest"),
+    pytest.param("[r.io]", "['r.io/team/app:v1*']", [], id="not-literal"),
+    pytest.param("[r.io]", "['r.io/team/app:v1', 'r.io/team/app@*']", [], id="digests-denied-as-well"),
+    pytest.param(f"[{VERIFIED}]", f"[r.io/team/app:v1.2, '{RECALL}']", [], id="its-digest-denied-as-well"),
+    pytest.param(
+        "[{image: r.io, namespaces: [dev]}]", "[{image: r.io/app:v1, namespaces: [prod]}]", [], id="elsewhere"
+    ),
+    pytest.param("[r.io]", "[{image: r.io/app:v1, until: 2026-01-01}]", [], id="expired"),
+    pytest.param("[r.io]", f"['{RECALL}']", ["deny-by-digest"], id="digest"),
+    pytest.param("['*.io/**:v*']", f"['{RECALL}']", ["deny-by-digest"], id="digest-of-some-tags"),
+    pytest.param("['r.io/**@*']", f"['{RECALL}']", [], id="no-tags-approved"),
+    pytest.param("[r.io]", "['r.io/team/app@*']", [], id="any-digest"),
+    pytest.param(f"[{VERIFIED}]", f"['{RECALL}']", [], id="looked-up"),
+    pytest.param(f"[{VERIFIED}, r.io]", f"['{RECALL}']", [], id="looked-up-first"),
+    pytest.param(f"[r.io, {VERIFIED}]", f"['{RECALL}']", ["deny-by-digest"], id="looked-up-later"),
+    pytest.param(
+        "[{image: 'r.io/team/app:v1', verify: true}, r.io]", f"['{RECALL}']", ["deny-by-digest"], id="some"
+    ),
+    pytest.param("[r.io]", f"[r.io/team, r.io/team/app, '{RECALL}']", [], id="tags-denied-as-well"),
+    pytest.param("[m.io]", f"['{RECALL}']", ["deny-by-digest"], id="copies-on-a-mirror"),
+    pytest.param("[{image: m.io, verify: true}]", f"['{RECALL}']", [], id="copies-that-are-looked-up"),
+]
+
+
+@pytest.mark.parametrize(("allow", "deny", "codes"), RECALLS)
+def test_deny_rules_that_the_same_image_passes_by_another_reference(
+    allow: str, deny: str, codes: list[str]
+) -> None:
+    more = f"deny: {deny}\nmirrors: [{{from: r.io, to: m.io/r}}]\n"
+    found = [each for each in lint(more, allow) if each.code in {"deny-by-tag", "deny-by-digest"}]
+    assert [each.code for each in found] == codes
+    assert all(each.path.startswith("deny[") and each.line and each.proposal for each in found)
+
+
+def test_what_deny_by_digest_proposes_is_no_error() -> None:
+    for allow, proposal in (("r.io", "add verify: true to allow[0]"), ("'*.io'", "deny the tags as well")):
+        found = [each for each in lint(f"deny: ['{RECALL}']", f"[{allow}]") if each.code == "deny-by-digest"]
+        assert [each.proposal for each in found] == [proposal]
+    assert "deny-by-digest" not in {
+        each.code for each in lint(f"deny: ['{RECALL}']", "[{image: r.io, verify: true}]")
+    }
+
+
 def test_a_policy_can_be_without_findings() -> None:
     assert lint() == ()
 
