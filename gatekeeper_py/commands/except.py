@@ -15,14 +15,13 @@ from gatekeeper_py.commands import options
 from gatekeeper_py.commands.parameters import Parsed, interval, namespace_option
 from gatekeeper_py.core.exceptions.document import KIND, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of_all
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
-from gatekeeper_py.core.policy.decision import names_to_except
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
@@ -238,21 +237,6 @@ class _Request(NamedTuple):
             return "signature", f"{signing} requires a signature of {self.image}", signing
         return "", _NOT_APPROVED, signing
 
-    def _other_names(self) -> list[str]:
-        """Return the names of a denied image that exceptions must match, but this entry does not."""
-        reference, policy, overriding = (
-            parse_reference(self.image),
-            self.policy,
-            frozenset[Override]({"deny"}),
-        )
-        names = names_to_except(reference, policy.allow, policy.denied_origins, self.namespace, overriding)
-        tag, digest = effective_tag(reference), reference.digest
-        return [
-            f"{name.name}{reference.suffix}"
-            for name in names
-            if not self.entry.pattern.matches(name, tag, digest)
-        ]
-
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
         reasons = {
@@ -262,9 +246,6 @@ class _Request(NamedTuple):
             "it does not override deny rules": needed == "deny" and "deny" not in grant.overrides,
             "it does not override signatures": needed == "signature" and "signature" not in grant.overrides,
         }
-        others = self._other_names() if needed == "deny" and "*" not in self.image else []
-        if others:
-            reasons[f"the image also needs an exception for {', '.join(others)}"] = True
         return [reason for reason, holds in reasons.items() if holds]
 
     def _includes(self, grant: Grant) -> bool:

@@ -105,21 +105,6 @@ def test_it_shows_whether_an_excepted_image_needs_a_signature(
     assert done.code == code
 
 
-def test_it_names_what_a_denied_image_mirrors(command: Command, write: Write) -> None:
-    grant = "{source: break-glass, images: ['*.io'], longest: 12h, overrides: deny}"
-    mirrors = "mirrors: [{from: docker.io, to: m.io/hub}]\n"
-    more = f"{mirrors}deny: [docker.io/library/evil]\nexceptions: [{grant}]\n"
-    policy = write(policy_text(more, allow="[m.io]"))
-    into = write(in_configmap(exceptions_text(), "gatekeeper-py", "gatekeeper-py-break-glass"), "into.yaml")
-    arguments = ["-n", "gatekeeper-py", "--for", "2h", "--reason", "r", "--policy", policy, "--into", into]
-    mirrored, original = "m.io/hub/library/evil:1", "docker.io/library/evil:1"
-    done = command("except", mirrored, *arguments)
-    assert done.code == 1
-    assert f"the image also needs an exception for {original}" in done.err
-    assert "which mirrors docker.io/library/evil:1, is denied by deny[0]" in done.err
-    assert command("except", mirrored, original, *arguments).code == 0
-
-
 def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:
     policy = write(POLICY)
     arguments = ["except", "ghcr.io/x:1", "-n", "team-a", "--reason", "r", "--policy", policy]
