@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -95,11 +95,9 @@ def _complete(fields: dict[str, Node], text: str) -> None:
         loader.flatten_mapping(node)
         for key, value in node.value:
             path = f"{prefix}{key.value}"
-            known = fields.get(path)
-            if known is None or known.value is UNKNOWN:
-                scalar = isinstance(value, yaml.ScalarNode)
-                kind: Literal["scalar", "mapping"] = "scalar" if scalar else "mapping"
-                fields[path] = Node(kind, value, value.value if scalar else None)
+            if path not in fields or fields[path].value is UNKNOWN:
+                is_text = isinstance(value, yaml.ScalarNode)
+                fields[path] = Node("scalar", value, value.value) if is_text else Node("mapping", value)
             if path in {"metadata", "data", "binaryData"}:
                 add(f"{path}.", value)
 

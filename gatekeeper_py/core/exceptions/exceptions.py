@@ -10,10 +10,9 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 import msgspec
@@ -169,25 +168,6 @@ class Exceptions:
             longest = max((each.longest for each in own), default=None)
         approval, missed = _shown(search.approval, now), _shown(search.missed, now)
         return Ruling(approval, None if approval is not None else missed, longest)
-
-    def judge_all(
-        self,
-        grants: Grants,
-        names: Iterable[Location],
-        qualifiers: Qualifiers,
-        namespace: str | None,
-        now: datetime,
-        overriding: tuple[Override, ...] = (),
-    ) -> Ruling:
-        """Return what the documents say about an image that needs an exception for each of its ``names``."""
-        found: dict[Excepted, None] = {}
-        for name in names:
-            ruling = self.judge(grants, name, qualifiers, namespace, now, overriding)
-            if ruling.approval is None:
-                return ruling
-            found[ruling.approval] = None
-        first, *others = sorted(found, key=attrgetter("until"))
-        return Ruling(replace(first, also=tuple(others)) if others else first)
 
     def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
         """Return the latest ``until`` with which an entry of a document would be in effect now."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -197,8 +198,14 @@ def with_exceptions(
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:
-        names = names_to_except(reference, allow, denied_origins, namespace, overriding)
-        return exceptions.judge_all(grants, names, qualifiers, namespace, now, overriding)
+        found: dict[Excepted, None] = {}
+        for name in names_to_except(reference, allow, denied_origins, namespace, overriding):
+            ruling = exceptions.judge(grants, name, qualifiers, namespace, now, overriding)
+            if ruling.approval is None:
+                return ruling
+            found[ruling.approval] = None
+        first, *others = sorted(found, key=attrgetter("until"))
+        return Ruling(replace(first, also=tuple(others)))
 
     ruling, rule = judged(needed), None
     if needed in ((), ("deny",)) and ruling.approval is not None:
@@ -243,10 +250,9 @@ def names_to_except(
     own = not deny or "signature" in overriding or allow.find(location, qualifiers, namespace) is None
     if own:
         yield location
-    if deny:
-        for _, name in denied_origins.matching(location, qualifiers, namespace):
-            if not own or name is not location:
-                yield name
+    for _, name in denied_origins.matching(location, qualifiers, namespace) if deny else ():
+        if not own or name is not location:
+            yield name
 
 
 def signing_rule(allow: RuleSet, reference: Reference, namespace: str | None) -> Rule | None:

@@ -45,7 +45,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     one_segment,
     open_registries,
 )
-from gatekeeper_py.core.policy.lint.recalls import denied_by_digest, denied_by_tag
+from gatekeeper_py.core.policy.lint.recalls import recalls
 from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
@@ -69,8 +69,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         unapproved_mirrors: ("mirror-unapproved",),
         unapproved_pins: ("pin-unapproved",),
         denied_mirrors: ("deny-covers-mirror",),
-        denied_by_tag: ("deny-by-tag",),
-        denied_by_digest: ("deny-by-digest",),
+        recalls: ("deny-by-tag", "deny-by-digest"),
         broad_hosts: ("broad-host",),
         one_segment: ("one-segment",),
         overridden_mode: (MODE_OVERRIDDEN,),
