@@ -59,9 +59,12 @@ def outline_of(text: str) -> Outline:
     remarks = Remarks()
     fields: dict[str, Node] = {}
     keys: dict[str, Mark] = {}
-    if not check_text(text, MAX_FILE_BYTES, remarks):
+    is_valid = check_text(text, MAX_FILE_BYTES, remarks)
+    # A file with NUL is not a text. It may be the environment of a process, which must not be quoted.
+    is_text = is_valid or (len(text) <= MAX_FILE_BYTES and "\0" not in text)
+    if not is_valid:
         text = cleaned(text)
-    if len(text) <= MAX_FILE_BYTES:
+    if is_text:
         try:
             reader = Reader(text, remarks)
             root = reader.root()
@@ -77,7 +80,7 @@ def outline_of(text: str) -> Outline:
             reader.finish()
         except Unreadable as problem:
             remarks.add(problem.remark)
-    if remarks:
+    if remarks and is_text:
         _complete(fields, text)
     return Outline(fields, keys, as_findings(text, remarks), template_hint(text))
 

@@ -118,5 +118,3 @@ def test_every_command_with_exceptions_refuses_them(command: Command, write: Wri
     ):
         done = command(*map(str, arguments), "--exceptions", str(bad))
         assert (done.code, "U+202E" in done.err) == (2, True), done.err
-    done = command("except", "ghcr.io/y", "-n", "team-a", "--for", "1h", "--reason", "r", "--into", bad)
-    assert (done.code, "U+202E" in done.err) == (2, True)
