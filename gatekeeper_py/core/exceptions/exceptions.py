@@ -172,7 +172,7 @@ class Exceptions:
     def latest_until(self, grants: Grants, key: DocumentKey, index: int, now: datetime) -> datetime:
         """Return the latest ``until`` with which an entry of a document would be in effect now."""
         (held,) = (each for each in self._held() if each.key == key)
-        begins, ends, _ = list(held.windows(grants))[index]
+        begins, ends = held.window(grants, index)
         return now + (ends - begins) * _MICROSECOND
 
     def states(self, grants: Grants, now: datetime) -> Iterator[tuple[DocumentKey, ExceptionEntry, State]]:
@@ -282,6 +282,12 @@ class _Held:
                 windows.extend(window)
             self._grants, self._windows = grants, windows
         return zip(self._windows[::3], self._windows[1::3], self._windows[2::3], strict=True)
+
+    def window(self, grants: Grants, index: int) -> tuple[int, int]:
+        """Return the start and the end of one entry. Its cost does not grow with the number of entries."""
+        if self._grants is not grants:
+            self.windows(grants)
+        return self._windows[3 * index], self._windows[3 * index + 1]
 
     def last_counted(self, grants: Grants, most: int, now: datetime) -> int:
         """Return the index of the last entry that counts: that of the live entry number ``most``."""

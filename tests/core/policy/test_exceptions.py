@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from builders import INSTANT, exceptions_text, keys_text, policy_text
 from gatekeeper_py.core import Finding, parse_policy
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, _Held
+from gatekeeper_py.core.exceptions.grants import Grants, Source
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
@@ -99,3 +101,19 @@ def test_at_most_a_hundred_findings_are_listed() -> None:
     findings = found(*[f"image: quay.io/x, {SOON}"] * 300)
     assert len(findings) == MAX_FINDINGS + 1
     assert findings[-1].message == "200 more findings are not listed"
+
+
+def test_entries_that_are_too_long_are_not_all_read_again_for_each_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The guard does this between two reviews, for whoever may write exceptions."""
+    read: list[_Held] = []
+    windows = _Held.windows
+
+    def counted(held: _Held, grants: Grants) -> Iterator[tuple[int, int, int]]:
+        read.append(held)
+        return windows(held, grants)
+
+    monkeypatch.setattr(_Held, "windows", counted)
+    assert len(found(*["image: ghcr.io/x, until: 2099-01-01, reason: r"] * 300)) == MAX_FINDINGS + 1
+    assert len(read) == 1
