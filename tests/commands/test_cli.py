@@ -115,17 +115,16 @@ def test_a_stream_that_cannot_be_used_is_reported_without_a_traceback(
 def interrupted(fifo: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:
     """Run a command and interrupt it while it reads a pipe. Return its exit code and its output."""
     os.mkfifo(fifo)
-    with (
-        subprocess.Popen(
-            [sys.executable, "-m", "gatekeeper_py", *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**ENVIRONMENT, **environment},
-        ) as process,
-        fifo.open("wb"),
-    ):  # opens once the other side reads
-        process.send_signal(signal.SIGINT)
+    with subprocess.Popen(
+        [sys.executable, "-m", "gatekeeper_py", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**ENVIRONMENT, **environment},
+    ) as process:
+        with fifo.open("wb"):  # opens once the other side reads
+            process.send_signal(signal.SIGINT)
+        # The pipe is closed now. If the signal arrived just before the read, only this ends the read.
         out, errors = process.communicate(timeout=60)
     return process.returncode, out, errors.strip()
 
