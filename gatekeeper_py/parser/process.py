@@ -114,12 +114,13 @@ def limits_for(text_bytes: int) -> Limits:
 class Parser:
     """Judges documents in a child process, one at a time.
 
-    ``limits`` returns the limits for a document of a given size in bytes. ``command`` starts the process,
-    whose environment is taken from ``environ``.
+    Metrics and log lines have the ``name`` of the process. ``limits`` returns the limits for a document of a
+    given size in bytes. ``command`` starts the process, whose environment is taken from ``environ``.
     """
 
     def __init__(
         self,
+        name: str = "parser",
         *,
         log: Log,
         observer: Observer,
@@ -132,7 +133,7 @@ class Parser:
         self._idle_seconds = idle_seconds
         self._turn = asyncio.Lock()
         self._child = ChildProcess(
-            "parser",
+            name,
             command,
             log=log,
             observer=observer,

@@ -90,7 +90,9 @@ class _Server:
         metrics = Metrics(live, counts)
         registries = RegistryService(metrics, settings.registry_config, log=log)
         parser = Parser(log=log, observer=metrics)
-        keeper = ExceptionsKeeper(live, parser, observer=metrics, log=log)
+        # A process of its own, because strangers can request long checks, which must not suspend exceptions.
+        documents = Parser("exceptions", log=log, observer=metrics)
+        keeper = ExceptionsKeeper(live, documents, observer=metrics, log=log)
         guard = PolicyGuard(
             settings.configmap,
             parser,
@@ -173,7 +175,7 @@ class _Server:
             tasks = [
                 group.create_task(reloader.run(deliveries)),
                 group.create_task(loop_watch.run()),
-                group.create_task(keeper.run(self._exceptions(keeper, parser))),
+                group.create_task(keeper.run(self._exceptions(keeper, documents))),
             ]
             if isinstance(certificates, CertificateFiles):
                 tasks.append(group.create_task(certificates.watch()))
@@ -202,6 +204,7 @@ class _Server:
             for task in tasks:
                 task.cancel()
             await parser.close()
+            await documents.close()
             await registries.close()
         log.info("stopped")
         return code

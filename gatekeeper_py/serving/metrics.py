@@ -88,7 +88,7 @@ REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = Mapping
 )  # fmt: skip
 """The verdicts that each endpoint can give, each with the mode in which it gives it."""
 
-CHILDREN: Final = ("parser", "registry")
+CHILDREN: Final = ("parser", "exceptions", "registry")
 """The child processes."""
 
 OTHER_HOSTS: Final = "other"

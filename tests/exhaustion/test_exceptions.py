@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, Final
@@ -20,6 +22,7 @@ from aiohttp import web
 
 from builders import exceptions_text, pod, policy_text, review
 from exhaustion.target import Arena, Attempt, Target, watching_arena
+from exhaustion.test_shares import COSTLY, changed_policy
 from fakeapi import NAME, NAMESPACE, FakeApi, event
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
@@ -183,13 +186,25 @@ async def test_a_flood_of_changes_delays_no_review_and_no_break_glass(
         assert waits[-1] < LIVE_SECONDS
 
 
-@pytest.mark.parametrize("tenants", [1, 8, 100])
-async def test_tenants_that_change_documents_all_the_time_suspend_no_exception_of_others(
-    api: Tenants, arena: Arena, attempts: dict[str, Attempt], tenants: int
+@pytest.mark.parametrize(("tenants", "strangers"), [(1, 0), (8, 0), (100, 0), (1, 8)])
+async def test_neither_tenants_nor_strangers_suspend_exceptions_of_others(
+    api: Tenants, arena: Arena, attempts: dict[str, Attempt], tenants: int, strangers: int
 ) -> None:
-    """An unchanged document always approves, and a changed one of a quiet tenant soon does."""
+    """An unchanged document always approves, and a changed one of a quiet tenant soon does.
+
+    Meanwhile, tenants change documents all the time, and strangers have costly policies checked.
+    """
     api.flood = tuple(changes(lambda version: padded(text(1_000, version)), tenants))
     waits: list[float] = []
+    statuses: Counter[int] = Counter()
+
+    async def check_policies(target: Target, address: str) -> None:
+        while api.flooding.is_set():
+            caller = await target.connect(source=address)
+            with suppress(EOFError, OSError):  # an answer may end the connection
+                while api.flooding.is_set():
+                    statuses[(await caller.ask(changed_policy(COSTLY))).status] += 1
+            caller.abort()
 
     async def refusals(target: Target) -> int:
         """Return how often the unchanged exception is refused while the flood lasts."""
@@ -204,6 +219,9 @@ async def test_tenants_that_change_documents_all_the_time_suspend_no_exception_o
         await seconds_until_admitted(target, UNCHANGED, "quay.io/a/0")
         api.flooding.set()
         refused = asyncio.create_task(refusals(target))
+        checks = [
+            asyncio.create_task(check_policies(target, f"127.0.0.{2 + each}")) for each in range(strangers)
+        ]
         try:
             for _ in range(CHANGES):
                 await asyncio.sleep(LIVE_SECONDS)
@@ -211,10 +229,12 @@ async def test_tenants_that_change_documents_all_the_time_suspend_no_exception_o
             waits.append(await seconds_of_emergency(api, target))
         finally:
             api.flooding.clear()
+        await asyncio.gather(*checks)
+        assert set(statuses) <= {200, 503}
         assert await refused == 0, "the unchanged exception was refused"
 
     target = await asyncio.to_thread(lambda: arena.target)
-    row = f"exceptions:{tenants}-tenants"
+    row = f"exceptions:{tenants}-tenants-and-{strangers}-strangers"
     await target.attacked(row, attack)
     if not attempts[row].is_busy:
         assert max(waits) < LIVE_SECONDS
