@@ -33,7 +33,7 @@ PYTEST = $(BIN)/python -m pytest $(PYTEST_OPTIONS)
 
 export UV_PROJECT_ENVIRONMENT := $(VENV)
 export UV_PYTHON_DOWNLOADS := never
-# Where bytecode may not be written, each of the thousands of processes that the tests start compiles all modules.
+# If this is set, each of the thousands of processes that the tests start compiles all modules.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup demo test test-long go-test exhaustion fuzz fresh-test registry-test monitoring-test page-test \

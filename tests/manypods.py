@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from gatekeeper_py.cli import run
 code = run(sys.argv[1:])
-# Unlike getrusage, this does not count what the parent had before exec.
+# Unlike getrusage, this does not count the memory of the parent before exec.
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
 sys.exit(code)
 """

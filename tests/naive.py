@@ -60,7 +60,7 @@ def _to_except(
 ) -> list[Image]:
     """Return the names that entries and grants must match: those that deny rules match, as for ``except``.
 
-    "Where no allow rule approves the image, they must match its own name, too."
+    "If no allow rule approves the image, they must match its own name, too."
     """
     allowed = any(applies(rule, namespace, now) and matches(rule, seen) for rule in document["allow"])
     return _denied(document, seen, namespace, now) + ([] if allowed and not own else [seen])
@@ -147,7 +147,7 @@ def _excepted(
     *,
     denied: bool,
 ) -> bool:
-    """Return whether an entry and a grant match a name; one that overrides deny rules for a denied image."""
+    """Return whether an entry and a grant match a name. For a denied image, the grant must override it."""
     for (source, where), entries in documents.items():
         if source == "namespace" and where != namespace:
             continue

@@ -37,7 +37,7 @@ class InProcessParser(Parser):
     """
 
     pid = 1
-    """Nothing has to be started."""
+    """Do nothing, because there is no process to start."""
 
     def __init__(self) -> None:
         super().__init__(log=RecordingLog(), observer=Metrics(LivePolicy(), CacheCounts()))

@@ -11,7 +11,7 @@ ROOT: Final = Path(__file__).parents[1]
 
 
 def test_programs_of_the_tests_may_write_bytecode() -> None:
-    """Images of containers often forbid it, and then each of thousands of processes compiles all modules."""
+    """Container images often forbid it. Then each of thousands of processes compiles all modules."""
     shown = subprocess.run(
         ["make", "--silent", "--file=Makefile", "--file=-", "show"],
         input="show: ; @env\n",

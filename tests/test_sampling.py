@@ -12,7 +12,7 @@ from exhaustion.sampling import FOLDER, ONE_IN, PRODUCT, chosen, imported, kind,
 
 MODULES = {path.stem for path in sampling.HERE.glob("test_*.py")}
 SELECTING = {"conftest", "sampling"}
-"""The modules that select and show. A change of them touches no attack."""
+"""The modules that select attacks and show results. A change of them affects no attack."""
 
 ROWS = [
     *(f"{FOLDER}/test_a.py::test_it[{group}:{number}]" for group in ("x", "y") for number in range(20)),

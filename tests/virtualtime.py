@@ -7,7 +7,7 @@ import selectors
 
 
 class _Jumping(selectors.DefaultSelector):
-    """Returns at once; the seconds that it would have waited in vain are added to ``now``."""
+    """Returns at once, and adds the seconds that it would have waited to ``now``."""
 
     now = 0.0
 
@@ -19,7 +19,7 @@ class _Jumping(selectors.DefaultSelector):
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
-    """Runs timers in order, at exactly their time. Load on the machine makes none late."""
+    """Runs timers in order, at exactly their time, even on a busy machine."""
 
     def __init__(self) -> None:
         self._jumping = _Jumping()

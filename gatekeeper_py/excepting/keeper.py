@@ -1,9 +1,9 @@
 """Keep the exceptions in use in step with the documents that a source delivers.
 
-Documents are parsed in the parser process. Their authors are not trusted, so each document is parsed at most
-once a second, that of the namespace that asked for least time first, and all of them together for at most a
-tenth of the time. A document that is invalid, deleted, or waits too long for its turn approves nothing: no
-last good version is kept. Documents of the installation do not wait for those of namespaces.
+Documents are parsed in the parser process. Their authors are not trusted. So each document is parsed at most
+once a second, and all documents together take at most a tenth of the time. The namespace whose changes needed
+the least time goes first. A document that is invalid, deleted, or waits too long for its turn approves
+nothing: no last good version is kept. Documents of the installation do not wait for those of namespaces.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ RETRY_SECONDS: Final = 10.0
 
 MAX_WAITING_BYTES: Final = 32 * 1024 * 1024
 """Maximum size of the texts that wait for their turn. During the first list, the source waits at the limit.
-After that, the longest text that waits makes room: its document approves nothing until it is read again. If
+After that, the longest waiting text is dropped, and its document approves nothing until it is read again. If
 the source waited instead, a tenant with many namespaces could delay the removal of other exceptions."""
 
 ROOM_SECONDS: Final = 60.0
@@ -95,7 +95,7 @@ class _Document:
     waiting: bytes | None = None
     """The newest text, until it is parsed. One emoji makes each character of a ``str`` take four bytes."""
     share: Share = _NO_SHARE
-    """What its size counts for while it waits."""
+    """The share that its size counts towards while it waits."""
     gone: bool = False
     """Whether the ConfigMap was deleted. The record is kept for another second, so that deleting and
     creating a ConfigMap does not get it parsed more often."""
@@ -156,7 +156,7 @@ class ExceptionsKeeper:
             log, "exceptions_refused_suppressed", "namespace", monotonic=monotonic, later=later
         )
         self._unlisted: set[Source] = set()
-        """Granted sources whose documents were not listed since they may be read."""
+        """Sources that may be read now, and whose documents have not been listed since."""
         self._settled = False
         """Whether the replica has read the exceptions once, or need not."""
         self._granted_at = 0.0
@@ -253,7 +253,7 @@ class ExceptionsKeeper:
             await self._take(key, known, text.encode("utf-8", "surrogatepass"))
 
     async def _take(self, key: DocumentKey, known: _Document, content: bytes) -> None:
-        """Let a text wait for its turn if it is a new one."""
+        """Queue a text if it is new. If it is in the first list, wait for room."""
         digest = blake2b(content, digest_size=16).digest()
         if digest != known.digest:
             known.digest = digest
@@ -272,7 +272,7 @@ class ExceptionsKeeper:
         return key.source == "namespace" and self._waiting.used(Share(key.source, ""))[0] > MAX_WAITING_BYTES
 
     def _make_room(self, newest: DocumentKey) -> None:
-        """Drop the longest text that waits, but none of the first list."""
+        """Drop the longest waiting text; the newest one if the longest is in the first list."""
         largest = DocumentKey("namespace", self._waiting.largest().namespace)
         known = self._documents.get(largest)
         if known is None or known.waiting is None or known.first:
@@ -283,7 +283,7 @@ class ExceptionsKeeper:
         self._install_soon()
 
     def _leave_out(self, key: DocumentKey, known: _Document, findings: tuple[Finding, ...]) -> None:
-        """Stop a document for which there is no room. The same text is good once there is room for it."""
+        """Stop a document for which there is no room. The same text may be read once there is room."""
         known.digest, self._left_out = b"", True
         self._settle(key, known, None, findings)
 
@@ -384,7 +384,7 @@ class ExceptionsKeeper:
         known.findings = kept
 
     def _entries_of(self, key: DocumentKey) -> tuple[int, float]:
-        """Return how large a document is, and of documents with as many entries, how new it is."""
+        """Return the number of entries of a document, and when its parse began, to break ties."""
         known = self._documents[key]
         return known.entries or 0, known.begun
 
@@ -495,7 +495,7 @@ class ExceptionsKeeper:
                         return await self._parser.parse_exceptions(text, key.source)
                     finally:
                         end = self._monotonic()
-                        # Starting the process takes longer than parsing, and is not the tenant's doing.
+                        # Starting the process takes longer than parsing, and the tenant did not cause it.
                         if key.source == "namespace" and not (known.first or starts):
                             self._turns.spent(start, end)
                         known.first = False
@@ -510,7 +510,7 @@ def _error(code: str, message: str) -> Finding:
 
 
 _TOO_MANY_CHANGES: Final = (
-    _error("too-many-changes", "too many changed documents wait; it is read again within some minutes"),
+    _error("too-many-changes", "too many changed documents wait; this one is read again within some minutes"),
 )
 _OF_ALL: Final = f"the documents of all namespaces have more than {MAX_ENTRIES_OF_NAMESPACES:,} entries"
 _TOO_MANY_ENTRIES: Final = (_error("too-many-entries", f"{_OF_ALL}, and this is one of the largest"),)

@@ -15,19 +15,20 @@ PAUSE_FACTOR: Final = 9.0
 """The pause after work, as a multiple of the work's time. So work takes at most a tenth of the time."""
 
 RESERVE_SECONDS: Final = 0.3
-"""How much of this tenth is saved up at most while nothing is parsed. Three of the most expensive documents
-take it. A namespace can use it only up to where the rest is what the namespace itself asked for lately. So
-those that change documents all the time leave it to the others, which need not wait for a pause."""
+"""Maximum time that is saved up for later, of this tenth, while nothing is parsed. Three of the most
+expensive documents use it up. A namespace must leave as much of it as its own changes needed recently. So
+namespaces that change documents all the time leave the reserve to the others, which need not wait for a
+pause."""
 
 LONGEST_PARSE_SECONDS: Final = 0.1
-"""What parsing the longest document takes on an ordinary machine. A shorter one takes its part of it."""
+"""Time to parse the longest document on an ordinary machine. The time is in proportion to the length."""
 
 FORGET_SECONDS: Final = 60.0
-"""After this time, what namespaces asked for is forgotten."""
+"""After this time, the times that the changes of namespaces needed are set to zero."""
 
 
 class _Place(NamedTuple):
-    """A place in a queue: its rank, and a number for the order of places with the same rank."""
+    """The place of a document in a queue. Lower ranks come first, and then lower numbers."""
 
     rank: float
     number: int
@@ -35,12 +36,12 @@ class _Place(NamedTuple):
 
 
 class Turns:
-    """Gives each document at most one place, and the next turn to one of the places that are due.
+    """Decides which document is parsed next. Each document has at most one place in the queues.
 
     Documents of the installation go first. Tenants cannot write them, and must not delay an exception in an
-    emergency. Of the other changes, that of the namespace that asked for least time goes first; of several,
-    the newest, so that an earlier flood does not delay it. Only these changes share a part of the time, so
-    the first list takes the rest.
+    emergency. Of the other changes, the namespace whose changes needed the least time goes first. Of several
+    changes of one namespace, the newest goes first, so that an earlier flood does not delay it. Only these
+    changes are limited to a part of the time; the first list may use the rest.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
@@ -52,19 +53,20 @@ class Turns:
         self._early: list[_Place] = []
         """The same for the other documents that are not due yet."""
         self._due: list[_Place] = []
-        """The places of documents that are due. The rank is what their namespaces asked for, or less."""
+        """The places of documents that are due. The rank is the time that the changes of their namespaces
+        needed, or less."""
         self._queues: dict[DocumentKey, list[_Place]] = {}
         """The queue in which each document has its place."""
         self._number = 0
         self._asked = Shares()
-        """The seconds of parsing that the changes of each namespace asked for, even if never parsed."""
+        """The seconds that the changes of each namespace need to be parsed, even if they are never parsed."""
         self._forget_at = -inf
         self._paid_at = -inf
-        """When the time that was used is a tenth of the time again."""
+        """When the time that was used falls to a tenth of the time again."""
 
     @property
     def first_wait(self) -> bool:
-        """Whether documents of the first list wait, or some of the installation."""
+        """Whether documents of the first list or of the installation wait."""
         return bool(self._own or self._listed)
 
     def ask(self, key: DocumentKey, size: int) -> None:
@@ -73,7 +75,7 @@ class Turns:
         self._asked.add(self._asked.of(key.source, key.namespace), seconds)
 
     def place(self, key: DocumentKey, due: float, *, free: bool) -> None:
-        """Give a document a place, unless it has one. If it is ``free``, the share does not limit it."""
+        """Give a document a place, unless it has one. If it is ``free``, the limit of time does not apply."""
         if key not in self._queues:
             self._number += 1
             queue = self._own if key.source != "namespace" else self._listed if free else self._early
@@ -97,7 +99,7 @@ class Turns:
         self._paid_at = max(self._paid_at, saved) + (1 + PAUSE_FACTOR) * (end - start)
 
     def _starts(self) -> Iterator[tuple[float, DocumentKey]]:
-        """Yield the first document of each queue and when it may start: those that go first come first."""
+        """Yield the first document of each queue and when its parse may start, in the order of the queues."""
         for queue in (self._own, self._due, self._listed, self._early):
             if queue:
                 rank, _, key = queue[0]
@@ -105,7 +107,7 @@ class Turns:
                 yield (saved if queue is self._due else rank), key
 
     def _move(self, now: float) -> None:
-        """Queue the documents that are due, in the order of what their namespaces asked for by now."""
+        """Queue the documents that are due, in the order of the time that their namespaces needed so far."""
         if now >= self._forget_at:
             self._asked.clear()
             self._forget_at = now + FORGET_SECONDS
@@ -115,12 +117,12 @@ class Turns:
             _, number, key = heapq.heappop(self._early)
             self._queues[key] = self._due
             heapq.heappush(self._due, _Place(self._seconds(key), -number, key))
-        # What a namespace asked for only grows until it is forgotten, so each place moves back at most once
+        # The time of a namespace only grows until it is set to zero, so each place moves back at most once
         # for each change.
         while self._due and (rank := self._seconds(self._due[0].key)) > self._due[0].rank:
             heapq.heapreplace(self._due, self._due[0]._replace(rank=rank))
 
     def _seconds(self, key: DocumentKey) -> float:
-        """Return what a namespace asked for. Those that are not counted one by one go last."""
+        """Return the time of a namespace; infinity, to go last, if it is not counted by itself."""
         share = self._asked.of(key.source, key.namespace)
         return self._asked.used(share)[1] if share.namespace == key.namespace else inf

@@ -60,7 +60,7 @@ def outline_of(text: str) -> Outline:
     fields: dict[str, Node] = {}
     keys: dict[str, Mark] = {}
     is_valid = check_text(text, MAX_FILE_BYTES, remarks)
-    # A file with NUL is not a text. It may be the environment of a process, which must not be quoted.
+    # A file with NUL is not a text. It may be the environment of a process, so it must not be quoted.
     is_text = is_valid or (len(text) <= MAX_FILE_BYTES and "\0" not in text)
     if not is_valid:
         text = cleaned(text)
@@ -86,9 +86,9 @@ def outline_of(text: str) -> Outline:
 
 
 def _complete(fields: dict[str, Node], text: str) -> None:
-    """Add the fields that are written with aliases, merge keys or tags, or after what ``Reader`` refuses.
+    """Add the fields that use aliases, merge keys or tags, or that come after what ``Reader`` refuses.
 
-    So a document that Kubernetes would read as one of ours is not taken for another one.
+    Otherwise, the commands would skip a document that Kubernetes reads as a policy or as exceptions.
     """
     loader = Yaml12Loader(text)
 

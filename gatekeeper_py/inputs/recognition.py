@@ -37,7 +37,7 @@ _ALSO_KUSTOMIZATIONS: Final = frozenset({"resources", "images", "namespace", "la
 
 
 def may_be_ours(text: str) -> bool:
-    """Return whether a text that cannot be read may be a document of ours, or a ConfigMap that holds one."""
+    """Return whether a text that cannot be read may be a gatekeeper-py document, or a ConfigMap with one."""
     return any(each in text for each in (API_VERSION, POLICY_KEY, EXCEPTIONS_KEY, SETTINGS_KEY))
 
 

@@ -100,10 +100,10 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
 
 
 def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, part: Part) -> Finding:
-    """Return the finding about a document that is not a policy, and that cannot be read. It quotes nothing.
+    """Return the finding about a document that is not a policy and cannot be read. It quotes nothing.
 
-    It is only a warning for YAML that Kubernetes may accept, for example with a key that is given twice, if
-    it does not seem to be a document of ours.
+    Kubernetes may accept such YAML, for example if a key is given twice. The finding is then only a warning,
+    unless the document may be a policy or exceptions.
     """
     is_yaml = not is_syntax_error(problem) and not isinstance(problem, RecursionError)
     is_yaml = is_yaml and not may_be_ours(part.text)

@@ -80,10 +80,10 @@ class Access(Protocol):
 class Reply(NamedTuple):
     """An answer, and what it shows about the host.
 
-    ``trouble`` is set after a failure of the host (5xx, connection, TLS, HTTP, no answer at all), not after a
-    refusal, or after anything that whoever can push can cause. It is ``None`` if the look-up shows nothing
-    about the host.
-    ``pause`` is the pause that the host requested, in seconds; 0 if it requested none.
+    ``trouble`` is true after a failure of the host (5xx, connection, TLS, HTTP, no answer at all). It is
+    false after a refusal, and after anything that somebody with push access can cause. It is ``None`` if the
+    look-up shows nothing about the host. ``pause`` is the pause that the host requested, in seconds; 0 if it
+    requested none.
     """
 
     answer: Answer
@@ -284,7 +284,8 @@ class Client:
         url = bearer.realm.with_query(query)
         try:
             response = await transport.send("GET", url, headers, budget, MAX_TOKEN_BYTES)
-        except TooLarge as problem:  # nobody who can push can cause this, unless the look-up has read a lot
+        except TooLarge as problem:
+            # Somebody with push access can cause this only by using up the bytes of the look-up.
             raise Unusable(f"the token server: {problem}", trouble=budget.bytes_left >= 0) from None
         budget.is_answered = True
         if response.status in UNAUTHORIZED:

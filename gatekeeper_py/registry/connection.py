@@ -49,18 +49,18 @@ each line of a head or of trailers at once: 32 KiB of short lines take 20 ms and
 would stop the look-ups in all other registries for half a second. Registries send 20 headers."""
 
 PIECE_BYTES: Final = MAX_LINES // 2
-"""Size of the pieces in which a slice with more lines than this is parsed. Each piece of a body ends in an
-event, so a body may consist of line ends, however it is cut into slices."""
+"""A slice with more lines than this number is parsed in pieces of this many bytes. The parser returns an
+event for each piece of a body, so a body may consist of line ends."""
 
 MAX_SMALL_CHUNKS: Final = 64
 LEAST_CHUNK_BYTES: Final = 256
-"""A body may have ``MAX_SMALL_CHUNKS`` chunks, and one more for each ``LEAST_CHUNK_BYTES``. A slice of chunks
-of one byte takes 5 ms, and 20 connections of a host may each send one. The chunks of servers that write line
-by line are large enough. Slices do not count, because the network cuts them."""
+"""A body may have ``MAX_SMALL_CHUNKS`` chunks, and one more for each ``LEAST_CHUNK_BYTES``. Parsing a
+slice of one-byte chunks takes 5 ms, and each of the 20 connections to a host may send one. Servers that write
+line by line stay within this limit. It does not apply to slices, because the network cuts them."""
 
 MAX_REQUESTS: Final = 64
-"""Maximum number of requests of one look-up. One with all the signatures that are read needs 51, and a few
-more for a token and redirects."""
+"""Maximum number of requests of one look-up. A look-up with the maximum number of signatures sends 51, and a
+few more for a token and redirects."""
 
 OVERHEAD: Final = 1.25
 """Ratio of the bytes received for a body, with TLS records and frames of chunks, to its size."""
@@ -77,12 +77,12 @@ class TooLarge(ValueError):
 
 
 class ContentTooLarge(TooLarge):
-    """Content, or all of a look-up, is larger than allowed. Whoever can push can cause this."""
+    """An answer, or all answers of a look-up, are too large. Somebody with push access can cause this."""
 
 
 @dataclass(slots=True)
 class Budget:
-    """What one look-up may still use, and for whom. ``repository`` is the one that it is about.
+    """What one look-up may still use. ``namespace`` is that of the review, ``repository`` that of the image.
 
     ``turn`` waits until a request may be sent to a host.
     ``bytes_left`` counts the bodies of all its answers, including those to redirected requests.
@@ -96,10 +96,10 @@ class Budget:
     sent_at: float = math.inf
     """When a request first had a connection, on the event loop's clock."""
     is_answered: bool = False
-    """Whether the host answered a request. A token server must answer, too, once it is needed."""
+    """Whether the host answered a request. If a token is requested, the token server must answer, too."""
 
     def is_silent(self, seconds: float) -> bool | None:
-        """Return whether the host answered nothing for this long; ``None`` if it had less time."""
+        """Return whether the host sent no answer for ``seconds``; ``None`` if it had less time."""
         if self.is_answered:
             return False
         return True if asyncio.get_running_loop().time() - self.sent_at >= seconds else None
@@ -114,7 +114,7 @@ class Budget:
         """Count a part of a body. Raises ``ContentTooLarge``."""
         self.bytes_left -= size
         if self.bytes_left < 0:
-            raise ContentTooLarge("the answers are too large together")
+            raise ContentTooLarge("all answers together are too large")
 
 
 class Request(NamedTuple):

@@ -1,4 +1,7 @@
-"""Share a registry between namespaces and their repositories, and the waiting reviews between namespaces."""
+"""Share the look-ups in a registry, and the reviews that wait for them, between namespaces.
+
+Within a namespace, repositories share the look-ups.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +14,8 @@ from typing import Any, Final, NamedTuple
 from gatekeeper_py.runtime.shares import Share, Shares
 
 MAX_REMEMBERED: Final = 1000
-"""Maximum number of namespaces, and of repositories of each, without a waiting look-up whose last round is
-remembered. A forgotten one is treated like a new one."""
+"""Maximum number of namespaces without a waiting look-up whose last round is remembered, and the same for the
+repositories of each namespace. A forgotten one is treated like a new one."""
 
 MAX_JOINED: Final = 100
 """Maximum number of namespaces that are considered for one look-up."""
@@ -81,10 +84,10 @@ class _Numbers:
 
 
 class _Rounds:
-    """The look-ups of several shares, which take turns. A place names the share, and then the place in it.
+    """The look-ups of several shares, which take turns. A place names the share first, then the place in it.
 
     Turns come in rounds. In each round, every share with a look-up gets one turn, so a share with a thousand
-    look-ups delays one with a single look-up by one turn. ``part`` makes a share.
+    look-ups delays one with a single look-up by one turn. ``part`` returns a new, empty share.
     """
 
     def __init__(self, part: Callable[[], _Rounds | _Numbers]) -> None:
@@ -152,8 +155,8 @@ class _Rounds:
 class FairQueue:
     """Look-ups in the order of their turns: namespaces take turns, and in each namespace its repositories.
 
-    So whoever can push to one repository delays no look-up in another. Look-ups that no review waits for
-    come last.
+    So somebody who can push to one repository cannot delay look-ups in another. Look-ups that no review waits
+    for come last.
     """
 
     def __init__(self) -> None:
@@ -185,7 +188,7 @@ class FairQueue:
         return (len(self._urgent) if place.namespace is None else 0) + self._part_of(place).ahead(place)
 
     def first(self, may_be: Callable[[Place], bool] = lambda _place: True) -> Place | None:
-        """Return the place whose turn is next, of those that ``may_be`` accepts, if there is one."""
+        """Return the next place that ``may_be`` accepts, ``None`` if there is none."""
         if self._urgent:
             return self._urgent.first(may_be)
         return self._spare.first(may_be, None, "") if self._spare else None
@@ -201,15 +204,16 @@ class FairQueue:
 class FairSlots:
     """Limits what is in progress with numbered slots, which namespaces and their repositories get in turn.
 
-    Some slots are ``reserved`` for namespaces that hold none, and as many for repositories that hold none.
-    Otherwise, a few of them could hold all slots for a long time, and others would wait until one is free.
+    ``reserved`` slots are for namespaces that hold none, and the same number for repositories that hold none.
+    Otherwise, a few namespaces or repositories could hold all slots for a long time.
     """
 
     def __init__(self, count: int, *, reserved: int = 0) -> None:
         self._free = count
         self._reserved = reserved
         self._held = Shares()
-        """The slots that each repository of each namespace holds, without those that no review waits for."""
+        """The slots that the repositories of each namespace hold. Look-ups without a waiting review do not
+        count."""
         self._queue = FairQueue()
         self._waiters: dict[Place, asyncio.Future[None]] = {}
 
@@ -245,7 +249,7 @@ class FairSlots:
             self._forget_waiter(place)  # a review waits for it now, so it gets another place
 
     def _may_have(self, place: Place) -> bool:
-        """Return whether enough slots are free for those who hold none."""
+        """Return whether a look-up may have a free slot: the reserved slots must stay free for others."""
         if place.namespace is None:
             return self._free > 2 * self._reserved
         of_namespace, of_repository = self._held.used(Share(place.namespace, place.repository))
@@ -264,7 +268,7 @@ class FairSlots:
         """Give the free slots to the waiting look-ups whose turns are next."""
         while self._free and (place := self._queue.first(self._may_have)) is not None:
             given = self._waiters[place]
-            is_waiting = not given.cancelled()  # in this very turn of the event loop
+            is_waiting = not given.cancelled()  # it may have been cancelled in this turn of the event loop
             self._forget_waiter(place, has_turn=is_waiting)
             if is_waiting:
                 self._hold(place, 1)

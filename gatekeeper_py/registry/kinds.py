@@ -31,7 +31,7 @@ class LookupKind(NamedTuple):
 
     ``query`` queries a registry with the public keys that the manifest names. It raises ``Unusable``.
     ``is_valid`` checks an answer of the registry process, which an attacker may control. ``fresh_seconds``
-    returns how long an answer is fresh. ``most_bytes`` is the maximum size of all bodies together.
+    returns how long an answer is fresh. ``most_bytes`` is the maximum size of all answers of one look-up.
     """
 
     query: Callable[[Manifest, Send, Keys], Awaitable[Answer]]

@@ -27,8 +27,8 @@ HTTP client, which would send them even after the breaker opened: hundreds of co
 registry that hangs."""
 
 RESERVED: Final = MAX_CONCURRENT // 4
-"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a look-up in the host, and again for
-repositories. A look-up of signatures can take 5 s, if somebody pushed enough of them."""
+"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a look-up in progress at the host, and
+the same number for repositories. If somebody pushed many signatures, one look-up of them can take 5 s."""
 
 TIMER_SECONDS: Final = 0.001
 """The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too

@@ -39,10 +39,10 @@ class UnusedException(NamedTuple):
 
 
 def unused_exceptions(policy: CompiledPolicy, tally: Tally) -> Iterator[UnusedException]:
-    """Yield the entries of the policy's exceptions that nothing needs.
+    """Yield the entries of the policy's exceptions that no running image needs.
 
-    ``tally`` is an audit of the whole cluster with these exceptions. If several entries approve an image, or
-    one of its names, it needs only the one that ends last.
+    ``tally`` is an audit of the whole cluster with these exceptions. If several entries match the same name
+    of an image, the image needs only the entry that ends last.
     """
     needed = {
         (found.source, found.namespace, found.index)

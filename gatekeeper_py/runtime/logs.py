@@ -44,8 +44,8 @@ MAX_LINE_BYTES: Final = 16_384
 """Longer lines are cut, because log collectors split or drop them."""
 
 MAX_LINES: Final = 200
-"""Maximum number of lines of one kind in a second: for each peer, or for each of its namespaces if they are
-evidence. They leave room in the queue for the lines of others."""
+"""Maximum number of lines of one kind in a second. For lines that are evidence, it applies to each namespace
+of a peer, for other lines to the peer. It leaves room in the queue for the lines of others."""
 
 FLUSH_SECONDS: Final = 1.0
 
@@ -103,7 +103,7 @@ class LogWriter:
     def has_room(self) -> bool:
         """Return whether a line that is not evidence may be written. Otherwise, count it as lost.
 
-        Such lines fill at most half of the queue, so that evidence is not lost because of them.
+        Such lines fill at most half of the queue, so that they do not displace evidence.
         """
         if 2 * len(self._lines) < self._capacity and 2 * self._bytes < self._capacity_bytes:
             return True
@@ -217,10 +217,10 @@ class RateLimit:
 class LineLimit:
     """Limits the log lines of one kind, and logs how many were not written.
 
-    In ``seconds``, ``lines`` pass for each namespace of a peer. If the lines are not evidence, ``has_room``
-    returns whether the queue has room for them, and the namespaces of a peer share its ``lines``. The number
-    of the others is logged as ``event`` with ``keys``, once for each peer or namespace, under ``key``.
-    ``later`` calls a function after some seconds.
+    In each interval of ``seconds``, it lets ``lines`` lines pass for each namespace of a peer. If the lines
+    are not evidence, ``has_room`` returns whether the queue has room for them, and the namespaces of a peer
+    share its ``lines``. For each peer or namespace (``key``), it logs the number of the other lines as
+    ``event`` with ``keys``. ``later`` calls a function after some seconds.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
-"""Who uses how much of something that all share: peers, and the namespaces within each peer.
+"""Count how much of a shared limit each peer uses, and each namespace within a peer.
 
-All tenants of a cluster reach a server through the few addresses of its API servers. So what is shared by
-address alone protects no tenant from another.
+All tenants of a cluster reach a server through the few addresses of its API servers. So a limit for each
+address alone does not protect one tenant from another.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections import defaultdict
 from typing import Final, NamedTuple
 
 MAX_PEERS: Final = 64
-"""Maximum number of peers that are counted one by one. The other peers count as one."""
+"""Maximum number of peers that are counted separately. All other peers count as one."""
 
 MAX_NAMESPACES: Final = 1000
 """The same for the namespaces of each peer. It also limits the work of ``Shares.largest``."""
 
 MAX_NAME_LENGTH: Final = 63
-"""Maximum length of a namespace's name. A longer one in a review is cut, so that it takes no memory."""
+"""Maximum length of a namespace's name. Longer names in reviews are cut, so that they do not fill memory."""
 
 OTHERS: Final = "other"
-"""Stands for peers or namespaces beyond a limit, and for a peer that is not known."""
+"""The name of all peers or namespaces beyond a limit, and of an unknown peer."""
 
 
 class Share(NamedTuple):
-    """The share of a namespace within that of a peer. Requests without a namespace have the name ``""``."""
+    """A namespace of a peer. It is ``""`` for requests without a namespace."""
 
     peer: str
     namespace: str
@@ -39,7 +39,7 @@ class Shares:
         """Peer -> what all its namespaces use."""
 
     def of(self, peer: str | None, namespace: str | None) -> Share:
-        """Return the share that counts for a namespace of a peer."""
+        """Return the share under which a namespace of a peer is counted."""
         if peer is None or (peer not in self._namespaces and len(self._namespaces) >= MAX_PEERS):
             peer = OTHERS
         name = (namespace or "")[:MAX_NAME_LENGTH]
@@ -47,7 +47,7 @@ class Shares:
         return Share(peer, OTHERS if name not in known and len(known) >= MAX_NAMESPACES else name)
 
     def add(self, share: Share, amount: float = 1) -> None:
-        """Count an amount that a share uses from now on; a negative one, that it uses no longer."""
+        """Add an amount to what a share uses. A negative amount gives something back."""
         names = self._namespaces.setdefault(share.peer, {})
         used = names[share.namespace] = names.get(share.namespace, 0) + amount
         self._peers[share.peer] += amount
@@ -57,9 +57,9 @@ class Shares:
                 del self._namespaces[share.peer], self._peers[share.peer]
 
     def used(self, share: Share) -> tuple[float, float]:
-        """Return what a peer uses, and what the namespace uses of it.
+        """Return what the peer of a share uses, and what its namespace uses of that.
 
-        In the order of these pairs, the share that has used least comes first.
+        If shares are sorted by these pairs, the one that used least comes first.
         """
         return self._peers.get(share.peer, 0), self._namespaces.get(share.peer, {}).get(share.namespace, 0)
 
@@ -72,15 +72,15 @@ class Shares:
     def has_room(self, share: Share, most: float) -> bool:
         """Return whether a share uses less than its part of what its peer may use.
 
-        The namespaces of a peer that use something have equal parts of ``most``. A part gets smaller when
-        another namespace comes, so n namespaces use at most ``most * (1 + 1/2 + ... + 1/n)``.
+        The namespaces of a peer that use something have equal parts of ``most``. The parts get smaller with
+        each further namespace, so n namespaces use at most ``most * (1 + 1/2 + ... + 1/n)``.
         """
         names = self._namespaces.get(share.peer, {})
         parts = len(names) + (share.namespace not in names)
         return names.get(share.namespace, 0) < most / parts
 
     def take(self, peer: str | None, namespace: str | None, most: float) -> bool:
-        """Let a namespace use 1 more if it has room, and return whether it had. For code that runs often."""
+        """Add 1 for a namespace if it has room, and return whether it had. Fast, for code that runs often."""
         peer, namespace = peer or OTHERS, namespace or ""
         names = self._namespaces.get(peer)
         used = None if names is None else names.get(namespace)
@@ -97,6 +97,6 @@ class Shares:
         return has_room
 
     def clear(self) -> None:
-        """Forget all use."""
+        """Set everything to zero."""
         self._namespaces.clear()
         self._peers.clear()

@@ -209,7 +209,7 @@ class BodyMemory:
             raise
 
     def _next_to_parse(self) -> None:
-        # A cancelled one leaves the queue in a later turn of the event loop.
+        # A cancelled request leaves the queue in a later turn of the event loop.
         waiting = [given for given in self._queue if not given.cancelled()]
         self._parsing = bool(waiting)
         if waiting:

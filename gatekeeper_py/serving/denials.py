@@ -48,7 +48,7 @@ class Denial(NamedTuple):
 class Denials:
     """Keeps the last 50 denials, at most 20 of one peer, in bounded memory.
 
-    A new denial replaces the oldest one of the namespace that has most, of the peer that has most.
+    A new denial replaces the oldest one of the namespace with the most denials, of the peer with the most.
     """
 
     def __init__(self, *, details: bool = False, now: Callable[[], float] = time.time) -> None:

@@ -1,9 +1,10 @@
 """Check changes of the policy for ``/validate-policy``, without competing with reviews.
 
 Only changes of the ConfigMap that this server follows, and of exceptions, are checked. The parser process
-parses one document at a time. The webhook of the API server fails open, so a check must not wait for others:
-each peer, and each namespace within a peer, has a share of the time. A change of the live policy, or a check
-of a lighter share, interrupts a check, which is repeated if there is time.
+parses one document at a time. If the server is too busy to check a change, the API server admits it. So no
+caller may keep others waiting: each peer, and each namespace within a peer, has a share of the time. A change
+of the live policy interrupts a check, and so does a check of a share that used less. The interrupted check is
+repeated if there is time.
 
 A changed policy also judges the images that this replica admitted recently, in the same process.
 """
@@ -42,24 +43,25 @@ LONGEST_CHECK_SECONDS: Final = 9.5
 """Maximum time for a check. By default, an API server waits 10 s for a webhook, including the network."""
 
 PAUSE_FACTOR: Final = 4.0
-"""The pause of a share after its check, as a multiple of its duration. So the policy and the exceptions of
-the installation that arrive through one peer take at most a fifth of the time."""
+"""The pause of a share after its check, as a multiple of the check's duration. So the checks of the policy
+and of the installation's exceptions that one peer sends take at most a fifth of the time."""
 
 EXCEPTIONS_PAUSE_FACTOR: Final = 9.0
-"""The same for exceptions of a namespace, and for all peers without credit together: at most a tenth."""
+"""The same for the exceptions of a namespace, and for all peers without good reviews together. Each of these
+takes at most a tenth of the time."""
 
 MAX_CHECKS: Final = 8
-"""Maximum number of checks in progress or waiting. Each holds up to 1 MiB; other callers try again."""
+"""Maximum number of checks in progress or waiting. Each holds up to 1 MiB. Further ones get 503."""
 
 REMEMBERED_SECONDS: Final = 60.0
 """How long the time of a check counts for its share."""
 
 PLACE_MS: Final = 1000
-"""A check in progress or waiting counts like this many milliseconds that its share used."""
+"""While a check is in progress or waits, its share counts this many more milliseconds as used."""
 
 GRACE_SECONDS: Final = 0.5
-"""A check runs at least this long before it gives way. Starting the parser process again takes 0.3 s, so
-shorter checks end sooner than they could be interrupted."""
+"""A check runs at least this long before another check interrupts it. After an interruption, the parser
+process needs 0.3 s to start again. So it is faster to let shorter checks end."""
 
 POLICY: Final = "the policy is"
 EXCEPTIONS: Final = "the exceptions are"
@@ -89,20 +91,21 @@ class _Place:
         self.begun: float | None = None
         """When the check began, on the event loop's clock."""
         self.charged: float | None = None
-        """Until when the time of the check under way is counted for its share."""
+        """The end of that time of the check in progress which its share has been charged for."""
         self.lost = False
         """Whether the check lost its place to another."""
         self.gave_way = False
         self.scope: asyncio.Timeout
-        """Ends the present wait, or the check. Set before anybody can interrupt it."""
+        """The timeout that ends the present wait, or the check. It is set before the check can be
+        interrupted."""
         self._peer = peer
         self._first = None if installation else shares[True]
 
     def rank(self) -> tuple[float, float]:
-        """Return the order of places; the lowest is the next.
+        """Return the sort key of this place; the check with the lowest key is the next.
 
-        It begins with what the peer uses, divided by its good requests plus one, like ``Peer.burden``. Of
-        what a peer uses, only the installation's part counts for the installation.
+        It begins with the time that the peer used, divided by its good requests plus one, like
+        ``Peer.burden``. For checks of the installation, only the time of such checks counts.
         """
         of_peer, own = self.shares.used(self.share)
         if self._first is not None:
@@ -119,9 +122,9 @@ class _Place:
 
 
 class Checks:
-    """Runs checks in the parser process, one at a time. The least used share is the next.
+    """Runs checks in the parser process, one at a time. The share that used least is the next.
 
-    Peers without credit have one share together.
+    All peers without good reviews have one share together.
     """
 
     def __init__(
@@ -135,11 +138,11 @@ class Checks:
         self._monotonic = monotonic
         self._sleep = sleep
         self._shares = {True: Shares(), False: Shares()}
-        """The milliseconds that shares used for the installation, and for namespaces."""
+        """The milliseconds that each share used: for the installation (true), and for namespaces (false)."""
         self._spent: deque[tuple[float, Shares, Share, int]] = deque()
-        """When the milliseconds of earlier checks no longer count."""
+        """The milliseconds of earlier checks, with the time from which they no longer count."""
         self._pauses: dict[tuple[bool, Share], float] = {}
-        """When the pause of a share ends."""
+        """Share -> the end of its pause."""
         self._places: dict[_Place, None] = {}
         self._queue: dict[_Place, None] = {}
         self._running: _Place | None = None
@@ -176,7 +179,7 @@ class Checks:
                     raise _Busy(busy)
                 try:
                     async with self._turn(place, latest_start - now, start - now):
-                        # Another check of the share may have ended meanwhile.
+                        # Another check of the share may have ended meanwhile, and begun a new pause.
                         if self._pauses.get(place.key, now) <= start:
                             async with self._parser.turn(gives_way=True):
                                 return await self._timed(place, check, end)
@@ -186,7 +189,10 @@ class Checks:
             self._leave(place)
 
     def _enter(self, peer: Peer | None, namespace: str, *, installation: bool) -> _Place:
-        """Return a new place. If all are taken, it replaces the last in the order. Raises ``_Busy``."""
+        """Return a new place. If there are too many, the place with the highest key is lost.
+
+        Raises ``_Busy`` if that is the new place.
+        """
         while self._spent and self._spent[0][0] <= self._monotonic():
             _, shares, share, spent = self._spent.popleft()
             shares.add(share, -spent)
@@ -215,7 +221,10 @@ class Checks:
 
     @asynccontextmanager
     async def _turn(self, place: _Place, patience: float, pause: float) -> AsyncIterator[None]:
-        """Wait for the turn after a pause. Raises ``_Busy``, or ``Interrupted`` for a lighter share."""
+        """Wait for the turn after a pause.
+
+        Raises ``_Busy``, or ``Interrupted`` if a share that used less goes first.
+        """
         place.gave_way, place.begun = False, None
         place.turn.clear()
         try:
@@ -247,7 +256,7 @@ class Checks:
             self._running.turn.set()
 
     async def _timed(self, place: _Place, check: Callable[[float], Awaitable[T]], end: float) -> T:
-        if place.gave_way:  # in the same turn of the event loop in which the place got its turn
+        if place.gave_way:  # it was interrupted in the turn of the event loop in which its turn came
             raise Interrupted
         place.scope.reschedule(None)
         place.begun = asyncio.get_running_loop().time()
@@ -262,7 +271,7 @@ class Checks:
                 self._pauses[place.key] = now + place.pause_factor * (now - start)
 
     def _charge(self, place: _Place) -> float:
-        """Count the time of a check until now, which is returned."""
+        """Charge a share for the time of its check until now. Return the present time."""
         now = self._monotonic()
         if place.charged is not None and (spent := round(1000 * (now - place.charged))):
             place.charged += spent / 1000

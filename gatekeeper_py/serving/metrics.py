@@ -114,7 +114,7 @@ class Metrics:
         self._images = _Counts("images", "Images judged.", ("verdict", "reason"))
         self._dry_runs = _Counts(
             "dry_run_reviews",
-            "Reviews of dry runs, which other counters of reviews leave out.",
+            "Reviews of dry runs. Other counters of reviews do not include them.",
             ("endpoint", "verdict"),
         )
         for collector in (self._reviews, self._durations, self._images, self._dry_runs):
@@ -309,7 +309,7 @@ class Metrics:
         self._durations.observe(endpoint, seconds)
 
     def dry_run(self, endpoint: Endpoint, verdict: str, count: int = 1) -> None:
-        """Count the review of a dry run. Call nothing else for it."""
+        """Count the review of a dry run. Call no other method for such a review."""
         self._dry_runs.add((endpoint, verdict), count)
 
     def images(self, reason: str, count: int) -> None:

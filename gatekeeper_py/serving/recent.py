@@ -29,8 +29,8 @@ MAX_BYTES: Final = MAX_IMAGES * LEAST_BYTES
 """Limit of the images of all peers. They take 5 MiB, and a check sends 2 MiB to the child process."""
 
 MAX_OF_REVIEW: Final = 64
-"""Maximum number of images that are noted of one review. Few Pods have more, and finding room for one takes
-up to 40 microseconds."""
+"""Maximum number of images of one review that are remembered. Few Pods have more, and finding room for one
+takes up to 40 microseconds."""
 
 _Key = tuple[str | None, str]
 """The namespace and the image."""
@@ -38,7 +38,7 @@ _Key = tuple[str | None, str]
 
 @dataclass(slots=True)
 class _Group:
-    """The images of one share with the time, the oldest first; ``fresh`` are the names of this hour's."""
+    """The images of one share with their times, the oldest first. ``fresh`` holds the images of this hour."""
 
     # Finding the first key of a plain dict is slow after many first keys were removed.
     noted: OrderedDict[_Key, float] = field(default_factory=OrderedDict)
@@ -49,14 +49,14 @@ class RecentImages:
     """Remembers admitted images by the peer that sent their reviews, and by namespace.
 
     When memory is full, the largest share loses its oldest image. So neither a peer that sends forged reviews
-    nor a namespace whose Pods have invented images can push out those of another that has fewer bytes.
+    nor a namespace whose Pods have invented images can displace the images of a smaller share.
     """
 
     def __init__(self, *, most_bytes: int = MAX_BYTES) -> None:
         self._most_bytes = most_bytes
         self._groups: dict[Share, _Group] = {}
         self._sizes = Shares()
-        """The number of bytes that images count for."""
+        """The bytes that the images of each share count as."""
         self._size = 0
         self._hour_ends = float("-inf")
 
@@ -66,7 +66,7 @@ class RecentImages:
         ``peer`` is the key of the peer that sent the review.
         """
         if now < self._hour_ends:
-            # A share is a tuple, so in most cases this is its key.
+            # This tuple equals the key of the share, except for peers and namespaces beyond the limits.
             group = self._groups.get((peer, namespace))  # type: ignore[call-overload]
             if group is not None and group.fresh.issuperset(images):
                 return

@@ -17,11 +17,11 @@ from gatekeeper_py.runtime.logs import LineLimit, Log
 MAX_LOGGED_IMAGES: Final = 10
 
 LIMITED: Final = ("denied", "warned", "mutated")
-"""Kinds of lines that the namespaces of a peer share."""
+"""Kinds of lines whose limit the namespaces of a peer share."""
 
 EVIDENCE: Final = ("excepted", "policy")
-"""Kinds of lines that no flood of others may hide: what exceptions admitted, and changes of the policy or of
-exceptions that were refused or warned about."""
+"""Kinds of lines that a flood of other lines must not hide: images that exceptions admit, and changes of the
+policy or of exceptions that are refused or get warnings."""
 
 EXCEPTIONS: Final = "exceptions"
 """The audit annotation of a review with an image that an exception approves."""

@@ -477,7 +477,7 @@ class Webhook:
     def _record_dry_run(
         self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
     ) -> None:
-        """Count the review of a dry run. Leave nothing else: anybody who may create objects can send many."""
+        """Only count the review of a dry run, because anybody who may create objects can send many."""
         self._observer.dry_run(asked.endpoint, outcome.verdict)
         if self._log_allowed:
             revision = "" if snapshot is None else snapshot.revision
@@ -493,7 +493,7 @@ class Webhook:
     def _refused(self, request: web.BaseRequest, refusal: Refusal) -> web.Response:
         """Return the answer to a refusal. Count it, and log it at a limited rate."""
         self._observer.http_error(refusal.status)
-        path = request.rel_url.raw_path  # one that does not exist must not fill the log
+        path = request.rel_url.raw_path  # many invented paths must not fill the log
         suppressed = self._limit.passes(f"http_{refusal.status}{path if path in self._routes else ''}")
         if suppressed is not None:
             self._log.warning(

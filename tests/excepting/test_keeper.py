@@ -244,7 +244,7 @@ async def test_the_longest_text_makes_room_for_the_change_of_another(
 async def test_the_largest_documents_make_room_for_smaller_ones_and_the_newest_of_them_first(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So neither a change nor a new replica lets the documents of a flood displace those of others."""
+    """Neither after a change nor in a new replica do the documents of a flood displace those of others."""
     monkeypatch.setattr(keeper, "MAX_ENTRIES_OF_NAMESPACES", 8)
     small, old, new = (DocumentKey("namespace", name) for name in ("small", "old", "new"))
     large = document(IMAGE, "ghcr.io/b", "ghcr.io/c", "ghcr.io/d")
@@ -565,7 +565,7 @@ async def test_a_document_beyond_the_limit_that_is_gone_is_not_shown(
 
 
 async def test_a_bad_document_does_not_hide_another_in_the_log(world: World) -> None:
-    """Each namespace has 200 lines a second; others are counted. The installation has all of its lines."""
+    """Each namespace has 200 lines a second, and the others are counted. The installation loses no line."""
     own = DocumentKey("installation", "gatekeeper-py")
     for number in range(MAX_LINES + 2):
         for key in (TEAM, DocumentKey("namespace", "team-b"), own):

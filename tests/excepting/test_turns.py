@@ -10,7 +10,7 @@ from gatekeeper_py.runtime.shares import MAX_NAMESPACES, Share, Shares
 
 
 def test_the_work_grows_with_the_number_of_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Namespaces beyond those that are counted one by one have one count, which each of them changes."""
+    """Namespaces that are not counted separately share one count, so each of them changes it for all."""
     used, looks = Shares.used, 0
 
     def counted(shares: Shares, share: Share) -> tuple[float, float]:
@@ -33,7 +33,7 @@ def test_the_work_grows_with_the_number_of_changes(monkeypatch: pytest.MonkeyPat
 
 def test_a_namespace_beyond_those_that_are_counted_goes_last() -> None:
     turns = Turns(lambda: 100.0)
-    turns.next()  # what was asked for is forgotten from now on
+    turns.next()  # from now on, the times of the namespaces are set to zero
     keys = [DocumentKey("namespace", f"team-{number}") for number in range(MAX_NAMESPACES + 1)]
     for key in keys:
         turns.ask(key, 1_000)

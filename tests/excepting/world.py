@@ -93,7 +93,7 @@ class World:
         await self.settle_with()
 
     async def settle_with(self, *keys: DocumentKey) -> None:
-        """Let the first list, which had these documents, end."""
+        """End the first list, which had these documents."""
         self.keeper.listed(frozenset({"namespace", "installation"}), frozenset(keys))
         await self.keeper.step()
         assert self.keeper.problem() == ""

@@ -13,21 +13,21 @@ from exhaustion.target import KINDS, Attempt
 
 ATTEMPTS: Final = pytest.StashKey[dict[str, Attempt]]()
 SAMPLE: Final = pytest.StashKey[str]()
-"""What was selected, and the command that selects it again."""
+"""How many attacks were selected, and the command that selects them again."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--sample",
         metavar="SEED",
-        help=f"run one attack in {sampling.ONE_IN} of each kind, which this text selects, and all those that "
+        help=f"run one attack in {sampling.ONE_IN} of each kind, chosen by this text, and all those that "
         "belong to changed files",
     )
     parser.addoption(
         "--since",
         metavar="COMMIT",
-        help="the files that differ from this commit are the changed ones; by default from where the change "
-        f"left {sampling.MAIN}, or from its parent",
+        help="the files that differ from this commit count as changed; default: where the change left "
+        f"{sampling.MAIN}, or else the parent commit",
     )
 
 
@@ -37,7 +37,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Select a sample. What failed in a sample is run again without another selection."""
+    """Select a sample. A second run of failed attacks needs no new selection."""
     seed = config.getoption("--sample", None)
     if seed is None or config.getoption("lf", False):
         return
@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         modules = sampling.touched(sampling.changed_since(since))
     except (OSError, subprocess.CalledProcessError) as problem:
         why = getattr(problem, "stderr", None) or problem
-        raise pytest.UsageError(f"--since is needed, because Git knows no changes: {why}") from problem
+        raise pytest.UsageError(f"--since is needed, because Git shows no changes: {why}") from problem
     rows = [item.nodeid for item in items if item.path.parent == sampling.HERE]
     left_out = set(rows) - sampling.chosen(rows, seed, modules)
     config.hook.pytest_deselected(items=[item for item in items if item.nodeid in left_out])

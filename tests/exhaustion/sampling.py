@@ -1,4 +1,4 @@
-"""The attacks of a short run: a sample of each kind that a seed selects, and all that a change touches."""
+"""Select the attacks of a short run: by a seed a sample of each kind, and all that a change affects."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER: Final = str(HERE.relative_to(ROOT))
 MAIN: Final = "origin/main"
 
 ONE_IN: Final = 4
-"""One row in so many of each kind is in the sample, and at least one."""
+"""The sample has one row of each kind for this many rows, and at least one."""
 
 PRODUCT: Final[Mapping[str, tuple[str, ...]]] = {
     "gatekeeper_py/core/admission/": ("test_requests",),
@@ -40,7 +40,7 @@ PRODUCT: Final[Mapping[str, tuple[str, ...]]] = {
     "gatekeeper_py/serving/webhook.py": ("test_requests",),
     "gatekeeper_py/sources/": ("test_documents", "test_exceptions"),
 }
-"""The modules of attacks whose rows all run when a product file changes whose path begins like this."""
+"""Beginning of the path of a product file -> the modules whose rows all run when such a file changes."""
 
 
 def kind(row: str) -> str:
@@ -82,7 +82,7 @@ def touched(paths: Iterable[str]) -> set[str]:
 
 
 def imported(module: str) -> set[str]:
-    """Return the modules of this folder that one of them imports, directly or not, and itself."""
+    """Return a module of this folder with those that it imports, directly or indirectly."""
     found, left = set[str](), [module]
     while left:
         name = left.pop()
@@ -98,7 +98,7 @@ def imported(module: str) -> set[str]:
 
 
 def base(since: str | None = None) -> str:
-    """Return the commit that a change begins at: ``since``, where it left the main branch, or its parent.
+    """Return the commit where a change begins: ``since``, where it left the main branch, or its parent.
 
     Raises ``CalledProcessError`` if there is none.
     """

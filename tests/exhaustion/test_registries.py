@@ -240,7 +240,7 @@ async def test_a_hostile_registry_delays_nothing_but_its_own_look_ups(
 async def test_what_one_repository_holds_leaves_the_look_ups_in_others_alone(
     sites: Callable[[str], Site], name: str
 ) -> None:
-    """Neither in other repositories of the registry, nor in another registry."""
+    """Look-ups in other repositories of the registry and in another registry are not affected."""
     site = sites("shared")
     target = await asyncio.to_thread(lambda: site.arena.target)
     await target.attacked(

@@ -379,7 +379,7 @@ async def repeat(target: Target, data: bytes, address: str, good: int, end: floa
 
 
 class TestChecks:
-    """The policy guard's webhook fails open, so checks of others must not keep it busy."""
+    """While the policy guard is busy, the API server admits changes. So nobody may keep it busy."""
 
     SECONDS: Final = 16.0
     PERIOD_SECONDS: Final = 2.5
@@ -439,7 +439,7 @@ class TestChecks:
     async def test_tenants_do_not_delay_each_other_or_the_policy(
         self, guarding: Arena, attempts: dict[str, Attempt]
     ) -> None:
-        """All arrive through one address, that of an API server."""
+        """All requests arrive from one address, that of an API server."""
         found: list[tuple[Counter[int], float]] = []
 
         def quiet(number: int) -> bytes:

@@ -1,6 +1,6 @@
 """Duration of fuzzing: ``FUZZ_SECONDS`` for each law in ``make fuzz``, and a moment in other runs.
 
-Searches for slow inputs measure time, so that ``make test`` leaves them to ``make test-long``.
+Searches for slow inputs measure time, so they run in ``make test-long`` and not in ``make test``.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""No document of a stream that could be ours is skipped in silence."""
+"""Commands report each document of a stream that may be a policy or exceptions and cannot be read."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class Signatures:
     """The signatures of one image as a repository holds them.
 
     ``blobs`` are contents by digest, ``manifests`` contents by digest or tag. ``index`` is the answer of
-    the referrers API. Each manifest has ``padding`` bytes without a meaning, and this media type.
+    the referrers API. Each manifest has this media type, and ``padding`` additional bytes.
     """
 
     def __init__(self, digest: str, *, padding: int = 0, media_type: str = OCI.image) -> None:

@@ -18,7 +18,7 @@ LOOPS: Final[Mapping[str, Make]] = {
     "test_refresh.py": VirtualLoop,
     "test_remote.py": uvloop.new_event_loop,
 }
-"""Look-ups with a scripted client run in virtual time, processes on the loop of the product."""
+"""Run look-ups with a scripted client in virtual time, and processes on the loop of the product."""
 
 
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Make]:

@@ -155,7 +155,7 @@ async def test_a_namespace_without_a_slot_waits_for_no_look_up_of_the_others(*, 
 
 
 async def test_a_repository_without_a_slot_waits_for_no_look_up_of_the_others() -> None:
-    """Not even for those of its own namespace."""
+    """It does not wait for repositories of its own namespace either."""
     slots, free, held = FairSlots(20, reserved=5), asyncio.Event(), list[str]()
 
     async def use(number: int, repository: str) -> None:

@@ -50,7 +50,7 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
 
 
 async def test_requests_that_hang_in_one_repository_leave_connections_to_others() -> None:
-    """Those that got no connection show nothing about the host."""
+    """Look-ups that got no connection show nothing about the host."""
     end, arrived = asyncio.Event(), list[str]()
     world = World()
     async with scripted() as registry:

@@ -295,7 +295,7 @@ def test_one_event_of_a_kind_passes_per_second_and_the_others_are_counted() -> N
 
 
 class Limited:
-    """A limit with a clock, and the calls that it planned. ``has_room`` is ``None`` for evidence."""
+    """A limit with a clock, and the calls that it scheduled. ``has_room`` is ``None`` for evidence."""
 
     def __init__(self, has_room: Callable[[], bool] | None = lambda: True) -> None:
         self.now = 100.0

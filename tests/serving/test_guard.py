@@ -394,7 +394,7 @@ def results(metrics: Metrics) -> dict[str, float]:
 
 
 class TestCost:
-    """Checks run one at a time. Those of one share take at most a fifth of the time."""
+    """Checks run one at a time. The checks of one share take at most a fifth of the time."""
 
     @pytest.fixture
     def clock(self) -> Clock:
@@ -540,7 +540,7 @@ class TestCost:
 
 
 class TestShares:
-    """A check waits neither for one that uses more, nor for the pause of another."""
+    """A check does not wait for a share that used more, or for the pause of another share."""
 
     @pytest.fixture
     def clock(self) -> Clock:
@@ -619,7 +619,7 @@ class TestShares:
         second: tuple[Peer | None, str],
         expected: str,
     ) -> None:
-        """The first one has its turn already and waits for the parser process: it gives way."""
+        """A check that has its turn, but still waits for the parser process, gives way."""
         for peer, namespace in before:
             await (await self.begin(guard, "before", peer, namespace))
             clock.now += 10 * parser.seconds

@@ -106,7 +106,7 @@ class Crowd:
         every: float = 0.25,
         budget: float = 4.5,
     ) -> None:
-        """Check the same document again and again. As in a server, each answer earns the peer credit."""
+        """Check the same document again and again. As in a server, each answer counts as a good review."""
         waits = self.waits.setdefault(name, [])
         await asyncio.sleep(after)
         while self._loop.time() < SECONDS:
@@ -127,7 +127,7 @@ def peer(key: str, reviews: int) -> Peer:
 
 
 def after_a_minute(attack: Callable[[Crowd, Peer], list[Any]]) -> dict[str, list[float]]:
-    """Return the waits of all callers: the attackers, and those who must not notice them."""
+    """Return the waits of all callers: the attackers, and the callers that must not be delayed."""
 
     async def run() -> dict[str, list[float]]:
         crowd, api_server = Crowd(), peer("192.0.2.1", 500)

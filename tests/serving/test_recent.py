@@ -144,7 +144,7 @@ def test_a_peer_with_few_long_names_makes_room_before_one_with_many_short_names(
 
 
 def test_the_oldest_image_of_the_namespace_with_the_most_makes_room() -> None:
-    """One tenant's Pods with invented images leave the images of the others in memory."""
+    """Invented images of one tenant's Pods do not displace the images of other tenants."""
     recent = RecentImages(most_bytes=10 * LEAST_BYTES)
     recent.note(API_SERVER, "shop", ["a", "b", "c"], 0.0)
     note_all(recent, API_SERVER, [f"x{number}" for number in range(1000)], 1.0, namespace="mallory")

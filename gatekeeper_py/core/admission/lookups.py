@@ -152,9 +152,9 @@ class PodLookups(NamedTuple):
     def verified(self, judgement: Judgement) -> Judgement:
         """Refine the judgement of one image with the answer of its registry.
 
-        An approval can become a rejection (``absent``, ``unverified``, ``denied``). If an approval stands in
-        spite of an error, the cause is in the field ``unverified`` of the judgement. A rejection stays a
-        rejection, but its mirror can change its reason to one of these.
+        An approval can become a rejection (``absent``, ``unverified``, ``denied``). If the image stays
+        approved in spite of an error, the field ``unverified`` of the judgement holds the cause. A rejected
+        image stays rejected, but a look-up on its mirror can change the reason to one of these three.
         """
         slot, decision = judgement.slot, judgement.decision
         if slot.problem or decision.reason in {"denied", "invalid"} or is_never_pulled(self.pod, slot):
@@ -177,7 +177,7 @@ class PodLookups(NamedTuple):
         return judgement
 
     def _answered(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
-        """Refuse an image because of the answer of its registry, and what its rule says about that."""
+        """Return the judgement after the answer of the registry, by the fields of the image's rule."""
         if rule.signed_by and judgement.approved:
             return self._signed(judgement, rule, manifest, answer)
         if answer.status == "found" or not judgement.approved:
@@ -189,9 +189,9 @@ class PodLookups(NamedTuple):
         return judgement._replace(unverified=answer.cause)
 
     def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
-        """Return the decision on an image at a digest that was found; ``None`` if no deny rule matches it.
+        """Return the decision on an image with a digest that was found; ``None`` if no deny rule matches it.
 
-        An exception may approve the image in spite of the rule.
+        An exception may still approve the image.
         """
         denied = denied_at(self.policy.denied_origins, decision.reference, digest, self.namespace)
         if denied is None:
@@ -249,8 +249,8 @@ class PodLookups(NamedTuple):
         """Refuse an image that was not rewritten if ``on_missing`` or ``on_error`` of its mirror is ``deny``.
 
         ``on_missing`` applies if all targets lack the image. ``on_error`` applies if a target could not be
-        queried and no other target has the image. Also refuse an image that was not rewritten because a deny
-        rule matches the digest that was found.
+        queried and no other target has the image. Also refuse an image if it was not rewritten because a
+        deny rule matches the digest that was found.
         """
         recalls, written = self.policy.denied_origins.deny.recalls, judgement.decision
         if recalls and (denied := self.new_image(judgement.slot, plan).denied) is not None:
@@ -309,10 +309,10 @@ class PodLookups(NamedTuple):
     def _pinned(self, image: str, found: str = "", *, pin: bool = False, moved: bool = True) -> NewImage:
         """Return the image with its digest, or unchanged if it must not or cannot be pinned.
 
-        ``found`` is the digest that a mirror has. It is written with ``pin``. Otherwise, if the image's rule
-        has ``pin``, look up the digest. If a signature is required, pin only a digest with a valid signature;
-        otherwise, ``problem`` is the reason. ``moved`` is false for an image as written: if such an image
-        stays unchanged, the result has the image ``None``.
+        ``found`` is the digest that the look-up on a mirror found. If ``pin`` is true, add this digest.
+        Otherwise, if the image's rule has ``pin``, look up the digest. If a signature is required, pin only a
+        digest with a valid signature; otherwise, ``problem`` is the reason. ``moved`` is false for an image
+        as written: if such an image stays unchanged, the result has the image ``None``.
         """
         decision = self.policy.decide(self.namespace, image)
         as_is = NewImage(image if moved else None)
@@ -398,8 +398,8 @@ def lookups_ahead(
 def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> Rewrite | None:
     """Return the rewrite of an image if its mirror has ``deny`` for images that it lacks or cannot look up.
 
-    Such a mirror refuses even an image that an ``allow`` rule approves as written. So does every mirror where
-    a look-up may find a digest that a deny rule matches.
+    Such a mirror refuses even an image that an ``allow`` rule approves as written. If a deny rule may match a
+    digest that a look-up finds, every mirror can refuse such an image: return its rewrite, too.
     """
     if not policy.rewrites_in(namespace):
         return None

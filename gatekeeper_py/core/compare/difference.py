@@ -206,9 +206,9 @@ class _Rules:
         self._allow = 0
         self._grants = 0
         self._overrides: dict[str, int] = {}
-        """The grants that override deny rules, for each name of the image."""
+        """Name of the image -> the grants for it that override deny rules."""
         self._deny: dict[tuple[str, str], int] = {}
-        """The deny rules of each name of the image and each group."""
+        """Name of the image, and group of deny rules -> the deny rules that match this name."""
         self._spare: dict[tuple[str, str], int] = {}
 
     def add(self, entry: PolicyEntry, bit: int) -> None:
@@ -239,7 +239,7 @@ class _Rules:
         return all(self._overrides.get(name, 0) & holding for name in names)
 
     def _denied(self, holding: int) -> set[str]:
-        """Return the names under which deny rules match such an image."""
+        """Return those names of such an image that deny rules match."""
         return {
             key[0]
             for key, denials in self._deny.items()
@@ -580,7 +580,7 @@ def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Gra
 def _first_grant(
     policy: CompiledPolicy, namespace: str | None, image: str, needed: frozenset[Override]
 ) -> Grant | None:
-    """Return the first grant for an image that overrides what is needed, if every name of it has one."""
+    """Return the first grant for an image; ``None`` if one of its names has no grant with these overrides."""
     reference = parse_reference(image)
     qualifiers_of_image = qualifiers_of(effective_tag(reference), reference.digest)
     names = names_to_except(reference, policy.allow, policy.denied_origins, namespace, needed)

@@ -36,7 +36,8 @@ class PolicyEntry(Entry):
 
     ``target`` distinguishes mirrors with the same source. In the role ``signature``, it is the grant's other
     role. ``group`` names the exceptions of a deny rule, all with their namespaces; it is empty if there are
-    none. ``name`` is the mirror whose original matches, and empty for the image's own name. Two entries with
+    none. If the entry matches the original of an image on a mirror, ``name`` is this mirror. It is empty if
+    the entry matches the image's own name. Two entries with
     equal fields have the same effect on every image, even if they are of different policies.
     """
 
@@ -59,7 +60,8 @@ class PolicyEntry(Entry):
 def entries_of(policy: CompiledPolicy, *, overridden: bool) -> Iterator[PolicyEntry]:
     """Yield the entries of a policy's live rules and of its mirrors.
 
-    ``overridden`` is whether grants override deny rules, so that it matters which name a deny rule matches.
+    ``overridden`` is true if some grant overrides deny rules. Entries then record which name of an image a
+    deny rule matches.
     """
     for rule in policy.allow:
         yield _of_rule(rule, "allow")

@@ -60,13 +60,13 @@ def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
 
 
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    """Yield approved images that are rejected because of what a look-up by their rule or mirror finds."""
+    """Yield the images that are approved by name, but that a look-up by their rule or mirror may reject."""
     verified = [rule for rule in policy.allow if rule.verify and rule.lives_at(instant)]
     for rule in verified:
         yield replace(entry_of(rule), because=f"{rule}, which looks images up")
     recalls = any(rule.recalls and rule.lives_at(instant) for rule in policy.deny)
     for mirror in policy.mirrors:
-        # With a deny rule for digests, even a rule for the images on the mirror may refuse the image.
+        # A deny rule for digests may match what the mirror has, so any look-up there may refuse the image.
         if "deny" in {mirror.on_missing, mirror.on_error} or (recalls and (verified or mirror.verify)):
             yield from _source(mirror, f"mirrors[{mirror.index}], which looks images up")
 

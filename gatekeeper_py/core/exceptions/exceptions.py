@@ -69,8 +69,8 @@ class Excepted:
     """One entry of a document, with the index of the grant that covers it, for one image.
 
     ``namespace`` is that of the document. The exception is in effect from ``begins``, included, to
-    ``until``, excluded. ``ended`` is true if it has expired. ``also`` are the exceptions for other names of
-    the image that it needs, too; they end later.
+    ``until``, excluded. ``ended`` is true if it has expired. If other names of the image
+    need an exception, too, ``also`` holds these exceptions; they end later.
     """
 
     source: Source

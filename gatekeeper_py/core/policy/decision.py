@@ -146,9 +146,10 @@ def decide(
 def denied_at(
     denied_origins: DeniedOrigins, reference: Reference | None, digest: str, namespace: str | None
 ) -> Decision | None:
-    """Return the denial of an image by a digest that was looked up; ``None`` if no deny rule matches it.
+    """Return the denial of an image by a digest that a look-up found; ``None`` if no deny rule matches it.
 
-    ``None`` also if the image has a digest: ``decide`` judged it. An empty ``digest`` is not known.
+    Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
+    is empty because it is not known.
     """
     if not digest or not denied_origins.deny.recalls or reference is None or reference.digest is not None:
         return None
@@ -242,8 +243,9 @@ def names_to_except(
 ) -> Iterator[Location]:
     """Yield the names of an image that entries and grants must match to approve it.
 
-    If the grants override deny rules, these are the names that deny rules match: the image's own, and those
-    of its origins. The own name is also needed if no allow rule approves the image, or for its signature.
+    If the grants override deny rules, these are the names that deny rules match, among the image's own name
+    and those of its origins. They include the image's own name if no allow rule approves the image, or if the
+    grants override signatures.
     """
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
     deny = "deny" in overriding

@@ -249,8 +249,8 @@ class DeniedOrigins:
     def worst(self, levels: int = 0) -> int:
         """Return a bound on the work of ``matching`` (``PatternIndex.worst``) until an origin is found.
 
-        ``levels`` is the number of targets below each other, if other rules may deny something below more
-        targets than these rules do.
+        ``levels`` is the number of mirror targets that are nested in each other. Give it if other rules may
+        deny images below more of them than these rules do.
         """
         levels = max(levels, *map(len, self._levels.values()), 0)
         # One of the paths is looked up twice: as written, and as an official image.

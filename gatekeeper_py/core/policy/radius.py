@@ -77,8 +77,8 @@ def effect(policy: Policy, namespace: str | None, image: str) -> int:
 def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]) -> Radius:
     """Judge the admitted images of all groups by a new policy.
 
-    A group holds the images of one sender of reviews. Each group, and each namespace in it, is a share of its
-    own, so that neither a sender nor a namespace can hide the images of another behind its own.
+    A group holds the images of one sender of reviews. Each group, and each namespace in it, is measured
+    separately. So no sender and no namespace can lower the percentage of another with images of its own.
     """
     effects: dict[tuple[str | None, str], int] = {}
     complete = True
@@ -111,10 +111,11 @@ def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Call
 
 
 def _shares(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Share]:
-    """Yield the shares of the images for which the present policy does nothing worse than ``most``.
+    """Yield the shares of refused images, among those on which the present policy has at most this effect.
 
-    They are that of all namespaces, of each namespace, and of all those that have too few images for a share
-    of their own: a namespace with many images does not hide many with few.
+    Count them for all namespaces together, for each namespace, and for all small namespaces together. A small
+    one has too few images to be counted by itself. Otherwise, one namespace with many images could lower the
+    percentage of many small ones.
     """
     namespaces: defaultdict[str | None, set[tuple[str, int]]] = defaultdict(set)
     for each, new in judged:

@@ -62,7 +62,7 @@ class Rule:
 
     @property
     def recalls(self) -> bool:
-        """Whether this rule of ``deny`` may match an image by its digest, but not by its tag."""
+        """Whether this deny rule may match an image with its digest, but not the same image with its tag."""
         return self.pattern.digest is not None or any(each.pattern.tag for each in self.exceptions)
 
     def lives_at(self, instant: datetime) -> bool:
@@ -122,7 +122,7 @@ class RuleSet:
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
         self.recalls = False
-        """Whether some rule may match an image by its digest, but not by its tag."""
+        """Whether some rule may match an image with its digest, but not the same image with its tag."""
         self.verified: list[Rule] = []
         """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []

@@ -31,7 +31,8 @@ signature or an attestation, and an image that is attested daily has many attest
 
 MAX_BLOB_BYTES: Final = 64 * 1024
 MAX_BUNDLE_MANIFEST_BYTES: Final = 16 * 1024
-"""Maximum size of the manifest of a bundle, which its descriptor states before the manifest is requested."""
+"""Maximum size of the manifest of a bundle. The descriptor states the size, so a larger one is not
+requested."""
 
 MAX_MANIFEST_BYTES: Final = 512 * 1024
 """Maximum size of an index, or of the manifest that the tag ``sha256-HEX.sig`` names."""
@@ -40,7 +41,7 @@ BUNDLE_TYPE: Final = "application/vnd.dev.sigstore.bundle.v0.3+json"
 SIMPLE_TYPE: Final = "application/vnd.dev.cosign.simplesigning.v1+json"
 MANIFEST_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 DOCKER_TYPE: Final = "application/vnd.docker.distribution.manifest.v2+json"
-"""What cosign writes with COSIGN_DOCKER_MEDIA_TYPES."""
+"""The media type that cosign writes if COSIGN_DOCKER_MEDIA_TYPES is set."""
 
 INDEX_TYPE: Final = "application/vnd.oci.image.index.v1+json"
 

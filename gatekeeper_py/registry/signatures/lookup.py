@@ -40,10 +40,11 @@ _NO_API: Final = _NOT_FOUND | {400, 405, 406, 501}
 """The statuses of registries without the referrers API. The library of cosign accepts 400, 404 and 406."""
 
 MAX_BYTES: Final = 2 * 1024 * 1024
-"""Maximum size of everything that a look-up reads. A usual one reads 10 KiB."""
+"""Maximum size of all answers that a look-up reads. It usually reads 10 KiB."""
 
 MANIFEST_SECONDS: Final = 2.5
-"""Time for the manifest of a bundle, with the wait for its turn. It leaves time for those that were read."""
+"""Maximum time to wait for a turn and read the manifest of one bundle. It leaves time to verify the
+others."""
 
 MAX_VERIFICATIONS: Final = 320
 """Maximum number of verifications in a look-up: 20 keys, the most in a rule, for each of 16 signatures. One

@@ -33,23 +33,23 @@ END: Final = b"\r\n\r\n"
 """Ends a header, and a chunked body."""
 
 PIECES: Final = 64
-"""Maximum number of places at which one read of a chunked body is cut to find its end. A JSON body has no
-reason to contain even one empty line. After that the end is not searched for, and the connection ends with
-its answer."""
+"""Maximum number of places at which one read of a chunked body is cut to find its end. A JSON body does
+not need even one empty line. Beyond this number, the server no longer searches for the end, and closes the
+connection after its answer."""
 
 MAX_FRAMING_BYTES: Final = 512
 """The framing of a chunked body may have at most this many bytes, and one more for each ``BODY_PER_FRAMING``
-bytes of the body: some 90 chunks of any size, and one for each 256 bytes. Parsing a chunk costs as much as a
-hundred bytes. API servers send no chunks at all."""
+bytes of the body: some 90 chunks of any size, and one more for each 256 bytes. Parsing a chunk costs as much
+as parsing a hundred bytes. API servers do not send chunks."""
 
 BODY_PER_FRAMING: Final = 32
 
 CHUNKED_SLICE_BYTES: Final = 1024
 """Maximum number of bytes of a chunked body that are parsed before its framing is counted. The worst content,
-170 chunks of one byte, takes 1 ms."""
+170 one-byte chunks, takes 1 ms."""
 
 TOO_MUCH_FRAMING: Final = (
-    f"the framing of chunks may have {MAX_FRAMING_BYTES} bytes, and 1 for each {BODY_PER_FRAMING} of the body"
+    f"the framing of chunks is over {MAX_FRAMING_BYTES} bytes, and 1 for each {BODY_PER_FRAMING} of the body"
 )
 
 HTTP_2: Final = b"PRI "
@@ -178,7 +178,7 @@ def owner_of(request: web.BaseRequest) -> Owner | None:
 
 
 async def take_turn(request: web.BaseRequest) -> None:
-    """Wait for a turn of the loop that has time for costly work on a request."""
+    """Wait for a turn of the event loop that has time for costly work on a request."""
     protocol = request.protocol
     if isinstance(protocol, _Connection) and protocol.exchange is not None:
         await protocol.exchange.server.turns.wait(protocol.exchange.owner)
@@ -326,7 +326,8 @@ class Exchange:
             return
         self.state = State.NONE
         self.owner.answered(response.status, alone=not self._rest)
-        if self._rest:  # one request in each turn, because aiohttp would handle all of them without a pause
+        if self._rest:
+            # Pass on one request in each turn, because aiohttp would handle all of them without a pause.
             self.server.turns.defer(self.owner, self._advance, Rank.REST)
 
     def failed(self, status: int) -> None:
@@ -444,7 +445,7 @@ class Exchange:
         self._http.data_received(data)
         self._passed += len(data)
         most = MAX_FRAMING_BYTES + content.total_bytes // BODY_PER_FRAMING
-        # While aiohttp pauses, some of what was passed on is not parsed yet.
+        # While aiohttp pauses, it has not yet parsed all that was passed on.
         if self._passed - content.total_bytes > most and not self._paused:
             content.set_exception(Refusal(413, TOO_MUCH_FRAMING, close=True))
             self.end()

@@ -276,7 +276,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
 
     def _resume(self) -> None:
         self._deferred = False
-        if self._application.continues:  # its cost arises in aiohttp, and would distort the mean
+        if self._application.continues:  # aiohttp does this work, and its cost would distort the mean
             self._pump()
             return
         began = time.thread_time()

@@ -23,8 +23,8 @@ HANDSHAKES_A_TURN: Final = 8
 
 ANSWERS_A_TURN: Final = 8
 """Maximum number of handlers that continue in one turn after it ran out of time. They run after the turn, so
-they cannot be timed. An error takes 0.2 ms, and a review of 256 KiB, the largest that is parsed at once, up
-to 5 ms."""
+the turn cannot measure their time. An error takes 0.2 ms. A review of 256 KiB, the largest that is parsed at
+once, takes up to 5 ms."""
 
 MAX_HANDSHAKES: Final = 512
 """Maximum number of handshakes that wait for the peer's second message. Each holds 45 KiB, and when all peers
@@ -71,8 +71,8 @@ class Rank(IntEnum):
     CHEAP = 0
     COSTLY = 1
     REST = 2
-    """What is left of earlier input of the same connection, or belongs to or follows a request that aiohttp
-    handles."""
+    """The rest of earlier input of the same connection, or input that belongs to or follows a request that
+    aiohttp handles."""
 
 
 class Connection(Protocol):
@@ -139,7 +139,7 @@ class Turns:
         return seconds >= CHEAP * self._mean_seconds
 
     async def wait(self, connection: Connection) -> None:
-        """Let a handler wait for its turn, if this turn has no time left."""
+        """Make a handler wait for a later turn if this one has no time left."""
         if not self.crowded or self.has_time():
             return
         turn = asyncio.Event()

@@ -129,7 +129,7 @@ class Recalled(Exception):
 
 
 def judged_at(document: Document, image: str, digest: str) -> None:
-    """A digest that was looked up is judged, too: ``name@digest``, and its origin at that digest."""
+    """Deny rules also apply to ``name@digest`` for a digest that a look-up found, and to its origin."""
     if digest and "@" not in image and denied(document, f"{image}@{digest}"):
         raise Recalled
 

@@ -336,7 +336,7 @@ class TestPin:
 
 
 class TestDeniedDigests:
-    """A deny rule by digest holds for tags wherever a look-up is made."""
+    """A deny rule for a digest also denies tags, wherever a look-up finds the digest."""
 
     app = "r.io/team/app:1"
     denied = f"{app} is not approved: {app}@{DIGEST} is denied by deny[0] r.io/team/app@{DIGEST} (recalled)"

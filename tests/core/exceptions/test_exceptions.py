@@ -191,7 +191,7 @@ def test_an_exception_approves_an_image_as_the_laws_say(
 def test_an_exception_must_match_the_names_that_deny_rules_match(
     allow: str, deny: str, entries: list[str], *, approved: bool, narrowed: str
 ) -> None:
-    """Law: entry and grant match the name that the deny rule matched, and if not allowed the own name."""
+    """The entry and the grant must match each denied name, and the own name if no allow rule matches it."""
     granted, listed = (["*.io"], entries) if narrowed == "entries" else (entries, ["*.io"])
     until = "2026-03-01T13:00:00Z"
     document = parse_exceptions(

@@ -180,7 +180,7 @@ def test_more_images_from_another_group_never_lower_the_worst_share(
 def test_more_images_of_one_namespace_never_lower_the_share_of_another(
     group: list[Admitted], invented: list[int]
 ) -> None:
-    """A tenant who creates Pods with invented images cannot hide what a change does to the others."""
+    """A tenant who creates Pods with invented images cannot hide what a change does to other tenants."""
     forged = [Admitted("mallory", f"new.io/app{number}:1", APPROVED) for number in invented]
     for namespace in {each.namespace for each in group}:
         own = [each for each in group if each.namespace == namespace]

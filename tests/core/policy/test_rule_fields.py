@@ -192,7 +192,7 @@ MIRROR: Final[Mapping[str, str]] = {
     "on_error": "verify: true, onError: deny",
     "pin": "pin: true",
 }
-"""Each optional field of a mirror as YAML. In a native policy the first changes names, the second nothing."""
+"""Each optional field of a mirror as YAML. In a native policy, the first changes names, the second none."""
 
 
 def test_the_table_has_the_optional_fields_of_a_mirror() -> None:

@@ -441,7 +441,7 @@ DOCKER = "application/vnd.docker.distribution.manifest.v2+json"
 async def test_a_manifest_of_dockers_media_type_is_read_like_one_of_oci(
     world: World, registry: Scripted, *, simple: bool
 ) -> None:
-    """As cosign writes it with COSIGN_DOCKER_MEDIA_TYPES."""
+    """Cosign writes this type with COSIGN_DOCKER_MEDIA_TYPES."""
     signatures = Signatures(DIGEST, media_type=DOCKER)
     if simple:
         signatures.add_simple(*OURS.payload(DIGEST))
@@ -484,20 +484,20 @@ async def test_the_manifest_of_a_bundle_may_be_as_large_as_the_limit(
 
 
 class TestLimits:
-    """What one look-up may use in all."""
+    """A look-up has limits for all its requests together."""
 
     @pytest.mark.parametrize("more", [0, 1])
     async def test_all_bodies_together_have_two_mebibytes(
         self, world: World, registry: Scripted, more: int
     ) -> None:
-        """Those of redirects count, too."""
+        """Redirected requests count, too."""
         host = redirecting(world, registry)
         for number in range(3):
             path = f"/{number}" if number else f"/v2/{REPOSITORY}/referrers/{DIGEST}"
             registry.on(f"GET {path}", redirected(f"http://{host}/{number + 1}", 512 * 1024))
         registry.on("GET /3", web.Response(body=b" " * (512 * 1024 - 1)))
         registry.on(OF_BUNDLES, web.Response(body=b" " * (1 + more)))
-        cause = "the answers are too large together" if more else ""
+        cause = "all answers together are too large" if more else ""
         assert await looked_up(world, registry) == Reply(MISSING._replace(cause=cause))
 
     async def test_it_sends_at_most_64_requests(self, world: World, registry: Scripted) -> None:

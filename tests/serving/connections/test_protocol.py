@@ -257,7 +257,7 @@ async def test_little_is_read_behind_a_request_that_is_being_answered(world: Wor
 
 
 async def test_aiohttp_handles_one_of_several_pipelined_requests_in_each_turn(world: World) -> None:
-    """Since Python 3.12 it handles them without a pause: 500 requests fit into one read."""
+    """Since Python 3.12, aiohttp handles them without a pause, and 500 requests fit into one read."""
     await world.send(request(b"{}", path="/1") * 50)
     known = 0
     while known < 50:
@@ -326,7 +326,7 @@ async def test_a_body_in_64_chunks_of_any_size_and_one_for_each_256_bytes_is_rea
 async def test_a_body_that_is_mostly_framing_is_read_no_further_than_its_limit(
     world: World, kind: str, step: int
 ) -> None:
-    """Parsing a chunk costs as much as a hundred bytes."""
+    """Parsing a chunk costs as much as parsing a hundred bytes."""
     pieces, within = FRAMINGS[kind]
     content = chunked([], path="/1") + b"".join(pieces)
     parsed = 0

@@ -289,7 +289,7 @@ async def test_answers_wait_for_a_turn_that_has_time(turns: Turns, clock: Clock)
 async def test_a_few_handlers_continue_in_each_turn_and_no_input_waits_for_them(
     turns: Turns, clock: Clock
 ) -> None:
-    """They run after the turn, so that its time does not bound them."""
+    """They run after the turn, so the limit of its time does not apply to them."""
     client = Client(peer())
     turns.crowded = True
     assert turns.has_time()

@@ -1,4 +1,4 @@
-"""Deny rules for an image that other references to the same content pass."""
+"""Find deny rules for a tag or a digest that do not match the same image under another reference."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gatekeeper_py.core.policy.rules import Rule
 
 
 def recalls(subject: Subject) -> Iterator[Remark]:
-    """Yield each deny rule for a tag that digests pass, and each rule for a digest that tags pass.
+    """Yield a remark on each rule for a tag if digests stay approved, and for a digest if tags stay approved.
 
-    Rules for ``latest``, or for a tag in every registry, are not for one image: they require fixed versions.
+    Skip rules for ``latest``, or for a tag in every registry: they require fixed versions, and do not deny
+    one particular image.
     """
     rules = [rule for rule in subject.live() if rule.list == "deny"]
     recalling = [rule for rule in rules if _by_tag(rule.pattern) or rule.pattern.digest not in {None, ANY}]
     if not recalling:
         return
-    names = max(
-        len(rule.namespaces or ("",)) for rule in subject.live()
-    )  # all compared for each pair of rules
+    # Each comparison of two rules compares all their namespaces.
+    names = max(len(rule.namespaces or ("",)) for rule in subject.live())
     allowed, digests, whole = (EntryIndex(subject.comparisons // names**2) for _ in range(3))
     allowed.extend(map(_entry, subject.approving()))
     digests.extend(_entry(rule) for rule in rules if rule.pattern.digest)
@@ -74,7 +74,7 @@ def _sharing(allowed: EntryIndex, entry: Entry, subject: Subject) -> Iterator[Ru
 
 
 def _unseen(rules: Iterator[Rule], tags: Entry) -> Rule | None:
-    """Return the first rule that approves some of these images by tag, without a look-up."""
+    """Return the first rule that approves some of these images by tag, and does not look them up."""
     for rule in rules:
         if rule.verify and _entry(rule).covers(tags):
             return None

@@ -26,11 +26,11 @@ MAX_WORK: Final = 3_000
 a tenth of what a policy may take. About a hundred wildcards that match one image reach it."""
 
 MAX_STRUCTURE: Final = MAX_BYTES // 4
-"""Maximum number of line ends and other characters of structure in a document. The time to parse a document
-grows with them, and is at most twice that of 1,000 entries with all fields, which have fewer."""
+"""Maximum number of line ends and other structural characters in a document. They determine the time to parse
+it. A document at this limit takes at most twice as long as one with 1,000 entries that have all fields."""
 
 _STRUCTURE: Final = (*"[]{},?\n\t", ": ", "- ", ":,", '":', "':")
-"""What YAML writes for an item, a key or a value. A colon in an image or a time is none of them."""
+"""The texts that mark an item, a key or a value in YAML. A colon in an image or a time is not one of them."""
 
 
 class ExceptionsError(ValueError):
@@ -49,7 +49,7 @@ def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocume
     remarks = Remarks()
     document: ExceptionDocument | None = None
     if len(text) <= MAX_BYTES and sum(map(text.count, _STRUCTURE)) > MAX_STRUCTURE:
-        message = f"more than {MAX_STRUCTURE:,} line ends, brackets, commas, colons and dashes, the limit"
+        message = f"more than {MAX_STRUCTURE:,} line ends, brackets, commas, colons and dashes"
         remarks.add(Remark(code="too-long", path=(), message=message, mark=Mark(1, 1)))
     else:
         document = read_document(

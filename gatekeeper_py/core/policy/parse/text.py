@@ -46,7 +46,7 @@ def check_text(text: str, most: int, remarks: Remarks) -> bool:
 
 
 def cleaned(text: str) -> str:
-    """Replace every refused character by a space, so that a parser can find out what the text is."""
+    """Replace every refused character by a space, so that a parser can recognise the kind of document."""
     return _REFUSED.sub(" ", text)
 
 
