@@ -38,6 +38,7 @@ from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Transport
+from gatekeeper_py.runtime.shares import NOBODY, Share
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 
@@ -152,15 +153,15 @@ class Client:
         self._authorizations = OrderedDict()
 
     async def query(
-        self, manifest: Manifest, turn: Turn, seconds: float = REQUEST_SECONDS, namespace: str = ""
+        self, manifest: Manifest, turn: Turn, seconds: float = REQUEST_SECONDS, share: Share = NOBODY
     ) -> Reply:
         """Query one registry for one manifest within ``seconds``; ``turn`` is awaited before each request.
 
-        ``namespace`` is that of the review. Namespaces share the connections.
+        ``share`` is that of the review, in the connections, too.
         Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
         kind = KINDS[manifest.kind]
-        budget = Budget(turn, namespace, manifest.repository, kind.most_bytes)
+        budget = Budget(turn, share, manifest.repository, kind.most_bytes)
         try:
             async with asyncio.timeout(seconds):
                 keys = self._access.keys(manifest.keys)

@@ -27,6 +27,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import h11
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from gatekeeper_py.runtime.shares import NOBODY, Share
+
 if TYPE_CHECKING:
     from hashlib import _Hash
 
@@ -89,7 +91,7 @@ class Budget:
     """
 
     turn: Callable[[str], Awaitable[None]]
-    namespace: str
+    share: Share
     repository: str
     bytes_left: int
     requests_left: int = MAX_REQUESTS
@@ -136,7 +138,7 @@ async def _no_turn(_host: str) -> None:
     raise ContentTooLarge("no look-up")
 
 
-NOTHING: Final = Request("", "", {}, 0, Budget(_no_turn, "", "", 0))
+NOTHING: Final = Request("", "", {}, 0, Budget(_no_turn, NOBODY, "", 0))
 
 
 class Response(NamedTuple):

@@ -1,61 +1,62 @@
-"""Share the look-ups in a registry, and the reviews that wait for them, between namespaces.
-
-Within a namespace, repositories share the look-ups.
-"""
+"""Share a registry, and the places of those that wait for registries, between peers and their namespaces."""
 
 from __future__ import annotations
 
 import asyncio
 from bisect import bisect_left, insort
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from gatekeeper_py.runtime.shares import Share, Shares
+from gatekeeper_py.runtime.shares import NOBODY, Share, Shares
 
 MAX_REMEMBERED: Final = 1000
-"""Maximum number of namespaces without a waiting look-up whose last round is remembered, and the same for the
-repositories of each namespace. A forgotten one is treated like a new one."""
+"""Maximum number of peers, of namespaces of each, and of repositories of each of these, without a waiting
+look-up whose last round is remembered. A forgotten one is treated like a new one."""
 
 MAX_JOINED: Final = 100
-"""Maximum number of namespaces that are considered for one look-up."""
+"""Maximum number of namespaces that are considered for one look-up, in addition to one of each peer."""
 
 
 class Claim:
     """A look-up that waits for its next request.
 
     The look-ups that a review waits for (``urgent``) come first. Within a repository, the look-up with the
-    lower ``number``, which is older, comes first. ``namespace`` is that of the review.
+    lower ``number``, which is older, comes first. ``share`` is that of the review.
     """
 
     def __init__(
-        self, number: int = 0, *, urgent: bool = True, namespace: str = "", repository: str = ""
+        self, number: int = 0, *, urgent: bool = True, share: Share = NOBODY, repository: str = ""
     ) -> None:
         self.number = number
-        self.namespace = namespace
+        self.share = share
         self.repository = repository
         self.is_reserved = False
         """Whether the look-up may start even if too many requests are under way."""
-        self.namespaces: set[str] = {namespace} if urgent else set()
-        """The namespaces whose reviews wait for the look-up; empty if it is not urgent."""
+        self.shares = {share} if urgent else set[Share]()
+        """The shares of the reviews that wait for the look-up; empty if it is not urgent."""
         self.hurried = asyncio.Event()
         """Set when a review has joined the look-up, which may improve its place."""
 
     @property
     def urgent(self) -> bool:
-        return bool(self.namespaces)
+        return bool(self.shares)
 
-    def hurry(self, namespace: str = "") -> None:
-        """Record that a review in a namespace now waits for the result, too."""
-        if namespace not in self.namespaces and len(self.namespaces) < MAX_JOINED:
-            self.namespaces.add(namespace)
+    def hurry(self, share: Share = NOBODY) -> None:
+        """Record that a review of a share now waits for the result, too."""
+        if share not in self.shares and (
+            len(self.shares) < MAX_JOINED or all(each.peer != share.peer for each in self.shares)
+        ):
+            self.shares.add(share)
             self.hurried.set()
 
 
 class Place(NamedTuple):
-    """The place of a look-up in a queue. ``namespace`` is ``None`` if no review waits for it."""
+    """The place of a look-up in a queue. ``peer`` is ``None`` if no review waits for it."""
 
-    namespace: str | None
+    peer: str | None
+    namespace: str
     repository: str
     number: int
 
@@ -83,19 +84,22 @@ class _Numbers:
         return place if may_be(place) else None
 
 
-class _Rounds:
-    """The look-ups of several shares, which take turns. A place names the share first, then the place in it.
+PartT = TypeVar("PartT", bound="_Rounds[Any] | _Numbers")
+
+
+class _Rounds(Generic[PartT]):
+    """The look-ups of several shares, which take turns. A place names the share, and then the place in it.
 
     Turns come in rounds. In each round, every share with a look-up gets one turn, so a share with a thousand
-    look-ups delays one with a single look-up by one turn. ``part`` returns a new, empty share.
+    look-ups delays one with a single look-up by one turn. ``part`` makes a share.
     """
 
-    def __init__(self, part: Callable[[], _Rounds | _Numbers]) -> None:
+    def __init__(self, part: Callable[[], PartT]) -> None:
         self._part = part
         self._round = 0
-        self._next: dict[str, int] = {}
+        self._next: dict[str | None, int] = {}
         """Share -> the first round in which it may have another turn."""
-        self.shares: dict[str, _Rounds | _Numbers] = {}
+        self.shares: dict[str | None, PartT] = {}
         """The shares with a look-up. In one round, they have their turns in this order."""
         self._count = 0
 
@@ -148,19 +152,19 @@ class _Rounds:
                 found = found if place is None else (turn, place)
         return None if found is None else found[1]
 
-    def _first_round(self, name: str) -> int:
+    def _first_round(self, name: str | None) -> int:
         return max(self._round, self._next.get(name, 0))
 
 
 class FairQueue:
-    """Look-ups in the order of their turns: namespaces take turns, and in each namespace its repositories.
+    """Look-ups in the order of their turns: peers take turns, in each peer its namespaces, and so on.
 
-    So somebody who can push to one repository cannot delay look-ups in another. Look-ups that no review waits
-    for come last.
+    So a stranger who invents namespaces delays no look-up of another peer, and whoever can push to one
+    repository delays no look-up in another. Look-ups that no review waits for come last.
     """
 
     def __init__(self) -> None:
-        self._urgent = _Rounds(lambda: _Rounds(_Numbers))
+        self._urgent = _Rounds(lambda: _Rounds(lambda: _Rounds(_Numbers)))
         self._spare = _Numbers()
         """The look-ups that no review waits for."""
         self._contended = False
@@ -169,13 +173,18 @@ class FairQueue:
     def __bool__(self) -> bool:
         return bool(self._urgent or self._spare)
 
-    def add(self, claim: Claim) -> Place:
-        """Add a look-up, at the place of the namespace whose turn comes first of those that wait for it."""
+    def add(self, claim: Claim, may_be: Callable[[Place], bool] = lambda _place: True) -> Place:
+        """Add a look-up, at the place of the share whose turn comes first of those that wait for it.
+
+        A place that ``may_be`` accepts is better.
+        """
         claim.hurried.clear()
-        places = (Place(each, claim.repository, claim.number) for each in claim.namespaces)
-        place = min(places, key=self._urgent.round_of, default=Place(None, "", claim.number))
+        places = [Place(*each, claim.repository, claim.number) for each in claim.shares]
+        places = list(filter(may_be, places)) or places
+        place = min(places, key=self._urgent.round_of, default=Place(None, "", "", claim.number))
         self._part_of(place).add(place)
-        self._contended = self._contended or len(self._urgent.shares) > 1
+        if place.peer is not None:
+            self._contended = self._contended or len(self._namespace(place)) < len(self._urgent)
         return place
 
     def remove(self, place: Place, *, has_turn: bool = False) -> None:
@@ -185,42 +194,50 @@ class FairQueue:
 
     def ahead(self, place: Place) -> int:
         """Return the number of look-ups whose turns come before that of a look-up in the queue."""
-        return (len(self._urgent) if place.namespace is None else 0) + self._part_of(place).ahead(place)
+        return (len(self._urgent) if place.peer is None else 0) + self._part_of(place).ahead(place)
 
     def first(self, may_be: Callable[[Place], bool] = lambda _place: True) -> Place | None:
-        """Return the next place that ``may_be`` accepts, ``None`` if there is none."""
+        """Return the place whose turn is next, of those that ``may_be`` accepts, if there is one."""
         if self._urgent:
             return self._urgent.first(may_be)
-        return self._spare.first(may_be, None, "") if self._spare else None
+        return self._spare.first(may_be, None, "", "") if self._spare else None
 
     def is_over_share(self, place: Place) -> bool:
         """Return whether a look-up waits for others of its namespace, while or after others wait."""
-        return place.namespace is not None and self._contended and self._urgent.within(place) > 0
+        return place.peer is not None and self._contended and self._namespace(place).ahead(place[2:]) > 0
 
-    def _part_of(self, place: Place) -> _Rounds | _Numbers:
-        return self._spare if place.namespace is None else self._urgent
+    def _namespace(self, place: Place) -> _Rounds[_Numbers]:
+        return self._urgent.shares[place.peer].shares[place.namespace]
+
+    def _part_of(self, place: Place) -> _Rounds[Any] | _Numbers:
+        return self._spare if place.peer is None else self._urgent
+
+
+_LEVELS: Final = (1, 2, 3)
+"""The lengths of the beginnings of a ``Place`` that name a peer, a namespace and a repository."""
 
 
 class FairSlots:
-    """Limits what is in progress with numbered slots, which namespaces and their repositories get in turn.
+    """Limits what is in progress with slots, which peers, their namespaces and repositories get in turn.
 
-    ``reserved`` slots are for namespaces that hold none, and the same number for repositories that hold none.
-    Otherwise, a few namespaces or repositories could hold all slots for a long time.
+    Some slots are ``reserved`` for namespaces that hold none, and as many for repositories that hold none.
+    Half of those for namespaces are for peers that hold none. Otherwise, a few of them could hold all slots
+    for a long time, and others would wait until one is free.
     """
 
     def __init__(self, count: int, *, reserved: int = 0) -> None:
         self._free = count
         self._reserved = reserved
-        self._held = Shares()
-        """The slots that the repositories of each namespace hold. Look-ups without a waiting review do not
-        count."""
+        self._held = Counter[Sequence[Any]]()
+        """The slots of each peer, namespace and repository, without those that no review waits for."""
         self._queue = FairQueue()
         self._waiters: dict[Place, asyncio.Future[None]] = {}
 
     @asynccontextmanager
     async def slot(self, claim: Claim) -> AsyncIterator[None]:
         """Wait until one of the slots is free, and hold it."""
-        place = Place(claim.namespace if claim.urgent else None, claim.repository, claim.number)
+        peer = claim.share.peer if claim.urgent else None
+        place = Place(peer, claim.share.namespace, claim.repository, claim.number)
         if self._may_have(place):
             self._hold(place, 1)
         else:
@@ -233,32 +250,33 @@ class FairSlots:
     async def _wait_for_slot(self, claim: Claim) -> Place:
         """Wait for a slot, and return the place that got it."""
         while True:
-            is_urgent, place = claim.urgent, self._queue.add(claim)
+            place = self._queue.add(claim, self._may_have)
             given = self._waiters[place] = asyncio.get_running_loop().create_future()
             self._give_slots()
             try:
-                await (given if is_urgent else _either(given, claim.hurried))
+                await _either(given, claim.hurried)
             except asyncio.CancelledError:
-                if self._waiters.get(place) is given:
-                    self._forget_waiter(place)
-                elif not given.cancelled():
+                if given.done():
                     self._release_slot(place)
+                else:
+                    self._forget_waiter(place)
                 raise
             if given.done():
                 return place
             self._forget_waiter(place)  # a review waits for it now, so it gets another place
 
     def _may_have(self, place: Place) -> bool:
-        """Return whether a look-up may have a free slot: the reserved slots must stay free for others."""
-        if place.namespace is None:
+        """Return whether enough slots are free for those who hold none."""
+        if place.peer is None:
             return self._free > 2 * self._reserved
-        of_namespace, of_repository = self._held.used(Share(place.namespace, place.repository))
-        return self._free > self._reserved * ((of_namespace > 0) + (of_repository > 0))
+        holding = sum(self._held[place[:length]] > 0 for length in _LEVELS)
+        return self._free > (0, self._reserved // 2, self._reserved, 2 * self._reserved)[holding]
 
     def _hold(self, place: Place, count: int) -> None:
         self._free -= count
-        if place.namespace is not None:
-            self._held.add(Share(place.namespace, place.repository), count)
+        if place.peer is not None:
+            self._held.update({place[:length]: count for length in _LEVELS})
+            self._held = +self._held  # without those that hold none
 
     def _release_slot(self, place: Place) -> None:
         self._hold(place, -1)
@@ -268,11 +286,9 @@ class FairSlots:
         """Give the free slots to the waiting look-ups whose turns are next."""
         while self._free and (place := self._queue.first(self._may_have)) is not None:
             given = self._waiters[place]
-            is_waiting = not given.cancelled()  # it may have been cancelled in this turn of the event loop
-            self._forget_waiter(place, has_turn=is_waiting)
-            if is_waiting:
-                self._hold(place, 1)
-                given.set_result(None)
+            self._forget_waiter(place, has_turn=True)
+            self._hold(place, 1)
+            given.set_result(None)
 
     def _forget_waiter(self, place: Place, *, has_turn: bool = False) -> None:
         self._queue.remove(place, has_turn=has_turn)
@@ -287,64 +303,71 @@ async def _either(given: asyncio.Future[None], event: asyncio.Event) -> None:
         happened.cancel()
 
 
-OVER_SHARE: Final = "too many reviews of its namespace wait for registries, while others wait, too"
-"""The reason for a review whose namespace used its share."""
+OVER_SHARE: Final = "too many reviews of its address or namespace wait for registries, while others wait, too"
+"""The reason for a review whose share of the places is used."""
 
 
 class TooManyWaiting(Exception):
-    """A review must not wait for registries. ``over_share`` is set if its namespace used its share."""
+    """Nothing more of a share must wait for registries. ``over_share`` is set if others need their share."""
 
     def __init__(self, reason: str, *, over_share: bool) -> None:
         super().__init__(reason)
         self.over_share = over_share
 
 
-class WaitingReviews:
-    """The reviews that wait for registries, and the share of each namespace.
+class Places:
+    """A limit of ``most`` reviews, or workloads, that wait for registries at the same time.
 
-    The share of a namespace is a quarter of the places. While reviews of other namespaces wait, it gets no
-    more. When all places are taken, a namespace below its share gets the latest place of the namespace with
-    the most places, if that one is above its share.
+    While others wait, a namespace of a peer gets at most a quarter of the places. When all are taken, a peer
+    that has fewer than another gets the latest place of the largest namespace of the peer with the most. A
+    namespace gets one in the same way from a larger namespace of its own peer.
     """
 
     def __init__(self) -> None:
-        self._scopes: dict[str, list[asyncio.Timeout]] = {}
+        self._held = Shares()
+        self._scopes: defaultdict[Share, list[asyncio.Timeout]] = defaultdict(list)
         self._count = 0
 
     @contextmanager
-    def place(self, namespace: str, scope: asyncio.Timeout, most: int) -> Iterator[None]:
+    def place(self, share: Share, scope: asyncio.Timeout, most: int) -> Iterator[None]:
         """Hold one of ``most`` places. Raises ``TooManyWaiting``.
 
-        ``scope`` expires when another review takes the place.
+        ``scope`` expires when somebody else takes the place.
         """
-        own = len(self._scopes.get(namespace, ()))
-        others = self._count - own
-        share = most // 4
-        if own >= share and others:
+        share = self._held.of(*share)
+        _, own = self._held.used(share)
+        if own >= most // 4 and own < self._count:
             raise TooManyWaiting(OVER_SHARE, over_share=True)
-        if self._count >= most and not (others and self._displace(share)):
+        if self._count >= most and not (self._count and self._displace(share)):
             raise TooManyWaiting(f"more than {most} reviews wait for registries", over_share=False)
-        self._scopes.setdefault(namespace, []).append(scope)
-        self._count += 1
+        self._scopes[share].append(scope)
+        self._add(share, 1)
         try:
             yield
         finally:
-            self._remove(namespace, scope)
+            self._remove(share, scope)
 
-    def _displace(self, share: int) -> bool:
-        """Take a place from the namespace with the most places, if it is above its share; return whether."""
-        namespace = max(self._scopes, key=lambda each: len(self._scopes[each]))
-        if len(self._scopes[namespace]) <= share:
-            return False
-        scope = self._scopes[namespace][-1]
-        self._remove(namespace, scope)
+    def _displace(self, share: Share) -> bool:
+        """Take a place from a larger peer, or else from a larger namespace of the peer; return whether."""
+        of_peer, own = self._held.used(share)
+        largest = self._held.largest()
+        # More than one less: otherwise, two equal peers would take places from each other all the time.
+        if of_peer + 1 >= self._held.used(largest)[0]:
+            largest = self._held.largest(share.peer) if of_peer else largest
+            if own + 1 >= self._held.used(largest)[1]:
+                return False
+        scope = self._scopes[largest][-1]
+        self._remove(largest, scope)
         scope.reschedule(asyncio.get_running_loop().time())
         return True
 
-    def _remove(self, namespace: str, scope: asyncio.Timeout) -> None:
-        scopes = self._scopes.get(namespace, [])
-        if scope in scopes:
-            scopes.remove(scope)
-            self._count -= 1
-            if not scopes:
-                del self._scopes[namespace]
+    def _remove(self, share: Share, scope: asyncio.Timeout) -> None:
+        if scope in self._scopes.get(share, ()):
+            self._scopes[share].remove(scope)
+            if not self._scopes[share]:
+                del self._scopes[share]
+            self._add(share, -1)
+
+    def _add(self, share: Share, count: int) -> None:
+        self._count += count
+        self._held.add(share, count)

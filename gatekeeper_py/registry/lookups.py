@@ -6,8 +6,8 @@ There is at most one request for each manifest at a time, no matter how many rev
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import count, islice
 from math import inf
 from typing import Any, Final, Literal, Protocol
@@ -26,26 +26,22 @@ from gatekeeper_py.core.images.manifest import (
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
 from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
-from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, TooManyWaiting, WaitingReviews
+from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, Places, TooManyWaiting
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
 from gatekeeper_py.runtime.logs import Log, RateLimit
+from gatekeeper_py.runtime.shares import NOBODY, Share, Shares
 
 HEDGE_SECONDS: Final = 0.2
 """Time without an answer after which the next candidate is queried as well."""
 
 MAX_WAITING: Final = 100
 """Maximum number of reviews that wait for registries at the same time. Additional reviews get an error at
-once, because a registry that hangs must not hold up the reviews of a whole cluster. Namespaces share the
-places (``WaitingReviews``)."""
+once, because a registry that hangs must not hold up the reviews of a whole cluster. See ``Places``."""
 
 MAX_REQUESTS: Final = 1000
 """Maximum number of requests under way at the same time. Beyond it, each namespace may still have a hundredth
-of it; a Pod rarely needs more. At most ``MAX_WAITING`` namespaces wait, so there are at most twice as many
-requests."""
-
-MAX_NAMESPACE_LENGTH: Final = 63
-"""Maximum length of a namespace's name. A longer one in a review is cut, so that it takes no memory."""
+of it; a Pod rarely needs more. All namespaces of a peer together have at most twice as many."""
 
 TOO_MANY: Final = f"more than {MAX_CONCURRENT} requests to it under way"
 
@@ -63,9 +59,8 @@ MAX_PINNED: Final = 1000
 """Maximum number of manifests named in rules that are fetched when the policy loads."""
 
 MAX_AHEAD: Final = 100
-"""Maximum number of workloads whose look-ups run before their Pods exist. One namespace may have a quarter of
-them, so that it leaves room for the workloads of others. The images of further workloads are looked up when
-their Pods are created."""
+"""Maximum number of workloads whose look-ups run before their Pods exist. They share the places as
+reviews do. The images of further workloads are looked up when their Pods are created."""
 
 AHEAD_SECONDS: Final = 30.0
 """How long the look-ups of a workload may wait for their turns, because look-ups that reviews wait for go
@@ -77,18 +72,18 @@ review that needs it has a failed look-up."""
 
 
 class ManifestClient(Protocol):
-    """Queries a registry for a review in ``namespace``.
+    """Queries a registry for a review of ``share``.
 
     Awaits ``turn`` before each request, and raises only the exceptions of ``turn``.
     """
 
-    async def query(self, manifest: Manifest, turn: Turn, namespace: str) -> Reply: ...
+    async def query(self, manifest: Manifest, turn: Turn, share: Share) -> Reply: ...
 
 
 SignatureResult = Literal["valid", "unsigned", "other_key", "error"]
 
-Share = Literal["rate", "waiting", "requests"]
-"""A limit that namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
+SharedLimit = Literal["rate", "waiting", "requests"]
+"""A limit that peers and namespaces share: the rate of a registry, ``MAX_WAITING``, or ``MAX_REQUESTS``."""
 
 
 class Observer(ChildObserver, Protocol):
@@ -105,8 +100,8 @@ class Observer(ChildObserver, Protocol):
 
     def breaker(self, host: str, *, is_open: bool) -> None: ...
 
-    def over_share(self, limit: Share, /) -> None:
-        """Record that a look-up or review was refused, because its namespace used its share of a limit."""
+    def over_share(self, limit: SharedLimit, /) -> None:
+        """Record that a look-up or review was refused, because its share of a limit was used."""
 
 
 class Lookups:
@@ -140,12 +135,12 @@ class Lookups:
         self._pacing: dict[str, Pacing] = {}
         self._requests: dict[Manifest, asyncio.Task[Answer]] = {}
         self._tasks: dict[asyncio.Task[Answer], Claim] = {}
-        self._requested: Counter[str] = Counter()
-        """Namespace -> the number of requests under way that its reviews started."""
-        self._ahead: dict[asyncio.Task[None], str] = {}
-        """The tasks of ``look_ahead``, each with its namespace."""
+        self._requested = Shares()
+        """The requests under way by the share of the review that started them."""
+        self._ahead: set[asyncio.Task[None]] = set()
+        """The tasks of ``look_ahead``."""
         self._numbers = count()
-        self._waiting = WaitingReviews()
+        self._waiting, self._waiting_ahead = Places(), Places()
         self._started = False
         self._stopped = False
         self._generation = 0
@@ -218,20 +213,23 @@ class Lookups:
         """Start a look-up that no review waits for, or return the running one (for ``Refresh``)."""
         return self._request(manifest, urgent=False, patience=inf)
 
-    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], share: Share = NOBODY) -> None:
         """Look up in the background what the Pods of a workload will need.
 
         ``needed`` returns the look-ups that have no answer yet. It is called again when these have answers.
         """
-        namespace = namespace[:MAX_NAMESPACE_LENGTH]
-        share = sum(each == namespace for each in self._ahead.values())
-        if self._stopped or len(self._ahead) >= MAX_AHEAD or share >= MAX_AHEAD // 4:
-            return
-        task = asyncio.get_running_loop().create_task(self._look_ahead(needed, namespace))
-        self._ahead[task] = namespace
-        task.add_done_callback(self._ahead.pop)
+        if not self._stopped:
+            task = asyncio.get_running_loop().create_task(self._ahead_in_place(needed, share))
+            self._ahead.add(task)
+            task.add_done_callback(self._ahead.remove)
 
-    async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None:
+    async def _ahead_in_place(self, needed: Callable[[], Iterable[Lookup]], share: Share) -> None:
+        with suppress(TooManyWaiting, TimeoutError):  # another workload has or took the place
+            async with asyncio.timeout(None) as scope:
+                with self._waiting_ahead.place(share, scope, MAX_AHEAD):
+                    await self._look_ahead(needed, self._requested.of(*share))
+
+    async def _look_ahead(self, needed: Callable[[], Iterable[Lookup]], share: Share) -> None:
         queried: set[Manifest] = set()
         end = self._clock() + AHEAD_SECONDS
         for _ in range(MAX_ROUNDS):
@@ -241,7 +239,7 @@ class Lookups:
                 # One after the other, so that a workload with many images does not wait in many places.
                 seconds = end - self._clock()
                 if not self._stopped and seconds > 0 and self._cached_answer(manifest) is None:
-                    request = self._request(manifest, urgent=False, namespace=namespace, patience=seconds)
+                    request = self._request(manifest, urgent=False, share=share, patience=seconds)
                     await asyncio.wait([request])
 
     def stop_refreshing(self) -> None:
@@ -295,15 +293,14 @@ class Lookups:
         return resolution is not None and resolution.answer.status == "found"
 
     async def resolve(
-        self, lookups: Iterable[Lookup], seconds: float, namespace: str = "", spent: float = 0.0
+        self, lookups: Iterable[Lookup], seconds: float, share: Share = NOBODY, spent: float = 0.0
     ) -> Mapping[Lookup, Resolution]:
         """Resolve the look-ups of a review in parallel.
 
         Each look-up takes at most ``seconds``. It also takes at most the longest timeout of its registries,
-        minus the seconds that the review's earlier look-ups ``spent``. ``namespace`` is that of the review.
-        Namespaces share the limits.
+        minus the seconds that the review's earlier look-ups ``spent``. ``share`` is that of the review.
         """
-        namespace = namespace[:MAX_NAMESPACE_LENGTH]
+        share = self._requested.of(*share)
         resolved: dict[Lookup, Resolution] = {}
         unknown: list[Lookup] = []
         for lookup in dict.fromkeys(lookups):
@@ -316,9 +313,9 @@ class Lookups:
             return resolved
         try:
             async with asyncio.timeout(None) as scope:
-                with self._waiting.place(namespace, scope, MAX_WAITING):
+                with self._waiting.place(share, scope, MAX_WAITING):
                     found = await asyncio.gather(
-                        *(self._resolve(lookup, seconds, namespace, spent) for lookup in unknown)
+                        *(self._resolve(lookup, seconds, share, spent) for lookup in unknown)
                     )
         except TooManyWaiting as problem:
             return resolved | self._not_waited(unknown, str(problem), over_share=problem.over_share)
@@ -334,7 +331,7 @@ class Lookups:
         busy = failed(reason)
         return {lookup: _resolution(lookup, [busy], [0]) for lookup in unknown}
 
-    async def _resolve(self, lookup: Lookup, seconds: float, namespace: str, spent: float) -> Resolution:
+    async def _resolve(self, lookup: Lookup, seconds: float, share: Share, spent: float) -> Resolution:
         """Query the candidates in order.
 
         The next candidate is queried after an answer other than ``found``, or after ``HEDGE_SECONDS``.
@@ -354,7 +351,7 @@ class Lookups:
                     break
                 continue
             # Shielded: if this review stops waiting, other reviews and the cache still need the answer.
-            pending[asyncio.shield(self._request(manifest, urgent=True, namespace=namespace))] = index
+            pending[asyncio.shield(self._request(manifest, urgent=True, share=share))] = index
             last = index == len(lookup.candidates) - 1
             wait = deadline - self._clock() if last else min(HEDGE_SECONDS, deadline - self._clock())
             if await self._collect(pending, answers, wait, until_all=last):
@@ -415,20 +412,19 @@ class Lookups:
         return failed(reason) if reason else None
 
     def _request(
-        self, manifest: Manifest, *, urgent: bool, namespace: str = "", patience: float | None = None
+        self, manifest: Manifest, *, urgent: bool, share: Share = NOBODY, patience: float | None = None
     ) -> asyncio.Task[Answer]:
         """Return the running request for a manifest, or start one; ``urgent`` if a review waits for it.
 
-        ``namespace`` is that of the review.
+        ``share`` is that of the review.
         A new request waits at most ``patience`` seconds for its turn (default: the registry's timeout).
         """
         request = self._requests.get(manifest)
         if request is None:
-            claim = Claim(
-                next(self._numbers), urgent=urgent, namespace=namespace, repository=manifest.repository
-            )
-            self._requested[namespace] += 1
-            claim.is_reserved = urgent and self._requested[namespace] <= MAX_REQUESTS // 100
+            claim = Claim(next(self._numbers), urgent=urgent, share=share, repository=manifest.repository)
+            self._requested.add(share)
+            of_peer, own = self._requested.used(share)
+            claim.is_reserved = urgent and of_peer <= 2 * MAX_REQUESTS and own <= MAX_REQUESTS // 100
             if patience is None:
                 patience = min(self._registry(manifest.host).timeout, REQUEST_SECONDS)
             request = asyncio.get_running_loop().create_task(self._query(manifest, claim, patience))
@@ -436,14 +432,11 @@ class Lookups:
             self._tasks[request] = claim
             request.add_done_callback(lambda task: self._remove_request(manifest, task))
         elif urgent:
-            self._tasks[request].hurry(namespace)
+            self._tasks[request].hurry(share)
         return request
 
     def _remove_request(self, manifest: Manifest, request: asyncio.Task[Answer]) -> None:
-        namespace = self._tasks.pop(request).namespace
-        self._requested[namespace] -= 1
-        if not self._requested[namespace]:
-            del self._requested[namespace]
+        self._requested.add(self._tasks.pop(request).share, -1)
         if self._requests.get(manifest) is request:
             del self._requests[manifest]
 
@@ -451,7 +444,7 @@ class Lookups:
         start, generation = self._clock(), self._generation
         pacing = self._pacing_of(manifest.host)
         if len(self._tasks) > MAX_REQUESTS and not claim.is_reserved:
-            if claim.urgent and len(self._requested) > 1:
+            if claim.urgent and self._requested.used(claim.share)[1] < len(self._tasks):
                 self._observer.over_share("requests")
             return self._finish(
                 manifest, failed(f"more than {MAX_REQUESTS} requests under way"), start, generation
@@ -468,7 +461,7 @@ class Lookups:
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._finish(manifest, failed(reason), start, generation)
-                reply = await self._client.query(manifest, self._turns(manifest, claim), claim.namespace)
+                reply = await self._client.query(manifest, self._turns(manifest, claim), claim.share)
         except Blocked as problem:
             # Perhaps no request was sent to the host, so this failure shows nothing about the host.
             if probe:

@@ -16,6 +16,7 @@ from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.runtime.shares import Share
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 """Maximum size of a message from the registry process. The longest texts are two image names and an error."""
@@ -39,7 +40,7 @@ class Files(msgspec.Struct, frozen=True, array_like=True, tag=True):
 
 
 class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """One look-up, its limit, and the namespace of its review.
+    """One look-up, its limit, and the share of its review.
 
     It already has the turn for its first request to the manifest's host.
     """
@@ -47,7 +48,7 @@ class Query(msgspec.Struct, frozen=True, array_like=True, tag=True):
     number: int
     manifest: Manifest
     seconds: float
-    namespace: str
+    share: Share
 
 
 class Go(msgspec.Struct, frozen=True, array_like=True, tag=True):

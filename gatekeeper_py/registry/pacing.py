@@ -27,8 +27,8 @@ HTTP client, which would send them even after the breaker opened: hundreds of co
 registry that hangs."""
 
 RESERVED: Final = MAX_CONCURRENT // 4
-"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a look-up in progress at the host, and
-the same number for repositories. If somebody pushed many signatures, one look-up of them can take 5 s."""
+"""How many of ``MAX_CONCURRENT`` are reserved for namespaces without a look-up in the host, half of these for
+peers, and again for repositories. A look-up of signatures can take 5 s, if somebody pushed enough of them."""
 
 TIMER_SECONDS: Final = 0.001
 """The accuracy of timers. A turn that is due within this time counts as due, because a timer would end too
@@ -50,8 +50,8 @@ class Pacing:
     """The rate, pause and circuit breaker of one host. ``clock`` counts seconds.
 
     The rate is a token bucket: ``rate`` requests a second, and a burst of ``rate`` requests after a second
-    without requests. Half of the bucket is reserved for look-ups that a review waits for. Namespaces take
-    turns, and so do the repositories of a namespace.
+    without requests. Half of the bucket is reserved for look-ups that a review waits for. Peers take
+    turns, and so do the namespaces of a peer and the repositories of a namespace.
 
     ``sleep`` gets the seconds, and an event that ends the sleep early.
     """
@@ -150,7 +150,7 @@ class Pacing:
 
     def _turn_of(self, place: Place, overdraft: int) -> float:
         """Return when a look-up at this place gets its token, unless one that comes first is added."""
-        reserved = self._rate // 2 if place.namespace is None else -overdraft
+        reserved = self._rate // 2 if place.peer is None else -overdraft
         return self._next_turn() + (self._queue.ahead(place) + reserved) / self._rate
 
     def abandon(self) -> None:

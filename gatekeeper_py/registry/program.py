@@ -199,7 +199,7 @@ class Desk:
         self._turns[query.number] = turns
         try:
             turn = after_first_turn(query.manifest.host, turns.take)
-            return await self._client.query(query.manifest, turn, query.seconds, query.namespace)
+            return await self._client.query(query.manifest, turn, query.seconds, query.share)
         except MemoryError:
             raise
         except Exception as problem:  # noqa: BLE001 - what one registry sends must not end the look-ups of others

@@ -25,6 +25,7 @@ from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.runtime.logs import Log
+from gatekeeper_py.runtime.shares import NOBODY, Share
 
 MODULE: Final = "gatekeeper_py.registry.program"
 
@@ -203,10 +204,10 @@ class RemoteClient:
             self._keeping.cancel()
             await asyncio.gather(self._keeping, return_exceptions=True)
 
-    async def query(self, manifest: Manifest, turn: Turn, namespace: str = "") -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn, share: Share = NOBODY) -> Reply:
         """Query one registry for one manifest; ``turn`` is awaited before each request.
 
-        ``namespace`` is that of the review.
+        ``share`` is that of the review.
         Raises only the exceptions of ``turn``. Any other failure becomes an answer with the status ``error``.
         """
         asked = self._clock()
@@ -219,10 +220,10 @@ class RemoteClient:
                 self._numbers += 1
                 is_suspect = self._suspects.is_suspect(manifest.host)
                 seconds = ALONE_SECONDS if is_suspect else REQUEST_SECONDS
-                query = messages.Query(self._numbers, manifest, seconds, namespace)
+                query = messages.Query(self._numbers, manifest, seconds, share)
                 if not is_suspect:
                     return await self._query(query, turn, asked)
-                async with self._alone.slot(Claim(query.number, namespace=manifest.host)):
+                async with self._alone.slot(Claim(query.number, share=Share(manifest.host, ""))):
                     return await self._query(query, turn, asked)
         except TimeoutError:
             return Reply(failed("no answer of the registry process"))

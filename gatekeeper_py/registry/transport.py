@@ -25,8 +25,8 @@ from gatekeeper_py.registry.connection import Budget, Connection, Request, Respo
 from gatekeeper_py.registry.fairness import Claim, FairSlots
 
 MAX_CONNECTIONS: Final = 20
-"""Maximum number of connections to one host. A repository gets at most half of them, and a namespace three
-quarters. The rate limits the requests; this constant limits the sockets. There is no common limit, because a
+"""Maximum number of connections to one host. A repository gets at most 10, a namespace 15 and a peer 18. The
+rate limits the requests; this constant limits the sockets. There is no common limit, because a
 host that hangs would use up the connections of all others."""
 
 IDLE_SECONDS: Final = 30.0
@@ -110,7 +110,7 @@ class Transport:
         host = self._hosts.setdefault((url.scheme, name, port), _Host())
         self._under_way += 1
         try:
-            claim = Claim(next(self._numbers), namespace=budget.namespace, repository=budget.repository)
+            claim = Claim(next(self._numbers), share=budget.share, repository=budget.repository)
             async with host.slots.slot(claim):
                 budget.sent_at = min(budget.sent_at, asyncio.get_running_loop().time())
                 while True:

@@ -29,6 +29,10 @@ class Share(NamedTuple):
     namespace: str
 
 
+NOBODY: Final = Share(OTHERS, "")
+"""The share of what no request asked for, or a command."""
+
+
 class Shares:
     """Counts what each share uses, in any unit: seconds, bytes, lines or entries."""
 
@@ -63,9 +67,13 @@ class Shares:
         """
         return self._peers.get(share.peer, 0), self._namespaces.get(share.peer, {}).get(share.namespace, 0)
 
-    def largest(self) -> Share:
-        """Return the namespace that uses most, of the peer that uses most. Raises ``ValueError`` if empty."""
-        peer = max(self._peers, key=self._peers.__getitem__)
+    def largest(self, peer: str | None = None) -> Share:
+        """Return the namespace that uses most, of a peer or else of the peer that uses most.
+
+        Raises ``KeyError`` if the peer uses nothing, and ``ValueError`` if nobody uses anything.
+        """
+        if peer is None:
+            peer = max(self._peers, key=self._peers.__getitem__)
         names = self._namespaces[peer]
         return Share(peer, max(names, key=names.__getitem__))
 

@@ -35,7 +35,7 @@ from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.registry.lookups import Share, SignatureResult
+from gatekeeper_py.registry.lookups import SharedLimit, SignatureResult
 from gatekeeper_py.reload import Result
 from gatekeeper_py.serving.listener import EVICTIONS
 
@@ -275,9 +275,9 @@ class Metrics:
         )
         self.over_share = self._counted(
             "lookups_over_share",
-            "Look-ups and reviews that were refused because their namespace used its share, by limit.",
+            "Look-ups and reviews that were refused because their share was used, by limit.",
             "limit",
-            get_args(Share),
+            get_args(SharedLimit),
         )
         self._registry_config = self._gauge(
             "registry_config_valid", "1 if the newest files in --registry-config are in use, else 0."

@@ -34,6 +34,7 @@ from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.document import refuses
 from gatekeeper_py.live import LivePolicy, Snapshot
 from gatekeeper_py.runtime.logs import Log, RateLimit
+from gatekeeper_py.runtime.shares import OTHERS, Share
 from gatekeeper_py.runtime.slices import Steps, run_slice
 from gatekeeper_py.serving.aiohttp_internals import Message
 from gatekeeper_py.serving.answers import Refusal, bytes_response, error_response, json_response
@@ -96,25 +97,25 @@ class Registries(Protocol):
     def is_found(self, manifest: Manifest, /) -> bool: ...
 
     async def resolve(
-        self, lookups: Sequence[Lookup], seconds: float, namespace: str, spent: float
+        self, lookups: Sequence[Lookup], seconds: float, share: Share, spent: float
     ) -> Mapping[Lookup, Resolution]: ...
 
     def answered(self, used: Mapping[Lookup, Resolution]) -> None: ...
 
-    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], namespace: str) -> None: ...
+    def look_ahead(self, needed: Callable[[], Iterable[Lookup]], share: Share) -> None: ...
 
 
 class NeededLookups(NamedTuple):
     """The look-ups that a review needs before its answer, and the snapshot that they belong to.
 
-    ``used`` holds the earlier answers of registries that the first decision used. ``namespace`` is that of
-    the review; empty without one.
+    ``used`` holds the earlier answers of registries that the first decision used. ``share`` is that of
+    the review.
     """
 
     lookups: tuple[Lookup, ...]
     snapshot: Snapshot
     used: Mapping[Lookup, Resolution]
-    namespace: str
+    share: Share
 
 
 class Asked(NamedTuple):
@@ -284,7 +285,7 @@ class Webhook:
         """
         if self._registries is None:
             return dict.fromkeys(needed.lookups, NOT_LOOKED_UP)
-        resolving = partial(self._registries.resolve, needed.lookups, seconds, needed.namespace, spent)
+        resolving = partial(self._registries.resolve, needed.lookups, seconds, needed.share, spent)
         if size <= LARGE_BODY_BYTES:
             return await resolving()
         with self._body_memory.body(sender) as held:
@@ -350,7 +351,7 @@ class Webhook:
         outcome = yield from _outcome(decide(request, snapshot, facts))
         if facts.missing and not is_last:
             lookups = tuple(dict.fromkeys(facts.missing))
-            return NeededLookups(lookups, snapshot, facts.used, request.namespace or "")
+            return NeededLookups(lookups, snapshot, facts.used, _share(asked, request))
         if (
             snapshot.looks_up
             and not request.dry_run
@@ -358,7 +359,7 @@ class Webhook:
             and (request.group, request.kind) != POD
         ):
             yield  # the next step walks the object once more, which can take as long as the decision
-            self._look_ahead(request, snapshot)
+            self._look_ahead(request, snapshot, _share(asked, request))
         return self._encoded(asked, request, snapshot, outcome, facts.used)
 
     def _encoded(
@@ -376,14 +377,12 @@ class Webhook:
         (self._record_dry_run if request.dry_run else self._record)(asked, request, outcome, snapshot)
         return body
 
-    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot) -> None:
+    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot, share: Share) -> None:
         """Look up the signatures that the Pods of a reviewed workload will need."""
         registries, namespace = self._registries, request.namespace
         if registries is not None and (images := images_ahead(request, snapshot)):
             resolve = registries.resolve_cached
-            registries.look_ahead(
-                lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), namespace or ""
-            )
+            registries.look_ahead(lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), share)
 
     def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
         """Return the answer to a review whose new images are all approved. Count it, but do not log it."""
@@ -509,6 +508,10 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def _share(asked: Asked, request: AdmissionRequest) -> Share:
+    return Share(asked.peer or OTHERS, request.namespace or "")
 
 
 def _outcome(judging: Judging) -> Steps[Outcome]:

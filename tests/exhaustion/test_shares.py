@@ -324,6 +324,38 @@ class TestOneNamespace:
         assert [answer for answer in modest if not allowed(answer)] == []
         assert modest != []
 
+    async def test_invented_namespaces_of_a_stranger_use_up_no_look_up_of_a_peer(
+        self, looking: Arena, registry: str
+    ) -> None:
+        """Forty of them, one with the name of the victim's namespace; each review needs a new image."""
+        found: list[Answer] = []
+        refused = 0
+
+        async def forge(target: Target, name: str, end: float) -> None:
+            nonlocal refused
+            caller, number = await target.connect(source="127.0.0.2"), 0
+            while time.monotonic() < end:
+                number += 1
+                data = content(f"{registry}/{name}-{number}:1", namespace=name)
+                refused += not allowed(await caller.ask(request(data, path="/validate-image?timeout=2s")))
+            caller.abort()
+
+        async def attack(target: Target) -> None:
+            end = time.monotonic() + 6.0
+            names = ["victim", *(f"forged-{number}" for number in range(39))]
+            floods = [asyncio.create_task(forge(target, name, end)) for name in names]
+            await asyncio.sleep(2.0)  # the burst of the rate is used up
+            caller = await target.connect(source="127.0.0.9")
+            for number in range(12):
+                data = content(f"{registry}/mine-{number}:1", namespace="victim")
+                found.append(await caller.ask(request(data, path="/validate-image?timeout=2s")))
+            caller.abort()
+            await asyncio.gather(*floods)
+
+        await looking.target.attacked("invented-namespaces-and-a-rate", attack)
+        assert [answer for answer in found if not allowed(answer)] == []
+        assert refused > 0, "the stranger did not use up the rate"
+
 
 @pytest_asyncio.fixture
 async def api() -> AsyncIterator[FakeApi]:

@@ -11,6 +11,7 @@ from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.client import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
+from gatekeeper_py.runtime.shares import Share
 from recording import Counted, RecordingLog
 from virtualtime import loop_time
 
@@ -37,7 +38,7 @@ class FakeClient:
         self.cancelled: list[Manifest] = []
         self.under_way = self.most_under_way = 0
 
-    async def query(self, manifest: Manifest, turn: Turn, namespace: str) -> Reply:
+    async def query(self, manifest: Manifest, turn: Turn, share: Share) -> Reply:
         for host in self.sends.get(manifest, (manifest.host,)):
             await turn(host)
         self.queried.append(manifest)
@@ -78,14 +79,18 @@ class World:
         """Use a policy that names these manifests; ``changed`` are the registries with new settings."""
         self.lookups.configure(hosts=self.settings, keys=keys, changed=changed, pinned=pinned)
 
-    async def resolve(self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "") -> Resolution:
+    async def resolve(
+        self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "", peer: str = "api"
+    ) -> Resolution:
         lookup = Lookup(candidates)
-        return (await self.lookups.resolve([lookup], seconds, namespace))[lookup]
+        return (await self.lookups.resolve([lookup], seconds, Share(peer, namespace)))[lookup]
 
-    async def resolve_all(self, manifests: list[Manifest], namespace: str = "") -> list[Answer]:
+    async def resolve_all(
+        self, manifests: list[Manifest], namespace: str = "", peer: str = "api"
+    ) -> list[Answer]:
         """Resolve the look-ups of one review, and return the answers in the order of the manifests."""
         lookups = [Lookup((manifest,)) for manifest in manifests]
-        resolved = await self.lookups.resolve(lookups, 5.0, namespace)
+        resolved = await self.lookups.resolve(lookups, 5.0, Share(peer, namespace))
         return [resolved[lookup].answer for lookup in lookups]
 
     def cached(self, *candidates: Manifest) -> Resolution | None:

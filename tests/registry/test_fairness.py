@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterable
+from itertools import repeat
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, FairSlots, Place
+from gatekeeper_py.runtime.shares import Share
 from wire import DEADLINE_SECONDS, eventually
 
 NAMESPACES = ("a", "b", "c")
@@ -28,21 +31,31 @@ def served(queue: FairQueue, turns: int) -> list[Place]:
 
 
 REPOSITORIES = ("one", "two", "three")
+
+
+def share(namespace: str, peer: str = "api") -> Share:
+    return Share(peer, namespace)
+
+
 claims = st.lists(st.tuples(st.sampled_from((*NAMESPACES, None)), st.sampled_from(REPOSITORIES)), max_size=40)
 
 
-def queue_of(wanted: list[tuple[str | None, str]]) -> tuple[FairQueue, list[Place]]:
+def queue_of(
+    wanted: list[tuple[str | None, str]], peers: Iterable[str] = repeat("api")
+) -> tuple[FairQueue, list[Place]]:
     """Return a queue with these look-ups, and their places."""
     queue = FairQueue()
     return queue, [
-        queue.add(Claim(number, urgent=of is not None, namespace=of or "", repository=repository))
-        for number, (of, repository) in enumerate(wanted)
+        queue.add(Claim(number, urgent=of is not None, share=share(of or "", peer), repository=repository))
+        for number, ((of, repository), peer) in enumerate(zip(wanted, peers, strict=False))
     ]
 
 
-@given(claims)
-def test_the_number_ahead_is_the_order_of_the_turns(wanted: list[tuple[str | None, str]]) -> None:
-    queue, places = queue_of(wanted)
+@given(claims, st.lists(st.sampled_from(("api", "bad")), min_size=40, max_size=40))
+def test_the_number_ahead_is_the_order_of_the_turns(
+    wanted: list[tuple[str | None, str]], peers: list[str]
+) -> None:
+    queue, places = queue_of(wanted, peers)
     expected = sorted(places, key=queue.ahead)
     assert served(queue, len(places)) == expected
     assert not queue
@@ -55,16 +68,34 @@ def test_while_a_namespace_waits_no_other_gets_two_turns_more(
     """Whatever came earlier, and whatever comes while it waits."""
     queue, _ = queue_of(first)
     served(queue, len(first) // 2)
-    mine = queue.add(Claim(1000, namespace="mine"))
-    turns: Counter[str | None] = Counter()
+    mine = queue.add(Claim(1000, share=share("mine")))
+    turns: Counter[str] = Counter()
     for number, each in enumerate(later):
-        queue.add(Claim(2000 + number, namespace=each))
+        queue.add(Claim(2000 + number, share=share(each)))
         (place,) = served(queue, 1)
         if place == mine:
             break
+        assert place.peer is not None
         turns[place.namespace] += 1
     assert max(turns.values(), default=0) <= 1
-    assert None not in turns
+
+
+@given(claims, st.lists(st.sampled_from(NAMESPACES), max_size=40))
+def test_while_a_peer_waits_no_other_gets_two_turns_more(
+    first: list[tuple[str | None, str]], later: list[str]
+) -> None:
+    """Whatever namespaces the other invents, or takes the name of."""
+    queue, _ = queue_of(first)
+    served(queue, len(first) // 2)
+    mine = queue.add(Claim(1000, share=share("a", "mine")))
+    turns = 0
+    for number, each in enumerate(later):
+        queue.add(Claim(2000 + number, share=share(each)))
+        (place,) = served(queue, 1)
+        if place == mine:
+            break
+        turns += 1
+    assert turns <= 1
 
 
 @given(claims, st.lists(st.sampled_from(REPOSITORIES), max_size=40))
@@ -73,10 +104,10 @@ def test_while_a_repository_waits_no_other_of_its_namespace_gets_two_turns_more(
 ) -> None:
     queue, _ = queue_of(first)
     served(queue, len(first) // 2)
-    mine = queue.add(Claim(1000, namespace="a", repository="mine"))
+    mine = queue.add(Claim(1000, share=share("a"), repository="mine"))
     turns: Counter[str] = Counter()
     for number, each in enumerate(later):
-        queue.add(Claim(2000 + number, namespace="a", repository=each))
+        queue.add(Claim(2000 + number, share=share("a"), repository=each))
         (place,) = served(queue, 1)
         if place == mine:
             break
@@ -87,11 +118,11 @@ def test_while_a_repository_waits_no_other_of_its_namespace_gets_two_turns_more(
 def test_a_look_up_that_several_namespaces_wait_for_has_the_best_place() -> None:
     queue = FairQueue()
     for number in range(10):
-        queue.add(Claim(number, namespace="a"))
-    claim = Claim(10, namespace="a")
+        queue.add(Claim(number, share=share("a")))
+    claim = Claim(10, share=share("a"))
     place = queue.add(claim)
     assert queue.ahead(place) == 10
-    claim.hurry("b")
+    claim.hurry(share("b"))
     assert claim.hurried.is_set()
     queue.remove(place)
     assert queue.ahead(queue.add(claim)) == 1
@@ -101,13 +132,15 @@ def test_a_look_up_that_several_namespaces_wait_for_has_the_best_place() -> None
 def test_the_namespaces_of_a_look_up_and_of_a_queue_are_bounded() -> None:
     claim = Claim()
     for number in range(2 * MAX_JOINED):
-        claim.hurry(f"ns-{number}")
-    assert len(claim.namespaces) == MAX_JOINED
+        claim.hurry(share(f"ns-{number}"))
+    assert len(claim.shares) == MAX_JOINED
+    claim.hurry(share("ns-0", "another"))
+    assert len(claim.shares) == MAX_JOINED + 1, "one peer must not hide all others"
     queue = FairQueue()
-    queue.add(Claim(10**6, namespace="waits"))
-    queue.add(Claim(10**6 + 1, namespace="waits"))
+    queue.add(Claim(10**6, share=share("waits")))
+    queue.add(Claim(10**6 + 1, share=share("waits")))
     for number in range(3 * MAX_REMEMBERED):
-        place = queue.add(Claim(number, namespace=f"ns-{number}"))
+        place = queue.add(Claim(number, share=share(f"ns-{number}")))
         queue.remove(place, has_turn=True)
     assert len(queue._urgent._next) <= MAX_REMEMBERED + 2
 
@@ -116,7 +149,7 @@ async def test_a_slot_that_is_freed_as_its_next_waiter_gives_up_goes_to_the_one_
     slots, free, held = FairSlots(1), asyncio.Event(), []
 
     async def use(number: int) -> None:
-        async with slots.slot(Claim(number, namespace=str(number))):
+        async with slots.slot(Claim(number, share=share(str(number)))):
             held.append(number)
             await free.wait()
 
@@ -139,7 +172,7 @@ async def test_a_namespace_without_a_slot_waits_for_no_look_up_of_the_others(*, 
 
     async def use(number: int, namespace: str, *, urgent: bool = True) -> None:
         repository = f"r{number % 10}"
-        async with slots.slot(Claim(number, urgent=urgent, namespace=namespace, repository=repository)):
+        async with slots.slot(Claim(number, urgent=urgent, share=share(namespace), repository=repository)):
             held.append(namespace)
             await free.wait()
 
@@ -159,7 +192,7 @@ async def test_a_repository_without_a_slot_waits_for_no_look_up_of_the_others() 
     slots, free, held = FairSlots(20, reserved=5), asyncio.Event(), list[str]()
 
     async def use(number: int, repository: str) -> None:
-        async with slots.slot(Claim(number, namespace="a", repository=repository)):
+        async with slots.slot(Claim(number, share=share("a"), repository=repository)):
             held.append(repository)
             await free.wait()
 
@@ -174,7 +207,8 @@ async def test_a_repository_without_a_slot_waits_for_no_look_up_of_the_others() 
     assert len(held) == 45
 
 
-async def test_a_look_up_ahead_gets_the_slot_of_the_review_that_joins_it() -> None:
+@pytest.mark.parametrize("urgent", [False, True], ids=["ahead", "of-a-peer-with-many"])
+async def test_a_look_up_gets_the_slot_of_the_review_that_joins_it(*, urgent: bool) -> None:
     slots, free, held = FairSlots(5, reserved=1), asyncio.Event(), list[int]()
 
     async def use(claim: Claim) -> None:
@@ -182,11 +216,11 @@ async def test_a_look_up_ahead_gets_the_slot_of_the_review_that_joins_it() -> No
             held.append(claim.number)
             await free.wait()
 
-    ahead = Claim(9, urgent=False)
-    tasks = [asyncio.create_task(use(Claim(number, namespace="a"))) for number in range(6)]
+    ahead = Claim(9, urgent=urgent, share=share("a"))
+    tasks = [asyncio.create_task(use(Claim(number, share=share("a")))) for number in range(6)]
     tasks.append(asyncio.create_task(use(ahead)))
     await eventually(lambda: len(held) == 3)
-    ahead.hurry("mine")
+    ahead.hurry(share("a", "mine"))
     await eventually(lambda: held == [0, 1, 2, 9])
     free.set()
     async with asyncio.timeout(DEADLINE_SECONDS):

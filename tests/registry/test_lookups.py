@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from functools import partial
+from itertools import count
 
 import pytest
 
@@ -15,6 +16,7 @@ from gatekeeper_py.registry import lookups as module
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
+from gatekeeper_py.runtime.shares import NOBODY, Share
 from registry.lookingup import DOWN, FOUND, OTHER, OURS, THEIRS, World, until
 from virtualtime import loop_time
 
@@ -22,6 +24,7 @@ A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)
 ELSEWHERE = Manifest("169.254.169.254", "latest/meta-data", "v1")
 
+SHOP = Share("api", "shop")
 PAUSE = Reply(failed("slower"), pause=60.0)
 SHARE = MAX_CONCURRENT - RESERVED
 """The number of concurrent requests to a host that one namespace may have."""
@@ -384,8 +387,33 @@ async def test_a_namespace_that_uses_up_the_requests_leaves_some_to_each_other(
     await flood
 
 
-class TestWaitingReviews:
-    """One namespace has at most a quarter of the places while others wait."""
+@pytest.mark.parametrize(("forged", "images"), [(40, 1), (4, 50)])
+async def test_namespaces_that_a_peer_invents_use_up_no_rate_of_another_peer(
+    world: World, forged: int, images: int
+) -> None:
+    """Not even with the name of the victim's namespace."""
+    world.settings["a.io"] = Registry(host="a.io", rate=20, timeout=1.0)
+    world.client.other_answers = FOUND
+    numbers = count()
+
+    async def flood(namespace: str) -> None:
+        while True:
+            await world.resolve_all(apps(images, f"bad-{next(numbers)}"), namespace, "bad")
+            await asyncio.sleep(0.02)
+
+    names = ["victim", *(f"ns-{number}" for number in range(forged - 1))]
+    floods = [asyncio.create_task(flood(each)) for each in names]
+    await asyncio.sleep(3.0)
+    for mine in apps(10, "mine"):
+        assert (await world.resolve(mine, namespace="victim")).answer == FOUND
+        await asyncio.sleep(0.5)
+    for each in floods:
+        each.cancel()
+    await asyncio.gather(*floods, return_exceptions=True)
+
+
+class TestPlaces:
+    """Peers share the places of reviews. One namespace has at most a quarter while others wait."""
 
     async def test_a_namespace_alone_has_all_places_and_another_takes_the_latest(self, world: World) -> None:
         gate = world.client.answers[A] = asyncio.Event()
@@ -409,18 +437,49 @@ class TestWaitingReviews:
             world.skipped += 60
             assert (await world.resolve(A, namespace=f"ns-{number % 7}")).answer == FOUND
 
-    async def test_no_namespace_gets_a_place_when_all_have_their_share(self, world: World) -> None:
+    @pytest.mark.parametrize(
+        ("namespaces", "peer", "gets"),
+        [
+            pytest.param(4, "10.0.0.1", 20, id="of-the-same-peer"),
+            pytest.param(4, "10.0.0.2", 25, id="of-another-peer"),
+            pytest.param(100, "10.0.0.1", 0, id="none-is-larger"),
+            pytest.param(100, "10.0.0.2", 25, id="invented-by-another-peer"),
+        ],
+    )
+    async def test_when_all_places_are_taken_whoever_has_fewer_takes_the_latest_of_the_largest(
+        self, world: World, namespaces: int, peer: str, gets: int
+    ) -> None:
         gate = world.client.answers[A] = asyncio.Event()
         waiting = [
-            asyncio.ensure_future(world.resolve(A, namespace=f"ns-{number % 4}"))
+            asyncio.ensure_future(world.resolve(A, namespace=f"ns-{number % namespaces}", peer="10.0.0.1"))
             for number in range(module.MAX_WAITING)
         ]
         await until(lambda: world.client.queried)
-        late = await world.resolve(A, namespace="late")
-        assert late.answer == failed("more than 100 reviews wait for registries")
+        late = [asyncio.ensure_future(world.resolve(A, namespace="ns-late", peer=peer)) for _ in range(25)]
+        for _ in range(200):
+            await asyncio.sleep(0)
         gate.set()
-        assert {each.answer for each in await asyncio.gather(*waiting)} == {FOUND}
-        assert world.counted.over_shares == []
+        answers = [each.answer for each in await asyncio.gather(*late)]
+        kept = [each.answer for each in await asyncio.gather(*waiting)]
+        assert kept.count(failed(OVER_SHARE)) == gets == answers.count(FOUND)
+        assert kept.count(FOUND) == module.MAX_WAITING - gets
+
+    async def test_two_peers_share_the_places_equally_whatever_namespaces_they_invent(
+        self, world: World
+    ) -> None:
+        gate = world.client.answers[A] = asyncio.Event()
+        waiting = {
+            peer: [
+                asyncio.ensure_future(world.resolve(A, namespace=f"ns-{number}", peer=peer))
+                for number in range(module.MAX_WAITING)
+            ]
+            for peer in ("bad", "api")
+        }
+        for _ in range(200):
+            await asyncio.sleep(0)
+        gate.set()
+        found = {peer: [each.answer for each in await asyncio.gather(*waiting[peer])] for peer in waiting}
+        assert {peer: answers.count(FOUND) for peer, answers in found.items()} == {"bad": 50, "api": 50}
 
 
 class TestCounting:
@@ -586,7 +645,7 @@ async def test_an_unsigned_image_is_looked_up_again_after_ttl_missing(
 async def test_the_rounds_of_a_review_share_its_registrys_timeout(world: World) -> None:
     world.client.answers[A] = asyncio.Event()
     start = loop_time()
-    resolution = (await world.lookups.resolve([Lookup((A,))], 5.0, "", 1.8))[Lookup((A,))]
+    resolution = (await world.lookups.resolve([Lookup((A,))], 5.0, NOBODY, 1.8))[Lookup((A,))]
     assert resolution.answer == failed("no answer in 2.0 s")
     assert loop_time() - start == pytest.approx(2.0 - 1.8)
 
@@ -594,22 +653,25 @@ async def test_the_rounds_of_a_review_share_its_registrys_timeout(world: World) 
 async def test_the_look_ups_of_a_workload_run_in_the_background_until_none_is_left(world: World) -> None:
     rounds: list[list[Lookup]] = [[Lookup((A, B))], [Lookup((SIGNED,))], []]
     world.client.answers = {A: FOUND, B: MISSING, SIGNED: VALID}
-    world.lookups.look_ahead(lambda: rounds.pop(0), "shop")
+    world.lookups.look_ahead(lambda: rounds.pop(0), SHOP)
     await until(lambda: not rounds)
     assert world.client.queried == [A, B, SIGNED]
     assert world.cached(SIGNED) == Resolution(VALID, 0)
     assert world.client.most_under_way == 1
 
 
-async def test_workloads_in_the_background_are_limited_for_each_namespace_and_for_all(world: World) -> None:
+async def test_workloads_in_the_background_share_the_places_by_peer_and_namespace(world: World) -> None:
     world.client.other_answers = asyncio.Event()
     for number in range(2 * module.MAX_AHEAD):
         for namespace in ("greedy", f"team-{number % 4}"):
             image = Manifest("a.io", f"{namespace}-{number}", "v1")
-            world.lookups.look_ahead(partial(list, [Lookup((image,))]), namespace)
-    await until(lambda: len(world.lookups._requests) >= module.MAX_AHEAD)
-    queried = Counter(manifest.repository.partition("-")[0] for manifest in world.lookups._requests)
-    assert queried == {"greedy": 25, "team": 75}
+            world.lookups.look_ahead(partial(list, [Lookup((image,))]), Share("api", namespace))
+    await until(lambda: len(world.lookups._ahead) == module.MAX_AHEAD)
+    held = {share.namespace: len(places) for share, places in world.lookups._waiting_ahead._scopes.items()}
+    assert held == dict.fromkeys(("greedy", *(f"team-{number}" for number in range(4))), 20)
+    world.lookups.look_ahead(lambda: [Lookup((A,))], Share("another", "shop"))
+    await until(lambda: A in world.lookups._requests)
+    await until(lambda: len(world.lookups._ahead) == module.MAX_AHEAD)
     world.lookups.stop_refreshing()
     await until(lambda: not world.lookups._ahead)
 
@@ -617,7 +679,7 @@ async def test_workloads_in_the_background_are_limited_for_each_namespace_and_fo
 async def test_a_review_hurries_a_look_up_that_began_in_the_background(world: World) -> None:
     gate = world.client.answers[SIGNED] = asyncio.Event()
     world.client.reply = Reply(VALID)
-    world.lookups.look_ahead(lambda: [Lookup((SIGNED,))], "shop")
+    world.lookups.look_ahead(lambda: [Lookup((SIGNED,))], SHOP)
     await until(lambda: world.client.queried)
     waiting = asyncio.ensure_future(world.resolve(SIGNED, namespace="shop"))
     await until(lambda: any(claim.urgent for claim in world.lookups._tasks.values()))
@@ -629,14 +691,14 @@ async def test_a_review_hurries_a_look_up_that_began_in_the_background(world: Wo
 
 async def test_an_error_in_the_background_is_not_looked_up_again_and_again(world: World) -> None:
     world.client.answers[A] = failed("down")
-    world.lookups.look_ahead(lambda: [Lookup((A,))], "shop")
+    world.lookups.look_ahead(lambda: [Lookup((A,))], SHOP)
     await until(lambda: not world.lookups._ahead)
     assert world.client.queried == [A]
 
 
 async def test_the_look_ups_of_a_workload_leave_their_place_to_others_after_a_while(world: World) -> None:
     gate = world.client.answers[A] = asyncio.Event()
-    world.lookups.look_ahead(lambda: [Lookup((A,)), Lookup((B,))], "shop")
+    world.lookups.look_ahead(lambda: [Lookup((A,)), Lookup((B,))], SHOP)
     await until(lambda: world.client.queried)
     world.skipped += module.AHEAD_SECONDS
     gate.set()

@@ -9,6 +9,7 @@ from aiohttp import web
 from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.transport import MAX_CONNECTIONS
+from gatekeeper_py.runtime.shares import Share
 from registry.scripted import found, scripted, speaking
 from registry.world import World
 from wire import eventually
@@ -33,7 +34,9 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
         hanging = [
             asyncio.create_task(
                 world.client.query(
-                    Manifest(stuck, "app", "v1"), world.turn, namespace=f"ns{number % MAX_CONNECTIONS}"
+                    Manifest(stuck, "app", "v1"),
+                    world.turn,
+                    share=Share(f"10.0.0.{number % MAX_CONNECTIONS}", ""),
                 )
             )
             for number in range(4 * MAX_CONNECTIONS)
@@ -41,6 +44,39 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
         await full.wait()
         assert (await world.query(working.host)).answer.status == "found"
         assert held == MAX_CONNECTIONS  # the limit of sockets to one host
+        assert not any(task.done() for task in hanging)
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+        end.set()
+    await world.close()
+
+
+async def test_requests_that_hang_for_invented_namespaces_leave_connections_to_other_peers() -> None:
+    end, arrived = asyncio.Event(), list[str]()
+    world = World()
+    async with scripted() as registry:
+
+        async def hang(request: web.BaseRequest) -> web.Response:
+            arrived.append(request.path)
+            await end.wait()
+            return web.Response(status=404)
+
+        for number in range(40):
+            registry.on(f"HEAD /v2/r{number}/manifests/v1", hang)
+        registry.on(f"HEAD {V1}", found())
+        hanging = [
+            asyncio.create_task(
+                world.client.query(
+                    Manifest(registry.host, f"r{number}", "v1"), world.turn, 1.0, Share("bad", f"ns{number}")
+                )
+            )
+            for number in range(40)
+        ]
+        await eventually(lambda: len(arrived) == MAX_CONNECTIONS - MAX_CONNECTIONS // 8)
+        manifest = Manifest(registry.host, "team/app", "v1")
+        reply = await world.client.query(manifest, world.turn, share=Share("api", "ns1"))
+        assert reply.answer.status == "found"
         assert not any(task.done() for task in hanging)
         for task in hanging:
             task.cancel()

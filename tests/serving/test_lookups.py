@@ -12,6 +12,7 @@ import pytest
 from builders import NAMESPACE, pod, policy, review, workload
 from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, failed, found, resolve
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
+from gatekeeper_py.runtime.shares import Share
 from gatekeeper_py.serving.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
 from registries.signing import Signer
 from served import Start
@@ -30,7 +31,7 @@ class Registries:
         self.seconds: list[float] = []
         self.began: list[float] = []
         """When each look-up began, on ``time.perf_counter``."""
-        self.ahead: list[tuple[Callable[[], tuple[Lookup, ...]], str]] = []
+        self.ahead: list[tuple[Callable[[], tuple[Lookup, ...]], Share]] = []
         self.used: list[Mapping[Lookup, Resolution]] = []
         self.on_query: Callable[[], None] = lambda: None
         self._answer_of = answer_of
@@ -46,11 +47,11 @@ class Registries:
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self.used.append(used)
 
-    def look_ahead(self, needed: Callable[[], tuple[Lookup, ...]], namespace: str) -> None:
-        self.ahead.append((needed, namespace))
+    def look_ahead(self, needed: Callable[[], tuple[Lookup, ...]], share: Share) -> None:
+        self.ahead.append((needed, share))
 
     async def resolve(
-        self, lookups: Sequence[Lookup], seconds: float, namespace: str, spent: float
+        self, lookups: Sequence[Lookup], seconds: float, share: Share, spent: float
     ) -> Mapping[Lookup, Resolution]:
         self.queried += lookups
         self.seconds.append(seconds)
@@ -195,9 +196,9 @@ async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: S
     registries = signatures(VALID)
     served = start(SIGNED, registries=registries)
     assert (await served.review(review(workload("Deployment", "r.io/app:1", "r.io/app:1")))).allowed
-    (needed, namespace) = registries.ahead[0]
+    (needed, share) = registries.ahead[0]
     assert registries.queried == []
-    assert namespace == NAMESPACE
+    assert share == Share("127.0.0.1", NAMESPACE)
     assert needed() == (Lookup((Manifest("r.io", "app", "1"),)),)
     registries.facts["r.io/app:1"] = found(DIGEST)
     keys = (SIGNER.fingerprint,)
