@@ -97,7 +97,7 @@ def test_a_registry_that_hangs_holds_up_no_other_review(site: Site) -> None:
 
 
 def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None:
-    """One Pod needs more images from the hanging registry than its namespace may look up at the same time."""
+    """One Pod needs more images of a hanging repository than may be looked up there at the same time."""
     site.working.push("team/app", "v1")
     server = site.server
     images = [f"{site.stuck.host}/team/app:{number}" for number in range(40)]
@@ -106,7 +106,7 @@ def test_a_registry_that_hangs_leaves_connections_for_others(site: Site) -> None
         target=lambda: answers.append(json.loads(server.post(review(pod(*images)))[1])["response"])
     )
     waiting.start()
-    server.wait(lambda: len(site.stuck.request_lines) >= MAX_CONCURRENT - RESERVED)
+    server.wait(lambda: len(site.stuck.request_lines) >= MAX_CONCURRENT - 2 * RESERVED)
     assert site.refusal(f"{site.working.host}/team/app:v1") == ""
     assert "does not exist" in site.refusal(f"{site.working.host}/team/app:v2")
     assert answers == []
