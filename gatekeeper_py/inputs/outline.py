@@ -62,6 +62,7 @@ def outline_of(text: str) -> Outline:
     is_valid = check_text(text, MAX_FILE_BYTES, remarks)
     # A file with NUL is not a text. It may be the environment of a process, so it must not be quoted.
     is_text = is_valid or (len(text) <= MAX_FILE_BYTES and "\0" not in text)
+    written = text
     if not is_valid:
         text = cleaned(text)
     if is_text:
@@ -82,6 +83,8 @@ def outline_of(text: str) -> Outline:
             remarks.add(problem.remark)
     if remarks and is_text:
         _complete(fields, text)
+        if not is_valid:  # the characters left out may end a line, and so a comment
+            _complete(fields, written)
     return Outline(fields, keys, as_findings(text, remarks), template_hint(text))
 
 

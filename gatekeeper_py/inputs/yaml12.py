@@ -108,6 +108,9 @@ def described(problem: yaml.YAMLError | ValueError, before: int = 0) -> str:
     return f": {problem}"
 
 
+_OTHER_BREAKS: Final = re.compile("[\r\x85\u2028\u2029]")
+"""The characters other than LF that end a line for libyaml, and for the Go port of it in kubectl."""
+
 _CORE: Final = "tag:yaml.org,2002:"
 _TEXT: Final = f"{_CORE}str"
 _MERGE: Final = f"{_CORE}merge"
@@ -169,8 +172,9 @@ def _lines(text: str) -> Iterator[str]:
 
 
 def _is_content(line: str) -> bool:
-    stripped = line.strip()
-    return bool(stripped) and not stripped.startswith(("#", "%"))
+    # Characters that look like a space to a reader may end a line, and so a comment, for a YAML parser.
+    pieces = map(str.strip, _OTHER_BREAKS.split(line))
+    return any(piece and not piece.startswith(("#", "%")) for piece in pieces)
 
 
 class SourceText:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+import yaml
 
 from builders import exceptions_text, in_configmap, pod, policy_text
 from commanding import Command, Write
@@ -44,11 +45,21 @@ def commented(character: str) -> Callable[[str], str]:
     return lambda text: f"# {character}\n{text}"
 
 
+def ended_by(character: str) -> Callable[[str], str]:
+    """Return a function that writes a document on the line of a comment, after a line break of libyaml."""
+    return lambda text: f"# c{character}{json.dumps(yaml.safe_load(text), default=str)}\n"
+
+
 HOSTILE: Final[dict[str, Callable[[str], str]]] = {
     **{
         f"U+{ord(character):04X}-in-a-comment": commented(character)
         for character in "\u202e\u2066\u200f\x85\u2028\x7f\x01\ufffe"
     },
+    **{
+        f"a-comment-that-U+{ord(character):04X}-ends": ended_by(character)
+        for character in "\r\x85\u2028\u2029"
+    },
+    "a-comment-after-a-field-that-U+2028-ends": lambda text: f"x: 1 # c\u2028{text}",
     "a-bare-carriage-return": lambda text: f"# a\rb\n{text}",
     "U+202E-in-a-value": lambda text: f"note: a\u202eb\n{text}",
     "nested-too-deep": lambda text: f"x: {'[' * 80}{']' * 80}\n{text}",
