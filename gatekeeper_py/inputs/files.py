@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import errno
 import os
+import re
 import select
 import stat
 import sys
@@ -104,12 +105,23 @@ def read_lines(argument: str, longest: int) -> Iterator[bytes]:
             yield line
 
 
+_DISPUTED_MARKER: Final = re.compile(r"^---(?:(?![ \t\r\n])[\s#]|\r(?!\n|\Z))", re.MULTILINE)
+
+
 def decoded(name: str, content: bytes) -> str:
-    """Decode UTF-8, with or without a byte order mark. Raises ``OtherFileError``."""
+    """Decode UTF-8, with or without a byte order mark. Raises ``OtherFileError``.
+
+    Raises ``UnreadableError`` for a line such as ``---#``. kubectl and kustomize begin a document there, and
+    YAML does not, so that a document could hide in another one.
+    """
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as problem:
         raise OtherFileError(f"{name}: not UTF-8 at byte {problem.start}", "not UTF-8") from None
+    if found := _DISPUTED_MARKER.search(text):
+        line = text.count("\n", 0, found.start()) + 1
+        raise UnreadableError(f"{name}: line {line}: a space must follow --- where a document begins")
+    return text
 
 
 def _refuse_utf16(name: str, content: bytes) -> None:

@@ -311,3 +311,30 @@ def test_deep_nesting_is_one_line_and_never_a_traceback(
         done = command("review", policy, each)
         assert done.code in {0, 2}
         assert done.code == 0 or done.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("marker", ["---#: |", "---\xa0", "---\u2028", "---\r#"])
+@pytest.mark.parametrize("arguments", [("check",), ("review", "policy.yaml")], ids=["check", "review"])
+def test_a_marker_that_kubectl_and_yaml_read_differently_is_refused(
+    command: Command,
+    write: Write,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    marker: str,
+) -> None:
+    """For kubectl 1.37, a Pod begins below the marker; for YAML, it is the text of a field."""
+    monkeypatch.chdir(tmp_path)
+    write(policy_text())
+    head = policy_text() if arguments == ("check",) else POD
+    file = write(f"{head}\n---\n{{}}\n{marker}\n  {POD}\n".encode(), "stream.yaml")
+    done = command(*arguments, file)
+    line = head.count("\n") + 4
+    assert (done.code, done.out) == (2, "")
+    assert f"stream.yaml: line {line}: a space must follow ---" in done.err
+
+
+def test_other_lines_that_begin_with_dashes_are_read(command: Command, write: Write) -> None:
+    text = f"---\r\n{POD}\n--- # a\n---\t\n{POD.replace('web:1', 'web:2')}\n---\r"
+    done = command("review", write(policy_text()), write(text.encode(), "stream.yaml"))
+    assert done.out.splitlines()[-1].startswith("2 objects")
