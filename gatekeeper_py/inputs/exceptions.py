@@ -138,7 +138,7 @@ def exceptions_in(part: Part, place: Place) -> Iterator[ExceptionInput]:
                 errors = map(Shift(part.first).moved, outline.findings)
                 found = replace(found, document=None, errors=in_order((*errors, *found.errors)))
             yield found
-    elif kind in {"List", "ConfigMapList"}:
+    if kind != KIND and "items" in outline.fields:  # then kubectl reads a list, whatever its kind
         for obj in _items(part):
             metadata = obj.get("metadata")
             own = metadata if isinstance(metadata, dict) else {}

@@ -208,7 +208,9 @@ def _found_in(
 
 def _is_ours(document: Any) -> bool:
     """Return whether gatekeeper-py reads a document. No cluster can: the name of an API group has a dot."""
-    return isinstance(document, dict) and document.get("apiVersion") == API_VERSION
+    return (
+        isinstance(document, dict) and document.get("apiVersion") == API_VERSION and "items" not in document
+    )
 
 
 def _objects(
@@ -224,7 +226,7 @@ def _objects(
         yield _not_an_object(label, prefix, document, "kind")
     elif kind == review.KIND:
         yield _reviewed(source, index, prefix, document, label)
-    elif kind == "List" or (kind.endswith("List") and isinstance(document.get("items"), list)):
+    elif kind == "List" or _is_list(document.get("items"), kind):
         items = document.get("items")
         if items is not None and not isinstance(items, list):
             raise UnreadableError(f"{label}: the items of a List are not a list")
@@ -234,10 +236,21 @@ def _objects(
             if isinstance(item, dict) and kind != "List":
                 whole = {"apiVersion": document.get("apiVersion"), "kind": kind.removesuffix("List"), **item}
             yield from _objects(source, index, (*prefix, "items", number), whole, namespace)
+        if not kind.endswith("List"):
+            yield from _objects(source, index, prefix, {**document, "items": None}, namespace)
     elif not isinstance(version := document.get("apiVersion"), str) or not version:
         yield _not_an_object(label, prefix, document, "apiVersion")
     else:
         yield _created(source, index, prefix, document, namespace)
+
+
+def _is_list(items: Any, kind: str) -> bool:
+    """Return whether kubectl reads a list. It does so for any kind, such as Deployment, if there are items.
+
+    Other tools read an object of that kind, so it is judged, too.
+    """
+    is_list = isinstance(items, list) and (bool(items) or kind.endswith("List"))
+    return is_list and (kind.endswith("List") or all(isinstance(item, dict) for item in items))
 
 
 def _not_an_object(label: str, prefix: Parts, document: Any, missing: str) -> OtherFileError:

@@ -8,7 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import yaml
 
+from gatekeeper_py.control.webhooks.configmap import is_settings_name
 from gatekeeper_py.control.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.inputs.exceptions import ExceptionInput, Place, exceptions_in, holds_exceptions
@@ -59,7 +61,7 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
     name, text = read_bounded(argument)
     parts = [] if text is None else list(parts_of(name, text))
     exceptions = tuple(found for part in parts for found in exceptions_in(part, place))
-    if text is None or (len(parts) <= 1 and not exceptions):
+    if text is None or (len(parts) <= 1 and not exceptions and not any(map(_lists_policy, parts))):
         return PolicyStream(name=name, lines=(), policies=(parsed_input(name, text),))
     policies: list[PolicyInput] = []
     others: list[OtherDocument] = []
@@ -68,7 +70,7 @@ def read_stream(argument: str, place: Place) -> PolicyStream:
     bare = 0
     for part in parts:
         outline = part.outline
-        if outline.text_of("kind") in {"List", "ConfigMapList"} and _lists_policy(part.text):
+        if _lists_policy(part):
             policies.append(_unread_list(part))
             continue
         if holds_exceptions(outline, place):
@@ -119,21 +121,32 @@ def _unreadable(problem: yaml.YAMLError | ValueError | RecursionError, part: Par
     )
 
 
-def _lists_policy(document: str) -> bool:
-    """Return whether one of the items of a List is a ConfigMap with a policy or settings of the webhooks."""
-    if POLICY_KEY not in document and SETTINGS_KEY not in document:
+def _lists_policy(part: Part) -> bool:
+    """Return whether an item is, or may be, a ConfigMap with a policy or settings of the webhooks.
+
+    For kubectl, a document of any kind is a list if it has items.
+    """
+    if "items" not in part.outline.fields:
         return False
     try:
-        items = yaml.load(document, yaml.CSafeLoader)["items"]
-        keys = [
-            key
-            for item in items
-            if item.get("kind", "ConfigMap") == "ConfigMap"
-            for key in item.get("data") or ()
-        ]
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        return True  # unreadable, but it contains one of our keys
-    return POLICY_KEY in keys or SETTINGS_KEY in keys
+        found = load_documents(part.text, Merges())
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return may_be_ours(part.text)
+    items = [each.get("items") for each in found if isinstance(each, dict)]
+    return any(_is_policy(item) for each in items if isinstance(each, list) for item in each)
+
+
+def _is_policy(item: object) -> bool:
+    if not isinstance(item, dict) or item.get("kind", "ConfigMap") != "ConfigMap":
+        return False
+    metadata = item.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    fields = [item.get(field) or () for field in ("data", "binaryData")]
+    return (
+        name == POLICY_CONFIGMAP
+        or (isinstance(name, str) and is_settings_name(name))
+        or any(key in field for key in (POLICY_KEY, SETTINGS_KEY) for field in fields)
+    )
 
 
 def _unread_list(part: Part) -> PolicyInput:

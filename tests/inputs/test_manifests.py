@@ -209,6 +209,18 @@ def test_an_object_that_kubectl_may_accept_and_a_limit_are_errors_even_in_a_dire
     assert problem in done.err
 
 
+@pytest.mark.parametrize("api", ["apps/v1", "gatekeeper-py/v1"])
+def test_the_items_of_an_object_of_any_kind_are_judged(reviewed: Reviewed, api: str) -> None:
+    """For kubectl, any object with items is a list (apimachinery, ``unstructuredJSONScheme.decode``)."""
+    bad = json.dumps({"apiVersion": api, "kind": "Deployment", "items": [json.loads(BAD)]})
+    done = reviewed({"deployment.json": bad})
+    assert re.fullmatch(
+        r"2 objects: (1 admitted, 1 rejected|1 rejected, 1 unknown)", done.out.splitlines()[-1]
+    )
+    done = reviewed({"deployment.json": bad.replace("[{", "[1, {")})  # not a list for kubectl either
+    assert done.out.splitlines()[-1].startswith("1 object: 1 ")
+
+
 def test_braces_outside_a_chart_do_not_hide_an_object(reviewed: Reviewed) -> None:
     """A rule for alerts may hold {{ in text. Only in a chart is such an object a template."""
     braces = f"# {{{{ a }}}}\n{BAD}\n"

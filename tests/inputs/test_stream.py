@@ -109,6 +109,39 @@ def test_check_reports_a_policy_in_a_list_of_configmaps(command: Command, write:
     assert "policy-in-list" in done.out
 
 
+@pytest.mark.parametrize("kind", ["List", "Service", "ConfigMap", "ImageExceptions"])
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param({"data": {"policy.yaml": POLICY}}, id="policy"),
+        pytest.param({"metadata": {"name": "gatekeeper-py-policy"}, "data": {"mode": "warn"}}, id="mode"),
+        pytest.param({"binaryData": {"webhooks.yaml": ""}}, id="settings"),
+        pytest.param(
+            {"metadata": {"name": "gatekeeper-py-exceptions"}, "data": {"exceptions.yaml": "x"}},
+            id="exceptions",
+        ),
+    ],
+)
+def test_check_reports_what_is_ours_in_what_kubectl_takes_for_a_list(
+    command: Command, write: Write, kind: str, item: dict[str, object]
+) -> None:
+    """For kubectl, any object with items is a list (apimachinery, ``unstructuredJSONScheme.decode``)."""
+    items = [{"apiVersion": "v1", "kind": "ConfigMap", **item}]
+    listed = json.dumps({"apiVersion": "v1", "kind": kind, "items": items}).replace("yaml", "\\u0079aml")
+    done = command("check", write(f"{POLICY}---\n{listed}\n"))
+    assert (done.code, "error[" in done.out) == (1, True)
+    assert command("check", write(f"{POLICY}---\n{listed.replace('ConfigMap', 'Secret')}\n")).code == (
+        1 if kind == "ImageExceptions" else 0
+    )
+
+
+def test_check_reports_the_items_of_a_configmap_with_a_policy(command: Command, write: Write) -> None:
+    item = {"metadata": {"name": "gatekeeper-py-policy"}, "data": {"mode": "warn"}}
+    text = json.dumps({**yaml.safe_load(DOCUMENTS["configmap-of-a-policy"]), "items": [item]})
+    done = command("check", write(text), "-o", "concise")
+    assert (done.code, "policy-in-list" in done.out) == (1, True)
+
+
 def test_every_command_with_exceptions_refuses_them(command: Command, write: Write, tmp_path: Path) -> None:
     policy = write(POLICY, "policy.yaml")
     bad = write(f"{OTHER}---\n# \u202e\n{DOCUMENTS['configmap-of-exceptions']}", "exceptions.yaml")
