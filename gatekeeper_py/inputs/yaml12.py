@@ -32,16 +32,21 @@ class TooManyValuesError(yaml.constructor.ConstructorError):
     """Merge keys add more than ``MAX_NODES`` entries."""
 
 
+class DisputedMergeError(yaml.constructor.ConstructorError):
+    """A merge key gives a field that stands before it. For kubectl the merge key wins, for YAML the field."""
+
+
 class KeyNotTextError(yaml.constructor.ConstructorError):
     """A key of a mapping is a list or a mapping. An unquoted ``{{ x }}`` of a template is such a mapping."""
 
 
 def is_syntax_error(problem: Exception) -> bool:
-    """Return whether a text is not YAML that Kubernetes can read. A key that is not text counts, too.
+    """Return whether a text is not YAML that Kubernetes can read.
 
-    Other problems are those of values, such as a key that is given twice.
+    A key that is not text, and a merge key that parsers read differently, count, too. Other problems are
+    those of values, such as a key that is given twice.
     """
-    return isinstance(problem, KeyNotTextError) or (
+    return isinstance(problem, KeyNotTextError | DisputedMergeError) or (
         isinstance(problem, yaml.YAMLError) and not isinstance(problem, yaml.constructor.ConstructorError)
     )
 
@@ -58,7 +63,15 @@ class Yaml12Loader(yaml.CSafeLoader):
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         """Copy the entries of merge keys. Each line of a file can merge all entries of the line before it."""
+        merges = [at for at, (key, _) in enumerate(node.value) if key.tag == _MERGE]
+        earlier = node.value[: merges[-1]] if merges else ()
+        before = {key.value for key, _ in earlier if isinstance(key, yaml.ScalarNode) and key.tag != _MERGE}
+        own = len(node.value) - len(merges)
         super().flatten_mapping(node)
+        for key, _ in node.value[: len(node.value) - own] if before else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in before:
+                problem = "a merge key after a field that it gives, too: move the merge key up"
+                raise DisputedMergeError(None, None, problem, key.start_mark)
         self._merges.left -= len(node.value)
         if self._merges.left < 0:
             problem = f"more than {MAX_NODES} values once merge keys are followed"

@@ -192,6 +192,11 @@ MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n 
         ),
         pytest.param("[\n---\n" * 10_001, "not valid YAML, and more than 10,000 documents", id="documents"),
         pytest.param('{"a": ' * 3_000 + "1" + "}" * 3_000, "nested too deeply", id="too-deep-json"),
+        pytest.param(
+            f"a: &a {BAD}\napiVersion: v1\nkind: Service\n<<: *a\n",
+            "a merge key after a field that it gives",
+            id="merge-key-that-wins-for-kubectl",
+        ),
         pytest.param("a: " + "[" * 2_000 + "]" * 2_000, "maximum nesting depth", id="too-deep"),
         pytest.param(
             f"a: [\n---\n{MERGES}---\n{MERGES}",

@@ -66,6 +66,7 @@ HOSTILE: Final[dict[str, Callable[[str], str]]] = {
     "a-tag": spelt("kind: !!str KIND"),
     "an-alias": spelt("kind: *k", "x: &k KIND\n"),
     "a-merge-key": spelt("<<: *k", "x: &k {kind: KIND}\n"),
+    "a-merge-key-after-the-field": spelt("kind: Secret\n<<: *k", "x: &k {kind: KIND}\n"),
     "a-key-given-twice": lambda text: f"kind: Deployment\n{text}",
     "not-yaml": lambda text: f"{text}\n - [",
 }
