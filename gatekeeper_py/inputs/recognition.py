@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from gatekeeper_py.control.webhooks.settings import FIELDS, SETTINGS_KEY
+from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY, POLICY_KEY
 from gatekeeper_py.core.policy.document import API_VERSION
 
@@ -36,9 +37,14 @@ _ONLY_KUSTOMIZATIONS: Final = frozenset(
 _ALSO_KUSTOMIZATIONS: Final = frozenset({"resources", "images", "namespace", "labels"})
 
 
+_NAMES: Final = (API_VERSION, POLICY_CONFIGMAP, POLICY_KEY, EXCEPTIONS_KEY, SETTINGS_KEY)
+_SPELLINGS: Final = ("\\", "!!", "!<", "%TAG")
+"""What YAML can write any name with: escapes, and the tag for base64, which kubectl decodes."""
+
+
 def may_be_ours(text: str) -> bool:
     """Return whether a text that cannot be read may be a gatekeeper-py document, or a ConfigMap with one."""
-    return any(each in text for each in (API_VERSION, POLICY_KEY, EXCEPTIONS_KEY, SETTINGS_KEY))
+    return any(each in text for each in (*_NAMES, *_SPELLINGS))
 
 
 def template_hint(text: str) -> str:

@@ -136,6 +136,25 @@ def test_check_reports_what_is_ours_in_what_kubectl_takes_for_a_list(
     )
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("kind: !!binary Q29uZmlnTWFw\ndata: {mode: warn}", id="base64"),
+        pytest.param("kind: !<tag:yaml.org,2002:bin%61ry> Q29uZmlnTWFw\ndata: {}", id="base64-escaped"),
+        pytest.param('kind: Secret\nkind: ConfigMap\ndata: {"policy\\x2eyaml": x}', id="escapes"),
+        pytest.param(
+            "kind: Secret\nkind: ConfigMap\nmetadata: {name: gatekeeper-py-policy}\ndata: {mode: warn}",
+            id="name",
+        ),
+    ],
+)
+def test_check_reports_what_kubectl_reads_as_ours_in_another_spelling(
+    command: Command, write: Write, text: str
+) -> None:
+    done = command("check", write(f"{POLICY}---\napiVersion: v1\n{text}\n"))
+    assert (done.code, "error[yaml-syntax]" in done.out) == (1, True)
+
+
 def test_check_reports_the_items_of_a_configmap_with_a_policy(command: Command, write: Write) -> None:
     item = {"metadata": {"name": "gatekeeper-py-policy"}, "data": {"mode": "warn"}}
     text = json.dumps({**yaml.safe_load(DOCUMENTS["configmap-of-a-policy"]), "items": [item]})
