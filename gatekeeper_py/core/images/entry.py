@@ -59,7 +59,7 @@ class Entry:
         """
         return (
             self.longest >= other.longest
-            and self._covers_namespaces(other)
+            and self.covers_namespaces(other)
             and self.images.covers(other.images)
             and not self._leaves_out(other)
         )
@@ -79,7 +79,8 @@ class Entry:
     def _leaves_out(self, other: Self) -> bool:
         return self.but is not None and self.but.covering(other) is not None
 
-    def _covers_namespaces(self, other: Self) -> bool:
+    def covers_namespaces(self, other: Self) -> bool:
+        """Return whether this entry holds in all namespaces of ``other``. Only ``True`` is certain."""
         if self.namespaces is None:
             return True
         mine = tuple(map(compiled, self.namespaces))

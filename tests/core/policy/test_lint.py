@@ -73,6 +73,24 @@ RECALLS: Final = [
         "[{image: 'r.io/team/app:v1', verify: true}, r.io]", f"['{RECALL}']", ["deny-by-digest"], id="some"
     ),
     pytest.param("[r.io]", f"[r.io/team, r.io/team/app, '{RECALL}']", [], id="tags-denied-as-well"),
+    pytest.param(
+        "[r.io]",
+        f"['{RECALL}', {{image: r.io/team/app, namespaces: [dev]}}]",
+        ["deny-by-digest"],
+        id="tags-denied-elsewhere",
+    ),
+    pytest.param(
+        "[r.io]",
+        f"['r.io/team/*@{SHA256}', r.io/team/other]",
+        ["deny-by-digest"],
+        id="tags-of-another-image-denied",
+    ),
+    pytest.param(
+        "[r.io]",
+        "['r.io/team/app:v1', {image: 'r.io/team/app@*', namespaces: [dev]}]",
+        ["deny-by-tag"],
+        id="digests-denied-elsewhere",
+    ),
     pytest.param("[m.io]", f"['{RECALL}']", ["deny-by-digest"], id="copies-on-a-mirror"),
     pytest.param("[{image: m.io, verify: true}]", f"['{RECALL}']", [], id="copies-that-are-looked-up"),
 ]

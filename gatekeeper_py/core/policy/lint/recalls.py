@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from itertools import chain
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import is_glob
@@ -38,8 +37,8 @@ def recalls(subject: Subject) -> Iterator[Remark]:
             passing = replace(_entry(rule), images=others)
             if rule.pattern.tag:
                 by = next(_sharing(allowed, passing, subject), None)
-                denied = chain(digests.overlapping(passing), whole.overlapping(passing))
-                if by is not None and next(denied, None) is None:
+                known = any(each.covers_namespaces(passing) for each in digests.overlapping(passing))
+                if by is not None and not known and not _denied(whole, passing):
                     message = (
                         f"{shown(rule)} does not match the image by its digest, which {shown(by)} approves"
                     )
@@ -50,7 +49,7 @@ def recalls(subject: Subject) -> Iterator[Remark]:
             if allowed.left <= 0:
                 return
             on_mirrors = (copy for mirror in subject.policy.mirrors for copy in copies(mirror, passing))
-            tags = (each for each in (passing, *on_mirrors) if next(whole.overlapping(each), None) is None)
+            tags = (each for each in (passing, *on_mirrors) if not _denied(whole, each))
             by = next(filter(None, (_unseen(_sharing(allowed, each, subject), each) for each in tags)), None)
             if by is not None:
                 message = f"{shown(rule)} does not match tags, which {shown(by)} approves without a look-up"
@@ -65,6 +64,11 @@ def _by_tag(pattern: Pattern) -> bool:
 
 def _entry(rule: Rule) -> Entry:
     return Entry(images=rule.pattern, namespaces=rule.namespaces, because=str(rule.index))
+
+
+def _denied(whole: EntryIndex, entry: Entry) -> bool:
+    """Return whether a deny rule matches all of an entry, in all of its namespaces."""
+    return any(each.covers(entry) for each in whole.overlapping(entry))
 
 
 def _sharing(allowed: EntryIndex, entry: Entry, subject: Subject) -> Iterator[Rule]:
