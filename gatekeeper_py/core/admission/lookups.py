@@ -171,6 +171,9 @@ class PodLookups(NamedTuple):
         at_digest = self._at_digest(decision, manifest.reference if manifest.by_digest else answer.digest)
         if at_digest is not None and not at_digest.approved:
             return judgement._replace(decision=at_digest)
+        if at_digest is not None and at_digest.manifest is not None and judgement.approved:
+            # The grant does not override the signature, and no other may: one must override both.
+            judgement = judgement._replace(decision=at_digest)
         judgement = self._answered(judgement, decision.rule, manifest, answer)
         if at_digest is not None and judgement.approved:
             judgement = judgement._replace(decision=at_digest)

@@ -616,9 +616,15 @@ def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides
     entry = "image: r.io/app, until: 2026-03-01T13:00:00Z, reason: r"
     document = parse_exceptions(exceptions_text(entry), "break-glass")
     exceptions = Exceptions({DocumentKey("break-glass", "gatekeeper"): document})
-    for deny, approved in (("deny: [r.io/app]\n", False), ("", True)):
+    at_digest = f"r.io/app@{DIGEST}"
+    for deny, image, approved in (
+        ("deny: [r.io/app]\n", at_digest, False),
+        (f"deny: ['{at_digest}']\n", "r.io/app:1", False),
+        (f"deny: ['r.io/app@{OTHER}']\n", "r.io/app:1", True),
+        ("", at_digest, True),
+    ):
         compiled = policy(more=f"{deny}exceptions: [{listed}]\n").policy.at(INSTANT, exceptions)
-        outcome = outcome_of(validate, request(f"r.io/app@{DIGEST}"), compiled, truth(signature=MISSING))
+        outcome = outcome_of(validate, request(image), compiled, truth(signature=MISSING))
         assert outcome.response.allowed is approved
 
 
