@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import yaml
 
+from gatekeeper_py.core.policy.parse.text import cleaned
 from gatekeeper_py.inputs.files import OtherFileError, UnreadableError
 from gatekeeper_py.inputs.recognition import HELM_TEMPLATE, template_hint
 from gatekeeper_py.inputs.yaml12 import (
@@ -52,7 +53,8 @@ def each_document(name: str, text: str) -> tuple[list[Any], SourceText]:
     """Return the documents of a file, and the error instead of a document that is neither YAML nor JSON.
 
     Raises ``UnreadableError`` for a document that kubectl may accept although this module refuses it: a
-    document that reaches a limit, and one with the fields of an object, for example with a key given twice.
+    document that reaches a limit, and one with the fields of an object, for example with a key given twice or
+    a form feed before it.
     """
     if template_hint(text) and _is_in_chart(Path(name)):
         return [OtherFileError(name, HELM_TEMPLATE.what)], SourceText(name, ())
@@ -67,7 +69,7 @@ def each_document(name: str, text: str) -> tuple[list[Any], SourceText]:
         try:
             documents += _loaded(name, part, merges, before)
         except OtherFileError as problem:
-            if problem.why != HELM_TEMPLATE.what and holds_object(part):
+            if problem.why != HELM_TEMPLATE.what and holds_object(cleaned(part)):
                 raise UnreadableError(problem.message) from None
             documents.append(problem)
     _check_size(name, documents)

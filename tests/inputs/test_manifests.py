@@ -197,6 +197,7 @@ MERGES: Final = f"a: &a {{{', '.join(f'k{i}: 1' for i in range(2_000))}}}\nb:\n 
             "a merge key after a field that it gives",
             id="merge-key-that-wins-for-kubectl",
         ),
+        pytest.param(f"\x0c{BAD}\n---\n{GOOD}", "not valid YAML or JSON", id="form-feed"),
         pytest.param("a: " + "[" * 2_000 + "]" * 2_000, "maximum nesting depth", id="too-deep"),
         pytest.param(
             f"a: [\n---\n{MERGES}---\n{MERGES}",
