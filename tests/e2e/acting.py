@@ -56,6 +56,17 @@ def identity(product: Installed, name: str) -> Path:
     return product.plane.kubeconfig_for_service_account(NAMESPACE, name)
 
 
+def use_images(plane: ControlPlane, namespace: str, host: str, number: int) -> None:
+    """Create Pods with images of a host, each until it is admitted: the only replica may be unavailable."""
+    for each in range(number):
+        document = pod(f"{host.partition('.')[0]}-{each}", f"{host}/app{each}:1")
+        wait_until(
+            lambda document=document: apply(plane, namespace, document).returncode == 0,  # type: ignore[misc]
+            seconds=SETTLE_SECONDS,
+            what=f"a Pod with {host}/app{each}:1",
+        )
+
+
 def try_pod(plane: ControlPlane, namespace: str, image: str = UNLISTED) -> CompletedProcess[str]:
     """Create a Pod in dry run, and print it as JSON if it is admitted."""
     return plane.kubectl(

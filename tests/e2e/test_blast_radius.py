@@ -10,11 +10,11 @@ from typing import Final
 
 import pytest
 
-from e2e.acting import apply, scale, try_pod
+from e2e.acting import scale, try_pod, use_images
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.serving.guard import PAUSE_FACTOR
 from gatekeeper_py.serving.metrics import CHECK_RESULTS
-from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed, pod
+from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
 from tools.polling import wait_until
 
 SERVER: Final = "gatekeeper-py"
@@ -76,17 +76,6 @@ def live_on(product: Installed, revisions: set[str]) -> None:
     wait_until(lambda: product.revisions() != revisions, seconds=10, what="another policy live")
 
 
-def use(product: Installed, namespace: str, host: str, number: int = NUMBER) -> None:
-    """Create Pods with images of a host, each until it is admitted: the only replica may be unavailable."""
-    for each in range(number):
-        document = pod(f"{host.partition('.')[0]}-{each}", f"{host}/app{each}:1")
-        wait_until(
-            lambda document=document: apply(product.plane, namespace, document).returncode == 0,  # type: ignore[misc]
-            seconds=SETTLE_SECONDS,
-            what=f"a Pod with {host}/app{each}:1",
-        )
-
-
 def policy(host: str) -> dict[str, str]:
     return {
         "policy.yaml": f"apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [{host}]\n"
@@ -94,7 +83,7 @@ def policy(host: str) -> dict[str, str]:
 
 
 def test_a_wrong_registry_name_is_refused_until_somebody_forces_it(alone: Installed, namespace: str) -> None:
-    use(alone, namespace, HERE)
+    use_images(alone.plane, namespace, HERE, NUMBER)
     said = f"this policy rejects {NUMBER} of {NUMBER} images that were approved here in the last 24 hours"
     for arguments in (("--dry-run=server",), ()):
         denied = change(alone, policy(ELSEWHERE), *arguments)
@@ -119,7 +108,7 @@ def test_a_wrong_registry_name_is_refused_until_somebody_forces_it(alone: Instal
     assert "is not approved" in try_pod(alone.plane, namespace, f"{HERE}/app0:1").stderr
 
     # The way back is a change as well: it rejects what the cluster uses by now.
-    use(alone, namespace, ELSEWHERE)
+    use_images(alone.plane, namespace, ELSEWHERE, NUMBER)
     back = change(alone, policy(HERE))
     assert back.returncode != 0
     assert f"this policy rejects {NUMBER} of {NUMBER} images" in back.stderr
@@ -133,12 +122,12 @@ def test_a_change_to_enforce_that_would_refuse_most_images_is_refused(
     before = alone.revisions()
     assert change(alone, {"mode": "warn"}).returncode == 0
     live_on(alone, before)
-    use(alone, namespace, NOWHERE)
-    use(alone, namespace, HERE, 3)
+    use_images(alone.plane, namespace, NOWHERE, NUMBER)
+    use_images(alone.plane, namespace, HERE, 3)
     denied = change(alone, {"mode": "enforce"})
     assert denied.returncode != 0
     assert f"this policy rejects {NUMBER} of {NUMBER + 3} images" in denied.stderr
-    use(alone, namespace, HERE)
+    use_images(alone.plane, namespace, HERE, NUMBER)
     allowed = change(alone, {"mode": "enforce"})
     assert allowed.returncode == 0
     assert f"this policy rejects {NUMBER} of {2 * NUMBER} images" in allowed.stderr

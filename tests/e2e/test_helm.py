@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from e2e.acting import CONTROLLER, scale, try_pod
+from e2e.acting import CONTROLLER, scale, try_pod, use_images
 from e2e.load import no_create_fails
 from e2e.strictly import check_every_field
 from tools.controlplane.exchange import ApiError
@@ -276,9 +276,6 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
 ) -> None:
     release.install(replicas=1)  # each replica knows the images of its own reviews
 
-    def used(host: str) -> bool:
-        return not any(release.refused(namespace, f"{host}/app{number}:1") for number in range(12))
-
     def annotate(annotation: str) -> None:
         name = "gatekeeper-py-policy"
         release.plane.kubectl("annotate", "configmap", name, f"--namespace={NAMESPACE}", annotation)
@@ -293,11 +290,11 @@ def test_an_upgrade_and_a_rollback_that_reject_most_images_need_the_annotation(
         release.succeed(*command)
         annotate("gatekeeper-py/accept-rejections-")
 
-    assert used("registry.corp.example")
+    use_images(release.plane, namespace, "registry.corp.example", 12)
     other = DOCUMENT.replace("registry.corp.example", "other.example")
     release.write({**ONE_REPLICA, "policy": {"document": other}})
     insist("upgrade", RELEASE, str(CHART), *release.options())
-    wait_until(lambda: used("other.example"), seconds=SETTLE_SECONDS, what="the new policy")
+    use_images(release.plane, namespace, "other.example", 12)
     insist("rollback", RELEASE, "1", "--wait", f"--timeout={HELM_SECONDS:.0f}s")
     assert release.document() == DOCUMENT
     release.uninstall()
