@@ -286,6 +286,7 @@ def test_the_shortest_image_of_a_rule(
 
 
 GRANT: Final = "exceptions: [{source: namespace, images: [b.io, c.io/longer], longest: 1d}]"
+MIRRORED: Final = "allow: [a.io]\ndeny: [d.io]\nmirrors: [{from: d.io, to: b.io}]\n"
 BREAK_GLASS: Final = "exceptions: [{source: break-glass, images: [b.io], longest: 1d, overrides: deny}]"
 
 
@@ -296,6 +297,10 @@ BREAK_GLASS: Final = "exceptions: [{source: break-glass, images: [b.io], longest
         pytest.param(f"allow: [a.io]\n{GRANT}", f"allow: [a.io]\n{GRANT}", False, id="the-same"),
         pytest.param("allow: [a.io]", f"allow: [a.io]\ndeny: [b.io, c.io]\n{GRANT}", False, id="all-denied"),
         pytest.param("allow: [a.io]", f"allow: [a.io]\ndeny: [b.io]\n{BREAK_GLASS}", True, id="overrides"),
+        pytest.param(MIRRORED, f"{MIRRORED}{BREAK_GLASS}", False, id="another-name-is-denied"),
+        pytest.param(
+            MIRRORED, MIRRORED + BREAK_GLASS.replace("[b.io]", "[b.io, d.io]"), True, id="overrides-both"
+        ),
     ],
 )
 def test_what_exceptions_could_approve(old: str, new: str, widens: bool) -> None:  # noqa: FBT001
