@@ -19,6 +19,7 @@ from builders import pod, review
 from contract import check_response
 from fuzz.listeners import Served, Stream, split
 from fuzz.mutations import HTTP_LINES, HTTP_TOKENS, mutated_bytes
+from gatekeeper_py.serving.connections.slowpath import TOO_MUCH_FRAMING
 from wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
 
 STATUSES: Final = frozenset({200, 400, 404, 405, 408, 413, 415})
@@ -29,6 +30,7 @@ PATIENCE_SECONDS: Final = (0.02, 0.02, 0.02, 0.5)
 the speed of the machine."""
 
 MALFORMED: Final = b'{"error":"malformed HTTP"}'
+FRAMING: Final = json.dumps({"error": TOO_MUCH_FRAMING}, separators=(",", ":")).encode()
 
 
 def numbered(number: int, image: str = "registry.corp.io/web:1") -> bytes:
@@ -98,8 +100,9 @@ def check_bytes(listeners: tuple[Served, Served], parts: list[bytes], patience: 
         assert served.log.named("internal_error") == []
     for direct, handled in zip(*got, strict=False):
         # The speed of the machine decides how much of a body arrives in time, and which input arrives in one
-        # read with malformed bytes and is therefore refused.
-        if 408 in {direct.status, handled.status} or MALFORMED in {direct.body, handled.body}:
+        # read with malformed bytes and is therefore refused. Without the hot path, aiohttp does not report
+        # malformed chunks, so the bytes after them count as framing.
+        if 408 in {direct.status, handled.status} or {MALFORMED, FRAMING} & {direct.body, handled.body}:
             break
         assert direct[:2] == handled[:2]
         if direct.closes != handled.closes:
