@@ -135,7 +135,8 @@ class _Rounds(Generic[PartT]):
         return self._first_round(place[0]) + self.within(place)
 
     def ahead(self, place: Sequence[Any]) -> int:
-        ahead, turn, is_earlier = self.within(place), self.round_of(place), True
+        ahead, is_earlier = self.within(place), True
+        turn = self._first_round(place[0]) + ahead
         for name, part in self.shares.items():
             if name == place[0]:
                 is_earlier = False
