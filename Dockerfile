@@ -38,7 +38,7 @@ ENV PATH=/opt/gatekeeper-py/bin \
 # Numeric, so that a kubelet can see that it is not root (runAsNonRoot).
 USER 65532:65532
 # A library left behind shows here, not in a cluster.
-RUN ["python", "-c", "import gatekeeper_py.cli, gatekeeper_py.serving.app"]
+RUN ["python", "-c", "import gatekeeper_py.cli.main, gatekeeper_py.webhook.app"]
 
 EXPOSE 8443 8080
 STOPSIGNAL SIGTERM

@@ -7,7 +7,7 @@ def main() -> None:
     """Run one command and exit with its code."""
     try:
         # Imported here, so that Ctrl-C while loading does not print a traceback.
-        from gatekeeper_py.cli import run  # noqa: PLC0415
+        from gatekeeper_py.cli.main import run  # noqa: PLC0415
 
         code = run()
     except KeyboardInterrupt:

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from builders import INSTANT
+from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
+from gatekeeper_py.cli.inventory.survey import Survey
+from gatekeeper_py.cli.inventory.tally import Tally
+from gatekeeper_py.cli.reporting.auditpage import AuditPage
 from gatekeeper_py.core import Policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.provenance import PolicySource, Provenance
-from gatekeeper_py.inventory.survey import Survey
-from gatekeeper_py.inventory.tally import Tally
-from gatekeeper_py.reporting.auditpage import AuditPage
 
 Run = tuple[str, str, str, str]
 """Namespace, kind (``Pod`` or one of ``apps``), name and image."""

@@ -13,7 +13,7 @@ from typing import Final
 import pytest
 
 from builders import pod, policy_text
-from gatekeeper_py.cli import run
+from gatekeeper_py.cli.main import run
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from gatekeeper_py.inventory.resources import BUILT_IN
+from gatekeeper_py.cli.inventory.resources import BUILT_IN
 
 LISTS: Final = tuple(resource.path(None) for resource in BUILT_IN)
 """The paths of the audited kinds that every API server lists, in the order of the requests."""

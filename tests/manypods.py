@@ -13,7 +13,7 @@ from fakecluster import FakeCluster
 RESIDENT: Final = """
 import sys
 from pathlib import Path
-from gatekeeper_py.cli import run
+from gatekeeper_py.cli.main import run
 code = run(sys.argv[1:])
 # Unlike getrusage, this does not count the memory of the parent before exec.
 print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0], file=sys.stderr)
@@ -26,7 +26,7 @@ import sys
 import tracemalloc
 from contextlib import redirect_stdout
 from io import StringIO
-from gatekeeper_py.cli import run
+from gatekeeper_py.cli.main import run
 with redirect_stdout(StringIO()):
     run(sys.argv[1:])  # imports the modules, which take more than the Pods
 tracemalloc.start()

@@ -9,8 +9,7 @@ from datetime import datetime
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.radius import Admitted
-from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.parser.messages import (
+from gatekeeper_py.live.parser.messages import (
     Accepted,
     Assembly,
     Excepting,
@@ -23,9 +22,10 @@ from gatekeeper_py.parser.messages import (
     parse_job,
     parse_reply,
 )
-from gatekeeper_py.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
-from gatekeeper_py.parser.program import judge
-from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.live.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
+from gatekeeper_py.live.parser.program import judge
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.webhook.metrics import Metrics
 from recording import RecordingLog
 
 

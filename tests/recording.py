@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from documented import check_event
-from gatekeeper_py.children.process import Cause
+from gatekeeper_py.process.children.process import Cause
 
 
 class RecordingLog:

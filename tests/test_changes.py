@@ -23,19 +23,19 @@ from builders import WORKLOADS
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from core.policy import test_rule_fields
-from gatekeeper_py import cli
-from gatekeeper_py.commands.auditloop import AuditMetrics
-from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
-from gatekeeper_py.control.webhooks import settings, templates
+from gatekeeper_py.cli import main as cli
+from gatekeeper_py.cli.commands.auditloop import AuditMetrics
+from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
+from gatekeeper_py.controller.webhooks import settings, templates
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, WORKLOAD_KINDS
 from gatekeeper_py.core.images import manifest
 from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.live import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
 from gatekeeper_py.registry import kinds
-from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.webhook.metrics import Metrics
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "gatekeeper_py"
@@ -217,13 +217,13 @@ CHANGES: Final[Mapping[str, Change]] = {
         },
     ),
     "a format of a report": Change(
-        formats, {"commands": formats, "docs/interface.md": words("docs/interface.md")}
+        formats, {"cli/commands": formats, "docs/interface.md": words("docs/interface.md")}
     ),
     "a command": Change(
         lambda: cli.COMMANDS,
         {
-            "cli.py": lambda: (name for names in cli.SECTIONS.values() for name in names),
-            "commands": folders("commands"),
+            "cli/main.py": lambda: (name for names in cli.SECTIONS.values() for name in names),
+            "cli/commands": folders("cli/commands"),
             "docs/interface.md": words("docs/interface.md"),
             "README.md": words("README.md"),
         },
@@ -245,8 +245,8 @@ CHANGES: Final[Mapping[str, Change]] = {
     "a setting of the webhook configurations": Change(
         settings_in_use,
         {
-            "control/webhooks/settings.py": settings_in_use,
-            "control/webhooks/templates.py": effective_settings,
+            "controller/webhooks/settings.py": settings_in_use,
+            "controller/webhooks/templates.py": effective_settings,
             "k8s/base/webhooks.yaml": words("k8s/base/webhooks.yaml"),
             f"{CHART}/values.yaml": lambda: load(f"{CHART}/values.yaml")["webhooks"],
             f"{CHART}/values.schema.json": lambda: chart_enum("webhooks"),

@@ -18,9 +18,10 @@ import yaml
 from builders import pod, policy_document, policy_text
 from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
-from gatekeeper_py.cli import COMMANDS, cli, run
-from gatekeeper_py.control.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
-from gatekeeper_py.control.webhooks.settings import parse_settings
+from gatekeeper_py.cli.inputs.manifests import read_manifests
+from gatekeeper_py.cli.main import COMMANDS, cli, run
+from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
+from gatekeeper_py.controller.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS
@@ -31,9 +32,8 @@ from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import CHECKS, lint
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.radius import LEAST_KNOWN
-from gatekeeper_py.inputs.manifests import read_manifests
-from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.serving.metrics import Metrics
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.webhook.metrics import Metrics
 from tools.site import hooks
 
 ROOT = Path(__file__).parents[1]

@@ -7,13 +7,13 @@ from typing import Final
 
 import pytest
 
-from gatekeeper_py.control.webhooks.settings import MUTATION, PODS, WORKLOADS
+from gatekeeper_py.controller.webhooks.settings import MUTATION, PODS, WORKLOADS
 from gatekeeper_py.core.admission.slot import MAX_IMAGES
 from gatekeeper_py.core.policy.decision import OVERRIDDEN
 from gatekeeper_py.core.policy.radius import LEAST_KNOWN
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.serving.body import BODY_SECONDS
-from gatekeeper_py.serving.limits import HANDSHAKE_SECONDS
+from gatekeeper_py.http.limits import HANDSHAKE_SECONDS
+from gatekeeper_py.webhook.body import BODY_SECONDS
 from screens import DRAWINGS, PICTURES
 
 HOST: Final = Registry(host="registry.corp.example")

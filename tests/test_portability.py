@@ -36,7 +36,7 @@ def import_(name, globals=None, locals=None, fromlist=(), level=0):
 builtins.__import__ = import_
 """
 IMPORT_ALL: Final = "for name in sys.argv[1:]: importlib.import_module(name)"
-RUN: Final = "from gatekeeper_py.cli import run; sys.exit(run(sys.argv[1:]))"
+RUN: Final = "from gatekeeper_py.cli.main import run; sys.exit(run(sys.argv[1:]))"
 
 DARWIN: Final = {"sys_platform": "darwin", "platform_system": "Darwin", "os_name": "posix"}
 LINUX: Final = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
@@ -69,7 +69,7 @@ def without_unix(script: str, *arguments: str) -> subprocess.CompletedProcess[st
 def test_every_module_can_be_imported() -> None:
     found = pkgutil.walk_packages(gatekeeper_py.__path__, "gatekeeper_py.")
     modules = [module.name for module in found if not module.name.endswith("__main__")]
-    assert "gatekeeper_py.runtime.process" in modules
+    assert "gatekeeper_py.process.process" in modules
     done = without_unix(IMPORT_ALL, *modules)
     assert done.returncode == 0, done.stderr
 

@@ -49,7 +49,7 @@ def test_a_sample_has_all_rows_of_a_touched_module() -> None:
         pytest.param(
             "gatekeeper_py/registry/signatures/lookup.py", {"test_registries", "test_shares"}, id="product"
         ),
-        pytest.param("gatekeeper_py/page/charts.py", set(), id="not-attacked"),
+        pytest.param("gatekeeper_py/http/page/charts.py", set(), id="not-attacked"),
         pytest.param(f"{FOLDER}/test_crowds.py", {"test_crowds"}, id="module"),
         pytest.param(f"{FOLDER}/steps.py", {"test_registries"}, id="helper"),
         pytest.param(f"{FOLDER}/probe.py", MODULES, id="helper-of-all"),

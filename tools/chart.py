@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import yaml
 
-from gatekeeper_py.control.configurations import complete
-from gatekeeper_py.control.webhooks.settings import settings_schema
+from gatekeeper_py.controller.configurations import complete
+from gatekeeper_py.controller.webhooks.settings import settings_schema
 from gatekeeper_py.core.names import NAMESPACE_LABEL
 from tools.webhook_manifests import K8S, TARGET, rendered
 

@@ -22,14 +22,14 @@ from typing import Any
 
 from benchmarks.bodies import pod_review
 from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.parser.process import Parser
-from gatekeeper_py.runtime.logs import LogWriter, RateLimit, build_log
-from gatekeeper_py.serving.connections.peers import Peer
-from gatekeeper_py.serving.guard import PolicyGuard
-from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.webhook import Webhook
+from gatekeeper_py.http.connections.peers import Peer
+from gatekeeper_py.http.listener import Listener
+from gatekeeper_py.live.parser.process import Parser
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.process.logs import LogWriter, RateLimit, build_log
+from gatekeeper_py.webhook.guard import PolicyGuard
+from gatekeeper_py.webhook.metrics import Metrics
+from gatekeeper_py.webhook.webhook import Webhook
 
 BUDGET = Path(__file__).with_name("budget.json")
 NOWHERE = Path(os.devnull)

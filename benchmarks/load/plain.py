@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from gatekeeper_py.__main__ import main
-from gatekeeper_py.serving import app as serve
-from gatekeeper_py.serving.listener import Listener
+from gatekeeper_py.http.listener import Listener
+from gatekeeper_py.webhook import app as serve
 
 
 class PlainListener(Listener):

@@ -1,1 +1,1 @@
-"""Talk to the API server: configuration, session, proxy, JSON client, errors."""
+"""The API server: configuration, session, proxy, JSON client, errors; certificates for the webhook."""

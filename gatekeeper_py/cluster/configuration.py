@@ -12,7 +12,7 @@ import aiohttp
 
 from gatekeeper_py.cluster.library import Library, kubernetes_library
 from gatekeeper_py.cluster.session import Session
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.process.settings import SettingsError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.process.settings import SettingsError
 
 
 class ApiError(Exception):

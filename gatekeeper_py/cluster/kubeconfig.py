@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from gatekeeper_py.cluster.library import Library
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.process.settings import SettingsError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration

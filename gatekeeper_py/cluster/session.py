@@ -17,7 +17,7 @@ from aiohttp import hdrs
 from yarl import URL
 
 from gatekeeper_py import __version__
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.process.settings import SettingsError
 
 if TYPE_CHECKING:
     from kubernetes_asyncio.client.configuration import Configuration

@@ -23,6 +23,7 @@ from yarl import URL
 from gatekeeper_py.core.images.manifest import Answer, Manifest, failed
 from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry.asking import UNAUTHORIZED, Ask, Unusable, refused
 from gatekeeper_py.registry.challenge import (
     Bearer,
@@ -38,7 +39,6 @@ from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Transport
-from gatekeeper_py.runtime.shares import NOBODY, Share
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 import h11
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gatekeeper_py.runtime.shares import NOBODY, Share
+from gatekeeper_py.process.shares import NOBODY, Share
 
 if TYPE_CHECKING:
     from hashlib import _Hash

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from gatekeeper_py.runtime.shares import NOBODY, Share, Shares
+from gatekeeper_py.process.shares import NOBODY, Share, Shares
 
 MAX_REMEMBERED: Final = 1000
 """Maximum number of peers, of namespaces of each, and of repositories of each of these, without a waiting

@@ -25,7 +25,7 @@ from gatekeeper_py.registry.credentials import (
 
 if TYPE_CHECKING:
     # Not imported in the registry process, which logs nothing: the import costs memory.
-    from gatekeeper_py.runtime.logs import Log
+    from gatekeeper_py.process.logs import Log
 
 CONFIG_NAME: Final = "config.json"
 POLL_SECONDS: Final = 10.0

@@ -12,7 +12,6 @@ from itertools import count, islice
 from math import inf
 from typing import Any, Final, Literal, Protocol
 
-from gatekeeper_py.children.process import Observer as ChildObserver
 from gatekeeper_py.core.admission.lookups import MAX_ROUNDS
 from gatekeeper_py.core.images.manifest import (
     OTHER_KEY,
@@ -24,13 +23,14 @@ from gatekeeper_py.core.images.manifest import (
     resolve,
 )
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.process.children.process import Observer as ChildObserver
+from gatekeeper_py.process.logs import Log, RateLimit
+from gatekeeper_py.process.shares import NOBODY, Share, Shares
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
 from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, Places, TooManyWaiting
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing
 from gatekeeper_py.registry.refresh import Refresh
-from gatekeeper_py.runtime.logs import Log, RateLimit
-from gatekeeper_py.runtime.shares import NOBODY, Share, Shares
 
 HEDGE_SECONDS: Final = 0.2
 """Time without an answer after which the next candidate is queried as well."""

@@ -20,11 +20,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from gatekeeper_py.children import frames
-from gatekeeper_py.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.core.images.manifest import failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registries, Registry
+from gatekeeper_py.process.children import frames
+from gatekeeper_py.process.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.client import Client, Reply, after_first_turn
 from gatekeeper_py.registry.credentials import Credential

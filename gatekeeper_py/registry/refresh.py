@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Manifest
-from gatekeeper_py.runtime.backoff import backed_off
+from gatekeeper_py.process.backoff import backed_off
 
 MAX_OF_HOST: Final = 4
 """Maximum number of these look-ups in one registry at once. Most of the concurrent requests to a registry

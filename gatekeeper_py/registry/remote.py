@@ -15,17 +15,17 @@ from typing import Final
 
 import msgspec
 
-from gatekeeper_py.children.process import ChildError, ChildProcess, Observer, command
 from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.registries import Registries
+from gatekeeper_py.process.children.process import ChildError, ChildProcess, Observer, command
+from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.asking import MAX_PAUSE_SECONDS
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
 from gatekeeper_py.registry.kinds import KINDS
-from gatekeeper_py.runtime.logs import Log
-from gatekeeper_py.runtime.shares import NOBODY, Share
 
 MODULE: Final = "gatekeeper_py.registry.program"
 

@@ -10,9 +10,9 @@ from typing import Any, Final
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import Registries, Registry
+from gatekeeper_py.process.logs import Log
 from gatekeeper_py.registry.lookups import Lookups, Observer
 from gatekeeper_py.registry.remote import RemoteClient
-from gatekeeper_py.runtime.logs import Log
 
 MAX_SHOWN: Final = 100
 

@@ -9,11 +9,11 @@ import click
 import pytest
 
 from chart.rendering import Objects, kustomized
-from gatekeeper_py.cli import cli
-from gatekeeper_py.commands.audit import audit
+from gatekeeper_py.cli.commands.audit import audit
+from gatekeeper_py.cli.inventory.resources import BUILT_IN
+from gatekeeper_py.cli.main import cli
+from gatekeeper_py.cli.reporting.policyreports.apis import APIS
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from gatekeeper_py.inventory.resources import BUILT_IN
-from gatekeeper_py.reporting.policyreports.apis import APIS
 
 NAME = "gatekeeper-py-reports"
 EXCEPTIONS = "gatekeeper-py-exceptions"

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from chart.rendering import ROOT, Helm, Objects, kustomize, kustomized
-from gatekeeper_py.control.webhooks.settings import parse_settings
-from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
+from gatekeeper_py.controller.webhooks.settings import parse_settings
+from gatekeeper_py.controller.webhooks.templates import Target, mutating, validating
 from tools.installation.product import OVERLAYS as INSTALLED
 
 OVERLAYS = ROOT / "k8s/overlays"

@@ -12,7 +12,7 @@ import yaml
 
 from chart.rendering import CHART, POLICY, ROOT, Helm, by_name, merged
 from chart.rendering import helm as find_helm
-from gatekeeper_py.commands.audit import audit
+from gatekeeper_py.cli.commands.audit import audit
 from gatekeeper_py.core.policy.policy import parse_policy
 
 EXAMPLES = sorted((CHART / "ci").glob("*-values.yaml"))

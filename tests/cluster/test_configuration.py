@@ -24,8 +24,8 @@ from cluster.following import Connect, Followed
 from fakeapi import TOKEN, FakeApi, until
 from faults.following import following
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.control import probe_pod
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.controller import probe_pod
+from gatekeeper_py.process.settings import SettingsError
 
 LIMITS = aiohttp.ClientTimeout(total=5)
 

@@ -35,7 +35,7 @@ from fakeapi import (
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import MAX_BYTES, PAGE_BYTES, ListWatch, Timing
-from gatekeeper_py.settings import SettingsError
+from gatekeeper_py.process.settings import SettingsError
 
 HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
 

@@ -12,8 +12,8 @@ import pytest
 
 from e2e.acting import scale, try_pod, use_images
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
-from gatekeeper_py.serving.guard import PAUSE_FACTOR
-from gatekeeper_py.serving.metrics import CHECK_RESULTS
+from gatekeeper_py.webhook.guard import PAUSE_FACTOR
+from gatekeeper_py.webhook.metrics import CHECK_RESULTS
 from tools.installation.product import CONFIGMAP, NAMESPACE, POLICY, SETTLE_SECONDS, Installed
 from tools.polling import wait_until
 

@@ -16,7 +16,7 @@ from typing import Any, Final
 import pytest
 
 from e2e.acting import CONTROLLER, identity, kustomization
-from gatekeeper_py.control.webhooks.templates import EXCEPTIONS_GUARD
+from gatekeeper_py.controller.webhooks.templates import EXCEPTIONS_GUARD
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from tools.controlplane.exchange import ApiError
 from tools.installation.product import (

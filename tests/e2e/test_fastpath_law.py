@@ -16,7 +16,7 @@ from builders import review
 from e2e import adversary
 from e2e.acting import Document, decoded, images_of, send_all
 from e2e.fastpath import Site
-from gatekeeper_py.control.fastpath.policy_view import EXPIRY_MARGIN
+from gatekeeper_py.controller.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath

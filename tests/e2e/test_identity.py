@@ -16,10 +16,10 @@ import pytest
 import yaml
 
 from e2e.fastpath import PROBE_NAMESPACE
-from gatekeeper_py.control.configurations import EVERYTHING
-from gatekeeper_py.control.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
-from gatekeeper_py.control.webhooks.settings import WebhookSettings, parse_settings
-from gatekeeper_py.control.webhooks.templates import (
+from gatekeeper_py.controller.configurations import EVERYTHING
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
+from gatekeeper_py.controller.webhooks.settings import WebhookSettings, parse_settings
+from gatekeeper_py.controller.webhooks.templates import (
     POD_MUTATION,
     POD_VALIDATION,
     Target,

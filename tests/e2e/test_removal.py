@@ -12,7 +12,7 @@ import yaml
 
 from e2e.acting import apply, try_pod
 from e2e.load import no_create_fails
-from gatekeeper_py.issuing import issue
+from gatekeeper_py.cluster.issuing import issue
 from tools.installation.product import MUTATING, NAMESPACE, OVERLAYS, UNLISTED, VALIDATING, Installed, pod
 from tools.polling import wait_until
 

@@ -136,7 +136,7 @@ def test_a_custom_resource_that_cannot_roll_out_warns(enforcing: Installed, name
 
 
 def test_bad_settings_leave_the_last_good_ones_with_an_alarm(enforcing: Installed, namespace: str) -> None:
-    """control/webhooks/test_settings.py and test_file.py have all other bad settings."""
+    """controller/webhooks/test_settings.py and test_file.py have all other bad settings."""
     put(enforcing, f"exemptNamespaces: [{namespace}]")
     wait_until(lambda: namespace in exempt(enforcing), seconds=15, what="the namespace exempt")
     before = enforcing.plane.api("GET", VALIDATING)["webhooks"]

@@ -137,7 +137,7 @@ BREAKAGES: dict[str, Callable[[Installed], AbstractContextManager[str]]] = {
     "service-deleted": service_deleted,
     "started-with-a-damaged-secret": started_with_a_damaged_secret,
 }
-"""One for each kind of thing that is read. control/status/test_assess.py has all other problems."""
+"""One for each kind of thing that is read. controller/status/test_assess.py has all other problems."""
 
 
 @pytest.mark.parametrize("name", BREAKAGES)

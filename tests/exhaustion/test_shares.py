@@ -23,7 +23,7 @@ from exhaustion import probe
 from exhaustion.target import Arena, Attempt, Target, policy_arena, watching_arena
 from fakeapi import NAME, NAMESPACE, FakeApi, configmap, listed
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from gatekeeper_py.runtime.logs import MAX_LINES
+from gatekeeper_py.process.logs import MAX_LINES
 from httpserving import serving
 from wire import Answer, Connection, eventually, request
 

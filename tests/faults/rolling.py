@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 
 from benchmarks import bodies, policies
 from benchmarks.load.generator import build
-from gatekeeper_py.issuing import issue
+from gatekeeper_py.cluster.issuing import issue
 from server import Server
 
 SERVER_NAME: Final = "localhost"

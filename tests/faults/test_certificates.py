@@ -19,14 +19,14 @@ from aiohttp import web
 from builders import policy
 from faults.mounted import MountedSecret, Pair, make_pair
 from faults.rolling import GeneratorRun, Site, lost
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.runtime.logs import RateLimit
-from gatekeeper_py.serving.guard import PolicyGuard
-from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.tls import CertificateFiles
-from gatekeeper_py.serving.webhook import Webhook
-from gatekeeper_py.settings import Address
+from gatekeeper_py.http.listener import Listener
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.process.logs import RateLimit
+from gatekeeper_py.process.settings import Address
+from gatekeeper_py.webhook.guard import PolicyGuard
+from gatekeeper_py.webhook.metrics import Metrics
+from gatekeeper_py.webhook.tls import CertificateFiles
+from gatekeeper_py.webhook.webhook import Webhook
 from parsing import InProcessParser
 from recording import RecordingLog
 from wire import Connection, eventually, request

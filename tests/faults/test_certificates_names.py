@@ -12,9 +12,9 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from faults.mounted import MountedSecret, Pair, make_own_pair, make_pair
-from gatekeeper_py.live import CacheCounts, LivePolicy
-from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.tls import MAX_READS, CertificateFiles
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.webhook.metrics import Metrics
+from gatekeeper_py.webhook.tls import MAX_READS, CertificateFiles
 from recording import RecordingLog
 
 SERVICE = "gatekeeper-py.gatekeeper-py.svc"

@@ -144,7 +144,7 @@ def start(tmp_path: Path, bundle: Path) -> Iterator[Callable[..., ServerRun]]:
 def stories(old: trustme.CA, new: trustme.CA) -> dict[str, list[Step]]:
     """Return by name the changes of each server's Secret; all sequences have the same length.
 
-    serving/test_tls.py has all other kinds of bad files.
+    webhook/test_tls.py has all other kinds of bad files.
 
     Each server starts with a certificate of the old authority and an EC key.
     """

@@ -23,7 +23,7 @@ import pytest
 from builders import pod, policy_text, review
 from contract import check_response
 from faults.rolling import Site, refuses
-from gatekeeper_py.serving.app import QUIET_SECONDS
+from gatekeeper_py.webhook.app import QUIET_SECONDS
 from server import Server, ask
 from tools.polling import wait_until
 

@@ -92,7 +92,7 @@ BAD_BODIES: Final[dict[str, tuple[int, Body]]] = {
     "uid-missing": (400, _constant(with_request(uid=...))),
     "uid-huge": (400, lambda: with_request(uid="u" * 3_000_000)),
 }
-"""Bodies that take the most work to refuse. All other ones are in serving/test_status_codes.py."""
+"""Bodies that take the most work to refuse. All other ones are in webhook/test_status_codes.py."""
 
 
 @pytest.mark.parametrize("path", ["/validate-image", "/mutate-image"])
@@ -233,7 +233,7 @@ MALFORMED: Final = {
     "http-2-preface": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
     "tls-hello-inside-tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 64,
 }
-"""Some of the requests in serving/test_listener.py and serving/connections/test_protocol.py."""
+"""Some of the requests in http/test_listener.py and http/connections/test_protocol.py."""
 
 
 @pytest.mark.parametrize("listener", ["webhook", "health"])

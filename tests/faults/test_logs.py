@@ -19,7 +19,7 @@ import pytest
 
 from builders import pod, policy_text, review
 from contract import check_response
-from gatekeeper_py.runtime.logs import QUEUE_LINES, LogWriter
+from gatekeeper_py.process.logs import QUEUE_LINES, LogWriter
 from server import Server, start_server
 from wire import request
 

@@ -18,8 +18,8 @@ import pytest
 from builders import pod, policy_text, review
 from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
-from gatekeeper_py.serving.app import QUIET_SECONDS
-from gatekeeper_py.serving.recent import MAX_IMAGES, MAX_OF_REVIEW
+from gatekeeper_py.webhook.app import QUIET_SECONDS
+from gatekeeper_py.webhook.recent import MAX_IMAGES, MAX_OF_REVIEW
 from processes import runs
 from server import ask as post
 from wire import Answer, eventually, request

@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 
 from builders import policy
 from fuzz.loops import MeasuredLoop
-from gatekeeper_py.live import CacheCounts, LivePolicy, Snapshot
-from gatekeeper_py.runtime.logs import RateLimit
-from gatekeeper_py.serving.guard import PolicyGuard
-from gatekeeper_py.serving.listener import Listener
-from gatekeeper_py.serving.metrics import Metrics
-from gatekeeper_py.serving.webhook import Webhook
-from gatekeeper_py.settings import Address
+from gatekeeper_py.http.listener import Listener
+from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.process.logs import RateLimit
+from gatekeeper_py.process.settings import Address
+from gatekeeper_py.webhook.guard import PolicyGuard
+from gatekeeper_py.webhook.metrics import Metrics
+from gatekeeper_py.webhook.webhook import Webhook
 from parsing import InProcessParser
 from recording import RecordingLog
 from served import GUARDED

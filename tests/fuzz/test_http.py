@@ -19,7 +19,7 @@ from builders import pod, review
 from contract import check_response
 from fuzz.listeners import Served, Stream, split
 from fuzz.mutations import HTTP_LINES, HTTP_TOKENS, mutated_bytes
-from gatekeeper_py.serving.connections.slowpath import TOO_MUCH_FRAMING
+from gatekeeper_py.http.connections.slowpath import TOO_MUCH_FRAMING
 from wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
 
 STATUSES: Final = frozenset({200, 400, 404, 405, 408, 413, 415})

@@ -16,7 +16,7 @@ from fuzz.mutations import ODD_TEXTS, mutated_text
 from gatekeeper_py.core import InvalidReference, Reference, parse_reference
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.images.reference import Location, locate
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from property.strategies import DIGESTS, HOSTS, any_text, images, namespaces, varied_images
 
 TOKENS: Final = (

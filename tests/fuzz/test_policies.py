@@ -21,9 +21,9 @@ from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.lint import lint
-from gatekeeper_py.live import CacheCounts, Snapshot
-from gatekeeper_py.parser.messages import Job, Refused
-from gatekeeper_py.parser.program import judge
+from gatekeeper_py.live.parser.messages import Job, Refused
+from gatekeeper_py.live.parser.program import judge
+from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from property.strategies import any_text, documents, images, namespaces, text_of
 
 ROOT: Final = Path(__file__).parents[2]

@@ -20,10 +20,10 @@ from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, parse
-from gatekeeper_py.live import CacheCounts, Snapshot
-from gatekeeper_py.serving.answers import Refusal
-from gatekeeper_py.serving.body import parse_json
-from gatekeeper_py.serving.decode import parse_pod_review, updates_template
+from gatekeeper_py.http.answers import Refusal
+from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
+from gatekeeper_py.webhook.body import parse_json
+from gatekeeper_py.webhook.decode import parse_pod_review, updates_template
 
 DATA: Final = Path(__file__).parent.parent / "data"
 

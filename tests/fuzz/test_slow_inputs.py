@@ -28,7 +28,7 @@ PEAK_BYTES: Final = 100 * 2**20
 BODY_BYTES: Final = 7 * 2**20 - 4096 if SECONDS else 300_000
 DOCUMENT_BYTES: Final = 64 * 1024
 DOCUMENT_SECONDS_PER_BYTE: Final = 10e-6
-"""The parser process may take 10 s for each MiB (gatekeeper_py/parser/process.py)."""
+"""The parser process may take 10 s for each MiB (gatekeeper_py/live/parser/process.py)."""
 
 DOCUMENT_PEAK_PER_BYTE: Final = 128
 

@@ -18,8 +18,8 @@ import trustme
 
 from builders import pod, policy_text, review
 from contract import check_response
-from gatekeeper_py.commands.serve import serve
-from gatekeeper_py.settings import Address
+from gatekeeper_py.cli.commands.serve import serve
+from gatekeeper_py.process.settings import Address
 from image.build import PROJECT, Builder, Image, project
 from image.sandbox import START_SECONDS, Process, Sandbox
 
@@ -314,7 +314,7 @@ def test_context_is_the_package_and_what_builds_it(builds: Builder) -> None:
         *("pyproject.toml", "uv.lock", "LICENSE", "docs/command-line.md"),
         *("tools/rootfs.py", "tools/build-constraints.txt", "tools/uv-requirements.txt"),
     }
-    assert "gatekeeper_py/serving/app.py" in files
+    assert "gatekeeper_py/webhook/app.py" in files
     assert not [file for file in files if file.endswith(".pyc")]
 
 

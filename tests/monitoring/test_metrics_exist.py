@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from gatekeeper_py.control.metrics import ControlMetrics, FastPathMetrics
+from gatekeeper_py.controller.metrics import ControlMetrics, FastPathMetrics
 from monitoring_files import LATER, alerts, exceptions_metrics, panel_queries
 from scraped import start_audit, start_controller
 from served import families

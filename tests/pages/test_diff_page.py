@@ -9,12 +9,12 @@ import pytest
 
 from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
+from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.tally import Usage
+from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents
-from gatekeeper_py.inventory.changes import Changes
-from gatekeeper_py.inventory.tally import Usage
-from gatekeeper_py.reporting.diffpage import DiffPage, changes_page, difference_page
 from screens import SCREENS, check_fits
 from tools.browser import Page, Scheme
 

@@ -15,13 +15,13 @@ import pytest
 from auditing import META, page_of, tally_of
 from builders import INSTANT, pod, review
 from gatekeeper_py import __version__
+from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.provenance import PolicySource
+from gatekeeper_py.cli.inventory.tally import Usage
+from gatekeeper_py.cli.reporting.auditpage import audit_page
+from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.documents import compare_documents
-from gatekeeper_py.inventory.changes import Changes
-from gatekeeper_py.inventory.provenance import PolicySource
-from gatekeeper_py.inventory.tally import Usage
-from gatekeeper_py.reporting.auditpage import audit_page
-from gatekeeper_py.reporting.diffpage import DiffPage, changes_page
 from screens import PICTURES, screenshot
 from server import Server
 from tools.browser import Page

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import WORKLOADS, pod, review, workload
+from gatekeeper_py.cli.inventory.changes import Changes, ImageChange
+from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.core import CompiledPolicy, admission
 from gatekeeper_py.core.admission.review import AdmissionRequest, parse
 from gatekeeper_py.core.compare.difference import compare
-from gatekeeper_py.inventory.changes import Changes, ImageChange
-from gatekeeper_py.inventory.tally import Usage
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from property.policy_pairs import pairs
 from property.strategies import images, namespaces
 

@@ -12,17 +12,17 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import INSTANT, pod, policy_text, review
-from gatekeeper_py.core import parse_policy
-from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.inventory.changes import Changes
-from gatekeeper_py.inventory.recorded import (
+from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
     SavedAudit,
     UsedImage,
     listed_images,
     reviewed_requests,
 )
-from gatekeeper_py.inventory.tally import effect
+from gatekeeper_py.cli.inventory.tally import effect
+from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.review import AdmissionRequest
 
 examples: Final = settings(max_examples=budget(100))
 OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)

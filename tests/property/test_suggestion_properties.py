@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import pod, policy_text, review
-from gatekeeper_py.commands.suggestion import extended, new_policy
+from gatekeeper_py.cli.commands.suggestion import extended, new_policy
+from gatekeeper_py.cli.inventory.suggestion import NOTHING, By, Suggestion
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.policy.lint.platforms import every_account, open_registry
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.inventory.suggestion import NOTHING, By, Suggestion
 from property.policy_pairs import NOW
 from property.strategies import any_text, documents, images, namespaces, text_of, varied_images
 

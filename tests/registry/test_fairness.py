@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatekeeper_py.process.shares import Share
 from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, FairSlots, Place
-from gatekeeper_py.runtime.shares import Share
 from wire import DEADLINE_SECONDS, eventually
 
 NAMESPACES = ("a", "b", "c")

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from gatekeeper_py.children.frames import frame
-from gatekeeper_py.children.process import Cause
 from gatekeeper_py.core.images.manifest import Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registries, Registry
+from gatekeeper_py.process.children.frames import frame
+from gatekeeper_py.process.children.process import Cause
 from gatekeeper_py.registry import remote
 from gatekeeper_py.registry.client import Reply
 from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
@@ -59,7 +59,7 @@ program.main()
 
 
 INSISTENT = """
-from gatekeeper_py.children import frames, program
+from gatekeeper_py.process.children import frames, program
 from gatekeeper_py.registry.messages import *
 
 pipes = program.begin(longest=MAX_EVENT_BYTES, niceness=0)

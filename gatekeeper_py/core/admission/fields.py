@@ -2,7 +2,7 @@
 
 All code that depends on these fields reads this table or is checked against it by
 ``tests/core/admission/test_fields.py``:
-the walker over objects (``workload``), the typed decoder (``serving/decode``), the match conditions of the
+the walker over objects (``workload``), the typed decoder (``webhook/decode``), the match conditions of the
 fast path (``core/compile``), the rules and match conditions of the webhook configurations (``k8s/base``) and
 the audit's list of kinds. A field or a kind that Kubernetes adds is one row here.
 

@@ -15,8 +15,9 @@ import pytest
 
 import contract
 from builders import INSTANT, WORKLOADS, policy, policy_text, review
-from gatekeeper_py.control.webhooks.settings import WebhookSettings
-from gatekeeper_py.control.webhooks.templates import Target, mutating, validating
+from gatekeeper_py.cli.inventory.resources import BUILT_IN
+from gatekeeper_py.controller.webhooks.settings import WebhookSettings
+from gatekeeper_py.controller.webhooks.templates import Target, mutating, validating
 from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission.fields import (
     CONTAINERS,
@@ -34,8 +35,7 @@ from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
-from gatekeeper_py.inventory.resources import BUILT_IN
-from gatekeeper_py.serving.decode import parse_pod_review
+from gatekeeper_py.webhook.decode import parse_pod_review
 from skipping import pre_approved
 
 APPROVED: Final = "registry.corp.io/web:1"

@@ -31,7 +31,7 @@ from gatekeeper_py.core.images.manifest import (
     resolve,
 )
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live import CacheCounts, snapshot_at
+from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 FOUND, DOWN = found(DIGEST), failed("connection refused")

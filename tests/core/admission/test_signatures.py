@@ -34,7 +34,7 @@ from gatekeeper_py.core.images.manifest import (
 )
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live import CacheCounts, snapshot_at
+from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 DOWN: Final = failed("connection refused")

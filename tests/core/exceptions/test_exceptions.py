@@ -27,8 +27,8 @@ from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live import CacheCounts, snapshot_at
-from gatekeeper_py.runtime.slices import run_slice
+from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
+from gatekeeper_py.process.slices import run_slice
 from growth import instructions
 
 IMAGES: Final = [

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, get_args
 import pytest
 
 from builders import keys_text, policy_text
-from gatekeeper_py.cli import run
+from gatekeeper_py.cli.main import run
 from gatekeeper_py.core import Policy, parse_policy
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.compare.difference import compare
@@ -35,7 +35,7 @@ from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.live import CacheCounts, Snapshot
+from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 
 PLACE: Final = {"list", "index", "pattern"}
 """The fields that every rule has."""

@@ -1,0 +1,199 @@
+"""``gatekeeper-py check``: parse and lint a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, Literal
+
+import click
+
+from gatekeeper_py.cli.commands import options
+from gatekeeper_py.cli.commands.parameters import format_option, namespace_option
+from gatekeeper_py.cli.inputs.exceptions import ExceptionInput, Place
+from gatekeeper_py.cli.inputs.policies import now, usable_policy
+from gatekeeper_py.cli.inputs.stream import OtherDocument, PolicyStream, read_stream
+from gatekeeper_py.cli.reporting.console import console, counted, json_text
+from gatekeeper_py.cli.reporting.findings import concise, github, print_findings
+from gatekeeper_py.cli.reporting.sarif import findings_as_sarif
+from gatekeeper_py.core.admission.explain import key_as_json
+from gatekeeper_py.core.admission.fields import POD, POD_SPECS
+from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.compile.committed import KINDS, problems
+from gatekeeper_py.core.compile.fastpath import not_pre_approved
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
+from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
+from gatekeeper_py.core.policy.exceptions import exception_findings
+from gatekeeper_py.core.policy.finding import Finding, in_order
+from gatekeeper_py.core.policy.instant import format_instant
+from gatekeeper_py.core.policy.keys import Key
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+
+Style = Literal["text", "json", "concise", "github", "sarif"]
+
+
+@click.command()
+@click.argument("policy")
+@format_option(Style)
+@click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
+@click.option(
+    "--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, not by those in the stream."
+)
+@namespace_option("Namespace of exceptions that do not name one.")
+@options.INSTALLATION
+@click.option(
+    "--fast-path",
+    is_flag=True,
+    help="Also report which rules the fast path leaves to the webhook.",
+)
+def check(
+    policy: str,
+    style: Style,
+    by: str | None,
+    namespace: str | None,
+    installation: str,
+    *,
+    strict: bool,
+    fast_path: bool,
+) -> int:
+    """Report all problems of POLICY, each with its line and often with a proposal.
+
+    POLICY is a policy file, the manifest of a ConfigMap that holds one, or - for stdin. It may be a stream of
+    documents, such as the output of kustomize build. The command then checks every ConfigMap that holds a
+    policy, webhook settings (webhooks.yaml) or exceptions. Exceptions are judged by the policy of --policy,
+    or without it by the policies in the same stream. Without either, only their form is checked. A document
+    that is not YAML is an error. The command also warns if the stream holds match conditions or native
+    policies that "compile" made from a different policy, and if the policy refuses an image of gatekeeper-py
+    or of kube-system that the stream holds.
+
+    Exit code: 0 when there are no errors, 1 when there are, 2 when POLICY cannot be read, or is a stream in
+    which there is nothing to check.
+    """
+    stream = read_stream(policy, Place(namespace=namespace, installation=installation))
+    instant = now()
+    findings: list[Finding] = []
+    for given in stream.policies:
+        # Only on request, because most policies have such rules and few clusters use the fast path.
+        left_to_webhook = (
+            not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
+        )
+        found = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
+        findings += found
+        if style == "text":
+            print_findings(given.name, given.lines, found)
+    policies = [usable_policy(by)] if by is not None else [p.policy for p in stream.policies if p.policy]
+    for written in stream.exceptions:
+        found = in_order((*written.errors, *_under(policies, written, instant)))
+        findings += found
+        if style == "text":
+            print_findings(written.name, written.lines, found)
+    about_others = (*outdated(stream, instant), *refused_own_images(stream, instant))
+    findings += (*stream.unread, *about_others)
+    errors = sum(finding.severity == "error" for finding in findings)
+    warnings = sum(finding.severity == "warning" for finding in findings)
+    ok = not errors and not (strict and warnings)
+    keys = tuple(_keys(stream))
+    if style == "json":
+        shown = [finding.as_json() for finding in findings]
+        click.echo(json_text({"ok": ok, "findings": shown, "keys": [*map(key_as_json, keys)]}))
+    elif style == "sarif":
+        click.echo(json_text(findings_as_sarif(stream.name, findings)))
+    elif style in {"concise", "github"}:
+        for finding in findings:
+            if style == "github":
+                click.echo(github(stream.name, finding))
+            else:
+                console().print(concise(stream.name, finding))
+    else:
+        print_findings(stream.name, (), stream.unread)  # what is not a policy is not quoted
+        print_findings(stream.name, stream.lines, about_others)
+        _print_keys(keys)
+        summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
+        console().print(f"{stream.name}: {summary if findings else 'ok'}")
+    return 0 if ok else 1
+
+
+def _keys(stream: PolicyStream) -> Iterator[Key]:
+    for given in stream.policies:
+        if given.policy is not None:
+            yield from given.policy.document.keys
+
+
+def _print_keys(keys: Iterable[Key]) -> None:
+    for key in keys:
+        end = "" if key.until is None else f", until {format_instant(key.until)}"
+        console().print(f"key {key.name}: {key.kind}, fingerprint {key.fingerprint}{end}")
+
+
+def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime) -> Iterator[Finding]:
+    """Yield the findings about a document with exceptions under each policy."""
+    for policy in policies:
+        if given.document is None:
+            return
+        if given.key is None:
+            message, proposal = "these exceptions are not judged by the policy", "add -n NAMESPACE"
+            yield Finding(
+                severity="warning",
+                code="namespace-unknown",
+                path="",
+                line=given.shift.lines + 1,
+                message=message,
+                proposal=proposal,
+            )
+            return
+        found = exception_findings(policy.at(instant), Exceptions({given.key: given.document}), instant)
+        yield from map(given.shift.moved, found)
+
+
+def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
+    """Yield a warning for each object of a stream that was compiled from an older policy."""
+    policies = [given.policy for given in stream.policies if given.policy is not None]
+    for document in stream.others if policies else ():
+        if document.kind not in KINDS:
+            continue
+        proposal = "compile it again: gatekeeper-py compile POLICY --to ..."
+        for problem in problems(document.content, policies, instant):
+            yield _about(document, "compiled-from-another", problem, proposal)
+
+
+def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
+    """Yield a warning for each image of the webhook, or of the cluster's system, that a policy refuses.
+
+    Such images start only as long as their namespaces are exempt. If somebody removes the exemption, or runs
+    the images in another namespace, the webhook refuses them. It would even refuse new Pods of its own.
+    """
+    policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]
+    kinds = {kind for _, kind in (POD, *POD_SPECS)}
+    for document in stream.others if policies else ():
+        if document.kind not in kinds:
+            continue
+        yield from _refused(document, document.content, policies)
+
+
+def _refused(
+    document: OtherDocument, obj: dict[str, Any], policies: list[CompiledPolicy]
+) -> Iterator[Finding]:
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict):
+        return
+    labels, namespace = metadata.get("labels"), metadata.get("namespace")
+    is_ours = isinstance(labels, dict) and labels.get(PART_OF_LABEL) == PART_OF
+    if not is_ours and namespace != SYSTEM_NAMESPACE:
+        return
+    version = obj.get("apiVersion")
+    group = version.rpartition("/")[0] if isinstance(version, str) else ""
+    pod_namespace = namespace if isinstance(namespace, str) else None
+    images = {slot.value for slot in slots((group, document.kind), obj, {}) if not slot.problem}
+    for image in sorted(images):
+        if all(policy.decide(pod_namespace, image).approved for policy in policies):
+            continue
+        whose = "the webhook's own image" if is_ours else f"an image of {SYSTEM_NAMESPACE}"
+        message = f"the policy refuses {whose} {image}, which starts only while its namespace is exempt"
+        proposal = "add an allow rule for it; gatekeeper-py explain shows which rules nearly match"
+        yield _about(document, "own-image", message, proposal)
+
+
+def _about(document: OtherDocument, code: str, message: str, proposal: str) -> Finding:
+    return Finding(
+        severity="warning", code=code, path="", line=document.line, message=message, proposal=proposal
+    )

@@ -1,0 +1,298 @@
+"""``gatekeeper-py explain``: show why an image is approved or rejected."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+from rich.console import Console
+from rich.text import Text
+
+from gatekeeper_py.cli.commands import options
+from gatekeeper_py.cli.commands.parameters import format_option, namespace_option
+from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.cli.inputs.files import UnreadableError
+from gatekeeper_py.cli.inputs.lookups import with_lookups
+from gatekeeper_py.cli.inputs.manifests import SUFFIXES
+from gatekeeper_py.cli.inputs.policies import now, usable_policy
+from gatekeeper_py.cli.reporting.console import console, json_text
+from gatekeeper_py.core.admission.explain import (
+    Explanation,
+    exception_as_json,
+    nearest_as_json,
+    refined,
+    refined_by_name,
+    rule_as_json,
+)
+from gatekeeper_py.core.admission.explain import explain as explain_image
+from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.messages import exception_text
+from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
+from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
+from gatekeeper_py.core.images.manifest import Answer
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.rules import Rule
+
+MAX_RULE: Final = 600
+"""Maximum number of characters of a rule that are shown. A pattern has at most 512."""
+
+_RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index>[0-9]{1,7})\]")
+
+VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
+
+
+Style = Literal["text", "json"]
+
+
+@click.command()
+@click.argument("policy")
+@click.argument("images", metavar="[IMAGE...]", nargs=-1)
+@namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
+@options.AT
+@format_option(Style)
+@options.look_ups
+@options.EXCEPTIONS
+@click.option(
+    "--rule",
+    metavar="N",
+    help="Show instead the shortest image whose verdict depends on this rule alone. 3 is the rule allow[3]."
+    " Write deny[3] for a deny rule.",
+)
+@click.option(
+    "--fast-path",
+    is_flag=True,
+    help="Show instead whether the API server admits the image without calling the webhook.",
+)
+def explain(
+    policy: str,
+    images: tuple[str, ...],
+    namespace: str | None,
+    instant: datetime | None,
+    exceptions: ExceptionFiles,
+    style: Style,
+    rule: str | None,
+    registry_config: Path | None,
+    *,
+    fast_path: bool,
+    look_up: bool,
+) -> int:
+    """Show which rule of POLICY decides on each IMAGE, or which rules nearly matched.
+
+    Exit code: 0 when all images are approved, 1 when some are rejected, 2 when the policy cannot be used.
+
+    With --fast-path, show instead whether the API server admits a Pod with this image without calling the
+    webhook, and why. The exit code is then 0. Use "check --fast-path" to see this for each rule.
+
+    With --rule, show an image whose verdict depends on this rule alone. N counts from 0, as in allow[N]. Exit
+    code: 0 when there is such an image; 1 when there is none, so the rule has no effect.
+
+    With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
+    approved image that does not exist is then rejected.
+    """
+    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    if look_up and fast_path:
+        raise click.UsageError("--fast-path cannot be combined with --look-up")
+    if rule is not None:
+        if images or namespace is not None or fast_path or look_up:
+            raise click.UsageError("--rule takes no image, no namespace, no --fast-path and no --look-up")
+        return _explain_rule(usable_policy(policy), rule, instant or now(), style)
+    _check_images(policy, images)
+    if fast_path:
+        _show_fast_path(compile_fastpath(usable_policy(policy), instant or now()), namespace, images, style)
+        return 0
+    compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
+    explanations = [explain_image(compiled, namespace, image) for image in images]
+    answers: list[Answer | None] = [None] * len(images)
+    if not look_up:
+        explanations = [refined_by_name(each, compiled) for each in explanations]
+    else:
+
+        def judged(facts: Facts) -> list[tuple[Explanation, Answer | None]]:
+            return [refined(each, compiled, facts) for each in explanations]
+
+        found = with_lookups(compiled, registry_config, judged)
+        explanations, answers = [each for each, _ in found], [answer for _, answer in found]
+    if style == "json":
+        shown = [
+            as_json(explanation) | (lookup_as_json(explanation, answer) if look_up else {})
+            for explanation, answer in zip(explanations, answers, strict=True)
+        ]
+        click.echo(json_text(shown))
+    else:
+        out = console()
+        for explanation, answer in zip(explanations, answers, strict=True):
+            _print(out, explanation, answer)
+    return 0 if all(explanation.decision.approved for explanation in explanations) else 1
+
+
+def _check_images(policy: str, images: Sequence[str]) -> None:
+    """Refuse to explain no image, the name of a manifest, and arguments in the wrong order."""
+    if not images:
+        raise click.UsageError("Missing argument 'IMAGE...'.")
+    file = next((image for image in images if image.endswith(SUFFIXES) and Path(image).is_file()), None)
+    if file is not None and policy != "-" and not Path(policy).exists():
+        raise click.UsageError("the policy comes first: gatekeeper-py explain POLICY IMAGE...")
+    if file is not None:
+        raise click.UsageError(
+            f"{file} is a file: to judge manifests, use gatekeeper-py review POLICY FILE..."
+        )
+
+
+def as_json(explanation: Explanation) -> dict[str, Any]:
+    """Return the stable JSON form of one explanation."""
+    decision = explanation.decision
+    return {
+        "image": explanation.image,
+        "namespace": explanation.namespace,
+        "canonical": decision.canonical if decision.reason != "invalid" else None,
+        "verdict": explanation.verdict,
+        "reason": decision.reason,
+        "detail": decision.detail,
+        "rule": rule_as_json(decision.rule),
+        "exception": exception_as_json(decision.exception),
+        "origins": list(explanation.origins),
+        "rewritten": explanation.rewritten,
+        "nearest": nearest_as_json(explanation.nearest),
+    }
+
+
+def lookup_as_json(explanation: Explanation, answer: Answer | None) -> dict[str, Any]:
+    """Return the fields that ``--look-up`` adds."""
+    signature = explanation.signature
+    return {
+        "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
+        "signature": signature and signature._asdict(),
+    }
+
+
+def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) -> dict[str, Any]:
+    """Return the stable JSON form of the fast path's answers about an image, one for each webhook."""
+    return {
+        "image": image,
+        "namespace": namespace,
+        **{
+            endpoint: {
+                "preApproved": fast_path.approves(namespace, image, endpoint),
+                "why": fast_path.why(namespace, image, endpoint),
+            }
+            for endpoint in ENDPOINTS
+        },
+    }
+
+
+def _explain_rule(policy: Policy, text: str, instant: datetime, style: Style) -> int:
+    rule = _rule_named(policy, text)
+    expired = not rule.lives_at(instant)
+    try:
+        witness = None if expired else shortest_by(policy, rule, instant)
+    except TooComplex as problem:
+        raise UnreadableError(f"no exact answer: {problem}") from None
+    if style == "json":
+        answer = {
+            "rule": rule_as_json(rule),
+            "expired": expired,
+            "image": None if witness is None else witness.image,
+            "namespace": None if witness is None else witness.namespace,
+        }
+        click.echo(json_text(answer))
+    else:
+        _print_rule(rule, witness, expired=expired)
+    return 0 if witness is not None else 1
+
+
+def _rule_named(policy: Policy, text: str) -> Rule:
+    match = _RULE.fullmatch(text)
+    if match is None:
+        raise click.UsageError(f"--rule: {text[:60]!r} is not a number, allow[N] or deny[N]")
+    kind = match["list"] or "allow"
+    rules = policy.allow if kind == "allow" else policy.deny
+    index = int(match["bare"] or match["index"])
+    if index >= len(rules):
+        raise click.UsageError(f"--rule: there is no {kind}[{index}]; the policy has {len(rules)} such rules")
+    return rules[index]
+
+
+def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
+    out = console()
+    verb = "approves" if rule.list == "allow" else "denies"
+    out.print(Text.assemble(("rule", "bold"), " ", (escape(str(rule), MAX_RULE), "bold")))
+    if expired:
+        _row(out, "expired", "it decides nothing any more")
+    elif witness is None:
+        others = (
+            "other rules approve, or deny, all"
+            if rule.list == "allow"
+            else "no rule approves, or others deny, all"
+        )
+        _row(out, "needed for", f"no image: {others} that it matches")
+    else:
+        _row(out, "needed for", f"{witness.image}: the shortest image that only this rule {verb}")
+        if witness.namespace is not None and witness.namespace != "default":
+            _row(out, "namespace", witness.namespace)
+
+
+def _show_fast_path(fast_path: FastPath, namespace: str | None, images: Sequence[str], style: Style) -> None:
+    answers = [fast_path_as_json(fast_path, namespace, image) for image in images]
+    if style == "json":
+        click.echo(json_text(answers))
+        return
+    out = console()
+    for answer in answers:
+        skipped = all(answer[endpoint]["preApproved"] for endpoint in ENDPOINTS)
+        heading = ("pre-approved", "bold green") if skipped else ("calls the webhook", "bold yellow")
+        out.print(Text.assemble(heading, " ", (escape(answer["image"]), "bold")))
+        for endpoint in ENDPOINTS:
+            approved, why = answer[endpoint]["preApproved"], answer[endpoint]["why"]
+            _row(out, endpoint, f"skipped: {why}" if approved else why)
+        out.print()
+
+
+def _print(out: Console, explanation: Explanation, answer: Answer | None = None) -> None:
+    decision = explanation.decision
+    verdict = explanation.verdict
+    out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (escape(explanation.image), "bold")))
+    if explanation.namespace is not None:
+        _row(out, "namespace", escape(explanation.namespace))
+    if decision.canonical is not None and decision.reason != "invalid":
+        _row(out, "canonical", decision.canonical)
+        if explanation.matched_as is not None and not decision.canonical.startswith(explanation.matched_as):
+            _row(out, "matched as", explanation.matched_as)
+    for origin in explanation.origins:
+        _row(out, "mirrors", origin)
+    _row(out, "because", decision.detail)
+    if answer is not None:
+        _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
+    if explanation.signature is not None:
+        _row(out, "signature", str(explanation.signature))
+    decided = decision.exception or decision.rule
+    if decided is not None and decision.approved:
+        _print_origin(out, decided.owner, decided.reason)
+    if decision.ruling is not None and decision.ruling.missed is not None:
+        _row(out, "exception", exception_text(decision.ruling.missed))
+    for miss in explanation.nearest:
+        _row(out, "near miss", f"{miss.rule}: {miss.missed}")
+    _print_rewrite(out, explanation)
+    out.print()
+
+
+def _print_origin(out: Console, owner: str | None, reason: str | None) -> None:
+    for label, value in (("owner", owner), ("reason", reason)):
+        if value:
+            _row(out, label, value)
+
+
+def _print_rewrite(out: Console, explanation: Explanation) -> None:
+    if explanation.rewritten is not None and explanation.rewritten_decision is not None:
+        then = "approved" if explanation.rewritten_decision.approved else "still rejected"
+        _row(out, "mutate", f"{explanation.rewritten} ({then})")
+    elif explanation.rewrite_problem:
+        _row(out, "mutate", f"left as written: {explanation.rewrite_problem}")
+
+
+def _row(out: Console, label: str, value: str) -> None:
+    out.print(Text.assemble((f"  {label:<11}", "dim"), value))

@@ -1,0 +1,163 @@
+"""Options and option types that several commands use. Click reports a bad value with the option's name."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import math
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
+
+import click
+from click.core import ParameterSource
+
+from gatekeeper_py.cli.inputs.selection import Cluster
+from gatekeeper_py.core.names import NAMESPACE_NAME
+from gatekeeper_py.process.settings import parse_address, parse_configmap
+
+if TYPE_CHECKING:
+    pass
+
+T = TypeVar("T")
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class Parsed(click.ParamType[T]):
+    """A value that ``parse`` reads from text; it raises ``ValueError`` for a bad one.
+
+    Click may pass a value that is already parsed, such as a default.
+    """
+
+    def __init__(self, name: str, parse: Callable[[str], T]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> T:
+        try:
+            return self._parse(value) if isinstance(value, str) else cast("T", value)
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
+
+
+class _Duration(click.FloatRange):
+    """A finite number within a range. Click's own range type accepts ``nan``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number of {self.name}", param, ctx)
+        return number
+
+
+class Seconds(_Duration):
+    name = "seconds"
+
+
+class Days(_Duration):
+    name = "days"
+
+
+def interval(least: float, most: float) -> Parsed[float]:
+    """Return the type of a time such as ``90s``, ``10m``, ``1h`` or ``7d``, in seconds."""
+
+    def parse(text: str) -> float:
+        match = _INTERVAL.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not a duration such as 90s, 10m, 1h or 7d")
+        seconds = int(match[1]) * _UNITS[match[2]]
+        if not least <= seconds <= most:
+            raise ValueError(f"{text} is not between {least:g} s and {most / 3600:g} h")
+        return float(seconds)
+
+    return Parsed("duration", parse)
+
+
+_INTERVAL: Final = re.compile(r"([0-9]{1,6})([smhd])")
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _checked_namespace(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
+    """Refuse an invalid name, before it becomes part of a path."""
+    if name is not None and not NAMESPACE_NAME.fullmatch(name):
+        raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
+    return name
+
+
+def namespace_option(explained: str, default: str | None = None) -> Decorator:
+    """Return the option ``--namespace`` with its help text."""
+    return click.option(
+        "-n",
+        "--namespace",
+        metavar="NAMESPACE",
+        default=default,
+        show_default=default is not None,
+        callback=_checked_namespace,
+        help=explained,
+    )
+
+
+def format_option(style: Any) -> Decorator:
+    """Return the option that chooses one format of ``style``, a ``Literal``. The default is the first."""
+    formats = get_args(style)
+    return click.option(
+        "--format",
+        "--output",
+        "-o",
+        "style",
+        type=click.Choice(formats),
+        default=formats[0],
+        show_default=True,
+    )
+
+
+def given(parameter: str) -> bool:
+    """Return whether the user set a parameter of the running command, instead of using its default."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+
+
+_KUBECONFIG: Final = click.option(
+    "--kubeconfig",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Kubeconfig. Default: the Pod's service account, then $KUBECONFIG, then ~/.kube/config.",
+)
+_CONTEXT: Final = click.option("--context", metavar="NAME", help="Context of the kubeconfig.")
+
+
+def grouped(name: str, build: Callable[..., Any], *options: Decorator) -> Decorator:
+    """Return a decorator that adds options, from which ``build`` makes the argument ``name`` of the command.
+
+    The parameters of ``build`` have the names of the options.
+    """
+    taken = inspect.signature(build).parameters
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        def with_options(**given: Any) -> Any:
+            found = build(**{each: given.pop(each) for each in taken if each in given})
+            return command(**given, **{name: found})
+
+        whole: Callable[..., Any] = functools.wraps(command)(with_options)
+        for option in reversed(options):
+            whole = option(whole)
+        return whole
+
+    return decorated
+
+
+cluster_options: Final = grouped("cluster", Cluster, _KUBECONFIG, _CONTEXT)
+"""Options that choose a cluster."""
+
+ADDRESS: Final = Parsed("HOST:PORT", parse_address)
+CONFIGMAP: Final = Parsed("NAMESPACE/NAME", parse_configmap)
+
+LOG_FORMAT: Final = click.option(
+    "--log-format", type=click.Choice(["json", "console"]), help="Default: json, or console on a terminal."
+)
+
+
+def usable_log_format(chosen: Literal["json", "console"] | None) -> Literal["json", "console"]:
+    """Return the format of the log: the one chosen with ``LOG_FORMAT``, or its default."""
+    return chosen or ("console" if sys.stdout.isatty() else "json")

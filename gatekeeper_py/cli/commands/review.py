@@ -1,0 +1,312 @@
+"""``gatekeeper-py review``: judge manifests offline, for CI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import click
+
+from gatekeeper_py.cli.commands import options
+from gatekeeper_py.cli.commands.parameters import format_option, given, namespace_option
+from gatekeeper_py.cli.inputs.cluster import exempt_by
+from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
+from gatekeeper_py.cli.inputs.files import shown
+from gatekeeper_py.cli.inputs.lookups import with_lookups
+from gatekeeper_py.cli.inputs.manifests import Manifest, Skipped, applied, read_manifests
+from gatekeeper_py.cli.inputs.policies import now, usable_policy, usable_settings
+from gatekeeper_py.cli.inventory.provenance import provenance
+from gatekeeper_py.cli.reporting.console import json_text, note
+from gatekeeper_py.cli.reporting.junit import junit
+from gatekeeper_py.cli.reporting.manifest import user_yaml
+from gatekeeper_py.cli.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
+from gatekeeper_py.cli.reporting.sarif import sarif
+from gatekeeper_py.controller.webhooks.settings import WebhookSettings
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission import Judgement
+from gatekeeper_py.core.admission.fields import is_kubernetes_group
+from gatekeeper_py.core.admission.lookups import Facts, facts_by_name
+from gatekeeper_py.core.admission.messages import exception_line, image_line, kept_text
+from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+
+KUSTOMIZE_GROUP: Final = "kustomize.config.k8s.io"
+
+_KUSTOMIZED: Final = "kustomize replaces images by its field images: review the output of kustomize build"
+_OURS: Final = "this is a document for gatekeeper-py, which no cluster can store"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reviewed:
+    """One object with its report; ``stored`` is what the cluster would store.
+
+    ``empty`` is true if no image was found in it, and the policy declares none for its kind.
+    """
+
+    report: ReviewedObject
+    stored: Any
+    empty: bool = False
+
+    @property
+    def stored_images(self) -> list[str]:
+        """Return the images that the object holds when it is stored."""
+        images = (image.rewritten if image.stored else image.image for image in self.report.images)
+        return [image for image in images if isinstance(image, str)]
+
+
+Style = Literal["text", "json", "sarif", "junit"]
+
+
+@click.command()
+@click.argument("policy")
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@namespace_option("Namespace for objects that do not name one.", default="default")
+@click.option(
+    "--mode",
+    type=click.Choice(MODES),
+    help="Judge in this mode instead of the policy's. The policy's entries under namespaces take precedence.",
+)
+@click.option(
+    "--mutate",
+    is_flag=True,
+    help="Print the admitted objects as they would be stored, with rewritten images.",
+)
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 1 for unknown kinds (kinds in which no image is found) and for skipped files, too.",
+)
+@click.option(
+    "--ignore",
+    metavar="GLOB",
+    multiple=True,
+    help="Leave out files and folders of a directory, such as '.github' or '**/values*.yaml'. * stands for a"
+    " part of a name, ** for any number of folders. The path begins below the directory. Repeatable.",
+)
+@format_option(Style)
+@options.look_ups
+@options.EXCEPTIONS
+@options.CLUSTER_NAME
+@options.WEBHOOKS_CONFIG
+@options.EXEMPT_NAMESPACES
+def review(
+    policy: str,
+    files: tuple[str, ...],
+    namespace: str,
+    mode: Mode | None,
+    style: Style,
+    exempt_namespaces: tuple[str, ...],
+    exceptions: ExceptionFiles,
+    cluster_name: str | None,
+    registry_config: Path | None,
+    webhooks_config: str | None,
+    ignore: tuple[str, ...],
+    *,
+    mutate: bool,
+    strict: bool,
+    look_up: bool,
+) -> int:
+    """Judge the objects in each FILE as the webhook would.
+
+    A FILE is YAML or JSON, - for stdin, or a directory. In a directory and all folders below it, the files
+    *.yaml, *.yml and *.json are read. Files there that are not Kubernetes manifests, such as chart templates,
+    values and CI files, are skipped, and a line on stderr counts them.
+
+    With --webhooks-config, namespaces can be exempt by name or by label. The command reads the labels from
+    the Namespace objects in the files. A namespace without such an object can be exempt only by name.
+
+    Without --look-up, images are judged by name only. With --look-up, an image that does not exist is
+    rejected. If a registry cannot be queried and the policy says onError: keep, the image is left as written
+    and judged by name, and the command prints a warning.
+
+    Exit code: 0 when all objects are admitted, 1 when some are rejected, 2 when a file cannot be read or
+    holds no object.
+    """
+    _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
+    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
+    instant = now()
+    judged_by = chosen if mode is None else replace(chosen, mode=mode)
+    compiled = judged_by.at(instant, exceptions.read(namespace))
+    meta = provenance(instant, cluster_name, judged_by, shown(policy))
+    settings = None if webhooks_config is None else usable_settings(webhooks_config)
+    skipped = Skipped()
+    manifests = [
+        manifest
+        for file in files
+        for manifest in read_manifests(file, namespace=namespace, skipped=skipped, ignore=ignore)
+    ]
+    if skipped.files:
+        note(f"note: {skipped}")
+
+    exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
+
+    def judged(facts: Facts | None) -> list[Reviewed]:
+        return [
+            review_manifest(each, compiled, exempt, facts, with_lines=style == "sarif") for each in manifests
+        ]
+
+    reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
+    for each in reviewed:
+        for warning in each.report.warnings:
+            note(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}")
+    reports = [each.report for each in reviewed]
+    if mutate:
+        _print_stored(reviewed, style)
+    elif style == "json":
+        click.echo(json_text([report.as_json(looked_up=look_up) for report in reports]))
+    elif style == "sarif":
+        click.echo(json_text(sarif(reports, meta)))
+    elif style == "junit":
+        click.echo(junit(reports, meta))
+    else:
+        print_reviewed(reports, meta)
+    failing = {"rejected", "unknown"} if strict else {"rejected"}
+    is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
+    return 1 if is_failure else 0
+
+
+def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
+    """Check the combination of options. ``read`` are the policy, the settings if any, and the files."""
+    if mutate and style in {"sarif", "junit"}:
+        raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
+    options.check_exempt_usage()
+    if given("ignore") and not any(file and Path(file).is_dir() for file in read):
+        raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
+    if read.count("-") > 1:
+        raise click.UsageError("stdin can be read only once")
+
+
+def exempt_among(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:
+    """Return the exempt namespaces. Labels are read from the Namespace objects among the manifests."""
+    namespaces = (each.request.object for each in manifests if each.kind == "Namespace")
+    return exempt_by(settings, namespaces)
+
+
+def review_manifest(
+    manifest: Manifest,
+    compiled: CompiledPolicy,
+    exempt: AbstractSet[str],
+    facts: Facts | None = None,
+    *,
+    with_lines: bool = False,
+) -> Reviewed:
+    """Judge an object as the mutating webhook, and then the validating webhook, would.
+
+    An object in an exempt namespace is not judged. ``facts`` are the results of look-ups. Without them,
+    images are judged by their names alone.
+
+    ``with_lines`` looks up the lines of rejected images and unknown kinds, which takes as long as reading the
+    file.
+    """
+    if manifest.namespace in exempt:
+        return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
+    mutated = admission.mutate(manifest.request, compiled, facts)
+    stored = applied(mutated.response.patch, manifest.request.object)
+    if facts is None:
+        facts = facts_by_name(compiled, manifest.request.namespace)
+    validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
+    is_kustomized = _overrides_images(manifest)
+    is_ours = manifest.request.group == API_VERSION.partition("/")[0]
+    if validated.exemption == "unknown-kind" and (
+        is_kustomized or not is_kubernetes_group(manifest.request.group)
+    ):
+        report = replace(
+            _report(manifest, "unknown", validated.mode),
+            note=_KUSTOMIZED
+            if is_kustomized
+            else _OURS
+            if is_ours
+            else " ".join(validated.response.warnings),
+            line=manifest.line_of(()) if with_lines else 1,
+        )
+        return Reviewed(report=report, stored=stored, empty=True)
+    verdict: Verdict = "admitted"
+    if validated.verdict == "denied":
+        verdict = "rejected"
+    elif validated.verdict == "warned":
+        verdict = "warned"
+    elif mutated.verdict == "mutated":
+        verdict = "rewritten"
+    originals = {judgement.slot.path: judgement.slot.written for judgement in mutated.judgements}
+    images = tuple(
+        replace(
+            image,
+            line=manifest.line_of(judgement.slot.parts) if with_lines and image.message else 1,
+        )
+        for judgement in validated.judgements
+        for image in (_image(judgement, originals),)
+    )
+    warnings = (
+        *(f"{judgement.slot.value}{kept_text(judgement)}" for judgement in mutated.kept),
+        *(
+            f"{judgement.slot.value} could not be verified: {judgement.unverified}"
+            for judgement in validated.judgements
+            if judgement.unverified
+        ),
+    )
+    report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
+    declared = (manifest.request.group, manifest.request.kind) in compiled.resources
+    return Reviewed(report=report, stored=stored, empty=verdict == "admitted" and not images and not declared)
+
+
+def _overrides_images(manifest: Manifest) -> bool:
+    """Return whether an object is a kustomization that replaces images of other objects."""
+    obj = manifest.request.object
+    return manifest.request.group == KUSTOMIZE_GROUP and isinstance(obj, dict) and bool(obj.get("images"))
+
+
+def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> ReviewedObject:
+    return ReviewedObject(
+        source=manifest.source,
+        document=manifest.document,
+        kind=manifest.kind,
+        namespace=manifest.namespace,
+        name=manifest.name,
+        verdict=verdict,
+        mode=mode,
+        images=(),
+    )
+
+
+def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
+    slot, decision = judgement.slot, judgement.decision
+    original = originals.get(slot.path)
+    return ReviewedImage(
+        path=slot.path,
+        image=slot.written if original is None else original,
+        approved=judgement.approved,
+        reason=decision.reason,
+        detail=decision.detail,
+        rewritten=judgement.rewritten if original is None else slot.value,
+        stored=original is not None,
+        message=_message(judgement),
+        exception=decision.exception,
+        signature=judgement.signature,
+    )
+
+
+def _message(judgement: Judgement) -> str:
+    if judgement.decision.exception is not None:
+        return exception_line(judgement)
+    return "" if judgement.approved else image_line(judgement)
+
+
+def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
+    """Print the stored objects on stdout, and the reasons for rejections on stderr."""
+    for each in reviewed:
+        if each.report.verdict == "rejected":
+            for image in each.report.rejected:
+                note(f"rejected {escape(each.report.title)}: {image.message}")
+    # A review of a DELETE stores nothing.
+    stored = [
+        each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None
+    ]
+    if style == "json":
+        click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": stored}))
+        return
+    click.echo(user_yaml(stored), nl=False)

@@ -1,0 +1,110 @@
+"""Read the documents with exceptions of a live cluster, page by page."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+from gatekeeper_py.cli.inventory.resources import Forbidden, read
+from gatekeeper_py.cluster.api import ApiClient, listed
+from gatekeeper_py.core.exceptions.document import (
+    MAX_ENTRIES_OF_NAMESPACES,
+    MAX_OF_NAMESPACES,
+    ExceptionDocument,
+)
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.grants import Grants, Source
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
+from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
+
+PAGE_SIZE: Final = 20
+"""ConfigMaps in one page. Users decide how large a ConfigMap is, up to 1 MiB."""
+
+MAX_PROBLEMS: Final = 10
+
+
+class ClusterExceptions(NamedTuple):
+    """The valid documents of a cluster, and some reasons why ``bad`` others approve nothing."""
+
+    exceptions: Exceptions
+    problems: tuple[str, ...]
+    bad: int
+
+
+async def read_exceptions_of(
+    api: ApiClient, grants: Grants, installation: str, namespace: str | None, *, whole: bool = False
+) -> ClusterExceptions:
+    """Read the documents of the sources that a policy grants, as the server does.
+
+    With ``namespace``, only those that may reach this namespace. An invalid document approves
+    nothing, and neither does one that the caller may not read, unless ``whole`` makes this an error. Raises
+    ``ClusterError``.
+    """
+    found: dict[DocumentKey, ExceptionDocument] = {}
+    problems: list[str] = []
+    entries = 0
+    for name, where in _lists(grants, installation, namespace):
+        try:
+            async for item in _listed(api, name, where):
+                metadata = item.get("metadata") or {}
+                key = document_key(metadata.get("name"), metadata.get("namespace"), installation)
+                if key is None or not grants.of(key.source):
+                    continue
+                # In a thread, so that a periodic audit answers health checks meanwhile.
+                document, findings = await asyncio.to_thread(_parsed, item, key.source)
+                if document is None:
+                    lines = (f"line {each.line}: {each.message}" for each in findings[:1])
+                    problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is invalid", *lines)))
+                    continue
+                if key.source == "namespace":
+                    size = len(document.entries)
+                    if len(found) >= MAX_OF_NAMESPACES or entries + size > MAX_ENTRIES_OF_NAMESPACES:
+                        limit = f"{MAX_OF_NAMESPACES:,} documents and {MAX_ENTRIES_OF_NAMESPACES:,} entries"
+                        problems.append(f"the namespaces have more than {limit}, the limit")
+                        continue
+                    entries += size
+                found[key] = document
+        except Forbidden as problem:
+            if whole:
+                raise
+            problems.append(str(problem))
+    return ClusterExceptions(Exceptions(found), tuple(problems[:MAX_PROBLEMS]), len(problems))
+
+
+def _parsed(
+    configmap: dict[str, Any], source: Source
+) -> tuple[ExceptionDocument | None, tuple[Finding, ...]]:
+    text, errors = read_exceptions(configmap.get("data"), configmap.get("binaryData"))
+    if text is None or errors:
+        return None, errors
+    try:
+        return parse_exceptions(text, source), ()
+    except ExceptionsError as problem:
+        return None, problem.findings
+
+
+def _lists(grants: Grants, installation: str, namespace: str | None) -> list[tuple[str, str | None]]:
+    """Return the names of ConfigMaps, each with a namespace in which to list them, ``None`` for all."""
+    lists: list[tuple[str, str | None]] = []
+    if grants.of("namespace") and namespace not in {None, installation}:
+        lists.append((EXCEPTIONS_CONFIGMAP, namespace))
+    if grants.of("namespace") and namespace is None:
+        lists.append((EXCEPTIONS_CONFIGMAP, None))
+    elif grants.of("installation"):
+        lists.append((EXCEPTIONS_CONFIGMAP, installation))
+    if grants.of("break-glass"):
+        lists.append((BREAK_GLASS_CONFIGMAP, installation))
+    return lists
+
+
+def _listed(api: ApiClient, name: str, namespace: str | None) -> AsyncIterator[dict[str, Any]]:
+    scope = "" if namespace is None else f"/namespaces/{quote(namespace, safe='')}"
+    where = "in all namespaces" if namespace is None else f"in the namespace {namespace}"
+    query = {"fieldSelector": f"metadata.name={name}", "limit": str(PAGE_SIZE)}
+    read_page = partial(read, api, doing=f"list the ConfigMaps {name} {where}")
+    return listed(read_page, f"/api/v1{scope}/configmaps", query)

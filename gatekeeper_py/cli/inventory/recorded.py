@@ -1,0 +1,208 @@
+"""Images in use, from files: a list of images, a saved audit, or AdmissionReviews.
+
+Pure: callers read the files.
+
+A record that cannot be used raises ``InvalidRecord`` with its line, because an incomplete answer must not
+look complete.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final, Literal, NamedTuple, TypeVar
+
+import msgspec
+import orjson
+
+from gatekeeper_py.cli.inventory.provenance import Provenance
+from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Usage
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.fields import POD, GroupKind
+from gatekeeper_py.core.admission.judgement import Signature
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.names import NAMESPACE_NAME
+from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.document import Mode
+
+ANY_KIND: Final[GroupKind] = ("", "")
+"""Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
+by the images after the mirror rewrite."""
+
+
+class InvalidRecord(ValueError):
+    """A file cannot be used. ``line`` counts from 1 and is 0 when the reason concerns the whole file."""
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}" if line else reason)
+        self.line = line
+
+
+class UsedImage(NamedTuple):
+    """One use of an image."""
+
+    image: str
+    kind: GroupKind
+    usage: Usage
+
+
+class _RecordedUsage(msgspec.Struct, gc=False):
+    kind: str
+    namespace: str | None
+    name: str
+    path: str
+    mode: Mode | None = None
+    cluster: str | None = None
+
+    def usage(self) -> Usage:
+        return Usage(self.kind, self.namespace, self.name, self.path, self.mode, self.cluster)
+
+
+class _Image(msgspec.Struct):
+    """``objects`` are decoded one at a time, because an image may run in 50,000 objects."""
+
+    image: str
+    objects: list[msgspec.Raw]
+
+
+class _Signature(msgspec.Struct):
+    key: str
+    form: Literal["bundle", "simple"]
+
+
+class _Judged(_Image):
+    canonical: str | None
+    verdict: Literal["approved", "rejected", "exempt"]
+    reason: Reason
+    detail: str
+    exception: ImageException | None = None
+    signature: _Signature | Literal[""] | None = ""
+
+
+class _Counts(msgspec.Struct):
+    images: int
+    objects: int = 0
+
+
+class _Header(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """``meta`` is missing in audits that earlier versions saved."""
+
+    counts: _Counts
+    meta: Provenance | None = None
+
+
+class _Audit(_Header, forbid_unknown_fields=False, kw_only=True):
+    images: list[msgspec.Raw]
+
+
+T = TypeVar("T")
+
+
+def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[UsedImage]:
+    """Yield the images of a list: one in each line, optionally as ``namespace<TAB>image``.
+
+    Empty lines and lines that begin with ``#`` are skipped. ``namespace`` applies to lines that name none.
+    Each image counts as the image of a Pod. Raises ``InvalidRecord``.
+    """
+    for number, line in enumerate(lines, 1):
+        try:
+            text = line.decode("utf-8-sig" if number == 1 else "utf-8").rstrip()
+        except UnicodeDecodeError:
+            raise InvalidRecord(number, "not UTF-8") from None
+        if not text.strip() or text.startswith("#"):
+            continue
+        before, tab, image = text.partition("\t")
+        usage = before.strip() if tab else namespace
+        if tab and not NAMESPACE_NAME.fullmatch(before.strip()):
+            # With the image in the first column, the text after the tab would silently be judged instead.
+            raise InvalidRecord(number, "the text before the tab is not a valid namespace name")
+        image = (image if tab else text).strip()
+        if any(character.isspace() for character in image):
+            # In another file, such as a manifest, every line would silently be an image that no rule matches.
+            raise InvalidRecord(number, "an image has no whitespace: write one image in each line")
+        yield UsedImage(image, POD, Usage("", usage, "", f"line {number}"))
+
+
+class SavedAudit:
+    """A saved ``audit --all``, in the format ``json`` or ``jsonl``.
+
+    ``meta`` is ``None`` if an earlier version saved it. All methods raise ``InvalidRecord`` if the text is
+    not a saved audit, or the audit was made without ``--all``.
+    """
+
+    def __init__(self, text: bytes) -> None:
+        first, _, rest = text.partition(b"\n")
+        found = _header(first)
+        self._images: list[tuple[int, bytes | memoryview]]
+        if found is not None:
+            lines = enumerate(rest.splitlines(), 2)
+            self._images = [(number, line) for number, line in lines if line.strip()]
+        else:
+            found = _decoded(text, 0, _Audit)
+            self._images = [(0, memoryview(raw)) for raw in found.images]
+        self.meta = found.meta
+        self.objects = found.counts.objects
+        if len(self._images) != found.counts.images:
+            raise InvalidRecord(
+                0,
+                f"it lists {len(self._images):,} of the {found.counts.images:,} images that were audited; "
+                "make it with: audit --all --format json",
+            )
+
+    def origin(self) -> tuple[Provenance, str]:
+        """Return the provenance and the name of the cluster. An audit without them cannot be merged."""
+        meta = self.meta
+        if meta is None or not meta.cluster or meta.policy is None:
+            raise InvalidRecord(
+                0, "it does not name its cluster and policy; audit again, with --cluster-name NAME"
+            )
+        return meta, meta.cluster
+
+    def used(self) -> Iterator[UsedImage]:
+        """Yield each use of an image."""
+        for line, entry in self._images:
+            each = _decoded(entry, line, _Image)
+            for usage in _usages(line, each):
+                yield UsedImage(each.image, POD if usage.kind == POD[1] else ANY_KIND, usage)
+
+    def judged(self) -> Iterator[tuple[JudgedImage, Iterator[Usage]]]:
+        """Yield each image with its verdict and its uses."""
+        for line, entry in self._images:
+            each = _decoded(entry, line, _Judged)
+            signed = each.signature
+            signature = Signature(signed.key, signed.form) if isinstance(signed, _Signature) else signed
+            image = JudgedImage(
+                each.image, each.canonical, each.verdict, each.reason, each.detail, each.exception, signature
+            )
+            yield image, _usages(line, each)
+
+
+def _usages(line: int, image: _Image) -> Iterator[Usage]:
+    return (_decoded(raw, line, _RecordedUsage).usage() for raw in image.objects)
+
+
+def _header(line: bytes) -> _Header | None:
+    """Parse the first line of JSON lines, which holds no images; ``None`` if it is any other text."""
+    try:
+        return msgspec.json.decode(line, type=_Header)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _decoded(text: bytes | memoryview | msgspec.Raw, line: int, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
+        raise InvalidRecord(line, f"not a saved audit: {problem}") from None
+
+
+def reviewed_requests(lines: Iterable[bytes]) -> Iterator[AdmissionRequest]:
+    """Yield the requests of AdmissionReviews, one in each line. Raises ``InvalidRecord``."""
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield review.parse(orjson.loads(line))
+        except orjson.JSONDecodeError as problem:
+            raise InvalidRecord(number, f"not JSON: {problem}") from None
+        except InvalidReview as problem:
+            raise InvalidRecord(number, f"not an AdmissionReview: {problem}") from None

@@ -1,0 +1,233 @@
+"""Judge every image of a cluster as the webhook would."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally, Usage, interned
+from gatekeeper_py.core import admission
+from gatekeeper_py.core.admission import ActivePolicy, Judgement
+from gatekeeper_py.core.admission.explain import exception_as_json
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.judgement import Outcome
+from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.slot import Parts, Slot, is_never_pulled
+from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.images.reference import InvalidReference, check_digest
+from gatekeeper_py.core.policy.decision import Reason
+
+MAX_OWNERS: Final = 1000
+"""Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
+
+MAX_KEPT_IMAGES: Final = 10
+
+CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
+    ("spec", "containers"): "containerStatuses",
+    ("spec", "initContainers"): "initContainerStatuses",
+    ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
+}
+"""The fields of a Pod's status that hold the digests of its running images, by the list of the spec. The
+status has no digest of an image volume, and a volume and a container may have the same name."""
+
+
+class Survey:
+    """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
+
+    ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, ``verified`` judges those
+    images of Pods that need a signature; with ``of_all``, those of all objects.
+    """
+
+    def __init__(
+        self,
+        policy: ActivePolicy,
+        exempt: AbstractSet[str] = frozenset(),
+        *,
+        keep_approved: bool,
+        warned: Warned | None = None,
+        looks_up: bool = False,
+        of_all: bool = False,
+    ) -> None:
+        self.tally = Tally(keep_approved=keep_approved)
+        self._policy = policy
+        self._exempt = exempt
+        self._keep_approved = keep_approved
+        # Shared by all lists: if a list is read again, its owners are noted twice, but kept once.
+        self._warned = warned
+        self._looks_up = looks_up
+        self._of_all = of_all
+        self._signed: dict[
+            tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, Owner | None]]]
+        ] = {}
+        """The images that need a signature, by namespace, image and look-up, each with its uses, and with
+        the owner of each Pod if ``warned`` collects it."""
+
+    @property
+    def objects(self) -> int:
+        return self.tally.objects
+
+    def empty(self) -> Survey:
+        return Survey(
+            self._policy,
+            self._exempt,
+            keep_approved=self._keep_approved,
+            warned=self._warned,
+            looks_up=self._looks_up,
+            of_all=self._of_all,
+        )
+
+    def merge(self, other: Survey) -> None:
+        self.tally.merge(other.tally)
+        if self._warned is not None and other._warned is not None and other._warned is not self._warned:
+            self._warned.merge(other._warned)
+        for key, (judgement, usages) in other._signed.items():
+            self._signed.setdefault(key, (judgement, []))[1].extend(usages)
+
+    def take(self, request: AdmissionRequest) -> None:
+        self.tally.objects += 1
+        outcome = admission.validate(request, self._policy)
+        owner = None
+        if self._warned is not None and request.namespace not in self._exempt:
+            owner = _warned_owner(request, outcome)
+            self._warned.note(owner, outcome.rejected)
+        for judgement in outcome.judgements:
+            image = judged_image(judgement, self._policy, request.namespace)
+            path = judgement.slot.path
+            usage = Usage(request.kind, request.namespace, request.name, path, outcome.mode)
+            if request.namespace in self._exempt:
+                image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
+            elif (self._of_all or (self._looks_up and (request.group, request.kind) == POD)) and (
+                running := _needs_signature(judgement, request)
+            ) is not None:
+                key = (request.namespace, image.image, running)
+                self._signed.setdefault(key, (judgement, []))[1].append((interned(usage), owner))
+                continue
+            self.tally.add(image, usage, judgement.decision.rule)
+
+    def verified(self, facts: Facts) -> Survey:
+        """Return a survey of the images that need a signature, judged by the answers of registries."""
+        # This method is called for each round of answers, and the caller merges only the last survey.
+        warned = None if self._warned is None else Warned()
+        found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
+        for (namespace, _, manifest), (judgement, usages) in self._signed.items():
+            decision = replace(judgement.decision, manifest=manifest)
+            slot = judgement.slot._replace(parts=())
+            pods = PodLookups(None, self._policy, namespace, facts)
+            refined = pods.verified(judgement._replace(slot=slot, decision=decision))
+            image = judged_image(refined, self._policy, namespace)._replace(signature=refined.signature)
+            for usage, owner in usages:
+                found.tally.add(image, usage, refined.decision.rule)
+                if warned is not None and not refined.approved:
+                    warned.note(owner, (refined,))
+        return found
+
+
+def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
+    """Return the look-up, by the running digest, of the signature that an image needs, if any."""
+    manifest, slot = judgement.decision.manifest, judgement.slot
+    if manifest is None or manifest.kind != "signature" or is_never_pulled(request.object, slot):
+        return None
+    digest = "" if manifest.by_digest else _running_digest(request.object, slot)
+    return manifest._replace(reference=digest) if digest else manifest
+
+
+def _running_digest(pod: Any, slot: Slot) -> str:
+    """Return the digest that the kubelet reports for a container; empty if it reports none."""
+    status, field = pod.get("status"), CONTAINER_STATUSES.get(slot.parts[:2])
+    for each in (status.get(field) or ()) if isinstance(status, dict) else ():
+        if isinstance(each, dict) and each.get("name") == slot.name:
+            # Without @, this is the ID of the image in the runtime, which no registry knows.
+            digest = str(each.get("imageID")).partition("@")[2]
+            with suppress(InvalidReference):
+                check_digest(digest)
+                return digest
+    return ""
+
+
+def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:
+    """Return the image of a judgement with its verdict.
+
+    The image and its canonical form are those before a mirror rewrite.
+    """
+    decision = judgement.decision
+    value = judgement.slot.value
+    image = value if isinstance(value, str) else ""
+    written = decision if judgement.rewritten is None else policy.decide(namespace, image)
+    return JudgedImage(
+        image=image,
+        canonical=written.canonical if written.reason != "invalid" else None,
+        verdict="approved" if decision.approved else "rejected",
+        reason=decision.reason,
+        detail=decision.detail,
+        exception=msgspec.convert(exception_as_json(decision.exception), ImageException | None),
+    )
+
+
+class Owner(NamedTuple):
+    """The object whose controller created a Pod, for example a ReplicaSet."""
+
+    api_version: str
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+
+
+class Warned:
+    """Collects owners with the rejected images of their Pods, each image with the reason."""
+
+    def __init__(self) -> None:
+        self._images: dict[Owner, dict[tuple[str, Reason], None]] = {}
+        self.left_out = 0
+
+    def __iter__(self) -> Iterator[tuple[Owner, tuple[tuple[str, Reason], ...]]]:
+        return ((owner, tuple(images)) for owner, images in self._images.items())
+
+    def note(self, owner: Owner | None, rejected: Iterable[Judgement]) -> None:
+        """Note the rejected images of a Pod, if it has any, and an owner."""
+        self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
+
+    def merge(self, other: Warned) -> None:
+        for owner, images in other:
+            self._add(owner, images)
+        self.left_out += other.left_out
+
+    def _add(self, owner: Owner | None, images: Collection[tuple[str, Reason]]) -> None:
+        if owner is None or not images:
+            return
+        if owner not in self._images and len(self._images) >= MAX_OWNERS:
+            self.left_out += 1
+            return
+        kept = self._images.setdefault(owner, {})
+        for image in images:
+            if len(kept) < MAX_KEPT_IMAGES:
+                kept[image] = None
+
+
+def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> Owner | None:
+    """Return the owner of a Pod in a namespace in mode ``warn``, if it has one."""
+    if outcome.mode != "warn" or (request.group, request.kind) != POD:
+        return None
+    return _owner(request)
+
+
+def _owner(request: AdmissionRequest) -> Owner | None:
+    metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
+    references = metadata.get("ownerReferences") if isinstance(metadata, dict) else None
+    for reference in references if isinstance(references, list) else ():
+        if isinstance(reference, dict) and reference.get("controller") is True and request.namespace:
+            fields = [_text(reference, key) for key in ("apiVersion", "kind", "name", "uid")]
+            if all(fields):
+                return Owner(fields[0], fields[1], request.namespace, fields[2], fields[3])
+    return None
+
+
+def _text(reference: dict[str, Any], key: str) -> str:
+    value = reference.get(key)
+    return value if isinstance(value, str) else ""

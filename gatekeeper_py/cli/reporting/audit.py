@@ -1,0 +1,152 @@
+"""Audit reports: a table for people, JSON and CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Literal
+from unicodedata import normalize
+
+import click
+from rich.console import Console
+
+from gatekeeper_py.cli.inventory.provenance import Provenance
+from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, only_warned
+from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
+from gatekeeper_py.cli.reporting.images import write_image_lines, write_images
+from gatekeeper_py.cli.reporting.tables import (
+    MAX_CELL,
+    Row,
+    modes_of,
+    objects_of,
+    print_table,
+    rejected_text,
+)
+from gatekeeper_py.core.images.reference import escape, printable
+
+Style = Literal["table", "json", "jsonl", "csv", "html"]
+HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
+EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
+CSV_FIELDS: Final = (
+    "image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path", "mode",
+    "cluster", "policy", "revision", "time", "version", "until", "owner", "exception_reason",
+    "signed_by", "signature_form",
+)  # fmt: skip
+_FORMULA: Final = frozenset("=+-@\u2212")
+STYLES: Final = {
+    "approved": "bold green",
+    "rejected": "bold red",
+    "warned": "bold yellow",
+    "exempt": "bold blue",
+}
+
+
+def write_report(tally: Tally, meta: Provenance, style: Style, *, wide: bool = False) -> None:
+    """Write a report to stdout, image by image, so that a long report needs little memory.
+
+    A table is shortened to the width of the terminal, unless ``wide`` is set. ``auditpage`` builds the HTML
+    page.
+    """
+    if style == "json":
+        write_images({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally), {})
+    elif style == "jsonl":
+        write_image_lines({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally))
+    elif style == "csv":
+        _write_csv(tally, meta)
+    else:
+        _print_table(tally, meta, wide=wide)
+
+
+def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
+    """Return the cells of an image. Leave out what only repeats the image."""
+    return (
+        escape(image.image, MAX_CELL) or "(none)",
+        "exempt" if image.verdict == "exempt" else image.reason,
+        modes_of(usages),
+        str(len(usages)),
+        escape(image.note, MAX_CELL),
+        objects_of(usages),
+    )
+
+
+def _rows(tally: Tally) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
+    return ((image.as_json(), usages) for image, usages in tally.listed())
+
+
+def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
+    out = console()
+    listed = list(tally.listed())
+    rows = [row for row in listed if not row[0].runs_by_exception]
+    if rows:
+        cells = [table_cells(*row) for row in rows]
+        styles = [
+            STYLES["warned" if image.verdict == "rejected" and only_warned(usages) else image.verdict]
+            for image, usages in rows
+        ]
+        print_table(out, HEADINGS, cells, styles, wide=wide)
+    _print_excepted(out, listed, wide=wide)
+    print_provenance(out, meta)
+    counts = tally.counts
+    totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
+    exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
+    by_exceptions = f" ({counts['excepted']} by exceptions)" if counts["excepted"] else ""
+    out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{by_exceptions}{exempt}")
+
+
+def _print_excepted(out: Console, listed: Sequence[tuple[JudgedImage, list[Usage]]], *, wide: bool) -> None:
+    """Print the images that only exceptions approve, the next end first."""
+    rows = [
+        (
+            escape(image.image, MAX_CELL),
+            exception.until,
+            escape(exception.by, MAX_CELL),
+            str(len(usages)),
+            escape(exception.reason, MAX_CELL),
+            objects_of(usages),
+        )
+        for image, usages in listed
+        if image.runs_by_exception and (exception := image.exception) is not None
+    ]
+    if rows:
+        rows.sort(key=lambda row: (row[1], row[0]))
+        print_table(out, EXCEPTED, rows, [STYLES["warned"]] * len(rows), wide=wide)
+
+
+def _write_csv(tally: Tally, meta: Provenance) -> None:
+    origins = {each.cluster: each.properties() for each in (meta, *meta.audits)}
+    click.echo(",".join(CSV_FIELDS))
+    for image, usages in tally.listed():
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        decided = (
+            image.image,
+            image.canonical,
+            image.verdict,
+            image.reason,
+            image.detail,
+        )
+        found = image.exception
+        exception = ("", "", "") if found is None else (found.until, found.by, found.reason)
+        signature = image.signature or ("", "")
+        for usage in usages:
+            # Only in a merged report, each use has a cluster.
+            origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
+            place = (usage.kind, usage.namespace, usage.name, usage.path, usage.mode)
+            cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception, *signature)
+            writer.writerow(map(_cell, cells))
+        # Bytes, because an image may hold characters that the terminal's encoding lacks.
+        click.echo(text.getvalue().encode(), nl=False)
+
+
+def _cell(value: str | None) -> str | None:
+    """Escape a text, and quote it if a spreadsheet would run it as a formula: users choose most texts.
+
+    Spreadsheets skip spaces, and read some characters, such as full-width ones, as ASCII. No valid image and
+    no name in Kubernetes begins with one of them.
+    """
+    if value is None:
+        return None
+    text = printable(value)
+    first = normalize("NFKC", text.lstrip(" ")[:1])[:1]
+    return f"'{text}" if first in _FORMULA else text

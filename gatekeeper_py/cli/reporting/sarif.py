@@ -1,0 +1,111 @@
+"""SARIF 2.1.0, for code scanning."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+from gatekeeper_py import __version__
+from gatekeeper_py.cli.inventory.provenance import Provenance
+from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.finding import Finding
+
+SCHEMA: Final = "https://json.schemastore.org/sarif-2.1.0.json"
+
+REASONS: Final[Mapping[Reason, str]] = {
+    "denied": "The image matches a deny rule.",
+    "unlisted": "The image matches no allow rule.",
+    "invalid": "The image cannot be approved under any policy.",
+    "absent": "The image does not exist in its registry.",
+    "unpinned": "The image needs a digest, because a rule requires a signature of it.",
+    "unsigned": "None of the keys that a rule names signed the image.",
+    "unverified": "The registry did not confirm that the image exists.",
+}
+"""Why an image is rejected: every ``Reason`` but ``allowed`` and ``exception``."""
+
+RULES: Final = {
+    **{f"image-{reason}": text for reason, text in REASONS.items()},
+    "image-exception": "Only an exception approves the image, until it ends.",
+    "kind-unknown": "No image can be found in this kind. Declare its images under resources.",
+}
+
+LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
+
+
+def sarif(reviewed: Sequence[ReviewedObject], meta: Provenance) -> dict[str, Any]:
+    """Return one result for each rejected or excepted image, and for each unknown kind.
+
+    The level is ``warning`` for images in mode warn and for unknown kinds, and ``note`` for exceptions.
+    """
+    document = _document(RULES, (result for each in reviewed for result in _results(each)))
+    document["runs"][0]["properties"] = meta.as_json()
+    return document
+
+
+def findings_as_sarif(name: str, findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return one result for each finding about the file ``name``."""
+    codes = sorted({finding.code for finding in findings})
+    rules = {code: f"{code.replace('-', ' ').capitalize()}." for code in codes}
+    return _document(rules, (_finding(name, finding) for finding in findings))
+
+
+def _finding(name: str, finding: Finding) -> dict[str, Any]:
+    text = f"{finding.message}; {finding.proposal}" if finding.proposal else finding.message
+    location: dict[str, Any] = {"physicalLocation": _physical(name, finding.line, finding.column)}
+    if finding.path:
+        location["logicalLocations"] = [{"fullyQualifiedName": finding.path, "kind": "member"}]
+    return {
+        "ruleId": finding.code,
+        "level": LEVELS[finding.severity],
+        "message": {"text": text},
+        "locations": [location],
+    }
+
+
+def _document(rules: Mapping[str, str], results: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    driver = {
+        "name": "gatekeeper-py",
+        "version": __version__,
+        "rules": [{"id": rule, "shortDescription": {"text": text}} for rule, text in rules.items()],
+    }
+    return {
+        "$schema": SCHEMA,
+        "version": "2.1.0",
+        "runs": [{"tool": {"driver": driver}, "results": list(results)}],
+    }
+
+
+def _results(each: ReviewedObject) -> Iterator[dict[str, Any]]:
+    level = "warning" if each.verdict == "warned" else "error"
+    for image in each.rejected:
+        yield _result(each, f"image-{image.reason}", level, image.message, image.line, image.path)
+    for image in each.excepted:
+        yield _result(each, "image-exception", "note", image.message, image.line, image.path)
+    if each.verdict == "unknown":
+        yield _result(each, "kind-unknown", "warning", each.note, each.line, "")
+
+
+def _result(
+    each: ReviewedObject, rule: str, level: str, message: str, line: int, path: str
+) -> dict[str, Any]:
+    name = f"{each.title}: {path}" if path else each.title
+    return {
+        "ruleId": rule,
+        "level": level,
+        "message": {"text": message},
+        "properties": {"mode": each.mode},
+        "locations": [
+            {
+                "physicalLocation": _physical(each.source, line),
+                "logicalLocations": [{"fullyQualifiedName": name, "kind": "object"}],
+            }
+        ],
+    }
+
+
+def _physical(source: str, line: int, column: int | None = None) -> dict[str, Any]:
+    region = {"startLine": line} if column is None else {"startLine": line, "startColumn": column}
+    return {"artifactLocation": {"uri": quote(os.fsencode(source))}, "region": region}

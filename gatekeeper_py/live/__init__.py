@@ -1,0 +1,1 @@
+"""The policy and the exceptions in use, and how they change."""

@@ -1,1 +1,0 @@
-"""The process: event loop, signals, memory and logs."""

@@ -1,1 +1,0 @@
-"""The webhook server: sockets, TLS and HTTP."""

@@ -1,0 +1,58 @@
+"""Grouping of images, independent of their source."""
+
+from __future__ import annotations
+
+from auditing import counts
+from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, effect
+
+GOOD = JudgedImage("registry.corp.io/web:1", "registry.corp.io/web:1", "approved", "allowed", "it matches")
+BAD = JudgedImage("nginx", "docker.io/library/nginx:latest", "rejected", "unlisted", "it matches no rule")
+DENIED = BAD._replace(reason="denied", detail="it is denied by deny[0]")
+NONE = JudgedImage("", None, "rejected", "invalid", "the image is missing")
+
+
+def usage(name: str, *, kind: str = "Pod", namespace: str | None = "shop", index: int = 0) -> Usage:
+    return Usage(kind, namespace, name, f"spec.containers[{index}].image")
+
+
+def filled(*entries: tuple[JudgedImage, Usage], keep_approved: bool = False) -> Tally:
+    tally = Tally(keep_approved=keep_approved)
+    for image, where in entries:
+        tally.objects += 1
+        tally.add(image, where)
+    return tally
+
+
+def test_approved_images_are_counted_and_listed_only_if_they_are_kept() -> None:
+    for keep in (False, True):
+        tally = filled((GOOD, usage("b")), (BAD, usage("a")), keep_approved=keep)
+        assert [image for image, _ in tally.listed()] == ([BAD, GOOD] if keep else [BAD])
+        assert tally.counts == counts(objects=2, images=2, approved=1, rejected=1)
+
+
+def test_everything_is_sorted_by_its_fields() -> None:
+    usages = [
+        usage("b", kind="Deployment"),
+        usage("z", namespace=None),
+        usage("y", namespace="bank"),
+        usage("a"),
+        usage("a", index=1),
+    ]
+    tally = filled(*((BAD, each) for each in reversed(usages)), (NONE, usage("n")))
+    assert list(tally.listed()) == [(NONE, [usage("n")]), (BAD, usages)]
+
+
+def test_merged_tallies_add_up() -> None:
+    total = filled((BAD, usage("a")))
+    total.merge(filled((BAD, usage("b")), (DENIED, usage("c")), (GOOD, usage("d"))))
+    assert list(total.listed()) == [(DENIED, [usage("c")]), (BAD, [usage("a"), usage("b")])]
+    assert total.counts == counts(objects=4, images=3, approved=1, rejected=2)
+
+
+def test_an_image_is_only_warned_about_if_all_its_uses_are_in_mode_warn() -> None:
+    warned, refused = usage("a")._replace(mode="warn"), usage("b")._replace(mode="mutate")
+    assert filled((BAD, warned), (GOOD, warned)).counts["warned"] == 1
+    assert filled((BAD, warned), (BAD, refused)).counts["warned"] == 0
+    assert filled((BAD, usage("of-an-old-audit"))).counts["warned"] == 0
+    effects = [effect(BAD, warned), effect(BAD, refused), effect(GOOD, warned)]
+    assert effects == ["warned", "refused", "approved"]

@@ -1,0 +1,330 @@
+"""Passes run after each change and each minute, failures are retried, and each result is reported once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from typing import get_args
+
+import pytest
+
+from controller.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
+from gatekeeper_py.controller.configurations import DesiredState
+from gatekeeper_py.controller.events import Events
+from gatekeeper_py.controller.loop import (
+    AFTER_WRITE_SECONDS,
+    DEBOUNCE_SECONDS,
+    STALE_SECONDS,
+    Alarms,
+    Controller,
+)
+from gatekeeper_py.controller.metrics import ControlMetrics
+from gatekeeper_py.controller.reconcile import Alarm
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions
+from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
+from recording import RecordingLog
+
+
+class Enough(Exception):
+    """Ends an endless loop."""
+
+
+class Setup:
+    """A controller of an installation in memory, with a clock that each sleep advances."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.metrics = ControlMetrics()
+        self.log = RecordingLog()
+        self.slept: list[float] = []
+        self.at_sleep: Callable[[float], None] = lambda _seconds: None
+        self.desired_state = BOTH
+        self.problems: dict[Alarm, str] = {"settings": ""}
+        self.refused = ""
+        self.checks = 0
+        self.controller = Controller(
+            world.process(),
+            lambda: self.desired_state,
+            alarms=Alarms(self.metrics, RecordingLog()),
+            events=Events(world.cluster, INSTALLATION, log=self.log, now=lambda: world.now),
+            metrics=self.metrics,
+            log=self.log,
+            problems=lambda: self.problems,
+            refused=lambda: ("the-policy", self.refused),
+            check_conditions=self.count_check,
+            now=lambda: world.now,
+            monotonic=lambda: world.now.timestamp(),  # noqa: PLW0108 - the clock moves
+            sleep=self.sleep,
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.world.now += timedelta(seconds=seconds)
+        self.world.pick_up_all()
+        self.at_sleep(seconds)
+        await asyncio.sleep(0)
+
+    def count_check(self) -> None:
+        self.checks += 1
+
+    def sample(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"gatekeeper_py_control_{name}", labels)
+
+    @property
+    def recorded(self) -> list[tuple[str, str, str]]:
+        """Return the reason, the message and the subject of each Event."""
+        events = [event for _, event in self.world.cluster.posted]
+        return [(each["reason"], each["message"], each["involvedObject"]["name"]) for each in events]
+
+    @property
+    def reasons(self) -> list[str]:
+        return [reason for reason, _, _ in self.recorded]
+
+    async def armed(self) -> None:
+        """Return an armed controller, without the reports so far."""
+        await self.controller.run_once(300)
+        self.world.now += timedelta(seconds=2)
+        await self.controller.attempt()
+        self.log.lines.clear()
+        self.world.cluster.posted.clear()
+
+
+@pytest.fixture
+def setup() -> Setup:
+    return Setup(World())
+
+
+def refuse_all(_verb: str, _path: str) -> bool:
+    return True
+
+
+def refuse_nothing(_verb: str, _path: str) -> bool:
+    return False
+
+
+async def test_once_ends_when_armed(setup: Setup) -> None:
+    assert await setup.controller.run_once(300)
+    assert setup.log.events == ["certificate_step", "not_armed", "armed", "mutation_registered"]
+    assert setup.recorded == [("Armed", "armed with 2 replicas", VALIDATING_NAME)]
+
+
+async def test_once_gives_up_in_time() -> None:
+    setup = Setup(World(replicas=0))
+    assert not await setup.controller.run_once(300)
+    assert sum(setup.slept) == 300
+
+
+async def test_once_continues_after_a_failed_pass(setup: Setup) -> None:
+    setup.world.cluster.fail = refuse_all
+    setup.at_sleep = lambda _seconds: setattr(setup.world.cluster, "fail", refuse_nothing)
+    assert await setup.controller.run_once(300)
+    assert setup.sample("reconciles_total", result="failed") == 1
+
+
+async def test_failures_back_off_to_a_bound_and_start_over(setup: Setup) -> None:
+    setup.world.cluster.fail = refuse_all
+    assert [await setup.controller.attempt() for _ in range(7)] == [1, 2, 4, 8, 16, 30, 30]
+    for _ in range(2000):
+        await setup.controller.attempt()
+    setup.world.cluster.fail = refuse_nothing
+    await setup.controller.attempt()
+    setup.world.cluster.fail = refuse_all
+    assert await setup.controller.attempt() == 1
+
+
+async def test_changes_do_not_shorten_the_pause_after_a_failure(setup: Setup) -> None:
+    setup.world.cluster.fail = refuse_all
+
+    def at_sleep(_seconds: float) -> None:
+        setup.controller.changed.set()
+        if len(setup.slept) == 4:
+            raise Enough
+
+    setup.at_sleep = at_sleep
+    with pytest.raises(Enough):
+        await setup.controller.run()
+    assert setup.slept == [1, 2, 4, 8]
+
+
+async def test_a_change_starts_a_pass_soon_and_later_after_a_write(setup: Setup) -> None:
+    def change(_verb: str, _path: str) -> bool:
+        setup.controller.changed.set()
+        return False
+
+    def at_sleep(_seconds: float) -> None:
+        if len(setup.slept) == 4:
+            raise Enough
+
+    setup.world.cluster.fail, setup.at_sleep = change, at_sleep
+    with pytest.raises(Enough):
+        await setup.controller.run()
+    # The pass creates the certificate, arms the webhook, and then writes nothing more.
+    assert setup.slept == [AFTER_WRITE_SECONDS, AFTER_WRITE_SECONDS, DEBOUNCE_SECONDS, DEBOUNCE_SECONDS]
+
+
+async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> None:
+    left = [0.0, 0.0]
+
+    async def attempt() -> float:
+        if not left:
+            raise Enough
+        return left.pop()
+
+    setup.controller.attempt = attempt  # type: ignore[method-assign]
+    with pytest.raises(Enough):
+        await setup.controller.run()
+    assert setup.slept == []
+
+
+async def test_an_internal_error_is_raised(setup: Setup) -> None:
+    def broken(_verb: str, _path: str) -> bool:
+        raise ZeroDivisionError
+
+    setup.world.cluster.fail = broken
+    with pytest.raises(ZeroDivisionError):
+        await setup.controller.attempt()
+
+
+async def test_the_controller_is_not_ready_after_a_long_time_without_a_completed_pass(setup: Setup) -> None:
+    await setup.controller.attempt()
+    setup.world.now += timedelta(seconds=STALE_SECONDS)
+    assert setup.controller.problem() == ""
+    setup.world.now += timedelta(seconds=1)
+    assert setup.controller.problem() == "no pass completed for 301 s"
+    await setup.controller.attempt()
+    assert setup.controller.problem() == ""
+
+
+async def test_everything_is_reported_once(setup: Setup) -> None:
+    await setup.armed()
+    await setup.controller.attempt()
+    assert (setup.log.events, setup.reasons) == ([], [])
+    del setup.world.cluster.objects[CONFIGURATIONS[0]]
+    await setup.controller.attempt()
+    assert (setup.log.events, setup.reasons) == (["repaired"], ["Repaired"])
+    del setup.world.cluster.objects[INSTALLATION.namespace_path]
+    await setup.controller.attempt()
+    await setup.controller.attempt()
+    assert setup.log.events == ["repaired", "disarmed"]
+    assert setup.reasons == ["Repaired", "Disarmed"]
+
+
+async def test_a_repair_names_the_fields_that_somebody_changed(setup: Setup) -> None:
+    await setup.armed()
+    setup.world.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(failurePolicy="Ignore"))
+    await setup.controller.attempt()
+    field = f"webhooks[{POD_VALIDATION}].failurePolicy"
+    assert setup.log.named("repaired") == [{"configurations": [VALIDATING_NAME], "fields": [field]}]
+    assert setup.recorded == [("Repaired", f"repaired, because somebody changed {field}", VALIDATING_NAME)]
+
+
+async def test_a_pause_is_reported_when_it_begins_and_when_it_ends(setup: Setup) -> None:
+    await setup.armed()
+    until = "2026-01-01T06:00:00Z"
+    setup.world.pause(until)
+    await setup.controller.attempt()
+    await setup.controller.attempt()
+    assert setup.log.named("paused") == [{"until": until}]
+    assert setup.reasons == ["Paused"]
+    assert setup.sample("pauses_total") == 1
+    setup.world.now += timedelta(hours=6)
+    await setup.controller.attempt()
+    assert setup.reasons == ["Paused", "Armed"]
+    assert setup.world.configured().keys() == set(CONFIGURATIONS)
+
+
+async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
+    await setup.armed()
+    setup.world.pause("soon")
+    await setup.controller.attempt()
+    await setup.controller.attempt()
+    assert setup.log.events == ["pause_ignored"]
+    assert setup.reasons == ["PauseIgnored"]
+    assert setup.sample("alarm", what="pause") == 1
+    assert setup.world.configured()
+
+
+async def test_each_refused_policy_is_recorded_once(setup: Setup) -> None:
+    await setup.armed()
+    for refused in ("line 1: a", "line 1: a", "", "line 1: a", "line 2: b"):
+        setup.refused = refused
+        setup.world.now += timedelta(minutes=1)
+        await setup.controller.attempt()
+    text = "the policy is refused, and the last good one stays in use: line"
+    assert setup.recorded == [
+        ("PolicyRefused", f"{text} 1: a", "the-policy"),
+        ("PolicyRefused", f"{text} 1: a", "the-policy"),
+        ("PolicyRefused", f"{text} 2: b", "the-policy"),
+    ]
+
+
+async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup: Setup) -> None:
+    setup.problems = {"settings": "bad"}
+    setup.world.cluster.fail = refuse_all
+    await setup.controller.attempt()
+    assert setup.sample("alarm", what="settings") == 1
+
+
+async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
+    await setup.armed()
+    setup.desired_state = DesiredState(mutates=False)
+    await setup.controller.attempt()
+    setup.desired_state = DesiredState(mutates=True)
+    assert await setup.controller.attempt() == 2.0
+    assert setup.log.events == ["mutation_unregistered", "mutation_registered"]
+    setup.world.now += timedelta(seconds=2)
+    await setup.controller.attempt()
+    assert setup.log.events[-1] == "mutation_active"
+    assert setup.reasons == []
+
+
+@pytest.mark.parametrize(
+    ("removed", "failing", "armed", "events"),
+    [
+        pytest.param(False, False, True, [], id="a-restart-leaves-everything"),
+        pytest.param(True, False, False, ["disarmed"], id="a-removal-disarms"),
+        pytest.param(True, True, True, ["disarm_failed"], id="an-error-does-not-prevent-the-end"),
+    ],
+)
+async def test_shutting_down(
+    setup: Setup,
+    removed: bool,  # noqa: FBT001
+    failing: bool,  # noqa: FBT001
+    armed: bool,  # noqa: FBT001
+    events: list[str],
+) -> None:
+    await setup.armed()
+    if removed:
+        del setup.world.cluster.objects[INSTALLATION.owner_path]
+    if failing:
+        setup.world.cluster.fail = refuse_all
+    await setup.controller.shut_down()
+    assert bool(setup.world.configured()) is armed
+    assert setup.log.events == events
+
+
+async def test_a_missing_condition_starts_a_check_of_the_fast_path(setup: Setup) -> None:
+    conditions = NO_CONDITIONS
+    setup.desired_state = DesiredState(mutates=True, conditions=lambda: conditions)
+    await setup.controller.run_once(300)
+    assert setup.checks == 0
+    conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
+    await setup.controller.attempt()
+    assert setup.checks == 1
+
+
+def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends(setup: Setup) -> None:
+    log = RecordingLog()
+    alarms = Alarms(setup.metrics, log)
+    assert {setup.sample("alarm", what=what) for what in get_args(Alarm)} == {0.0}
+    alarms.update({"service": "missing", "secret": ""})
+    alarms.update({"service": "still missing"})
+    alarms.update({"secret": ""})
+    assert setup.sample("alarm", what="service") == 1.0
+    alarms.update({"service": ""})
+    assert setup.sample("alarm", what="service") == 0.0
+    assert log.lines == [
+        ("warning", "alarm", {"what": "service", "problem": "missing"}),
+        ("info", "alarm_ended", {"what": "service"}),
+    ]
