@@ -11,7 +11,7 @@ import grimp
 import pytest
 
 
-@pytest.mark.parametrize("package", ["gatekeeper_py", "tools"])
+@pytest.mark.parametrize("package", ["gatekeeper_py", "tools", "benchmarks"])
 def test_no_import_cycles(package: str) -> None:
     graph = grimp.build_graph(package, cache_dir=None, exclude_type_checking_imports=False)
     imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}

@@ -7,6 +7,7 @@ import statistics
 import threading
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -201,6 +202,11 @@ class Bench:
             "lookups": metrics.sum("lookups_total") - metrics.sum("lookups_total", 'result="stale"'),
         }
 
+    def _run_beside(self, server: Server, load: Load) -> Figures:
+        # This generator must not delay the one that uses the established connections.
+        place = replace(self.generator_place, niceness=self.generator_place.niceness + 10)
+        return generator.run(self.plan(load, server), place)
+
     def _generate(
         self, plan: Plan, server: Server, case: Case | None
     ) -> tuple[dict[str, Any], Figures, list[tuple[float, float]], Figures]:
@@ -222,7 +228,13 @@ class Bench:
                 if case is None or case.meanwhile is None:
                     return
                 try:
-                    extra.update(case.meanwhile(Meanwhile(self, server, plan["seconds"], ended.is_set)))
+                    extra.update(
+                        case.meanwhile(
+                            Meanwhile(
+                                partial(self._run_beside, server), server, plan["seconds"], ended.is_set
+                            )
+                        )
+                    )
                 except BaseException as problem:  # noqa: BLE001 - raised below, where it is waited for
                     failures.append(problem)
 

@@ -11,7 +11,6 @@ from benchmarks.load.certificates import KeyKind
 from benchmarks.policies import FIRST, MIRRORED, UNLISTED
 
 if TYPE_CHECKING:
-    from benchmarks.load.bench import Bench
     from benchmarks.load.server import Server
 
 GATEKEEPER_PY = "gatekeeper-py"
@@ -121,9 +120,12 @@ class ServerSpec:
 
 @dataclass(frozen=True, slots=True)
 class Meanwhile:
-    """The parts that a step may use. The step runs from the start of a measurement."""
+    """What a step may use. The step runs from the start of a measurement.
 
-    bench: Bench
+    ``run`` runs a second load with a lower priority, and returns the generator's figures.
+    """
+
+    run: Callable[[Load], dict[str, Any]]
     server: Server
     seconds: float
     ended: Callable[[], bool]
@@ -165,8 +167,8 @@ class Scenario:
     cases: Callable[[bool], list[Case]]
     """The argument is whether the run is a quick one."""
     derive: Derive = lambda _figures: {}
-    extra: Callable[[Bench], dict[str, Any]] | None = None
-    """Measures figures that need no generator."""
+    extra: Callable[[Callable[[ServerSpec], Server]], dict[str, Any]] | None = None
+    """Measures figures that need no generator, with a function that starts a server."""
     check: Callable[[Server], None] = lambda _server: None
     """Checks each server once it has started. Raises ``WrongAnswer``."""
 

@@ -52,7 +52,7 @@ def run(scenario: Scenario, bench: Bench) -> dict[str, Any]:
         "seconds": round(time.monotonic() - begun, 1),
         "cases": results,
         "derived": derived,
-        "direct": {} if scenario.extra is None else scenario.extra(bench),
+        "direct": {} if scenario.extra is None else scenario.extra(bench.start),
     }
 
 

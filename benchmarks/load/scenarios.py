@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from benchmarks.load import lookups, steps
-from benchmarks.load.bench import Bench, WrongAnswer
+from benchmarks.load.bench import WrongAnswer
 from benchmarks.load.cases import (
     ALLOWED,
     CONNECTIONS,
@@ -142,8 +142,8 @@ def _storms(quick: bool) -> list[Case]:  # noqa: FBT001
     ]
 
 
-def _connections(bench: Bench) -> dict[str, Any]:
-    server = bench.start(ServerSpec())
+def _connections(start: Callable[[ServerSpec], Server]) -> dict[str, Any]:
+    server = start(ServerSpec())
     try:
         return steps.memory_of_connections(server, 200)
     finally:

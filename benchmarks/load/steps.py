@@ -7,11 +7,9 @@ import json
 import signal
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.load import generator
 from benchmarks.load.cases import ALLOWED, Load, Meanwhile, Part
 from benchmarks.load.server import Server
 from benchmarks.policies import policy_text
@@ -40,10 +38,7 @@ def storm(meanwhile: Meanwhile) -> dict[str, Any]:
         parts=(Part("approved-7k", ALLOWED),), images=None, rate=STORM * 100, seconds=0.01, warmup=0.0,
         fresh_connections=True, max_dials=0, max_in_flight=2 * STORM, timeout=20,
     )  # fmt: skip
-    bench = meanwhile.bench
-    # This generator must not delay the one that uses the established connections.
-    place = replace(bench.generator_place, niceness=bench.generator_place.niceness + 10)
-    result = generator.run(bench.plan(load, meanwhile.server), place)
+    result = meanwhile.run(load)
     return {
         "storm_ok": result["ok"],
         "storm_failed": result["failed"],
