@@ -228,13 +228,8 @@ class Bench:
                 if case is None or case.meanwhile is None:
                     return
                 try:
-                    extra.update(
-                        case.meanwhile(
-                            Meanwhile(
-                                partial(self._run_beside, server), server, plan["seconds"], ended.is_set
-                            )
-                        )
-                    )
+                    run = partial(self._run_beside, server)
+                    extra.update(case.meanwhile(Meanwhile(run, server, plan["seconds"], ended.is_set)))
                 except BaseException as problem:  # noqa: BLE001 - raised below, where it is waited for
                     failures.append(problem)
 

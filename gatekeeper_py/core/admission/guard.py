@@ -12,7 +12,8 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission import Outcome, review
+from gatekeeper_py.core.admission import review
+from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.messages import (
     MAX_MESSAGE_BYTES,
     MAX_WARNING_LENGTH,
