@@ -21,8 +21,7 @@ from gatekeeper_py.controller.enforcement import ApiServers, Prover
 from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.exceptions import ExceptionEvents
 from gatekeeper_py.controller.fastpath.policy_view import WEBHOOKS
-from gatekeeper_py.controller.fastpath.probe import RemovalProbe, dry_run
-from gatekeeper_py.controller.fastpath.probe_image import ProbeImage
+from gatekeeper_py.controller.fastpath.probe import ProbeImage, RemovalProbe, dry_run
 from gatekeeper_py.controller.fastpath.reconcile import FastPathController
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.loop import Alarms, Controller

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatekeeper_py.controller.webhooks.configmap import SETTINGS_CONFIGMAP
 from gatekeeper_py.controller.webhooks.desired import Owner
+from gatekeeper_py.controller.webhooks.settings import SETTINGS_CONFIGMAP
 from gatekeeper_py.controller.webhooks.templates import Target
 from gatekeeper_py.process.settings import ConfigMapName
 

@@ -17,8 +17,8 @@ from typing import Final, cast
 
 from gatekeeper_py.core.policy.document import Mode, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, Rewriting
-from gatekeeper_py.live.delivery import Delivery
 from gatekeeper_py.live.parser.process import Fetch, Parser, ParserError
+from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
 

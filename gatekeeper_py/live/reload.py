@@ -17,9 +17,9 @@ from typing import Any, Final, Literal, Protocol, cast
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
-from gatekeeper_py.live.delivery import Delivery
 from gatekeeper_py.live.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot, snapshot_of
+from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.memory import collector_paused, dismantling, give_back

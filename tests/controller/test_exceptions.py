@@ -15,7 +15,7 @@ from gatekeeper_py.controller.exceptions import APART_SECONDS, ExceptionEvents
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.live.delivery import DeliveredExceptions
+from gatekeeper_py.live.sources import DeliveredExceptions
 from parsing import InProcessParser
 from recording import RecordingLog
 

@@ -15,8 +15,8 @@ from gatekeeper_py.controller.policy import (
     PolicyFollower,
 )
 from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.live.delivery import Delivery
 from gatekeeper_py.live.parser.process import ParserError
+from gatekeeper_py.live.sources import Delivery
 from parsing import InProcessParser
 from recording import RecordingLog
 from wire import eventually

@@ -21,10 +21,10 @@ from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live import reload
-from gatekeeper_py.live.delivery import Delivery
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.sources import Delivery
 from parsing import InProcessParser
 from recording import RecordingLog
 from wire import eventually

@@ -21,11 +21,11 @@ from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.limits import MAX_TEXT_LENGTH
 from gatekeeper_py.http.health import PAGE_SECONDS, Health
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.delivery import DeliveredExceptions, Delivery
 from gatekeeper_py.live.exceptions.counting import MAX_SHOWN
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.reload import RefusedDelivery, Reloader
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.sources import DeliveredExceptions, Delivery
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
 from gatekeeper_py.webhook.metrics import Metrics

@@ -14,8 +14,13 @@ from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.cli.inputs.policies import PolicyInput, live_policy
 from gatekeeper_py.cli.inputs.selection import Cluster
 from gatekeeper_py.cli.reporting.console import MAX_LINE, note
-from gatekeeper_py.controller.webhooks.configmap import SETTINGS_CONFIGMAP, read_configmap
-from gatekeeper_py.controller.webhooks.settings import InvalidWebhookSettings, WebhookSettings, parse_settings
+from gatekeeper_py.controller.webhooks.settings import (
+    SETTINGS_CONFIGMAP,
+    InvalidWebhookSettings,
+    WebhookSettings,
+    parse_settings,
+    read_settings,
+)
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
@@ -128,7 +133,7 @@ async def _settings(api: ApiClient, installation: str) -> WebhookSettings:
         document = await read(api, path, {}, doing=f"get the {name}")
     except NotFound:
         return WebhookSettings()
-    found = read_configmap(document.get("data"), document.get("binaryData"))
+    found = read_settings(document.get("data"), document.get("binaryData"))
     if found.findings:
         first = found.findings[0]
         raise _Refused(f"the {name} is refused: {first.path}: {first.message}")

@@ -26,13 +26,14 @@ from gatekeeper_py.cli.inputs.files import TooLongError, decoded, read_bytes, sh
 from gatekeeper_py.cli.inputs.outline import Outline, Shift, lines_of, outline_of, shift_to
 from gatekeeper_py.cli.inputs.recognition import recognised
 from gatekeeper_py.cli.reporting.findings import print_findings
-from gatekeeper_py.controller.webhooks import configmap
 from gatekeeper_py.controller.webhooks.settings import (
     FIELDS,
     SETTINGS_KEY,
     InvalidWebhookSettings,
     WebhookSettings,
+    is_settings_name,
     parse_settings,
+    read_settings,
 )
 from gatekeeper_py.core.exceptions.document import KIND as EXCEPTIONS_KIND
 from gatekeeper_py.core.names import POLICY_CONFIGMAP
@@ -221,14 +222,14 @@ def holds_settings(outline: Outline) -> bool:
     """Return whether a document is a ConfigMap with settings of the webhook configurations."""
     if outline.text_of("kind") != "ConfigMap":
         return False
-    if configmap.is_settings_name(outline.text_of("metadata.name") or ""):
+    if is_settings_name(outline.text_of("metadata.name") or ""):
         return True
     return f"data.{SETTINGS_KEY}" in outline.fields and f"data.{POLICY_KEY}" not in outline.fields
 
 
 def _from_settings(name: str, outline: Outline, lines: tuple[str, ...]) -> PolicyInput:
     """Check the settings of the webhook configurations, which have a separate ConfigMap."""
-    found = configmap.read_configmap(outline.value_of("data"), outline.value_of("binaryData"))
+    found = read_settings(outline.value_of("data"), outline.value_of("binaryData"))
     errors = [*outline.findings, *(_located(outline, finding) for finding in found.findings)]
     shift, settings = Shift(), None
     if found.text is not None:

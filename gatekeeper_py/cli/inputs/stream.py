@@ -14,8 +14,7 @@ from gatekeeper_py.cli.inputs.outline import Part, Shift, parts_of
 from gatekeeper_py.cli.inputs.policies import PolicyInput, is_ours, parsed_input, read_bounded
 from gatekeeper_py.cli.inputs.recognition import may_be_ours, template_hint
 from gatekeeper_py.cli.inputs.yaml12 import Merges, is_syntax_error, load_documents
-from gatekeeper_py.controller.webhooks.configmap import is_settings_name
-from gatekeeper_py.controller.webhooks.settings import SETTINGS_KEY
+from gatekeeper_py.controller.webhooks.settings import SETTINGS_KEY, is_settings_name
 from gatekeeper_py.core.names import POLICY_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import POLICY_KEY
 from gatekeeper_py.core.policy.finding import Finding, in_order

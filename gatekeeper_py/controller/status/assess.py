@@ -22,13 +22,13 @@ from gatekeeper_py.controller.status.reading import (
     renew_before,
 )
 from gatekeeper_py.controller.webhooks import drift
-from gatekeeper_py.controller.webhooks.configmap import read_configmap
 from gatekeeper_py.controller.webhooks.desired import Desired, found_conditions
 from gatekeeper_py.controller.webhooks.settings import (
     SETTINGS_KEY,
     InvalidWebhookSettings,
     WebhookSettings,
     parse_settings,
+    read_settings,
 )
 from gatekeeper_py.controller.webhooks.templates import VALIDATING_PATH, exemptions
 from gatekeeper_py.core.exceptions.grants import SOURCES
@@ -292,7 +292,7 @@ class _Assessment:
         """Return the settings of the webhook configurations, ``None`` when they are refused."""
         if self._facts.settings is None:
             return WebhookSettings()
-        found = read_configmap(self._facts.settings.get("data"), self._facts.settings.get("binaryData"))
+        found = read_settings(self._facts.settings.get("data"), self._facts.settings.get("binaryData"))
         if found.findings:
             name = self._installation.settings
             problems = "; ".join(f"{each.path}: {each.message}" for each in found.findings)

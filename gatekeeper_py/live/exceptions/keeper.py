@@ -29,11 +29,11 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.configmap import configmap_error
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.live.delivery import DeliveredExceptions
 from gatekeeper_py.live.exceptions.counting import EntryCounts
 from gatekeeper_py.live.exceptions.turns import PAUSE_FACTOR, Turns
 from gatekeeper_py.live.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
+from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.process.logs import LineLimit, Log
 from gatekeeper_py.process.shares import Share, Shares
 

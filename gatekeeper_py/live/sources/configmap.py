@@ -11,7 +11,7 @@ from urllib.parse import quote
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError, version_of
 from gatekeeper_py.core.policy.configmap import read_configmap
-from gatekeeper_py.live.delivery import Delivery
+from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.settings import ConfigMapName
 

@@ -11,8 +11,8 @@ from gatekeeper_py.core.exceptions.document import MAX_DOCUMENTS
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.configmap import configmap_error, document_key, read_exceptions
-from gatekeeper_py.live.delivery import DeliveredExceptions
 from gatekeeper_py.live.parser.process import Interrupted, Parser, ParserError
+from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.live.sources.exceptions import Consumer
 from gatekeeper_py.live.sources.file import POLL_SECONDS, FileSource
 from gatekeeper_py.process.logs import Log

@@ -19,7 +19,7 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
-from gatekeeper_py.live.delivery import DeliveredExceptions
+from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.process.logs import Log
 
 ENABLE: Final = "set the chart value exceptions.enabled, or add the kustomize component exceptions"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.live.delivery import Delivery
+from gatekeeper_py.live.sources import Delivery
 
 POLL_SECONDS: Final = 1.0
 MAX_BYTES: Final = MAX_FILE_BYTES

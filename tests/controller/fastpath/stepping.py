@@ -12,15 +12,14 @@ from prometheus_client import CollectorRegistry
 
 from controller.world import START, FakeCluster, desired
 from gatekeeper_py.controller.fastpath.policy_view import WEBHOOKS, PolicyView, unknown, view
-from gatekeeper_py.controller.fastpath.probe import RemovalProbe
-from gatekeeper_py.controller.fastpath.probe_image import ProbeImage
+from gatekeeper_py.controller.fastpath.probe import ProbeImage, RemovalProbe
 from gatekeeper_py.controller.fastpath.reconcile import FastPathController
 from gatekeeper_py.controller.metrics import FastPathMetrics
 from gatekeeper_py.controller.policy import KnownPolicy
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired, Owner, carries
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.live.delivery import Delivery
+from gatekeeper_py.live.sources import Delivery
 from recording import RecordingLog
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")

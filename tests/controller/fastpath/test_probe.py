@@ -21,11 +21,11 @@ from gatekeeper_py.controller.fastpath.probe import (
     LONGEST_PAUSE_SECONDS,
     MUTATING,
     SUSPICIOUS_SECONDS,
+    ProbeImage,
     RemovalProbe,
     dry_run,
     why_not_called,
 )
-from gatekeeper_py.controller.fastpath.probe_image import ProbeImage
 from gatekeeper_py.controller.probe_pod import IMAGE_PATH, ProbeAnswer, pod
 from gatekeeper_py.core.admission import mutate
 from gatekeeper_py.core.admission.review import parse

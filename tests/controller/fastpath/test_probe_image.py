@@ -6,8 +6,7 @@ import pytest
 
 from builders import review
 from controller.world import START
-from gatekeeper_py.controller.fastpath.probe import why_not_called
-from gatekeeper_py.controller.fastpath.probe_image import DIGEST, ProbeImage, choose, still_useful
+from gatekeeper_py.controller.fastpath.probe import DIGEST, ProbeImage, choose, still_useful, why_not_called
 from gatekeeper_py.controller.probe_pod import ProbeAnswer, pod
 from gatekeeper_py.core.admission import mutate
 from gatekeeper_py.core.admission.lookups import Facts

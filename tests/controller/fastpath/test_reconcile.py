@@ -27,7 +27,7 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller.fastpath import conditions
 from gatekeeper_py.controller.fastpath import reconcile as fastpath
 from gatekeeper_py.controller.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
-from gatekeeper_py.controller.fastpath.probe_image import ProbeImage
+from gatekeeper_py.controller.fastpath.probe import ProbeImage
 from gatekeeper_py.controller.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION

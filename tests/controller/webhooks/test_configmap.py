@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeeper_py.controller.webhooks.configmap import is_settings_name, read_configmap
+from gatekeeper_py.controller.webhooks.settings import is_settings_name, read_settings
 
 KEY = "webhooks.yaml"
 
@@ -34,13 +34,13 @@ KEY = "webhooks.yaml"
 def test_read_configmap_reports_text_and_findings(
     data: object, binary: object, text: str | None, found: list[tuple[str, str]]
 ) -> None:
-    read = read_configmap(data, binary)
+    read = read_settings(data, binary)
     assert read.text == text
     assert [(each.code, each.path) for each in read.findings] == found
 
 
 def test_the_proposal_names_the_file_of_a_kustomization() -> None:
-    (finding,) = read_configmap({KEY: "", "mine.yaml": ""}).findings
+    (finding,) = read_settings({KEY: "", "mine.yaml": ""}).findings
     assert "files: [webhooks.yaml=mine.yaml]" in finding.proposal
 
 

@@ -10,9 +10,9 @@ from builders import INSTANT, policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.live.delivery import DeliveredExceptions
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.live.sources import DeliveredExceptions
 from parsing import InProcessParser
 from recording import RecordingLog
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
-from gatekeeper_py.live.delivery import DeliveredExceptions
 from gatekeeper_py.live.parser.messages import Manifests, ManifestsJob
 from gatekeeper_py.live.parser.program import judge
+from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.live.sources.exceptionfiles import ExceptionFiles
 from parsing import InProcessParser
 from recording import RecordingLog

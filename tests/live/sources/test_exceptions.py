@@ -17,7 +17,7 @@ from fakeapi import FakeApi, answer, event, stream, until
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from gatekeeper_py.live.delivery import DeliveredExceptions
+from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.live.sources.exceptions import ExceptionsSource
 from recording import RecordingLog
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatekeeper_py.live.delivery import Delivery
+from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.live.sources.file import POLL_SECONDS, FileSource
 
 
