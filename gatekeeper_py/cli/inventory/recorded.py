@@ -65,8 +65,10 @@ class _Image(msgspec.Struct):
 
 
 class _Signature(msgspec.Struct):
+    """``form`` may be one that only a newer version knows. Reports show it as it is."""
+
     key: str
-    form: Literal["bundle", "simple"]
+    form: str
 
 
 class _Judged(_Image):

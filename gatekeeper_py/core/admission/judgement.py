@@ -66,7 +66,7 @@ class Signature(NamedTuple):
     """A valid signature: the name of the key that made it, and how the registry holds it."""
 
     key: str
-    form: Literal["", "bundle", "simple"]
+    form: str
 
     def __str__(self) -> str:
         return f"signed by {self.key} ({self.form})"

@@ -67,16 +67,17 @@ class Answer(NamedTuple):
     ``digest`` is set if the manifest was found. ``cause`` is the reason why it could not be verified.
 
     For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
-    key that made it, and ``form`` is how the registry holds it. ``missing`` means that there is no valid
-    signature. Then ``cause`` is empty if there is no signature, ``OTHER_KEY`` if there are only signatures by
-    other keys, and otherwise the reason why a signature was skipped.
+    key that made it, and ``form`` is how the registry holds it (``registry.signatures.lookup.FORMS``).
+    ``missing`` means that there is no valid signature. Then ``cause`` is empty if there is no signature,
+    ``OTHER_KEY`` if there are only signatures by other keys, and otherwise the reason why a signature was
+    skipped.
     """
 
     status: Literal["found", "missing", "error"]
     digest: str = ""
     cause: str = ""
     key: str = ""
-    form: Literal["", "bundle", "simple"] = ""
+    form: str = ""
 
 
 MISSING: Final = Answer("missing")

@@ -1,6 +1,6 @@
 """A look-up of signatures: its requests, its valid answers, and how long an answer is used.
 
-The two places where cosign stores signatures are queried in parallel, and so are the candidates of a place.
+The places where cosign stores signatures are queried in parallel, and so are the candidates of a place.
 The first valid signature ends the look-up (docs/signatures.md).
 
 Anyone who can push to a repository can add candidates to it. Nothing that such a person can cause counts as
@@ -11,8 +11,10 @@ that is too large or absent is skipped.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, Final, Literal
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
@@ -30,7 +32,7 @@ from gatekeeper_py.registry.signatures.candidates import (
     list_payloads,
 )
 from gatekeeper_py.registry.signatures.documents import Candidate, Malformed
-from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict, check_bundle, check_simple
+from gatekeeper_py.registry.signatures.verification import Check, Keys, check_bundle, check_simple
 
 _OK: Final = 200
 _NOT_FOUND: Final = frozenset({404})
@@ -56,14 +58,16 @@ being verified."""
 async def query(manifest: Manifest, send: Send, keys: Keys) -> Answer:
     """Find a valid signature by one of the keys. Raises ``Unusable`` and the errors of ``send``.
 
-    The answer is ``missing`` only if both places could be read, or if there is no key. While the policy
+    The answer is ``missing`` only if all places could be read, or if there is no key. While the policy
     changes, a review may still name keys that have just been removed. Their signatures do not count any more.
     This is not an error, because ``onError: keep`` would approve the image.
     """
     if not keys:
         return MISSING._replace(cause="the policy does not name its keys any more")
     search = _Search(manifest.reference, send, keys)
-    return await _first_valid([search.bundles(), search.simple()])
+    return await _first_valid(
+        [form.find(search, partial(search.judge, name)) for name, form in FORMS.items()]
+    )
 
 
 def is_valid(manifest: Manifest, answer: Answer) -> bool:
@@ -73,7 +77,7 @@ def is_valid(manifest: Manifest, answer: Answer) -> bool:
     controls the process can make an image pass as signed, but only as signed by a key that its rule names.
     """
     if answer.status == "found":
-        is_named = answer.key in manifest.keys and answer.form != ""
+        is_named = answer.key in manifest.keys and answer.form in FORMS
         return is_named and answer.digest == manifest.reference and not answer.cause
     if answer.digest or answer.key or answer.form:
         return False
@@ -95,7 +99,7 @@ class _Search:
         self._verifications = 0
         self._verifying = asyncio.Lock()
 
-    async def bundles(self) -> Answer:
+    async def bundles(self, judge: _Judge) -> Answer:
         """Search the bundles that refer to the image: the form of cosign 3."""
         # Here and below, no variable holds a body while other requests wait, because memory is limited.
         listing = _bundles(await self._get(f"referrers/{self._digest}", MAX_MANIFEST_BYTES, absent=_NO_API))
@@ -104,21 +108,22 @@ class _Search:
         if listing is None:
             return MISSING
         if len(listing.candidates) <= MAX_CANDIDATES:
-            return await _first_valid(map(self._bundle, listing.candidates), listing.skipped)
+            bundles = (self._bundle(candidate, judge) for candidate in listing.candidates)
+            return await _first_valid(bundles, listing.skipped)
         # Here, all manifests must be read first, because they state which bundles are the newest signatures.
         read = await asyncio.gather(*map(self._blob_of, listing.candidates), return_exceptions=True)
         blobs = choose_newest([each for each in read if isinstance(each, Listing)], listing.skipped)
         failures = [each for each in read if isinstance(each, BaseException)]
-        return await _first_valid(map(self._bundle_blob, blobs.candidates), blobs.skipped, failures)
+        return await _first_valid(map(judge, blobs.candidates), blobs.skipped, failures)
 
-    async def simple(self) -> Answer:
+    async def simple(self, judge: _Judge) -> Answer:
         """Search the layers of the manifest with the tag ``sha256-HEX.sig``: the form of cosign 2."""
         listing = _payloads(await self._tagged(".sig"))
-        return await _first_valid(map(self._payload, listing.candidates), listing.skipped)
+        return await _first_valid(map(judge, listing.candidates), listing.skipped)
 
-    async def _bundle(self, candidate: Candidate) -> Answer:
+    async def _bundle(self, candidate: Candidate, judge: _Judge) -> Answer:
         listing = await self._blob_of(candidate)
-        return await _first_valid(map(self._bundle_blob, listing.candidates), listing.skipped)
+        return await _first_valid(map(judge, listing.candidates), listing.skipped)
 
     async def _blob_of(self, candidate: Candidate) -> Listing:
         try:
@@ -128,21 +133,19 @@ class _Search:
             return Listing(skipped=str(problem))
         return find_blob(candidate, manifest)
 
-    async def _bundle_blob(self, candidate: Candidate) -> Answer:
-        return self._answer(await self._verified(check_bundle, candidate), "bundle")
-
-    async def _payload(self, candidate: Candidate) -> Answer:
-        return self._answer(await self._verified(check_simple, candidate), "simple")
-
-    async def _verified(self, check: Check, candidate: Candidate) -> Verdict:
+    async def judge(self, form: str, candidate: Candidate) -> Answer:
+        """Read and verify what may be a signature of this form."""
         # No variable here holds the blob while others are verified.
-        return await check(
+        verdict = await FORMS[form].check(
             candidate,
             await self._content("blobs", candidate, MAX_BLOB_BYTES),
             self._digest,
             self._keys,
             self._turn,
         )
+        if verdict.status == "valid":
+            return Answer("found", self._digest, key=verdict.key, form=form)
+        return Answer("missing", cause=OTHER_KEY if verdict.status == "other_key" else verdict.reason)
 
     async def _turn(self) -> None:
         """Let other look-ups proceed before each verification, and limit their number.
@@ -155,11 +158,6 @@ class _Search:
         self._verifications += 1
         if self._verifications > MAX_VERIFICATIONS:
             raise Malformed(f"more than {MAX_VERIFICATIONS} verifications of signatures by keys are needed")
-
-    def _answer(self, verdict: Verdict, form: Literal["bundle", "simple"]) -> Answer:
-        if verdict.status == "valid":
-            return Answer("found", self._digest, key=verdict.key, form=form)
-        return Answer("missing", cause=OTHER_KEY if verdict.status == "other_key" else verdict.reason)
 
     async def _content(self, kind: Literal["manifests", "blobs"], candidate: Candidate, limit: int) -> bytes:
         """Return a manifest or blob that the registry lists. Raises ``Malformed`` if it is absent."""
@@ -189,6 +187,22 @@ class _Search:
         if response.status != _OK:
             raise refused(response)
         return response.body
+
+
+_Judge = Callable[[Candidate], Coroutine[Any, Any, Answer]]
+
+
+class Form(NamedTuple):
+    """How a registry holds signatures: how to search for candidates, and how to verify one."""
+
+    find: Callable[[_Search, _Judge], Coroutine[Any, Any, Answer]]
+    check: Check
+
+
+FORMS: Final[Mapping[str, Form]] = MappingProxyType(
+    {"bundle": Form(_Search.bundles, check_bundle), "simple": Form(_Search.simple, check_simple)}
+)
+"""The forms by the names that reports show."""
 
 
 def _bundles(index: bytes | None) -> Listing | None:
