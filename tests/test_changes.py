@@ -10,6 +10,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, get_args
 
@@ -19,28 +20,49 @@ import yaml
 
 import contract
 import monitoring_files
-from builders import WORKLOADS
+from builders import WORKLOADS, exceptions_text
 from chart.rendering import nested
 from chart.test_values import EFFECTS
+from cluster.following import connecting
 from core.policy import test_rule_fields
+from fakeapi import FakeApi, until
 from gatekeeper_py.cli import main as cli
 from gatekeeper_py.cli.commands.auditloop import AuditMetrics
+from gatekeeper_py.cli.inventory.exceptions import read_exceptions_of
+from gatekeeper_py.cli.inventory.recorded import SavedAudit
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks import settings, templates
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, WORKLOAD_KINDS
+from gatekeeper_py.core.exceptions import grants
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images import manifest
+from gatekeeper_py.core.images.manifest import Answer, Manifest
+from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.policy.configmap import document_key
 from gatekeeper_py.core.policy.document import MODES
-from gatekeeper_py.core.policy.parse.document import json_schema
+from gatekeeper_py.core.policy.parse.document import json_schema, parse_allowed
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
 from gatekeeper_py.registry import kinds
+from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.webhook.metrics import Metrics
+from live.sources.test_exceptions import OWN, Cluster, Followed, configmap
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "gatekeeper_py"
 METRIC: Final = "gatekeeper_py_"
 CHART: Final = "charts/gatekeeper-py"
+RIGHTS: Final = (
+    "k8s/components/exceptions/kustomization.yaml",
+    "k8s/components/exceptions/rbac.yaml",
+    f"{CHART}/templates/controller-rbac.yaml",
+    f"{CHART}/templates/exceptions.yaml",
+    f"{CHART}/templates/reports.yaml",
+)
+"""The files with the rights to read ConfigMaps with exceptions."""
+
 PAGE: Final = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
@@ -170,6 +192,26 @@ def effective_settings() -> set[str]:
     }
 
 
+def sources_of(*places: str) -> Callable[[], set[str]]:
+    """Return the exception sources whose ConfigMap each of the files names."""
+    return lambda: {
+        source
+        for source, each in grants.SOURCES.items()
+        for name in [re.compile(rf"(?<![\w-]){each.name}(?![\w-])")]
+        if all(name.search(path_of(place).read_text(encoding="utf-8")) for place in places)
+    }
+
+
+def announced_sources() -> set[str]:
+    """Return the exception sources that need no alert, or have one."""
+    alerts = "\n".join(rule["expr"] for rule in monitoring_files.alerts().values())
+    return {
+        source
+        for source, each in grants.SOURCES.items()
+        if not each.emergency or f'source="{source}"' in alerts
+    }
+
+
 def settings_in_use() -> set[str]:
     return {camel(name) for name in fields(settings.WebhookSettings)}
 
@@ -242,6 +284,25 @@ CHANGES: Final[Mapping[str, Change]] = {
             "registry/kinds.py": lambda: kinds.KINDS,
         },
     ),
+    "a form of signature": Change(
+        lambda: lookup.FORMS,
+        {
+            "registry/signatures/lookup.py": lambda: lookup.FORMS,
+            "docs/signatures.md": words("docs/signatures.md"),
+            "docs/interface.md": words("docs/interface.md"),
+        },
+    ),
+    "an exception source": Change(
+        lambda: grants.SOURCES,
+        {
+            "core/exceptions/grants.py": lambda: grants.SOURCES,
+            **{place: sources_of(place) for place in RIGHTS},
+            "monitoring/rules.yaml": announced_sources,
+            "docs/exceptions.md": lambda: re.findall(
+                r"`([\w-]+)`", path_of("docs/exceptions.md").read_text(encoding="utf-8")
+            ),
+        },
+    ),
     "a setting of the webhook configurations": Change(
         settings_in_use,
         {
@@ -265,13 +326,18 @@ CHANGES: Final[Mapping[str, Change]] = {
 }
 
 
+def forgotten(change: str) -> dict[str, set[str]]:
+    """Return the files of a change that lack a name, each with the missing names."""
+    names = set(CHANGES[change].names())
+    found = {place: names - set(known()) for place, known in CHANGES[change].places.items()}
+    return {place: missing for place, missing in found.items() if missing}
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_no_file_of_a_change_lacks_an_existing_name(change: str) -> None:
     """One test names all files in which something new is missing."""
-    names, places = set(CHANGES[change].names()), CHANGES[change].places
-    assert names
-    forgotten = {place: names - set(known()) for place, known in places.items()}
-    assert {place: missing for place, missing in forgotten.items() if missing} == {}
+    assert set(CHANGES[change].names())
+    assert forgotten(change) == {}
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -281,3 +347,108 @@ def test_the_page_names_the_files_of_a_change(change: str) -> None:
     named = [path.rstrip("/") for path in re.findall(r"`([\w./-]+)`", row[1])]
     assert named == list(CHANGES[change].places)
     assert [path for path in named if not path_of(path).exists()] == []
+
+
+def test_a_new_form_of_signature_is_searched_counted_and_named_where_it_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    third = lookup.FORMS["simple"]
+    monkeypatch.setattr(lookup, "FORMS", {**lookup.FORMS, "third": third})
+    digest = f"sha256:{'1' * 64}"
+    asked = Manifest("r.example", "app", digest, "signature", keys=("key",))
+    for form, valid in (("third", True), ("fourth", False), ("", False)):
+        answer = Answer("found", digest, key="key", form=form)
+        assert kinds.KINDS["signature"].is_valid(asked, answer) is valid
+    assert forgotten("a form of signature") == {
+        "docs/signatures.md": {"third"},
+        "docs/interface.md": {"third"},
+    }
+
+
+def test_a_saved_audit_shows_a_form_of_signature_and_an_exception_source_that_only_newer_versions_know() -> (
+    None
+):
+    newer = {
+        "image": "r.example/app:1",
+        "canonical": "r.example/app:1",
+        "verdict": "approved",
+        "reason": "allowed",
+        "detail": "matches allow[0]",
+        "exception": {
+            "source": "third",
+            "namespace": "shop",
+            "index": 0,
+            "image": "r.example/*",
+            "until": "2026-03-05T00:00:00Z",
+            "reason": "r",
+            "owner": None,
+            "grant": 0,
+        },
+        "signature": {"key": "ci", "form": "third", "log": 7},
+    }
+    text = json.dumps({"counts": {"images": 1}, "images": [{**newer, "objects": []}]})
+    ((image, _),) = SavedAudit(text.encode()).judged()
+    assert image.note == "signed by ci (third)"
+    assert image.as_json() == {**newer, "signature": {"key": "ci", "form": "third"}}
+
+
+@pytest.fixture(params=["namespace", "installation"])
+def third(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> grants.ConfigMaps:
+    """Add an exception source to the table, and nowhere else."""
+    made = grants.ConfigMaps("gatekeeper-py-third", request.param, emergency=True)
+    monkeypatch.setitem(grants.SOURCES, "third", made)
+    return made
+
+
+@pytest.mark.usefixtures("third")
+def test_a_new_exception_source_is_named_where_its_configmap_is_missing() -> None:
+    places = (*RIGHTS, "monitoring/rules.yaml", "docs/exceptions.md")
+    assert forgotten("an exception source") == {place: {"third"} for place in places}
+
+
+async def test_each_reader_takes_the_configmap_of_a_new_exception_source(
+    third: grants.ConfigMaps, tmp_path: Path
+) -> None:
+    api = FakeApi()
+    await api.start()
+    cluster = Cluster(api)
+    namespace, other = ("shop", OWN) if third.scope == "namespace" else (OWN, "shop")
+    key = DocumentKey("third", namespace)
+    assert key.configmap == f"{namespace}/{third.name}"
+    assert key.of_tenant is (third.scope == "namespace")
+    assert document_key(third.name, namespace, OWN) == key
+    assert document_key(third.name, other, OWN) is None
+
+    text = exceptions_text("image: r.example/app, until: 2026-03-05, reason: r")
+    cluster.objects[third.name] = [configmap(each, third.name, text) for each in (namespace, other)]
+    cluster.events[third.name] = []
+    followed = Followed(api, tmp_path, frozenset({"third"}))
+    await until(lambda: bool(followed.complete))
+    followed.task.cancel()
+    assert followed.complete == {frozenset({"third"}): {key}}
+
+    grant = grants.Grant(
+        index=0, source="third", images=(parse_allowed("r.example/*"),), longest=timedelta(days=14)
+    )
+    granted = grants.Grants([grant])
+    client = ApiClient(connecting(api, tmp_path))
+    await client.connect()
+    for asked in (None, namespace):
+        exceptions, problems, _ = await read_exceptions_of(client, granted, OWN, asked)
+        assert ([each for each, _ in exceptions.documents()], problems) == ([key], ())
+    await client.close()
+    await api.stop()
+
+    image = parse_reference("r.example/app")
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    for asked in ("shop", None):
+        ruling = exceptions.judge(granted, locate(image), ("latest", None), asked, now)
+        assert (ruling.approval is not None) is (key.of_tenant <= (asked == "shop"))
+
+
+def test_the_webhook_and_the_metrics_follow_a_new_exception_source(third: grants.ConfigMaps) -> None:
+    target = templates.Target(namespace="a", service="b", policy="c", exceptions=True)
+    found = templates.validating(target, settings.WebhookSettings()).webhooks
+    where = "" if third.scope == "namespace" else " && request.namespace == 'a'"
+    assert f"request.name == '{third.name}'{where}" in json.dumps(found)
+    assert 'source="third"' in Metrics(LivePolicy(), CacheCounts()).exposition().decode()

@@ -17,7 +17,7 @@ from typing import Final
 
 from gatekeeper_py.controller.events import CONFIGMAP, Events, ExceptionReason
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Noted
-from gatekeeper_py.core.exceptions.grants import Grant, Source
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Source
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
@@ -120,7 +120,7 @@ class ExceptionEvents:
             reason, key, cause, _ = subject
             at, last = self._recorded[reason, key] = before.pop((reason, key), (float("-inf"), None))
             if cause != last and now - at >= AGAIN_SECONDS:
-                due.append((key.source == "namespace", at, subject))
+                due.append((key.of_tenant, at, subject))
             yield
         # A document that switches between good and bad must not cause more Events.
         for place, (at, _) in before.items():
@@ -132,7 +132,7 @@ class ExceptionEvents:
         for key, findings in self.keeper.refused():
             yield "ExceptionsInvalid", key, findings, partial(_errors, findings)
         for key, noted in self.keeper.entries.ending.items():
-            reason: ExceptionReason = "BreakGlass" if key.source == "break-glass" else "ExceptionEnds"
+            reason: ExceptionReason = "BreakGlass" if SOURCES[key.source].emergency else "ExceptionEnds"
             # An entry that ends does not change which entry ends last. One more that ends soon can change it.
             yield reason, key, (noted.held, noted.last), partial(_ending, key, noted)
 

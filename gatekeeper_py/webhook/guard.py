@@ -402,7 +402,7 @@ class PolicyGuard:
             seconds,
             peer,
             key.namespace,
-            installation=key.source != "namespace",
+            installation=not key.of_tenant,
         )
         snapshot = self._live.snapshot
         found = parsed.findings

@@ -23,7 +23,6 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import qualifiers_of_all
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
-from gatekeeper_py.core.names import EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
@@ -45,7 +44,7 @@ _HEAD: Final = f"""\
 apiVersion: v1
 kind: ConfigMap
 metadata:
-  name: {EXCEPTIONS_CONFIGMAP}
+  name: {{name}}
   namespace: {{namespace}}
 data:
   {EXCEPTIONS_KEY}: |
@@ -108,7 +107,7 @@ def except_(
     given = None if policy is None else usable_policy(policy)
     requested = {pattern: image for image in images for pattern in [_pattern(image)]}
     key = DocumentKey("installation" if namespace == installation else "namespace", namespace)
-    fields = "" if key.source == "namespace" else f"    namespaces: [{json.dumps(namespace)}]\n"
+    fields = "" if key.of_tenant else f"    namespaces: [{json.dumps(namespace)}]\n"
     fields += f"    until: {format_instant(end)}\n    reason: {_quoted(reason)}\n"
     fields += "" if owner is None else f"    owner: {_quoted(owner)}\n"
     entries = "".join(f"  - image: {_unquoted_if_plain(pattern)}\n{fields}" for pattern in requested)
@@ -128,7 +127,7 @@ def except_(
         ]
     if not all(covered):
         return 1
-    head = "" if entry_alone else _HEAD.format(namespace=json.dumps(namespace))
+    head = "" if entry_alone else _HEAD.format(name=SOURCES[key.source].name, namespace=json.dumps(namespace))
     click.echo(head + indent(entries if entry_alone else text, "    "), nl=False)
     return 0
 
@@ -180,7 +179,7 @@ class _Request(NamedTuple):
     def _answer(self) -> tuple[bool, str, *tuple[str, ...]]:
         """Return whether the entry is in effect, the reason, and a line for each grant if none covers it."""
         policy, instant = self.policy, self.policy.instant
-        grants = {grant.index: grant for source in SOURCES for grant in policy.grants.of(source)}
+        grants = {grant.index: grant for grant in policy.grants}
         rejected, needed, text = False, "", _NOT_APPROVED
         signing: Rule | None = None
         if "*" in self.image:

@@ -16,8 +16,7 @@ from gatekeeper_py.core.exceptions.document import (
     ExceptionDocument,
 )
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import Grants, Source
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grants, Source
 from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
@@ -61,7 +60,7 @@ async def read_exceptions_of(
                     lines = (f"line {each.line}: {each.message}" for each in findings[:1])
                     problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is invalid", *lines)))
                     continue
-                if key.source == "namespace":
+                if key.of_tenant:
                     size = len(document.entries)
                     if len(found) >= MAX_OF_NAMESPACES or entries + size > MAX_ENTRIES_OF_NAMESPACES:
                         limit = f"{MAX_OF_NAMESPACES:,} documents and {MAX_ENTRIES_OF_NAMESPACES:,} entries"
@@ -91,14 +90,12 @@ def _parsed(
 def _lists(grants: Grants, installation: str, namespace: str | None) -> list[tuple[str, str | None]]:
     """Return the names of ConfigMaps, each with a namespace in which to list them, ``None`` for all."""
     lists: list[tuple[str, str | None]] = []
-    if grants.of("namespace") and namespace not in {None, installation}:
-        lists.append((EXCEPTIONS_CONFIGMAP, namespace))
-    if grants.of("namespace") and namespace is None:
-        lists.append((EXCEPTIONS_CONFIGMAP, None))
-    elif grants.of("installation"):
-        lists.append((EXCEPTIONS_CONFIGMAP, installation))
-    if grants.of("break-glass"):
-        lists.append((BREAK_GLASS_CONFIGMAP, installation))
+    for source, (name, scope, _) in SOURCES.items():
+        where = namespace if scope == "namespace" else installation
+        is_other = scope == "namespace" and namespace == installation
+        # A list of all namespaces also has the document of the installation.
+        if grants.of(source) and not is_other and (name, None) not in lists:
+            lists.append((name, where))
     return lists
 
 

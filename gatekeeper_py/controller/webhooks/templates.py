@@ -14,14 +14,8 @@ from typing import Any, Final
 from gatekeeper_py.controller.webhooks.desired import MUTATING, VALIDATING, Desired, configuration_path
 from gatekeeper_py.controller.webhooks.settings import Calls, WebhookSettings
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD, WORKLOAD_KINDS, ImageList, WorkloadKind
-from gatekeeper_py.core.names import (
-    BREAK_GLASS_CONFIGMAP,
-    EXCEPTIONS_CONFIGMAP,
-    NAMESPACE_LABEL,
-    PART_OF,
-    PART_OF_LABEL,
-    always_exempt,
-)
+from gatekeeper_py.core.exceptions.grants import SOURCES
+from gatekeeper_py.core.names import NAMESPACE_LABEL, PART_OF, PART_OF_LABEL, always_exempt
 
 VALIDATING_NAME: Final = "image-validation-webhook"
 MUTATING_NAME: Final = "image-mutation-webhook"
@@ -134,9 +128,12 @@ def _policy_guard(target: Target) -> dict[str, Any]:
 
 def _exceptions_guard(target: Target) -> dict[str, Any]:
     # The failure policy is Ignore here, too: the server judges each exception again when it is used.
-    expression = (
-        f"request.name == '{EXCEPTIONS_CONFIGMAP}' || "
-        f"(request.name == '{BREAK_GLASS_CONFIGMAP}' && request.namespace == '{target.namespace}')"
+    tenants = {each.name for each in SOURCES.values() if each.scope == "namespace"}
+    expression = " || ".join(
+        f"request.name == '{name}'"
+        if name in tenants
+        else f"(request.name == '{name}' && request.namespace == '{target.namespace}')"
+        for name in dict.fromkeys(each.name for each in SOURCES.values())
     )
     return _guard(EXCEPTIONS_GUARD, target, {}, {"name": "holds-exceptions", "expression": expression})
 

@@ -252,9 +252,7 @@ class _Comparison:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
         self._sides: dict[PolicyEntry, list[bool]] = {}
-        overridden = grants and any(
-            "deny" in g.overrides for p in (old, new) for g in p.grants.of("break-glass")
-        )
+        overridden = grants and any("deny" in g.overrides for p in (old, new) for g in p.grants)
         for side, policy in enumerate((old, new)):
             rules = entries_of(policy, overridden=overridden)
             for entry in chain(rules, entries_of_grants(policy) if grants else ()):
@@ -588,8 +586,8 @@ def _first_grant(
         min(
             (
                 grant
-                for source in SOURCES
-                if source != "namespace" or namespace is not None
+                for source, each in SOURCES.items()
+                if each.scope == "installation" or namespace is not None
                 for grant in policy.grants.matching(source, name, qualifiers_of_image, namespace)
                 if needed.issubset(grant.overrides)
             ),

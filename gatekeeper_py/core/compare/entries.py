@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import Literal
 
 from gatekeeper_py.core.compare.sequences import Item
@@ -94,9 +93,9 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
 
 
 def _of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    for grant in chain.from_iterable(map(policy.grants.of, SOURCES)):
+    for grant in policy.grants:
         names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
-        if grant.source == "namespace" and names is None:
+        if SOURCES[grant.source].scope == "namespace" and names is None:
             names = (ANY,)  # a request without a namespace has no such document
         for pattern in grant.images:
             role: Role = "override" if "deny" in grant.overrides else "grant"

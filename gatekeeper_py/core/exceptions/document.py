@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.pattern import Pattern
 
 KIND: Final = "ImageExceptions"
@@ -20,10 +21,12 @@ MAX_DOCUMENTS: Final = 10_000
 MAX_ENTRIES_IN_ALL: Final = 100_000
 """Maximum number of documents in a cluster, and of their entries together."""
 
-MAX_OF_NAMESPACES: Final = MAX_DOCUMENTS - 2
-MAX_ENTRIES_OF_NAMESPACES: Final = MAX_ENTRIES_IN_ALL - 2 * MAX_ENTRIES
-"""Limits of the documents in namespaces. The two documents of the installation always have room, so that
-tenants cannot prevent an exception in an emergency."""
+_OF_INSTALLATION: Final = sum(each.scope == "installation" for each in SOURCES.values())
+
+MAX_OF_NAMESPACES: Final = MAX_DOCUMENTS - _OF_INSTALLATION
+MAX_ENTRIES_OF_NAMESPACES: Final = MAX_ENTRIES_IN_ALL - _OF_INSTALLATION * MAX_ENTRIES
+"""Limits of the documents in namespaces. The documents of the installation always have room, so that tenants
+cannot prevent an exception in an emergency."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """The exceptions in use: all documents, and what they say about an image that the policy rejects.
 
-A decision reads at most three documents: that of the namespace, and two of the installation. So its cost does
+A decision reads few documents: that of the namespace, and those of the installation. So its cost does
 not grow with the number of documents. All documents are kept in a compact form, and the few that decisions
 read are kept as objects, too.
 """
@@ -22,7 +22,6 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Overrid
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.reference import Location
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -60,8 +59,12 @@ class DocumentKey(NamedTuple):
     @property
     def configmap(self) -> str:
         """The namespace and the name of the ConfigMap."""
-        name = BREAK_GLASS_CONFIGMAP if self.source == "break-glass" else EXCEPTIONS_CONFIGMAP
-        return f"{self.namespace}/{name}"
+        return f"{self.namespace}/{SOURCES[self.source].name}"
+
+    @property
+    def of_tenant(self) -> bool:
+        """Whether the document is for its own namespace, whose users may write it."""
+        return SOURCES[self.source].scope == "namespace"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,14 +110,13 @@ class Ruling(NamedTuple):
 class Exceptions:
     """The documents by source and namespace. Never changes; ``updated`` returns another set.
 
-    Raises ``ValueError`` if two documents have the same source, unless it is ``namespace``.
+    Raises ``ValueError`` if two documents of the installation have the same source.
     """
 
-    __slots__ = ("_index", "_of_installation", "_of_namespaces")
+    __slots__ = ("_documents", "_index")
 
     def __init__(self, documents: Mapping[DocumentKey, ExceptionDocument] | None = None) -> None:
-        self._of_namespaces: dict[str, _Held] = {}
-        self._of_installation: dict[Source, _Held] = {}
+        self._documents: dict[Source, dict[str, _Held]] = {source: {} for source in SOURCES}
         self._index = lru_cache(MAX_OPEN)(lambda held: indexed(held.document()))
         for key, document in (documents or {}).items():
             self._set(key, _Held(key, document))
@@ -123,20 +125,16 @@ class Exceptions:
         """Return these documents with some of them replaced, added or, if they are ``None``, removed."""
         new = Exceptions()
         new._index = self._index
-        new._of_namespaces = dict(self._of_namespaces)
-        new._of_installation = dict(self._of_installation)
+        new._documents |= {source: dict(held) for source, held in self._documents.items()}
         for key, document in changes.items():
-            if key.source == "namespace":
-                new._of_namespaces.pop(key.namespace, None)
-            elif key.source in new._of_installation and new._of_installation[key.source].key == key:
-                del new._of_installation[key.source]
+            new._documents[key.source].pop(key.namespace, None)
             if document is not None:
                 new._set(key, _Held(key, document))
         return new
 
     def __len__(self) -> int:
         """Return the number of documents."""
-        return len(self._of_namespaces) + len(self._of_installation)
+        return sum(map(len, self._documents.values()))
 
     def documents(self) -> Iterator[tuple[DocumentKey, ExceptionDocument]]:
         return ((held.key, held.document()) for held in self._held())
@@ -164,8 +162,13 @@ class Exceptions:
                 search.look_at(matching, held, grants, grant, grants.most(source, namespace))
         longest = None
         if not overriding and namespace is not None:
-            own = grants.matching("namespace", location, qualifiers, namespace)
-            longest = max((each.longest for each in own), default=None)
+            own = (
+                grant.longest
+                for source, each in SOURCES.items()
+                if each.scope == "namespace"
+                for grant in grants.matching(source, location, qualifiers, namespace)
+            )
+            longest = max(own, default=None)
         approval, missed = _shown(search.approval, now), _shown(search.missed, now)
         return Ruling(approval, None if approval is not None else missed, longest)
 
@@ -189,7 +192,7 @@ class Exceptions:
         counted = Counted(Counter(), None, {}, {}, {})
         instant, since, first = _number(now), _number(before), _NEVER
         for held in self._held():
-            soon = _NEVER if held.key.source == "break-glass" else instant + _SOON
+            soon = _NEVER if SOURCES[held.key.source].emergency else instant + _SOON
             ending, ended, ended_since = [], [], []
             for index, (state, ends) in enumerate(held.states(grants, now)):
                 counted.counts[held.key.source, state] += 1
@@ -224,22 +227,22 @@ class Exceptions:
         return _instant(min((each for each in instants if each > _number(now)), default=_NEVER))
 
     def _set(self, key: DocumentKey, held: _Held) -> None:
-        if key.source == "namespace":
-            self._of_namespaces[key.namespace] = held
-        elif key.source in self._of_installation:
+        of_source = self._documents[key.source]
+        if of_source and not key.of_tenant:
             raise ValueError(f"two documents with the source {key.source}")
-        else:
-            self._of_installation[key.source] = held
+        of_source[key.namespace] = held
 
     def _held(self) -> Iterator[_Held]:
-        yield from self._of_namespaces.values()
-        yield from self._of_installation.values()
+        for of_source in self._documents.values():
+            yield from of_source.values()
 
     def _reaching(self, namespace: str | None) -> Iterator[_Held]:
         """Yield the documents that may reach a namespace."""
-        if namespace is not None and (held := self._of_namespaces.get(namespace)) is not None:
-            yield held
-        yield from self._of_installation.values()
+        for source, of_source in self._documents.items():
+            if SOURCES[source].scope == "installation":
+                yield from of_source.values()
+            elif namespace is not None and (held := of_source.get(namespace)) is not None:
+                yield held
 
 
 NO_EXCEPTIONS: Final = Exceptions()
@@ -337,7 +340,7 @@ class Counted(NamedTuple):
     """The number of entries by source and state, and the entries that end soon or have ended.
 
     ``next_end`` is when the first live entry ends; ``None`` if none is live.
-    ``ending`` has the live entries that end within ``ENDS_SOON``, and all live entries of break-glass.
+    ``ending`` has the live entries that end within ``ENDS_SOON``, and all live entries of an emergency.
     ``ended`` has those that expired within ``MISSED_FOR``, and ``ended_since`` those that expired since the
     last count.
     """
@@ -367,7 +370,7 @@ def _instant(number: int) -> datetime | None:
 
 def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:
     """Return the images that an entry of a document may approve, without regard to grants."""
-    here = (key.namespace,) if key.source == "namespace" else entry.namespaces
+    here = (key.namespace,) if key.of_tenant else entry.namespaces
     return Entry(images=entry.pattern, namespaces=here)
 
 

@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Final, Literal, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import globs_overlap, names_match
 from gatekeeper_py.core.images.index import PatternMap, Qualifiers
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
-Source = Literal["namespace", "installation", "break-glass"]
-"""Where a document is: in the namespace that it is for, or in one of two ConfigMaps of the installation."""
+Source = str
+"""Where a document is: a name in ``SOURCES``."""
 
-SOURCES: Final[tuple[Source, ...]] = get_args(Source)
+
+class ConfigMaps(NamedTuple):
+    """The ConfigMaps of a source: all with this name, or the one in the namespace of the installation.
+
+    With the scope ``namespace``, a document reaches only its own namespace, and tenants may write it. If the
+    source is for an ``emergency``, all live entries are announced, and its grants may have ``overrides``.
+    """
+
+    name: str
+    scope: Literal["namespace", "installation"]
+    emergency: bool = False
+
+
+SOURCES: Final[Mapping[Source, ConfigMaps]] = {
+    "namespace": ConfigMaps(EXCEPTIONS_CONFIGMAP, "namespace"),
+    "installation": ConfigMaps(EXCEPTIONS_CONFIGMAP, "installation"),
+    "break-glass": ConfigMaps(BREAK_GLASS_CONFIGMAP, "installation", emergency=True),
+}
 
 Override = Literal["deny", "signature"]
 """What an exception may approve beyond images that no rule matches: denied ones, and unsigned ones."""
@@ -81,6 +99,9 @@ class Grants:
 
     def __bool__(self) -> bool:
         return bool(self._all)
+
+    def __iter__(self) -> Iterator[Grant]:
+        return (grant for source in SOURCES for grant in self.of(source))
 
     def of(self, source: Source) -> tuple[Grant, ...]:
         """Return the grants for a source. Without one, documents of this source are not even parsed."""

@@ -8,8 +8,8 @@ from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
 from gatekeeper_py.core.policy.problems import mode_problem, type_name
@@ -77,10 +77,10 @@ def document_key(name: object, namespace: object, installation: str) -> Document
     ``installation`` is the namespace of the installation.
     """
     if isinstance(namespace, str):
-        if name == EXCEPTIONS_CONFIGMAP:
-            return DocumentKey("installation" if namespace == installation else "namespace", namespace)
-        if name == BREAK_GLASS_CONFIGMAP and namespace == installation:
-            return DocumentKey("break-glass", namespace)
+        scope = "installation" if namespace == installation else "namespace"
+        for source, configmaps in SOURCES.items():
+            if (configmaps.name, configmaps.scope) == (name, scope):
+                return DocumentKey(source, namespace)
     return None
 
 

@@ -55,7 +55,7 @@ class EntryCounts:
         self.counts: Counter[tuple[Source, str]] = Counter()
         self.next_end: datetime | None = None
         self.ending: dict[DocumentKey, Noted] = {}
-        """The live entries that end soon, and all live entries of break-glass."""
+        """The live entries that end soon, and all live entries of an emergency."""
         self.ends: dict[str, list[dict[str, str | None]]] = {"ending": [], "ended": []}
         """The documents with the nearest ends, as people read them in ``/policy`` and ``status``."""
 
@@ -115,7 +115,7 @@ def described(key: DocumentKey, noted: Noted) -> dict[str, str | None]:
 def _shown(noted: dict[DocumentKey, Noted]) -> Steps[list[dict[str, str | None]]]:
     """Describe ``MAX_SHOWN`` documents: those of the installation first, then those with the nearest end."""
     shown = []
-    for key in heapq.nsmallest(MAX_SHOWN, noted, key=lambda k: (k.source == "namespace", noted[k].nearest)):
+    for key in heapq.nsmallest(MAX_SHOWN, noted, key=lambda k: (k.of_tenant, noted[k].nearest)):
         shown.append(described(key, noted[key]))
         yield
     return shown

@@ -181,7 +181,7 @@ class ExceptionsKeeper:
         Callers show only the first, and invalid documents of tenants must not hide those of the installation.
         """
         bad = [(key, known.findings) for key, known in self._documents.items() if known.findings]
-        yield from sorted(bad, key=lambda each: each[0].source == "namespace")
+        yield from sorted(bad, key=lambda each: each[0].of_tenant)
         yield from ((key, _TOO_MANY_DOCUMENTS) for key in self._beyond)
 
     def use_policy(self, compiled: CompiledPolicy) -> None:
@@ -235,7 +235,7 @@ class ExceptionsKeeper:
             return
         known = self._documents.get(key)
         if known is None:
-            if key.source == "namespace" and len(self._documents) >= MAX_OF_NAMESPACES:
+            if key.of_tenant and len(self._documents) >= MAX_OF_NAMESPACES:
                 self._left_out = True
                 if len(self._beyond) < MAX_OF_NAMESPACES:
                     self._beyond.add(key)
@@ -269,11 +269,11 @@ class ExceptionsKeeper:
 
     def _is_full(self, key: DocumentKey) -> bool:
         """Return whether too many texts wait. Those of the installation always have room."""
-        return key.source == "namespace" and self._waiting.used(Share(key.source, ""))[0] > MAX_WAITING_BYTES
+        return key.of_tenant and self._waiting.used(Share(key.source, ""))[0] > MAX_WAITING_BYTES
 
     def _make_room(self, newest: DocumentKey) -> None:
         """Drop the longest waiting text; the newest one if the longest is in the first list."""
-        largest = DocumentKey("namespace", self._waiting.largest().namespace)
+        largest = DocumentKey(*self._waiting.largest(newest.source))
         known = self._documents.get(largest)
         if known is None or known.waiting is None or known.first:
             largest, known = newest, self._documents[newest]
@@ -364,10 +364,10 @@ class ExceptionsKeeper:
         if known.stale is not None:
             known.stale.cancel()
             known.stale = None
-        if key.source == "namespace":
+        if key.of_tenant:
             more = _length(document) - (known.entries or 0)
             if more > 0 and self._entries + more > MAX_ENTRIES_OF_NAMESPACES:
-                others = (each for each in self._documents if each.source == "namespace" and each != key)
+                others = (each for each in self._documents if each.of_tenant and each != key)
                 largest = max(others, key=self._entries_of, default=key)
                 if self._entries_of(largest)[0] <= _length(document):
                     self._leave_out(key, known, _TOO_MANY_ENTRIES)
@@ -398,7 +398,7 @@ class ExceptionsKeeper:
 
     def _refuse(self, key: DocumentKey, findings: tuple[Finding, ...]) -> None:
         # Tenants cannot write the documents of the installation, and must not hide what is wrong with them.
-        if key.source != "namespace" or self._limit.passes(None, key.namespace):
+        if not key.of_tenant or self._limit.passes(None, key.namespace):
             self._log.warning(
                 "exceptions_refused",
                 source=key.source,
@@ -496,7 +496,7 @@ class ExceptionsKeeper:
                     finally:
                         end = self._monotonic()
                         # Starting the process takes longer than parsing, and the tenant did not cause it.
-                        if key.source == "namespace" and not (known.first or starts):
+                        if key.of_tenant and not (known.first or starts):
                             self._turns.spent(start, end)
                         known.first = False
 

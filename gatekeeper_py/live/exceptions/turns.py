@@ -78,7 +78,7 @@ class Turns:
         """Give a document a place, unless it has one. If it is ``free``, the limit of time does not apply."""
         if key not in self._queues:
             self._number += 1
-            queue = self._own if key.source != "namespace" else self._listed if free else self._early
+            queue = self._own if not key.of_tenant else self._listed if free else self._early
             self._queues[key] = queue
             heapq.heappush(queue, _Place(due, self._number, key))
 

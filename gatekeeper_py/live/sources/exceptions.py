@@ -1,4 +1,4 @@
-"""Follow the ConfigMaps with exceptions: those of one name in all namespaces, and two of the installation.
+"""Follow the ConfigMaps with exceptions: those in all namespaces, and those of the installation.
 
 Each source has its own list and watch. Otherwise, the documents of the installation would wait until the
 server has read those of tenants.
@@ -16,8 +16,7 @@ from urllib.parse import quote
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
-from gatekeeper_py.core.exceptions.grants import Source
-from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
 from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.process.logs import Log
@@ -66,8 +65,8 @@ class ExceptionsSource:
                 group.create_task(self._follow(source))
 
     async def _follow(self, source: Source) -> None:
-        name = BREAK_GLASS_CONFIGMAP if source == "break-glass" else EXCEPTIONS_CONFIGMAP
-        namespace = "" if source == "namespace" else f"/namespaces/{quote(self._installation, safe='')}"
+        name, scope, _ = SOURCES[source]
+        namespace = "" if scope == "namespace" else f"/namespaces/{quote(self._installation, safe='')}"
         listed: set[DocumentKey] = set()
         """The documents in the pages of a list so far."""
 

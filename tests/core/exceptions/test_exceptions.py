@@ -280,7 +280,7 @@ def test_entries_that_do_not_act_change_nothing(
         (source, where): [
             entry
             for index, entry in enumerate(listed)
-            if states[DocumentKey(source, where), index] in {"live", "too-many"}  # type: ignore[arg-type]
+            if states[DocumentKey(source, where), index] in {"live", "too-many"}
         ]
         for (source, where), listed in others.items()
     }

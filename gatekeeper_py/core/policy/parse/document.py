@@ -238,8 +238,9 @@ def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
     check_rule(reading, found)
     overrides = found.get("overrides", ())
     known = overrides is not UNKNOWN and not set(OVERRIDES).isdisjoint(overrides)
-    if known and found.get("source") in {"namespace", "installation"}:
-        message = "only a grant with source: break-glass overrides deny rules or signatures"
+    allowed = [source for source, each in SOURCES.items() if each.emergency]
+    if known and found.get("source", UNKNOWN) not in {UNKNOWN, *allowed}:
+        message = f"only a grant with source: {' or '.join(allowed)} overrides deny rules or signatures"
         reading.report("bad-value", message, "leave it out", below=("overrides",))
 
 
@@ -546,7 +547,7 @@ _KEY: Final = Record(
 _GRANT: Final = Record(
     Grant,
     {
-        "source": choice(SOURCES),
+        "source": choice(tuple(SOURCES)),
         "namespaces": _list_in_entry(_NAMESPACE),
         "images": _list_in_entry(ALLOWED),
         "longest": _text(_parse_days, "bad-duration", "from 1h to 400d, in hours or days", expected=""),

@@ -13,7 +13,7 @@ from gatekeeper_py.core.exceptions.document import (
     ExceptionEntry,
 )
 from gatekeeper_py.core.exceptions.exceptions import indexed
-from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remark, Remarks
 from gatekeeper_py.core.policy.parse import document as policy
@@ -57,7 +57,7 @@ def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocume
         )
     if document is None and not remarks:
         remarks.add(Remark(code="empty-document", path=(), message="the document is empty"))
-    elif document is not None and source == "namespace":
+    elif document is not None and source is not None and SOURCES[source].scope == "namespace":
         _refuse_namespaces(document, remarks)
     if document is not None and not remarks and (work := indexed(document).worst()) > MAX_WORK:
         message = f"one image could take {work:,} steps to judge, and the limit is {MAX_WORK:,}"
