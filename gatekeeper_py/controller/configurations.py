@@ -14,7 +14,7 @@ from gatekeeper_py.controller.webhooks.desired import (
     NO_CONDITIONS,
     Conditions,
     Desired,
-    Owner,
+    OwnerReference,
     carries,
     found_conditions,
     without_conditions,
@@ -148,7 +148,7 @@ class Configurations:
         live: dict[str, dict[str, Any]],
         desired_state: DesiredState,
         bundle: bytes,
-        owner: Owner,
+        owner: OwnerReference,
         now: datetime,
     ) -> Changes:
         """Create, update or repair the configurations that should exist, then delete the others.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gatekeeper_py.controller.webhooks.desired import Owner
+from gatekeeper_py.controller.webhooks.desired import OwnerReference
 from gatekeeper_py.controller.webhooks.settings import SETTINGS_CONFIGMAP
 from gatekeeper_py.controller.webhooks.templates import Target
 from gatekeeper_py.process.settings import ConfigMapName
@@ -29,10 +29,10 @@ class Installation:
     """Whether servers and controller read exceptions, and the webhooks guard them
     (``control --guard-exceptions``)."""
 
-    def owner_of(self, uid: str) -> Owner:
+    def owner_of(self, uid: str) -> OwnerReference:
         """Return the owner of the webhook configurations, whose object has this UID."""
         api_version = "rbac.authorization.k8s.io/v1"
-        return Owner(api_version=api_version, kind="ClusterRole", name=self.owner, uid=uid)
+        return OwnerReference(api_version=api_version, kind="ClusterRole", name=self.owner, uid=uid)
 
     @property
     def target(self) -> Target:

@@ -27,7 +27,7 @@ from gatekeeper_py.controller.configurations import Changes, Configurations, Des
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.pause import Pause, read_pause
 from gatekeeper_py.controller.webhooks import drift
-from gatekeeper_py.controller.webhooks.desired import Owner
+from gatekeeper_py.controller.webhooks.desired import OwnerReference
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL
 
 SERVICE_PORT: Final = "webhook"
@@ -296,7 +296,7 @@ class Passes:
         }
         await self._api.create(path, document)
 
-    async def _owner(self) -> Owner:
+    async def _owner(self) -> OwnerReference:
         owner = await self._api.get(self._installation.owner_path)
         if owner is None:
             raise LookupError(f"the owner {self._installation.owner_path} was deleted during the pass")

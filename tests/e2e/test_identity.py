@@ -17,7 +17,7 @@ import yaml
 
 from e2e.fastpath import PROBE_NAMESPACE
 from gatekeeper_py.controller.configurations import EVERYTHING
-from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, Desired, Owner
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, Desired, OwnerReference
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings, parse_settings
 from gatekeeper_py.controller.webhooks.templates import (
     POD_MUTATION,
@@ -41,7 +41,7 @@ Document = dict[str, Any]
 
 ACCOUNT: Final = "gatekeeper-py-controller"
 TARGET: Final = Target(namespace=NAMESPACE, service="gatekeeper-py", policy="gatekeeper-py-policy")
-OWNER: Final = Owner(
+OWNER: Final = OwnerReference(
     api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name=ACCOUNT, uid="1-2-3"
 )
 SETTINGS: Final = {

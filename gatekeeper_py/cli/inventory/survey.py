@@ -63,7 +63,7 @@ class Survey:
         self._looks_up = looks_up
         self._of_all = of_all
         self._signed: dict[
-            tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, Owner | None]]]
+            tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, ObjectReference | None]]]
         ] = {}
         """The images that need a signature, by namespace, image and look-up, each with its uses, and with
         the owner of each Pod if ``warned`` collects it."""
@@ -169,7 +169,7 @@ def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | No
     )
 
 
-class Owner(NamedTuple):
+class ObjectReference(NamedTuple):
     """The object whose controller created a Pod, for example a ReplicaSet."""
 
     api_version: str
@@ -183,13 +183,13 @@ class Warned:
     """Collects owners with the rejected images of their Pods, each image with the reason."""
 
     def __init__(self) -> None:
-        self._images: dict[Owner, dict[tuple[str, Reason], None]] = {}
+        self._images: dict[ObjectReference, dict[tuple[str, Reason], None]] = {}
         self.left_out = 0
 
-    def __iter__(self) -> Iterator[tuple[Owner, tuple[tuple[str, Reason], ...]]]:
+    def __iter__(self) -> Iterator[tuple[ObjectReference, tuple[tuple[str, Reason], ...]]]:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
-    def note(self, owner: Owner | None, rejected: Iterable[Judgement]) -> None:
+    def note(self, owner: ObjectReference | None, rejected: Iterable[Judgement]) -> None:
         """Note the rejected images of a Pod, if it has any, and an owner."""
         self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
 
@@ -198,7 +198,7 @@ class Warned:
             self._add(owner, images)
         self.left_out += other.left_out
 
-    def _add(self, owner: Owner | None, images: Collection[tuple[str, Reason]]) -> None:
+    def _add(self, owner: ObjectReference | None, images: Collection[tuple[str, Reason]]) -> None:
         if owner is None or not images:
             return
         if owner not in self._images and len(self._images) >= MAX_OWNERS:
@@ -210,21 +210,21 @@ class Warned:
                 kept[image] = None
 
 
-def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> Owner | None:
+def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> ObjectReference | None:
     """Return the owner of a Pod in a namespace in mode ``warn``, if it has one."""
     if outcome.mode != "warn" or (request.group, request.kind) != POD:
         return None
     return _owner(request)
 
 
-def _owner(request: AdmissionRequest) -> Owner | None:
+def _owner(request: AdmissionRequest) -> ObjectReference | None:
     metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
     references = metadata.get("ownerReferences") if isinstance(metadata, dict) else None
     for reference in references if isinstance(references, list) else ():
         if isinstance(reference, dict) and reference.get("controller") is True and request.namespace:
             fields = [_text(reference, key) for key in ("apiVersion", "kind", "name", "uid")]
             if all(fields):
-                return Owner(fields[0], fields[1], request.namespace, fields[2], fields[3])
+                return ObjectReference(fields[0], fields[1], request.namespace, fields[2], fields[3])
     return None
 
 

@@ -60,7 +60,7 @@ NO_CONDITIONS: Final = Conditions()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class OwnerReference:
     """The cluster-scoped object whose deletion also deletes the webhook configurations."""
 
     api_version: str
@@ -68,7 +68,7 @@ class Owner:
     name: str
     uid: str
 
-    def reference(self) -> dict[str, Any]:
+    def as_json(self) -> dict[str, Any]:
         """Return the entry for ``ownerReferences``."""
         return {"apiVersion": self.api_version, "kind": self.kind, "name": self.name, "uid": self.uid}
 
@@ -96,7 +96,9 @@ class Desired:
         """The names of its webhooks."""
         return tuple(webhook["name"] for webhook in self.webhooks)
 
-    def document(self, bundle: bytes, owner: Owner, conditions: Conditions = NO_CONDITIONS) -> dict[str, Any]:
+    def document(
+        self, bundle: bytes, owner: OwnerReference, conditions: Conditions = NO_CONDITIONS
+    ) -> dict[str, Any]:
         """Return the object to write; ``bundle`` holds the CAs to trust, PEM."""
         encoded = base64.b64encode(bundle).decode()
         return {
@@ -106,7 +108,7 @@ class Desired:
                 "name": self.name,
                 "labels": dict(self.labels),
                 "annotations": conditions.annotations(self.names),
-                "ownerReferences": [owner.reference()],
+                "ownerReferences": [owner.as_json()],
             },
             "webhooks": [
                 {

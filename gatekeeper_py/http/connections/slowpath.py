@@ -19,8 +19,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from gatekeeper_py.http.aiohttp_internals import ChunkCheck
 from gatekeeper_py.http.answers import MALFORMED, Refusal, error_response
-from gatekeeper_py.http.connections.peers import Peer
-from gatekeeper_py.http.connections.turns import Rank, Turns
+from gatekeeper_py.http.connections.turns import Connection, Rank, Turns
 from gatekeeper_py.http.limits import (
     HEADER_SECONDS,
     MAX_HEADER_BYTES,
@@ -85,11 +84,10 @@ class State(IntEnum):
     """No more requests are read from this connection."""
 
 
-class Owner(Protocol):
+class Owner(Connection, Protocol):
     """The connection that an exchange belongs to."""
 
     transport: Any
-    peer: Peer
     good: int
 
     def changed(self, state: State) -> None:
@@ -109,9 +107,6 @@ class Owner(Protocol):
 
     def close(self) -> None:
         """Close once everything is sent."""
-
-    def abort(self) -> None:
-        """Close at once. What was not sent is lost."""
 
 
 class AiohttpServer:

@@ -81,7 +81,7 @@ class Connection(Protocol):
     peer: Peer
 
     def abort(self) -> None:
-        """Close at once, because a step of the connection raised an exception."""
+        """Close at once. What was not sent is lost."""
 
 
 class Handshake(Connection, Protocol):

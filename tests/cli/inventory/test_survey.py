@@ -12,7 +12,7 @@ from calling import validated
 from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cli.inventory.listing import collect
 from gatekeeper_py.cli.inventory.resources import ClusterError, Resource
-from gatekeeper_py.cli.inventory.survey import MAX_KEPT_IMAGES, MAX_OWNERS, Owner, Survey, Warned
+from gatekeeper_py.cli.inventory.survey import MAX_KEPT_IMAGES, MAX_OWNERS, ObjectReference, Survey, Warned
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
@@ -285,7 +285,7 @@ def recorded(
     mode: Any = "warn",
     kind: str = "Pod",
     into: Warned | None = None,
-) -> list[tuple[Owner, tuple[tuple[str, str], ...]]]:
+) -> list[tuple[ObjectReference, tuple[tuple[str, str], ...]]]:
     warned = Warned() if into is None else into
     references = list(owners) if isinstance(owners, tuple) else owners
     request = AdmissionRequest(
@@ -299,7 +299,7 @@ def recorded(
 def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
     assert recorded("nginx", "registry.corp.io/a", "quay.io/b", owners=[{"kind": "Node"}, CONTROLLER]) == [
         (
-            Owner("apps/v1", "ReplicaSet", "shop", "web", "1"),
+            ObjectReference("apps/v1", "ReplicaSet", "shop", "web", "1"),
             (("nginx", "unlisted"), ("quay.io/b", "unlisted")),
         )
     ]

@@ -16,7 +16,7 @@ from gatekeeper_py.controller.fastpath.probe import ProbeImage, RemovalProbe
 from gatekeeper_py.controller.fastpath.reconcile import FastPathController
 from gatekeeper_py.controller.metrics import FastPathMetrics
 from gatekeeper_py.controller.policy import KnownPolicy
-from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired, Owner, carries
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired, OwnerReference, carries
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live.sources import Delivery
@@ -24,7 +24,7 @@ from recording import RecordingLog
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
 MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])
-OWNER: Final = Owner(api_version="v1", kind="ClusterRole", name="gk", uid="1")
+OWNER: Final = OwnerReference(api_version="v1", kind="ClusterRole", name="gk", uid="1")
 POLICY: Final = "/api/v1/namespaces/ns/configmaps/policy"
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
 MIRRORS: Final = "mirrors:\n- {from: z.io, to: a.io/z}\n"

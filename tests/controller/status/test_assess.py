@@ -16,7 +16,7 @@ from gatekeeper_py.controller import certificates
 from gatekeeper_py.controller.certificates import Observed
 from gatekeeper_py.controller.status.assess import Status, assess
 from gatekeeper_py.controller.status.reading import Observations, PodFacts
-from gatekeeper_py.controller.webhooks.desired import Conditions, Owner
+from gatekeeper_py.controller.webhooks.desired import Conditions, OwnerReference
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import (
     MUTATING_NAME,
@@ -35,7 +35,7 @@ POLICY = (
     "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow: [a.io]\n"
     "mirrors: [{from: docker.io, to: a.io/hub}]\n"
 )
-OWNER = Owner(
+OWNER = OwnerReference(
     api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name=INSTALLATION.owner, uid="u"
 )
 STORE, _ = certificates.advance(None, Observed(), CERTIFICATES, START)

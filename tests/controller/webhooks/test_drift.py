@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from controller.world import INSTALLATION, b64
-from gatekeeper_py.controller.webhooks.desired import Desired, Owner
+from gatekeeper_py.controller.webhooks.desired import Desired, OwnerReference
 from gatekeeper_py.controller.webhooks.drift import (
     MAX_TOLERATED_TERMS,
     bundles,
@@ -22,7 +22,7 @@ from gatekeeper_py.controller.webhooks.drift import (
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, mutating, validating
 
-OWNER = Owner(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name="gk", uid="1")
+OWNER = OwnerReference(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name="gk", uid="1")
 DESIRED = validating(INSTALLATION.target, WebhookSettings())
 DOCUMENT = DESIRED.document(b"ca", OWNER)
 COUNT = len(DESIRED.webhooks)
@@ -43,7 +43,7 @@ def live(desired: Desired = DESIRED) -> dict[str, Any]:
         "managedFields": [{}],
         "labels": {**document["metadata"]["labels"], "theirs": "kept"},
         "annotations": {"theirs": "kept"},
-        "ownerReferences": [{"kind": "Other", "name": "other", "uid": "9"}, OWNER.reference()],
+        "ownerReferences": [{"kind": "Other", "name": "other", "uid": "9"}, OWNER.as_json()],
     }
     return document
 

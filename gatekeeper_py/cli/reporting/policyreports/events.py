@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from gatekeeper_py.cli.inventory.survey import Owner
+from gatekeeper_py.cli.inventory.survey import ObjectReference
 from gatekeeper_py.cli.reporting.policyreports.apis import ReportsClient
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
@@ -53,10 +53,10 @@ class WarningEvents:
 
     def __init__(self, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._now = now
-        self._due: dict[Owner, datetime] = {}
+        self._due: dict[ObjectReference, datetime] = {}
 
     async def record(
-        self, api: ReportsClient, warned: Iterable[tuple[Owner, Images]]
+        self, api: ReportsClient, warned: Iterable[tuple[ObjectReference, Images]]
     ) -> tuple[int, list[str]]:
         """Record the Events that are due. Return how many were recorded, and the problems."""
         now = self._now()
@@ -81,7 +81,7 @@ def _path(namespace: str) -> str:
     return f"/api/v1/namespaces/{quote(namespace, safe='')}/events"
 
 
-def _event(owner: Owner, images: Images, now: datetime) -> dict[str, Any]:
+def _event(owner: ObjectReference, images: Images, now: datetime) -> dict[str, Any]:
     shown = ", ".join(
         f"{escape(image, 250) or '(none)'} ({reason})" for image, reason in images[:MAX_IMAGES_SHOWN]
     )

@@ -12,7 +12,7 @@ import pytest
 from auditing import META, tally_of
 from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.provenance import PolicySource
-from gatekeeper_py.cli.inventory.survey import Owner
+from gatekeeper_py.cli.inventory.survey import ObjectReference
 from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally, Usage
 from gatekeeper_py.cli.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
 from gatekeeper_py.cli.reporting.policyreports.events import (
@@ -276,11 +276,11 @@ class TestEvents:
     """Events about controllers whose Pods would get warnings."""
 
     @staticmethod
-    def owner(number: int) -> Owner:
-        return Owner("apps/v1", "ReplicaSet", "shop", f"web-{number}", f"uid-{number}")
+    def owner(number: int) -> ObjectReference:
+        return ObjectReference("apps/v1", "ReplicaSet", "shop", f"web-{number}", f"uid-{number}")
 
     @classmethod
-    def warned(cls, number: int, *images: str) -> tuple[Owner, Images]:
+    def warned(cls, number: int, *images: str) -> tuple[ObjectReference, Images]:
         return cls.owner(number), tuple((image, "unlisted") for image in images)
 
     async def test_an_owner_gets_one_event_a_day(self) -> None:
@@ -309,7 +309,7 @@ class TestEvents:
     )
     async def test_the_name_of_an_event_is_a_dns_subdomain(self, name: str) -> None:
         api, events = FakeApi(), WarningEvents(now=lambda: INSTANT)
-        owner = Owner("apps/v1", "ReplicaSet", "shop", name, "uid-1")
+        owner = ObjectReference("apps/v1", "ReplicaSet", "shop", name, "uid-1")
         assert await events.record(api, [(owner, self.warned(1, "nginx")[1])]) == (1, [])
         (event,) = api.objects.values()
         named = event["metadata"]["name"]
