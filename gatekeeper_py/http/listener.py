@@ -19,10 +19,10 @@ from typing import Final, Literal, cast
 
 from gatekeeper_py.http.connections.peers import CREDIT_HALF_LIFE_SECONDS, Activity, Member, Peer
 from gatekeeper_py.http.connections.protocol import Eviction, HotPath, HttpConnection, Service
+from gatekeeper_py.http.connections.scheduler import QUIET_CONNECTIONS, Scheduler
 from gatekeeper_py.http.connections.slowpath import AiohttpServer, Handler
 from gatekeeper_py.http.connections.table import Table
 from gatekeeper_py.http.connections.tlstransport import TlsTransport
-from gatekeeper_py.http.connections.turns import QUIET_CONNECTIONS, Turns
 from gatekeeper_py.http.limits import HANDSHAKE_SECONDS, RECEIVE_BYTES, SEND_BYTES, SHUTDOWN_SECONDS
 from gatekeeper_py.process.logs import Log, RateLimit
 from gatekeeper_py.process.memory import give_back
@@ -94,12 +94,12 @@ class Listener:
         self._context = context
         self._on_evicted = on_evicted
         self._table = Table(max_connections)
-        self._turns = Turns(self._loop, max_connections)
-        self._server = AiohttpServer(handler, self._turns, on_error, check_chunks=fast)
+        self._scheduler = Scheduler(self._loop, max_connections)
+        self._server = AiohttpServer(handler, self._scheduler, on_error, check_chunks=fast)
         self._service = Service(
             table=self._table,
             server=self._server,
-            turns=self._turns,
+            scheduler=self._scheduler,
             answer=answer if fast else None,
             on_error=on_error,
             on_evicted=self._evicted,
@@ -176,7 +176,7 @@ class Listener:
         if listening is None:
             return False
         for _ in range(ACCEPTS_A_TURN):
-            if paced and self._table.is_full and self._turns.is_behind:
+            if paced and self._table.is_full and self._scheduler.is_behind:
                 return True
             try:
                 accepted, address = listening.accept()
@@ -206,7 +206,7 @@ class Listener:
         connection = self.enter(accepted, peer)
         protocol: asyncio.BaseProtocol = connection
         if context is not None:
-            protocol = connection.tls = TlsTransport(context, connection, self._turns)
+            protocol = connection.tls = TlsTransport(context, connection, self._scheduler)
         task = self._loop.create_task(self._start(protocol, connection, accepted))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -216,7 +216,7 @@ class Listener:
         connection = HttpConnection(self._service, peer, accepted)
         self._table.add(connection)
         self._most_open = max(self._most_open, len(self._table))
-        self._turns.crowded = len(self._table) > QUIET_CONNECTIONS
+        self._scheduler.crowded = len(self._table) > QUIET_CONNECTIONS
         return connection
 
     async def _start(
@@ -245,8 +245,8 @@ class Listener:
         self._check_timer = self._loop.call_later(CHECK_SECONDS, self._check_timeouts)
         now = self._loop.time()
         for connection in self._connections():
-            self._turns.run(connection, partial(connection.check_timeouts, now))
-        self._turns.crowded = len(self._table) > QUIET_CONNECTIONS
+            self._scheduler.run(connection, partial(connection.check_timeouts, now))
+        self._scheduler.crowded = len(self._table) > QUIET_CONNECTIONS
         if now - self._halved > CREDIT_HALF_LIFE_SECONDS:
             self._halved = now
             self._table.halve_credit()

@@ -14,7 +14,7 @@ import pytest
 from contract import check_response
 from gatekeeper_py.http.answers import json_response
 from gatekeeper_py.http.connections.protocol import HttpConnection
-from gatekeeper_py.http.connections.turns import Turns
+from gatekeeper_py.http.connections.scheduler import Scheduler
 from gatekeeper_py.http.listener import ACCEPTS_A_TURN, Listener
 from gatekeeper_py.process.settings import Address
 from served import ASKED, CONTENT, GOOD, Served, Start
@@ -238,7 +238,7 @@ async def test_no_connection_is_evicted_while_many_handshakes_wait(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served = start(max_connections=2)
-    monkeypatch.setattr(Turns, "is_behind", True)
+    monkeypatch.setattr(Scheduler, "is_behind", True)
     with contextlib.ExitStack() as stack:
         address = ("127.0.0.1", served.address.port)
         for _ in range(3):
@@ -246,7 +246,7 @@ async def test_no_connection_is_evicted_while_many_handshakes_wait(
         await eventually(lambda: served.listener.connections == 2)
         await asyncio.sleep(0.05)
         assert served.evicted == []
-        monkeypatch.setattr(Turns, "is_behind", False)
+        monkeypatch.setattr(Scheduler, "is_behind", False)
         await eventually(lambda: served.evicted != [])
         assert served.listener.connections == 2
 

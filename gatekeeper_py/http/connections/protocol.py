@@ -19,10 +19,10 @@ from aiohttp import hdrs
 from gatekeeper_py.http.aiohttp_internals import Message, Parsed, RequestParser
 from gatekeeper_py.http.answers import encode_ok, encode_refusal
 from gatekeeper_py.http.connections.peers import Activity, Peer
+from gatekeeper_py.http.connections.scheduler import Rank, Scheduler
 from gatekeeper_py.http.connections.slowpath import AiohttpServer, Exchange, State
 from gatekeeper_py.http.connections.table import Table
 from gatekeeper_py.http.connections.tlstransport import TlsTransport
-from gatekeeper_py.http.connections.turns import Rank, Turns
 from gatekeeper_py.http.limits import (
     HEADER_SECONDS,
     HELD_SECONDS,
@@ -55,7 +55,7 @@ class Service:
 
     table: Table
     server: AiohttpServer
-    turns: Turns
+    scheduler: Scheduler
     answer: HotPath | None
     on_error: Callable[[int], None]
     on_evicted: Callable[[Eviction, Peer], None]
@@ -182,7 +182,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._service.unread.pop(self, None)
         if self._rest:
-            self._service.turns.defer(self, self._answer_first, Rank.REST)
+            self._service.scheduler.defer(self, self._answer_first, Rank.REST)
         if self._exchange is not None:
             self._exchange.resume_writing()
         self._update_activity()
@@ -254,7 +254,7 @@ class HttpConnection(asyncio.Protocol):
         self._rest = data
         self._update_activity()
         if data:
-            self._service.turns.defer(self, self._answer_first, Rank.REST)
+            self._service.scheduler.defer(self, self._answer_first, Rank.REST)
         self._control_reading()
 
     def set_reading(self, reading: bool) -> None:  # noqa: FBT001 - the exchange's interface

@@ -19,7 +19,7 @@ from aiohttp.http_exceptions import BadHttpMessage
 
 from gatekeeper_py.http.aiohttp_internals import ChunkCheck
 from gatekeeper_py.http.answers import MALFORMED, Refusal, error_response
-from gatekeeper_py.http.connections.turns import Connection, Rank, Turns
+from gatekeeper_py.http.connections.scheduler import Connection, Rank, Scheduler
 from gatekeeper_py.http.limits import (
     HEADER_SECONDS,
     MAX_HEADER_BYTES,
@@ -113,10 +113,10 @@ class AiohttpServer:
     """The part of aiohttp's low-level server that the exchanges of one listener share."""
 
     def __init__(
-        self, handler: Handler, turns: Turns, on_error: Callable[[int], None], *, check_chunks: bool
+        self, handler: Handler, scheduler: Scheduler, on_error: Callable[[int], None], *, check_chunks: bool
     ) -> None:
         self.on_error = on_error
-        self.turns = turns
+        self.scheduler = scheduler
         self.check_chunks = check_chunks
         self._handler = handler
         self._loop = asyncio.get_running_loop()
@@ -154,7 +154,7 @@ class AiohttpServer:
             problem.__traceback__ = None
             raise ConnectionResetError("the connection was lost") from None
         # Otherwise, 500 requests whose bodies time out at the same moment would be answered in one turn.
-        await self.turns.wait(exchange.owner)
+        await self.scheduler.wait(exchange.owner)
         if exchange.is_last:
             response.force_close()
         # aiohttp would do both after this returns, and would not report when they are done.
@@ -176,7 +176,7 @@ async def take_turn(request: web.BaseRequest) -> None:
     """Wait for a turn of the event loop that has time for costly work on a request."""
     protocol = request.protocol
     if isinstance(protocol, _Connection) and protocol.exchange is not None:
-        await protocol.exchange.server.turns.wait(protocol.exchange.owner)
+        await protocol.exchange.server.scheduler.wait(protocol.exchange.owner)
 
 
 class _Connection(web.RequestHandler):
@@ -323,7 +323,7 @@ class Exchange:
         self.owner.answered(response.status, alone=not self._rest)
         if self._rest:
             # Pass on one request in each turn, because aiohttp would handle all of them without a pause.
-            self.server.turns.defer(self.owner, self._advance, Rank.REST)
+            self.server.scheduler.defer(self.owner, self._advance, Rank.REST)
 
     def failed(self, status: int) -> None:
         """Note that aiohttp answers with an error of its own, and then closes the connection."""

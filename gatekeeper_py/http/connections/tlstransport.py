@@ -1,8 +1,8 @@
 """TLS on an accepted connection.
 
 The event loop's own TLS is not used, because it answers every handshake at once and does not limit reading.
-Here a handshake waits for its turn (``Turns``), a peer that sends a thousand tiny records does not hold up
-the others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
+Here a handshake waits for its turn (``Scheduler``), a peer that sends a thousand tiny records does not hold
+up the others, and a connection costs 17 KiB instead of 46. The cryptography is the ``ssl`` module's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from typing import Any, Final, Protocol
 
 from gatekeeper_py.http.connections.peers import Peer
-from gatekeeper_py.http.connections.turns import Rank, Turns
+from gatekeeper_py.http.connections.scheduler import Rank, Scheduler
 
 RECORD_BYTES: Final = 16 * 1024
 """Maximum plaintext of a TLS record. One read returns all of it."""
@@ -80,13 +80,13 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     any case. ``started`` is when the handshake began.
     """
 
-    def __init__(self, context: ssl.SSLContext, application: Application, turns: Turns) -> None:
+    def __init__(self, context: ssl.SSLContext, application: Application, scheduler: Scheduler) -> None:
         super().__init__()
         self.peer = application.peer
         self.started = 0.0
         self._context = context
         self._application = application
-        self._turns = turns
+        self._scheduler = scheduler
         self._tcp: Any = None  # an asyncio.Transport, once the connection is made
         self._tls: Any = None  # an ssl.SSLObject, once the handshake began
         self._waiting = b""  # encrypted input that OpenSSL has not received yet
@@ -115,8 +115,8 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def data_received(self, data: bytes) -> None:
         """Handle encrypted bytes, at most ``SLICE_BYTES`` in one call."""
         if self._open:
-            turns = self._turns
-            if turns.crowded and not turns.has_time():
+            scheduler = self._scheduler
+            if scheduler.crowded and not scheduler.has_time():
                 self._waiting += data
                 rank = Rank.CHEAP if self._costly < MANY_COSTLY else Rank.COSTLY
                 self._defer(Rank.REST if self._application.continues else rank)
@@ -147,7 +147,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         size = _RECORD_HEADER_BYTES + int.from_bytes(self._waiting[3:_RECORD_HEADER_BYTES])
         if len(self._waiting) >= max(size, _RECORD_HEADER_BYTES) and not self._queued:
             self._queued = True
-            self._turns.add(self)
+            self._scheduler.add(self)
 
     def eof_received(self) -> None:
         """Return nothing, so that the TCP connection closes: the peer sends no more."""
@@ -155,7 +155,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._open, self._closing = False, True
         self._waiting = b""
-        self._turns.remove(self)
+        self._scheduler.remove(self)
         self._application.connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -202,9 +202,9 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
                 return
             else:
                 self._flush()
-                self._turns.remove(self)
+                self._scheduler.remove(self)
                 self._open = True
-                self._costly = MANY_COSTLY if self._turns.crowded else 0
+                self._costly = MANY_COSTLY if self._scheduler.crowded else 0
                 self._application.connection_made(self)
                 self._unread = bool(self._incoming.pending)
                 if self._unread or self._waiting:
@@ -281,7 +281,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
             return
         began = time.thread_time()
         self._pump()
-        is_costly = self._turns.is_costly(time.thread_time() - began)
+        is_costly = self._scheduler.is_costly(time.thread_time() - began)
         self._costly = min(self._costly + 1, MANY_COSTLY) if is_costly else max(self._costly - 1, 0)
 
     def _defer(self, rank: Rank) -> None:
@@ -289,7 +289,7 @@ class TlsTransport(asyncio.Transport, asyncio.BufferedProtocol):
         if self._open and not self._deferred:
             self._deferred = True
             self._tcp.pause_reading()
-            self._turns.defer(self, self._resume, rank)
+            self._scheduler.defer(self, self._resume, rank)
 
     def _flush(self) -> None:
         if self._outgoing.pending:

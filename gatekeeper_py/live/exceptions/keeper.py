@@ -30,7 +30,7 @@ from gatekeeper_py.core.policy.configmap import configmap_error
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live.exceptions.counting import EntryCounts
-from gatekeeper_py.live.exceptions.turns import PAUSE_FACTOR, Turns
+from gatekeeper_py.live.exceptions.queue import PAUSE_FACTOR, ParseQueue
 from gatekeeper_py.live.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import DeliveredExceptions
@@ -141,7 +141,7 @@ class ExceptionsKeeper:
         """Documents beyond the limit of documents. At most as many as the limit are remembered."""
         self._rereading: _Timer | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
-        self._turns = Turns(monotonic)
+        self._queue = ParseQueue(monotonic)
         self._parsing = False
         self._waiting = Shares()
         """The bytes of the texts that wait, by source and namespace."""
@@ -263,7 +263,7 @@ class ExceptionsKeeper:
                     self._room.clear()
                     await self._room.wait()
             else:
-                self._turns.ask(key, len(content))
+                self._queue.ask(key, len(content))
                 if self._is_full(key):
                     self._make_room(key)
 
@@ -314,7 +314,7 @@ class ExceptionsKeeper:
         if not self._settled and self._granted:
             late = self._monotonic() - self._granted_at > READY_SECONDS
             unlisted = self._unlisted - self.unread
-            waits = unlisted or self._turns.first_wait or self._parsing or self._changes
+            waits = unlisted or self._queue.first_wait or self._parsing or self._changes
             self._settled = late or not waits
         return self._settled
 
@@ -328,7 +328,7 @@ class ExceptionsKeeper:
         self._queued.set()
 
     def _take_place(self, key: DocumentKey, known: _Document, earliest: float) -> None:
-        self._turns.place(key, max(earliest, known.begun + APART_SECONDS), free=known.first)
+        self._queue.place(key, max(earliest, known.begun + APART_SECONDS), free=known.first)
 
     def _unqueue(self, known: _Document) -> None:
         """Drop the text that waits."""
@@ -446,12 +446,12 @@ class ExceptionsKeeper:
 
         Return the seconds until the next one is due, ``None`` if none waits.
         """
-        while (turn := self._turns.next()) is not None:
+        while (turn := self._queue.next()) is not None:
             pause, key = turn
             if pause > 0:
                 self._install()
                 return pause
-            self._turns.take(key)
+            self._queue.take(key)
             known = self._documents[key]
             if known.gone:
                 del self._documents[key]
@@ -497,7 +497,7 @@ class ExceptionsKeeper:
                         end = self._monotonic()
                         # Starting the process takes longer than parsing, and the tenant did not cause it.
                         if key.of_tenant and not (known.first or starts):
-                            self._turns.spent(start, end)
+                            self._queue.spent(start, end)
                         known.first = False
 
 

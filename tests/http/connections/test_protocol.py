@@ -19,8 +19,8 @@ from gatekeeper_py.http.answers import MALFORMED, Refusal, json_response
 from gatekeeper_py.http.bodymemory import BodyMemory
 from gatekeeper_py.http.connections.peers import Activity, Peer
 from gatekeeper_py.http.connections.protocol import HttpConnection
+from gatekeeper_py.http.connections.scheduler import ANSWERS_A_TURN
 from gatekeeper_py.http.connections.slowpath import TOO_MUCH_FRAMING
-from gatekeeper_py.http.connections.turns import ANSWERS_A_TURN
 from gatekeeper_py.http.limits import (
     HEADER_SECONDS,
     KEEPALIVE_SECONDS,
@@ -278,8 +278,8 @@ async def test_a_few_of_many_bodies_that_end_at_the_same_moment_are_parsed_in_ea
         return json_response(200, {})
 
     server = world.connection._service.server
-    server._handler, server.turns.crowded = handle, True
-    server.turns._clock = itertools.count().__next__  # each call uses up the time of a turn
+    server._handler, server.scheduler.crowded = handle, True
+    server.scheduler._clock = itertools.count().__next__  # each call uses up the time of a turn
     connections = [world.connection]
     for _ in range(4 * ANSWERS_A_TURN):
         with socket.socket() as accepted:

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.cluster.issuing import Issued
 from gatekeeper_py.http.connections.peers import Peer
+from gatekeeper_py.http.connections.scheduler import Rank, Scheduler
 from gatekeeper_py.http.connections.tlstransport import (
     MANY_COSTLY,
     MAX_HELLO_BYTES,
     RECORDS_A_TURN,
     TlsTransport,
 )
-from gatekeeper_py.http.connections.turns import Rank, Turns
 from gatekeeper_py.webhook.tls import build_certificate
 from transports import Transport
 
@@ -75,8 +75,8 @@ class World:
 
     def __init__(self, context: ssl.SSLContext, trust: ssl.SSLContext) -> None:
         self.application = Application()
-        self.turns = Turns(asyncio.get_running_loop())
-        self.server = TlsTransport(context, self.application, self.turns)
+        self.scheduler = Scheduler(asyncio.get_running_loop())
+        self.server = TlsTransport(context, self.application, self.scheduler)
         self.tcp = Tcp()
         self.server.connection_made(self.tcp)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -152,7 +152,7 @@ async def test_both_sides_can_talk_after_the_handshake(world: World) -> None:
 async def test_the_first_request_of_a_new_connection_waits_with_the_costly_ones_in_a_crowd(
     world: World, *, crowded: bool
 ) -> None:
-    world.turns.crowded = crowded
+    world.scheduler.crowded = crowded
     await world.shake_hands()
     assert (world.server._costly == MANY_COSTLY) is crowded
 
@@ -202,16 +202,16 @@ async def test_a_connection_whose_requests_are_mostly_costly_loses_its_precedenc
     world: World, monkeypatch: pytest.MonkeyPatch, costly: list[bool], ranks: list[Rank]
 ) -> None:
     await world.shake_hands()
-    monkeypatch.setattr(world.turns, "crowded", True)
-    monkeypatch.setattr(world.turns, "has_time", lambda: False)
+    monkeypatch.setattr(world.scheduler, "crowded", True)
+    monkeypatch.setattr(world.scheduler, "has_time", lambda: False)
     given: list[Rank] = []
-    defer = world.turns.defer
+    defer = world.scheduler.defer
 
     def note(connection: TlsTransport, handle: Callable[[], None], rank: Rank) -> None:
         given.append(rank)
         defer(connection, handle, rank)
 
-    monkeypatch.setattr(world.turns, "defer", note)
+    monkeypatch.setattr(world.scheduler, "defer", note)
     monkeypatch.setattr(time, "thread_time", itertools.count(0.0, 0.25).__next__)
     verdicts = iter([*costly, False])
 
@@ -219,7 +219,7 @@ async def test_a_connection_whose_requests_are_mostly_costly_loses_its_precedenc
         assert seconds == 0.25
         return next(verdicts)
 
-    monkeypatch.setattr(world.turns, "is_costly", note_time)
+    monkeypatch.setattr(world.scheduler, "is_costly", note_time)
     for _ in ranks:
         world.server.data_received(world.records(b"x"))
         await world.settle()
@@ -231,17 +231,17 @@ async def test_input_behind_an_unanswered_request_does_not_wait_with_new_request
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await world.shake_hands()
-    monkeypatch.setattr(world.turns, "crowded", True)
-    monkeypatch.setattr(world.turns, "has_time", lambda: False)
+    monkeypatch.setattr(world.scheduler, "crowded", True)
+    monkeypatch.setattr(world.scheduler, "has_time", lambda: False)
     given: list[Rank] = []
-    defer = world.turns.defer
+    defer = world.scheduler.defer
 
     def note(connection: TlsTransport, handle: Callable[[], None], rank: Rank) -> None:
         given.append(rank)
         defer(connection, handle, rank)
 
-    monkeypatch.setattr(world.turns, "defer", note)
-    monkeypatch.delattr(Turns, "is_costly")  # it is not compared with the cost of requests either
+    monkeypatch.setattr(world.scheduler, "defer", note)
+    monkeypatch.delattr(Scheduler, "is_costly")  # it is not compared with the cost of requests either
     world.application.continues = True
     world.server.data_received(world.records(b"x"))
     await world.settle()
@@ -260,7 +260,7 @@ async def test_any_records_in_any_pieces_arrive(
 ) -> None:
     world = World(context, trust)
     await world.shake_hands()
-    world.turns.crowded = crowded
+    world.scheduler.crowded = crowded
     contents = [random.randbytes(size) for size in sizes]
     stream = world.records(*contents)
     places = sorted(cut % (len(stream) + 1) for cut in cuts)
@@ -275,7 +275,7 @@ async def test_any_records_in_any_pieces_arrive(
 
 async def test_tiny_records_are_read_a_few_in_each_turn(world: World) -> None:
     await world.shake_hands()
-    world.turns._clock = itertools.count().__next__  # each call uses up the time of a turn
+    world.scheduler._clock = itertools.count().__next__  # each call uses up the time of a turn
     count = 20 * RECORDS_A_TURN
     world.server.data_received(world.records(*[b"x"] * count))
     assert len(world.application.received) == RECORDS_A_TURN
@@ -291,9 +291,9 @@ async def test_tiny_records_are_read_a_few_in_each_turn(world: World) -> None:
 
 async def test_input_waits_for_a_turn_when_it_is_crowded(world: World) -> None:
     await world.shake_hands()
-    world.turns.crowded = True
-    world.turns._clock = itertools.count().__next__
-    assert world.turns.has_time()
+    world.scheduler.crowded = True
+    world.scheduler._clock = itertools.count().__next__
+    assert world.scheduler.has_time()
     world.server.data_received(world.records(b"hello"))
     assert world.application.received == b""
     assert not world.tcp.reading
@@ -383,7 +383,7 @@ async def test_end_sends_close_notify_and_closes(world: World) -> None:
 @pytest.mark.parametrize("end", ["end", "abort", "close"])
 async def test_a_connection_can_end_before_it_is_made(context: ssl.SSLContext, end: str) -> None:
     application = Application()
-    server = TlsTransport(context, application, Turns(asyncio.get_running_loop()))
+    server = TlsTransport(context, application, Scheduler(asyncio.get_running_loop()))
     getattr(server, end)()
     tcp = Tcp()
     server.connection_made(tcp)

@@ -14,8 +14,8 @@ from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.live.exceptions import keeper, turns
-from gatekeeper_py.live.exceptions.turns import RESERVE_SECONDS
+from gatekeeper_py.live.exceptions import keeper, queue
+from gatekeeper_py.live.exceptions.queue import RESERVE_SECONDS
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import MAX_LINES
@@ -176,7 +176,7 @@ async def test_a_flood_of_others_suspends_no_unchanged_document_and_delays_no_qu
         await world.load(document(IMAGE), key)
     await world.settle_with(unchanged, quiet)
     parse_slowly(world, monkeypatch, 0.12)
-    monkeypatch.setattr(turns, "FORGET_SECONDS", 10.0)
+    monkeypatch.setattr(queue, "FORGET_SECONDS", 10.0)
     flood = "#" * (MAX_BYTES - 1_000)
     changed_at, image = world.clock, IMAGE
     for tick in range(100):

@@ -1,4 +1,4 @@
-"""Fair turns of the event loop: a budget per turn for each kind of work, and the order of peers.
+"""The fair scheduler of the event loop: a budget per turn for each kind of work, and the order of peers.
 
 In each of its turns, the event loop reads every socket that has input, and the turn ends when all input is
 handled. With thousands of connections, one turn could take seconds, and every connection would wait for its
@@ -85,7 +85,7 @@ class Connection(Protocol):
 
 
 class Handshake(Connection, Protocol):
-    """A connection whose handshake can begin. ``Turns`` keeps the time when it began in ``started``."""
+    """A connection whose handshake can begin. ``Scheduler`` keeps the time when it began in ``started``."""
 
     started: float
 
@@ -96,8 +96,8 @@ class Handshake(Connection, Protocol):
         """End the connection, because its peer does not continue the handshake."""
 
 
-class Turns:
-    """The budgets of one listener. ``crowded`` is set while input is budgeted.
+class Scheduler:
+    """Schedules the work of one listener. ``crowded`` is set while input is budgeted.
 
     ``capacity`` is the maximum number of connections.
     """

@@ -35,7 +35,7 @@ class _Place(NamedTuple):
     key: DocumentKey
 
 
-class Turns:
+class ParseQueue:
     """Decides which document is parsed next. Each document has at most one place in the queues.
 
     Documents of the installation go first. Tenants cannot write them, and must not delay an exception in an

@@ -1,4 +1,4 @@
-"""Turns: a turn of the loop has a budget, and the peers share what exceeds it."""
+"""Scheduler: a turn of the loop has a budget, and the peers share what exceeds it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gatekeeper_py.http.connections.peers import Peer
-from gatekeeper_py.http.connections.turns import (
+from gatekeeper_py.http.connections.scheduler import (
     ANSWERS_A_TURN,
     HANDSHAKE_PATIENCE_SECONDS,
     HANDSHAKES_A_TURN,
@@ -16,7 +16,7 @@ from gatekeeper_py.http.connections.turns import (
     MAX_HANDSHAKES,
     MAX_WAITING_HANDSHAKES,
     Rank,
-    Turns,
+    Scheduler,
 )
 from recording import Clock
 from wire import eventually
@@ -66,8 +66,8 @@ Problems = list[dict[str, Any]]
 
 
 @pytest.fixture
-async def turns(clock: Clock) -> Turns:
-    return Turns(asyncio.get_running_loop(), clock=clock)
+async def scheduler(clock: Clock) -> Scheduler:
+    return Scheduler(asyncio.get_running_loop(), clock=clock)
 
 
 @pytest.fixture
@@ -84,9 +84,9 @@ def peer(host: str = STRANGER, connections: int = 0, reviews: int = 0) -> Peer:
     return made
 
 
-async def test_a_few_handshakes_begin_in_each_turn(turns: Turns, world: Handshakes) -> None:
+async def test_a_few_handshakes_begin_in_each_turn(scheduler: Scheduler, world: Handshakes) -> None:
     for handshake in world.of(peer(), 20):
-        turns.add(handshake)
+        scheduler.add(handshake)
     assert world.begun == []
     before = 0
     while len(world.begun) < 20:
@@ -96,69 +96,73 @@ async def test_a_few_handshakes_begin_in_each_turn(turns: Turns, world: Handshak
 
 
 async def test_many_waiting_handshakes_hold_up_new_connections_until_they_begin(
-    turns: Turns, world: Handshakes
+    scheduler: Scheduler, world: Handshakes
 ) -> None:
     handshakes = world.of(peer(), MAX_WAITING_HANDSHAKES)
     for handshake in handshakes[1:]:
-        turns.add(handshake)
-    assert not turns.is_behind
-    turns.add(handshakes[0])
-    assert turns.is_behind
-    turns.remove(handshakes[1])
-    assert not turns.is_behind
-    turns.add(handshakes[1])
-    turns.add(handshakes[1])
-    assert turns.is_behind
+        scheduler.add(handshake)
+    assert not scheduler.is_behind
+    scheduler.add(handshakes[0])
+    assert scheduler.is_behind
+    scheduler.remove(handshakes[1])
+    assert not scheduler.is_behind
+    scheduler.add(handshakes[1])
+    scheduler.add(handshakes[1])
+    assert scheduler.is_behind
     await eventually(lambda: len(world.begun) == len(handshakes))
-    assert not turns.is_behind
+    assert not scheduler.is_behind
 
 
-async def test_silent_handshakes_do_not_hold_up_new_connections(turns: Turns, world: Handshakes) -> None:
+async def test_silent_handshakes_do_not_hold_up_new_connections(
+    scheduler: Scheduler, world: Handshakes
+) -> None:
     """Only a new connection ends a silent handshake. Otherwise no client could connect until a timeout."""
     for handshake in world.of(peer(), MAX_HANDSHAKES + MAX_WAITING_HANDSHAKES):
-        turns.add(handshake)
-    assert turns.is_behind
+        scheduler.add(handshake)
+    assert scheduler.is_behind
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    assert not turns.is_behind
+    assert not scheduler.is_behind
 
 
-async def test_input_that_takes_less_than_three_quarters_of_the_mean_is_cheap(turns: Turns) -> None:
+async def test_input_that_takes_less_than_three_quarters_of_the_mean_is_cheap(scheduler: Scheduler) -> None:
     for _ in range(1000):
-        turns.is_costly(0.001)
-    assert turns.is_costly(0.001)
-    assert turns.is_costly(0.0008)
-    assert not turns.is_costly(0.0007)
+        scheduler.is_costly(0.001)
+    assert scheduler.is_costly(0.001)
+    assert scheduler.is_costly(0.0008)
+    assert not scheduler.is_costly(0.0007)
 
 
-async def test_peers_take_turns_with_their_handshakes(turns: Turns, world: Handshakes) -> None:
+async def test_peers_take_turns_with_their_handshakes(scheduler: Scheduler, world: Handshakes) -> None:
     crowd, newcomer = peer(), peer(SERVER)
     for handshake in [*world.of(crowd, 100), *world.of(newcomer)]:
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) > 0)
     assert newcomer in [handshake.peer for handshake in world.begun[:HANDSHAKES_A_TURN]]
 
 
-async def test_the_peer_with_the_least_burden_waits_for_few_others(turns: Turns, world: Handshakes) -> None:
+async def test_the_peer_with_the_least_burden_waits_for_few_others(
+    scheduler: Scheduler, world: Handshakes
+) -> None:
     """It does not wait for a thousand strangers with one address each."""
     server = peer(SERVER, 25, 100)
     for number in range(1000):
-        turns.add(*world.of(peer(f"10.9.{number}", 1)))
+        scheduler.add(*world.of(peer(f"10.9.{number}", 1)))
     for handshake in world.of(server, 5):
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) >= 12)
     assert [handshake.peer for handshake in world.begun[:12]].count(server) == 5
 
 
 async def test_stalled_handshakes_are_ended_for_other_peers(
-    turns: Turns, clock: Clock, world: Handshakes
+    scheduler: Scheduler, clock: Clock, world: Handshakes
 ) -> None:
     stranger, server = peer(connections=MAX_HANDSHAKES + 1), peer(SERVER, 1)
     half = world.of(stranger, MAX_HANDSHAKES + 1)
     (newcomer,) = world.of(server)
     for handshake in half:
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    turns.add(newcomer)
+    scheduler.add(newcomer)
     clock.now += HANDSHAKE_PATIENCE_SECONDS
     await asyncio.sleep(0.02)
     assert world.given_up == []
@@ -168,71 +172,71 @@ async def test_stalled_handshakes_are_ended_for_other_peers(
     clock.now += 100
     await asyncio.sleep(0.02)
     assert half[-1] not in world.begun, "its own peer's handshakes are in its way"
-    turns.remove(half[1])
+    scheduler.remove(half[1])
     await eventually(lambda: half[-1] in world.begun)
     assert world.given_up == [half[0]]
 
 
 async def test_a_silent_handshake_of_the_best_peer_does_not_delay_its_next_ones(
-    turns: Turns, clock: Clock, world: Handshakes
+    scheduler: Scheduler, clock: Clock, world: Handshakes
 ) -> None:
     """An API server may share its address with strangers; the oldest handshake may be one of theirs."""
     stranger, server = peer(connections=MAX_HANDSHAKES - 1), peer(SERVER, 2)
     (silent, newcomer), others = world.of(server, 2), world.of(stranger, MAX_HANDSHAKES - 1)
     for handshake in (silent, *others):
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
-    turns.add(newcomer)
+    scheduler.add(newcomer)
     await eventually(lambda: newcomer in world.begun)
     assert world.given_up == others[:1]
 
 
 async def test_a_worse_peer_waits_until_a_handshake_ends(
-    turns: Turns, clock: Clock, world: Handshakes
+    scheduler: Scheduler, clock: Clock, world: Handshakes
 ) -> None:
     stranger, server = peer(connections=1), peer(SERVER, 1, 100)
     (newcomer,) = world.of(stranger)
     for handshake in world.of(server, MAX_HANDSHAKES):
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
-    turns.add(newcomer)
+    scheduler.add(newcomer)
     clock.now += 100
     await asyncio.sleep(0.02)
     assert newcomer not in world.begun
-    turns.remove(world.begun[7])
+    scheduler.remove(world.begun[7])
     await eventually(lambda: newcomer in world.begun)
     assert world.given_up == []
 
 
-async def test_complete_and_lost_handshakes_are_removed(turns: Turns, world: Handshakes) -> None:
+async def test_complete_and_lost_handshakes_are_removed(scheduler: Scheduler, world: Handshakes) -> None:
     shared = peer()
     complete = world.of(shared, MAX_HANDSHAKES)
     for handshake in complete:
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     lost, newcomer = world.of(shared, 2)
     for handshake in complete:
-        turns.remove(handshake)
-    turns.add(lost)
-    turns.remove(lost)
-    turns.add(newcomer)
+        scheduler.remove(handshake)
+    scheduler.add(lost)
+    scheduler.remove(lost)
+    scheduler.add(newcomer)
     await eventually(lambda: newcomer in world.begun)
     assert lost not in world.begun
     assert world.given_up == []
 
 
-async def test_input_waits_after_a_long_turn(turns: Turns, clock: Clock) -> None:
-    assert turns.has_time()
+async def test_input_waits_after_a_long_turn(scheduler: Scheduler, clock: Clock) -> None:
+    assert scheduler.has_time()
     clock.now += INPUT_SECONDS / 2
-    assert turns.has_time()
+    assert scheduler.has_time()
     clock.now += INPUT_SECONDS
-    assert not turns.has_time()
+    assert not scheduler.has_time()
     await asyncio.sleep(0)
-    assert turns.has_time(), "the next turn has its own time"
+    assert scheduler.has_time(), "the next turn has its own time"
 
 
-async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock: Clock) -> None:
+async def test_input_that_waits_is_handled_by_peer_in_turns(scheduler: Scheduler, clock: Clock) -> None:
     crowd, server = Client(peer()), Client(peer(SERVER))
     handled: list[tuple[Client, int]] = []
 
@@ -241,8 +245,8 @@ async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock:
         clock.now += INPUT_SECONDS / 4
 
     for number in range(20):
-        turns.defer(crowd, lambda number=number: handle(crowd, number), Rank.CHEAP)  # type: ignore[misc]
-    turns.defer(server, lambda: handle(server, 0), Rank.CHEAP)
+        scheduler.defer(crowd, lambda number=number: handle(crowd, number), Rank.CHEAP)  # type: ignore[misc]
+    scheduler.defer(server, lambda: handle(server, 0), Rank.CHEAP)
     assert handled == []
     await asyncio.sleep(0)
     assert (server, 0) in handled[:2]
@@ -253,7 +257,7 @@ async def test_input_that_waits_is_handled_by_peer_in_turns(turns: Turns, clock:
 
 @pytest.mark.parametrize("own", Rank)
 async def test_input_of_one_rank_does_not_wait_for_that_of_others_from_the_same_peer(
-    turns: Turns, clock: Clock, own: Rank
+    scheduler: Scheduler, clock: Clock, own: Rank
 ) -> None:
     client = Client(peer())
     handled: list[Rank] = []
@@ -264,40 +268,40 @@ async def test_input_of_one_rank_does_not_wait_for_that_of_others_from_the_same_
 
     others = [rank for rank in Rank if rank is not own]
     for rank in others * 100:
-        turns.defer(client, lambda rank=rank: handle(rank), rank)  # type: ignore[misc]
-    turns.defer(client, lambda: handle(own), own)
+        scheduler.defer(client, lambda rank=rank: handle(rank), rank)  # type: ignore[misc]
+    scheduler.defer(client, lambda: handle(own), own)
     await asyncio.sleep(0)
     assert own in handled[: len(Rank)]
     await eventually(lambda: len(handled) == 201)
 
 
-async def test_answers_wait_for_a_turn_that_has_time(turns: Turns, clock: Clock) -> None:
+async def test_answers_wait_for_a_turn_that_has_time(scheduler: Scheduler, clock: Clock) -> None:
     client = Client(peer())
-    turns.crowded = True
-    await turns.wait(client)
+    scheduler.crowded = True
+    await scheduler.wait(client)
     clock.now += 2 * INPUT_SECONDS
-    waiting = turns.wait(client)
+    waiting = scheduler.wait(client)
     turn = waiting.send(None)  # the future that it waits for
     assert not turn.done()
     await eventually(turn.done)
     waiting.close()
-    turns.crowded = False
+    scheduler.crowded = False
     clock.now += 2 * INPUT_SECONDS
-    await turns.wait(client)
+    await scheduler.wait(client)
 
 
 async def test_a_few_handlers_continue_in_each_turn_and_no_input_waits_for_them(
-    turns: Turns, clock: Clock
+    scheduler: Scheduler, clock: Clock
 ) -> None:
     """They run after the turn, so the limit of its time does not apply to them."""
     client = Client(peer())
-    turns.crowded = True
-    assert turns.has_time()
+    scheduler.crowded = True
+    assert scheduler.has_time()
     clock.now += 2 * INPUT_SECONDS
-    waiting = [turns.wait(client) for _ in range(100)]
+    waiting = [scheduler.wait(client) for _ in range(100)]
     futures = [each.send(None) for each in waiting]
     handled: list[Client] = []
-    turns.defer(client, lambda: handled.append(client), Rank.CHEAP)
+    scheduler.defer(client, lambda: handled.append(client), Rank.CHEAP)
     await asyncio.sleep(0)
     assert handled == [client]
     before = 0
@@ -310,13 +314,13 @@ async def test_a_few_handlers_continue_in_each_turn_and_no_input_waits_for_them(
 
 
 async def test_handlers_of_the_peer_with_the_least_burden_wait_for_few_others(
-    turns: Turns, clock: Clock
+    scheduler: Scheduler, clock: Clock
 ) -> None:
-    turns.crowded = True
-    assert turns.has_time()
+    scheduler.crowded = True
+    assert scheduler.has_time()
     clock.now += 2 * INPUT_SECONDS
-    strangers = [turns.wait(Client(peer(f"10.9.{number}", 1))) for number in range(200)]
-    own = turns.wait(Client(peer(SERVER, 25, 100)))
+    strangers = [scheduler.wait(Client(peer(f"10.9.{number}", 1))) for number in range(200)]
+    own = scheduler.wait(Client(peer(SERVER, 25, 100)))
     futures = [each.send(None) for each in [*strangers, own]]
     await asyncio.sleep(0)
     assert futures[-1].done()
@@ -345,7 +349,7 @@ class Stuck(Handshake):
 
 
 async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
-    turns: Turns, world: Handshakes, problems: list[dict[str, Any]]
+    scheduler: Scheduler, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
     broken, same_peer, other = (Client(peer()) for _ in range(3))
     same_peer.peer = broken.peer
@@ -355,51 +359,51 @@ async def test_input_that_cannot_be_handled_ends_its_own_connection_only(
     def fail() -> None:
         raise RuntimeError("what nobody thought of")
 
-    turns.defer(broken, fail, Rank.CHEAP)
-    turns.defer(same_peer, lambda: handled.append(same_peer), Rank.CHEAP)
-    turns.defer(other, lambda: handled.append(other), Rank.REST)
-    turns.add(handshake)
+    scheduler.defer(broken, fail, Rank.CHEAP)
+    scheduler.defer(same_peer, lambda: handled.append(same_peer), Rank.CHEAP)
+    scheduler.defer(other, lambda: handled.append(other), Rank.REST)
+    scheduler.add(handshake)
     await eventually(lambda: len(handled) == 2 and world.begun == [handshake])
     assert broken.aborted
     assert not same_peer.aborted
     assert not other.aborted
     (problem,) = problems
     assert str(problem["exception"]) == "what nobody thought of"
-    turns.defer(other, lambda: handled.append(other), Rank.CHEAP)
+    scheduler.defer(other, lambda: handled.append(other), Rank.CHEAP)
     await eventually(lambda: len(handled) == 3)
 
 
 async def test_a_handshake_that_cannot_begin_ends_its_own_connection_only(
-    turns: Turns, world: Handshakes, problems: list[dict[str, Any]]
+    scheduler: Scheduler, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
     shared = peer()
     before, after = world.of(shared, 2)
     broken = Broken(world, shared)
     for handshake in (before, broken, after):
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: world.begun == [before, after])
     assert (before.aborted, broken.aborted, after.aborted) == (False, True, False)
     assert [str(problem["exception"]) for problem in problems] == ["no memory for the handshake"]
 
 
 async def test_a_handshake_that_cannot_be_given_up_is_ended_and_makes_room(
-    turns: Turns, clock: Clock, world: Handshakes, problems: list[dict[str, Any]]
+    scheduler: Scheduler, clock: Clock, world: Handshakes, problems: list[dict[str, Any]]
 ) -> None:
     stranger, server = peer(connections=MAX_HANDSHAKES), peer(SERVER, 1)
     stuck = Stuck(world, stranger)
     for handshake in (stuck, *world.of(stranger, MAX_HANDSHAKES - 1)):
-        turns.add(handshake)
+        scheduler.add(handshake)
     await eventually(lambda: len(world.begun) == MAX_HANDSHAKES)
     clock.now += 2 * HANDSHAKE_PATIENCE_SECONDS
     (newcomer,) = world.of(server)
-    turns.add(newcomer)
+    scheduler.add(newcomer)
     await eventually(lambda: newcomer in world.begun)
     assert stuck.aborted
     assert [str(problem["exception"]) for problem in problems] == ["cannot give up"]
 
 
 async def test_a_connection_that_cannot_even_be_ended_does_not_stop_the_others(
-    turns: Turns, problems: list[dict[str, Any]]
+    scheduler: Scheduler, problems: list[dict[str, Any]]
 ) -> None:
     handled: list[str] = []
 
@@ -410,7 +414,7 @@ async def test_a_connection_that_cannot_even_be_ended_does_not_stop_the_others(
     def fail() -> None:
         raise RuntimeError("cannot handle")
 
-    turns.defer(Endless(peer()), fail, Rank.CHEAP)
-    turns.defer(Client(peer(SERVER)), lambda: handled.append("a"), Rank.CHEAP)
+    scheduler.defer(Endless(peer()), fail, Rank.CHEAP)
+    scheduler.defer(Client(peer(SERVER)), lambda: handled.append("a"), Rank.CHEAP)
     await eventually(lambda: handled == ["a"])
     assert [str(problem["exception"]) for problem in problems] == ["cannot handle", "cannot end"]
