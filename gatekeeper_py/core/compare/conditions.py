@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 from gatekeeper_py.core.compare.entries import PolicyEntry
-from gatekeeper_py.core.compare.parts import NAMESPACE, TAG, Effort, Signature, part_classes
+from gatekeeper_py.core.compare.parts import NAMESPACE, TAG, Effort, GlobSet, part_classes
 from gatekeeper_py.core.images.pattern import ANY
 
 
@@ -40,8 +40,8 @@ def qualifiers(entries: Sequence[PolicyEntry], effort: Effort) -> list[Qualifier
         return [Qualifier("", untagged)]
     globs = sorted(filter(None, tags))
     found = [
-        Qualifier(f":{text}", _holding(tags, globs, signature, untagged) & undigested)
-        for signature, text in part_classes(globs, TAG, effort)
+        Qualifier(f":{text}", _holding(tags, globs, matched, untagged) & undigested)
+        for matched, text in part_classes(globs, TAG, effort)
     ]
     pinned = untagged & (undigested | digests.pop(ANY, 0))
     found += (Qualifier(f"@{text}", pinned | digests[text]) for text in sorted(filter(None, digests)))
@@ -59,8 +59,8 @@ def namespaces(entries: Sequence[PolicyEntry], names: Iterable[str], effort: Eff
     if not globs:
         return [NamespaceClass("default", everywhere)]
     found = (
-        NamespaceClass(text, _holding(sets, globs, signature, everywhere))
-        for signature, text in part_classes(globs, NAMESPACE, effort)
+        NamespaceClass(text, _holding(sets, globs, matched, everywhere))
+        for matched, text in part_classes(globs, NAMESPACE, effort)
     )
     return [*found, NamespaceClass(None, everywhere)]
 
@@ -80,9 +80,9 @@ def _sets(
     return found
 
 
-def _holding(sets: dict[str | None, int], globs: Sequence[str], signature: Signature, always: int) -> int:
+def _holding(sets: dict[str | None, int], globs: Sequence[str], matched: GlobSet, always: int) -> int:
     """Return the entries that hold for a class: those with one of its globs, and those that always hold."""
-    for index in signature:
+    for index in matched:
         always |= sets.get(globs[index], 0)
     return always
 

@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.entries import PolicyEntry, entries_of, entries_of_grants
-from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, Signature, TooComplex
+from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, GlobSet, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
 from gatekeeper_py.core.images.entry import NO_LIMIT
@@ -365,28 +365,28 @@ class _Comparison:
             items = [Item(tuple(split_port(text)[0].split("."))) for text in texts]
             classes = Sequences(items, LABEL, longest=MAX_IMAGE_LENGTH, effort=self._effort).classes()
             hosts = {
-                signature: f"{'.'.join(labels)}:{port}" if port else ".".join(labels)
-                for signature, labels in classes.items()
-                if HUB_ALIASES.isdisjoint(texts[index] for index in signature)
+                matched: f"{'.'.join(labels)}:{port}" if port else ".".join(labels)
+                for matched, labels in classes.items()
+                if HUB_ALIASES.isdisjoint(texts[index] for index in matched)
             }
-            shared: dict[Signature, _Shared] = {}
+            shared: dict[GlobSet, _Shared] = {}
 
-            def entries(signature: Signature, texts: Sequence[str] = texts) -> Iterator[PolicyEntry]:
-                return (entry for index in sorted(signature) for entry in by_host.get(texts[index], ()))
+            def entries(matched: GlobSet, texts: Sequence[str] = texts) -> Iterator[PolicyEntry]:
+                return (entry for index in sorted(matched) for entry in by_host.get(texts[index], ()))
 
-            for signature, host in hosts.items():
-                common = self._common(signature, host, hosts, texts)
+            for matched, host in hosts.items():
+                common = self._common(matched, host, hosts, texts)
                 if common is None:
-                    yield _HostClass(host, [*everywhere, *entries(signature)])
+                    yield _HostClass(host, [*everywhere, *entries(matched)])
                 else:
                     if common not in shared:
                         shared[common] = _Shared([*everywhere, *entries(common)])
-                    yield _HostClass(host, list(entries(signature - common)), shared[common])
+                    yield _HostClass(host, list(entries(matched - common)), shared[common])
 
     @staticmethod
     def _common(
-        signature: Signature, host: str, hosts: Mapping[Signature, str], texts: Sequence[str]
-    ) -> Signature | None:
+        matched: GlobSet, host: str, hosts: Mapping[GlobSet, str], texts: Sequence[str]
+    ) -> GlobSet | None:
         """Return a class of hosts that fewer patterns match and whose member is not longer, or ``None``.
 
         An image on ``host`` that no further pattern matches is judged like an image in that class. Docker Hub
@@ -394,14 +394,10 @@ class _Comparison:
         """
         if host == DOCKER_HUB:
             return None
-        wildcards = frozenset(index for index in signature if is_glob(texts[index]))
+        wildcards = frozenset(index for index in matched if is_glob(texts[index]))
         for fewer in (wildcards, frozenset[int]()):
             other = hosts.get(fewer)
-            if (
-                fewer != signature
-                and other is not None
-                and len(_written(other, "")) <= len(_written(host, ""))
-            ):
+            if fewer != matched and other is not None and len(_written(other, "")) <= len(_written(host, "")):
                 return fewer
         return None
 
@@ -426,13 +422,13 @@ class _Comparison:
             members += _official_longer(sequences, limits)
         for classes in members:
             self._spend(CLASS_WORK * len(classes))
-            for signature, parts in classes.items():
-                if touching is not None and not signature & touching:
+            for matched, parts in classes.items():
+                if touching is not None and not matched & touching:
                     continue
                 repository = "/".join(parts)
                 matching = [
                     entry
-                    for index in signature
+                    for index in matched
                     for entry in by_item[items[index]]
                     if len(repository) <= entry.longest or entry.role == "source"
                 ]
@@ -599,9 +595,7 @@ def _first_grant(
     return None if None in found else found[0]
 
 
-def _official_longer(
-    sequences: Sequences, limits: Sequence[int]
-) -> Iterator[dict[Signature, tuple[str, ...]]]:
+def _official_longer(sequences: Sequences, limits: Sequence[int]) -> Iterator[dict[GlobSet, tuple[str, ...]]]:
     """Yield the classes of official images whose names are too long to be written with ``docker.io``.
 
     Such a name is possible below ``registry-1.docker.io``, because ``library/`` is added to it only after its
@@ -615,7 +609,7 @@ def _official_longer(
     else:
         # Without limits, a class that has a shorter member is already known.
         members = sequences.below((OFFICIAL_NAMESPACE,))
-        yield {signature: parts for signature, parts in members.items() if len(parts[-1]) > longest}
+        yield {matched: parts for matched, parts in members.items() if len(parts[-1]) > longest}
 
 
 def _written(host: str, repository: str) -> str:

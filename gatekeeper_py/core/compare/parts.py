@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
-Signature = frozenset[int]
-"""Indices of the globs that match."""
+GlobSet = frozenset[int]
+"""Indices of globs, mostly of those that match."""
 
 MAX_STATES: Final = 400_000
 """Maximum number of states in one construction. It bounds time and memory. Policies that people write need a
@@ -51,7 +51,7 @@ class Effort:
 
     def __init__(self, limit: int = MAX_EFFORT) -> None:
         self._left = limit
-        self.part_classes: dict[tuple[tuple[str, ...], Grammar, Signature | None], tuple[PartClass, ...]] = {}
+        self.part_classes: dict[tuple[tuple[str, ...], Grammar, GlobSet | None], tuple[PartClass, ...]] = {}
 
     def spend(self, amount: int) -> None:
         """Count an amount of work. Raises ``TooComplex`` if the total exceeds the bound."""
@@ -110,9 +110,9 @@ TAG: Final = Grammar(
 
 
 class PartClass(NamedTuple):
-    """The strings that exactly the globs in ``signature`` match. ``witness`` is a shortest such string."""
+    """The strings that exactly the globs in ``matched`` match. ``witness`` is a shortest such string."""
 
-    signature: Signature
+    matched: GlobSet
     witness: str
 
 
@@ -126,7 +126,7 @@ class Construction:
     """
 
     def __init__(
-        self, globs: Sequence[str], grammar: Grammar, effort: Effort, needed: Signature | None = None
+        self, globs: Sequence[str], grammar: Grammar, effort: Effort, needed: GlobSet | None = None
     ) -> None:
         self._effort = effort
         self._needed = needed
@@ -139,7 +139,7 @@ class Construction:
     def start(self) -> tuple[_Positions, int]:
         return self._closed((index, 0) for index in range(len(self._globs))), 0
 
-    def signature(self, positions: _Positions) -> Signature:
+    def matched(self, positions: _Positions) -> GlobSet:
         return frozenset(index for index, position in positions if position == self._ends[index])
 
     def accepts(self, state: tuple[_Positions, int]) -> bool:
@@ -203,7 +203,7 @@ def part_classes(
     globs: Sequence[str],
     grammar: Grammar,
     effort: Effort | None = None,
-    needed: Signature | None = None,
+    needed: GlobSet | None = None,
 ) -> tuple[PartClass, ...]:
     """Return every class that is not empty, the shortest witness first.
 
@@ -218,13 +218,13 @@ def part_classes(
 
 
 def _part_classes(
-    globs: Sequence[str], grammar: Grammar, effort: Effort, needed: Signature | None
+    globs: Sequence[str], grammar: Grammar, effort: Effort, needed: GlobSet | None
 ) -> Iterator[PartClass]:
     construction = Construction(globs, grammar, effort, needed)
     start = construction.start
     level: dict[tuple[_Positions, int], str] = {start: ""}
     seen = {start}
-    found: set[Signature] = set()
+    found: set[GlobSet] = set()
     length = 0
     while level and length < grammar.longest:
         length += 1
@@ -239,24 +239,24 @@ def _part_classes(
         for state, text in following.items():
             if not construction.accepts(state):
                 continue
-            signature = construction.signature(state[0])
-            if signature not in found:
-                found.add(signature)
-                if needed is None or signature & needed:
-                    yield PartClass(signature, text)
+            matched = construction.matched(state[0])
+            if matched not in found:
+                found.add(matched)
+                if needed is None or matched & needed:
+                    yield PartClass(matched, text)
         level = following
 
 
 def classes_by_length(
     globs: Sequence[str], grammar: Grammar, longest: int, effort: Effort | None = None
-) -> dict[Signature, dict[int, str]]:
+) -> dict[GlobSet, dict[int, str]]:
     """Return, for every class, one member of each length up to ``longest`` that its members have.
 
     Raises ``TooComplex``.
     """
     construction = Construction(globs, grammar, effort or Effort())
     level: dict[tuple[_Positions, int], str] = {construction.start: ""}
-    found: dict[Signature, dict[int, str]] = {}
+    found: dict[GlobSet, dict[int, str]] = {}
     steps = 0
     for length in range(1, min(longest, grammar.longest) + 1):
         following: dict[tuple[_Positions, int], str] = {}
@@ -267,6 +267,6 @@ def classes_by_length(
         check_states(steps)
         for state, text in following.items():
             if construction.accepts(state):
-                found.setdefault(construction.signature(state[0]), {}).setdefault(length, text)
+                found.setdefault(construction.matched(state[0]), {}).setdefault(length, text)
         level = following
     return found

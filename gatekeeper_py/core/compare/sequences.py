@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from gatekeeper_py.core.compare.parts import (
     Effort,
+    GlobSet,
     Grammar,
-    Signature,
     check_states,
     classes_by_length,
     part_classes,
@@ -33,8 +33,8 @@ class _State(NamedTuple):
     ``alive`` match all parts so far. ``below`` are subtrees that match whatever follows.
     """
 
-    alive: Signature
-    below: Signature
+    alive: GlobSet
+    below: GlobSet
 
 
 class _Lengths:
@@ -75,15 +75,15 @@ class Sequences:
         self._grammar = grammar
         self._longest = longest
         self._fewest = fewest
-        self._sized: dict[tuple[str, ...], dict[Signature, dict[int, str]]] = {}
+        self._sized: dict[tuple[str, ...], dict[GlobSet, dict[int, str]]] = {}
 
-    def classes(self, touching: Signature | None = None) -> dict[Signature, tuple[str, ...]]:
+    def classes(self, touching: GlobSet | None = None) -> dict[GlobSet, tuple[str, ...]]:
         """Return every class that is not empty, with a shortest member.
 
         With ``touching``, return only the classes in which one of these patterns matches. Raises
         ``TooComplex``.
         """
-        found: dict[Signature, tuple[int, tuple[str, ...]]] = {}
+        found: dict[GlobSet, tuple[int, tuple[str, ...]]] = {}
         level: dict[_State, tuple[int, tuple[str, ...]]] = {self._start: (-1, ())}
         depth = total = 0
         while level:
@@ -100,17 +100,15 @@ class Sequences:
             check_states(total)
             if depth >= self._fewest:
                 for state, (length, parts) in following.items():
-                    signature = self._signature(state, depth)
-                    if signature not in found or length < found[signature][0]:
-                        found[signature] = (length, parts)
+                    matched = self._matched(state, depth)
+                    if matched not in found or length < found[matched][0]:
+                        found[matched] = (length, parts)
             level = following
         return {
-            signature: parts
-            for signature, (_, parts) in found.items()
-            if touching is None or signature & touching
+            matched: parts for matched, (_, parts) in found.items() if touching is None or matched & touching
         }
 
-    def longer_than(self, minimum: int) -> dict[Signature, tuple[str, ...]]:
+    def longer_than(self, minimum: int) -> dict[GlobSet, tuple[str, ...]]:
         """Return, for every class with members longer than ``minimum``, a shortest such member.
 
         Raises ``TooComplex``.
@@ -118,7 +116,7 @@ class Sequences:
         # Lengths are sets of bits: bit n + 1 stands for a text of n characters, bit 0 for no part yet.
         levels: list[dict[_State, _Lengths]] = [{self._start: _Lengths(1)}]
         deepest = max((len(item.parts) for item in self._items), default=0) + 1
-        found: dict[Signature, tuple[int, int, _State]] = {}
+        found: dict[GlobSet, tuple[int, int, _State]] = {}
         limit = (1 << (self._longest + 2)) - 1
         total = 0
         # Below the deepest pattern, one longer segment has the same effect as one more segment.
@@ -140,14 +138,12 @@ class Sequences:
                 longer = lengths.mask >> (minimum + 2)
                 if longer:
                     length = minimum + 2 + ((longer & -longer).bit_length() - 1)
-                    signature = self._signature(state, depth)
-                    if signature not in found or length < found[signature][0]:
-                        found[signature] = (length, depth, state)
-        return {signature: _traced(levels, *where) for signature, where in found.items()}
+                    matched = self._matched(state, depth)
+                    if matched not in found or length < found[matched][0]:
+                        found[matched] = (length, depth, state)
+        return {matched: _traced(levels, *where) for matched, where in found.items()}
 
-    def below(
-        self, start: tuple[str, ...], longer_than: int | None = None
-    ) -> dict[Signature, tuple[str, ...]]:
+    def below(self, start: tuple[str, ...], longer_than: int | None = None) -> dict[GlobSet, tuple[str, ...]]:
         """Return, for every class with a member that is ``start`` and one more part, a shortest such member.
 
         With ``longer_than``, this part has more than ``longer_than`` characters. ``longest`` does not bound
@@ -167,20 +163,20 @@ class Sequences:
                 for target, texts in self._sized_successors(state, depth)
                 if (longer := [length for length in texts if length > longer_than])
             )
-        found: dict[Signature, tuple[str, ...]] = {}
+        found: dict[GlobSet, tuple[str, ...]] = {}
         for target, text in sorted(members, key=lambda member: len(member[1])):
-            found.setdefault(self._signature(target, depth + 1), (*start, text))
+            found.setdefault(self._matched(target, depth + 1), (*start, text))
         return found
 
     @property
     def _start(self) -> _State:
         return _State(frozenset(range(len(self._items))), frozenset())
 
-    def _signature(self, state: _State, depth: int) -> Signature:
+    def _matched(self, state: _State, depth: int) -> GlobSet:
         exact = (i for i in state.alive if len(self._items[i].parts) == depth and not self._items[i].subtree)
         return state.below | frozenset(exact)
 
-    def _split(self, state: _State, depth: int) -> tuple[dict[str, list[int]], Signature]:
+    def _split(self, state: _State, depth: int) -> tuple[dict[str, list[int]], GlobSet]:
         """Return the globs of the next part with their patterns, and the subtrees that match from here."""
         by_glob: dict[str, list[int]] = {}
         begun: list[int] = []
@@ -193,7 +189,7 @@ class Sequences:
         return by_glob, state.below | frozenset(begun)
 
     def _successors(
-        self, state: _State, depth: int, touching: Signature | None = None
+        self, state: _State, depth: int, touching: GlobSet | None = None
     ) -> Iterator[tuple[_State, str]]:
         by_glob, below = self._split(state, depth)
         globs = sorted(by_glob)
@@ -203,8 +199,8 @@ class Sequences:
             needed = frozenset(
                 position for position, glob in enumerate(globs) if not touching.isdisjoint(by_glob[glob])
             )
-        for signature, text in part_classes(globs, self._grammar, self._effort, needed):
-            yield _State(_union(by_glob, globs, signature), below), text
+        for matched, text in part_classes(globs, self._grammar, self._effort, needed):
+            yield _State(_union(by_glob, globs, matched), below), text
 
     def _sized_successors(self, state: _State, depth: int) -> Iterator[tuple[_State, dict[int, str]]]:
         by_glob, below = self._split(state, depth)
@@ -214,12 +210,12 @@ class Sequences:
             classes = self._sized[globs] = classes_by_length(
                 globs, self._grammar, self._longest, self._effort
             )
-        for signature, texts in classes.items():
-            yield _State(_union(by_glob, globs, signature), below), texts
+        for matched, texts in classes.items():
+            yield _State(_union(by_glob, globs, matched), below), texts
 
 
-def _union(by_glob: dict[str, list[int]], globs: Sequence[str], signature: Signature) -> Signature:
-    return frozenset(index for position in signature for index in by_glob[globs[position]])
+def _union(by_glob: dict[str, list[int]], globs: Sequence[str], matched: GlobSet) -> GlobSet:
+    return frozenset(index for position in matched for index in by_glob[globs[position]])
 
 
 def _traced(levels: list[dict[_State, _Lengths]], length: int, depth: int, state: _State) -> tuple[str, ...]:

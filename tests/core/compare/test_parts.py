@@ -41,9 +41,9 @@ def is_valid(grammar: Grammar, text: str) -> bool:
 @examples
 @given(globs)
 def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]) -> None:
-    for signature, witness in part_classes(texts, SEGMENT):
+    for matched, witness in part_classes(texts, SEGMENT):
         assert is_valid(SEGMENT, witness)
-        assert matching(texts, witness) == signature
+        assert matching(texts, witness) == matched
 
 
 @examples
@@ -52,15 +52,15 @@ def test_each_witness_is_valid_and_matched_by_exactly_its_globs(texts: list[str]
 def test_the_needed_classes_are_those_in_which_a_needed_glob_matches(
     texts: list[str], needed: set[int]
 ) -> None:
-    expected = [each for each in part_classes(texts, SEGMENT) if each.signature & needed]
+    expected = [each for each in part_classes(texts, SEGMENT) if each.matched & needed]
     found = part_classes(texts, SEGMENT, needed=frozenset(needed))
-    assert {each.signature: len(each.witness) for each in found} == {
-        each.signature: len(each.witness) for each in expected
+    assert {each.matched: len(each.witness) for each in found} == {
+        each.matched: len(each.witness) for each in expected
     }
 
 
 def test_a_glob_that_no_valid_string_matches_has_no_class() -> None:
-    assert {signature for signature, _ in part_classes(["-a"], SEGMENT)} == {frozenset()}
+    assert {matched for matched, _ in part_classes(["-a"], SEGMENT)} == {frozenset()}
 
 
 @examples
@@ -74,11 +74,11 @@ def test_every_valid_string_is_in_a_class_whose_witness_is_not_longer(texts: lis
 @examples
 @given(globs, st.integers(1, 12))
 def test_each_length_has_a_member_of_that_length(texts: list[str], longest: int) -> None:
-    for signature, members in classes_by_length(texts, LABEL, longest).items():
+    for matched, members in classes_by_length(texts, LABEL, longest).items():
         for length, text in members.items():
             assert length == len(text) <= longest
             assert is_valid(LABEL, text)
-            assert matching(texts, text) == signature
+            assert matching(texts, text) == matched
 
 
 @examples
@@ -108,7 +108,7 @@ def test_the_grammars_are_those_of_references(grammar: Grammar, valid: list[str]
 
 
 def test_a_class_whose_shortest_member_is_too_long_is_empty() -> None:
-    assert {signature for signature, _ in part_classes(["a" * 64], NAMESPACE)} == {frozenset()}
+    assert {matched for matched, _ in part_classes(["a" * 64], NAMESPACE)} == {frozenset()}
 
 
 def test_too_many_combinations_are_an_error_not_a_guess(monkeypatch: pytest.MonkeyPatch) -> None:

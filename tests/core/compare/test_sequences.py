@@ -33,8 +33,8 @@ def matching(patterns: list[Item], path: tuple[str, ...]) -> frozenset[int]:
 @examples
 @given(items)
 def test_each_member_is_matched_by_exactly_its_patterns(patterns: list[Item]) -> None:
-    for signature, path in Sequences(patterns, SEGMENT, longest=255).classes().items():
-        assert matching(patterns, path) == signature
+    for matched, path in Sequences(patterns, SEGMENT, longest=255).classes().items():
+        assert matching(patterns, path) == matched
 
 
 @examples
@@ -49,9 +49,9 @@ def test_every_path_is_in_a_class_whose_member_is_not_longer(
 @examples
 @given(items, st.integers(0, 20))
 def test_longer_members_are_longer_and_of_their_class(patterns: list[Item], minimum: int) -> None:
-    for signature, path in Sequences(patterns, SEGMENT, longest=25).longer_than(minimum).items():
+    for matched, path in Sequences(patterns, SEGMENT, longest=25).longer_than(minimum).items():
         assert minimum < len("/".join(path)) <= 25
-        assert matching(patterns, path) == signature
+        assert matching(patterns, path) == matched
 
 
 @examples
@@ -84,9 +84,9 @@ def test_every_part_below_a_start_has_a_member_of_its_class(
     patterns: list[Item], start: tuple[str, ...], part: str
 ) -> None:
     found = Sequences(patterns, SEGMENT, longest=1).below(start)
-    for signature, path in found.items():
+    for matched, path in found.items():
         assert path[:-1] == start
-        assert matching(patterns, path) == signature
+        assert matching(patterns, path) == matched
     assert len(found[matching(patterns, (*start, part))][-1]) <= len(part)
 
 
@@ -96,9 +96,9 @@ def test_every_longer_part_below_a_start_has_a_longer_member_of_its_class(
     patterns: list[Item], start: tuple[str, ...], part: str
 ) -> None:
     found = Sequences(patterns, SEGMENT, longest=25).below(start, len(part) - 1)
-    for signature, path in found.items():
+    for matched, path in found.items():
         assert path[:-1] == start
-        assert matching(patterns, path) == signature
+        assert matching(patterns, path) == matched
         assert len(path[-1]) >= len(part)
     assert len(found[matching(patterns, (*start, part))][-1]) == len(part)
 
@@ -111,7 +111,7 @@ def test_the_classes_that_touch_some_patterns_are_those_of_all_classes(
     touching = data.draw(st.frozensets(st.sampled_from(range(len(patterns) or 1))))
     expected = Sequences(patterns, SEGMENT, longest=255).classes()
     assert Sequences(patterns, SEGMENT, longest=255).classes(touching) == {
-        signature: path for signature, path in expected.items() if signature & touching
+        matched: path for matched, path in expected.items() if matched & touching
     }
 
 
