@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
-from gatekeeper_py.core.policy.radius import Admitted, effect
+from gatekeeper_py.core.policy.radius import Admitted, impact
 from gatekeeper_py.live.snapshot import MAX_CACHED_LENGTH, Snapshot
 from gatekeeper_py.process.shares import Share, Shares
 from gatekeeper_py.process.slices import Steps
@@ -85,7 +85,9 @@ class RecentImages:
         for share, noted in [(share, list(group.noted)) for share, group in self._groups.items()]:
             for namespace, image in noted:
                 if snapshot.decide(namespace, image).exception is None:
-                    peers[share.peer].append(Admitted(namespace, image, effect(snapshot, namespace, image)))
+                    decision = snapshot.decide_by_rules(namespace, image)
+                    present = impact(decision, snapshot.mode(namespace))
+                    peers[share.peer].append(Admitted(namespace, image, present))
                 yield
         return tuple(map(tuple, peers.values()))
 

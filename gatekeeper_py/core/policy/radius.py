@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 APPROVED: Final = 0
 WARNED: Final = 1
@@ -20,14 +21,6 @@ LEAST_KNOWN: Final = 10
 
 MAX_NAMED: Final = 20
 """Maximum number of images that a radius names. The warnings have room for fewer."""
-
-
-class Policy(Protocol):
-    """A compiled policy, or a snapshot that caches its decisions."""
-
-    def decide_by_rules(self, namespace: str | None, image: str) -> Decision: ...
-
-    def mode(self, namespace: str | None) -> Mode: ...
 
 
 class Admitted(NamedTuple):
@@ -62,33 +55,36 @@ class Radius(NamedTuple):
     complete: bool
 
 
-def effect(policy: Policy, namespace: str | None, image: str) -> int:
-    """Return what a policy does with an image, judged by its name.
+def impact(decision: Decision, mode: Mode) -> int:
+    """Return what a policy does with an image that is judged by its name.
 
     An image that needs a signature also needs a live key, and a digest, unless mutate mode writes the digest.
     """
-    decision, mode = policy.decide_by_rules(namespace, image), policy.mode(namespace)
     lacks = decision.lacks_key or (decision.lacks_digest and not rewrites(mode))
     if decision.approved and not lacks:
         return APPROVED
     return REFUSED if refuses(mode) else WARNED
 
 
-def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]) -> Radius:
+def measure(
+    policy: CompiledPolicy, groups: Sequence[Sequence[Admitted]], has_time: Callable[[], bool]
+) -> Radius:
     """Judge the admitted images of all groups by a new policy.
 
     A group holds the images of one sender of reviews. Each group, and each namespace in it, is measured
     separately. So no sender and no namespace can lower the percentage of another with images of its own.
     """
-    effects: dict[tuple[str | None, str], int] = {}
+    impacts: dict[tuple[str | None, str], int] = {}
     complete = True
     for namespace, image, _ in chain.from_iterable(groups):
-        if (namespace, image) not in effects:
+        if (namespace, image) not in impacts:
             if not has_time():
                 complete = False
                 break
-            effects[namespace, image] = effect(policy, namespace, image)
-    judged = [[(each, effects[each[:2]]) for each in group if each[:2] in effects] for group in groups]
+            impacts[namespace, image] = impact(
+                policy.decide_by_rules(namespace, image), policy.mode(namespace)
+            )
+    judged = [[(each, impacts[each[:2]]) for each in group if each[:2] in impacts] for group in groups]
     everything = list(chain.from_iterable(judged))
     rejected = {
         each.image for each, new in everything if new and (new > each.present or each.present == REFUSED)
@@ -111,7 +107,7 @@ def measure(policy: Policy, groups: Sequence[Sequence[Admitted]], has_time: Call
 
 
 def _shares(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Share]:
-    """Yield the shares of refused images, among those on which the present policy has at most this effect.
+    """Yield the shares of refused images, among those on which the present policy has at most this impact.
 
     Count them for all namespaces together, for each namespace, and for all small namespaces together. A small
     one has too few images to be counted by itself. Otherwise, one namespace with many images could lower the

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from builders import keys_text, policy
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.radius import (
     APPROVED,
     LEAST_KNOWN,
@@ -21,7 +22,7 @@ from gatekeeper_py.core.policy.radius import (
     Admitted,
     Radius,
     Share,
-    effect,
+    impact,
     measure,
 )
 
@@ -29,6 +30,10 @@ NEW: Final = policy(
     "namespaces: [{names: [dev], mode: warn}]\n",
     allow="[new.io, {image: team.io, namespaces: [team]}]",
 )
+
+
+def impact_of(judging: CompiledPolicy, namespace: str | None, image: str) -> int:
+    return impact(judging.decide_by_rules(namespace, image), judging.mode(namespace))
 
 
 def always() -> bool:
@@ -50,17 +55,17 @@ def of(host: str, number: int, namespace: str | None = "shop", present: int = AP
         (None, "team.io/a:1", REFUSED),
     ],
 )
-def test_the_effect_depends_on_the_rules_and_on_the_mode_of_the_namespace(
+def test_the_impact_depends_on_the_rules_and_on_the_mode_of_the_namespace(
     namespace: str | None, image: str, expected: int
 ) -> None:
-    assert effect(NEW, namespace, image) == expected
+    assert impact_of(NEW, namespace, image) == expected
 
 
 @pytest.mark.parametrize(("mode", "tag"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", APPROVED)])
 def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(mode: Mode, tag: int) -> None:
     signing = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]", mode=mode)
-    assert effect(signing, "shop", "a.io/x:1") == tag
-    assert effect(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
+    assert impact_of(signing, "shop", "a.io/x:1") == tag
+    assert impact_of(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
 
 
 @pytest.mark.parametrize(("mode", "worst"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", REFUSED)])
@@ -69,7 +74,7 @@ def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
     mode: Mode, worst: int, image: str
 ) -> None:
     rules = "[{image: a.io, signedBy: [ci-2026]}, {image: b.io, signedBy: [ci-2025]}]"
-    assert effect(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
+    assert impact_of(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
 
 
 @pytest.mark.parametrize(
