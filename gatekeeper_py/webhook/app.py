@@ -26,7 +26,7 @@ from gatekeeper_py.live.parser.process import Parser
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
 from gatekeeper_py.live.sources import Delivery
-from gatekeeper_py.live.sources.exceptionfiles import ExceptionFiles
+from gatekeeper_py.live.sources.exceptionfiles import ExceptionFilesSource
 from gatekeeper_py.live.sources.file import FileSource
 from gatekeeper_py.process.logs import RateLimit
 from gatekeeper_py.process.memory import give_back
@@ -308,7 +308,9 @@ class _Server:
         """Return the function that delivers the documents of some sources to the keeper."""
         settings = self._settings
         if settings.configmap is None:
-            files = ExceptionFiles(settings.exceptions, DEFAULT_NAMESPACE, parser, keeper, log=self._log)
+            files = ExceptionFilesSource(
+                settings.exceptions, DEFAULT_NAMESPACE, parser, keeper, log=self._log
+            )
             return files.read
         from gatekeeper_py.live.sources.exceptions import ExceptionsSource  # noqa: PLC0415
 

@@ -9,7 +9,7 @@ import pytest
 
 from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
-from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
 from gatekeeper_py.core import parse_policy
@@ -29,7 +29,7 @@ def page_of(kind: str) -> str:
     documents = compare_documents(OLD, NEW)
     if kind == "exact":
         return difference_page(documents, compare(OLD.at(INSTANT), NEW.at(INSTANT)), page)
-    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+    changes = ImageChanges(OLD.at(INSTANT), NEW.at(INSTANT))
     images = (*(f"quay.io/{each}" for each in HOSTILE), "quay.io/a:1", "ghcr.io/b:1", f"{LONG}/c:1")
     for index, image in enumerate(images * 3):
         usage = Usage("Pod", f"team-{index % 20}", f"web-{index}", "spec.containers[0].image")

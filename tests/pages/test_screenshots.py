@@ -15,7 +15,7 @@ import pytest
 from auditing import META, page_of, tally_of
 from builders import INSTANT, pod, review
 from gatekeeper_py import __version__
-from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.auditpage import audit_page
@@ -84,7 +84,7 @@ def audit() -> str:
 
 def diff() -> str:
     old, new = parse_policy(POLICY), parse_policy(NEXT)
-    changes = Changes(old.at(INSTANT), new.at(INSTANT))
+    changes = ImageChanges(old.at(INSTANT), new.at(INSTANT))
     for namespace, kind, name, image in RUNS:
         where = "spec.containers[0].image" if kind == "Pod" else "spec.template.spec.containers[0].image"
         usage = Usage(kind, namespace, name, where)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import WORKLOADS, pod, review, workload
-from gatekeeper_py.cli.inventory.changes import Changes, ImageChange
+from gatekeeper_py.cli.inventory.changes import ImageChange, ImageChanges
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.core import CompiledPolicy, admission
 from gatekeeper_py.core.admission.review import AdmissionRequest, parse
@@ -36,14 +36,16 @@ requests = st.lists(
 )
 
 
-def changes(old: CompiledPolicy, new: CompiledPolicy, review_requests: list[AdmissionRequest]) -> Changes:
-    found = Changes(Snapshot(old, 100, CacheCounts()), Snapshot(new, 100, CacheCounts()))
+def changes(
+    old: CompiledPolicy, new: CompiledPolicy, review_requests: list[AdmissionRequest]
+) -> ImageChanges:
+    found = ImageChanges(Snapshot(old, 100, CacheCounts()), Snapshot(new, 100, CacheCounts()))
     for request in review_requests:
         found.take(request)
     return found
 
 
-def by_use(found: Changes) -> dict[tuple[str, Usage], list[ImageChange]]:
+def by_use(found: ImageChanges) -> dict[tuple[str, Usage], list[ImageChange]]:
     uses: dict[tuple[str, Usage], list[ImageChange]] = {}
     for change, usages in found.listed():
         for usage in usages:

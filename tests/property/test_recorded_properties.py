@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import INSTANT, pod, policy_text, review
-from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
     SavedAudit,
@@ -78,7 +78,7 @@ def audited(text: bytes) -> Iterator[UsedImage]:
 @examples
 @given(lines)
 def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
-    changes = Changes(OLD, NEW)
+    changes = ImageChanges(OLD, NEW)
     readers: tuple[Iterator[AdmissionRequest | UsedImage], ...] = (
         reviewed_requests(given_lines),
         listed_images(given_lines, None),

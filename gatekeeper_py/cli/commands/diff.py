@@ -32,7 +32,7 @@ from gatekeeper_py.cli.inputs.files import UnreadableError, shown
 from gatekeeper_py.cli.inputs.policies import now, usable, usable_policy, usable_settings
 from gatekeeper_py.cli.inputs.recording import read_recording
 from gatekeeper_py.cli.inputs.selection import Cluster
-from gatekeeper_py.cli.inventory.changes import CHANGES, Changes
+from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance, provenance
 from gatekeeper_py.cli.reporting.diff import Style, write_changes, write_difference
 from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
@@ -155,7 +155,7 @@ def diff(
         found = await noted_exceptions(api, (read.old, read.new), installation, namespace)
         return replace(read, exceptions=found)
 
-    async def changes_in(api: ApiClient) -> tuple[_PolicyChange, Changes]:
+    async def changes_in(api: ApiClient) -> tuple[_PolicyChange, ImageChanges]:
         exempt: Iterable[str] = exempt_namespaces
         read = await read_from(api)
         if (configmap is not None or settings is not None) and not given("exempt_namespaces"):
@@ -164,7 +164,7 @@ def diff(
         await read_cluster(api, changes, sorted(read.declared), namespace)
         return read, changes
 
-    found: Changes | Difference
+    found: ImageChanges | Difference
     audits: tuple[Provenance, ...] = ()
     if all_images or recordings:
         change = change if configmap is None else with_cluster(cluster, read_from)
@@ -196,23 +196,23 @@ def diff(
 
 
 def _write(
-    documents: DocumentChanges, found: Changes | Difference, page: DiffPage, style: Style, *, wide: bool
+    documents: DocumentChanges, found: ImageChanges | Difference, page: DiffPage, style: Style, *, wide: bool
 ) -> None:
     if style == "html":
         write_page(
             changes_page(documents, found, page)
-            if isinstance(found, Changes)
+            if isinstance(found, ImageChanges)
             else difference_page(documents, found, page)
         )
-    elif isinstance(found, Changes):
+    elif isinstance(found, ImageChanges):
         write_changes(documents, found, page.meta, style, wide=wide)
     else:
         write_difference(documents, found, page.meta, style, wide=wide)
 
 
-def _happened(found: Changes | Difference) -> frozenset[str]:
+def _happened(found: ImageChanges | Difference) -> frozenset[str]:
     """Return the changes of at least one image, in the words of ``--fail-on``."""
-    if isinstance(found, Changes):
+    if isinstance(found, ImageChanges):
         return frozenset(name for name, count in found.counts.items() if count)
     return found.changes | {"granted"} if found.grants.widens else found.changes
 
@@ -244,13 +244,13 @@ class _PolicyChange:
         except Contradiction as problem:
             raise UnreadableError(f"no exact answer, because of a bug in this program: {problem}") from None
 
-    def changes(self, exempt: Iterable[str]) -> Changes:
+    def changes(self, exempt: Iterable[str]) -> ImageChanges:
         """Return an empty collector of changes."""
         old, new = (
             snapshot_at(each.at(self.instant, self.exceptions), CACHE_SIZE, CacheCounts())
             for each in (self.old, self.new)
         )
-        return Changes(old, new, frozenset(exempt))
+        return ImageChanges(old, new, frozenset(exempt))
 
 
 def _check_fail_on(fail_on: Iterable[tuple[FailOn, ...]], *, all_images: bool) -> None:

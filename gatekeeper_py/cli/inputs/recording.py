@@ -11,7 +11,7 @@ import msgspec
 
 from gatekeeper_py import __version__
 from gatekeeper_py.cli.inputs.files import MAX_BYTES, UnreadableError, read_bytes, read_lines, shown
-from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
@@ -32,7 +32,7 @@ MAX_AUDIT: Final = 2**30
 
 
 def read_recording(
-    option: str, argument: str, changes: Changes, namespace: str | None
+    option: str, argument: str, changes: ImageChanges, namespace: str | None
 ) -> tuple[Provenance, ...]:
     """Pass the records in a file to ``changes``: all, or with ``namespace`` those of this namespace.
 

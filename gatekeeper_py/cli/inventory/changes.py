@@ -42,7 +42,7 @@ class ImageChange(NamedTuple):
     detail: str
 
 
-class Changes:
+class ImageChanges:
     """The changes found so far, and where the images are used.
 
     Images are judged by their names alone, without look-ups. As in the webhook, a Pod is judged by the images
@@ -61,10 +61,10 @@ class Changes:
         self._refused: set[str] = set()
         self._only_warned: set[str] = set()
 
-    def empty(self) -> Changes:
-        return Changes(self._old, self._new, self._exempt)
+    def empty(self) -> ImageChanges:
+        return ImageChanges(self._old, self._new, self._exempt)
 
-    def merge(self, other: Changes) -> None:
+    def merge(self, other: ImageChanges) -> None:
         """Take over the contents of another instance, which must not be used afterwards."""
         self.objects += other.objects
         self._images |= other._images

@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from gatekeeper_py.cli.inventory.changes import CHANGES, Changes, ImageChange
+from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChange, ImageChanges
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.console import console, counted, json_text, print_provenance
@@ -61,7 +61,7 @@ _NAMES: Final = {
 
 
 def write_changes(
-    documents: DocumentChanges, changes: Changes, meta: Provenance, style: Style, *, wide: bool
+    documents: DocumentChanges, changes: ImageChanges, meta: Provenance, style: Style, *, wide: bool
 ) -> None:
     """Write the effect of a change on the images that run. ``diffpage`` builds the HTML page."""
     if style == "json":
@@ -177,7 +177,7 @@ def expiry_note(instant: datetime) -> str:
     )
 
 
-def _rows(changes: Changes) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
+def _rows(changes: ImageChanges) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
     return ((change._asdict(), usages) for change, usages in changes.listed())
 
 

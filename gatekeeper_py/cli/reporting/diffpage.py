@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from gatekeeper_py.cli.inventory.changes import CHANGES, Changes, ImageChange
+from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChange, ImageChanges
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.console import counted
@@ -58,7 +58,7 @@ class DiffPage:
     instant: datetime
 
 
-def changes_page(documents: DocumentChanges, changes: Changes, page: DiffPage) -> str:
+def changes_page(documents: DocumentChanges, changes: ImageChanges, page: DiffPage) -> str:
     """Return the page about the images that run."""
     counts = changes.counts
     rows = list(changes.listed())

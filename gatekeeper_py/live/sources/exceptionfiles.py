@@ -21,7 +21,7 @@ SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
 """The files of a directory that are read, as by the commands."""
 
 
-class ExceptionFiles:
+class ExceptionFilesSource:
     """Delivers the documents in files and directories, and again after each change.
 
     ``installation`` is the namespace whose documents may name others.

@@ -6,7 +6,7 @@ import msgspec
 
 from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
-from gatekeeper_py.cli.inventory.changes import Changes
+from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
@@ -23,8 +23,8 @@ NEW = parse_policy(policy_text(allow="[registry.corp.io, ghcr.io]"))
 POD = ("", "Pod")
 
 
-def changes_of(*images: str) -> Changes:
-    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+def changes_of(*images: str) -> ImageChanges:
+    changes = ImageChanges(OLD.at(INSTANT), NEW.at(INSTANT))
     for index, image in enumerate(images):
         changes.take_image(image, POD, Usage("Pod", "shop", f"web-{index}", "spec.containers[0].image"))
     return changes
@@ -44,7 +44,7 @@ def test_images_are_listed_by_their_change() -> None:
 
 
 def test_lines_of_a_list_of_images_have_no_object() -> None:
-    changes = Changes(OLD.at(INSTANT), NEW.at(INSTANT))
+    changes = ImageChanges(OLD.at(INSTANT), NEW.at(INSTANT))
     changes.take_image("quay.io/a:1", POD, Usage("", "shop", "", "line 2"))
     changes.take_image("quay.io/b:1", POD, Usage("", None, "", "line 3"))
     rejected = lines(sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))["rejected"])
@@ -54,7 +54,7 @@ def test_lines_of_a_list_of_images_have_no_object() -> None:
 
 def test_no_change() -> None:
     page = sections(
-        changes_page(compare_documents(OLD, OLD), Changes(OLD.at(INSTANT), OLD.at(INSTANT)), PAGE)
+        changes_page(compare_documents(OLD, OLD), ImageChanges(OLD.at(INSTANT), OLD.at(INSTANT)), PAGE)
     )
     assert "The change affects no image that runs." in page["summary"]
     assert "The documents are identical." in page["edited"]

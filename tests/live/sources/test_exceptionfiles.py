@@ -10,7 +10,7 @@ from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.live.parser.messages import Manifests, ManifestsJob
 from gatekeeper_py.live.parser.program import judge
 from gatekeeper_py.live.sources import DeliveredExceptions
-from gatekeeper_py.live.sources.exceptionfiles import ExceptionFiles
+from gatekeeper_py.live.sources.exceptionfiles import ExceptionFilesSource
 from parsing import InProcessParser
 from recording import RecordingLog
 
@@ -39,7 +39,7 @@ class World:
     def __init__(self, *paths: Path) -> None:
         self.rounds: list[dict[DocumentKey, DeliveredExceptions]] = [{}]
         self.log = RecordingLog()
-        self.source = ExceptionFiles(
+        self.source = ExceptionFilesSource(
             paths, "gatekeeper-py", FindingParser(), self, log=self.log, sleep=self._sleep
         )
         self.turn = asyncio.Event()
