@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple, get_args
+from typing import Any, Final, NamedTuple
 
 import click
 import pytest
@@ -216,6 +216,19 @@ def settings_in_use() -> set[str]:
     return {camel(name) for name in fields(settings.WebhookSettings)}
 
 
+def kinds_of_look_ups() -> set[str]:
+    return {kind.name for kind in vars(manifest).values() if isinstance(kind, manifest.Kind)}
+
+
+def required_kinds() -> set[str]:
+    """Return the kinds of the look-ups that the fields of rules require."""
+    policies = (
+        test_rule_fields.with_field(name).at(test_rule_fields.NOW) for name in test_rule_fields.FIELDS
+    )
+    found = (each.decide(test_rule_fields.HERE, test_rule_fields.IMAGE).manifest for each in policies)
+    return {each.kind.name for each in found if each is not None}
+
+
 CHANGES: Final[Mapping[str, Change]] = {
     "a field of a rule": Change(
         rule_fields,
@@ -278,10 +291,11 @@ CHANGES: Final[Mapping[str, Change]] = {
         },
     ),
     "a kind of look-up": Change(
-        lambda: get_args(manifest.Kind),
+        kinds_of_look_ups,
         {
-            "core/images/manifest.py": lambda: get_args(manifest.Kind),
-            "registry/kinds.py": lambda: kinds.KINDS,
+            "core/images/manifest.py": kinds_of_look_ups,
+            "core/policy/decision.py": required_kinds,
+            "registry/kinds.py": lambda: (kind.name for kind in kinds.KINDS),
         },
     ),
     "a form of signature": Change(
@@ -355,10 +369,10 @@ def test_a_new_form_of_signature_is_searched_counted_and_named_where_it_is_missi
     third = lookup.FORMS["simple"]
     monkeypatch.setattr(lookup, "FORMS", {**lookup.FORMS, "third": third})
     digest = f"sha256:{'1' * 64}"
-    asked = Manifest("r.example", "app", digest, "signature", keys=("key",))
+    asked = Manifest("r.example", "app", digest, manifest.SIGNATURE, keys=("key",))
     for form, valid in (("third", True), ("fourth", False), ("", False)):
         answer = Answer("found", digest, key="key", form=form)
-        assert kinds.KINDS["signature"].is_valid(asked, answer) is valid
+        assert kinds.KINDS[manifest.SIGNATURE].is_valid(asked, answer) is valid
     assert forgotten("a form of signature") == {
         "docs/signatures.md": {"third"},
         "docs/interface.md": {"third"},

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Kind, Manifest, found
+from gatekeeper_py.core.images.manifest import EXISTENCE, MISSING, SIGNATURE, Answer, Kind, Manifest, found
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.asking import MAX_BODY_BYTES, MEDIA_TYPES, Ask, Send, Unusable, refused
@@ -106,7 +106,7 @@ def _manifest_seconds(manifest: Manifest, answer: Answer, settings: Registry) ->
 
 KINDS: Final[Mapping[Kind, LookupKind]] = MappingProxyType(
     {
-        "manifest": LookupKind(_query_manifest, _is_valid_manifest, _manifest_seconds, 2 * MAX_BODY_BYTES),
-        "signature": LookupKind(lookup.query, lookup.is_valid, lookup.fresh_seconds, lookup.MAX_BYTES),
+        EXISTENCE: LookupKind(_query_manifest, _is_valid_manifest, _manifest_seconds, 2 * MAX_BODY_BYTES),
+        SIGNATURE: LookupKind(lookup.query, lookup.is_valid, lookup.fresh_seconds, lookup.MAX_BYTES),
     }
 )

@@ -392,7 +392,8 @@ class Lookups:
 
     def _cached_answer(self, manifest: Manifest) -> Answer | None:
         """Return the answer from facts, or an error if the host must not be queried now."""
-        if manifest.kind == "signature" and (valid := self._signatures.find(manifest)) is not None:
+        proves = not manifest.kind.found_approves
+        if proves and (valid := self._signatures.find(manifest)) is not None:
             return valid
         now = self._clock()
         fact = self._facts.get(manifest, now)
@@ -402,7 +403,7 @@ class Lookups:
             # The policy has just changed. For a signature, the answer is not an error, because
             # ``onError: keep`` would then approve an image that nobody looked up.
             unnamed = failed("the policy does not name this registry")
-            return unnamed._replace(status="missing") if manifest.kind == "signature" else unnamed
+            return unnamed._replace(status="missing") if proves else unnamed
         reason = self._pacing_of(manifest.host).blocked()
         if fact is not None:
             self._observer.lookup(manifest.host, "stale", None)
@@ -489,7 +490,7 @@ class Lookups:
     def _finish(self, manifest: Manifest, answer: Answer, start: float, generation: int) -> Answer:
         now = self._clock()
         self._count(manifest, answer, now - start)
-        if manifest.kind == "signature" and answer.status == "found":
+        if answer.status == "found" and not manifest.kind.found_approves:
             # Settings and files that changed meanwhile cannot make the signature invalid.
             self._signatures.add(manifest, answer)
         elif (
@@ -511,7 +512,7 @@ class Lookups:
         """Count an answer, and log an error unless one of the same registry was logged lately."""
         host = manifest.host
         self._observer.lookup(host, answer.status, seconds)
-        if manifest.kind == "signature":
+        if not manifest.kind.found_approves:
             self._observer.signature(_signature_result(answer), seconds)
         if answer.status == "error":
             suppressed = self._log_limit.passes(host)

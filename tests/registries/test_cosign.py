@@ -17,7 +17,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from gatekeeper_py.core.images.manifest import OTHER_KEY, Answer, Manifest
+from gatekeeper_py.core.images.manifest import OTHER_KEY, SIGNATURE, Answer, Manifest
 from gatekeeper_py.registry.signatures.verification import load_keys
 from registries.cosign import (
     FORMS,
@@ -104,7 +104,7 @@ async def looked_up(
     world: World, registry: Pusher, repository: str, digest: str, *, signatures: str = ""
 ) -> Answer:
     fingerprints = tuple(sorted(world.verifiers))
-    manifest = Manifest(registry.host, repository, digest, "signature", fingerprints, signatures).located
+    manifest = Manifest(registry.host, repository, digest, SIGNATURE, fingerprints, signatures).located
     return (await world.client.query(manifest, world.turn)).answer
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, found
+from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Manifest, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.facts import FactCache, ValidSignatures
 
@@ -80,7 +80,7 @@ def test_peeking_sees_fresh_facts_only() -> None:
 
 def test_the_valid_signature_that_was_unused_for_longest_is_forgotten_first() -> None:
     signatures = ValidSignatures(size=2)
-    images = [Manifest("a.io", "app", f"sha256:{n}", "signature", ("key", "other")) for n in range(3)]
+    images = [Manifest("a.io", "app", f"sha256:{n}", SIGNATURE, ("key", "other")) for n in range(3)]
     answers = [Answer("found", image.reference, key="other", form="simple") for image in images]
     for image, answer in zip(images[:2], answers, strict=False):
         signatures.add(image, answer)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Final
 
 import pytest
 
+from gatekeeper_py.core.images import manifest as core
 from gatekeeper_py.core.images.manifest import Answer, Kind, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client, facts, remote
@@ -17,20 +18,22 @@ from gatekeeper_py.registry.signatures.verification import Keys
 from registry.scripted import DIGEST
 from registry.world import World
 
+OTHER: Final = Kind("other")
+
 
 def test_every_kind_has_a_row() -> None:
-    assert KINDS.keys() == {*get_args(Kind)}
+    assert KINDS.keys() == {kind for kind in vars(core).values() if isinstance(kind, Kind)}
 
 
 async def test_the_kind_of_a_look_up_determines_query_check_and_lifetime(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def query(manifest: Manifest, _send: Send, _keys: Keys) -> Answer:
-        return failed(f"the {manifest.kind} of {manifest}")
+        return failed(f"the {manifest.kind.name} of {manifest}")
 
-    kind = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0, 9)
-    other = Manifest("r.io", "app", "v1", "other")  # type: ignore[arg-type]
-    kinds: dict[Any, LookupKind] = {**KINDS, "other": kind}
+    row = LookupKind(query, lambda _manifest, answer: answer.digest == "odd", lambda *_: 7.0, 9)
+    other = Manifest("r.io", "app", "v1", OTHER)
+    kinds = {**KINDS, OTHER: row}
     for module in (client, facts, remote):
         monkeypatch.setattr(module, "KINDS", kinds)
     world = World()

@@ -10,7 +10,17 @@ from itertools import count
 
 import pytest
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Kind, Lookup, Manifest, Resolution, failed
+from gatekeeper_py.core.images.manifest import (
+    EXISTENCE,
+    MISSING,
+    SIGNATURE,
+    Answer,
+    Kind,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+)
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry import lookups as module
@@ -123,13 +133,13 @@ async def test_a_registry_that_hangs_costs_its_timeout_and_no_other_look_up(worl
     assert (await world.resolve(A, seconds=0.1)).answer == failed("no answer in 0.1 s"), "the review's budget"
 
 
-@pytest.mark.parametrize("kind", ["manifest", "signature"])
+@pytest.mark.parametrize("kind", [EXISTENCE, SIGNATURE], ids=lambda kind: kind.name)
 async def test_a_host_outside_the_policy_is_never_queried(world: World, kind: Kind) -> None:
     """For a signature, the answer is not an error, because onError: keep would approve the image."""
     manifest = ELSEWHERE._replace(kind=kind)
     resolution = await world.resolve(manifest)
     expected = failed("the policy does not name this registry")
-    assert resolution.answer == (expected._replace(status="missing") if kind == "signature" else expected)
+    assert resolution.answer == (expected._replace(status="missing") if kind is SIGNATURE else expected)
     world.lookups.answered({Lookup((manifest,)): resolution})
     assert (world.client.queried, world.counted.results, world.log.lines) == ([], [], [])
 
@@ -553,7 +563,7 @@ class TestCounting:
         ]
 
 
-SIGNED = Manifest("a.io", "app", "sha256:" + "1" * 64, "signature", (OURS,))
+SIGNED = Manifest("a.io", "app", "sha256:" + "1" * 64, SIGNATURE, (OURS,))
 VALID = Answer("found", SIGNED.reference, key=OURS, form="bundle")
 
 
@@ -580,7 +590,7 @@ async def test_a_valid_signature_is_never_looked_up_again(world: World) -> None:
         pytest.param(SIGNED._replace(reference="sha256:" + "2" * 64), id="another-image"),
         pytest.param(SIGNED._replace(repository="other"), id="another-repository-of-signatures"),
         pytest.param(SIGNED._replace(host="b.io"), id="another-registry"),
-        pytest.param(SIGNED._replace(kind="manifest", keys=()), id="another-kind"),
+        pytest.param(SIGNED._replace(kind=EXISTENCE, keys=()), id="another-kind"),
     ],
 )
 async def test_a_valid_signature_answers_no_other_look_up(world: World, other: Manifest) -> None:

@@ -10,7 +10,17 @@ from collections.abc import Callable, Mapping, Sequence
 import pytest
 
 from builders import NAMESPACE, pod, policy, review, workload
-from gatekeeper_py.core.images.manifest import MISSING, Lookup, Manifest, Resolution, failed, found, resolve
+from gatekeeper_py.core.images.manifest import (
+    EXISTENCE,
+    MISSING,
+    SIGNATURE,
+    Lookup,
+    Manifest,
+    Resolution,
+    failed,
+    found,
+    resolve,
+)
 from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
 from gatekeeper_py.process.shares import Share
 from gatekeeper_py.webhook.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
@@ -178,8 +188,8 @@ async def test_mutate_pins_the_digest_whose_signature_is_valid(
     assert reply.object["spec"]["containers"][0]["image"] == stored
     manifests = [lookup.candidates[0] for lookup in registries.queried]
     assert [(manifest.kind, manifest.reference) for manifest in manifests] == [
-        ("manifest", "1"),
-        ("signature", DIGEST),
+        (EXISTENCE, "1"),
+        (SIGNATURE, DIGEST),
     ]
 
 
@@ -202,7 +212,7 @@ async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: S
     assert needed() == (Lookup((Manifest("r.io", "app", "1"),)),)
     registries.facts["r.io/app:1"] = found(DIGEST)
     keys = (SIGNER.fingerprint,)
-    assert needed() == (Lookup((Manifest("r.io", "app", DIGEST, "signature", keys),)),)
+    assert needed() == (Lookup((Manifest("r.io", "app", DIGEST, SIGNATURE, keys),)),)
     registries.facts[f"r.io/app@{DIGEST}"] = VALID
     assert needed() == ()
     await served.review(review(pod("r.io/app:1")))
@@ -220,6 +230,6 @@ async def test_a_signature_is_looked_up_in_the_repository_that_the_rule_names(st
     registries = signatures(VALID)
     served = start(elsewhere, registries=registries)
     assert (await served.review(review(pod(f"r.io/app@{DIGEST}")))).allowed
-    asked = Manifest("s.io", "signatures", DIGEST, "signature", (SIGNER.fingerprint,))
+    asked = Manifest("s.io", "signatures", DIGEST, SIGNATURE, (SIGNER.fingerprint,))
     assert registries.queried == [Lookup((asked,))]
     assert elsewhere.looked_up_hosts == {"r.io", "s.io"}

@@ -131,7 +131,7 @@ class Survey:
 def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
     """Return the look-up, by the running digest, of the signature that an image needs, if any."""
     manifest, slot = judgement.decision.manifest, judgement.slot
-    if manifest is None or manifest.kind != "signature" or is_never_pulled(request.object, slot):
+    if manifest is None or manifest.kind.found_approves or is_never_pulled(request.object, slot):
         return None
     digest = "" if manifest.by_digest else _running_digest(request.object, slot)
     return manifest._replace(reference=digest) if digest else manifest

@@ -105,7 +105,7 @@ def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts:
 
 def _assumed(lookup: Lookup) -> Resolution:
     manifest = lookup.candidates[0]
-    digest, key = (manifest.reference, manifest.keys[0]) if manifest.kind == "signature" else ("", "")
+    digest, key = ("", "") if manifest.kind.found_approves else (manifest.reference, manifest.keys[0])
     return Resolution(Answer("found", digest=digest, key=key), 0)
 
 
@@ -115,7 +115,7 @@ def facts_assuming(*, signed: bool) -> Facts:
 
 
 def _unsigned(lookup: Lookup) -> Resolution:
-    return Resolution(MISSING) if lookup.candidates[0].kind == "signature" else _assumed(lookup)
+    return _assumed(lookup) if lookup.candidates[0].kind.found_approves else Resolution(MISSING)
 
 
 def never_found(_manifest: Manifest) -> bool:
@@ -181,7 +181,7 @@ class PodLookups(NamedTuple):
 
     def _answered(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
         """Return the judgement after the answer of the registry, by the fields of the image's rule."""
-        if rule.signed_by and judgement.approved:
+        if judgement.approved and not manifest.kind.found_approves:
             return self._signed(judgement, rule, manifest, answer)
         if answer.status == "found" or not judgement.approved:
             return judgement
@@ -230,7 +230,7 @@ class PodLookups(NamedTuple):
 
         If a signature is required, look up the signature of the digest. For a tag, look up the digest first.
         """
-        if manifest.kind != "signature" or not manifest.by_digest:
+        if manifest.kind.found_approves or not manifest.by_digest:
             return self.facts.get((manifest.pulled,)).answer
         if not manifest.keys:
             return MISSING  # without a live key, nothing is signed
@@ -346,7 +346,7 @@ class PodLookups(NamedTuple):
     def _unvouched(self, decision: Decision, digest: str) -> str:
         """Return why an image with this digest lacks a required signature; empty if it does not."""
         rule, manifest = decision.rule, decision.manifest
-        if rule is None or manifest is None or not rule.signed_by:
+        if rule is None or manifest is None or manifest.kind.found_approves:
             return ""
         answer = self.answer(manifest._replace(reference=digest))
         if answer.status == "error":

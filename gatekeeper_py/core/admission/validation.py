@@ -40,7 +40,6 @@ from gatekeeper_py.core.admission.messages import (
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
-from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
 
 _REASON: Final = attrgetter("decision.reason")
@@ -148,12 +147,14 @@ def approved_images(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        rewrites_here = policy.rewrites_in(namespace)
+        rewrites_here, recalls = policy.rewrites_in(namespace), policy.denied_origins.deny.recalls
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
+            manifest = decision.manifest
+            # If an answer needs a key, ``validate`` must name the key in an audit annotation.
             if not decision.approved or (
-                decision.manifest is not None
-                and (policy.denied_origins.deny.recalls or not _exists(decision.manifest, is_found))
+                manifest is not None
+                and (recalls or not (manifest.kind.found_approves and is_found(manifest)))
             ):
                 return None
             if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
@@ -163,14 +164,6 @@ def approved_images(
         if not policy.decide_by_rules(namespace, image).approved:
             return None
     return images
-
-
-def _exists(manifest: Manifest, is_found: IsFound) -> bool:
-    """Return whether the rule requires only that the image exists, and the image is known to exist.
-
-    If a signature is required, ``validate`` must build the audit annotation that names its key.
-    """
-    return manifest.kind != "signature" and is_found(manifest)
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> list[str] | None:

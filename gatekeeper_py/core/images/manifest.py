@@ -10,10 +10,23 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
 
-Kind = Literal["manifest", "signature"]
-"""The kind of a look-up. A look-up of the kind ``manifest`` finds out whether the manifest exists, and its
-digest. A look-up of the kind ``signature`` finds out whether one of the keys of a rule signed the manifest.
-``registry.kinds`` has a row for each kind."""
+
+class Kind(NamedTuple):
+    """A kind of look-up, and what its answer means. ``registry.kinds`` has how a registry is asked.
+
+    With ``found_approves``, the answer ``found`` is enough to approve an image. Otherwise, an answer approves
+    only the digest that it names, by one of the keys of the rule, and the response names the key.
+    """
+
+    name: str
+    found_approves: bool = False
+
+
+EXISTENCE: Final = Kind("manifest", found_approves=True)
+"""Finds out whether the manifest exists, and its digest."""
+
+SIGNATURE: Final = Kind("signature")
+"""Finds out whether one of the keys of a rule signed the manifest."""
 
 
 class Manifest(NamedTuple):
@@ -22,7 +35,7 @@ class Manifest(NamedTuple):
     ``host`` is folded for matching (``docker.io``, ``registry.corp.example:5000``). ``kind`` is the
     kind of look-up. Requests, answers and facts of different kinds are kept apart.
 
-    For the kind ``signature``, ``reference`` is a digest, and ``keys`` are the sorted fingerprints of the
+    For the kind ``SIGNATURE``, ``reference`` is a digest, and ``keys`` are the sorted fingerprints of the
     keys that may have signed it. ``signatures`` is the repository that holds the signatures
     (``host/repository``), empty for the image's own.
     """
@@ -30,7 +43,7 @@ class Manifest(NamedTuple):
     host: str
     repository: str
     reference: str
-    kind: Kind = "manifest"
+    kind: Kind = EXISTENCE
     keys: tuple[str, ...] = ()
     signatures: str = ""
 
@@ -54,7 +67,7 @@ class Manifest(NamedTuple):
 
     @property
     def pulled(self) -> Manifest:
-        """The same manifest for a look-up of the kind ``manifest``."""
+        """The same manifest for a look-up of the kind ``EXISTENCE``."""
         return Manifest(self.host, self.repository, self.reference)
 
     def __str__(self) -> str:
@@ -66,7 +79,7 @@ class Answer(NamedTuple):
 
     ``digest`` is set if the manifest was found. ``cause`` is the reason why it could not be verified.
 
-    For the kind ``signature``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
+    For the kind ``SIGNATURE``, ``found`` means that a signature is valid: ``key`` is the fingerprint of the
     key that made it, and ``form`` is how the registry holds it (``registry.signatures.lookup.FORMS``).
     ``missing`` means that there is no valid signature. Then ``cause`` is empty if there is no signature,
     ``OTHER_KEY`` if there are only signatures by other keys, and otherwise the reason why a signature was

@@ -12,7 +12,7 @@ from typing import Final, Literal
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants, Override
 from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.manifest import Manifest, manifest_of
+from gatekeeper_py.core.images.manifest import SIGNATURE, Manifest, manifest_of
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
@@ -54,7 +54,7 @@ class Decision:
     ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse. ``origin`` is set
     when a deny rule matched not the image itself but the name that it mirrors. ``manifest`` is set when the
     approving rule requires a look-up in the registry. If the rule has ``signed_by``, the kind of the look-up
-    is ``signature``, even for an image without a digest, for which there is no signature. ``ruling`` is set
+    is ``SIGNATURE``, even for an image without a digest, for which there is no signature. ``ruling`` is set
     when exceptions say something about an image that the rules reject.
     """
 
@@ -77,12 +77,13 @@ class Decision:
     def lacks_digest(self) -> bool:
         """Whether the image needs a signature, but is written without a digest."""
         manifest = self.manifest
-        return manifest is not None and manifest.kind == "signature" and not manifest.by_digest
+        return manifest is not None and not (manifest.kind.found_approves or manifest.by_digest)
 
     @property
     def lacks_key(self) -> bool:
         """Whether the image needs a signature, but every key that may sign it has expired."""
-        return self.manifest is not None and self.manifest.kind == "signature" and not self.manifest.keys
+        manifest = self.manifest
+        return manifest is not None and not (manifest.kind.found_approves or manifest.keys)
 
     @property
     def canonical(self) -> str | None:
@@ -175,7 +176,7 @@ def _looked_up(allow: RuleSet, rule: Rule, reference: Reference, location: Locat
     if not rule.signed_by:
         return manifest
     keys = tuple(sorted({key.fingerprint for key in allow.signers(rule)}))
-    return manifest._replace(kind="signature", keys=keys, signatures=rule.signatures)
+    return manifest._replace(kind=SIGNATURE, keys=keys, signatures=rule.signatures)
 
 
 def with_exceptions(

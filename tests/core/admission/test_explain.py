@@ -20,7 +20,7 @@ from gatekeeper_py.core.admission.explain import (
 )
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Resolution, found
+from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Lookup, Resolution, found
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -240,7 +240,7 @@ def test_a_signed_tag_is_approved_in_the_mode_that_pins_it(mode: str, verdict: s
 
     def resolved(lookup: Lookup) -> Resolution:
         signed = Answer("found", SHA256, key=key, form="bundle")
-        return Resolution(signed if lookup.candidates[0].kind == "signature" else found(SHA256), 0)
+        return Resolution(signed if lookup.candidates[0].kind == SIGNATURE else found(SHA256), 0)
 
     explanation, _ = refined(explain(compiled, "shop", "a.io/x:1"), compiled, Facts(resolved))
     assert explanation.verdict == verdict

@@ -21,8 +21,11 @@ from gatekeeper_py.core.admission.lookups import Facts, final_facts
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
+    EXISTENCE,
     MISSING,
+    SIGNATURE,
     Answer,
+    Kind,
     Lookup,
     Manifest,
     Resolution,
@@ -30,6 +33,7 @@ from gatekeeper_py.core.images.manifest import (
     found,
     resolve,
 )
+from gatekeeper_py.core.policy import decision
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 
@@ -420,6 +424,7 @@ image_lists = st.lists(
 answers = st.sampled_from([FOUND, MISSING, DOWN, found(OTHER)])
 
 
+@pytest.mark.parametrize("kind", [EXISTENCE, SIGNATURE, Kind("new")], ids=lambda kind: kind.name)
 @given(
     st.lists(st.sampled_from(["r.io/a:1", "dr.io/b", "nginx:1"]), min_size=1, max_size=2),
     st.sampled_from(["enforce", "mutate"]),
@@ -429,21 +434,30 @@ answers = st.sampled_from([FOUND, MISSING, DOWN, found(OTHER)])
     st.data(),
 )
 def test_validate_allows_what_the_short_cut_approves_with_the_same_answers(
-    images: list[str], mode: str, options: str, rule: str, denied: str, data: st.DataObject
+    kind: Kind, images: list[str], mode: str, options: str, rule: str, denied: str, data: st.DataObject
 ) -> None:
+    """This holds for look-ups of every kind, even one that the product does not know yet."""
     deny = f"deny: ['{denied}']\n" if denied else ""
     compiled = policy(deny + MIRROR % options, allow=f"[{rule}, dr.io, docker.io]", mode=mode)
     review_request = request(*images)
-    known = {lookup: resolve((data.draw(answers),)) for lookup in lookups(review_request, compiled, validate)}
-    outcome = validate(review_request, compiled, Facts(lambda _lookup: None, known))
+    truth: dict[Manifest, Answer] = {}
 
-    def is_found(manifest: Manifest) -> bool:
-        resolution = known.get(Lookup((manifest,)))
-        return resolution is not None and resolution.answer.status == "found"
+    def answer(lookup: Lookup) -> Resolution:
+        return resolve(tuple(truth.setdefault(each, data.draw(answers)) for each in lookup.candidates))
 
-    if approved_images(review_request, compiled, is_found) is not None:
+    def of_kind(*given: Any) -> Manifest:
+        return looked_up(*given)._replace(kind=kind)
+
+    looked_up = decision._looked_up
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decision, "_looked_up", of_kind)
+        outcome = validate(review_request, compiled, Facts(answer))
+        approved = approved_images(
+            review_request, compiled, lambda each: answer(Lookup((each,))).answer.status == "found"
+        )
+    if approved is not None:
         assert outcome.verdict == "allowed"
-        assert "unverified" not in outcome.response.audit_annotations
+        assert not {"unverified", "signed"} & outcome.response.audit_annotations.keys()
 
 
 @given(

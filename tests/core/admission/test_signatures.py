@@ -22,8 +22,10 @@ from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.admission.lookups import Facts, final_facts, images_ahead, lookups_ahead
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
+    EXISTENCE,
     MISSING,
     OTHER_KEY,
+    SIGNATURE,
     Answer,
     Lookup,
     Manifest,
@@ -71,7 +73,7 @@ def truth(tag: Answer = found(DIGEST), signature: Answer | None = None) -> Truth
     """Return the answers of registries: one about tags, one about signatures (by default a valid one)."""
 
     def answer(manifest: Manifest) -> Answer:
-        if manifest.kind == "manifest":
+        if manifest.kind == EXISTENCE:
             return tag
         return signed(manifest) if signature is None else signature
 
@@ -165,7 +167,7 @@ def truths(draw: st.DrawFn) -> Truth:
 
     def answer(manifest: Manifest) -> Answer:
         if manifest not in answers:
-            drawn = draw(tag_answers if manifest.kind == "manifest" else signature_answers)
+            drawn = draw(tag_answers if manifest.kind == EXISTENCE else signature_answers)
             if drawn is None:
                 drawn = signed(manifest, NAMES[draw(st.sampled_from(manifest.keys))])
             elif manifest.by_digest and drawn.digest:
@@ -193,7 +195,7 @@ def test_no_image_is_approved_without_a_signature_that_its_first_rule_requires(
             continue
         host, _, repository = (rule.signatures or reference.name).partition("/")
         live = sorted(KEYS[name] for name in rule.signed_by if name in compiled.allow.keys)
-        asked = Manifest(host, repository, reference.digest, "signature", tuple(live))
+        asked = Manifest(host, repository, reference.digest, SIGNATURE, tuple(live))
         about = answer(asked) if live else MISSING
         event(about.status)
         kept = about.status == "error" and rule.on_error == "keep"
@@ -292,7 +294,7 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
         for endpoint in (mutate, validate):
             left = final_facts(answers)
             outcome = endpoint(request(name), compiled, left)
-            assert not [each for each in left.missing if each.candidates[0].kind == "signature"]
+            assert not [each for each in left.missing if each.candidates[0].kind == SIGNATURE]
             event(outcome.verdict)
 
 
@@ -507,7 +509,7 @@ def test_the_signature_is_looked_for_where_the_image_is_pulled_from(
     compiled = policy(f"[{RULE % rule}]", MIRRORS[1], mode="mutate")
     needed: dict[Manifest, Answer] = {}
     outcome_of(mutate, request(image), compiled, lambda each: needed.setdefault(each, truth()(each)))
-    assert asked._replace(kind="signature", keys=tuple(sorted(KEYS.values()))) in needed
+    assert asked._replace(kind=SIGNATURE, keys=tuple(sorted(KEYS.values()))) in needed
     assert asked.host in compiled.looked_up_hosts
 
 

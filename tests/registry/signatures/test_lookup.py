@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest, failed, found
+from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, SIGNATURE, Answer, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.asking import Ask
 from gatekeeper_py.registry.client import Reply
@@ -55,7 +55,7 @@ async def registry() -> AsyncIterator[Scripted]:
 
 async def looked_up(world: World, registry: Scripted, *signers: Signer) -> Reply:
     keys = tuple(sorted(signer.fingerprint for signer in signers or (OURS,)))
-    manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", keys)
+    manifest = Manifest(registry.host, REPOSITORY, DIGEST, SIGNATURE, keys)
     return await world.client.query(manifest, world.turn)
 
 
@@ -347,7 +347,7 @@ async def test_each_verification_has_a_turn_of_its_own_and_their_number_is_limit
     held = contents(signatures)
     keys = {str(number): (verifier("usual"), verifier("older")) for number in range(20)}
     counting = asyncio.create_task(count())
-    answer = await query(Manifest("r.io", REPOSITORY, DIGEST, "signature", tuple(keys)), send, keys)
+    answer = await query(Manifest("r.io", REPOSITORY, DIGEST, SIGNATURE, tuple(keys)), send, keys)
     counting.cancel()
     cause = "more than 320 verifications of signatures by keys are needed"
     assert answer == MISSING._replace(cause=cause)
@@ -368,7 +368,7 @@ async def test_no_blob_is_kept_while_other_signatures_are_verified() -> None:
         used.append(tracemalloc.get_traced_memory()[0])
         return False
 
-    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, SIGNATURE, ("a" * 64,))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -401,7 +401,7 @@ VALID = Answer("found", DIGEST, key="a" * 64, form="simple")
     ],
 )
 def test_the_server_checks_what_it_can_of_an_answer(answer: Answer, *, valid: bool) -> None:
-    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64, "b" * 64))
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, SIGNATURE, ("a" * 64, "b" * 64))
     assert is_valid(manifest, answer) is valid
 
 
@@ -422,7 +422,7 @@ async def test_no_manifest_is_kept_while_a_look_up_waits_for_blobs() -> None:
         content = contents(signatures).get(ask.path)
         return answered(content)
 
-    manifest = Manifest("r.io", REPOSITORY, DIGEST, "signature", ("a" * 64,))
+    manifest = Manifest("r.io", REPOSITORY, DIGEST, SIGNATURE, ("a" * 64,))
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -519,7 +519,7 @@ class TestLimits:
         holds(registry, signatures)
         for digest in signatures.manifests:
             registry.on(f"GET /v2/{REPOSITORY}/manifests/{digest}", never)
-        manifest = Manifest(registry.host, REPOSITORY, DIGEST, "signature", (OURS.fingerprint,))
+        manifest = Manifest(registry.host, REPOSITORY, DIGEST, SIGNATURE, (OURS.fingerprint,))
         reply = await world.client.query(manifest, world.turn, 0.2)
         assert reply == Reply(failed("no answer in 0.2 s"))
         assert len(asyncio.all_tasks()) < 20, "no request is left"
