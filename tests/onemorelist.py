@@ -18,7 +18,7 @@ TABLE: Final = "gatekeeper_py.core.admission.fields"
 class _Loader(SourceFileLoader):
     def exec_module(self, module: ModuleType) -> None:
         super().exec_module(module)
-        row = module.ImageList("sources", "source", ("origin", "ref"))
+        row = module.ImageList("sources", "source", "whenToPull", "sourceStatuses", ("origin", "ref"))
         vars(module)["IMAGE_LISTS"] = (*module.IMAGE_LISTS, row)
 
 

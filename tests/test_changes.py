@@ -20,7 +20,7 @@ import yaml
 
 import contract
 import monitoring_files
-from builders import WORKLOADS, exceptions_text
+from builders import WORKLOADS, exceptions_text, pod, policy, review
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from cluster.following import connecting
@@ -33,13 +33,18 @@ from gatekeeper_py.cli.inventory.recorded import SavedAudit
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks import settings, templates
+from gatekeeper_py.core.admission import approved_images, validate
+from gatekeeper_py.core.admission import fields as image_fields
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS, WORKLOAD_KINDS
+from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS, ImageList
+from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions import grants
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images import manifest
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.policy import decision
 from gatekeeper_py.core.policy.configmap import document_key
 from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_allowed
@@ -63,6 +68,9 @@ RIGHTS: Final = (
 )
 """The files with the rights to read ConfigMaps with exceptions."""
 
+IDENTITY: Final = "k8s/identity/users.yaml"
+OBJECTS: Final = ("written", "before")
+"""The variables of ``IDENTITY`` for the new and the old object."""
 PAGE: Final = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 
 
@@ -216,6 +224,20 @@ def settings_in_use() -> set[str]:
     return {camel(name) for name in fields(settings.WebhookSettings)}
 
 
+def image_lists() -> list[str]:
+    return [each.key for each in image_fields.IMAGE_LISTS]
+
+
+def guarded_lists(place: str) -> set[str]:
+    """Return the lists of the controller's Pods whose images no update may change.
+
+    No update of any Pod changes its volumes.
+    """
+    text = path_of(place).read_text(encoding="utf-8")
+    written, before = (set(re.findall(rf"variables[.]{name}[.]spec[.](\w+)", text)) for name in OBJECTS)
+    return (written & before) | {"volumes"}
+
+
 def kinds_of_look_ups() -> set[str]:
     return {kind.name for kind in vars(manifest).values() if isinstance(kind, manifest.Kind)}
 
@@ -252,10 +274,12 @@ CHANGES: Final[Mapping[str, Change]] = {
         },
     ),
     "a field that holds images": Change(
-        lambda: (each.key for each in IMAGE_LISTS),
+        image_lists,
         {
-            "core/admission/fields.py": lambda: (each.key for each in IMAGE_LISTS),
+            "core/admission/fields.py": image_lists,
             "k8s/base/webhooks/validating.yaml": words("k8s/base/webhooks/validating.yaml"),
+            IDENTITY: lambda: guarded_lists(IDENTITY),
+            f"{CHART}/templates/identity.yaml": lambda: guarded_lists(f"{CHART}/templates/identity.yaml"),
             "tests/contract.py": lambda: (*contract.CONTAINER_LISTS, "volumes"),
             "docs/policy.md": words("docs/policy.md"),
         },
@@ -466,3 +490,32 @@ def test_the_webhook_and_the_metrics_follow_a_new_exception_source(third: grants
     where = "" if third.scope == "namespace" else " && request.namespace == 'a'"
     assert f"request.name == '{third.name}'{where}" in json.dumps(found)
     assert 'source="third"' in Metrics(LivePolicy(), CacheCounts()).exposition().decode()
+
+
+def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hot path does not know what its answer means, and ``validate`` requires a key."""
+    kind, found = manifest.Kind("new"), manifest.Resolution(manifest.found("sha256:" + "a" * 64), 0)
+    monkeypatch.setattr(manifest, "NEW", kind, raising=False)
+    assert forgotten("a kind of look-up") == {
+        "core/policy/decision.py": {"new"},
+        "registry/kinds.py": {"new"},
+    }
+    asked, compiled = parse(review(pod("r.io/a:1"))), policy(allow="[{image: r.io, verify: true}]")
+    assert approved_images(asked, compiled, lambda _manifest: True) is not None
+    looked_up = decision._looked_up
+    monkeypatch.setattr(decision, "_looked_up", lambda *given: looked_up(*given)._replace(kind=kind))
+    assert approved_images(asked, compiled, lambda _manifest: True) is None
+    assert not validate(asked, compiled, Facts(lambda _lookup: found)).response.allowed
+
+
+def test_a_list_of_images_that_is_only_in_the_table_names_the_files_that_lack_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A row cannot leave out its pull policy and its running digests. All code in the package follows it."""
+    with pytest.raises(TypeError, match="'pull_policy' and 'statuses'"):
+        ImageList("newImages", "new image")  # type: ignore[call-arg]
+    row = ImageList("newImages", "new image", "imagePullPolicy", "newImageStatuses")
+    monkeypatch.setattr(image_fields, "IMAGE_LISTS", (*image_fields.IMAGE_LISTS, row))
+    others = dict(CHANGES["a field that holds images"].places)
+    del others["core/admission/fields.py"]
+    assert forgotten("a field that holds images") == {place: {"newImages"} for place in others}

@@ -26,19 +26,14 @@ def _fields(name: str, types: dict[str, Any]) -> Any:
     return _TYPED_DICT(name, types, total=False)
 
 
-def _item_of(field: ImageList, beside: dict[str, Any]) -> Any:
-    """Return the type of a list's item: its name, the path to its image, and the fields next to the image."""
+def _item_of(field: ImageList, *, pull_policies: bool) -> Any:
+    """Return the type of a list's item: its name, the path to its image, and perhaps its pull policy."""
     image: Any = str | None
+    beside = {field.pull_policy: str | None} if pull_policies else {}
     for key in reversed(field.path[1:]):
         image = _fields(f"_SourceIn_{field.key}", {key: image, **beside}) | None
         beside = {}
     return _fields(f"_ItemOf_{field.key}", {"name": str | None, field.path[0]: image, **beside})
-
-
-def _pod_spec(beside: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a pod spec that hold images."""
-    # Derived from the table of fields, because the images of a list that is missing here are not judged.
-    return {field.key: list[_item_of(field, beside)] | None for field in IMAGE_LISTS}  # type: ignore[misc]
 
 
 class _Metadata(TypedDict, total=False):
@@ -66,14 +61,17 @@ class _User(TypedDict, total=False):
     groups: list[str] | None
 
 
-def _decoder(beside: dict[str, Any]) -> msgspec.json.Decoder[Any]:
+def _decoder(*, pull_policies: bool) -> msgspec.json.Decoder[Any]:
     """Return a decoder of the fields that ``core`` reads in the review of a Pod or a workload.
 
     If one of these fields has a value of another type, decoding fails, and the review is left to orjson.
     """
     # One type serves every kind in the table. A Pod has no template in its spec, and a Deployment has no
     # containers there. If an object has one of these nevertheless, it is decoded but not read.
-    whole = _mapping_type(set(POD_SPECS.values()), "_Object", _pod_spec(beside), metadata=_Metadata | None)
+    # Derived from the table of fields, because the images of a list that is missing here are not judged.
+    items = {field.key: _item_of(field, pull_policies=pull_policies) for field in IMAGE_LISTS}
+    pod_spec = {key: list[item] | None for key, item in items.items()}  # type: ignore[valid-type]
+    whole = _mapping_type(set(POD_SPECS.values()), "_Object", pod_spec, metadata=_Metadata | None)
     request = {
         "uid": str,
         "kind": _Kind,
@@ -90,8 +88,8 @@ def _decoder(beside: dict[str, Any]) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(_fields("_Review", review))
 
 
-_DECODER: Final = _decoder({})
-_DECODER_WITH_PULL_POLICIES: Final = _decoder({"imagePullPolicy": str | None, "pullPolicy": str | None})
+_DECODER: Final = _decoder(pull_policies=False)
+_DECODER_WITH_PULL_POLICIES: Final = _decoder(pull_policies=True)
 """For policies that look up images. An image with the pull policy ``Never`` is not looked up."""
 
 _CLASSES: Final = bytes(

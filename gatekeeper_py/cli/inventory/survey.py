@@ -14,7 +14,7 @@ from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import ActivePolicy, Judgement
 from gatekeeper_py.core.admission.explain import exception_as_json
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD
 from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.lookups import Facts, PodLookups
 from gatekeeper_py.core.admission.review import AdmissionRequest
@@ -28,13 +28,7 @@ MAX_OWNERS: Final = 1000
 
 MAX_KEPT_IMAGES: Final = 10
 
-CONTAINER_STATUSES: Final[Mapping[Parts, str]] = {
-    ("spec", "containers"): "containerStatuses",
-    ("spec", "initContainers"): "initContainerStatuses",
-    ("spec", "ephemeralContainers"): "ephemeralContainerStatuses",
-}
-"""The fields of a Pod's status that hold the digests of its running images, by the list of the spec. The
-status has no digest of an image volume, and a volume and a container may have the same name."""
+_STATUSES: Final[Mapping[Parts, str]] = {("spec", each.key): each.statuses for each in IMAGE_LISTS}
 
 
 class Survey:
@@ -139,7 +133,7 @@ def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifes
 
 def _running_digest(pod: Any, slot: Slot) -> str:
     """Return the digest that the kubelet reports for a container; empty if it reports none."""
-    status, field = pod.get("status"), CONTAINER_STATUSES.get(slot.parts[:2])
+    status, field = pod.get("status"), _STATUSES.get(slot.parts[:2])
     for each in (status.get(field) or ()) if isinstance(status, dict) else ():
         if isinstance(each, dict) and each.get("name") == slot.name:
             # Without @, this is the ID of the image in the runtime, which no registry knows.

@@ -20,11 +20,16 @@ GroupKind = tuple[str, str]
 class ImageList(NamedTuple):
     """A list of a pod spec whose items can each hold one image.
 
-    ``path`` leads from an item to its image, in one or two steps. ``noun`` names an item in messages.
+    ``noun`` names an item in messages. ``pull_policy`` is the field next to the image that states when it is
+    pulled. ``statuses`` is the field of a Pod's status with the digests of the running images, by the names
+    of the items; empty if the status has none. ``path`` leads from an item to its image, in one or two steps.
+    With two steps, an item without the first field holds no image.
     """
 
     key: str
     noun: str
+    pull_policy: str
+    statuses: str
     path: tuple[str] | tuple[str, str] = ("image",)
 
     def holds(self, parts: tuple[str | int, ...]) -> bool:
@@ -33,18 +38,16 @@ class ImageList(NamedTuple):
         return parts[-length:] == self.path and parts[-length - 2 : -length - 1] == (self.key,)
 
 
-CONTAINERS: Final = ImageList("containers", "container")
+CONTAINERS: Final = ImageList("containers", "container", "imagePullPolicy", "containerStatuses")
 """The only list that every Pod must have."""
 
-IMAGE_VOLUMES: Final = ImageList("volumes", "image volume", ("image", "reference"))
-"""Most volumes hold no image: an item without the first field of the path is not an image volume."""
-
-CONTAINER_LISTS: Final = (
+IMAGE_LISTS: Final = (
     CONTAINERS,
-    ImageList("initContainers", "init container"),
-    ImageList("ephemeralContainers", "ephemeral container"),
+    ImageList("initContainers", "init container", "imagePullPolicy", "initContainerStatuses"),
+    ImageList("ephemeralContainers", "ephemeral container", "imagePullPolicy", "ephemeralContainerStatuses"),
+    # The digest of an image volume is not in the status, and a container may have the name of a volume.
+    ImageList("volumes", "image volume", "pullPolicy", "", ("image", "reference")),
 )
-IMAGE_LISTS: Final = (*CONTAINER_LISTS, IMAGE_VOLUMES)
 
 
 def is_in_pod_list(parts: tuple[str | int, ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS, IMAGE_VOLUMES
+from gatekeeper_py.core.admission.fields import IMAGE_LISTS
 
 Parts = tuple[str | int, ...]
 """The path of a value in an object: keys and indices."""
@@ -154,6 +154,4 @@ def is_never_pulled(obj: Any, slot: Slot) -> bool:
     holder = obj
     for part in slot.parts[:-1]:
         holder = holder[part]
-    if not isinstance(holder, dict):
-        return False
-    return holder.get("pullPolicy" if field is IMAGE_VOLUMES else "imagePullPolicy") == "Never"
+    return isinstance(holder, dict) and holder.get(field.pull_policy) == "Never"

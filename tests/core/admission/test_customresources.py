@@ -16,7 +16,7 @@ from builders import container, pod, pod_spec, policy, review, variants, workloa
 from calling import validate
 from gatekeeper_py.core.admission import customresources
 from gatekeeper_py.core.admission.customresources import OutOfSteps, StepBudget, count_images, images_at
-from gatekeeper_py.core.admission.fields import CONTAINER_LISTS, IMAGE_LISTS, POD, GroupKind, ImageList
+from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, GroupKind, ImageList
 from gatekeeper_py.core.admission.slot import (
     MAX_IMAGES,
     MAX_STEPS,
@@ -83,7 +83,7 @@ class TestPodSpecs:
             spec = {"containers": [], field.key: [image] * count}
             obj = {"spec": spec if kind == POD else {"template": {"spec": spec}}}
             found = slots(kind, obj, {})
-            if kind == POD and field in CONTAINER_LISTS:
+            if kind == POD and field.path == CONTAINERS.path:
                 assert pod_images(obj) == (["a"] * count if count == MAX_IMAGES else None)
             if count == MAX_IMAGES:
                 assert len(found) == count

@@ -16,6 +16,7 @@ import pytest
 import contract
 from builders import INSTANT, WORKLOADS, policy, policy_text, review
 from gatekeeper_py.cli.inventory.resources import BUILT_IN
+from gatekeeper_py.cli.inventory.survey import _running_digest
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import Target, mutating, validating
 from gatekeeper_py.core import admission, parse_policy
@@ -31,6 +32,7 @@ from gatekeeper_py.core.admission.fields import (
     is_kubernetes_group,
 )
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.slot import is_never_pulled
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.native.objects import Options
@@ -49,18 +51,22 @@ every_step = pytest.mark.parametrize(
 )
 
 
-def pod_spec_with(field: ImageList, image: str) -> dict[str, Any]:
-    """Return a pod spec with one approved container, and ``image`` in an item of the list."""
-    item: Any = image
-    for key in reversed(field.path):
+def pod_spec_with(field: ImageList, image: str, **beside: str) -> dict[str, Any]:
+    """Return a pod spec with one approved container, and ``image`` in an item of the list.
+
+    ``beside`` are further fields next to the image.
+    """
+    *source, last = field.path
+    item: Any = {last: image, **beside}
+    for key in reversed(source):
         item = {key: item}
     lists: dict[str, list[Any]] = {CONTAINERS.key: [{"name": "web", "image": APPROVED}]}
     lists.setdefault(field.key, []).append({"name": "added", **item})
     return lists
 
 
-def pod_with(field: ImageList, image: str) -> dict[str, Any]:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": pod_spec_with(field, image)}
+def pod_with(field: ImageList, image: str, **beside: str) -> dict[str, Any]:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": pod_spec_with(field, image, **beside)}
 
 
 def place_of(field: ImageList) -> tuple[str | int, ...]:
@@ -95,6 +101,27 @@ def test_the_typed_decoder_keeps_an_image_of_every_list(field: ImageList) -> Non
     assert [(slot.parts, slot.name) for slot in found if slot.value == UNLISTED] == [
         (place_of(field), "added")
     ]
+
+
+@every_list
+@pytest.mark.parametrize("policy", ["Never", "Always"])
+def test_an_image_of_every_list_may_have_a_pull_policy(field: ImageList, policy: str) -> None:
+    obj = pod_with(field, UNLISTED, **{field.pull_policy: policy})
+    document = parse_pod_review(json.dumps(review(obj)).encode(), pull_policies=True)
+    assert document is not None
+    for given in (obj, parse(document).object):
+        (slot,) = (slot for slot in slots(POD, given, {}) if slot.value == UNLISTED)
+        assert is_never_pulled(given, slot) is (policy == "Never")
+
+
+@pytest.mark.parametrize(
+    "field", [each for each in IMAGE_LISTS if each.statuses], ids=lambda field: field.key
+)
+def test_the_audit_reads_the_running_digest_of_every_list_with_statuses(field: ImageList) -> None:
+    obj, digest = pod_with(field, UNLISTED), f"sha256:{'a' * 64}"
+    (slot,) = (slot for slot in slots(POD, obj, {}) if slot.value == UNLISTED)
+    obj["status"] = {field.statuses: [{"name": "added", "imageID": f"evil.io/web@{digest}"}]}
+    assert _running_digest(obj, slot) == digest
 
 
 @every_list

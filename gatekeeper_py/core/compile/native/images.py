@@ -80,7 +80,7 @@ def _images(spec: str) -> str:
 def _in_lists(lists: list[str], path: tuple[str, ...]) -> str:
     """Return an expression for the images of lists whose items have the image at the same path."""
     *source, last = path
-    # Only an item with an image directly in it must have one (see ``fields.IMAGE_VOLUMES``).
+    # Only an item with an image directly in it must have one (see ``fields.ImageList``).
     filtered = f".filter(c, has(c.{source[0]}))" if source else ""
     holder = ".".join(("c", *source))
     return f"({' + '.join(lists)}){filtered}.map(c, string({holder}.?{last}.orValue('')))"
