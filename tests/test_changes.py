@@ -20,7 +20,7 @@ import yaml
 
 import contract
 import monitoring_files
-from builders import WORKLOADS, exceptions_text, pod, policy, review
+from builders import WORKLOADS, exceptions_text, pod, policy, policy_text, review
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from cluster.following import connecting
@@ -72,6 +72,14 @@ IDENTITY: Final = "k8s/identity/users.yaml"
 OBJECTS: Final = ("written", "before")
 """The variables of ``IDENTITY`` for the new and the old object."""
 PAGE: Final = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+
+META: Final = {
+    "time": "2026-03-01T00:00:00Z",
+    "version": "1",
+    "cluster": "a",
+    "policy": {"source": "s", "revision": "r"},
+}
+"""The provenance of a saved audit."""
 
 
 class Change(NamedTuple):
@@ -153,17 +161,20 @@ def watched_metrics() -> set[str]:
     return {*re.findall(rf"{METRIC}(\w+?)(?:_bucket|_count|_sum)?\b", queries), "fast_http"}
 
 
-def formats() -> set[str]:
-    """Return the values of every option ``--format``."""
-    commands = [cli.cli.get_command(click.Context(cli.cli), name) for name in cli.COMMANDS]
+def format_options() -> dict[str, click.Choice[str]]:
+    """Return the choice of every option ``--format`` by the name of its command."""
+    commands = {name: cli.cli.get_command(click.Context(cli.cli), name) for name in cli.COMMANDS}
     return {
-        choice
-        for command in commands
+        name: option.type
+        for name, command in commands.items()
         if command is not None
         for option in command.params
         if "--format" in option.opts and isinstance(option.type, click.Choice)
-        for choice in option.type.choices
     }
+
+
+def formats() -> set[str]:
+    return {choice for option in format_options().values() for choice in option.choices}
 
 
 def versions() -> set[str]:
@@ -385,6 +396,60 @@ def test_the_page_names_the_files_of_a_change(change: str) -> None:
     named = [path.rstrip("/") for path in re.findall(r"`([\w./-]+)`", row[1])]
     assert named == list(CHANGES[change].places)
     assert [path for path in named if not path_of(path).exists()] == []
+
+
+WRITING: Final = {
+    "check": ("check", "POLICY"),
+    "explain": ("explain", "POLICY", "nginx"),
+    "explain-rule": ("explain", "POLICY", "--rule", "0"),
+    "explain-fast-path": ("explain", "POLICY", "nginx", "--fast-path"),
+    "compile": ("compile", "POLICY", "--to", "match-conditions"),
+    "compile-native": ("compile", "POLICY", "--to", "validating-admission-policy"),
+    "review": ("review", "POLICY", "POD"),
+    "review-mutate": ("review", "POLICY", "POD", "--mutate"),
+    "test": ("test", "TEST"),
+    "diff": ("diff", "POLICY", "POLICY", "--images", "IMAGES"),
+    "diff-all": ("diff", "POLICY", "POLICY", "--all-images"),
+    "audit": ("audit", "--merge", "AUDIT"),
+    "audit-unused": ("audit", "--policy", "POLICY", "--exceptions-unused"),
+}
+"""The arguments of everything that has formats, except the command ``status``, which needs a cluster."""
+
+
+@pytest.mark.parametrize("arguments", WRITING.values(), ids=WRITING)
+def test_a_format_without_a_writer_writes_nothing_and_fails(
+    arguments: tuple[str, ...],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    option = format_options()[arguments[0]]
+    files = {
+        "POLICY": policy_text(),
+        "POD": json.dumps(pod("registry.corp.io/a:1")),
+        "TEST": "{apiVersion: gatekeeper-py/v1, kind: ImagePolicyTest, policy: POLICY,"
+        " cases: [{image: nginx, expect: rejected}]}",
+        "IMAGES": "nginx",
+        "AUDIT": json.dumps({"meta": META, "counts": {"images": 0}, "images": []}),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    given = [str(tmp_path / each) if each in files else each for each in arguments]
+    if "--exceptions-unused" not in arguments:
+        assert cli.run(given) in {0, 1}
+        assert capsys.readouterr().out
+    monkeypatch.setattr(option, "choices", (*option.choices, "third"))
+    try:
+        code = cli.run([*given, "--format", "third"])
+    except KeyError:
+        code = 2  # a bug, which Python reports as one
+    assert (code, capsys.readouterr().out) == (2, "")
+
+
+def test_a_new_format_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    option = format_options()["check"]
+    monkeypatch.setattr(option, "choices", (*option.choices, "third"))
+    assert forgotten("a format of a report") == {"docs/interface.md": {"third"}}
 
 
 def test_a_new_form_of_signature_is_searched_counted_and_named_where_it_is_missing(

@@ -11,7 +11,8 @@ from auditing import HOSTILE, META
 from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.tally import Usage
-from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
+from gatekeeper_py.cli.reporting.diff import DiffPage
+from gatekeeper_py.cli.reporting.diffpage import changes_page, difference_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents

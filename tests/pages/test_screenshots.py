@@ -19,7 +19,8 @@ from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.auditpage import audit_page
-from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page
+from gatekeeper_py.cli.reporting.diff import DiffPage
+from gatekeeper_py.cli.reporting.diffpage import changes_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.documents import compare_documents
 from screens import PICTURES, screenshot

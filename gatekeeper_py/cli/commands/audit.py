@@ -40,11 +40,11 @@ from gatekeeper_py.cli.inventory.resources import kind_text
 from gatekeeper_py.cli.inventory.suggestion import By
 from gatekeeper_py.cli.inventory.survey import Survey
 from gatekeeper_py.cli.inventory.tally import Tally, rule_key
-from gatekeeper_py.cli.reporting.audit import Style, write_report
-from gatekeeper_py.cli.reporting.auditpage import AuditPage, audit_page
+from gatekeeper_py.cli.reporting.audit import FORMATS, AuditFormat
+from gatekeeper_py.cli.reporting.auditpage import AuditPage
 from gatekeeper_py.cli.reporting.console import counted, note
-from gatekeeper_py.cli.reporting.pageparts import write_page
 from gatekeeper_py.cli.reporting.policyreports.apis import ApiChoice
+from gatekeeper_py.cli.reporting.unused import FORMATS as UNUSED_FORMATS
 from gatekeeper_py.cli.reporting.unused import unused_exceptions, write_unused
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission.fields import GroupKind
@@ -57,6 +57,8 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 from gatekeeper_py.process import settings as checked
+
+_DEFAULT: Final = next(iter(FORMATS))
 
 MAX_EXPIRING: Final = 20
 """Maximum number of expiring entries in the warnings. A count of the others follows."""
@@ -78,7 +80,7 @@ MAX_EXPIRING: Final = 20
     is_flag=True,
     help="Also show approved images. With --suggest: include exempt namespaces.",
 )
-@format_option(Style)
+@format_option(FORMATS)
 @options.WIDE
 @click.option(
     "--suggest", is_flag=True, help="Print a policy that approves the images in use, instead of a report."
@@ -128,7 +130,7 @@ def audit(
     policy: str | None,
     configmap: checked.ConfigMapName | None,
     namespace: str | None,
-    style: Style,
+    style: str,
     by: By | None,
     base: str | None,
     every: float | None,
@@ -176,12 +178,14 @@ def audit(
     can be deleted, 1 when some can.
     """
     _check_usage(**click.get_current_context().params)
-    # The page counts approved images by registry and namespace, even if it does not list them.
-    keep_approved = approved_too or style == "html"
+    written = FORMATS[style]
+    keep_approved = approved_too or written.counts_approved
     if merge:
         tally, meta = merged(files, now(), keep_approved=keep_approved)
-        page = AuditPage(meta=meta, policy=None, namespace=None, instant=now(), lists_approved=approved_too)
-        return _write(tally, page, style, wide=wide)
+        page = AuditPage(
+            meta=meta, policy=None, namespace=None, instant=now(), lists_approved=approved_too, wide=wide
+        )
+        return _write(tally, page, written)
     if suggest:
         left_out = frozenset(() if approved_too else exempt_namespaces)
         click.echo(suggested(base, by or "registry", namespace, left_out, cluster), nl=False)
@@ -240,7 +244,7 @@ def audit(
     meta = provenance(instant, cluster_name or cluster.configuration.context, judged, source, namespace)
     if unused:
         deletable = list(unused_exceptions(compiled, _with_and_without_signatures(survey)))
-        write_unused(deletable, meta, as_json=style == "json", wide=wide)
+        write_unused(deletable, meta, style, wide=wide)
         return 1 if deletable else 0
     page = AuditPage(
         meta=msgspec.structs.replace(meta, warnings=_expiring(survey.tally, judged, instant)),
@@ -249,8 +253,9 @@ def audit(
         instant=instant,
         missing=[kind_text(kind) for kind in missing],
         lists_approved=approved_too,
+        wide=wide,
     )
-    return _write(survey.tally, page, style, wide=wide)
+    return _write(survey.tally, page, written)
 
 
 def _with_and_without_signatures(survey: Survey) -> Tally:
@@ -260,14 +265,11 @@ def _with_and_without_signatures(survey: Survey) -> Tally:
     return survey.tally
 
 
-def _write(tally: Tally, page: AuditPage, style: Style, *, wide: bool) -> int:
-    """Write the report, and return the exit code. A table shows the warnings itself."""
-    for warning in page.meta.warnings if style != "table" else ():
+def _write(tally: Tally, page: AuditPage, written: AuditFormat) -> int:
+    """Write the report, and return the exit code."""
+    for warning in () if written.shows_warnings else page.meta.warnings:
         note(f"Warning: {escape(warning)}")
-    if style == "html":
-        write_page(audit_page(tally, page))
-    else:
-        write_report(tally, page.meta, style, wide=wide)
+    written.write(tally, page)
     return 1 if tally.counts["rejected"] else 0
 
 
@@ -296,7 +298,7 @@ def _check_usage(
     merge: bool,
     policy: str | None,
     configmap: checked.ConfigMapName | None,
-    style: Style,
+    style: str,
     every: float | None,
     suggest: bool,
     approved_too: bool,
@@ -307,13 +309,13 @@ def _check_usage(
         return
     options.check_exempt_usage()
     _check_lookups(others, combined=suggest)
-    combined = approved_too or suggest or every is not None or style not in {"table", "json"}
+    combined = approved_too or suggest or every is not None or style not in UNUSED_FORMATS
     _check_unused(unused=others["unused"], combined=combined)
     if others["webhooks_config"] is not None and (suggest or every is not None):
         raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
     if every is None and (others["report"] or others["events"] or others["health_listen"]):
         raise click.UsageError("--report, --events and --health-listen need --every")
-    a_report = style != "table" or suggest or others["wide"] or approved_too
+    a_report = style != _DEFAULT or suggest or others["wide"] or approved_too
     if every is not None and (a_report or policy == "-" or given("exceptions")):
         raise click.UsageError(
             "--every writes reports; it takes no --format, --wide, --all, --suggest or --exceptions, and no"
@@ -327,7 +329,7 @@ def _check_usage(
         except checked.SettingsError as problem:
             raise click.UsageError(str(problem)) from None
         return
-    if policy is not None or configmap is not None or style != "table":
+    if policy is not None or configmap is not None or style != _DEFAULT:
         raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
     if approved_too and given("exempt_namespaces"):
         raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -29,12 +30,58 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 
-Style = Literal["text", "json", "concise", "github", "sarif"]
+
+class Checked(NamedTuple):
+    """What was checked. ``parts`` has the name, the lines and the findings of each document."""
+
+    name: str
+    parts: Sequence[tuple[str, Sequence[str], Sequence[Finding]]]
+    keys: Sequence[Key]
+    ok: bool
+
+    @property
+    def findings(self) -> list[Finding]:
+        return [finding for *_, findings in self.parts for finding in findings]
+
+
+def _print_text(checked: Checked) -> None:
+    for part in checked.parts:
+        print_findings(*part)
+    for key in checked.keys:
+        end = "" if key.until is None else f", until {format_instant(key.until)}"
+        console().print(f"key {key.name}: {key.kind}, fingerprint {key.fingerprint}{end}")
+    severities = Counter(finding.severity for finding in checked.findings)
+    summary = f"{counted(severities['error'], 'error')}, {counted(severities['warning'], 'warning')}"
+    console().print(f"{checked.name}: {summary if severities else 'ok'}")
+
+
+def _print_json(checked: Checked) -> None:
+    findings, keys = [each.as_json() for each in checked.findings], [*map(key_as_json, checked.keys)]
+    click.echo(json_text({"ok": checked.ok, "findings": findings, "keys": keys}))
+
+
+def _print_concise(checked: Checked) -> None:
+    for finding in checked.findings:
+        console().print(concise(checked.name, finding))
+
+
+def _print_github(checked: Checked) -> None:
+    for finding in checked.findings:
+        click.echo(github(checked.name, finding))
+
+
+FORMATS: Final[Mapping[str, Callable[[Checked], None]]] = {
+    "text": _print_text,
+    "json": _print_json,
+    "concise": _print_concise,
+    "github": _print_github,
+    "sarif": lambda checked: click.echo(json_text(findings_as_sarif(checked.name, checked.findings))),
+}
 
 
 @click.command()
 @click.argument("policy")
-@format_option(Style)
+@format_option(FORMATS)
 @click.option("--strict", is_flag=True, help="Exit with 1 for warnings too.")
 @click.option(
     "--policy", "by", metavar="POLICY", help="Judge exceptions by this policy, not by those in the stream."
@@ -48,7 +95,7 @@ Style = Literal["text", "json", "concise", "github", "sarif"]
 )
 def check(
     policy: str,
-    style: Style,
+    style: str,
     by: str | None,
     namespace: str | None,
     installation: str,
@@ -71,58 +118,26 @@ def check(
     """
     stream = read_stream(policy, Place(namespace=namespace, installation=installation))
     instant = now()
-    findings: list[Finding] = []
+    parts: list[tuple[str, Sequence[str], Sequence[Finding]]] = []
     for given in stream.policies:
         # Only on request, because most policies have such rules and few clusters use the fast path.
         left_to_webhook = (
             not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
         )
         found = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
-        findings += found
-        if style == "text":
-            print_findings(given.name, given.lines, found)
+        parts.append((given.name, given.lines, found))
     policies = [usable_policy(by)] if by is not None else [p.policy for p in stream.policies if p.policy]
     for written in stream.exceptions:
         found = in_order((*written.errors, *_under(policies, written, instant)))
-        findings += found
-        if style == "text":
-            print_findings(written.name, written.lines, found)
+        parts.append((written.name, written.lines, found))
+    parts.append((stream.name, (), stream.unread))  # what is not a policy is not quoted
     about_others = (*outdated(stream, instant), *refused_own_images(stream, instant))
-    findings += (*stream.unread, *about_others)
-    errors = sum(finding.severity == "error" for finding in findings)
-    warnings = sum(finding.severity == "warning" for finding in findings)
-    ok = not errors and not (strict and warnings)
-    keys = tuple(_keys(stream))
-    if style == "json":
-        shown = [finding.as_json() for finding in findings]
-        click.echo(json_text({"ok": ok, "findings": shown, "keys": [*map(key_as_json, keys)]}))
-    elif style == "sarif":
-        click.echo(json_text(findings_as_sarif(stream.name, findings)))
-    elif style in {"concise", "github"}:
-        for finding in findings:
-            if style == "github":
-                click.echo(github(stream.name, finding))
-            else:
-                console().print(concise(stream.name, finding))
-    else:
-        print_findings(stream.name, (), stream.unread)  # what is not a policy is not quoted
-        print_findings(stream.name, stream.lines, about_others)
-        _print_keys(keys)
-        summary = f"{counted(errors, 'error')}, {counted(warnings, 'warning')}"
-        console().print(f"{stream.name}: {summary if findings else 'ok'}")
+    parts.append((stream.name, stream.lines, about_others))
+    bad = {"error", "warning"} if strict else {"error"}
+    ok = all(finding.severity not in bad for *_, findings in parts for finding in findings)
+    keys = [key for given in stream.policies if given.policy for key in given.policy.document.keys]
+    FORMATS[style](Checked(stream.name, parts, keys, ok))
     return 0 if ok else 1
-
-
-def _keys(stream: PolicyStream) -> Iterator[Key]:
-    for given in stream.policies:
-        if given.policy is not None:
-            yield from given.policy.document.keys
-
-
-def _print_keys(keys: Iterable[Key]) -> None:
-    for key in keys:
-        end = "" if key.until is None else f", until {format_instant(key.until)}"
-        console().print(f"key {key.name}: {key.kind}, fingerprint {key.fingerprint}{end}")
 
 
 def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime) -> Iterator[Finding]:

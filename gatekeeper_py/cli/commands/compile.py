@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 
 from gatekeeper_py.cli.commands import options
 from gatekeeper_py.cli.commands.parameters import format_option, given
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
-from gatekeeper_py.cli.reporting.console import json_text, note
+from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, note
 from gatekeeper_py.cli.reporting.manifest import as_yaml
 from gatekeeper_py.controller.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.controller.webhooks.templates import (
@@ -34,13 +34,13 @@ CONFIGURATIONS: Final[dict[WebhookKind, tuple[str, str, str]]] = {
 MATCH_CONDITIONS: Final = "match-conditions"
 NATIVE: Final = "validating-admission-policy"
 
-Style = Literal["yaml", "json"]
+FORMATS: Final = {"yaml": TEXT_OR_JSON["text"], "json": TEXT_OR_JSON["json"]}
 
 
 @click.command()
 @click.argument("policy")
 @click.option("--to", "target", type=click.Choice([MATCH_CONDITIONS, NATIVE]), required=True)
-@format_option(Style)
+@format_option(FORMATS)
 @click.option(
     "--backstop",
     is_flag=True,
@@ -57,7 +57,7 @@ Style = Literal["yaml", "json"]
 def compile(  # noqa: A001
     policy: str,
     target: str,
-    style: Style,
+    style: str,
     exempt_namespaces: tuple[str, ...],
     *,
     backstop: bool,
@@ -82,14 +82,10 @@ def compile(  # noqa: A001
     if target == MATCH_CONDITIONS:
         _refuse_native_options()
         read = usable_policy(policy)
-        fast_path = compile_fastpath(read, now())
-        if style == "json":
-            click.echo(json_text(as_json(fast_path)))
-        else:
-            # The expressions are the same in every mode, so the patch states the revision for the document's
-            # own mode.
-            revision = replace(read, mode=read.document.mode).revision
-            click.echo(as_patches(fast_path, revision), nl=False)
+        # The expressions are the same in every mode, so the revision is that for the document's own mode.
+        revision = replace(read, mode=read.document.mode).revision
+        path = compile_fastpath(read, now())
+        FORMATS[style](lambda: click.echo(as_patches(path, revision), nl=False), lambda: as_json(path))
         return 0
     read = usable_policy(policy)
     choices = Options(exempt=exempt_namespaces, static=static, backstop=backstop)
@@ -103,10 +99,10 @@ def compile(  # noqa: A001
         return 1
     if read.document.exceptions:
         note(f"note: {policy}: exceptions: the native policy rejects what only an exception approves")
-    if style == "json":
-        click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": documents}))
-    else:
-        click.echo(as_yaml(documents), nl=False)
+    FORMATS[style](
+        lambda: click.echo(as_yaml(documents), nl=False),
+        lambda: {"apiVersion": "v1", "kind": "List", "items": documents},
+    )
     return 0
 
 

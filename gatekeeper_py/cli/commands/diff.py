@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import click
 import msgspec
@@ -34,8 +34,14 @@ from gatekeeper_py.cli.inputs.recording import read_recording
 from gatekeeper_py.cli.inputs.selection import Cluster
 from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance, provenance
-from gatekeeper_py.cli.reporting.diff import Style, write_changes, write_difference
-from gatekeeper_py.cli.reporting.diffpage import DiffPage, changes_page, difference_page
+from gatekeeper_py.cli.reporting.diff import (
+    DiffPage,
+    print_changes,
+    print_difference,
+    write_changes,
+    write_difference,
+)
+from gatekeeper_py.cli.reporting.diffpage import changes_page, difference_page
 from gatekeeper_py.cli.reporting.pageparts import write_page
 from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
@@ -52,6 +58,21 @@ if TYPE_CHECKING:
 
 _WITHOUT_CLUSTER: Final = "to compare without a cluster, give --all-images, --images, --audit or --reviews"
 
+
+class _Format(NamedTuple):
+    """How a format writes the changes of images in use, and the difference for all images."""
+
+    changes: Callable[[DocumentChanges, ImageChanges, DiffPage], None]
+    difference: Callable[[DocumentChanges, Difference, DiffPage], None]
+
+
+FORMATS: Final[Mapping[str, _Format]] = {
+    "table": _Format(print_changes, print_difference),
+    "json": _Format(write_changes, write_difference),
+    "html": _Format(
+        lambda *found: write_page(changes_page(*found)), lambda *found: write_page(difference_page(*found))
+    ),
+}
 
 FailOn = Change | Literal["granted"]
 
@@ -101,7 +122,7 @@ def _changes(text: str) -> tuple[FailOn, ...]:
     help="Exit with 1 if this happens to an image: rejected, approved or rewritten; or, with --all-images,"
     " if exceptions could approve more images: granted. Repeatable.",
 )
-@format_option(Style)
+@format_option(FORMATS)
 @options.WIDE
 @cluster_options
 @options.CLUSTER_NAME
@@ -114,7 +135,7 @@ def diff(
     namespace: str | None,
     instant: datetime | None,
     fail_on: tuple[tuple[FailOn, ...], ...],
-    style: Style,
+    style: str,
     cluster: Cluster,
     cluster_name: str | None,
     webhooks_config: str | None,
@@ -190,24 +211,13 @@ def diff(
         at=format_instant(change.instant),
         audits=audits,
     )
-    _write(documents, found, DiffPage(meta=meta, instant=change.instant), style, wide=wide)
+    page = DiffPage(meta=meta, instant=change.instant, wide=wide)
+    if isinstance(found, ImageChanges):
+        FORMATS[style].changes(documents, found, page)
+    else:
+        FORMATS[style].difference(documents, found, page)
     happened = _happened(found)
     return 1 if any(name in happened for names in fail_on for name in names) else 0
-
-
-def _write(
-    documents: DocumentChanges, found: ImageChanges | Difference, page: DiffPage, style: Style, *, wide: bool
-) -> None:
-    if style == "html":
-        write_page(
-            changes_page(documents, found, page)
-            if isinstance(found, ImageChanges)
-            else difference_page(documents, found, page)
-        )
-    elif isinstance(found, ImageChanges):
-        write_changes(documents, found, page.meta, style, wide=wide)
-    else:
-        write_difference(documents, found, page.meta, style, wide=wide)
 
 
 def _happened(found: ImageChanges | Difference) -> frozenset[str]:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -19,7 +19,7 @@ from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.cli.inputs.lookups import with_lookups
 from gatekeeper_py.cli.inputs.manifests import SUFFIXES
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
-from gatekeeper_py.cli.reporting.console import console, json_text
+from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, console
 from gatekeeper_py.core.admission.explain import (
     Explanation,
     exception_as_json,
@@ -46,15 +46,12 @@ _RULE: Final = re.compile(r"(?P<bare>[0-9]{1,7})|(?P<list>allow|deny)\[(?P<index
 VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
 
 
-Style = Literal["text", "json"]
-
-
 @click.command()
 @click.argument("policy")
 @click.argument("images", metavar="[IMAGE...]", nargs=-1)
 @namespace_option("Judge for a Pod in this namespace. Default: no namespace.")
 @options.AT
-@format_option(Style)
+@format_option(TEXT_OR_JSON)
 @options.look_ups
 @options.EXCEPTIONS
 @click.option(
@@ -74,7 +71,7 @@ def explain(
     namespace: str | None,
     instant: datetime | None,
     exceptions: ExceptionFiles,
-    style: Style,
+    style: str,
     rule: str | None,
     registry_config: Path | None,
     *,
@@ -103,31 +100,27 @@ def explain(
         return _explain_rule(usable_policy(policy), rule, instant or now(), style)
     _check_images(policy, images)
     if fast_path:
-        _show_fast_path(compile_fastpath(usable_policy(policy), instant or now()), namespace, images, style)
+        path = compile_fastpath(usable_policy(policy), instant or now())
+        shown = [fast_path_as_json(path, namespace, image) for image in images]
+        TEXT_OR_JSON[style](lambda: _print_fast_path(shown), lambda: shown)
         return 0
     compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
     explanations = [explain_image(compiled, namespace, image) for image in images]
-    answers: list[Answer | None] = [None] * len(images)
-    if not look_up:
-        explanations = [refined_by_name(each, compiled) for each in explanations]
-    else:
+    if look_up:
 
         def judged(facts: Facts) -> list[tuple[Explanation, Answer | None]]:
             return [refined(each, compiled, facts) for each in explanations]
 
-        found = with_lookups(compiled, registry_config, judged)
-        explanations, answers = [each for each, _ in found], [answer for _, answer in found]
-    if style == "json":
-        shown = [
-            as_json(explanation) | (lookup_as_json(explanation, answer) if look_up else {})
-            for explanation, answer in zip(explanations, answers, strict=True)
-        ]
-        click.echo(json_text(shown))
+        explained = with_lookups(compiled, registry_config, judged)
     else:
-        out = console()
-        for explanation, answer in zip(explanations, answers, strict=True):
-            _print(out, explanation, answer)
-    return 0 if all(explanation.decision.approved for explanation in explanations) else 1
+        explained = [(refined_by_name(each, compiled), None) for each in explanations]
+    TEXT_OR_JSON[style](
+        lambda: _print_images(explained),
+        lambda: [
+            as_json(each) | (lookup_as_json(each, answer) if look_up else {}) for each, answer in explained
+        ],
+    )
+    return 0 if all(explanation.decision.approved for explanation, _ in explained) else 1
 
 
 def _check_images(policy: str, images: Sequence[str]) -> None:
@@ -185,23 +178,20 @@ def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) ->
     }
 
 
-def _explain_rule(policy: Policy, text: str, instant: datetime, style: Style) -> int:
+def _explain_rule(policy: Policy, text: str, instant: datetime, style: str) -> int:
     rule = _rule_named(policy, text)
     expired = not rule.lives_at(instant)
     try:
         witness = None if expired else shortest_by(policy, rule, instant)
     except TooComplex as problem:
         raise UnreadableError(f"no exact answer: {problem}") from None
-    if style == "json":
-        answer = {
-            "rule": rule_as_json(rule),
-            "expired": expired,
-            "image": None if witness is None else witness.image,
-            "namespace": None if witness is None else witness.namespace,
-        }
-        click.echo(json_text(answer))
-    else:
-        _print_rule(rule, witness, expired=expired)
+    answer = {
+        "rule": rule_as_json(rule),
+        "expired": expired,
+        "image": None if witness is None else witness.image,
+        "namespace": None if witness is None else witness.namespace,
+    }
+    TEXT_OR_JSON[style](lambda: _print_rule(rule, witness, expired=expired), lambda: answer)
     return 0 if witness is not None else 1
 
 
@@ -236,11 +226,7 @@ def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
             _row(out, "namespace", witness.namespace)
 
 
-def _show_fast_path(fast_path: FastPath, namespace: str | None, images: Sequence[str], style: Style) -> None:
-    answers = [fast_path_as_json(fast_path, namespace, image) for image in images]
-    if style == "json":
-        click.echo(json_text(answers))
-        return
+def _print_fast_path(answers: Sequence[dict[str, Any]]) -> None:
     out = console()
     for answer in answers:
         skipped = all(answer[endpoint]["preApproved"] for endpoint in ENDPOINTS)
@@ -252,7 +238,13 @@ def _show_fast_path(fast_path: FastPath, namespace: str | None, images: Sequence
         out.print()
 
 
-def _print(out: Console, explanation: Explanation, answer: Answer | None = None) -> None:
+def _print_images(explained: Sequence[tuple[Explanation, Answer | None]]) -> None:
+    out = console()
+    for explanation, answer in explained:
+        _print(out, explanation, answer)
+
+
+def _print(out: Console, explanation: Explanation, answer: Answer | None) -> None:
     decision = explanation.decision
     verdict = explanation.verdict
     out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (escape(explanation.image), "bold")))

@@ -7,9 +7,9 @@ import inspect
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -99,16 +99,15 @@ def namespace_option(explained: str, default: str | None = None) -> Decorator:
     )
 
 
-def format_option(style: Any) -> Decorator:
-    """Return the option that chooses one format of ``style``, a ``Literal``. The default is the first."""
-    formats = get_args(style)
+def format_option(formats: Mapping[str, Any]) -> Decorator:
+    """Return the option that names one row of a table of formats. The default is the first."""
     return click.option(
         "--format",
         "--output",
         "-o",
         "style",
-        type=click.Choice(formats),
-        default=formats[0],
+        type=click.Choice(list(formats)),
+        default=next(iter(formats)),
         show_default=True,
     )
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, NamedTuple
 
 import click
 
@@ -18,8 +18,8 @@ from gatekeeper_py.cli.inputs.files import shown
 from gatekeeper_py.cli.inputs.lookups import with_lookups
 from gatekeeper_py.cli.inputs.manifests import Manifest, Skipped, applied, read_manifests
 from gatekeeper_py.cli.inputs.policies import now, usable_policy, usable_settings
-from gatekeeper_py.cli.inventory.provenance import provenance
-from gatekeeper_py.cli.reporting.console import json_text, note
+from gatekeeper_py.cli.inventory.provenance import Provenance, provenance
+from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, json_text, note
 from gatekeeper_py.cli.reporting.junit import junit
 from gatekeeper_py.cli.reporting.manifest import user_yaml
 from gatekeeper_py.cli.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
@@ -58,7 +58,23 @@ class Reviewed:
         return [image for image in images if isinstance(image, str)]
 
 
-Style = Literal["text", "json", "sarif", "junit"]
+class _Format(NamedTuple):
+    """How a format prints reports, also of look-ups, and whether it shows lines."""
+
+    write: Callable[[list[ReviewedObject], Provenance, bool], None]
+    with_lines: bool = False
+
+
+FORMATS: Final[Mapping[str, _Format]] = {
+    "text": _Format(lambda reports, meta, _: print_reviewed(reports, meta)),
+    "json": _Format(
+        lambda reports, _, look_up: click.echo(
+            json_text([each.as_json(looked_up=look_up) for each in reports])
+        )
+    ),
+    "sarif": _Format(lambda reports, meta, _: click.echo(json_text(sarif(reports, meta))), with_lines=True),
+    "junit": _Format(lambda reports, meta, _: click.echo(junit(reports, meta))),
+}
 
 
 @click.command()
@@ -87,7 +103,7 @@ Style = Literal["text", "json", "sarif", "junit"]
     help="Leave out files and folders of a directory, such as '.github' or '**/values*.yaml'. * stands for a"
     " part of a name, ** for any number of folders. The path begins below the directory. Repeatable.",
 )
-@format_option(Style)
+@format_option(FORMATS)
 @options.look_ups
 @options.EXCEPTIONS
 @options.CLUSTER_NAME
@@ -98,7 +114,7 @@ def review(
     files: tuple[str, ...],
     namespace: str,
     mode: Mode | None,
-    style: Style,
+    style: str,
     exempt_namespaces: tuple[str, ...],
     exceptions: ExceptionFiles,
     cluster_name: str | None,
@@ -145,10 +161,10 @@ def review(
 
     exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
 
+    write, with_lines = FORMATS[style]
+
     def judged(facts: Facts | None) -> list[Reviewed]:
-        return [
-            review_manifest(each, compiled, exempt, facts, with_lines=style == "sarif") for each in manifests
-        ]
+        return [review_manifest(each, compiled, exempt, facts, with_lines=with_lines) for each in manifests]
 
     reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
     for each in reviewed:
@@ -156,15 +172,13 @@ def review(
             note(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}")
     reports = [each.report for each in reviewed]
     if mutate:
-        _print_stored(reviewed, style)
-    elif style == "json":
-        click.echo(json_text([report.as_json(looked_up=look_up) for report in reports]))
-    elif style == "sarif":
-        click.echo(json_text(sarif(reports, meta)))
-    elif style == "junit":
-        click.echo(junit(reports, meta))
+        stored = _stored(reviewed)
+        TEXT_OR_JSON[style](
+            lambda: click.echo(user_yaml(stored), nl=False),
+            lambda: {"apiVersion": "v1", "kind": "List", "items": stored},
+        )
     else:
-        print_reviewed(reports, meta)
+        write(reports, meta, look_up)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
     return 1 if is_failure else 0
@@ -172,7 +186,7 @@ def review(
 
 def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
     """Check the combination of options. ``read`` are the policy, the settings if any, and the files."""
-    if mutate and style in {"sarif", "junit"}:
+    if mutate and style not in TEXT_OR_JSON:
         raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
     options.check_exempt_usage()
     if given("ignore") and not any(file and Path(file).is_dir() for file in read):
@@ -296,17 +310,11 @@ def _message(judgement: Judgement) -> str:
     return "" if judgement.approved else image_line(judgement)
 
 
-def _print_stored(reviewed: Sequence[Reviewed], style: str) -> None:
-    """Print the stored objects on stdout, and the reasons for rejections on stderr."""
+def _stored(reviewed: Sequence[Reviewed]) -> list[Any]:
+    """Return the stored objects, and print the reasons for rejections on stderr."""
     for each in reviewed:
         if each.report.verdict == "rejected":
             for image in each.report.rejected:
                 note(f"rejected {escape(each.report.title)}: {image.message}")
     # A review of a DELETE stores nothing.
-    stored = [
-        each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None
-    ]
-    if style == "json":
-        click.echo(json_text({"apiVersion": "v1", "kind": "List", "items": stored}))
-        return
-    click.echo(user_yaml(stored), nl=False)
+    return [each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final, Literal
+from collections.abc import Callable, Mapping
+from typing import Final
 
 import aiohttp
 import click
@@ -33,15 +34,27 @@ POD_SECONDS: Final = 5.0
 """Time limit for the answer of a Pod. A Pod that does not answer in time is reported as a problem."""
 
 
-Style = Literal["table", "json"]
+def _print_table(found: Status, *, watch: bool) -> None:
+    if watch and sys.stdout.isatty():
+        click.clear()
+    elif watch:
+        click.echo(f"--- {now():%H:%M:%S}")
+    print_status(found)
+
+
+FORMATS: Final[Mapping[str, Callable[..., None]]] = {
+    "table": _print_table,
+    # The JSON text begins with the time, so that a reader sees where each status begins.
+    "json": lambda found, *, watch: click.echo(json_text(found.as_json(), indent=None if watch else 2)),
+}
 
 
 @click.command()
 @namespace_option("Namespace of the installation.", default=DEFAULT_NAMESPACE)
-@format_option(Style)
+@format_option(FORMATS)
 @click.option("--watch", is_flag=True, help="Print again every two seconds, until Ctrl-C.")
 @cluster_options
-def status(namespace: str, style: Style, cluster: Cluster, *, watch: bool) -> int:
+def status(namespace: str, style: str, cluster: Cluster, *, watch: bool) -> int:
     """Show whether an installation is healthy, and every problem.
 
     Shows the mode, revision and certificate of every replica, the webhook configurations, the fast
@@ -66,7 +79,7 @@ def status(namespace: str, style: Style, cluster: Cluster, *, watch: bool) -> in
 async def _show(
     cluster: ClusterConfiguration,
     installation: Installation,
-    style: Style,
+    style: str,
     *,
     watch: bool,
 ) -> int:
@@ -86,22 +99,10 @@ async def _show(
                     raise UnreadableError(message) from None
                 note(message)
             else:
-                _print(found, style, watch=watch)
+                FORMATS[style](found, watch=watch)
                 if not watch:
                     return 0 if found.healthy else 1
             await asyncio.sleep(WATCH_SECONDS)
     finally:
         await api.close()
         await proxy.close()
-
-
-def _print(found: Status, style: Style, *, watch: bool) -> None:
-    if style == "json":
-        # Print the time first, so that a reader sees where each status begins.
-        click.echo(json_text(found.as_json(), indent=None if watch else 2))
-        return
-    if watch and sys.stdout.isatty():
-        click.clear()
-    elif watch:
-        click.echo(f"--- {now():%H:%M:%S}")
-    print_status(found)

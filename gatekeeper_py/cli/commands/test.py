@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final
 
 import click
 
@@ -29,17 +29,21 @@ from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 
-Style = Literal["text", "json", "junit"]
+FORMATS: Final[Mapping[str, Callable[[Sequence[CaseResult]], None]]] = {
+    "text": print_results,
+    "json": lambda results: click.echo(json_text(results_as_json(results))),
+    "junit": lambda results: click.echo(results_as_junit(results)),
+}
 
 
 @click.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@format_option(Style)
+@format_option(FORMATS)
 @options.WEBHOOKS_CONFIG
 @options.EXCEPTIONS
 def test(
     files: tuple[str, ...],
-    style: Style,
+    style: str,
     webhooks_config: str | None,
     exceptions: ExceptionFiles,
 ) -> int:
@@ -69,12 +73,7 @@ def test(
         for argument, file in given
     ]
     results = [runner.run(case) for runner, cases in runners for case in cases]
-    if style == "json":
-        click.echo(json_text(results_as_json(results)))
-    elif style == "junit":
-        click.echo(results_as_junit(results))
-    else:
-        print_results(results)
+    FORMATS[style](results)
     return 0 if all(each.passed for each in results) else 1
 
 

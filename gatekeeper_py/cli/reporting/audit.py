@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 from unicodedata import normalize
 
 import click
 from rich.console import Console
 
-from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, only_warned
+from gatekeeper_py.cli.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
 from gatekeeper_py.cli.reporting.images import write_image_lines, write_images
+from gatekeeper_py.cli.reporting.pageparts import write_page
 from gatekeeper_py.cli.reporting.tables import (
     MAX_CELL,
     Row,
@@ -25,7 +26,6 @@ from gatekeeper_py.cli.reporting.tables import (
 )
 from gatekeeper_py.core.images.reference import escape, printable
 
-Style = Literal["table", "json", "jsonl", "csv", "html"]
 HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
 EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
 CSV_FIELDS: Final = (
@@ -42,20 +42,12 @@ STYLES: Final = {
 }
 
 
-def write_report(tally: Tally, meta: Provenance, style: Style, *, wide: bool = False) -> None:
-    """Write a report to stdout, image by image, so that a long report needs little memory.
+def _write_json(tally: Tally, page: AuditPage) -> None:
+    write_images({"meta": page.meta.as_json(), "counts": tally.counts}, _rows(tally), {})
 
-    A table is shortened to the width of the terminal, unless ``wide`` is set. ``auditpage`` builds the HTML
-    page.
-    """
-    if style == "json":
-        write_images({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally), {})
-    elif style == "jsonl":
-        write_image_lines({"meta": meta.as_json(), "counts": tally.counts}, _rows(tally))
-    elif style == "csv":
-        _write_csv(tally, meta)
-    else:
-        _print_table(tally, meta, wide=wide)
+
+def _write_lines(tally: Tally, page: AuditPage) -> None:
+    write_image_lines({"meta": page.meta.as_json(), "counts": tally.counts}, _rows(tally))
 
 
 def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
@@ -74,7 +66,7 @@ def _rows(tally: Tally) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
     return ((image.as_json(), usages) for image, usages in tally.listed())
 
 
-def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
+def _print_table(tally: Tally, page: AuditPage) -> None:
     out = console()
     listed = list(tally.listed())
     rows = [row for row in listed if not row[0].runs_by_exception]
@@ -84,9 +76,9 @@ def _print_table(tally: Tally, meta: Provenance, *, wide: bool) -> None:
             STYLES["warned" if image.verdict == "rejected" and only_warned(usages) else image.verdict]
             for image, usages in rows
         ]
-        print_table(out, HEADINGS, cells, styles, wide=wide)
-    _print_excepted(out, listed, wide=wide)
-    print_provenance(out, meta)
+        print_table(out, HEADINGS, cells, styles, wide=page.wide)
+    _print_excepted(out, listed, wide=page.wide)
+    print_provenance(out, page.meta)
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
@@ -113,7 +105,8 @@ def _print_excepted(out: Console, listed: Sequence[tuple[JudgedImage, list[Usage
         print_table(out, EXCEPTED, rows, [STYLES["warned"]] * len(rows), wide=wide)
 
 
-def _write_csv(tally: Tally, meta: Provenance) -> None:
+def _write_csv(tally: Tally, page: AuditPage) -> None:
+    meta = page.meta
     origins = {each.cluster: each.properties() for each in (meta, *meta.audits)}
     click.echo(",".join(CSV_FIELDS))
     for image, usages in tally.listed():
@@ -150,3 +143,24 @@ def _cell(value: str | None) -> str | None:
     text = printable(value)
     first = normalize("NFKC", text.lstrip(" ")[:1])[:1]
     return f"'{text}" if first in _FORMULA else text
+
+
+class AuditFormat(NamedTuple):
+    """How a format is written to stdout: image by image, so that a long report needs little memory.
+
+    ``counts_approved`` is whether it needs the uses of approved images, and ``shows_warnings`` whether it
+    shows the warnings itself.
+    """
+
+    write: Callable[[Tally, AuditPage], None]
+    counts_approved: bool = False
+    shows_warnings: bool = False
+
+
+FORMATS: Final[Mapping[str, AuditFormat]] = {
+    "table": AuditFormat(_print_table, shows_warnings=True),
+    "json": AuditFormat(_write_json),
+    "jsonl": AuditFormat(_write_lines),
+    "csv": AuditFormat(_write_csv),
+    "html": AuditFormat(lambda tally, page: write_page(audit_page(tally, page)), counts_approved=True),
+}

@@ -51,10 +51,11 @@ Row = tuple[JudgedImage, Sequence[Usage]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditPage:
-    """The content of the page besides the tally, which must have been made with ``keep_approved``.
+    """The content of a report besides the tally. For the page, ``keep_approved`` of the tally must be set.
 
     ``policy`` is ``None`` if the page covers several clusters. ``missing`` are the kinds that the cluster
     does not serve. ``lists_approved`` adds the approved and exempt images, which otherwise are only counted.
+    A table is shortened to the width of the terminal, unless ``wide`` is set.
     """
 
     meta: Provenance
@@ -63,6 +64,7 @@ class AuditPage:
     instant: datetime
     missing: Sequence[str] = ()
     lists_approved: bool = False
+    wide: bool = False
 
 
 def audit_page(tally: Tally, page: AuditPage) -> str:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+import click
 from rich.console import Console
 from rich.text import Text
 
@@ -77,6 +79,15 @@ def print_provenance(out: Console, meta: Provenance) -> None:
 def json_text(value: Any, indent: int | None = 2) -> str:
     """Return a value as JSON in printable ASCII, in which no CI runner finds a command."""
     return json.dumps(value, indent=indent).replace("\x7f", "\\u007f").replace("##", "\\u0023\\u0023")
+
+
+Format = Callable[[Callable[[], None], Callable[[], Any]], None]
+"""Prints what the first function prints for people, or what the second one returns for programs."""
+
+TEXT_OR_JSON: Final[Mapping[str, Format]] = {
+    "text": lambda print_text, _: print_text(),
+    "json": lambda _, value: click.echo(json_text(value())),
+}
 
 
 def counted(number: int, noun: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -29,7 +30,6 @@ from gatekeeper_py.core.compare.documents import DocumentChanges, EntryChange, J
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 
-Style = Literal["table", "json", "html"]
 STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": "bold cyan"}
 
 MARKS: Final = {"+": "green", "-": "red", "~": "yellow"}
@@ -60,14 +60,23 @@ _NAMES: Final = {
 }
 
 
-def write_changes(
-    documents: DocumentChanges, changes: ImageChanges, meta: Provenance, style: Style, *, wide: bool
-) -> None:
-    """Write the effect of a change on the images that run. ``diffpage`` builds the HTML page."""
-    if style == "json":
-        before = {"meta": meta.as_json(), "rules": documents.as_json()}
-        write_images(before, _rows(changes), {"counts": changes.counts})
-        return
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffPage:
+    """The content of a report besides the changes. ``wide`` is whether a table may exceed the terminal."""
+
+    meta: Provenance
+    instant: datetime
+    wide: bool = False
+
+
+def write_changes(documents: DocumentChanges, changes: ImageChanges, page: DiffPage) -> None:
+    """Write the effect of a change on the images that run as JSON."""
+    before = {"meta": page.meta.as_json(), "rules": documents.as_json()}
+    write_images(before, _rows(changes), {"counts": changes.counts})
+
+
+def print_changes(documents: DocumentChanges, changes: ImageChanges, page: DiffPage) -> None:
+    """Print the effect of a change on the images that run."""
     out = console()
     _print_documents(out, documents)
     listed = list(changes.listed())
@@ -85,8 +94,8 @@ def write_changes(
     if cells:
         styles = [STYLES[change.change] for change, _ in listed]
         headings = ("IMAGE", "CHANGE", "MODE", "COUNT", "DETAIL", "WHERE")
-        print_table(out, headings, cells, styles, wide=wide)
-    print_provenance(out, meta)
+        print_table(out, headings, cells, styles, wide=page.wide)
+    print_provenance(out, page.meta)
     counts = changes.counts
     others = [f"{counts[name]} {name}" for name in ("approved", "rewritten", "unchanged")]
     objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
@@ -106,26 +115,26 @@ def mode_notes(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"The mode changes: NEW only warns about {images} in places where OLD refuses."
 
 
-def write_difference(
-    documents: DocumentChanges, difference: Difference, meta: Provenance, style: Style, *, wide: bool
-) -> None:
-    """Write the effect of a change on every possible image. ``diffpage`` builds the HTML page."""
-    if style == "json":
-        answer = {
-            "meta": meta.as_json(),
-            "rules": documents.as_json(),
-            "widens": difference.widens,
-            "narrows": difference.narrows,
-            "rewrites": difference.rewrites,
-            "witnesses": [_witness(witness) for witness in difference.witnesses],
-            "grants": {
-                "widens": difference.grants.widens,
-                "narrows": difference.grants.narrows,
-                "witnesses": [_grant_witness(witness) for witness in difference.grants.witnesses],
-            },
-        }
-        click.echo(json_text(answer))
-        return
+def write_difference(documents: DocumentChanges, difference: Difference, page: DiffPage) -> None:
+    """Write the effect of a change on every possible image as JSON."""
+    answer = {
+        "meta": page.meta.as_json(),
+        "rules": documents.as_json(),
+        "widens": difference.widens,
+        "narrows": difference.narrows,
+        "rewrites": difference.rewrites,
+        "witnesses": [_witness(witness) for witness in difference.witnesses],
+        "grants": {
+            "widens": difference.grants.widens,
+            "narrows": difference.grants.narrows,
+            "witnesses": [_grant_witness(witness) for witness in difference.grants.witnesses],
+        },
+    }
+    click.echo(json_text(answer))
+
+
+def print_difference(documents: DocumentChanges, difference: Difference, page: DiffPage) -> None:
+    """Print the effect of a change on every possible image."""
     out = console()
     _print_documents(out, documents)
     cells: list[Row] = [
@@ -140,8 +149,8 @@ def write_difference(
     if cells:
         styles = [{**STYLES, **GRANT_STYLES}[witness.change] for witness in witnesses_of(difference)]
         headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
-        print_table(out, headings, cells, styles, wide=wide)
-    print_provenance(out, meta)
+        print_table(out, headings, cells, styles, wide=page.wide)
+    print_provenance(out, page.meta)
     for name, (some, none) in ANSWERS.items():
         out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
     for change, sentence in other_answers(documents, difference.grants):

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChange, ImageChanges
-from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.console import counted
 from gatekeeper_py.cli.reporting.diff import (
     ANSWERS,
+    DiffPage,
     deciders,
     document_lines,
     expiry_note,
@@ -48,14 +46,6 @@ LABELS: Final = {"+": ("added", "good"), "-": ("removed", "bad"), "~": ("changed
 
 MAX_ENTRIES: Final = 1000
 """Maximum number of edited entries of the document. The JSON output has all of them."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DiffPage:
-    """The content of the page besides the changes."""
-
-    meta: Provenance
-    instant: datetime
 
 
 def changes_page(documents: DocumentChanges, changes: ImageChanges, page: DiffPage) -> str:

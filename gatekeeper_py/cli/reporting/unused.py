@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, Literal, NamedTuple
 
-import click
-
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Tally
-from gatekeeper_py.cli.reporting.console import console, counted, json_text, print_provenance
+from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, console, counted, print_provenance
 from gatekeeper_py.cli.reporting.tables import MAX_CELL, print_table
 from gatekeeper_py.core.exceptions.document import ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
@@ -59,11 +57,18 @@ def unused_exceptions(policy: CompiledPolicy, tally: Tally) -> Iterator[UnusedEx
             yield UnusedException(key, entry, "unused" if rule is None else "approved")
 
 
-def write_unused(unused: Sequence[UnusedException], meta: Provenance, *, as_json: bool, wide: bool) -> None:
-    """Write the entries. A line is one of the document in the ConfigMap."""
-    if as_json:
-        click.echo(json_text({"meta": meta.as_json(), "unused": [_as_json(each) for each in unused]}))
-        return
+FORMATS: Final = {"table": TEXT_OR_JSON["text"], "json": TEXT_OR_JSON["json"]}
+
+
+def write_unused(unused: Sequence[UnusedException], meta: Provenance, style: str, *, wide: bool) -> None:
+    """Write the entries in one of the formats. A line is one of the document in the ConfigMap."""
+    FORMATS[style](
+        lambda: _print_table(unused, meta, wide=wide),
+        lambda: {"meta": meta.as_json(), "unused": [_as_json(each) for each in unused]},
+    )
+
+
+def _print_table(unused: Sequence[UnusedException], meta: Provenance, *, wide: bool) -> None:
     out = console()
     if unused:
         cells = [

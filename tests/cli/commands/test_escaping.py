@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +20,8 @@ from builders import policy_text
 from commanding import Command, Write
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
 from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage
-from gatekeeper_py.cli.reporting.audit import write_report
+from gatekeeper_py.cli.reporting.audit import FORMATS
+from gatekeeper_py.cli.reporting.auditpage import AuditPage
 
 HOSTILE: Final = (
     "\x1b[2J", "\x07", "\r", "\n", "\t", "\x7f", "\x9b31m", "\x85", "\u061c", "\u200e", "\u2028", "\u2029",
@@ -207,16 +209,17 @@ def test_explanations_and_differences_are_harmless(command: Command, write: Writ
 @given(WORDS, WORDS)
 def test_an_audit_is_harmless(capsys: pytest.CaptureFixture[str], word: str, other: str) -> None:
     for style in ("table", "json", "jsonl", "csv"):
-        write_report(_audit(word, other), _meta(other), style)
+        FORMATS[style].write(_audit(word, other), _page(other))
         assert_harmless(capsys.readouterr().out, commands=style == "csv")
 
 
-def _meta(word: str) -> Provenance:
+def _page(word: str) -> AuditPage:
     policy = PolicySource(word, word)
     audits = (Provenance(time=word, version=word, cluster=f"{word}2", policy=policy),)
-    return Provenance(
+    meta = Provenance(
         time=word, version=word, cluster=word, policy=policy, audits=audits, warnings=(word, word)
     )
+    return AuditPage(meta=meta, policy=None, namespace=None, instant=datetime.now(UTC))
 
 
 def _audit(word: str, other: str) -> Tally:
@@ -232,7 +235,7 @@ def _audit(word: str, other: str) -> Tally:
 def test_no_cell_is_a_formula(capsys: pytest.CaptureFixture[str], before: str, sign: str) -> None:
     """A cell is text if it begins with a quote, a letter, a digit or a backslash."""
     formula = f"{before}{sign}HYPERLINK(1)"
-    write_report(_audit(formula, formula), _meta(formula), "csv")
+    FORMATS["csv"].write(_audit(formula, formula), _page(formula))
     _, row = csv.reader(io.StringIO(capsys.readouterr().out))
     for cell in row:
         assert not cell or cell[0] in "'\\" or (cell[0].isascii() and cell[0].isalnum()), ascii(cell)
