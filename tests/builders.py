@@ -9,7 +9,6 @@ from functools import cache
 from typing import Any, Final
 
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.policy.document import Mode
 
 INSTANT: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UID: Final = "705ab4f5-6393-11e8-b7cc-42010a800002"
@@ -72,7 +71,7 @@ def in_configmap(
 
 
 @cache
-def policy(more: str = "", *, mode: Mode = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
+def policy(more: str = "", *, mode: str = "enforce", allow: str = "[registry.corp.io]") -> CompiledPolicy:
     """Return the same policy, compiled at ``INSTANT``."""
     return parse_policy(policy_text(more, mode=mode, allow=allow)).at(INSTANT)
 

@@ -20,7 +20,7 @@ import yaml
 
 import contract
 import monitoring_files
-from builders import WORKLOADS, exceptions_text, pod, policy, policy_text, review
+from builders import INSTANT, WORKLOADS, exceptions_text, pod, policy, policy_text, review
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from cluster.following import connecting
@@ -30,15 +30,20 @@ from gatekeeper_py.cli import main as cli
 from gatekeeper_py.cli.commands.auditloop import AuditMetrics
 from gatekeeper_py.cli.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.cli.inventory.recorded import SavedAudit
+from gatekeeper_py.cli.inventory.survey import Survey
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks import settings, templates
+from gatekeeper_py.core import Policy, admission, parse_policy
 from gatekeeper_py.core.admission import approved_images, validate
 from gatekeeper_py.core.admission import fields as image_fields
+from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS, ImageList
 from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.compile.native.objects import Options
+from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.exceptions import grants
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images import manifest
@@ -46,7 +51,7 @@ from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy import decision
 from gatekeeper_py.core.policy.configmap import document_key
-from gatekeeper_py.core.policy.document import MODES
+from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_allowed
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
@@ -584,3 +589,43 @@ def test_a_list_of_images_that_is_only_in_the_table_names_the_files_that_lack_it
     others = dict(CHANGES["a field that holds images"].places)
     del others["core/admission/fields.py"]
     assert forgotten("a field that holds images") == {place: {"newImages"} for place in others}
+
+
+def native(policy: Policy, action: str) -> str:
+    """Return the native policies of a backstop whose bindings have this action."""
+    documents = validating_policy(policy, INSTANT, Options(exempt=(), backstop=True))
+    pairs = zip(documents[::2], documents[1::2], strict=True)
+    return json.dumps([each for each, binding in pairs if action in binding["spec"]["validationActions"]])
+
+
+@pytest.mark.parametrize("rewrites", [False, True])
+@pytest.mark.parametrize(("refuses", "warns"), [(False, True), (False, False), (True, False)])
+def test_what_depends_on_a_mode_follows_from_its_record(
+    monkeypatch: pytest.MonkeyPatch, *, refuses: bool, warns: bool, rewrites: bool
+) -> None:
+    """A mode is added, and nothing else. Neither the webhook, a native policy nor an audit needs an edit."""
+    added = Mode("fourthmode", refuses=refuses, rewrites=rewrites, warns=warns)
+    monkeypatch.setitem(MODES, added.name, added)
+    assert [*forgotten("a mode")] == [*CHANGES["a mode"].places][1:]
+    everywhere, request = parse_policy(policy_text(), added.name), wire.parse(review(pod("quay.io/a")))
+    entry = OverrideEntry(names=("shop",), mode=added, until=INSTANT + timedelta(days=1))
+    strict = parse_policy(policy_text())
+    here = dataclasses.replace(strict, document=dataclasses.replace(strict.document, namespaces=(entry,)))
+    for each in (everywhere, here):
+        outcome = admission.validate(request, each.at(INSTANT))
+        assert (outcome.response.allowed, outcome.mode) == (not refuses, added)
+        assert bool(outcome.response.warnings) is warns
+        survey = Survey(each.at(INSTANT), keep_approved=False)
+        survey.take(request)
+        assert (survey.tally.counts["rejected"], survey.tally.counts["warned"]) == (1, not refuses)
+    assert (native(everywhere, "Deny") == "[]") is not refuses
+    assert ("mode-of-the-namespace" in native(here, "Deny")) is not refuses
+    assert (native(everywhere, "Warn") != "[]", native(here, "Warn") != "[]") == (warns, warns)
+
+
+def test_policies_name_a_mode_by_its_record_and_no_module_compares_that_name() -> None:
+    assert json_schema()["properties"]["mode"]["enum"] == list(MODES)
+    assert {name: parse_policy(policy_text(mode=name)).mode for name in MODES} == MODES
+    compared = re.compile(rf'(?:[!=]=|\b(?:in|is|case)|MODES) ?[\[({{]?"(?:{"|".join(MODES)})"')
+    found = {path.name for path in PACKAGE.rglob("*.py") if compared.search(path.read_text())}
+    assert found == set()

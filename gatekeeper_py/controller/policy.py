@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Final, cast
+from typing import Final
 
-from gatekeeper_py.core.policy.document import Mode, PolicyError
+from gatekeeper_py.core.policy.document import MODES, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, Rewriting
 from gatekeeper_py.live.parser.process import Fetch, Parser, ParserError
 from gatekeeper_py.live.sources import Delivery
@@ -159,7 +159,7 @@ class PolicyFollower:
 
         async def load(fetch: Fetch) -> None:
             document = await fetch()
-            found.append(Policy(document=document, text=text, mode=cast(Mode, mode or document.mode)))
+            found.append(Policy(document=document, text=text, mode=MODES[mode] if mode else document.mode))
 
         async with self._parser.turn():
             report = await self._parser.judge(text, mode, None, on_accepted=load)

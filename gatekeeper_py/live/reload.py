@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol
 
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
@@ -164,10 +164,10 @@ class Reloader:
         if self.refused is not None and self.refused.final and self.refused.delivery.same_state(delivery):
             return self._refuse(delivery, self.refused.findings)
         if not delivery.problem and self.loaded is not None and self.loaded.policy.text == delivery.text:
-            mode = self.loaded.policy.document.mode if delivery.mode is None else delivery.mode
-            if mode == self.loaded.policy.mode:
+            mode = self.loaded.policy.document.mode if delivery.mode is None else MODES.get(delivery.mode)
+            if mode is self.loaded.policy.mode:
                 return self._keep(self.loaded, delivery.resource_version)
-            if mode in MODES:
+            if mode is not None:
                 return await self._change_mode(mode, delivery.resource_version)
         try:
             return await self._parse(delivery, delivery.text)
@@ -188,7 +188,7 @@ class Reloader:
             async with self._compiling:
                 with collector_paused():
                     document = await fetch()
-                    mode = cast(Mode, delivery.mode or document.mode)
+                    mode = MODES[delivery.mode] if delivery.mode else document.mode
                     policy = Policy(document=document, text=text, mode=mode)
                     await _hash(policy)
                     compiled, successor = await self._compile(policy)
@@ -257,7 +257,7 @@ class Reloader:
             if policy is None:
                 return
             try:
-                report = await self._parser.judge(policy.text, policy.mode, self._now())
+                report = await self._parser.judge(policy.text, policy.mode.name, self._now())
             except ParserError as problem:
                 report = self._not_linted(problem)
         loaded = self.loaded
@@ -435,7 +435,7 @@ class Reloader:
             "policy_loaded",
             source=self.source_name,
             revision=compiled.revision,
-            mode=compiled.policy.mode,
+            mode=compiled.policy.mode.name,
             allow=len(compiled.allow),
             deny=len(compiled.deny),
             mirrors=len(compiled.mirrors),

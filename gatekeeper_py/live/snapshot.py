@@ -108,9 +108,6 @@ class Snapshot:
     def mode(self, namespace: str | None) -> Mode:
         return self.compiled.mode(namespace)
 
-    def rewrites_in(self, namespace: str | None) -> bool:
-        return self.compiled.rewrites_in(namespace)
-
     def pull_secret(self, mirror: int) -> str | None:
         return self.compiled.pull_secret(mirror)
 
@@ -118,7 +115,7 @@ class Snapshot:
         """Return a function that takes the uid of a fully approved review and returns the response."""
         write = self._approvals.get(mode)
         if write is None:
-            write = self._approvals[mode] = review.approval({"mode": mode, "policy": self.revision})
+            write = self._approvals[mode] = review.approval({"mode": mode.name, "policy": self.revision})
         return write
 
     def decide(self, namespace: str | None, image: str) -> Decision:

@@ -429,7 +429,7 @@ class PolicyGuard:
         if snapshot is None:
             return None
         live = snapshot.compiled.policy
-        if text == live.text and (policy.mode or live.document.mode) == live.mode:
+        if text == live.text and (policy.mode or live.document.mode.name) == live.mode.name:
             return None
         steps = self.recent.admitted(snapshot, time.perf_counter())
         return await in_slices(steps, end=end, monotonic=self._monotonic)

@@ -11,7 +11,6 @@ from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from itertools import accumulate, product
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from prometheus_client import (
@@ -31,7 +30,7 @@ from gatekeeper_py.core.exceptions.exceptions import State
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.http.listener import EVICTIONS
 from gatekeeper_py.live.reload import Result
@@ -75,17 +74,19 @@ ERROR_CODES: Final = (400, 403, 404, 405, 408, 413, 415, 500, 503)
 
 LOOKUP_RESULTS: Final = ("found", "missing", "error", "stale")
 
-REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = MappingProxyType(
-    {
-        "validate": (
-            ("allowed", "enforce"), ("denied", "enforce"), ("warned", "enforce"),
-            ("allowed", "warn"), ("warned", "warn"),
-            ("allowed", "mutate"), ("denied", "mutate"), ("warned", "mutate"),
-        ),
-        "mutate": (("allowed", "enforce"), ("allowed", "warn"), ("allowed", "mutate"), ("mutated", "mutate")),
-        "policy": tuple(product(("allowed", "denied", "warned"), get_args(Mode))),
-    }
-)  # fmt: skip
+REVIEW_VERDICTS: Final[Mapping[Endpoint, tuple[tuple[str, str], ...]]] = {
+    "validate": tuple(
+        (verdict, mode.name)
+        for mode in MODES.values()
+        for verdict in ("allowed", "denied", "warned")
+        if verdict != "denied" or mode.refuses
+    ),
+    "mutate": (
+        *product(("allowed",), MODES),
+        *(("mutated", mode.name) for mode in MODES.values() if mode.rewrites),
+    ),
+    "policy": tuple(product(("allowed", "denied", "warned"), MODES)),
+}
 """The verdicts that each endpoint can give, each with the mode in which it gives it."""
 
 CHILDREN: Final = ("parser", "exceptions", "registry")
@@ -353,9 +354,9 @@ class Metrics:
         if self._mode != compiled.policy.mode:
             self._mode = compiled.policy.mode
             self._mode_since.clear()
-            self._mode_since.labels(self._mode).set(self._now())
+            self._mode_since.labels(self._mode.name).set(self._now())
         self._info.clear()
-        self._info.labels(compiled.revision, compiled.policy.mode, source).set(1)
+        self._info.labels(compiled.revision, compiled.policy.mode.name, source).set(1)
         for kind, size in (
             ("allow", len(compiled.allow)),
             ("deny", len(compiled.deny)),

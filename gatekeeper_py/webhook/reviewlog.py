@@ -55,7 +55,7 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
         "operation": escape(request.operation, 20),
         "user": escape(request.username),
         "verdict": outcome.verdict,
-        "mode": outcome.mode,
+        "mode": outcome.mode.name,
         "images": [_image(judgement) for judgement in shown[:MAX_LOGGED_IMAGES]],
         "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
         "policy": revision,

@@ -13,7 +13,6 @@ import orjson
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import Mode, refuses
 from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.rules import RuleSet
@@ -56,11 +55,11 @@ def describe_policy(
 ) -> dict[str, Any]:
     """Return the content of ``/policy``: the live policy, and the last delivery if it was refused."""
     loaded, refused, snapshot = reloader.loaded, reloader.refused, live.snapshot
-    mode: Mode | None = None
+    mode: str | None = None
     counts: dict[str, int] = {}
     if snapshot is not None:
         compiled = snapshot.compiled
-        mode = compiled.policy.mode
+        mode = compiled.policy.mode.name
         counts = {
             "allow": len(compiled.allow),
             "deny": len(compiled.deny),
@@ -217,10 +216,13 @@ class StatusPage:
         if self.live.snapshot is None:
             return
         compiled = self.live.snapshot.compiled
-        if not refuses(compiled.policy.mode):
-            yield "The mode warn refuses nothing: images that are not approved only cause warnings."
-        elif not all(refuses(each.mode) for each in compiled.overrides):
-            yield "An override sets the mode warn: in its namespaces, nothing is refused."
+        mode = compiled.policy.mode
+        lenient = next((each.mode for each in compiled.overrides if not each.mode.refuses), None)
+        if not mode.refuses:
+            what = "only cause" if mode.warns else "do not even cause"
+            yield f"The mode {mode} refuses nothing: images that are not approved {what} warnings."
+        elif lenient is not None:
+            yield f"An override sets the mode {lenient}: in its namespaces, nothing is refused."
 
     def _reviews(self) -> Html:
         verdicts = self.counts.verdicts()

@@ -31,7 +31,6 @@ from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
-from gatekeeper_py.core.policy.document import refuses
 from gatekeeper_py.http.aiohttp_internals import Message
 from gatekeeper_py.http.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.http.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
@@ -395,7 +394,8 @@ class Webhook:
             self._observer.images("allowed", images)
         else:
             self._observer.exemption("no-images")
-        self._observer.review("validate", request.operation, "allowed", mode, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        self._observer.review("validate", request.operation, "allowed", mode.name, seconds)
         return body
 
     async def _validate_policy(self, request: web.BaseRequest) -> web.Response:
@@ -443,7 +443,7 @@ class Webhook:
         """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
         seconds = time.perf_counter() - start
-        observer.review(endpoint, request.operation, outcome.verdict, outcome.mode, seconds)
+        observer.review(endpoint, request.operation, outcome.verdict, outcome.mode.name, seconds)
         if outcome.exemption:
             observer.exemption(outcome.exemption)
         excepted = False
@@ -451,7 +451,7 @@ class Webhook:
             observer.judged(map(_REASON, outcome.judgements))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
             # In a mode that refuses, a warning is about images of which the object cannot make Pods.
-            if outcome.verdict == "allowed" or not refuses(outcome.mode):
+            if outcome.verdict == "allowed" or not outcome.mode.refuses:
                 images = tuple(map(_IMAGE, outcome.judgements))
                 self._note(peer, request.namespace, images, start)
         elif outcome.verdict == "mutated":

@@ -123,7 +123,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
         rewritten = compiled.rewrite(namespace, image)
         if rewritten is not None:
             assert compiled.rewrite(namespace, rewritten) is None
-        assert compiled.mode(namespace) in {"enforce", "warn", "mutate"}
+        assert compiled.mode(namespace).name in {"enforce", "warn", "mutate"}
     return True
 
 

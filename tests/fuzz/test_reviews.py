@@ -118,7 +118,7 @@ def check_body(body: bytes) -> bool:
             ):
                 assert again == outcome
             answers[endpoint] = answered(outcome, document, endpoint)
-        check_mode(request, compiled.mode(request.namespace), answers)
+        check_mode(request, compiled.mode(request.namespace).name, answers)
         if POD not in compiled.resources:
             check_typed(body, compiled)
     check_guard(request)

@@ -246,7 +246,7 @@ async def test_what_a_source_delivers_becomes_live_or_is_refused(
     assert len(set(world.observer.revisions)) == results.count("loaded")
     assert world.parser.parsed == parsed
     assert world.live.snapshot is not None
-    assert world.live.snapshot.mode("shop") == mode
+    assert world.live.snapshot.mode("shop").name == mode
     assert world.approves("registry.corp.io/a")
     assert world.reloader.loaded is not None
     assert sorted(finding.code for finding in world.reloader.loaded.findings) == codes
@@ -297,16 +297,16 @@ async def test_an_override_that_expires_gives_the_mode_back(world: World) -> Non
     text = policy_text(f"namespaces: [{{names: ['*'], mode: warn, until: {until.isoformat()}}}]\n")
     await world.take(text)
     assert world.live.snapshot is not None
-    assert world.live.snapshot.mode("shop") == "warn"
+    assert world.live.snapshot.mode("shop").name == "warn"
     assert world.reloader._seconds_until(world.reloader._next_change()) == 3 * 86_400.0
     world.now = until - timedelta(seconds=1)
     assert world.reloader._seconds_until(world.reloader._next_change()) == 1.0
     await world.reloader._expire()
-    assert world.live.snapshot.mode("shop") == "warn"
+    assert world.live.snapshot.mode("shop").name == "warn"
     world.now = until
     assert world.reloader._seconds_until(world.reloader._next_change()) == 0.0
     await world.reloader._expire()
-    assert world.live.snapshot.mode("shop") == "enforce"
+    assert world.live.snapshot.mode("shop").name == "enforce"
 
 
 async def test_a_rule_expires_while_another_policy_is_parsed(world: World) -> None:
@@ -357,7 +357,7 @@ async def test_another_mode_keeps_the_compiled_successor(world: World) -> None:
     world.now = until
     await world.reloader._expire()
     assert not world.approves("quay.io/a")
-    assert world.live.snapshot.mode(None) == "warn"
+    assert world.live.snapshot.mode(None).name == "warn"
 
 
 @pytest.mark.parametrize("seconds", [0.5, 1.5, 2.5])

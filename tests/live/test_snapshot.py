@@ -115,5 +115,5 @@ def test_a_snapshot_shows_what_its_policy_says() -> None:
     assert snapshot.revision == compiled.revision
     assert snapshot.message == "ask us"
     assert snapshot.allow is compiled.allow
-    assert [snapshot.mode(name) for name in ("dev-a", "shop", None)] == ["warn", "enforce", "enforce"]
+    assert [snapshot.mode(name).name for name in ("dev-a", "shop", None)] == ["warn", "enforce", "enforce"]
     assert snapshot.resources == {}

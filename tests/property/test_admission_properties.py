@@ -13,7 +13,6 @@ from calling import mutate, validate, validated
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import approved_images
 from gatekeeper_py.core.admission.review import allowed, parse
-from gatekeeper_py.core.policy.document import Mode
 
 MORE = """
 deny: [docker.io/evil/**, registry.corp.io/old/**, registry.corp.io/hub/library/bad]
@@ -26,7 +25,7 @@ resources:
   - {group: '', kind: Pod, images: ['spec.extra{*}']}
 namespaces: [{names: [dev], mode: warn}]
 """
-MODES: tuple[Mode, ...] = ("enforce", "warn", "mutate")
+MODES = ("enforce", "warn", "mutate")
 KINDS = [("", "Pod"), ("apps", "Deployment"), ("batch", "CronJob"), ("example.com", "Widget")]
 KEYS = [
     "metadata", "annotations", "deletionTimestamp", "kubernetes.io/config.mirror",

@@ -78,7 +78,7 @@ def changed(pair: Pair, image: str, namespace: str | None, approved: tuple[bool,
     if approved[0] != approved[1]:
         return "approved" if approved[1] else "rejected"
     old, new = (
-        policy.rewrite(namespace, image) if policy.mode(namespace) == "mutate" else None for policy in pair
+        policy.rewrite(namespace, image) if policy.mode(namespace).rewrites else None for policy in pair
     )
     return "rewritten" if old != new else None
 

@@ -17,6 +17,7 @@ from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
 from gatekeeper_py.core.policy.limits import MAX_TEXT_LENGTH
 from gatekeeper_py.http.health import PAGE_SECONDS, Health
@@ -90,7 +91,7 @@ class World:
                 uid="a", group="", kind=kind, operation="CREATE", namespace=namespace, name="n" * 1000,
                 object={}, username="alice",
             ),
-            Outcome(AdmissionResponse(uid="a", allowed=False), "denied", "enforce", (judgement, judgement)),
+            Outcome(AdmissionResponse(uid="a", allowed=False), "denied", ENFORCE, (judgement, judgement)),
             peer,
         )  # fmt: skip
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
+from gatekeeper_py.core.policy.document import MODES
 from tools.controlplane.exchange import exchange
 from tools.controlplane.plane import ControlPlane
 from tools.installation.kubelet import Kubelet
@@ -79,7 +80,7 @@ class Installed:
             seconds=10,
             what=f"every replica in mode {mode}",
         )
-        if mode == "mutate" and "mirrors:" in self.policy_text():
+        if MODES[mode].rewrites and "mirrors:" in self.policy_text():
             self.wait_mutating()
 
     def wait_mutating(self) -> None:

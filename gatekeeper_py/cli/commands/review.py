@@ -83,7 +83,7 @@ FORMATS: Final[Mapping[str, _Format]] = {
 @namespace_option("Namespace for objects that do not name one.", default="default")
 @click.option(
     "--mode",
-    type=click.Choice(MODES),
+    type=click.Choice(tuple(MODES)),
     help="Judge in this mode instead of the policy's. The policy's entries under namespaces take precedence.",
 )
 @click.option(
@@ -113,7 +113,7 @@ def review(
     policy: str,
     files: tuple[str, ...],
     namespace: str,
-    mode: Mode | None,
+    mode: str | None,
     style: str,
     exempt_namespaces: tuple[str, ...],
     exceptions: ExceptionFiles,
@@ -146,7 +146,7 @@ def review(
     options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()
-    judged_by = chosen if mode is None else replace(chosen, mode=mode)
+    judged_by = chosen if mode is None else replace(chosen, mode=MODES[mode])
     compiled = judged_by.at(instant, exceptions.read(namespace))
     meta = provenance(instant, cluster_name, judged_by, shown(policy))
     settings = None if webhooks_config is None else usable_settings(webhooks_config)
@@ -282,7 +282,7 @@ def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> Reviewed
         namespace=manifest.namespace,
         name=manifest.name,
         verdict=verdict,
-        mode=mode,
+        mode=None if mode is None else mode.name,
         images=(),
     )
 

@@ -178,7 +178,7 @@ class Runner:
 
 def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
     mode = policy.mode(case.namespace)
-    plan = policy.plan(case.namespace, case.image) if policy.rewrites_in(case.namespace) else None
+    plan = policy.plan(case.namespace, case.image) if policy.mode(case.namespace).rewrites else None
     actual, problem, *_ = by_name(policy, case.namespace, plan)
     if actual == case.rewritten:
         return

@@ -16,6 +16,7 @@ from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.finding import Finding, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
+from gatekeeper_py.core.policy.parse.document import ModeName
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
 from gatekeeper_py.core.policy.parse.fields import (
     Field,
@@ -124,7 +125,7 @@ _COMMON: Final[dict[str, Field]] = {
     "namespace": Scalar(
         parse=_namespace, json=_text("The namespace of the Pod. Default: none; in a manifest, its own.")
     ),
-    "mode": OneOf(MODES, more={"description": "Replaces the policy's mode."}),
+    "mode": ModeName(tuple(MODES), more={"description": "Replaces the policy's mode."}),
     "at": Scalar(parse=parse_instant, json=_text("Judge at this date or RFC 3339 time. Default: now.")),
 }
 _IMAGE_CASE: Final = Record(

@@ -23,7 +23,6 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
-from gatekeeper_py.core.policy.document import refuses
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 
@@ -150,7 +149,7 @@ class ImageChanges:
 
     def _note_modes(self, namespace: str | None, image: str) -> None:
         """Note an image that both policies reject, if only one of the modes refuses it."""
-        refused, refuses_now = (refuses(policy.mode(namespace)) for policy in (self._old, self._new))
+        refused, refuses_now = (policy.mode(namespace).refuses for policy in (self._old, self._new))
         if refused != refuses_now:
             (self._refused if refuses_now else self._only_warned).add(image)
 
@@ -179,12 +178,12 @@ def _judgements(request: AdmissionRequest, policy: ActivePolicy) -> dict[Parts, 
 
 
 def _after_mirror(policy: ActivePolicy, kind: GroupKind, namespace: str | None) -> bool:
-    return kind != POD and policy.rewrites_in(namespace)
+    return kind != POD and policy.mode(namespace).rewrites
 
 
 def _stored(policy: ActivePolicy, namespace: str | None, image: str) -> str:
     """Return the name under which a Pod would be stored."""
-    plan = policy.plan(namespace, image) if policy.rewrites_in(namespace) else None
+    plan = policy.plan(namespace, image) if policy.mode(namespace).rewrites else None
     return by_name(policy, namespace, plan).image or image
 
 

@@ -22,7 +22,7 @@ from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.document import Mode, decoded_mode
 
 ANY_KIND: Final[GroupKind] = ("", "")
 """Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
@@ -192,7 +192,7 @@ def _header(line: bytes) -> _Header | None:
 
 def _decoded(text: bytes | memoryview | msgspec.Raw, line: int, kind: type[T]) -> T:
     try:
-        return msgspec.json.decode(text, type=kind)
+        return msgspec.json.decode(text, type=kind, dec_hook=decoded_mode)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as problem:
         raise InvalidRecord(line, f"not a saved audit: {problem}") from None
 

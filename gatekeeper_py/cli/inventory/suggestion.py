@@ -19,13 +19,13 @@ from gatekeeper_py.core.images.reference import (
     escape,
     locate,
 )
-from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.document import ENFORCE, PolicyDocument
 from gatekeeper_py.core.policy.lint.platforms import open_registry
 from gatekeeper_py.core.policy.policy import Policy
 
 By = Literal["registry", "path", "repository"]
 
-NOTHING: Final = Policy(document=PolicyDocument(mode="enforce", allow=()), text="", mode="enforce")
+NOTHING: Final = Policy(document=PolicyDocument(mode=ENFORCE, allow=()), text="", mode=ENFORCE)
 """A policy that approves no image: the base if the user gives none."""
 
 

@@ -205,8 +205,8 @@ class Warned:
 
 
 def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> ObjectReference | None:
-    """Return the owner of a Pod in a namespace in mode ``warn``, if it has one."""
-    if outcome.mode != "warn" or (request.group, request.kind) != POD:
+    """Return the owner of a Pod in a namespace whose mode warns, if it has one."""
+    if not outcome.mode.warns or (request.group, request.kind) != POD:
         return None
     return _owner(request)
 

@@ -18,7 +18,7 @@ from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.core.policy.document import Mode, refuses
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -108,17 +108,17 @@ class Usage(NamedTuple):
     @property
     def only_warned(self) -> bool:
         """Whether a rejected image only causes a warning here."""
-        return self.mode is not None and not refuses(self.mode)
+        return self.mode is not None and not self.mode.refuses
 
     def as_json(self) -> dict[str, Any]:
-        fields = self._asdict()
+        fields = {**self._asdict(), "mode": self.mode and self.mode.name}
         if self.cluster is None:
             del fields["cluster"]
         return fields
 
 
 Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
-"""What the policy does about one use of an image. A rejected image causes only a warning in mode ``warn``."""
+"""What the policy does about one use of an image. A rejected image is refused only in a mode that refuses."""
 
 
 def effect(image: JudgedImage, usage: Usage) -> Effect:

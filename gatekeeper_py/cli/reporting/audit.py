@@ -125,7 +125,8 @@ def _write_csv(tally: Tally, page: AuditPage) -> None:
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
-            place = (usage.kind, usage.namespace, usage.name, usage.path, usage.mode)
+            mode = None if usage.mode is None else usage.mode.name
+            place = (usage.kind, usage.namespace, usage.name, usage.path, mode)
             cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception, *signature)
             writer.writerow(map(_cell, cells))
         # Bytes, because an image may hold characters that the terminal's encoding lacks.

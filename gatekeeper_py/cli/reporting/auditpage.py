@@ -142,7 +142,7 @@ def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
             ),
             tag("div", bar, legend(parts), class_="big"),
             *(
-                tag("p", "Mode of the policy: ", tag("strong", policy.mode), class_="more")
+                tag("p", "Mode of the policy: ", tag("strong", policy.mode.name), class_="more")
                 for policy in [page.policy]
                 if policy is not None
             ),

@@ -146,7 +146,7 @@ _Group = tuple[str, str, str, str]
 
 
 def _group(usage: Usage) -> _Group:
-    return usage.cluster or "", usage.kind, usage.path, usage.mode or ""
+    return usage.cluster or "", usage.kind, usage.path, str(usage.mode or "")
 
 
 def _group_of_row(row: tuple[str, str, Sequence[Usage]]) -> _Group:

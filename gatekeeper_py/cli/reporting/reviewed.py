@@ -15,7 +15,6 @@ from gatekeeper_py.core.admission.judgement import Signature
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
-from gatekeeper_py.core.policy.document import Mode
 
 Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
 
@@ -70,7 +69,7 @@ class ReviewedObject:
     namespace: str | None
     name: str
     verdict: Verdict
-    mode: Mode | None
+    mode: str | None
     images: tuple[ReviewedImage, ...]
     note: str = ""
     line: int = 1

@@ -11,7 +11,7 @@ from rich.text import Text
 from gatekeeper_py.cli.reporting.console import console
 from gatekeeper_py.cli.reporting.tables import print_table
 from gatekeeper_py.controller.status.assess import ExceptionsInUse, Expiry, Replica, Status, Webhook
-from gatekeeper_py.core.policy.document import Mode, refuses
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 
 MAX_EXPIRED: Final = 5
@@ -61,7 +61,7 @@ def _row(out: Console, label: str, value: str) -> None:
 
 
 def _effect(mode: Mode) -> str:
-    return mode if refuses(mode) else f"{mode} (refuses nothing, only warns)"
+    return mode.name if mode.refuses else f"{mode} (refuses nothing{', only warns' if mode.warns else ''})"
 
 
 def _enforcement(status: Status) -> str:

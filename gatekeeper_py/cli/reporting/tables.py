@@ -105,7 +105,7 @@ def objects_of(usages: Sequence[Usage]) -> Names:
 
 def modes_of(usages: Sequence[Usage]) -> Names:
     """Return each mode that applies to one of the objects once."""
-    return Names(sorted({usage.mode for usage in usages if usage.mode is not None}))
+    return Names(sorted({usage.mode.name for usage in usages if usage.mode is not None}))
 
 
 def _object_of(usage: Usage) -> str:

@@ -23,7 +23,6 @@ from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
-from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.process.backoff import backed_off
@@ -79,7 +78,7 @@ def _shows_call(
     current: FastPath, policy: Policy, namespace: str, now: datetime
 ) -> Callable[[ProbeImage], bool]:
     compiled = policy.at(now)
-    mutates = rewrites(compiled.mode(namespace))
+    mutates = compiled.mode(namespace).rewrites
 
     def warns(plan: Rewrite) -> bool:
         if not plan.mirror.verify:

@@ -159,10 +159,10 @@ class Status:
             "healthy": self.healthy,
             "problems": list(self.problems),
             "notChecked": list(self.not_checked),
-            "mode": self.mode,
+            "mode": self.mode and self.mode.name,
             "revision": self.revision,
             "overrides": [
-                {"names": list(each.names), "mode": each.mode, "until": _shown(each.until)}
+                {"names": list(each.names), "mode": each.mode.name, "until": _shown(each.until)}
                 for each in self.overrides
             ],
             "nextExpiry": None if self.next_expiry is None else self.next_expiry.as_json(),
@@ -519,7 +519,7 @@ def _policy_problems(name: str, pod: PodFacts, each: Replica, policy: Policy | N
         yield f"{name} refused a document: {findings[0].get('message', 'see /policy')}"[:300]
     if each.revision is None:
         yield f"{name} has no policy"
-    elif policy is not None and each.mode != policy.mode:
+    elif policy is not None and each.mode != policy.mode.name:
         yield f"{name} serves the mode {each.mode}, but the ConfigMap has {policy.mode}"
     elif policy is not None and each.revision != policy.revision:
         yield f"{name} serves the revision {each.revision}, but the ConfigMap holds {policy.revision}"

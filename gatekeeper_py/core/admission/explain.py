@@ -106,7 +106,7 @@ def refined(
     plan = policy.plan(namespace, image)
     new = registries.new_image(slot, plan)
     rewritten = None if new.image is None else policy.decide(namespace, new.image)
-    if judgement.decision.reason == "unpinned" and rewritten is not None and policy.rewrites_in(namespace):
+    if judgement.decision.reason == "unpinned" and rewritten is not None and policy.mode(namespace).rewrites:
         # In mutate mode, the webhook judges the image that it wrote.
         written = registries.verified(Judgement(slot._replace(value=new.image), rewritten))
         if written.approved:

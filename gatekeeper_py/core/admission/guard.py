@@ -31,6 +31,7 @@ from gatekeeper_py.core.policy.configmap import (
     read_configmap,
     read_exceptions,
 )
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.radius import Radius
@@ -105,20 +106,20 @@ def approvals(grants: Grants, exceptions: Exceptions, now: datetime) -> tuple[st
 
 def untouched(request: AdmissionRequest) -> Outcome:
     """Return the answer to a review of an object that is not the policy."""
-    return Outcome(response=review.allowed(request.uid), verdict="allowed", mode="enforce")
+    return Outcome(response=review.allowed(request.uid), verdict="allowed", mode=ENFORCE)
 
 
 def refused(request: AdmissionRequest, errors: Sequence[Finding], what: str = "the policy is") -> Outcome:
     """Return the answer for a document that is not acceptable. ``what`` names it in the message."""
     response = review.denied(request.uid, _message(errors, what))
-    return Outcome(response=response, verdict="denied", mode="enforce")
+    return Outcome(response=response, verdict="denied", mode=ENFORCE)
 
 
 def accepted(request: AdmissionRequest, findings: Sequence[Finding], notes: Sequence[str] = ()) -> Outcome:
     """Return the answer for an acceptable policy, with notes and then lint findings as warnings."""
     warnings = (*notes, *finding_warnings(findings, MAX_WARNINGS - len(notes)))
     response = review.allowed(request.uid, warnings=warnings)
-    return Outcome(response=response, verdict="warned" if warnings else "allowed", mode="enforce")
+    return Outcome(response=response, verdict="warned" if warnings else "allowed", mode=ENFORCE)
 
 
 def excess(radius: Radius, most: int) -> Finding | None:

@@ -100,7 +100,7 @@ def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts:
     rejects regardless of what registries answer: an image that needs a signature, but has no live key, or no
     digest (in mutate mode, the webhook may write the digest).
     """
-    return Facts(_assumed, pins=policy.rewrites_in(namespace))
+    return Facts(_assumed, pins=policy.mode(namespace).rewrites)
 
 
 def _assumed(lookup: Lookup) -> Resolution:
@@ -355,7 +355,7 @@ class PodLookups(NamedTuple):
 
     def look_ahead(self, image: str) -> None:
         """Request the look-ups for a container with this image, if the image must be signed."""
-        rewrites = self.policy.rewrites_in(self.namespace)
+        rewrites = self.policy.mode(self.namespace).rewrites
         plan = self.policy.plan(self.namespace, image) if rewrites else None
         names: Iterable[str] = (image,)
         if plan is not None:
@@ -404,7 +404,7 @@ def refusing_mirror(policy: ActivePolicy, namespace: str | None, image: str) -> 
     Such a mirror refuses even an image that an ``allow`` rule approves as written. If a deny rule may match a
     digest that a look-up finds, every mirror can refuse such an image: return its rewrite, too.
     """
-    if not policy.rewrites_in(namespace):
+    if not policy.mode(namespace).rewrites:
         return None
     plan = policy.plan(namespace, image)
     if plan is None or policy.denied_origins.deny.recalls:

@@ -26,7 +26,7 @@ from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings, 
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
 from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
-from gatekeeper_py.core.policy.document import Mode, rewrites
+from gatekeeper_py.core.policy.document import Mode
 
 MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
 """An API server refuses an object whose annotations are larger, keys and values together (apimachinery,
@@ -54,7 +54,7 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
     conclude = partial(_conclude, request, policy, mode, exempt)
     if (
         exempt
-        or not rewrites(mode)
+        or not mode.rewrites
         or (request.group, request.kind) != POD
         or not _is_patchable(request.object)
     ):
@@ -76,7 +76,7 @@ def _conclude(
     exempt: Exemption,
     planned: tuple[Judgement, ...],
 ) -> Outcome:
-    audit = {"mode": mode, "policy": policy.revision}
+    audit = {"mode": mode.name, "policy": policy.revision}
     if policy.looks_up and any(judgement.unverified for judgement in planned):
         audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
     rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)

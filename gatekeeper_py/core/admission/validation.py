@@ -40,7 +40,7 @@ from gatekeeper_py.core.admission.messages import (
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
-from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
+from gatekeeper_py.core.policy.document import Mode
 
 _REASON: Final = attrgetter("decision.reason")
 
@@ -62,7 +62,7 @@ def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | N
     kind = (request.group, request.kind)
     is_pod = kind == POD
     rolled = rolled_out(kind, request.object, request.old_object, kept) if kept and not is_pod else []
-    after_mirror = not is_pod and rewrites(mode)
+    after_mirror = not is_pod and mode.rewrites
     by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
     any_slot = bool(found or kept)
     conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
@@ -91,7 +91,7 @@ def _conclude(
     judgements: tuple[Judgement, ...],
 ) -> Outcome:
     """Build the outcome. The first ``new`` judgements can refuse the object, the others only warn."""
-    audit = {"mode": mode, "policy": policy.revision}
+    audit = {"mode": mode.name, "policy": policy.revision}
     if policy.looks_up:
         kept = [judgement for judgement in judgements if judgement.unverified]
         if kept:
@@ -147,7 +147,7 @@ def approved_images(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        rewrites_here, recalls = policy.rewrites_in(namespace), policy.denied_origins.deny.recalls
+        rewrites_here, recalls = policy.mode(namespace).rewrites, policy.denied_origins.deny.recalls
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
             manifest = decision.manifest
@@ -176,7 +176,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: i
     namespace = request.namespace
     if place is None or policy.looks_up or kind in policy.resources:
         return None
-    if kind != POD and policy.rewrites_in(namespace):
+    if kind != POD and policy.mode(namespace).rewrites:
         return None  # templates are judged by the names that mirrors will give
     images = known_images(request.object, place, most)
     if not images or exemption(request) or (kind != POD and not PLACEHOLDERS.isdisjoint(images)):
@@ -207,19 +207,20 @@ def _rejected(
     audit: dict[str, str],
 ) -> Outcome:
     """Deny the object, or warn. ``stuck`` are the kept images whose new Pods the policy rejects."""
-    refused = refuses(mode)
-    if stuck and not refused:
+    if stuck and not mode.refuses:
         rejected += stuck
     if rejected:
         audit["rejected"] = audit_list(
             rejected, lambda j: f"{j.slot.path} ({j.slot.problem})" if j.slot.problem else j.slot.value
         )
-        if refused:
+        if mode.refuses:
             message = denial_message(rejected, policy.allow, request.namespace, policy.message)
             response = review.denied(request.uid, message, audit_annotations=audit)
             return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
-    warnings = rollout_warnings(stuck) if refused else warnings_for(rejected)
-    if excepted:
-        warnings += exception_warnings(excepted, len(warnings))
+    warned = rollout_warnings(stuck) if mode.refuses else warnings_for(rejected) if mode.warns else ()
+    warnings = warned + exception_warnings(excepted, len(warned)) if excepted else warned
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
-    return Outcome(response=response, verdict="warned", mode=mode, judgements=(*judgements, *stuck))
+    judgements = (*judgements, *stuck)
+    return Outcome(
+        response=response, verdict="warned" if warned else "allowed", mode=mode, judgements=judgements
+    )

@@ -33,7 +33,6 @@ from gatekeeper_py.core.images.reference import (
     parse_reference,
 )
 from gatekeeper_py.core.policy.decision import names_to_except, signing_rule
-from gatekeeper_py.core.policy.document import rewrites
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -448,7 +447,7 @@ class _Comparison:
         rules = self._rules(entries)
         name = _written(host, repository)
         modes = {
-            namespace: tuple(rewriting and rewrites(policy.mode(namespace)) for policy in self._policies)
+            namespace: tuple(rewriting and policy.mode(namespace).rewrites for policy in self._policies)
             for namespace, _ in in_namespaces
         }
         # If the same entries hold under the same modes, the answers are the same. So the first combination is
@@ -494,7 +493,7 @@ class _Comparison:
 
     @staticmethod
     def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> Rewrite | None:
-        return policy.plan(namespace, image) if rewrites(policy.mode(namespace)) else None
+        return policy.plan(namespace, image) if policy.mode(namespace).rewrites else None
 
     def _record(
         self,

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 
 from gatekeeper_py.core.admission.explain import key_as_json, rule_as_json
 from gatekeeper_py.core.exceptions.grants import Grant
-from gatekeeper_py.core.policy.document import OverrideEntry
+from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -64,7 +64,7 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
     """Return the differences between two policies as written, and between their effective modes."""
     found = DocumentChanges()
     for name, before, after in (
-        ("mode", old.mode, new.mode),
+        ("mode", old.mode.name, new.mode.name),
         ("message", old.document.message, new.document.message),
     ):
         if before != after:
@@ -225,6 +225,8 @@ def _plain(value: Any) -> object:
         return format_instant(value)
     if isinstance(value, timedelta):
         return format_duration(value)
+    if isinstance(value, Mode):
+        return value.name
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return getattr(value, "text", value)

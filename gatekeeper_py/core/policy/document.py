@@ -1,15 +1,16 @@
 """The policy document as plain values, and the error for a text that is not one.
 
 This module does not use YAML. So the server and the controller can receive a parsed document from the parser
-process without importing a YAML parser. msgspec can encode and decode every type in this module.
+process without importing a YAML parser. msgspec can encode and decode every type in this module: ``Mode``
+with the hooks ``str`` and ``decoded_mode``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Literal, assert_never, get_args
+from typing import Any, Final
 
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.policy.finding import Finding, Path
@@ -19,33 +20,45 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule
 
-Mode = Literal["enforce", "warn", "mutate"]
-MODES: Final[tuple[Mode, ...]] = get_args(Mode)
-
 API_VERSION: Final = "gatekeeper-py/v1"
 KIND: Final = "ImagePolicy"
 
 
-def refuses(mode: Mode) -> bool:
-    """Return whether the mode rejects objects with images that are not approved."""
-    match mode:
-        case "enforce" | "mutate":
-            return True
-        case "warn":
-            return False
-        case _:
-            assert_never(mode)
+class Mode:
+    """What happens to objects with images. All that depends on a mode depends on one of these fields.
+
+    A mode ``refuses`` objects with images that are not approved, or ``warns`` about these images, or does
+    neither. It ``rewrites`` images to their mirror or not. Documents and reports hold its name.
+    """
+
+    __slots__ = ("name", "refuses", "rewrites", "warns")
+
+    def __init__(self, name: str, *, refuses: bool, rewrites: bool, warns: bool) -> None:
+        self.name = name
+        self.refuses = refuses
+        self.rewrites = rewrites
+        self.warns = warns
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def rewrites(mode: Mode) -> bool:
-    """Return whether the mode rewrites images to their mirror."""
-    match mode:
-        case "mutate":
-            return True
-        case "enforce" | "warn":
-            return False
-        case _:
-            assert_never(mode)
+ENFORCE: Final = Mode("enforce", refuses=True, rewrites=False, warns=False)
+MODES: Final[Mapping[str, Mode]] = {
+    mode.name: mode
+    for mode in (
+        ENFORCE,
+        Mode("warn", refuses=False, rewrites=False, warns=True),
+        Mode("mutate", refuses=True, rewrites=True, warns=False),
+    )
+}
+
+
+def decoded_mode(_kind: type, name: Any) -> Mode:
+    """Return a mode by its name, for msgspec. Raises ``ValueError``."""
+    if not isinstance(name, str) or name not in MODES:
+        raise ValueError(f"Invalid enum value {name!r}")
+    return MODES[name]
 
 
 class PolicyError(ValueError):

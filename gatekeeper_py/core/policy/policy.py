@@ -15,13 +15,7 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
-from gatekeeper_py.core.policy.document import (
-    Mode,
-    OverrideEntry,
-    PolicyDocument,
-    ResourceEntry,
-    rewrites,
-)
+from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry, PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.keys import NO_KEYS, Key
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
@@ -48,7 +42,7 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
     from gatekeeper_py.core.policy.parse.document import parse_document, refused  # noqa: PLC0415
 
     document = parse_document(text, mode, max_bytes=max_bytes)
-    policy = Policy(document=document, text=text, mode=mode or document.mode)  # type: ignore[arg-type]
+    policy = Policy(document=document, text=text, mode=MODES[mode] if mode else document.mode)
     problem = too_much_work(
         policy.allow, policy.deny, policy.mirrors, document.namespaces, document.exceptions
     )
@@ -157,8 +151,8 @@ class Policy:
 
     def rewriting(self, now: datetime) -> Rewriting:
         """Return whether a part of the policy rewrites images and some namespace has the mode for it."""
-        modes: list[datetime | None] = [None] if rewrites(self.mode) else []
-        modes += [each.until for each in self.document.namespaces if rewrites(each.mode)]
+        modes: list[datetime | None] = [None] if self.mode.rewrites else []
+        modes += [each.until for each in self.document.namespaces if each.mode.rewrites]
         ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
         if any(end is not None and end <= now for end in ends):
             return Rewriting(possible=False)
@@ -223,10 +217,6 @@ class CompiledPolicy:
     def mode(self, namespace: str | None) -> Mode:
         """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
         return self.overrides.mode(namespace) or self.policy.mode
-
-    def rewrites_in(self, namespace: str | None) -> bool:
-        """Return whether images of Pods in a namespace are rewritten."""
-        return rewrites(self.mode(namespace))
 
     def pull_secret(self, mirror: int) -> str | None:
         """Return the name of the Secret that Pods need to pull from a mirror, if it has one."""

@@ -15,15 +15,15 @@ misspelt word, and comparing a megabyte takes a second."""
 
 def mode_problem(mode: object) -> Finding | None:
     """Return the finding for something that is not a mode, such as a bad ConfigMap key ``mode``."""
-    if mode in MODES:
+    if isinstance(mode, str) and mode in MODES:
         return None
     return Finding(
         severity="error",
         code="bad-value",
         path="mode",
         line=1,
-        message=f"must be {listed(MODES)}, not {shown(mode)}",
-        proposal=did_you_mean(mode, MODES),
+        message=f"must be {listed(tuple(MODES))}, not {shown(mode)}",
+        proposal=did_you_mean(mode, tuple(MODES)),
     )
 
 

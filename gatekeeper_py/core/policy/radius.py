@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.policy.decision import Decision
-from gatekeeper_py.core.policy.document import Mode, refuses, rewrites
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 APPROVED: Final = 0
@@ -60,10 +60,10 @@ def impact(decision: Decision, mode: Mode) -> int:
 
     An image that needs a signature also needs a live key, and a digest, unless mutate mode writes the digest.
     """
-    lacks = decision.lacks_key or (decision.lacks_digest and not rewrites(mode))
+    lacks = decision.lacks_key or (decision.lacks_digest and not mode.rewrites)
     if decision.approved and not lacks:
         return APPROVED
-    return REFUSED if refuses(mode) else WARNED
+    return REFUSED if mode.refuses else WARNED
 
 
 def measure(

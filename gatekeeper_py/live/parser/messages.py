@@ -24,7 +24,7 @@ import msgspec
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.configmap import ConfigMap
-from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.document import PolicyDocument, decoded_mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.radius import Admitted, Radius
@@ -133,18 +133,17 @@ Reply = Refused | Failed | Accepted | Items | Complete | Linted | Excepting | Ma
 
 AnyJob = Job | ExceptionsJob | ManifestsJob
 
-_encoder: Final = msgspec.msgpack.Encoder()
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=str)
 _job_decoder: Final = msgspec.msgpack.Decoder(AnyJob)
-_reply_decoder: Final = msgspec.msgpack.Decoder(Reply)
+_reply_decoder: Final = msgspec.msgpack.Decoder(Reply, dec_hook=decoded_mode)
 
 
 def _sections() -> dict[str, msgspec.msgpack.Decoder[list[Any]]]:
     """Return a decoder for each field of the document that is a list of entries."""
-    hints = typing.get_type_hints(PolicyDocument)
     return {
-        field.name: msgspec.msgpack.Decoder(list[typing.get_args(hints[field.name])[0]])  # type: ignore[misc]
-        for field in dataclasses.fields(PolicyDocument)
-        if typing.get_origin(hints[field.name]) is tuple
+        name: msgspec.msgpack.Decoder(list[typing.get_args(hint)[0]], dec_hook=decoded_mode)  # type: ignore[misc]
+        for name, hint in typing.get_type_hints(PolicyDocument).items()
+        if typing.get_origin(hint) is tuple
     }
 
 

@@ -90,7 +90,7 @@ async def test_images_are_found_wherever_pods_come_from(api: ApiClient, cluster:
         "reason": "unlisted",
         "detail": "docker.io/library/nginx matches no rule",
     }
-    assert [usage[:5] for usage in usages] == [
+    assert [(*usage[:4], str(usage.mode)) for usage in usages] == [
         ("CronJob", "bank", "nightly", "spec.jobTemplate.spec.template.spec.containers[0].image", "enforce"),
         ("Deployment", "shop", "web", "spec.template.spec.containers[0].image", "enforce"),
         ("Pod", "shop", "web-1", "spec.containers[0].image", "enforce"),

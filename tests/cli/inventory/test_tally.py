@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from auditing import counts
 from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, effect
+from gatekeeper_py.core.policy.document import MODES
 
 GOOD = JudgedImage("registry.corp.io/web:1", "registry.corp.io/web:1", "approved", "allowed", "it matches")
 BAD = JudgedImage("nginx", "docker.io/library/nginx:latest", "rejected", "unlisted", "it matches no rule")
@@ -50,7 +51,7 @@ def test_merged_tallies_add_up() -> None:
 
 
 def test_an_image_is_only_warned_about_if_all_its_uses_are_in_mode_warn() -> None:
-    warned, refused = usage("a")._replace(mode="warn"), usage("b")._replace(mode="mutate")
+    warned, refused = usage("a")._replace(mode=MODES["warn"]), usage("b")._replace(mode=MODES["mutate"])
     assert filled((BAD, warned), (GOOD, warned)).counts["warned"] == 1
     assert filled((BAD, warned), (BAD, refused)).counts["warned"] == 0
     assert filled((BAD, usage("of-an-old-audit"))).counts["warned"] == 0

@@ -17,13 +17,13 @@ from gatekeeper_py.controller.status.assess import (
     Status,
     Webhook,
 )
-from gatekeeper_py.core.policy.document import OverrideEntry
+from gatekeeper_py.core.policy.document import MODES, OverrideEntry
 
 NOT_AFTER = datetime(2026, 12, 31, 18, tzinfo=UTC)
 STATUS = Status(
     namespace="gatekeeper-py",
     problems=(),
-    mode="enforce",
+    mode=MODES["enforce"],
     revision="0123456789ab",
     next_expiry=None,
     expired=(),
@@ -88,12 +88,12 @@ EMPTY_TABLE: Final = "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n"
             "not healthy\n  - one\n  - two \\x1b[31m\n",
             id="problems-come-first-and-cannot-control-the-terminal",
         ),
-        pytest.param({"mode": "warn"}, "mode          enforce", f"mode          {WARNS}", id="warn"),
+        pytest.param({"mode": MODES["warn"]}, "mode          enforce", f"mode          {WARNS}", id="warn"),
         pytest.param(
             {
                 "overrides": (
-                    OverrideEntry(names=("shop",), mode="mutate"),
-                    OverrideEntry(names=("dev-*", "x"), mode="warn", until=NOT_AFTER),
+                    OverrideEntry(names=("shop",), mode=MODES["mutate"]),
+                    OverrideEntry(names=("dev-*", "x"), mode=MODES["warn"], until=NOT_AFTER),
                 )
             },
             "revision",

@@ -47,7 +47,7 @@ def replica(name: str, mode: str | None = None, *, text: str = POLICY) -> PodFac
     return PodFacts(
         name=name,
         ready=True,
-        policy={"mode": policy.mode, "revision": policy.revision, "refused": None},
+        policy={"mode": policy.mode.name, "revision": policy.revision, "refused": None},
         metrics={"gatekeeper_py_certificate_not_after_timestamp_seconds": EXPIRES.timestamp()},
     )
 

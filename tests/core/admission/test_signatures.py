@@ -247,7 +247,7 @@ def test_an_image_without_a_digest_is_unpinned(compiled: CompiledPolicy, image: 
     outcome = outcome_of(validate, request(image), compiled, truth(tag))
     (judgement,) = outcome.judgements
     assert judgement.decision.reason == "unpinned"
-    warns = compiled.policy.mode == "warn"
+    warns = compiled.policy.mode.warns
     assert outcome.verdict == ("warned" if warns else "denied")
     said = outcome.response.warnings[0] if warns else outcome.response.message
     assert (f"is unpinned: add @{tag.digest}" if tag.digest else "is unpinned: it needs a digest") in said

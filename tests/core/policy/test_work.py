@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_document
 from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.work import MAX_WORK, too_much_work
@@ -250,7 +251,7 @@ def test_the_bound_takes_linear_time(form: str) -> None:
     def unchecked(number: int) -> Policy:
         letters = itertools.islice(itertools.product(ascii_lowercase, repeat=3), number)
         text = document(form.format("*".join(each)) for each in letters)
-        return Policy(document=parse_document(text), text=text, mode="enforce")
+        return Policy(document=parse_document(text), text=text, mode=ENFORCE)
 
     check_linear(check, unchecked, start=256, limit=1_024)
 

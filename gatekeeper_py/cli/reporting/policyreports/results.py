@@ -103,6 +103,7 @@ def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Resul
         resource["apiVersion"] = _API_VERSIONS[usage.kind]
     if usage.namespace is not None:
         resource["namespace"] = usage.namespace
+    mode = str(usage.mode or "")
     return {
         "source": SOURCE,
         "policy": policy,
@@ -113,7 +114,7 @@ def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Resul
         "scored": True,
         "message": message[:MAX_MESSAGE],
         "resources": [resource],
-        "properties": {"image": shown, "path": path, "mode": usage.mode or "", **_excepted(image, usage)},
+        "properties": {"image": shown, "path": path, "mode": mode, **_excepted(image, usage)},
     }
 
 

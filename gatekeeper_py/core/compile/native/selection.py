@@ -7,7 +7,7 @@ approve more than the policy, but never rejects an image that the policy approve
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
@@ -92,30 +92,26 @@ class Selection:
             why = "there are too many deny rules to compare with the origins of mirrors"
             raise CannotExpress([Obstacle(part="mirrors", why=why)]) from None
 
-    def always(self, mode: Mode) -> bool | None:
-        """Return whether every namespace has this mode; ``None`` when only some may have it."""
-        found = {self.policy.mode == mode, *(override.mode == mode for override in self.overrides)}
-        return found.pop() if len(found) == 1 else None
+    def where(self, holds: Callable[[Mode], bool]) -> Part | bool:
+        """Return the condition that something holds for the mode of the request's namespace.
 
-    def mode_condition(self, mode: Mode) -> Part | None:
-        """Return the condition that the request's namespace has this mode.
-
-        ``None`` when no condition is needed, see ``always``. Raises ``CannotExpress`` when there are too many
+        A truth value when it is the same in every namespace. Raises ``CannotExpress`` when there are too many
         overrides for one expression.
         """
-        if self.always(mode) is not None:
-            return None
+        elsewhere = holds(self.policy.mode)
+        if all(holds(override.mode) == elsewhere for override in self.overrides):
+            return elsewhere
         # Overrides side by side that lead to the same answer are one branch.
         groups = [
             (answer, [name for override in overrides for name in override.names])
-            for answer, overrides in groupby(self.overrides, lambda override: override.mode == mode)
+            for answer, overrides in groupby(self.overrides, lambda override: holds(override.mode))
         ]
         text, cost = "", 1
         for answer, names in groups:
             part = Part("true", 1) if "*" in names else in_namespaces(tuple(names))
             text += f"{part.text} ? {str(answer).lower()} : "
             cost += part.cost + 1
-        part = Part(f"({text}{str(self.policy.mode == mode).lower()})", cost, closed=True)
+        part = Part(f"({text}{str(elsewhere).lower()})", cost, closed=True)
         if len(groups) > MAX_BRANCHES or not fits(part):
             raise CannotExpress([Obstacle(part="namespaces", why=ALL_TOO_LARGE)])
         return part
@@ -136,7 +132,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     if obstacles and not backstop:
         raise CannotExpress(obstacles)
     live = _live_overrides(policy, now)
-    kept = tuple(each for each in live if each.until is None or each.mode == "warn")
+    kept = tuple(each for each in live if each.until is None or not each.mode.refuses)
     unsure = len(kept) < len(live) or any(mirror.verify for mirror in policy.mirrors)
     return Selection(
         policy=policy,
@@ -146,9 +142,9 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
             for rule in policy.deny
             if rule.lives_at(now) and not (backstop and (rule.until is not None or rule.exceptions_at(now)))
         ),
-        # Keep an expiring override to warn, the most permissive mode. Drop any other: it is enforce or
-        # mutate, which reject the same Pods, so the mode that applies in its place rejects no more. Templates
-        # differ, because mutate judges them by their names on mirrors; skip_templates leaves them out.
+        # Keep an expiring override to a mode that refuses nothing. Drop any other: all modes that refuse
+        # reject the same Pods, so the mode that applies in its place rejects no more. Templates differ,
+        # because a mode that rewrites judges them by their names on mirrors; skip_templates leaves them out.
         overrides=kept,
         mirrors=tuple(policy.mirrors),
         skip_templates=unsure and len(policy.mirrors) > 0 and policy.rewriting(now).possible,

@@ -63,12 +63,13 @@ MAX_IMAGE_SHOWN: Final = 200
 def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[ApiObject, ...]:
     """Compile a policy as of an instant: native policies and bindings, in the order in which to apply them.
 
-    Namespaces in ``warn`` have a policy and a binding of their own. Raises ``CannotExpress``.
+    Namespaces whose mode warns have a policy and a binding of their own. Raises ``CannotExpress``.
     """
     selection = select(policy, now, backstop=options.backstop)
     variables = [variable._asdict() for variable in _variables(selection, now, options)]
     validations = list(_validations(policy, options))
-    warns, in_warn = selection.always("warn"), selection.mode_condition("warn")
+    spared = selection.where(lambda mode: not mode.refuses)
+    warned = selection.where(lambda mode: mode.warns)
 
     def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[ApiObject, ApiObject]:
         spec = {
@@ -81,10 +82,12 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
         return policy_and_binding(name, policy, options, spec, actions)
 
     documents: list[ApiObject] = []
-    if warns is not True:
-        documents += documents_for(POLICY_NAME, None if in_warn is None else negated(in_warn), ["Deny"])
-    if warns is not False:
-        documents += documents_for(WARNING_NAME, in_warn, ["Warn", "Audit"])
+    if spared is not True:
+        documents += documents_for(POLICY_NAME, None if spared is False else negated(spared), ["Deny"])
+    if warned:
+        documents += documents_for(
+            WARNING_NAME, warned if isinstance(warned, Part) else None, ["Warn", "Audit"]
+        )
     return tuple(documents)
 
 
@@ -172,11 +175,13 @@ def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options)
 
     The first variable is whether the object is such a template. Return nothing when no mirror can apply.
     """
-    if selection.skip_templates or not selection.mirrors or selection.always("mutate") is False:
+    if selection.skip_templates or not selection.mirrors:
         return ()
-    mutates = selection.mode_condition("mutate")
+    mutates = selection.where(lambda mode: mode.rewrites)
+    if mutates is False:
+        return ()
     template = "object.kind != 'Pod'"
-    rewrites = Variable("rewrites", template if mutates is None else f"{template} && {mutates.text}")
+    rewrites = Variable("rewrites", template if mutates is True else f"{template} && {mutates.text}")
 
     part = None
     denials = fitting(denied, decision.denies, NAME, MAX_DENIALS)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.configmap import MODE_KEY
-from gatekeeper_py.core.policy.document import Mode, OverrideEntry, PolicyDocument, refuses, rewrites
+from gatekeeper_py.core.policy.document import ENFORCE, Mode, OverrideEntry, PolicyDocument
 from gatekeeper_py.core.policy.finding import MODE_OVERRIDDEN, NOTHING_TO_REWRITE, Path, Remark
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.keys import Key
@@ -36,12 +36,12 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
     modes: list[tuple[Path, Mode]] = [(("mode",), policy.mode)]
     modes += [(("namespaces", i, "mode"), entry.mode) for i, entry in enumerate(policy.document.namespaces)]
     for path, mode in modes:
-        if rewrites(mode):
+        if mode.rewrites:
             yield warning(
                 NOTHING_TO_REWRITE,
                 path,
                 f"mode {mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
-                "add mirrors, or write mode: enforce",
+                f"add mirrors, or write mode: {ENFORCE}",
             )
 
 
@@ -50,7 +50,7 @@ def unenforced(subject: Subject) -> Iterator[Remark]:
     for index, entry in enumerate(subject.policy.document.namespaces):
         if entry.until is not None and entry.until <= subject.instant:
             continue
-        if refuses(entry.mode):
+        if entry.mode.refuses:
             return
         if any(set(name) == {"*"} for name in entry.names):
             yield warning(

@@ -23,6 +23,7 @@ from gatekeeper_py.core.images.pattern import (
 )
 from gatekeeper_py.core.policy.document import (
     API_VERSION,
+    ENFORCE,
     KIND,
     MODES,
     OverrideEntry,
@@ -45,7 +46,7 @@ from gatekeeper_py.core.policy.limits import (
 )
 from gatekeeper_py.core.policy.mirror import Mirror, OnMissing
 from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
-from gatekeeper_py.core.policy.parse.events import UNKNOWN
+from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
 from gatekeeper_py.core.policy.parse.fields import (
     Boolean,
     Field,
@@ -325,6 +326,13 @@ def choice(values: tuple[str, ...], **more: Any) -> OneOf:
     return OneOf(values, more={"type": "string", **more})
 
 
+class ModeName(OneOf):
+    """The name of a mode; its value is the mode."""
+
+    def read(self, reading: Reading, node: Node) -> Any:
+        return MODES.get(super().read(reading, node), UNKNOWN)
+
+
 def _duration(shortest: str, longest: str, default: str) -> Scalar:
     """Return a field for a duration such as ``500ms``, ``1s`` or ``2m``; its value is in seconds."""
 
@@ -370,7 +378,7 @@ _RESOURCE_PATH: Final = _text(
     "field names joined by ., [*] for every list item, {*} for every mapping value",
     maxLength=MAX_PATH_LENGTH,
 )
-_MODE: Final = choice(MODES)
+_MODE: Final = ModeName(tuple(MODES), more={"type": "string"})
 _FLAG: Final = Boolean(more={"default": False})
 
 
@@ -603,7 +611,7 @@ _DOCUMENT: Final = Record(
     examples={
         "apiVersion": f"apiVersion: {API_VERSION}",
         "kind": f"kind: {KIND}",
-        "mode": f"mode: {MODES[0]}",
+        "mode": f"mode: {ENFORCE}",
         "allow": "allow: [registry.example.com]",
     },
     title="gatekeeper-py ImagePolicy",

@@ -26,6 +26,7 @@ from gatekeeper_py.cli.reporting.policyreports.results import Findings, findings
 from gatekeeper_py.cli.reporting.policyreports.writer import Published, ReportError, Written, publish
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.policy.document import ENFORCE
 
 POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\n"))
 
@@ -162,7 +163,7 @@ async def test_an_image_that_an_exception_approves_passes_and_fails_without_it()
     image = JudgedImage(
         "nginx", "docker.io/library/nginx", "approved", "exception", "approved until", exception
     )
-    tally.add(image, Usage("Pod", "shop", "web", "spec.containers[0].image", "enforce"))
+    tally.add(image, Usage("Pod", "shop", "web", "spec.containers[0].image", ENFORCE))
     api = FakeApi(OPENREPORTS)
     findings = findings_by_namespace(tally, "a/b")
     await published(api, findings)

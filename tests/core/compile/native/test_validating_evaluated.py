@@ -60,7 +60,7 @@ overrides: Final = st.lists(
     st.fixed_dictionaries(
         {
             "names": st.lists(st.sampled_from(["shop", "team-*", "*-b", "*"]), min_size=1, max_size=2),
-            "mode": st.sampled_from(MODES),
+            "mode": st.sampled_from(list(MODES)),
         },
         optional={"until": st.sampled_from(["2026-02-01", "2026-03-02", "2026-04-01T00:00:00Z"])},
     ),
@@ -113,7 +113,7 @@ def _is_unicode(image: str) -> bool:
 
 
 @DIFFERENTIAL
-@given(policies, st.sampled_from(MODES), overrides, namespaces, st.data())
+@given(policies, st.sampled_from(list(MODES)), overrides, namespaces, st.data())
 def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     evaluator: Evaluator,
     a_document: Document,
@@ -152,7 +152,7 @@ def _answer(_: Lookup) -> Resolution:
 
 
 @DIFFERENTIAL
-@given(policies, st.sampled_from(MODES), overrides, namespaces, st.booleans(), st.data())
+@given(policies, st.sampled_from(list(MODES)), overrides, namespaces, st.booleans(), st.data())
 def test_a_backstop_never_rejects_what_the_webhook_allows(
     evaluator: Evaluator,
     a_document: Document,

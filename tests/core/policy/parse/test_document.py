@@ -14,7 +14,13 @@ from findings import check_findings, golden
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
-from gatekeeper_py.core.policy.document import OverrideEntry, PolicyDocument, ResourceEntry
+from gatekeeper_py.core.policy.document import (
+    MODES,
+    OverrideEntry,
+    PolicyDocument,
+    ResourceEntry,
+    decoded_mode,
+)
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_document
@@ -92,7 +98,7 @@ message: "ask #platform"
 
 KEY: Final = parse_key(PUBLIC_KEYS["ci-2026"])
 DOCUMENT: Final = PolicyDocument(
-    mode="mutate",
+    mode=MODES["mutate"],
     allow=(
         Rule(list="allow", index=0, pattern=parse_pattern("a.io")),
         Rule(
@@ -132,7 +138,7 @@ DOCUMENT: Final = PolicyDocument(
     ),
     namespaces=(
         OverrideEntry(
-            names=("*",), mode="warn", until=datetime(2026, 12, 31, 16, tzinfo=UTC), reason="trial"
+            names=("*",), mode=MODES["warn"], until=datetime(2026, 12, 31, 16, tzinfo=UTC), reason="trial"
         ),
     ),
     mirrors=(
@@ -196,11 +202,12 @@ def test_every_field() -> None:
 
 
 def test_a_document_can_be_sent_to_another_process() -> None:
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(DOCUMENT), type=PolicyDocument) == DOCUMENT
+    sent = msgspec.msgpack.encode(DOCUMENT, enc_hook=str)
+    assert msgspec.msgpack.decode(sent, type=PolicyDocument, dec_hook=decoded_mode) == DOCUMENT
 
 
 def test_a_policy_decides_from_its_document_alone() -> None:
-    policy = Policy(document=DOCUMENT, text=FULL, mode="enforce")
+    policy = Policy(document=DOCUMENT, text=FULL, mode=MODES["enforce"])
     assert policy.at(INSTANT).decide(None, "a.io/app:1").approved
     assert policy.revision == parse_policy(FULL, "enforce").revision
 

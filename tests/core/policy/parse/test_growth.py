@@ -18,6 +18,7 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.policy import Policy
@@ -195,7 +196,7 @@ def test_wildcards_are_compared_within_a_bound(rule: str) -> None:
         rules = "".join(f"\n- {quoted(rule.format(i, i))}" for i in range(number))
         text = policy_text(allow=rules)
         # Without the check of the policy as a whole, which refuses most of these rules.
-        policy = Policy(document=parse_document(text), text=text, mode="enforce")
+        policy = Policy(document=parse_document(text), text=text, mode=ENFORCE)
         return calls_of(lambda: lint(policy, NOON))
 
     assert calls(12_000) < 5 * calls(3_000)
