@@ -128,7 +128,7 @@ def fields(kind: Any) -> set[str]:
 
 def rule_fields() -> set[str]:
     """Return the fields of a rule, named as in a document."""
-    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE - {"exceptions"}} | {"except"}
+    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE - {"excepts"}} | {"except"}
 
 
 def read_fields() -> set[str]:

@@ -66,11 +66,11 @@ def _end(host: str, segments: list[str]) -> str:
 
 
 _ends = st.builds(_end, st.sampled_from(HOSTS), st.lists(st.sampled_from(SEGMENTS), max_size=2))
-_exceptions = st.lists(
+_excepts = st.lists(
     _patterns(allowed=False) | st.sampled_from(["*", "*/**:v1", "a.io", "docker.io"]), max_size=2
 )
 _mirrors = st.lists(
-    st.fixed_dictionaries({"from": _ends, "to": _ends}, optional={"except": _exceptions}),
+    st.fixed_dictionaries({"from": _ends, "to": _ends}, optional={"except": _excepts}),
     min_size=1,
     max_size=2,
 )

@@ -133,7 +133,7 @@ def _missed(policy: CompiledPolicy, decision: Decision) -> tuple[Rule, ...]:
     """Return the rules of which one could have approved a rejected image."""
     if decision.reason == "unlisted":
         return policy.policy.allow
-    return decision.rule.exceptions if decision.reason == "denied" and decision.rule is not None else ()
+    return decision.rule.excepts if decision.reason == "denied" and decision.rule is not None else ()
 
 
 def _location(name: str) -> Location:
@@ -229,8 +229,8 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
         "signatures": rule.signatures or None,
     }
     shown |= {name: value for name, value in fields.items() if value is not None}
-    if rule.exceptions:
-        shown["except"] = [rule_as_json(each) for each in rule.exceptions]
+    if rule.excepts:
+        shown["except"] = [rule_as_json(each) for each in rule.excepts]
     return shown
 
 

@@ -178,8 +178,8 @@ def _rule_name(rule: Rule) -> Hashable:
 
 
 def _rule_meaning(rule: Rule) -> Hashable:
-    exceptions = tuple((_rule_name(each), _rule_meaning(each)) for each in rule.exceptions)
-    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup, exceptions
+    excepts = tuple((_rule_name(each), _rule_meaning(each)) for each in rule.excepts)
+    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup, excepts
 
 
 def _rule(rule: Rule) -> JsonEntry:
@@ -235,7 +235,7 @@ def _plain(value: Any) -> object:
 _NAMES: Final = {
     "source": "from",
     "targets": "to",
-    "exceptions": "except",
+    "excepts": "except",
     "on_missing": "onMissing",
     "on_error": "onError",
     "image_pull_secret": "imagePullSecret",

@@ -1,6 +1,6 @@
 """Everything in a policy that can distinguish two images, as entries with a role.
 
-These parts are the rules, and the sources and exceptions of mirrors. A deny rule refuses an image on a mirror
+These parts are the rules, and ``from`` and ``except`` of mirrors. A deny rule refuses an image on a mirror
 if the rule matches the original image. So a deny rule that matches images below the source of a mirror yields
 further entries for their copies below the targets of the mirror.
 
@@ -106,8 +106,8 @@ def _of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
 
 
 def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    """Yield a deny rule and its live exceptions."""
-    spares = [_of_rule(each, "spare") for each in rule.exceptions_at(policy.instant)]
+    """Yield a deny rule and what its live ``except`` spares."""
+    spares = [_of_rule(each, "spare") for each in rule.excepts_at(policy.instant)]
     group = "; ".join(sorted(map(str, spares)))
     yield replace(_of_rule(rule, "deny"), group=group)
     yield from (replace(spare, group=group) for spare in spares)
@@ -119,7 +119,7 @@ def _of_rule(rule: Rule, role: Role) -> PolicyEntry:
 
 
 def _of_source(mirror: Mirror) -> Iterator[PolicyEntry]:
-    """Yield the images that a mirror rewrites, below its source, and the exceptions of ``except``."""
+    """Yield the images that a mirror rewrites, below its source, and those that its ``except`` spares."""
     source = mirror.source
     # If the repository is longer, the rewritten name would be too long, and the image stays as written.
     # The comparison ignores look-ups, so the preferred target stands for all targets.
@@ -127,6 +127,6 @@ def _of_source(mirror: Mirror) -> Iterator[PolicyEntry]:
     for end in (source.here, source.below):
         if end.segments or end.subtree:
             yield PolicyEntry(role="source", images=end, longest=longest, target=mirror.to.text)
-    for pattern in mirror.exceptions:
-        # An exception applies only to its own mirror: the mirror with the longest source decides alone.
+    for pattern in mirror.excepts:
+        # It applies only to its own mirror: the mirror with the longest source decides alone.
         yield PolicyEntry(role="except", images=pattern.unwritten(), target=source.here.start)

@@ -40,10 +40,10 @@ def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> Iterator[Entry]:
 
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
     # A rule that has expired never denies again. A rule that will expire counts as permanent, and the images
-    # that an exception of a rule spares count as denied: exceptions end, and the webhook knows them.
+    # that the ``except`` of a rule spares count as denied: its entries end, and the webhook knows them.
     for rule in policy.deny:
         if rule.lives_at(instant):
-            spared = ", which has exceptions," if rule.exceptions_at(instant) else ""
+            spared = ", which has exceptions," if rule.excepts_at(instant) else ""
             yield replace(entry_of(rule), because=f"{rule}{spared}")
 
 
@@ -97,9 +97,9 @@ def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
 def _source(mirror: Mirror, because: str) -> Iterator[Entry]:
     """Yield the images that a mirror may rewrite, but not those of a rule that its ``except`` covers."""
     but: EntryIndex | None = None
-    if mirror.exceptions:
+    if mirror.excepts:
         but = EntryIndex()
-        but.extend(Entry(images=pattern.unwritten()) for pattern in mirror.exceptions)
+        but.extend(Entry(images=pattern.unwritten()) for pattern in mirror.excepts)
     for end in (mirror.source.here, mirror.source.below):
         yield Entry(images=end, but=but, because=because)
 

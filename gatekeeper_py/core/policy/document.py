@@ -116,6 +116,6 @@ class PolicyDocument:
             for index, entry in enumerate(entries):
                 if entry.until is not None:
                     yield (name, index), entry, entry.until
-                for each in entry.exceptions if isinstance(entry, Rule) else ():
+                for each in entry.excepts if isinstance(entry, Rule) else ():
                     if each.until is not None:
                         yield (name, index, each.list, each.index), each, each.until

@@ -39,7 +39,7 @@ OnMissing = Literal["keep", "deny", "rewrite"]
 class Mirror:
     """A mirror: images below ``source`` can be pulled from below each of ``targets``, best first.
 
-    ``exceptions`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
+    ``excepts`` are never rewritten. With ``verify``, an image is only rewritten to a target that has it.
     ``on_missing`` applies if no target has the image, ``on_error`` if that is not known. With ``pin``, which
     implies ``verify``, the digest that was verified is added. ``image_pull_secret`` is added to a Pod whose
     image was rewritten.
@@ -48,7 +48,7 @@ class Mirror:
     index: int
     source: Prefix
     targets: tuple[Prefix, ...]
-    exceptions: tuple[Pattern, ...] = ()
+    excepts: tuple[Pattern, ...] = ()
     verify: bool = False
     on_missing: OnMissing = "keep"
     on_error: OnMissing = "keep"
@@ -91,7 +91,7 @@ class Rewrite:
 class Mirrors:
     """All mirrors of a policy, found by their sources and targets."""
 
-    __slots__ = ("_all", "_by_source", "_by_to", "_deepest_source", "_deepest_to", "_exceptions")
+    __slots__ = ("_all", "_by_source", "_by_to", "_deepest_source", "_deepest_to", "_excepts")
 
     def __init__(self, mirrors: Iterable[Mirror]) -> None:
         self._all = tuple(mirrors)
@@ -100,7 +100,7 @@ class Mirrors:
         for mirror in self._all:
             for to in mirror.targets:
                 self._by_to.setdefault((to.host, to.segments), []).append(mirror)
-        self._exceptions = [_index(mirror.exceptions) for mirror in self._all]
+        self._excepts = [_index(mirror.excepts) for mirror in self._all]
         self._deepest_source = max((len(m.source.segments) for m in self._all), default=0)
         self._deepest_to = max((len(to.segments) for m in self._all for to in m.targets), default=0)
 
@@ -120,8 +120,8 @@ class Mirrors:
         if mirror is None:
             return None
         tag = effective_tag(reference)
-        exceptions = self._exceptions[mirror.index]
-        if exceptions.find(location, qualifiers_of(tag, reference.digest), None) is not None:
+        spared = self._excepts[mirror.index]
+        if spared.find(location, qualifiers_of(tag, reference.digest), None) is not None:
             return Rewrite(mirror=mirror, image=None)
         moved = [_moved(mirror, to, reference, location) for to in mirror.targets]
         image, problem = moved[0]
@@ -149,8 +149,8 @@ class Mirrors:
         return max(lengths.values(), default=0)
 
     def worst(self) -> int:
-        """Return a bound on the work of finding an exception for any image (``PatternIndex.worst``)."""
-        return max((exceptions.worst() for exceptions in self._exceptions), default=0)
+        """Return a bound on the work of matching any image with an ``except`` (``PatternIndex.worst``)."""
+        return max((spared.worst() for spared in self._excepts), default=0)
 
     def _longest(self, location: Location) -> Mirror | None:
         for length in range(min(self._deepest_source, len(location.segments)), -1, -1):

@@ -206,7 +206,7 @@ class DeniedOrigins:
         self._hub = 0
         """The set of mirrors of the whole Docker Hub: a single segment below ``to`` is an official image."""
         self._spared = 0
-        """The set of mirrors with a deny rule that has exceptions, so the rule may not deny an origin."""
+        """The set of mirrors with a deny rule that has ``except``, so the rule may not deny an origin."""
         self._cut = False
         """Whether the sets may contain many mirrors whose images are not denied."""
         self._sizes: list[int] = []
@@ -310,7 +310,7 @@ class DeniedOrigins:
         for rule in self.deny:
             for entries, path, subtree, mirrors in self._entries(rule, sources, ends, lengths):
                 entries.add(path, rule, mirrors, subtree=subtree)
-                self._spared |= mirrors if rule.exceptions else 0
+                self._spared |= mirrors if rule.excepts else 0
                 work += 10 + 4 * len(rule.namespaces or ())
                 if work > STEP_WORK:
                     work = 0

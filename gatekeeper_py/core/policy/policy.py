@@ -318,7 +318,7 @@ def _rules_at(
                 if work > STEP_WORK:
                     work = 0
                     yield
-            end = _next_end((rule, *rule.exceptions), instant, end)
+            end = _next_end((rule, *rule.excepts), instant, end)
         elif instant - rule.until <= EXPIRED_LATELY:
             expired.add(rule)
         if work > STEP_WORK:

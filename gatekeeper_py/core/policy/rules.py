@@ -28,8 +28,7 @@ class Rule:
     known. With ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. With
     ``signed_by``, which implies both, one of the keys with these names must have signed the image.
     ``signatures`` is the repository that holds the signatures, empty for the image's own. A rule of ``deny``
-    does not match what one of its live ``exceptions`` matches. The ``index`` of an exception is its position
-    in ``except``.
+    does not match what one of its live ``excepts`` matches, its entries of ``except``.
     """
 
     list: Literal["allow", "deny", "except"]
@@ -44,7 +43,7 @@ class Rule:
     pin: bool = False
     signed_by: tuple[str, ...] = ()
     signatures: str = ""
-    exceptions: tuple[Rule, ...] = ()
+    excepts: tuple[Rule, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
@@ -63,53 +62,53 @@ class Rule:
     @property
     def recalls(self) -> bool:
         """Whether this deny rule may match an image with its digest, but not the same image with its tag."""
-        return self.pattern.digest is not None or any(each.pattern.tag for each in self.exceptions)
+        return self.pattern.digest is not None or any(each.pattern.tag for each in self.excepts)
 
     def lives_at(self, instant: datetime) -> bool:
         return self.until is None or instant < self.until
 
-    def exceptions_at(self, instant: datetime | None) -> tuple[Rule, ...]:
-        """Return the exceptions that are live at an instant, or all of them if it is ``None``."""
-        if instant is None or not self.exceptions:
-            return self.exceptions
-        return tuple(rule for rule in self.exceptions if rule.lives_at(instant))
+    def excepts_at(self, instant: datetime | None) -> tuple[Rule, ...]:
+        """Return the entries of ``except`` that are live at an instant, or all of them if it is ``None``."""
+        if instant is None or not self.excepts:
+            return self.excepts
+        return tuple(rule for rule in self.excepts if rule.lives_at(instant))
 
     def applies_to(self, namespace: str | None) -> bool:
         return names_match(self.namespaces, namespace)
 
 
-class _Excepting:
-    """The rules with live exceptions. ``exceptions`` maps each exception to the order of its rule."""
+class _Sparing:
+    """The rules with a live ``except``. ``excepts`` maps each of its entries to the order of its rule."""
 
-    __slots__ = ("exceptions", "rules")
+    __slots__ = ("excepts", "rules")
 
     def __init__(self) -> None:
         self.rules: PatternMap[int] = PatternMap()
-        self.exceptions: PatternMap[int] = PatternMap()
+        self.excepts: PatternMap[int] = PatternMap()
 
     def first(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None, other: int | None
     ) -> int | None:
-        """Return the lowest of ``other`` and the orders of rules that match and whose exceptions do not."""
+        """Return the lowest of ``other`` and the orders of rules that match and whose ``except`` does not."""
         found = set(self.rules.matching(location, qualifiers, namespace))
         if found:
-            found.difference_update(self.exceptions.matching(location, qualifiers, namespace))
+            found.difference_update(self.excepts.matching(location, qualifiers, namespace))
         if other is not None:
             found.add(other)
         return min(found, default=None)
 
     def worst(self) -> int:
-        return self.rules.worst() + self.exceptions.worst()
+        return self.rules.worst() + self.excepts.worst()
 
 
 class RuleSet:
     """The live rules of one list, in document order, with their index.
 
-    Exceptions that have ended at ``instant`` do not count. If it is ``None``, all exceptions count. ``keys``
+    Entries of ``except`` that have ended at ``instant`` do not count. If it is ``None``, all count. ``keys``
     are the live keys by name.
     """
 
-    __slots__ = ("_excepting", "_index", "_rules", "by_namespace", "instant", "keys", "recalls", "verified")
+    __slots__ = ("_index", "_rules", "_sparing", "by_namespace", "instant", "keys", "recalls", "verified")
 
     def __init__(
         self,
@@ -127,7 +126,7 @@ class RuleSet:
         """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
-        self._excepting: _Excepting | None = None
+        self._sparing: _Sparing | None = None
         for rule in rules:
             self.add(rule)
 
@@ -137,9 +136,9 @@ class RuleSet:
             pass
 
     def adding(self, rule: Rule) -> Iterator[Rule]:
-        """Append a rule in steps. Yields the exceptions of the rule, each after its step."""
+        """Append a rule in steps. Yields the live entries of its ``except``, each after its step."""
         order = len(self._rules)
-        live = rule.exceptions_at(self.instant)
+        live = rule.excepts_at(self.instant)
         self._rules.append(rule)
         if rule.namespaces is not None:
             self.by_namespace = True
@@ -149,10 +148,10 @@ class RuleSet:
         if not live:
             self._index.add(order, rule.pattern, rule.namespaces)
             return
-        excepting = self._excepting = self._excepting or _Excepting()
-        excepting.rules.add(rule.pattern, rule.namespaces, order)
+        sparing = self._sparing = self._sparing or _Sparing()
+        sparing.rules.add(rule.pattern, rule.namespaces, order)
         for each in live:
-            excepting.exceptions.add(each.pattern, each.namespaces, order)
+            sparing.excepts.add(each.pattern, each.namespaces, order)
             self.by_namespace = self.by_namespace or each.namespaces is not None
             yield each
 
@@ -169,18 +168,18 @@ class RuleSet:
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
         """Return the first live rule that matches, or ``None``."""
         order = self._index.find(location, qualifiers, namespace)
-        if self._excepting is not None:
-            order = self._excepting.first(location, qualifiers, namespace, order)
+        if self._sparing is not None:
+            order = self._sparing.first(location, qualifiers, namespace, order)
         return None if order is None else self._rules[order]
 
     def worst(self) -> int:
         """Return a bound on the work of ``find`` for any image (``PatternIndex.worst``)."""
-        return self._index.worst() + (0 if self._excepting is None else self._excepting.worst())
+        return self._index.worst() + (0 if self._sparing is None else self._sparing.worst())
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
         """Return leaves of the index whose paths match everything that ``pattern`` can match.
 
-        Rules with live exceptions are not among them.
+        Rules with a live ``except`` are not among them.
         """
         return self._index.cover(pattern, scan)
 

@@ -74,11 +74,9 @@ _PROPOSALS: Final = {
 
 
 def _indexed(rules: tuple[Rule, ...]) -> RuleSet:
-    """Return the rules of which one image can match many: with wildcards, ``namespaces`` or exceptions."""
+    """Return the rules of which one image can match many: with wildcards, ``namespaces`` or ``except``."""
     return RuleSet(
-        rule
-        for rule in rules
-        if rule.namespaces is not None or rule.exceptions or _has_wildcard(rule.pattern)
+        rule for rule in rules if rule.namespaces is not None or rule.excepts or _has_wildcard(rule.pattern)
     )
 
 

@@ -67,13 +67,13 @@ def quay_except(*patterns: str) -> str:
         pytest.param(HUB, HUB, "mutate", False, id="the-same"),
         pytest.param(HUB, DR, "mutate", True, id="another-target"),
         pytest.param(HUB, DR, "enforce", False, id="outside-mutate-mode"),
-        pytest.param(QUAY, quay_except("quay.io/x"), "mutate", True, id="an-exception"),
+        pytest.param(QUAY, quay_except("quay.io/x"), "mutate", True, id="an-except"),
         pytest.param(
             quay_except("quay.io/x"),
             quay_except("quay.io/x:*", "quay.io/x@*"),
             "mutate",
             False,
-            id="the-same-exception-in-two",
+            id="the-same-except-in-two",
         ),
         pytest.param(
             QUAY,
@@ -392,7 +392,7 @@ def test_an_answer_about_grants_that_decisions_contradict_is_an_error(
         compare(policy("allow: [a.io]"), policy(f"allow: [a.io]\n{GRANT}"))
 
 
-def test_an_exception_of_a_deny_rule_also_holds_for_the_names_of_mirrors() -> None:
+def test_an_except_of_a_deny_rule_also_holds_for_the_names_of_mirrors() -> None:
     rules = "allow: [m.io]\nmirrors: [{from: quay.io, to: m.io/q}]\ndeny: ["
     old, new = policy(f"{rules}quay.io]"), policy(f"{rules}{{image: quay.io, except: [quay.io/x]}}]")
     found = compare(old, new)

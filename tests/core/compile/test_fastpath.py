@@ -193,14 +193,14 @@ def test_a_rule_excludes_denied_and_ambiguous_images(rule: str, more: str, exclu
             "mirrors: [{from: a.io, to: b.io, except: [a.io/**]}, {from: a.io/x, to: c.io}]",
             "",
             "mirrors[1] rewrites all of it",
-            id="a-longer-mirror-has-no-exception",
+            id="a-longer-mirror-has-no-except",
         ),
         pytest.param(
             "a.io/x",
             "mirrors: [{from: a.io, to: b.io, verify: true, onMissing: deny, except: [a.io/x]}]",
             "",
             "",
-            id="an-exception-is-not-looked-up",
+            id="an-except-is-not-looked-up",
         ),
         pytest.param("registry.corp.io", HUB_TO_CORP, "", "", id="the-mirror-itself"),
         pytest.param(
@@ -487,14 +487,13 @@ def without(policy: Policy, name: str) -> FastPath:
 KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     # Part of an entry: pattern, namespaces. Guard: until. No influence: the others.
     # Left to the webhook: verify and pin, and with them on_error, signed_by and signatures.
-    # What an exception spares counts as denied: exceptions.
-    Rule: "list index pattern namespaces until owner reason verify on_error pin signed_by signatures"
-    " exceptions",
+    # What an except spares counts as denied: excepts.
+    Rule: "list index pattern namespaces until owner reason verify on_error pin signed_by signatures excepts",
     # Excluded whatever the length of the repository: longest. Left out of an exclusion: but.
     Entry: "images namespaces longest but because",
-    # Both ends of a mirror are excluded, except for rules that its exceptions cover.
+    # Both ends of a mirror are excluded, but not for rules that its excepts cover.
     # A look-up that can reject is an exclusion: on_missing, on_error.
-    Mirror: "index source targets exceptions verify on_missing on_error pin image_pull_secret",
+    Mirror: "index source targets excepts verify on_missing on_error pin image_pull_secret",
     # Mode: the same result in every mode. Guard: resources. No influence: registries, keys, message.
     # Approves more than the rules do: exceptions.
     PolicyDocument: "mode allow deny namespaces mirrors resources registries keys message exceptions",

@@ -913,7 +913,7 @@ def test_a_rule_that_requires_signatures_approves_nobody_elses_images() -> None:
     }
 
 
-def test_an_exception_of_a_deny_rule_expires_too() -> None:
+def test_an_except_of_a_deny_rule_expires_too() -> None:
     more = "deny: [{image: b.io, except: [{image: b.io/x, until: 2026-03-02}, b.io/y]}]"
     assert paths("expires-soon", more) == ["deny[0].except[0].until"]
 
@@ -941,23 +941,23 @@ def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
         ),
     ],
 )
-def test_an_exception_of_a_deny_rule_that_matches_none_of_its_images(deny: str, expected: list[int]) -> None:
+def test_an_except_of_a_deny_rule_that_matches_none_of_its_images(deny: str, expected: list[int]) -> None:
     """An entry that can never match what its rule matches is the warning `except-unused`."""
     found = paths("except-unused", f"deny: [{deny}]\n")
     assert found == [f"deny[0].except[{index}]" for index in expected]
 
 
-def test_the_search_for_unused_exceptions_is_bounded() -> None:
+def test_the_search_for_unused_excepts_is_bounded() -> None:
     names = ", ".join(f"n{number}" for number in range(1_000))
     rule = f"{{image: b.io, namespaces: [{names}], except: [{{image: c.io, namespaces: [{names}]}}]}}"
     assert paths("except-unused", f"deny: [{rule}]\n") == []
 
 
-def test_a_rule_with_exceptions_denies_latest() -> None:
+def test_a_rule_with_except_denies_latest() -> None:
     assert paths("floating-latest", "deny: [{image: '*/**:latest', except: [a.io/x]}]\n", "[a.io]") == []
 
 
-def test_rules_with_exceptions_neither_shadow_nor_freeze() -> None:
+def test_rules_with_except_neither_shadow_nor_freeze() -> None:
     deny = "deny: [{image: a.io, except: [a.io/x]}, a.io/y]\n"
     assert [finding.code for finding in lint(deny)] == []
     assert paths("dead-rule", "deny: [{image: a.io/x, except: ['a.io/x:1']}, a.io]\n") == [

@@ -17,12 +17,12 @@ from property.strategies import patterns, prefixes
 SHA256: Final = "sha256:" + "7c" * 32
 
 
-def mirror(source: str, to: str, *exceptions: str, index: int = 0) -> Mirror:
+def mirror(source: str, to: str, *excepts: str, index: int = 0) -> Mirror:
     return Mirror(
         index=index,
         source=parse_prefix(source),
         targets=(parse_prefix(to),),
-        exceptions=tuple(map(parse_pattern, exceptions)),
+        excepts=tuple(map(parse_pattern, excepts)),
     )
 
 
@@ -93,7 +93,7 @@ def test_the_longest_from_wins(image: str, expected: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("exception", "image", "kept"),
+    ("spared", "image", "kept"),
     [
         pytest.param("docker.io/team/**", "team/app", True, id="path"),
         pytest.param("docker.io/nginx", "nginx", True, id="folded"),
@@ -103,14 +103,14 @@ def test_the_longest_from_wins(image: str, expected: str) -> None:
         pytest.param("docker.io/nginx:1", f"nginx:1@{SHA256}", False, id="pinned-has-no-tag"),
     ],
 )
-def test_exceptions_are_never_rewritten(exception: str, image: str, *, kept: bool) -> None:
-    plan = rewrite(image, mirror("docker.io", "r.io", exception))
+def test_what_except_spares_is_never_rewritten(spared: str, image: str, *, kept: bool) -> None:
+    plan = rewrite(image, mirror("docker.io", "r.io", spared))
     assert plan is not None
     assert (plan.image is None) is kept
     assert not plan.problem
 
 
-def test_an_exception_of_the_longest_mirror_ends_the_search() -> None:
+def test_the_except_of_the_longest_mirror_ends_the_search() -> None:
     plan = rewrite(
         "quay.io/a/b", mirror("quay.io", "r.io"), mirror("quay.io/a", "s.io", "quay.io/a/b", index=1)
     )

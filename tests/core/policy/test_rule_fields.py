@@ -93,7 +93,7 @@ PLAIN: Final = parse_policy(policy_text(keys_text(), allow="[a.example]"))
 
 
 def test_the_table_and_the_schema_have_the_fields_of_a_rule() -> None:
-    assert names(Rule) == set(FIELDS) | PLACE | {"exceptions"}
+    assert names(Rule) == set(FIELDS) | PLACE | {"excepts"}
     _text, mapping = json_schema()["$defs"]["AllowModel"]["anyOf"]
     assert set(mapping["properties"]) == {WRITTEN.get(name, name) for name in FIELDS} | {"image"}
     _text, mapping = json_schema()["$defs"]["RuleModel"]["anyOf"]
@@ -167,12 +167,12 @@ def denying(more: str) -> Policy:
     return parse_policy(policy_text(f"deny: [{{image: a.example/x{more}}}]", allow="[a.example]"))
 
 
-def test_an_exception_of_a_deny_rule_makes_it_deny_less() -> None:
+def test_the_except_of_a_deny_rule_makes_it_deny_less() -> None:
     policy, plain = denying(", except: ['a.example/x:1']"), denying("")
     assert policy.at(NOW).decide(HERE, IMAGE).approved
     assert not policy.at(NOW).decide(HERE, "a.example/x:2").approved
     assert compare(plain.at(NOW), policy.at(NOW)).changes == {"approved"}
-    # The fast path leaves what an exception spares to the webhook.
+    # The fast path leaves what an ``except`` spares to the webhook.
     assert not compile_fastpath(policy, NOW).approves(HERE, IMAGE, "validating")
     with pytest.raises(CannotExpress, match=EXCEPTS):
         native(policy)
@@ -185,7 +185,7 @@ def test_an_exception_of_a_deny_rule_makes_it_deny_less() -> None:
 
 
 MIRROR: Final[Mapping[str, str]] = {
-    "exceptions": "except: [b.io/x]",
+    "excepts": "except: [b.io/x]",
     "image_pull_secret": "imagePullSecret: corp",
     "verify": "verify: true",
     "on_missing": "verify: true, onMissing: deny",
@@ -206,8 +206,8 @@ def test_a_native_policy_has_the_field_of_a_mirror_or_is_refused(name: str) -> N
         policy = parse_policy(policy_text(mirrors, allow="[a.io]", mode="mutate"))
         return [each["spec"].get("variables") for each in validating_policy(policy, NOW, Options(exempt=()))]
 
-    if name in {"exceptions", "image_pull_secret"}:
-        assert (variables(f", {MIRROR[name]}") != variables("")) is (name == "exceptions")
+    if name in {"excepts", "image_pull_secret"}:
+        assert (variables(f", {MIRROR[name]}") != variables("")) is (name == "excepts")
     else:
         with pytest.raises(CannotExpress, match=LOOKS_UP):
             variables(f", {MIRROR[name]}")

@@ -92,7 +92,7 @@ def test_a_set_returns_the_rules_that_cover_a_pattern() -> None:
         pytest.param("[{image: a.io, except: [{image: a.io, namespaces: [ci]}]}]", None, 0, id="elsewhere"),
     ],
 )
-def test_a_deny_rule_does_not_match_what_a_live_exception_matches(
+def test_a_deny_rule_does_not_match_what_a_live_except_spares(
     deny: str, namespace: str | None, found: int | None
 ) -> None:
     """A live deny rule does not match what a live entry of its `except` matches in that namespace."""
@@ -101,18 +101,18 @@ def test_a_deny_rule_does_not_match_what_a_live_exception_matches(
     assert (decision.rule.index if decision.reason == "denied" and decision.rule else None) == found
 
 
-def test_the_end_of_an_exception_is_the_next_change() -> None:
+def test_the_end_of_an_except_is_the_next_change() -> None:
     text = policy_text("deny: [{image: a.io, except: [{image: a.io, until: 2026-04-01}]}]\n")
     assert parse_policy(text).at(INSTANT).next_change == datetime(2026, 4, 1, tzinfo=UTC)
 
 
-def test_a_rule_with_many_exceptions_is_compiled_in_steps() -> None:
+def test_a_rule_with_a_long_except_is_compiled_in_steps() -> None:
     names = ", ".join(f"a.io/x{number}" for number in range(500))
     policy = parse_policy(policy_text(f"deny: [{{image: a.io, except: [{names}]}}]\n"))
     assert sum(1 for _ in policy.compiling(INSTANT)) > 20
 
 
-def test_an_exception_must_match_the_name_that_its_rule_matched() -> None:
+def test_an_except_must_match_the_name_that_its_rule_matched() -> None:
     """For a mirrored image, the entry must match the name that the deny rule matched."""
     more = "deny: [{image: b.io, except: [b.io/x, m.io/b/y]}]\nmirrors: [{from: b.io, to: m.io/b}]\n"
     policy = parse_policy(policy_text(more, allow="[b.io, m.io]")).at(INSTANT)

@@ -98,21 +98,21 @@ def refusal(text: str) -> tuple[str, str]:
                 mirrors=[{"from": "m.io", "to": "r.io", "except": same_pieces(1_000, "m.io/*{}*")}]
             ),
             "mirrors",
-            id="exceptions-of-a-mirror",
+            id="except-of-a-mirror",
         ),
         pytest.param(
             lambda: document(
                 deny=[{"image": f"a{i}.io", "except": same_pieces(1_000, "a.io/*{}*")} for i in range(3)]
             ),
             "deny",
-            id="exceptions-of-deny-rules",
+            id="except-of-deny-rules",
         ),
         pytest.param(
             lambda: document(
                 deny=[{"image": "a.io", "except": ["a.io/x"], "owner": str(i)} for i in range(40_000)]
             ),
             "deny",
-            id="equal-deny-rules-with-exceptions",
+            id="equal-deny-rules-with-except",
         ),
         pytest.param(
             lambda: document(

@@ -44,15 +44,15 @@ def _moved(mirror: Mirror, name: Text, to: str) -> str:
 
 
 def _usable(mirror: Mirror, name: Text) -> Part:
-    """Return the condition that a matching image is not an exception and that its new name is valid."""
+    """Return the condition that no ``except`` spares a matching image and that its new name is valid."""
     text = f"{name_length(_moved(mirror, name, mirror.to.text))} <= {MAX_NAME_LENGTH}"
     cost = name.find("x" * 20).cost + name.longest
     if mirror.source.segments and not _has_image_itself(mirror):
         inside = name.starts_with(mirror.source.below.start)
         text, cost = f"{text} && {inside.text}", cost + inside.cost
-    if mirror.exceptions:
-        excepted = negated(in_some(mirror.exceptions, Image(name)))
-        text, cost = f"{text} && {excepted.text}", cost + excepted.cost
+    if mirror.excepts:
+        others = negated(in_some(mirror.excepts, Image(name)))
+        text, cost = f"{text} && {others.text}", cost + others.cost
     return Part(text, cost)
 
 
@@ -68,6 +68,6 @@ def _has_image_itself(mirror: Mirror) -> bool:
     """Return whether the repository that a source names has a usable name on the mirror."""
     location = Location(mirror.source.host, mirror.source.segments)
     reference = Reference(raw="", registry=location.host, repository="/".join(location.segments))
-    alone = replace(mirror, index=0, exceptions=())
+    alone = replace(mirror, index=0, excepts=())
     plan = Mirrors([alone]).rewrite(reference, location)
     return plan is not None and plan.image is not None

@@ -122,7 +122,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
 
     A backstop
 
-    - keeps allow rules that will expire, and leaves out deny rules that will expire or have exceptions,
+    - keeps allow rules that will expire, and leaves out deny rules that will expire or have ``except``,
     - approves images by name where the policy would look them up in a registry, or verify a signature,
     - uses the most permissive mode that a namespace can have before and after overrides expire.
 
@@ -140,7 +140,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
         deny=tuple(
             rule
             for rule in policy.deny
-            if rule.lives_at(now) and not (backstop and (rule.until is not None or rule.exceptions_at(now)))
+            if rule.lives_at(now) and not (backstop and (rule.until is not None or rule.excepts_at(now)))
         ),
         # Keep an expiring override to a mode that refuses nothing. Drop any other: all modes that refuse
         # reject the same Pods, so the mode that applies in its place rejects no more. Templates differ,
@@ -156,7 +156,7 @@ def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
         if rule.lives_at(now):
             reasons = (
                 (EXPIRES, rule.until is not None),
-                (EXCEPTS, bool(rule.exceptions_at(now))),
+                (EXCEPTS, bool(rule.excepts_at(now))),
                 (SIGNED, bool(rule.signed_by)),
                 (LOOKS_UP, rule.verify and not rule.signed_by),
             )

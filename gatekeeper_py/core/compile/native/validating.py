@@ -105,8 +105,8 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     known = decision.recognised(selection.policy, now, "i")
     if known is not None:
         # What a mirror rewrites is judged by its new name.
-        exception = "" if rewrites is None else f"{rewrites.reference} || "
-        unclear.append(f"({exception}!({known.text}))")
+        rewritten = "" if rewrites is None else f"{rewrites.reference} || "
+        unclear.append(f"({rewritten}!({known.text}))")
     yield Variable("unclear", f"variables.changed.filter(i, {' && '.join(unclear)}).map(i, [i, i])")
     yield from steps("variables.unclear")
     yield from mirrored

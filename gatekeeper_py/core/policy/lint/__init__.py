@@ -25,7 +25,7 @@ from gatekeeper_py.core.policy.lint.cover import (
     dead_overrides,
     dead_rules,
     nothing_approved,
-    unused_exceptions,
+    unused_excepts,
 )
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
 from gatekeeper_py.core.policy.lint.modes import (
@@ -57,7 +57,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         nothing_approved: (NOTHING_APPROVED,),
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
-        unused_exceptions: ("except-unused",),
+        unused_excepts: ("except-unused",),
         expiry: ("expired", "expires-soon", "key-expires-soon"),
         keys: ("key-unused", "key-repeated", "key-prehashed"),
         floating_latest: ("floating-latest",),

@@ -134,12 +134,12 @@ def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
     return one.until is None or (other.until is not None and other.until <= one.until)
 
 
-def unused_exceptions(subject: Subject) -> Iterator[Remark]:
-    """Yield each exception of a deny rule that matches nothing that the rule matches."""
+def unused_excepts(subject: Subject) -> Iterator[Remark]:
+    """Yield each entry of ``except`` in a deny rule that matches nothing that the rule matches."""
     left = subject.comparisons
     for rule in subject.policy.deny:
         denied = Entry(images=rule.pattern, namespaces=rule.namespaces)
-        for each in rule.exceptions:
+        for each in rule.excepts:
             left -= len(rule.namespaces or ("",)) * len(each.namespaces or ("",))
             if left < 0:
                 return

@@ -29,9 +29,9 @@ def floating_latest(subject: Subject) -> Iterator[Remark]:
     """Yield the first rule that approves ``:latest`` and whose ``:latest`` no deny rule refuses."""
     scan = Scan(each=None, total=subject.comparisons)
     denials = subject.live_deny
-    if any(rule.exceptions for rule in denials):
-        # Whoever wrote an exception to a rule that denies :latest has considered it.
-        denials = RuleSet(replace(rule, exceptions=()) for rule in denials)
+    if any(rule.excepts for rule in denials):
+        # Whoever wrote an ``except`` for a rule that denies :latest has considered it.
+        denials = RuleSet(replace(rule, excepts=()) for rule in denials)
     for rule in subject.approving_unsigned():
         pattern = rule.pattern
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
@@ -179,10 +179,10 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
 def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
     for rule in subject.live():
         yield image_path(rule), rule.pattern
-        for each in rule.exceptions:
+        for each in rule.excepts:
             yield (*path_of(rule), *image_path(each)), each.pattern
     for mirror in subject.policy.mirrors:
-        for index, pattern in enumerate(mirror.exceptions):
+        for index, pattern in enumerate(mirror.excepts):
             yield ("mirrors", mirror.index, "except", index), pattern
     for grant in subject.policy.document.exceptions:
         for index, pattern in enumerate(grant.images):

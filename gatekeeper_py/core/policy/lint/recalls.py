@@ -30,7 +30,7 @@ def recalls(subject: Subject) -> Iterator[Remark]:
     allowed, digests, whole = (EntryIndex(subject.comparisons // names**2) for _ in range(3))
     allowed.extend(map(_entry, subject.approving()))
     digests.extend(_entry(rule) for rule in rules if rule.pattern.digest)
-    whole.extend(_entry(rule) for rule in rules if not rule.pattern.qualifier and not rule.exceptions)
+    whole.extend(_entry(rule) for rule in rules if not rule.pattern.qualifier and not rule.excepts)
     with suppress(TooManyComparisonsError):
         for rule in recalling:
             others = replace(rule.pattern, tag=None, digest=ANY if rule.pattern.tag else None)

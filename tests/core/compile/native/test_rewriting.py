@@ -52,7 +52,7 @@ def mirrors(*documents: str) -> list[Mirror]:
             "n.startsWith('quay.io/')",
             " && !(n.find('^[^/]+/[^:@]+') in ['quay.io/busybox'] || n.endsWith(':dev'))",
             "('a.io/quay' + n.substring(7))",
-            id="exceptions",
+            id="except",
         ),
     ],
 )

@@ -130,7 +130,7 @@ DOCUMENT: Final = PolicyDocument(
             list="deny",
             index=1,
             pattern=parse_pattern("c.io"),
-            exceptions=(
+            excepts=(
                 Rule(list="except", index=0, pattern=parse_pattern("c.io/x")),
                 Rule(list="except", index=1, pattern=parse_pattern("*/y"), owner="team y"),
             ),
@@ -146,7 +146,7 @@ DOCUMENT: Final = PolicyDocument(
             index=0,
             source=parse_prefix("docker.io"),
             targets=(parse_prefix("a.io/hub"), parse_prefix("dr.io/hub")),
-            exceptions=(parse_pattern("docker.io/team/**"), parse_pattern("*@*")),
+            excepts=(parse_pattern("docker.io/team/**"), parse_pattern("*@*")),
             verify=True,
             on_missing="rewrite",
             on_error="deny",
