@@ -286,19 +286,17 @@ class _Control:
         )
 
     def _rejects_valid_probes(self, policy: Policy, now: datetime) -> bool:
-        return enforcement.rejects_valid_probes(policy, self._settings.probe_namespace or "", now)
+        return enforcement.rejects_valid_probes(policy, self._settings.probe_namespace, now)
 
     def _build_fast_path(self) -> FastPathController:
-        namespace = self._settings.probe_namespace or ""
-
-        async def probe(image: ProbeImage) -> str:
+        async def probe(namespace: str, image: ProbeImage) -> str:
             return await dry_run(self._cluster.connect, namespace, image, WEBHOOKS[image.endpoint])
 
         return FastPathController(
             self._api,
             self._passes.configurations.templates,
             self._installation.policy_path,
-            RemovalProbe(probe if namespace else None, namespace, log=self._log),
+            RemovalProbe(probe, self._settings.probe_namespace, log=self._log),
             expected=self._expected,
             metrics=FastPathMetrics(self._metrics.registry),
             log=self._log,

@@ -80,7 +80,7 @@ def probe_image(token: str, *, valid: bool) -> str:
     return f"{HOST}/{token}:1" if valid else f"{HOST}/NOT-VALID-{token}:1"
 
 
-def rejects_valid_probes(policy: Policy, namespace: str, now: datetime) -> bool:
+def rejects_valid_probes(policy: Policy, namespace: str | None, now: datetime) -> bool:
     """Return whether a policy rejects, and does not rewrite, valid probe images for Pods in ``namespace``."""
     compiled = policy.at(now)
     image = probe_image("0" * 16, valid=True)

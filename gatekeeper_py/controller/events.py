@@ -63,7 +63,7 @@ class Events:
         *,
         kind: str = VALIDATING,
         name: str = VALIDATING_NAME,
-        namespace: str = "",
+        namespace: str | None = None,
         once: bool = False,
     ) -> bool:
         """Record one Event about a webhook configuration or a ConfigMap.

@@ -23,13 +23,13 @@ OTHERS: Final = "other"
 
 
 class Share(NamedTuple):
-    """A namespace of a peer. It is ``""`` for requests without a namespace."""
+    """A namespace of a peer. It is ``None`` for requests without a namespace."""
 
     peer: str
-    namespace: str
+    namespace: str | None
 
 
-NOBODY: Final = Share(OTHERS, "")
+NOBODY: Final = Share(OTHERS, None)
 """The share of what no request asked for, or a command."""
 
 
@@ -37,7 +37,7 @@ class Shares:
     """Counts what each share uses, in any unit: seconds, bytes, lines or entries."""
 
     def __init__(self) -> None:
-        self._namespaces: dict[str, dict[str, float]] = {}
+        self._namespaces: dict[str, dict[str | None, float]] = {}
         """Peer -> namespace -> what it uses."""
         self._peers: defaultdict[str, float] = defaultdict(float)
         """Peer -> what all its namespaces use."""
@@ -46,7 +46,7 @@ class Shares:
         """Return the share under which a namespace of a peer is counted."""
         if peer is None or (peer not in self._namespaces and len(self._namespaces) >= MAX_PEERS):
             peer = OTHERS
-        name = (namespace or "")[:MAX_NAME_LENGTH]
+        name = namespace and namespace[:MAX_NAME_LENGTH]
         known = self._namespaces.get(peer, {})
         return Share(peer, OTHERS if name not in known and len(known) >= MAX_NAMESPACES else name)
 
@@ -89,7 +89,7 @@ class Shares:
 
     def take(self, peer: str | None, namespace: str | None, most: float) -> bool:
         """Add 1 for a namespace if it has room, and return whether it had. Fast, for code that runs often."""
-        peer, namespace = peer or OTHERS, namespace or ""
+        peer = peer or OTHERS
         names = self._namespaces.get(peer)
         used = None if names is None else names.get(namespace)
         if names is not None and used is not None:

@@ -56,7 +56,7 @@ class Place(NamedTuple):
     """The place of a look-up in a queue. ``peer`` is ``None`` if no review waits for it."""
 
     peer: str | None
-    namespace: str
+    namespace: str | None
     repository: str
     number: int
 
@@ -182,7 +182,7 @@ class FairQueue:
         claim.hurried.clear()
         places = [Place(*each, claim.repository, claim.number) for each in claim.shares]
         places = list(filter(may_be, places)) or places
-        place = min(places, key=self._urgent.round_of, default=Place(None, "", "", claim.number))
+        place = min(places, key=self._urgent.round_of, default=Place(None, None, "", claim.number))
         self._part_of(place).add(place)
         if place.peer is not None:
             self._contended = self._contended or len(self._namespace(place)) < len(self._urgent)
@@ -201,7 +201,7 @@ class FairQueue:
         """Return the place whose turn is next, of those that ``may_be`` accepts, if there is one."""
         if self._urgent:
             return self._urgent.first(may_be)
-        return self._spare.first(may_be, None, "", "") if self._spare else None
+        return self._spare.first(may_be, None, None, "") if self._spare else None
 
     def is_over_share(self, place: Place) -> bool:
         """Return whether a look-up waits for others of its namespace, while or after others wait."""

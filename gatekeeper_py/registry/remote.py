@@ -223,7 +223,7 @@ class RemoteClient:
                 query = messages.Query(self._numbers, manifest, seconds, share)
                 if not is_suspect:
                     return await self._query(query, turn, asked)
-                async with self._alone.slot(Claim(query.number, share=Share(manifest.host, ""))):
+                async with self._alone.slot(Claim(query.number, share=Share(manifest.host, None))):
                     return await self._query(query, turn, asked)
         except TimeoutError:
             return Reply(failed("no answer of the registry process"))

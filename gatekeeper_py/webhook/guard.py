@@ -34,7 +34,7 @@ from gatekeeper_py.live.parser.process import Interrupted, Judged, Parser, Parse
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.settings import DEFAULT_MOST_REJECTED, ConfigMapName
-from gatekeeper_py.process.shares import OTHERS, Share, Shares
+from gatekeeper_py.process.shares import NOBODY, Share, Shares
 from gatekeeper_py.process.slices import in_slices
 from gatekeeper_py.webhook.metrics import CheckResult, Metrics
 from gatekeeper_py.webhook.recent import RecentImages
@@ -157,7 +157,7 @@ class Checks:
         check: Callable[[float], Awaitable[T]],
         seconds: float,
         peer: Peer | None,
-        namespace: str,
+        namespace: str | None,
         *,
         installation: bool,
     ) -> T:
@@ -188,7 +188,7 @@ class Checks:
         finally:
             self._leave(place)
 
-    def _enter(self, peer: Peer | None, namespace: str, *, installation: bool) -> _Place:
+    def _enter(self, peer: Peer | None, namespace: str | None, *, installation: bool) -> _Place:
         """Return a new place. If there are too many, the place with the highest key is lost.
 
         Raises ``_Busy`` if that is the new place.
@@ -199,7 +199,7 @@ class Checks:
         known = peer is not None and peer.reviews > 0
         installation = installation and known
         shares = self._shares[installation]
-        share = shares.of(peer.key, namespace) if peer is not None and known else Share(OTHERS, "")
+        share = shares.of(peer.key, namespace) if peer is not None and known else NOBODY
         place = _Place(self._shares, share, peer, installation=installation)
         self._places[place] = None
         shares.add(share, PLACE_MS)
@@ -368,7 +368,7 @@ class PolicyGuard:
         peer: Peer | None,
     ) -> Outcome:
         check = partial(self._parse_and_judge, policy, text)
-        report = await self._checks.run(check, seconds, peer, request.namespace or "", installation=True)
+        report = await self._checks.run(check, seconds, peer, request.namespace, installation=True)
         errors = [*policy.findings, *(() if report.accepted else report.findings)]
         notes: tuple[str, ...] = ()
         if report.radius is not None:

@@ -511,7 +511,7 @@ class Webhook:
 
 
 def _share(asked: Asked, request: AdmissionRequest) -> Share:
-    return Share(asked.peer or OTHERS, request.namespace or "")
+    return Share(asked.peer or OTHERS, request.namespace)
 
 
 def _outcome(judging: Judging) -> Steps[Outcome]:

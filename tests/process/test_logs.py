@@ -399,7 +399,7 @@ def test_memory_is_bounded_for_any_number_of_peers_and_namespaces(
     counts = limited.limit._lines._namespaces
     assert set(counts) == {OTHERS} | {f"peer-{number}" for number in range(MAX_PEERS)}
     assert len(counts["peer-1"]) == MAX_NAMESPACES + 1
-    assert all(len(name) < 100 for name in counts["peer-1"])
+    assert all(len(name or "") < 100 for name in counts["peer-1"])
     limited.now += 1.0
     limited.limit.passes("peer-1", "shop")
     assert {line["peer"] for line in limited.suppressed} == {OTHERS, "peer-1"}

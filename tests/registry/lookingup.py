@@ -80,13 +80,13 @@ class World:
         self.lookups.configure(hosts=self.settings, keys=keys, changed=changed, pinned=pinned)
 
     async def resolve(
-        self, *candidates: Manifest, seconds: float = 5.0, namespace: str = "", peer: str = "api"
+        self, *candidates: Manifest, seconds: float = 5.0, namespace: str | None = None, peer: str = "api"
     ) -> Resolution:
         lookup = Lookup(candidates)
         return (await self.lookups.resolve([lookup], seconds, Share(peer, namespace)))[lookup]
 
     async def resolve_all(
-        self, manifests: list[Manifest], namespace: str = "", peer: str = "api"
+        self, manifests: list[Manifest], namespace: str | None = None, peer: str = "api"
     ) -> list[Answer]:
         """Resolve the look-ups of one review, and return the answers in the order of the manifests."""
         lookups = [Lookup((manifest,)) for manifest in manifests]

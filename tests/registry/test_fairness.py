@@ -69,7 +69,7 @@ def test_while_a_namespace_waits_no_other_gets_two_turns_more(
     queue, _ = queue_of(first)
     served(queue, len(first) // 2)
     mine = queue.add(Claim(1000, share=share("mine")))
-    turns: Counter[str] = Counter()
+    turns: Counter[str | None] = Counter()
     for number, each in enumerate(later):
         queue.add(Claim(2000 + number, share=share(each)))
         (place,) = served(queue, 1)

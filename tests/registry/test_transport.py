@@ -36,7 +36,7 @@ async def test_a_host_that_hangs_takes_no_connections_from_another() -> None:
                 world.client.query(
                     Manifest(stuck, "app", "v1"),
                     world.turn,
-                    share=Share(f"10.0.0.{number % MAX_CONNECTIONS}", ""),
+                    share=Share(f"10.0.0.{number % MAX_CONNECTIONS}", None),
                 )
             )
             for number in range(4 * MAX_CONNECTIONS)

@@ -248,7 +248,7 @@ def test_only_the_last_denials_are_kept_in_little_memory() -> None:
     assert kept(world)[0].startswith(f"{MAX_DENIALS + 19}-")
     assert all(len(each.kind) == MAX_TEXT for each in denials)
     assert all(len(image) == MAX_TEXT for each in denials if each.details for image in each.details.images)
-    assert all(len(share.namespace) < MAX_TEXT for share in world.denials._numbers)
+    assert all(len(share.namespace or "") < MAX_TEXT for share in world.denials._numbers)
 
 
 @pytest.mark.parametrize("character", ['"', "<", "\\", "x", "\N{GRINNING FACE}", "\x01"])

@@ -189,14 +189,14 @@ def why_not_called(answer: ProbeAnswer, endpoint: WebhookKind, webhook: str) -> 
 class RemovalProbe:
     """Verifies a removal: call ``begin`` after a write, then ``attempt`` until it returns ``None``.
 
-    ``run`` creates a Pod in dry run, and returns an empty text if the API server called the webhook. If
-    ``run`` is ``None``, the probe does not verify anything.
+    ``run`` creates a Pod in a namespace in dry run, and returns an empty text if the API server called the
+    webhook. If ``namespace`` is ``None``, the probe does not verify anything.
     """
 
     def __init__(
         self,
-        run: Callable[[ProbeImage], Awaitable[str]] | None,
-        namespace: str,
+        run: Callable[[str, ProbeImage], Awaitable[str]],
+        namespace: str | None,
         *,
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -218,7 +218,7 @@ class RemovalProbe:
         """Choose images that are not skipped any more, and keep the pending images that are still useful."""
         kept, self._waiting, self.verified = self._waiting, (), ()
         self._view, self._attempts, self._since = view, 0, self._monotonic()
-        if self._run is None or view.policy is None:
+        if self._namespace is None or view.policy is None:
             return
         chosen: tuple[ProbeImage, ...] = ()
         if view.fast_path.tightens(previous):
@@ -231,9 +231,9 @@ class RemovalProbe:
 
     async def attempt(self) -> float | None:
         """Run the pending probes. Return the seconds until the next attempt; ``None`` when none is needed."""
-        while self._waiting and self._run is not None:
+        while self._waiting and self._namespace is not None:
             probe, *others = self._waiting
-            problem = await self._run(probe)
+            problem = await self._run(self._namespace, probe)
             if problem:
                 return await self._retry(probe, problem)
             self._waiting, self.verified = tuple(others), (*self.verified, probe)
@@ -256,7 +256,7 @@ class RemovalProbe:
 
     async def _still_useful(self, probes: tuple[ProbeImage, ...]) -> tuple[ProbeImage, ...]:
         policy = self._view.policy
-        if not probes or policy is None:
+        if not probes or policy is None or self._namespace is None:
             return ()
         return await asyncio.to_thread(
             still_useful, probes, self._view.fast_path, policy, self._namespace, self._now()

@@ -76,7 +76,7 @@ class Observer(Protocol):
 Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
 """Delivers the documents of some sources until cancelled."""
 
-_NO_SHARE: Final = Share("", "")
+_NO_SHARE: Final = Share("", None)
 
 
 class _Timer(Protocol):
@@ -269,11 +269,12 @@ class ExceptionsKeeper:
 
     def _is_full(self, key: DocumentKey) -> bool:
         """Return whether too many texts wait. Those of the installation always have room."""
-        return key.of_tenant and self._waiting.used(Share(key.source, ""))[0] > MAX_WAITING_BYTES
+        return key.of_tenant and self._waiting.used(Share(*key))[0] > MAX_WAITING_BYTES
 
     def _make_room(self, newest: DocumentKey) -> None:
         """Drop the longest waiting text; the newest one if the longest is in the first list."""
-        largest = DocumentKey(*self._waiting.largest(newest.source))
+        source, namespace = self._waiting.largest(newest.source)
+        largest = newest if namespace is None else DocumentKey(source, namespace)
         known = self._documents.get(largest)
         if known is None or known.waiting is None or known.first:
             largest, known = newest, self._documents[newest]

@@ -117,8 +117,8 @@ class Setup:
             (MUTATE, VALIDATE),
             POLICY,
             RemovalProbe(
-                self.probe if self.probing else None,
-                "probe",
+                self.probe,
+                "probe" if self.probing else None,
                 log=self.log,
                 now=lambda: START + timedelta(seconds=self.clock),
                 monotonic=lambda: self.clock,
@@ -136,7 +136,7 @@ class Setup:
         self.slept.append(seconds)
         await self.at_sleep()
 
-    async def probe(self, candidate: ProbeImage) -> str:
+    async def probe(self, _namespace: str, candidate: ProbeImage) -> str:
         self.probed.append(candidate.image)
         return self.probe_result(candidate)
 

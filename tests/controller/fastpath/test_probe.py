@@ -46,14 +46,14 @@ class Site:
         self.probed: list[str] = []
         self.log = RecordingLog()
         self.removal_probe = RemovalProbe(
-            self.probe if probing else None,
-            "probe",
+            self.probe,
+            "probe" if probing else None,
             log=self.log,
             now=lambda: START + timedelta(seconds=self.clock),
             monotonic=lambda: self.clock,
         )
 
-    async def probe(self, candidate: ProbeImage) -> str:
+    async def probe(self, _namespace: str, candidate: ProbeImage) -> str:
         self.probed.append(candidate.image)
         return "" if self.calls_webhook else "403 exceeded quota"
 

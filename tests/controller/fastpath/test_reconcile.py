@@ -110,7 +110,7 @@ async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wid
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """The API server may take fifteen seconds for the probe."""
 
-    async def hangs(_image: ProbeImage) -> str:
+    async def hangs(_namespace: str, _image: ProbeImage) -> str:
         wide.controller.deliver(known(OTHER))
         await asyncio.Event().wait()
         raise AssertionError
