@@ -17,7 +17,7 @@ REFUSED: Final = 2
 """What a policy does with an image in a namespace. A larger number is worse."""
 
 LEAST_KNOWN: Final = 10
-"""A share of fewer images than this says little, so it refuses no change."""
+"""The ratio of fewer images than this says little, so it refuses no change."""
 
 MAX_NAMED: Final = 20
 """Maximum number of images that a radius names. The warnings have room for fewer."""
@@ -31,7 +31,7 @@ class Admitted(NamedTuple):
     present: int
 
 
-class Share(NamedTuple):
+class Ratio(NamedTuple):
     """The number of images that the present policy admits, and how many of them the new one refuses."""
 
     refused: int = 0
@@ -44,14 +44,14 @@ class Share(NamedTuple):
 class Radius(NamedTuple):
     """The admitted images that the new policy rejects: their number, and the first of them.
 
-    ``worst`` is the largest share that it refuses of all images or of one group. ``complete`` is false if
+    ``worst`` is the largest ratio of refused images, of all or of one group. ``complete`` is false if
     there was no time to judge all images.
     """
 
     rejected: int
     known: int
     images: tuple[str, ...]
-    worst: Share
+    worst: Ratio
     complete: bool
 
 
@@ -91,23 +91,23 @@ def measure(
     }
     # Images that the present policy approves count by themselves. Together with those that it warns about,
     # they show what a change to another mode refuses.
-    shares = (
-        share
+    ratios = (
+        ratio
         for group in (everything, *judged)
         for most in (APPROVED, WARNED)
-        for share in _shares(group, most)
+        for ratio in _ratios(group, most)
     )
     return Radius(
         rejected=len(rejected),
         known=len({each.image for each, _ in everything}),
         images=tuple(sorted(rejected)[:MAX_NAMED]),
-        worst=max(shares, key=lambda share: share.refused / (share.known or 1)),
+        worst=max(ratios, key=lambda ratio: ratio.refused / (ratio.known or 1)),
         complete=complete,
     )
 
 
-def _shares(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Share]:
-    """Yield the shares of refused images, among those on which the present policy has at most this impact.
+def _ratios(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Ratio]:
+    """Yield the ratios of refused images, among those on which the present policy has at most this impact.
 
     Count them for all namespaces together, for each namespace, and for all small namespaces together. A small
     one has too few images to be counted by itself. Otherwise, one namespace with many images could lower the
@@ -121,4 +121,4 @@ def _shares(judged: Iterable[tuple[Admitted, int]], most: int) -> Iterator[Share
     for images in (set().union(*namespaces.values()), set().union(*small), *namespaces.values()):
         known = len({image for image, _ in images})
         refused = len({image for image, new in images if new == REFUSED})
-        yield Share(refused, known) if known >= LEAST_KNOWN else Share()
+        yield Ratio(refused, known) if known >= LEAST_KNOWN else Ratio()

@@ -27,7 +27,7 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.core.policy.radius import Radius, Share
+from gatekeeper_py.core.policy.radius import Radius, Ratio
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
 
@@ -139,7 +139,7 @@ def test_a_long_denial_counts_the_problems_that_do_not_fit() -> None:
 
 def radius(length: int = 34, **fields: Any) -> Radius:
     images = tuple(f"registry.corp.example/shop/{number:0>{length - 27}}" for number in range(20))
-    found = Radius(rejected=214, known=230, images=images, worst=Share(214, 230), complete=True)
+    found = Radius(rejected=214, known=230, images=images, worst=Ratio(214, 230), complete=True)
     return found._replace(**fields)
 
 
@@ -178,11 +178,11 @@ def test_a_policy_that_rejects_nothing_gets_no_note_but_the_annotation_gets_one(
 @pytest.mark.parametrize(
     ("found", "most", "message"),
     [
-        pytest.param(radius(worst=Share(5, 10)), 50, None, id="half"),
-        pytest.param(radius(worst=Share(6, 10)), 50, "this policy rejects 6 of 10 images", id="more"),
-        pytest.param(radius(worst=Share(10, 10)), 0, None, id="switched-off"),
-        pytest.param(radius(worst=Share(), complete=False), 50, "takes too long", id="not-judged-in-time"),
-        pytest.param(radius(worst=Share(), complete=False), 0, None, id="not-judged-and-switched-off"),
+        pytest.param(radius(worst=Ratio(5, 10)), 50, None, id="half"),
+        pytest.param(radius(worst=Ratio(6, 10)), 50, "this policy rejects 6 of 10 images", id="more"),
+        pytest.param(radius(worst=Ratio(10, 10)), 0, None, id="switched-off"),
+        pytest.param(radius(worst=Ratio(), complete=False), 50, "takes too long", id="not-judged-in-time"),
+        pytest.param(radius(worst=Ratio(), complete=False), 0, None, id="not-judged-and-switched-off"),
     ],
 )
 def test_a_policy_that_refuses_more_than_the_limit_is_refused_with_the_way_out(

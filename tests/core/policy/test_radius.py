@@ -20,7 +20,7 @@ from gatekeeper_py.core.policy.radius import (
     WARNED,
     Admitted,
     Radius,
-    Share,
+    Ratio,
     impact,
     measure,
 )
@@ -79,52 +79,52 @@ def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
 @pytest.mark.parametrize(
     ("groups", "rejected", "known", "worst"),
     [
-        pytest.param([], 0, 0, Share(), id="nothing-known"),
-        pytest.param([of("new.io", 30)], 0, 30, Share(0, 30), id="all-approved"),
-        pytest.param([of("new.io", 4) + of("old.io", 8)], 8, 12, Share(8, 12), id="some-refused"),
-        pytest.param([of("old.io", LEAST_KNOWN - 1)], 9, 9, Share(), id="too-few-known"),
-        pytest.param([of("old.io", LEAST_KNOWN)], 10, 10, Share(10, 10), id="just-enough-known"),
-        pytest.param([of("old.io", 12, "dev")], 12, 12, Share(0, 12), id="warned-about"),
-        pytest.param([of("old.io", 12, "dev", WARNED)], 0, 12, Share(0, 12), id="warned-about-as-before"),
-        pytest.param([of("old.io", 12, "shop", WARNED)], 12, 12, Share(12, 12), id="enforced-from-now-on"),
+        pytest.param([], 0, 0, Ratio(), id="nothing-known"),
+        pytest.param([of("new.io", 30)], 0, 30, Ratio(0, 30), id="all-approved"),
+        pytest.param([of("new.io", 4) + of("old.io", 8)], 8, 12, Ratio(8, 12), id="some-refused"),
+        pytest.param([of("old.io", LEAST_KNOWN - 1)], 9, 9, Ratio(), id="too-few-known"),
+        pytest.param([of("old.io", LEAST_KNOWN)], 10, 10, Ratio(10, 10), id="just-enough-known"),
+        pytest.param([of("old.io", 12, "dev")], 12, 12, Ratio(0, 12), id="warned-about"),
+        pytest.param([of("old.io", 12, "dev", WARNED)], 0, 12, Ratio(0, 12), id="warned-about-as-before"),
+        pytest.param([of("old.io", 12, "shop", WARNED)], 12, 12, Ratio(12, 12), id="enforced-from-now-on"),
         pytest.param(
             [of("old.io", 12, "shop", WARNED) + of("new.io", 28)],
             12,
             40,
-            Share(12, 40),
+            Ratio(12, 40),
             id="few-are-enforced-from-now-on",
         ),
         pytest.param(
             [of("old.io", 12) + of("x.io", 30, "dev", WARNED)],
             12,
             42,
-            Share(12, 12),
-            id="approved-images-are-a-share-of-their-own",
+            Ratio(12, 12),
+            id="approved-images-have-a-ratio-of-their-own",
         ),
-        pytest.param([of("old.io", 12, "shop", REFUSED)], 12, 12, Share(), id="refused-already"),
-        pytest.param([of("old.io", 12), of("new.io", 500)], 12, 512, Share(12, 12), id="one-group-is-hit"),
-        pytest.param([of("old.io", 12)] * 3, 12, 12, Share(12, 12), id="the-same-images-in-each-group"),
+        pytest.param([of("old.io", 12, "shop", REFUSED)], 12, 12, Ratio(), id="refused-already"),
+        pytest.param([of("old.io", 12), of("new.io", 500)], 12, 512, Ratio(12, 12), id="one-group-is-hit"),
+        pytest.param([of("old.io", 12)] * 3, 12, 12, Ratio(12, 12), id="the-same-images-in-each-group"),
         pytest.param(
-            [of("team.io", 12, "team") + of("team.io", 12)], 12, 12, Share(12, 12), id="in-one-namespace"
+            [of("team.io", 12, "team") + of("team.io", 12)], 12, 12, Ratio(12, 12), id="in-one-namespace"
         ),
         pytest.param(
             [of("new.io", 60, "mallory") + of("old.io", 18) + of("new.io", 2)],
             18,
             78,
-            Share(18, 20),
+            Ratio(18, 20),
             id="another-namespace-does-not-hide-them",
         ),
         pytest.param(
             [[*of("new.io", 60, "mallory"), *(of("old.io", n + 1, f"ns-{n}")[n] for n in range(12))]],
             12,
             72,
-            Share(12, 12),
+            Ratio(12, 12),
             id="many-namespaces-with-one-image-each",
         ),
     ],
 )  # fmt: skip
-def test_images_are_counted_once_and_each_group_is_a_share(
-    groups: list[list[Admitted]], rejected: int, known: int, worst: Share
+def test_images_are_counted_once_and_each_group_has_a_ratio(
+    groups: list[list[Admitted]], rejected: int, known: int, worst: Ratio
 ) -> None:
     radius = measure(NEW, groups, always)
     assert (radius.rejected, radius.known, radius.complete) == (rejected, known, True)
@@ -138,15 +138,15 @@ def test_the_first_rejected_images_are_named_in_order() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "percent", "exceeds"),
-    [(Share(5, 10), 50, False), (Share(6, 10), 50, True), (Share(10, 10), 100, False), (Share(), 1, False)],
+    ("ratio", "percent", "exceeds"),
+    [(Ratio(5, 10), 50, False), (Ratio(6, 10), 50, True), (Ratio(10, 10), 100, False), (Ratio(), 1, False)],
 )
-def test_a_share_exceeds_a_percentage_only_if_it_is_larger(
-    share: Share,
+def test_a_ratio_exceeds_a_percentage_only_if_it_is_larger(
+    ratio: Ratio,
     percent: int,
     exceeds: bool,  # noqa: FBT001 - a column of the table
 ) -> None:
-    assert share.exceeds(percent) is exceeds
+    assert ratio.exceeds(percent) is exceeds
 
 
 def times(number: int) -> Callable[[], bool]:
@@ -168,7 +168,7 @@ admitted = st.builds(
 
 
 @given(st.lists(st.lists(admitted, max_size=60), max_size=4), st.lists(admitted, max_size=60))
-def test_more_images_from_another_group_never_lower_the_worst_share(
+def test_more_images_from_another_group_never_lower_the_worst_ratio(
     groups: list[list[Admitted]], forged: list[Admitted]
 ) -> None:
     """Reviews that one caller forges cannot hide what a change does to the images of another."""
@@ -181,7 +181,7 @@ def test_more_images_from_another_group_never_lower_the_worst_share(
 
 
 @given(st.lists(admitted, max_size=60), st.lists(st.integers(0, 200), max_size=60))
-def test_more_images_of_one_namespace_never_lower_the_share_of_another(
+def test_more_images_of_one_namespace_never_lower_the_ratio_of_another(
     group: list[Admitted], invented: list[int]
 ) -> None:
     """A tenant who creates Pods with invented images cannot hide what a change does to other tenants."""

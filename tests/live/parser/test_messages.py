@@ -12,7 +12,7 @@ from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.core.policy.radius import Admitted, Radius, Share
+from gatekeeper_py.core.policy.radius import Admitted, Radius, Ratio
 from gatekeeper_py.live.parser.messages import (
     ITEMS_BYTES,
     MAX_JOB_BYTES,
@@ -99,7 +99,7 @@ def test_one_large_entry_fits_into_a_frame() -> None:
         Failed("bug", "Traceback"),
         Complete(),
         Linted(()),
-        Linted((), None, Radius(2, 20, ("a", "b"), Share(2, 12), complete=False)),
+        Linted((), None, Radius(2, 20, ("a", "b"), Ratio(2, 12), complete=False)),
     ],
 )
 def test_every_other_reply_is_unchanged_after_decoding(reply: Reply) -> None:

@@ -19,7 +19,7 @@ from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.lint import lint
-from gatekeeper_py.core.policy.radius import Admitted, Radius, Share
+from gatekeeper_py.core.policy.radius import Admitted, Radius, Ratio
 from gatekeeper_py.live.parser import process
 from gatekeeper_py.live.parser.process import (
     COMMAND,
@@ -182,7 +182,7 @@ def longest(host: str) -> tuple[tuple[Admitted, ...], ...]:
 
 async def test_the_most_admitted_images_are_judged(world: World) -> None:
     report = await world.judge(GOOD, admitted=longest("registry.corp.io"))
-    assert report.radius == Radius(0, MAX_IMAGES, (), Share(0, MAX_IMAGES), complete=True)
+    assert report.radius == Radius(0, MAX_IMAGES, (), Ratio(0, MAX_IMAGES), complete=True)
     assert (await world.judge(policy_text("x: y"), admitted=longest("a.io"))).radius is None
     assert (await world.judge(GOOD)).radius is None
 
