@@ -30,7 +30,7 @@ from yaml.events import (
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.finding import Mark, Path, Remark, Remarks
 from gatekeeper_py.core.policy.limits import MAX_LEVELS
-from gatekeeper_py.core.policy.parse.syntax import TOO_DEEP, explain
+from gatekeeper_py.core.policy.parse.syntax import TOO_DEEP, syntax_problem
 
 _NULL: Final = re.compile(r"|~|null|Null|NULL")
 _BOOL: Final = re.compile(r"true|True|TRUE|false|False|FALSE")
@@ -230,7 +230,7 @@ class Reader:
         try:
             event = next(self._events)
         except MarkedYAMLError as problem:
-            why = explain(problem, self._text)
+            why = syntax_problem(problem, self._text)
             raise Unreadable(why.mark, why.message, why.proposal) from None
         except (YAMLError, UnicodeError) as problem:
             # This happens only if the characters of the text were not checked before.

@@ -71,34 +71,34 @@ _INDICATORS: Final = MappingProxyType({"*": "an alias", "&": "an anchor", "!": "
 
 
 @dataclass(frozen=True, slots=True)
-class Explanation:
+class SyntaxProblem:
     mark: Mark
     message: str
     proposal: str
 
 
-def explain(problem: MarkedYAMLError, text: str) -> Explanation:
+def syntax_problem(problem: MarkedYAMLError, text: str) -> SyntaxProblem:
     """Return why ``text`` is not YAML, and the position of the mistake."""
     problem_text, context = problem.problem or "", problem.context or ""
     begins = problem.context_mark or problem.problem_mark
     mark = problem.problem_mark or begins
     if begins is None or mark is None:
-        return Explanation(Mark(1, 1), f"not YAML: {escape(problem_text or context)}", "")
+        return SyntaxProblem(Mark(1, 1), f"not YAML: {escape(problem_text or context)}", "")
     first = text[begins.index : begins.index + 1]
     scanned = context.startswith(("while scanning", "while parsing a tag", "while parsing a node"))
     if first in _INDICATORS and scanned:
-        return Explanation(_mark(begins), *_quote(first, text, begins.index))
+        return SyntaxProblem(_mark(begins), *_quote(first, text, begins.index))
     if problem_text == "found character that cannot start any token":
         if first == "\t":
-            return Explanation(_mark(begins), "a tab in the indentation", "indent with spaces")
-        return Explanation(_mark(begins), *_quote(first, text, begins.index))
+            return SyntaxProblem(_mark(begins), "a tab in the indentation", "indent with spaces")
+        return SyntaxProblem(_mark(begins), *_quote(first, text, begins.index))
     meaning = _MEANINGS.get(problem_text)
     if meaning is not None:
         # Report text that is never closed where it begins, and every other mistake where libyaml noticed it.
         open_ended = "never closed" in meaning[0] or "lacks" in meaning[0]
-        return Explanation(_mark(begins if open_ended else mark), *meaning)
+        return SyntaxProblem(_mark(begins if open_ended else mark), *meaning)
     shown = ": ".join(part for part in (context, problem_text) if part)
-    return Explanation(_mark(mark), f"not YAML: {escape(shown)}", "")
+    return SyntaxProblem(_mark(mark), f"not YAML: {escape(shown)}", "")
 
 
 def _quote(first: str, text: str, index: int) -> tuple[str, str]:
