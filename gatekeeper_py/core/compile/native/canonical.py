@@ -11,13 +11,15 @@ written, the second its form so far. CEL has no ``let``, so a value that is used
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
-from gatekeeper_py.core.compile.cost import quoted
-from gatekeeper_py.core.compile.matching import NAME
+from gatekeeper_py.core.compile.cost import Part, Text, any_of, negated, quoted
+from gatekeeper_py.core.compile.matching import NAME, Image, in_some
 from gatekeeper_py.core.compile.native.objects import Variable
 from gatekeeper_py.core.compile.written import PATH, TAG, as_re2
+from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     DOMAIN,
@@ -25,7 +27,10 @@ from gatekeeper_py.core.images.reference import (
     MAX_IMAGE_LENGTH,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
+    Location,
+    Reference,
 )
+from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors
 
 _DIGEST: Final = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _GRAMMAR: Final = f"^{as_re2(DOMAIN)}/{PATH}(?::{TAG})?(?:@{_DIGEST})?$"
@@ -92,3 +97,63 @@ def with_library(name: str) -> str:
 def name_length(image: str) -> str:
     """Return an expression for the length of an image's registry and repository."""
     return f"size({image}.find({quoted(NAME)}))"
+
+
+MAX_MIRRORS: Final = 50
+"""A mirror is a branch of one conditional expression. CEL's parser gives up at a depth of 250 (cel-go,
+parser/parser.go)."""
+
+
+def rewritten(mirrors: Iterable[Mirror], name: Text) -> Part:
+    """Return an expression for the new name that the longest matching mirror gives, or an empty text.
+
+    Both names are in canonical form. No rule denies ``name``.
+    """
+    longest_first = sorted(mirrors, key=lambda mirror: -len(mirror.source.segments))
+    text, cost = "", 1
+    for mirror in longest_first:
+        condition = any_of([*_is(mirror.source.here, name), name.starts_with(mirror.source.below.start)])
+        usable = _usable(mirror, name)
+        text += f"{condition.text} ? ({usable.text} ? {_judged(mirror, name)} : '') : "
+        cost += condition.cost + usable.cost + 8 * name.cost + name.longest
+    return Part(f"({text}'')", cost, closed=True)
+
+
+def _judged(mirror: Mirror, name: Text) -> str:
+    to = "/".join((mirror.to.host, *mirror.to.segments))
+    moved = _moved(mirror, name, to)
+    return f"({with_library(moved)})" if to == DOCKER_HUB else moved
+
+
+def _moved(mirror: Mirror, name: Text, to: str) -> str:
+    return f"({quoted(to)} + {name.text}.substring({len(mirror.source.here.start)}))"
+
+
+def _usable(mirror: Mirror, name: Text) -> Part:
+    """Return the condition that no ``except`` spares a matching image and that its new name is valid."""
+    text = f"{name_length(_moved(mirror, name, mirror.to.text))} <= {MAX_NAME_LENGTH}"
+    cost = name.find("x" * 20).cost + name.longest
+    if mirror.source.segments and not _has_image_itself(mirror):
+        inside = name.starts_with(mirror.source.below.start)
+        text, cost = f"{text} && {inside.text}", cost + inside.cost
+    if mirror.excepts:
+        others = negated(in_some(mirror.excepts, Image(name)))
+        text, cost = f"{text} && {others.text}", cost + others.cost
+    return Part(text, cost)
+
+
+def _is(here: Pattern, name: Text) -> Iterator[Part]:
+    """Yield the conditions for the repository that a source names. A registry is not a repository."""
+    if here.segments:
+        yield name.equals(here.start)
+        yield name.starts_with(f"{here.start}:")
+        yield name.starts_with(f"{here.start}@")
+
+
+def _has_image_itself(mirror: Mirror) -> bool:
+    """Return whether the repository that a source names has a usable name on the mirror."""
+    location = Location(mirror.source.host, mirror.source.segments)
+    reference = Reference(raw="", registry=location.host, repository="/".join(location.segments))
+    alone = replace(mirror, index=0, excepts=())
+    plan = Mirrors([alone]).rewrite(reference, location)
+    return plan is not None and plan.image is not None

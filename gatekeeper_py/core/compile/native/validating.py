@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
 from gatekeeper_py.core.compile.native import decision
-from gatekeeper_py.core.compile.native.canonical import steps
+from gatekeeper_py.core.compile.native.canonical import MAX_MIRRORS, rewritten, steps
 from gatekeeper_py.core.compile.native.decision import (
     APPROVED,
     MAX_CHARACTERS,
@@ -34,7 +34,6 @@ from gatekeeper_py.core.compile.native.objects import (
     constraints,
     policy_and_binding,
 )
-from gatekeeper_py.core.compile.native.rewriting import MAX_MIRRORS, rewritten
 from gatekeeper_py.core.compile.native.selection import (
     ALL_TOO_LARGE,
     TOO_LARGE,

@@ -10,7 +10,7 @@ import pytest
 from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compile.cost import Text
-from gatekeeper_py.core.compile.native.rewriting import rewritten
+from gatekeeper_py.core.compile.native.canonical import rewritten
 from gatekeeper_py.core.policy.mirror import Mirror
 
 NAME: Final = Text("n", longest=255)
