@@ -72,7 +72,7 @@ class Access:
         """Use the public keys of a policy."""
         if keys.keys() != self._keys.keys():
             # Imported here, because it takes 12 MiB, and most policies have no keys.
-            from gatekeeper_py.registry.signatures.verification import load_keys  # noqa: PLC0415
+            from gatekeeper_py.registry.signatures.keys import load_keys  # noqa: PLC0415
 
             self._keys = load_keys(keys.values())
 

@@ -17,8 +17,7 @@ from gatekeeper_py.core.policy.finding import MORE_FINDINGS, Finding
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.rules import RuleSet
 from gatekeeper_py.http.page.charts import Part, columns, legend, share_bar
-from gatekeeper_py.http.page.document import Section, document, figures, table
-from gatekeeper_py.http.page.markup import Html, join, tag, text
+from gatekeeper_py.http.page.document import Html, Section, document, figures, join, table, tag, text
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import LivePolicy

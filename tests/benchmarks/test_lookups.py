@@ -20,7 +20,8 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_bundles
-from gatekeeper_py.registry.signatures.verification import check_bundle, load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.verification import check_bundle
 from registry.signatures.signing import judged
 
 MANIFEST = "/v2/shop/app-1/manifests/1.0"

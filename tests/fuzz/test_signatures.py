@@ -20,7 +20,8 @@ from hypothesis import strategies as st
 from budget import budget
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_bundles, list_payloads
-from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple, load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple
 from registry.signatures.corpus import CORPUS
 from registry.signatures.independent import is_valid_bundle, is_valid_simple
 from registry.signatures.recorded import KEYS, RECORDED

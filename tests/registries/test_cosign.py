@@ -18,7 +18,7 @@ import trustme
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from gatekeeper_py.core.images.manifest import OTHER_KEY, SIGNATURE, Answer, Manifest
-from gatekeeper_py.registry.signatures.verification import load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
 from registries.cosign import (
     FORMS,
     MAJORS,

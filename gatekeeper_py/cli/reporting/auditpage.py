@@ -25,8 +25,17 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.http.page.charts import Part, legend, share_bar
-from gatekeeper_py.http.page.document import Section, document, figures, filtered, table
-from gatekeeper_py.http.page.markup import Html, join, tag, text
+from gatekeeper_py.http.page.document import (
+    Html,
+    Section,
+    document,
+    figures,
+    filtered,
+    join,
+    table,
+    tag,
+    text,
+)
 
 KINDS: Final = (
     Kind("refused", "bad"),

@@ -30,8 +30,7 @@ from gatekeeper_py.core.compare.difference import Change, Difference
 from gatekeeper_py.core.compare.documents import DocumentChanges
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.http.page.charts import Part, legend, share_bar
-from gatekeeper_py.http.page.document import Section, document, figures, table
-from gatekeeper_py.http.page.markup import Html, join, tag, text
+from gatekeeper_py.http.page.document import Html, Section, document, figures, join, table, tag, text
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)

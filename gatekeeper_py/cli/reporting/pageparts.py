@@ -13,8 +13,7 @@ from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.console import counted
 from gatekeeper_py.http.page.charts import Part, share_bar
-from gatekeeper_py.http.page.document import filtered, table
-from gatekeeper_py.http.page.markup import Html, join, tag, text
+from gatekeeper_py.http.page.document import Html, filtered, join, table, tag, text
 
 SHOWN: Final = 12
 """Maximum number of rows that a breakdown shows before it folds the rest."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from gatekeeper_py.http.page.markup import Html, join, tag
+from gatekeeper_py.http.page.document import Html, join, tag
 
 WIDTH: Final = 1000
 """Width of a bar in units of its ``viewBox``. The style sheet stretches the bar to the available space."""

@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 from gatekeeper_py.registry.signatures.documents import Candidate
-from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict, load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.verification import Check, Keys, Verdict
 
 PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Row = Mapping[str, Any]

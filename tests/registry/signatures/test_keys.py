@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, x25519
 
-from gatekeeper_py.registry.signatures.verification import load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
 from registry.signatures.signing import der_of, fingerprint, public_der
 
 NAMES = ("p256", "p384", "p521", "rsa", "ed25519")

@@ -25,8 +25,9 @@ from gatekeeper_py.registry.signatures.candidates import (
     MAX_BUNDLE_MANIFEST_BYTES,
     SIGN_PREDICATE,
 )
+from gatekeeper_py.registry.signatures.keys import load_keys
 from gatekeeper_py.registry.signatures.lookup import is_valid, query
-from gatekeeper_py.registry.signatures.verification import Verifier, load_keys
+from gatekeeper_py.registry.signatures.verification import Verifier
 from registries.signing import Signatures, Signer, contents, holds, signed
 from registry.scripted import DIGEST, OTHER_DIGEST, Scripted, challenge, scripted, status
 from registry.world import World

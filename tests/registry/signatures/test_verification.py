@@ -10,7 +10,8 @@ import pytest
 
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_payloads
 from gatekeeper_py.registry.signatures.documents import UNKNOWN_TIME
-from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple, load_keys
+from gatekeeper_py.registry.signatures.keys import load_keys
+from gatekeeper_py.registry.signatures.verification import Verdict, check_bundle, check_simple
 from registry.signatures.corpus import CORPUS, PUBLISHED, published, rows
 from registry.signatures.independent import is_signed, is_valid_bundle, is_valid_simple
 from registry.signatures.recorded import KEYS, RECORDED, Recorded

@@ -10,8 +10,16 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.http.page.charts import Part, columns, share_bar, short
-from gatekeeper_py.http.page.document import CONTENT_SECURITY_POLICY, Section, document
-from gatekeeper_py.http.page.markup import MAX_TEXT, Html, join, tag, text
+from gatekeeper_py.http.page.document import (
+    CONTENT_SECURITY_POLICY,
+    MAX_TEXT,
+    Html,
+    Section,
+    document,
+    join,
+    tag,
+    text,
+)
 
 
 class Reader(HTMLParser):
