@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -236,6 +237,12 @@ def announced_sources() -> set[str]:
     }
 
 
+def watched_modes() -> set[str]:
+    """Return the modes that refuse images, and those that an alert names."""
+    alerts = "\n".join(rule["expr"] for rule in monitoring_files.alerts().values())
+    return {name for name, mode in MODES.items() if mode.refuses or f'mode="{name}"' in alerts}
+
+
 def settings_in_use() -> set[str]:
     return {camel(name) for name in fields(settings.WebhookSettings)}
 
@@ -308,6 +315,7 @@ CHANGES: Final[Mapping[str, Change]] = {
             "k8s/overlays": folders("k8s/overlays"),
             "tools/installation/manifests": folders("tools/installation/manifests"),
             "tests/contract.py": lambda: contract.MODES,
+            "monitoring/rules.yaml": watched_modes,
             "docs/policy.md": words("docs/policy.md"),
         },
     ),
@@ -562,9 +570,13 @@ def test_the_webhook_and_the_metrics_follow_a_new_exception_source(third: grants
     assert 'source="third"' in Metrics(LivePolicy(), CacheCounts()).exposition().decode()
 
 
+def _same(answer: manifest.Resolution, _lookup: object) -> manifest.Resolution:
+    return answer
+
+
 def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hot path does not know what its answer means, and ``validate`` requires a key."""
-    kind, found = manifest.Kind("new"), manifest.Resolution(manifest.found("sha256:" + "a" * 64), 0)
+    """The hot path does not know what its answer means, and ``validate`` requires a key of the rule."""
+    kind, digest = manifest.Kind("new"), "sha256:" + "a" * 64
     monkeypatch.setattr(manifest, "NEW", kind, raising=False)
     assert forgotten("a kind of look-up") == {
         "core/policy/decision.py": {"new"},
@@ -573,9 +585,20 @@ def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pyt
     asked, compiled = parse(review(pod("r.io/a:1"))), policy(allow="[{image: r.io, verify: true}]")
     assert approved_images(asked, compiled, lambda _manifest: True) is not None
     looked_up = decision._looked_up
-    monkeypatch.setattr(decision, "_looked_up", lambda *given: looked_up(*given)._replace(kind=kind))
-    assert approved_images(asked, compiled, lambda _manifest: True) is None
-    assert not validate(asked, compiled, Facts(lambda _lookup: found)).response.allowed
+    for keys in ((), ("key",)):
+
+        def new(*given: Any, keys: tuple[str, ...] = keys) -> Manifest | None:
+            known = looked_up(*given)
+            return known and known._replace(kind=kind, keys=keys)
+
+        monkeypatch.setattr(decision, "_looked_up", new)
+        for image in ("r.io/a:1", f"r.io/a@{digest}"):
+            asked = parse(review(pod(image, "evil.io/x")))
+            assert approved_images(asked, compiled, lambda _manifest: True) is None
+            for key in ("", "key"):
+                answered = manifest.Resolution(Answer("found", digest, key=key), 0)
+                outcome = validate(asked, compiled, Facts(partial(_same, answered)))
+                assert [each.approved for each in outcome.judgements] == [False, False]
 
 
 def test_a_list_of_images_that_is_only_in_the_table_names_the_files_that_lack_it(
@@ -599,14 +622,15 @@ def native(policy: Policy, action: str) -> str:
 
 
 @pytest.mark.parametrize("rewrites", [False, True])
-@pytest.mark.parametrize(("refuses", "warns"), [(False, True), (False, False), (True, False)])
+@pytest.mark.parametrize("refuses", [False, True])
 def test_what_depends_on_a_mode_follows_from_its_record(
-    monkeypatch: pytest.MonkeyPatch, *, refuses: bool, warns: bool, rewrites: bool
+    monkeypatch: pytest.MonkeyPatch, *, refuses: bool, rewrites: bool
 ) -> None:
     """A mode is added, and nothing else. Neither the webhook, a native policy nor an audit needs an edit."""
-    added = Mode("fourthmode", refuses=refuses, rewrites=rewrites, warns=warns)
+    added, warns = Mode("fourthmode", refuses=refuses, rewrites=rewrites), not refuses
     monkeypatch.setitem(MODES, added.name, added)
-    assert [*forgotten("a mode")] == [*CHANGES["a mode"].places][1:]
+    followed = {"core/policy/document.py", *(["monitoring/rules.yaml"] if refuses else [])}
+    assert forgotten("a mode").keys() == CHANGES["a mode"].places.keys() - followed
     everywhere, request = parse_policy(policy_text(), added.name), wire.parse(review(pod("quay.io/a")))
     entry = OverrideEntry(names=("shop",), mode=added, until=INSTANT + timedelta(days=1))
     strict = parse_policy(policy_text())

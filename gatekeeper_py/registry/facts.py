@@ -105,7 +105,7 @@ class FactCache:
 
 
 class ValidSignatures:
-    """Valid signatures, by the repository that holds them, the digest of the image, and the key.
+    """Valid signatures, by kind, the repository that holds them, the digest of the image, and the key.
 
     A valid signature never becomes invalid, so it never expires. Removing its key from the policy revokes it,
     because the look-ups of the new policy no longer name the key. The least recently used signatures are
@@ -114,7 +114,7 @@ class ValidSignatures:
 
     def __init__(self, *, size: int = MAX_SIGNATURES) -> None:
         self._size = size
-        self._answers: OrderedDict[tuple[str, str, str, str], Answer] = OrderedDict()
+        self._answers: OrderedDict[tuple[str, ...], Answer] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -122,7 +122,7 @@ class ValidSignatures:
     def find(self, manifest: Manifest) -> Answer | None:
         """Return the answer about a valid signature by one of the keys that a look-up names."""
         for key in manifest.keys:
-            name = (manifest.host, manifest.repository, manifest.reference, key)
+            name = _proven(manifest, key)
             answer = self._answers.get(name)
             if answer is not None:
                 self._answers.move_to_end(name)
@@ -131,8 +131,12 @@ class ValidSignatures:
 
     def add(self, manifest: Manifest, answer: Answer) -> None:
         """Remember the answer about a valid signature."""
-        name = (manifest.host, manifest.repository, manifest.reference, answer.key)
+        name = _proven(manifest, answer.key)
         self._answers[name] = answer
         self._answers.move_to_end(name)
         if len(self._answers) > self._size:
             self._answers.popitem(last=False)
+
+
+def _proven(manifest: Manifest, key: str) -> tuple[str, ...]:
+    return (manifest.kind.name, manifest.host, manifest.repository, manifest.reference, key)

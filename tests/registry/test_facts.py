@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Manifest, found
+from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Kind, Manifest, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.facts import FactCache, ValidSignatures
 
@@ -88,3 +88,10 @@ def test_the_valid_signature_that_was_unused_for_longest_is_forgotten_first() ->
     signatures.add(images[2], answers[2])
     assert [signatures.find(image) for image in images] == [answers[0], None, answers[2]]
     assert len(signatures) == 2
+
+
+def test_a_valid_signature_answers_no_look_up_of_another_kind() -> None:
+    signatures = ValidSignatures(size=2)
+    signed = Manifest("a.io", "app", "sha256:0", SIGNATURE, ("key",))
+    signatures.add(signed, Answer("found", signed.reference, key="key", form="simple"))
+    assert signatures.find(signed._replace(kind=Kind("new"))) is None

@@ -28,7 +28,9 @@ MAX_OWNERS: Final = 1000
 
 MAX_KEPT_IMAGES: Final = 10
 
-_STATUSES: Final[Mapping[Parts, str]] = {("spec", each.key): each.statuses for each in IMAGE_LISTS}
+_STATUSES: Final[Mapping[Parts, str]] = {
+    ("spec", each.key): each.statuses for each in IMAGE_LISTS if each.statuses
+}
 
 
 class Survey:

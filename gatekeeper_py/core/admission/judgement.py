@@ -144,7 +144,8 @@ class Judging(NamedTuple):
 
     def outcome(self) -> Outcome:
         """Judge all images, and return the outcome."""
-        return self.conclude(tuple(filter(None, map(self.judge, self.slots))))
+        # Not ``map``: a ``StopIteration`` of ``judge`` would end the loop, and leave images unjudged.
+        return self.conclude(tuple(filter(None, [self.judge(slot) for slot in self.slots])))
 
 
 def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting", "mirror-pod"]:

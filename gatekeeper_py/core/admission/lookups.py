@@ -105,7 +105,7 @@ def facts_by_name(policy: ActivePolicy, namespace: str | None) -> Facts:
 
 def _assumed(lookup: Lookup) -> Resolution:
     manifest = lookup.candidates[0]
-    digest, key = ("", "") if manifest.kind.found_approves else (manifest.reference, manifest.keys[0])
+    digest, key = (manifest.reference, manifest.keys[0]) if manifest.keys else ("", "")
     return Resolution(Answer("found", digest=digest, key=key), 0)
 
 
@@ -203,18 +203,17 @@ class PodLookups(NamedTuple):
 
     def _signed(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
         """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
-        decision = judgement.decision
+        decision, signers = judgement.decision, self.policy.allow.signers(rule)
+        names = [key.name for key in signers if key.fingerprint == answer.key]
         if not manifest.by_digest and manifest.keys and self.facts.pins:
             return judgement
         if not manifest.by_digest:
             # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
             known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
             rejected = _rejected(decision, "unpinned", f"is unpinned: {known}")
-        elif answer.status == "found":
-            signers = self.policy.allow.signers(rule)
-            name = next(key.name for key in signers if key.fingerprint == answer.key)
-            return judgement._replace(signature=Signature(name, answer.form))
-        elif answer.status == "missing":
+        elif answer.status == "found" and names:
+            return judgement._replace(signature=Signature(names[0], answer.form))
+        elif answer.status != "error":
             rejected = _rejected(decision, "unsigned", f"{self._unsigned(rule, answer)} (unsigned)")
         elif rule.on_error == "keep":
             return judgement._replace(unverified=answer.cause)
@@ -243,6 +242,8 @@ class PodLookups(NamedTuple):
         """Return why an image counts as unsigned, for a sentence about the image."""
         if answer.cause == OTHER_KEY:
             return "is signed, but by another key"
+        if not rule.signed_by:
+            return "needs a signature, and its rule names no key"
         live = tuple(key.name for key in self.policy.allow.signers(rule))
         if not live:
             return f"is not signed by a key that is live, and {listed(rule.signed_by)} expired"

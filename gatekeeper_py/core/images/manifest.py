@@ -14,8 +14,8 @@ from gatekeeper_py.core.images.reference import Location, Reference, effective_t
 class Kind(NamedTuple):
     """A kind of look-up, and what its answer means. ``registry.kinds`` has how a registry is asked.
 
-    With ``found_approves``, the answer ``found`` is enough to approve an image. Otherwise, an answer approves
-    only the digest that it names, by one of the keys of the rule, and the response names the key.
+    With ``found_approves``, the answer ``found`` is enough to approve an image. Otherwise, ``found`` approves
+    one digest if the answer names that digest and a key that the rule names. Such an answer never expires.
     """
 
     name: str

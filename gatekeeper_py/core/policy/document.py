@@ -2,7 +2,7 @@
 
 This module does not use YAML. So the server and the controller can receive a parsed document from the parser
 process without importing a YAML parser. msgspec can encode and decode every type in this module: ``Mode``
-with the hooks ``str`` and ``decoded_mode``.
+with the hooks ``encoded_mode`` and ``decoded_mode``.
 """
 
 from __future__ import annotations
@@ -25,40 +25,49 @@ KIND: Final = "ImagePolicy"
 
 
 class Mode:
-    """What happens to objects with images. All that depends on a mode depends on one of these fields.
+    """What happens to objects with images. All code reads these fields, and none compares a name.
 
-    A mode ``refuses`` objects with images that are not approved, or ``warns`` about these images, or does
-    neither. It ``rewrites`` images to their mirror or not. Documents and reports hold its name.
+    A mode ``refuses`` objects with images that are not approved, or else ``warns`` about these images. It
+    ``rewrites`` images to their mirror or not. Documents and reports hold its name.
     """
 
     __slots__ = ("name", "refuses", "rewrites", "warns")
 
-    def __init__(self, name: str, *, refuses: bool, rewrites: bool, warns: bool) -> None:
+    def __init__(self, name: str, *, refuses: bool, rewrites: bool) -> None:
         self.name = name
         self.refuses = refuses
         self.rewrites = rewrites
-        self.warns = warns
+        self.warns = not refuses
 
     def __str__(self) -> str:
         return self.name
 
 
-ENFORCE: Final = Mode("enforce", refuses=True, rewrites=False, warns=False)
+ENFORCE: Final = Mode("enforce", refuses=True, rewrites=False)
 MODES: Final[Mapping[str, Mode]] = {
     mode.name: mode
     for mode in (
         ENFORCE,
-        Mode("warn", refuses=False, rewrites=False, warns=True),
-        Mode("mutate", refuses=True, rewrites=True, warns=False),
+        Mode("warn", refuses=False, rewrites=False),
+        Mode("mutate", refuses=True, rewrites=True),
     )
 }
 
 
 def decoded_mode(_kind: type, name: Any) -> Mode:
     """Return a mode by its name, for msgspec. Raises ``ValueError``."""
-    if not isinstance(name, str) or name not in MODES:
+    if not isinstance(name, str):
+        raise ValueError(f"Expected `str | null`, got `{type(name).__name__}`")  # noqa: TRY004
+    if name not in MODES:
         raise ValueError(f"Invalid enum value {name!r}")
     return MODES[name]
+
+
+def encoded_mode(value: Any) -> str:
+    """Return the name of a mode, for msgspec. Raises ``NotImplementedError`` for any other type."""
+    if not isinstance(value, Mode):
+        raise NotImplementedError(type(value).__name__)
+    return value.name
 
 
 class PolicyError(ValueError):

@@ -24,7 +24,7 @@ import msgspec
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.configmap import ConfigMap
-from gatekeeper_py.core.policy.document import PolicyDocument, decoded_mode
+from gatekeeper_py.core.policy.document import PolicyDocument, decoded_mode, encoded_mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.radius import Admitted, Radius
@@ -133,7 +133,7 @@ Reply = Refused | Failed | Accepted | Items | Complete | Linted | Excepting | Ma
 
 AnyJob = Job | ExceptionsJob | ManifestsJob
 
-_encoder: Final = msgspec.msgpack.Encoder(enc_hook=str)
+_encoder: Final = msgspec.msgpack.Encoder(enc_hook=encoded_mode)
 _job_decoder: Final = msgspec.msgpack.Decoder(AnyJob)
 _reply_decoder: Final = msgspec.msgpack.Decoder(Reply, dec_hook=decoded_mode)
 
