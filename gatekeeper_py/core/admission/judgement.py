@@ -144,8 +144,10 @@ class Judging(NamedTuple):
 
     def outcome(self) -> Outcome:
         """Judge all images, and return the outcome."""
-        # Not ``map``: a ``StopIteration`` of ``judge`` would end the loop, and leave images unjudged.
-        return self.conclude(tuple(filter(None, [self.judge(slot) for slot in self.slots])))
+        judged = [*map(self.judge, self.slots)]
+        if len(judged) != len(self.slots):  # a ``StopIteration`` of ``judge`` ends ``map`` without an error
+            raise RuntimeError("an image was not judged")
+        return self.conclude(tuple(filter(None, judged)))
 
 
 def exemption(request: AdmissionRequest) -> Literal["", "operation", "deleting", "mirror-pod"]:

@@ -23,7 +23,7 @@ from builders import (
 )
 from calling import mutate, mutated, validate, validated
 from contract import ORIGINAL_IMAGES
-from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.admission import Judging, approved_images
 from gatekeeper_py.core.admission.review import parse
 
 GOOD = "registry.corp.io/web:1"
@@ -747,3 +747,11 @@ class TestApprovedImages:
     )
     def test_other_requests_are_left_out(self, document: dict[str, Any], more: str) -> None:
         assert approved_images(parse(document), policy(more)) is None
+
+
+def test_a_judge_that_ends_early_leaves_no_image_unjudged() -> None:
+    def judge(_slot: object) -> None:
+        raise StopIteration
+
+    with pytest.raises(RuntimeError, match="not judged"):
+        Judging(("slot",), judge, pytest.fail).outcome()  # type: ignore[arg-type]

@@ -16,10 +16,12 @@ from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.policy.document import (
     MODES,
+    Mode,
     OverrideEntry,
     PolicyDocument,
     ResourceEntry,
     decoded_mode,
+    encoded_mode,
 )
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -202,8 +204,16 @@ def test_every_field() -> None:
 
 
 def test_a_document_can_be_sent_to_another_process() -> None:
-    sent = msgspec.msgpack.encode(DOCUMENT, enc_hook=str)
+    sent = msgspec.msgpack.encode(DOCUMENT, enc_hook=encoded_mode)
     assert msgspec.msgpack.decode(sent, type=PolicyDocument, dec_hook=decoded_mode) == DOCUMENT
+
+
+def test_nothing_but_a_mode_is_sent_or_read_as_a_mode() -> None:
+    with pytest.raises(NotImplementedError, match="object"):
+        msgspec.msgpack.encode(object(), enc_hook=encoded_mode)
+    for value, problem in ((5, "got `int`"), ("off", "Invalid enum value 'off'")):
+        with pytest.raises(msgspec.ValidationError, match=problem):
+            msgspec.convert(value, type=Mode, dec_hook=decoded_mode)
 
 
 def test_a_policy_decides_from_its_document_alone() -> None:
