@@ -59,7 +59,7 @@ class Reviewed:
 
 
 class _Format(NamedTuple):
-    """How a format prints reports, also of look-ups, and whether it shows lines."""
+    """What prints the reports, and whether they name the lines of the objects in their files."""
 
     write: Callable[[list[ReviewedObject], Provenance, bool], None]
     with_lines: bool = False

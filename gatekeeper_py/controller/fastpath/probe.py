@@ -28,6 +28,22 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
 
+FIRST_PAUSE_SECONDS: Final = 0.02
+LONGEST_PAUSE_SECONDS: Final = 5.0
+"""Pause between two attempts. An API server usually uses the new expression at the first attempt."""
+
+SUSPICIOUS_SECONDS: Final = 5.0
+"""An API server that does not use the new expression after this long is logged as an error."""
+
+
+MUTATING: Final = (" was rewritten", " is left as written")
+"""Each warning of the mutating webhook about an image contains one of these, and no other warning does.
+
+The second text appears if a mirror looks up its images, because no registry has the probe's image.
+"""
+
+_MAX_PROBLEM: Final = 300
+
 MAX_ENTRIES: Final = 100
 MAX_MIRRORS: Final = 100
 """Maximum number of entries, of deny rules and of mirrors that are tried. A policy can have 200,000 rules."""
@@ -138,23 +154,6 @@ def _in_both(excluded: Pattern, included: Pattern) -> str:
     digest = next((each for each in digests if each not in {None, ANY}), ANY if ANY in digests else None)
     tag = None if digest else excluded.tag or included.tag
     return replace(narrower, tag=tag, digest=digest).example(REPOSITORY)
-
-
-FIRST_PAUSE_SECONDS: Final = 0.02
-LONGEST_PAUSE_SECONDS: Final = 5.0
-"""Pause between two attempts. An API server usually uses the new expression at the first attempt."""
-
-SUSPICIOUS_SECONDS: Final = 5.0
-"""An API server that does not use the new expression after this long is logged as an error."""
-
-
-MUTATING: Final = (" was rewritten", " is left as written")
-"""Each warning of the mutating webhook about an image contains one of these, and no other warning does.
-
-The second text appears if a mirror looks up its images, because no registry has the probe's image.
-"""
-
-_MAX_PROBLEM: Final = 300
 
 
 async def dry_run(

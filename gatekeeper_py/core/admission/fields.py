@@ -21,8 +21,8 @@ class ImageList(NamedTuple):
     """A list of a pod spec whose items can each hold one image.
 
     ``noun`` names an item in messages. ``pull_policy`` is the field next to the image that states when it is
-    pulled. ``statuses`` is the field of a Pod's status with the digests of the running images, by the names
-    of the items; empty if the status has none. ``path`` leads from an item to its image, in one or two steps.
+    pulled. ``statuses`` is the field of a Pod's status that lists the items with the digests of the running
+    images; empty if there is no such field. ``path`` leads from an item to its image, in one or two steps.
     With two steps, an item without the first field holds no image.
     """
 

@@ -325,7 +325,7 @@ class _Comparison:
             same_grants &= entry.role not in {"grant", "override"} or all(sides)
             same_overrides &= entry.role != "override" or all(sides)
             grants |= entry.role in {"grant", "override"}
-            # A deny rule with exceptions (a group) does not deny every image that it matches.
+            # A deny rule with an ``except`` (a group) does not deny every image that it matches.
             if entry.role in decided and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
@@ -469,7 +469,7 @@ class _Comparison:
                         self._record_unsigned(f"{name}{suffix}", namespace)
 
     def _rules(self, entries: Sequence[PolicyEntry]) -> list[_Rules]:
-        """Return for each policy which entries are its allow rules, its deny rules and their exceptions."""
+        """Return for each policy which entries are its allow rules, its deny rules and their ``except``."""
         found = [_Rules(), _Rules()]
         for index, entry in enumerate(entries):
             for side in (0, 1):

@@ -4,9 +4,9 @@ These parts are the rules, and ``from`` and ``except`` of mirrors. A deny rule r
 if the rule matches the original image. So a deny rule that matches images below the source of a mirror yields
 further entries for their copies below the targets of the mirror.
 
-A deny rule does not match what one of its exceptions matches. So a deny rule with exceptions and the entries
-of its exceptions, with the role ``spare``, have the same ``group``. On a mirror, an exception must match the
-same original as its rule. So the entries of each target of a mirror have a ``name`` of their own.
+A deny rule does not match what an entry of its ``except`` matches. So such a rule and these entries, with the
+role ``spare``, have the same ``group``. On a mirror, an entry of ``except`` must match the same original as
+its rule. So the entries of each target of a mirror have a ``name`` of their own.
 
 The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules. If it
 overrides signatures, they have the role ``signature``, too.
@@ -34,10 +34,10 @@ class PolicyEntry(Entry):
     """An entry of one policy.
 
     ``target`` distinguishes mirrors with the same source. In the role ``signature``, it is the grant's other
-    role. ``group`` names the exceptions of a deny rule, all with their namespaces; it is empty if there are
-    none. If the entry matches the original of an image on a mirror, ``name`` is this mirror. It is empty if
-    the entry matches the image's own name. Two entries with
-    equal fields have the same effect on every image, even if they are of different policies.
+    role. ``group`` names the entries of a deny rule's ``except``, all with their namespaces; it is empty if
+    there are none. If the entry matches the original of an image on a mirror, ``name`` is this mirror. It is
+    empty if the entry matches the image's own name. Two entries with equal fields have the same effect on
+    every image, even if they are of different policies.
     """
 
     role: Role

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 GlobSet = frozenset[int]
-"""Indices of globs, mostly of those that match."""
+"""Indices of globs; most such sets hold the globs that match a text."""
 
 MAX_STATES: Final = 400_000
 """Maximum number of states in one construction. It bounds time and memory. Policies that people write need a

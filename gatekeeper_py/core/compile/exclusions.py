@@ -39,8 +39,8 @@ def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> Iterator[Entry]:
 
 
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    # A rule that has expired never denies again. A rule that will expire counts as permanent, and the images
-    # that the ``except`` of a rule spares count as denied: its entries end, and the webhook knows them.
+    # A rule that has expired never denies again. A rule that will expire counts as permanent. The images that
+    # the ``except`` of a rule spares count as denied, because its entries can end; the webhook judges them.
     for rule in policy.deny:
         if rule.lives_at(instant):
             spared = ", which has exceptions," if rule.excepts_at(instant) else ""

@@ -19,10 +19,11 @@ Source = str
 
 
 class ConfigMaps(NamedTuple):
-    """The ConfigMaps of a source: all with this name, or the one in the namespace of the installation.
+    """The ConfigMaps of a source, which all have the same name.
 
-    With the scope ``namespace``, a document reaches only its own namespace, and tenants may write it. If the
-    source is for an ``emergency``, all live entries are announced, and its grants may have ``overrides``.
+    With the scope ``namespace``, each namespace may have one. It is for this namespace only, and tenants may
+    write it. With the scope ``installation``, there is only the one in the namespace of the installation. If
+    the source is for an ``emergency``, Events name all live entries, and its grants may have ``overrides``.
     """
 
     name: str

@@ -17,7 +17,7 @@ REFUSED: Final = 2
 """What a policy does with an image in a namespace. A larger number is worse."""
 
 LEAST_KNOWN: Final = 10
-"""The ratio of fewer images than this says little, so it refuses no change."""
+"""With fewer images than this, a ratio says little, so the guard refuses no change because of it."""
 
 MAX_NAMED: Final = 20
 """Maximum number of images that a radius names. The warnings have room for fewer."""

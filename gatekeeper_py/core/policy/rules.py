@@ -27,8 +27,8 @@ class Rule:
     that a rule with ``verify`` approves must exist in its registry; ``on_error`` applies if that is not
     known. With ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. With
     ``signed_by``, which implies both, one of the keys with these names must have signed the image.
-    ``signatures`` is the repository that holds the signatures, empty for the image's own. A rule of ``deny``
-    does not match what one of its live ``excepts`` matches, its entries of ``except``.
+    ``signatures`` is the repository that holds the signatures, empty for the image's own. ``excepts``
+    has the entries of ``except``: a rule of ``deny`` does not match what a live one of them matches.
     """
 
     list: Literal["allow", "deny", "except"]
@@ -78,7 +78,7 @@ class Rule:
 
 
 class _Sparing:
-    """The rules with a live ``except``. ``excepts`` maps each of its entries to the order of its rule."""
+    """The rules with a live ``except``. ``excepts`` has the entries, each with the order of its rule."""
 
     __slots__ = ("excepts", "rules")
 

@@ -38,8 +38,9 @@ MAX_JOB_BYTES: Final = 2 * MAX_FILE_BYTES
 admitted images has 1 MiB of text and 3 MiB of images."""
 
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
-"""Maximum size of one frame from the parser process. The largest valid frame holds one mirror with 1,000
-exceptions of 512 characters. A longer frame means that the process does not work as it should."""
+"""Maximum size of one frame from the parser process. The largest valid frame holds one mirror whose
+``except`` has 1,000 entries of 512 characters. A longer frame means that the process does not work as it
+should."""
 
 
 class Job(msgspec.Struct, frozen=True, array_like=True, tag=True):

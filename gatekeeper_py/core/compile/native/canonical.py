@@ -32,6 +32,10 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors
 
+MAX_MIRRORS: Final = 50
+"""A mirror is a branch of one conditional expression. CEL's parser gives up at a depth of 250 (cel-go,
+parser/parser.go)."""
+
 _DIGEST: Final = "(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _GRAMMAR: Final = f"^{as_re2(DOMAIN)}/{PATH}(?::{TAG})?(?:@{_DIGEST})?$"
 
@@ -97,11 +101,6 @@ def with_library(name: str) -> str:
 def name_length(image: str) -> str:
     """Return an expression for the length of an image's registry and repository."""
     return f"size({image}.find({quoted(NAME)}))"
-
-
-MAX_MIRRORS: Final = 50
-"""A mirror is a branch of one conditional expression. CEL's parser gives up at a depth of 250 (cel-go,
-parser/parser.go)."""
 
 
 def rewritten(mirrors: Iterable[Mirror], name: Text) -> Part:

@@ -95,8 +95,8 @@ class Selection:
     def where(self, holds: Callable[[Mode], bool]) -> Part | bool:
         """Return the condition that something holds for the mode of the request's namespace.
 
-        A truth value when it is the same in every namespace. Raises ``CannotExpress`` when there are too many
-        overrides for one expression.
+        The condition is ``True`` or ``False`` if the answer is the same in every namespace. Raises
+        ``CannotExpress`` when there are too many overrides for one expression.
         """
         elsewhere = holds(self.policy.mode)
         if all(holds(override.mode) == elsewhere for override in self.overrides):
