@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 from gatekeeper_py.registry.program import Turns
 from registry.lookingup import until
@@ -27,3 +29,10 @@ async def test_a_cancelled_request_leaves_its_turn_to_be_granted_before_the_next
     turns.grant()
     await third
     assert asked == ["a.io", "b.io", "c.io"]
+
+
+def test_the_process_loads_cryptography_only_for_keys() -> None:
+    """It takes 12 MiB, and most policies have no keys."""
+    script = "import gatekeeper_py.registry.program, sys; print('cryptography' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

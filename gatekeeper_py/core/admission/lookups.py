@@ -203,16 +203,15 @@ class PodLookups(NamedTuple):
 
     def _signed(self, judgement: Judgement, rule: Rule, manifest: Manifest, answer: Answer) -> Judgement:
         """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
-        decision, signers = judgement.decision, self.policy.allow.signers(rule)
-        names = [key.name for key in signers if key.fingerprint == answer.key]
+        decision = judgement.decision
         if not manifest.by_digest and manifest.keys and self.facts.pins:
             return judgement
         if not manifest.by_digest:
             # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
             known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
             rejected = _rejected(decision, "unpinned", f"is unpinned: {known}")
-        elif answer.status == "found" and names:
-            return judgement._replace(signature=Signature(names[0], answer.form))
+        elif answer.status == "found" and (name := self._signer(rule, answer.key)):
+            return judgement._replace(signature=Signature(name, answer.form))
         elif answer.status != "error":
             rejected = _rejected(decision, "unsigned", f"{self._unsigned(rule, answer)} (unsigned)")
         elif rule.on_error == "keep":
@@ -223,6 +222,11 @@ class PodLookups(NamedTuple):
             # For an exception, ``with_exceptions`` already checked whether its grant overrides the signature.
             rejected = self.policy.excepted(self.namespace, rejected)
         return judgement._replace(decision=rejected)
+
+    def _signer(self, rule: Rule, fingerprint: str) -> str:
+        """Return the name of the rule's live key with a fingerprint; empty without one."""
+        signers = self.policy.allow.signers(rule)
+        return next((key.name for key in signers if key.fingerprint == fingerprint), "")
 
     def answer(self, manifest: Manifest) -> Answer:
         """Return the answer to the look-up that a rule requires.
