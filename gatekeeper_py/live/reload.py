@@ -376,7 +376,7 @@ class Reloader:
         return compiled, None
 
     async def _expire(self) -> None:
-        """Replace the live policy when a rule or an override has expired."""
+        """Replace the live policy when its answers change, for example because a rule has expired."""
         snapshot, due = self._live.snapshot, self._next_change()
         if snapshot is None or due is None or due > self._now():
             return
@@ -385,17 +385,18 @@ class Reloader:
         successor = self._successor
         if successor is None or not self._is_live(snapshot):
             return
-        compiled = successor.compiled
+        compiled, expiry = successor.compiled, snapshot.compiled.next_expiry
         replaced = [snapshot]
         del snapshot
         self._install(successor)
         del successor
-        self._log.info(
-            "policy_rule_expired",
-            revision=compiled.revision,
-            allow=len(compiled.allow),
-            deny=len(compiled.deny),
-        )
+        if expiry is not None and expiry <= compiled.instant:
+            self._log.info(
+                "policy_rule_expired",
+                revision=compiled.revision,
+                allow=len(compiled.allow),
+                deny=len(compiled.deny),
+            )
         await self._free(replaced)
 
     def _make_live(

@@ -289,7 +289,21 @@ async def test_a_rule_expires_without_a_delivery(world: World) -> None:
     assert world.approves("other.io/a")
     assert world.observer.results == ["loaded"]
     assert len(set(world.observer.revisions)) == 1
-    assert world.reloader._seconds_until(world.reloader._next_change()) is None
+    assert world.live.snapshot is not None
+    assert world.live.snapshot.compiled.next_expiry is None
+
+
+async def test_a_denial_names_an_expired_rule_for_90_days(world: World) -> None:
+    await world.take(policy_text(allow="[{image: quay.io, until: 2026-03-01T00:00:00Z}, registry.corp.io]"))
+    due = world.reloader._next_change()
+    assert due == datetime(2026, 5, 30, tzinfo=UTC) + datetime.resolution
+    for now, is_named in ((due - datetime.resolution, True), (due, False)):
+        world.now = now
+        await world.reloader._expire()
+        assert world.live.snapshot is not None
+        detail = world.live.snapshot.decide("shop", "quay.io/a").detail
+        assert ("expired 2026-03-01" in detail) == is_named
+    assert world.log.named("policy_rule_expired") == []
 
 
 async def test_an_override_that_expires_gives_the_mode_back(world: World) -> None:
@@ -382,7 +396,7 @@ async def test_a_rule_that_expires_while_its_policy_is_compiled_is_never_live_to
     await world.take(policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]"))
     assert live == [False]
     assert world.live.snapshot is not None
-    due = world.live.snapshot.compiled.next_change
+    due = world.live.snapshot.compiled.next_expiry
     assert due is None or world.reloader._successor is not None
 
 

@@ -282,7 +282,7 @@ class _Comparison:
             witnesses=tuple(sorted(shown, key=lambda w: w.change)),
             grants=self._grants(),
             next_change=min(
-                (p.next_change for p in self._policies if p.next_change is not None), default=None
+                (p.next_expiry for p in self._policies if p.next_expiry is not None), default=None
             ),
         )
 

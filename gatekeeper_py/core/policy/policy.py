@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
 
@@ -28,8 +28,10 @@ from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
 
-EXPIRED_LATELY: Final = timedelta(days=90)
-"""How long a denial names an expired rule that would have approved the image."""
+EXPIRED_LATELY: Final = timedelta(days=90) + datetime.resolution
+"""How long a denial names an expired rule that would have approved the image: 90 days, the end included."""
+
+_LAST: Final = datetime.max.replace(tzinfo=UTC) - EXPIRED_LATELY
 
 
 def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FILE_BYTES) -> Policy:
@@ -103,8 +105,8 @@ class Policy:
             message = "the instant needs an offset"
             raise ValueError(message)
         keys = {key.name: key for key in self.document.keys if key.until is None or instant < key.until}
-        allow, expired, allow_end = yield from _rules_at(self.allow, instant, keys)
-        deny, _, deny_end = yield from _rules_at(self.deny, instant)
+        allow, expired, allow_end, forgotten = yield from _rules_at(self.allow, instant, keys)
+        deny, _, deny_end, _ = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
@@ -127,7 +129,7 @@ class Policy:
             policy=self,
             instant=instant,
             next_expiry=next_expiry,
-            next_change=_first(next_expiry, change),
+            next_change=_first(next_expiry, change, forgotten),
             allow=allow,
             deny=deny,
             denied_origins=origins,
@@ -173,8 +175,9 @@ class CompiledPolicy:
     """A policy as of an instant: what ``decide`` and ``rewrite`` read.
 
     ``next_expiry`` is the next instant at which a rule, an override or a key expires. ``next_change`` is the
-    next instant at which one of these expires, or an exception begins or ends. Each is ``None`` if there is
-    no such instant. ``expired`` are the allow rules that expired in the 90 days before ``instant``.
+    next instant at which an answer may change: one of these expires, an exception begins or ends, or a rule
+    is no longer in ``expired``. Each is ``None`` if there is no such instant. ``expired`` are the allow rules
+    that expired in the 90 days before ``instant``.
     ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
     looked up in advance. ``verified_hosts`` are the registries of these rules and of their signatures, and
     ``signed_hosts`` those of rules with ``signed_by``. ``resources`` are the declared image paths by (group,
@@ -306,10 +309,13 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 def _rules_at(
     listed: tuple[Rule, ...], instant: datetime, keys: Mapping[str, Key] = NO_KEYS
-) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None]]:
-    """Return the live rules of a list, those that expired lately, and the next expiry. Runs in steps."""
+) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None, datetime | None]]:
+    """Return the live rules of a list, those that expired lately, and two instants. Runs in steps.
+
+    At the first instant, the next rule expires. At the second one, a rule no longer counts as expired lately.
+    """
     rules, expired = RuleSet(instant=instant, keys=keys), RuleSet()
-    end, work = None, 0
+    end, first, work = None, None, 0
     for rule in listed:
         work += 10 + 4 * len(rule.namespaces or ())
         if rule.until is None or instant < rule.until:
@@ -319,12 +325,15 @@ def _rules_at(
                     work = 0
                     yield
             end = _next_end((rule, *rule.excepts), instant, end)
-        elif instant - rule.until <= EXPIRED_LATELY:
+        elif instant - rule.until < EXPIRED_LATELY:
             expired.add(rule)
+            first = _first(first, rule.until)
         if work > STEP_WORK:
             work = 0
             yield
-    return rules, expired, end
+    # In the last 90 days that a datetime can have, no such instant exists.
+    forgotten = None if first is None or first > _LAST else first + EXPIRED_LATELY
+    return rules, expired, end, forgotten
 
 
 def _next_end(
