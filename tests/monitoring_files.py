@@ -12,7 +12,8 @@ from typing import Any, Final
 import yaml
 
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 
 ROOT: Final = Path(__file__).parents[1]

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
+from gatekeeper_py.core.admission.radius import Admitted
 from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.document import PolicyDocument
-from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.live.parser.messages import (
     Accepted,
     Assembly,
@@ -24,7 +25,7 @@ from gatekeeper_py.live.parser.messages import (
 )
 from gatekeeper_py.live.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
 from gatekeeper_py.live.parser.program import judge
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 from recording import RecordingLog
 

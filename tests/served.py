@@ -18,9 +18,10 @@ from prometheus_client.parser import text_string_to_metric_families
 import contract
 from builders import pod, policy, review
 from gatekeeper_py.cluster.issuing import Issued, issue
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.http.listener import Evicted, Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import RateLimit
 from gatekeeper_py.process.settings import Address, ConfigMapName
 from gatekeeper_py.webhook.guard import PolicyGuard
@@ -142,7 +143,7 @@ async def start(
     ) -> Served:
         live, counts, log = LivePolicy(), CacheCounts(), RecordingLog()
         if compiled is not None:
-            live.install(snapshot_of(compiled, 100, counts))
+            live.install(compiled.serving(100, counts))
         metrics = Metrics(live, counts)
         parser = InProcessParser()
         guard = PolicyGuard(guarded, parser, live, most_rejected=most_rejected, observer=metrics, log=log)

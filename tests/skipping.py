@@ -13,8 +13,8 @@ from builders import INSTANT
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD
-from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.compile.preapproved import PreApproved
@@ -69,7 +69,7 @@ def objection(
         request = wire.parse(document_of_review)
         judge = admission.validate if endpoint == "validating" else admission.mutate
         for answer in ANSWERS if compiled.looked_up_hosts else ANSWERS[:1]:
-            outcome = judge(request, compiled, Facts(partial(_answer, answer)))
+            outcome = judge(request, compiled, Answers(partial(_answer, answer)))
             response = outcome.response
             if outcome.verdict != "allowed" or not response.allowed or response.warnings or response.patch:
                 return f"{outcome.verdict} at {compiled.instant}: {response}"

@@ -36,13 +36,13 @@ from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks import settings, templates
 from gatekeeper_py.core import Policy, admission, parse_policy
-from gatekeeper_py.core.admission import approved_images, validate
+from gatekeeper_py.core.admission import certainly_approved, validate
 from gatekeeper_py.core.admission import fields as image_fields
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import rule_as_json
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS, ImageList
-from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.exceptions import grants
@@ -51,11 +51,12 @@ from gatekeeper_py.core.images import manifest
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy import decision
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import document_key
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_allowed
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.registry import kinds
 from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.webhook.metrics import Metrics
@@ -583,7 +584,7 @@ def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pyt
         "registry/kinds.py": {"new"},
     }
     asked, compiled = parse(review(pod("r.io/a:1"))), policy(allow="[{image: r.io, verify: true}]")
-    assert approved_images(asked, compiled, lambda _manifest: True) is not None
+    assert certainly_approved(asked, compiled, lambda _manifest: True) is not None
     looked_up = decision._looked_up
     for keys in ((), ("key",)):
 
@@ -594,11 +595,11 @@ def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pyt
         monkeypatch.setattr(decision, "_looked_up", new)
         for image in ("r.io/a:1", f"r.io/a@{digest}"):
             asked = parse(review(pod(image, "evil.io/x")))
-            assert approved_images(asked, compiled, lambda _manifest: True) is None
+            assert certainly_approved(asked, compiled, lambda _manifest: True) is None
             for key in ("", "key"):
                 answered = manifest.Resolution(Answer("found", digest, key=key), 0)
-                outcome = validate(asked, compiled, Facts(partial(_same, answered)))
-                assert [each.approved for each in outcome.judgements] == [False, False]
+                outcome = validate(asked, compiled, Answers(partial(_same, answered)))
+                assert [each.approved for each in outcome.images] == [False, False]
 
 
 def test_a_list_of_images_that_is_only_in_the_table_names_the_files_that_lack_it(

@@ -23,16 +23,17 @@ from gatekeeper_py.cli.main import COMMANDS, cli, run
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks.settings import parse_settings
 from gatekeeper_py.core import admission, parse_policy, parse_reference
+from gatekeeper_py.core.admission.radius import LEAST_KNOWN
 from gatekeeper_py.core.compile.native.canonical import MAX_MIRRORS
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.lint import CHECKS, lint
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.core.policy.radius import LEAST_KNOWN
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 from tools.site import hooks
 

@@ -8,9 +8,9 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.controller.webhooks.settings import MUTATION, PODS, WORKLOADS
+from gatekeeper_py.core.admission.radius import LEAST_KNOWN
 from gatekeeper_py.core.admission.slot import MAX_IMAGES
 from gatekeeper_py.core.policy.decision import OVERRIDDEN
-from gatekeeper_py.core.policy.radius import LEAST_KNOWN
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.http.limits import HANDSHAKE_SECONDS
 from gatekeeper_py.webhook.body import BODY_SECONDS

@@ -21,11 +21,12 @@ from types import FrameType
 from typing import Any
 
 from benchmarks.bodies import pod_review
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.http.connections.peers import Peer
 from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.live.parser.process import Parser
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import LogWriter, RateLimit, build_log
 from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
@@ -85,7 +86,7 @@ async def count(case: str) -> Counts:
     mode, path, images, expected = CASES[case]
     live, counts = LivePolicy(), CacheCounts()
     compiled = parse_policy(POLICY.format(mode=mode)).at(datetime(2026, 1, 1, tzinfo=UTC))
-    live.install(Snapshot(compiled, 16384, counts))
+    live.install(compiled.serving(16384, counts))
     with NOWHERE.open("wb", buffering=0) as nowhere:  # noqa: ASYNC230 - it never blocks
         writer = LogWriter(nowhere)
         metrics, log = Metrics(live, counts), build_log(writer, level="info", style="json", colors=False)

@@ -25,7 +25,7 @@ from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.live.exceptions.counting import described
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper, Read
 from gatekeeper_py.live.parser.process import Parser
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources.exceptions import ENABLE
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.slices import Steps, in_slices
@@ -78,7 +78,7 @@ class ExceptionEvents:
             self._grants = policy.document.exceptions
             document = PolicyDocument(mode=policy.mode, allow=(), exceptions=self._grants)
             compiled = Policy(document=document, text="", mode=policy.mode).at(self._now())
-            self._live.install(snapshot_of(compiled, 0, CacheCounts()))
+            self._live.install(compiled)
             self.keeper.use_policy(compiled)
 
     def problem(self) -> str:

@@ -14,11 +14,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
 
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.live.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot, snapshot_of
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
@@ -74,7 +75,7 @@ class Observer(Protocol):
 
     def policy_present(self, *, present: bool) -> None: ...
 
-    def policy_live(self, snapshot: Snapshot, source: str) -> None: ...
+    def policy_live(self, snapshot: CompiledPolicy, source: str) -> None: ...
 
     def policy_linted(self, findings: tuple[Finding, ...]) -> None: ...
 
@@ -139,7 +140,7 @@ class Reloader:
         self._latest: Delivery | None = None
         self._delivered = asyncio.Event()
         self._failures = 0
-        self._successor: Snapshot | None = None
+        self._successor: CompiledPolicy | None = None
         """What replaces the live snapshot at its next expiry, once it is compiled."""
         self._installed = asyncio.Event()
         self._compiling = asyncio.Lock()
@@ -230,9 +231,9 @@ class Reloader:
         # Drop the findings about the mode until the document is linted again, which takes too long here. The
         # policy guard reports them to the user who sets the key ``mode``.
         findings = tuple(finding for finding in loaded.findings if finding.code not in MODE_CODES)
-        compiled = replace(snapshot.compiled, policy=policy)
+        compiled = replace(snapshot, policy=policy)
         if successor is not None:
-            successor = self._snapshot(replace(successor.compiled, policy=policy))
+            successor = self._snapshot(replace(successor, policy=policy))
         replaced = [snapshot, loaded]
         del snapshot, loaded
         now_loaded = self._make_live(compiled, findings, resource_version, successor)
@@ -319,7 +320,7 @@ class Reloader:
 
     def _next_change(self) -> datetime | None:
         snapshot = self._live.snapshot
-        return None if snapshot is None else snapshot.compiled.next_change
+        return None if snapshot is None else snapshot.next_change
 
     def _next_try(self) -> datetime | None:
         refused = self.refused
@@ -350,17 +351,17 @@ class Reloader:
             async with asyncio.timeout(None if seconds is None else min(seconds, LONGEST_SLEEP_SECONDS)):
                 await self._installed.wait()
 
-    async def _prepare(self, snapshot: Snapshot, instant: datetime) -> None:
+    async def _prepare(self, snapshot: CompiledPolicy, instant: datetime) -> None:
         """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
         async with self._compiling:
             if not self._is_live(snapshot):
                 return
             with collector_paused():
-                compiled = await in_slices(snapshot.compiled.policy.compiling(instant))
+                compiled = await in_slices(snapshot.policy.compiling(instant))
         if self._is_live(snapshot):
             self._successor = self._snapshot(compiled)
 
-    async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, Snapshot | None]:
+    async def _compile(self, policy: Policy) -> tuple[CompiledPolicy, CompiledPolicy | None]:
         """Compile a policy as of now, and its successor if there is no time to compile that later."""
         begun = self._now()
         compiled = await in_slices(policy.compiling(begun))
@@ -385,7 +386,7 @@ class Reloader:
         successor = self._successor
         if successor is None or not self._is_live(snapshot):
             return
-        compiled, expiry = successor.compiled, snapshot.compiled.next_expiry
+        compiled, expiry = successor, snapshot.next_expiry
         replaced = [snapshot]
         del snapshot
         self._install(successor)
@@ -404,7 +405,7 @@ class Reloader:
         compiled: CompiledPolicy,
         findings: tuple[Finding, ...],
         resource_version: str | None,
-        successor: Snapshot | None,
+        successor: CompiledPolicy | None,
     ) -> Loaded:
         """Install a policy that was just accepted."""
         self._install(self._snapshot(compiled), successor)
@@ -415,21 +416,21 @@ class Reloader:
         self._observer.policy_reloaded("loaded")
         return loaded
 
-    def _snapshot(self, compiled: CompiledPolicy) -> Snapshot:
-        return snapshot_of(compiled, self._cache_size, self._counts, self._now)
+    def _snapshot(self, compiled: CompiledPolicy) -> CompiledPolicy:
+        return compiled.serving(self._cache_size, self._counts, self._now)
 
-    def _is_live(self, snapshot: Snapshot) -> bool:
+    def _is_live(self, snapshot: CompiledPolicy) -> bool:
         """Return whether the policy of a snapshot is live, with whatever exceptions."""
         live = self._live.snapshot
-        return live is not None and live.compiled is snapshot.compiled
+        return live is not None and live.policy is snapshot.policy and live.instant is snapshot.instant
 
-    def _install(self, snapshot: Snapshot, successor: Snapshot | None = None) -> None:
+    def _install(self, snapshot: CompiledPolicy, successor: CompiledPolicy | None = None) -> None:
         self._live.install(snapshot)
         self._successor = successor
         self._installed.set()
         self._observer.policy_live(snapshot, self.source)
         for use in self._on_live:
-            use(snapshot.compiled)
+            use(snapshot)
 
     def _log_loaded(self, compiled: CompiledPolicy, findings: tuple[Finding, ...]) -> None:
         self._log.info(
@@ -469,12 +470,11 @@ class Reloader:
 
         A large one is freed in slices, and its memory is returned to the system.
         """
-        snapshot = next((each for each in replaced if isinstance(each, Snapshot)), None)
+        snapshot = next((each for each in replaced if isinstance(each, CompiledPolicy)), None)
         if snapshot is None:
             return
-        compiled = snapshot.compiled
-        entries = len(compiled.allow) + len(compiled.deny) + len(compiled.expired) + snapshot.cached
-        del snapshot, compiled
+        entries = len(snapshot.allow) + len(snapshot.deny) + len(snapshot.expired) + snapshot.cached
+        del snapshot
         if entries <= FEW_ENTRIES:
             replaced.clear()
             return

@@ -12,7 +12,7 @@ from itertools import count, islice
 from math import inf
 from typing import Any, Final, Literal, Protocol
 
-from gatekeeper_py.core.admission.lookups import MAX_ROUNDS
+from gatekeeper_py.core.admission.world import MAX_ROUNDS
 from gatekeeper_py.core.images.manifest import (
     OTHER_KEY,
     Answer,

@@ -18,13 +18,14 @@ from aiohttp import http_parser
 from gatekeeper_py import __version__
 from gatekeeper_py.cluster.issuing import issue
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http import aiohttp_internals
 from gatekeeper_py.http.health import MAX_HEALTH_CONNECTIONS, Health, LoopWatch, listen
 from gatekeeper_py.http.listener import Evicted, Listener, log_evictions, open_port
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper, Read
 from gatekeeper_py.live.parser.process import Parser
 from gatekeeper_py.live.reload import Reloader
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.live.sources.exceptionfiles import ExceptionFilesSource
 from gatekeeper_py.live.sources.file import FileSource

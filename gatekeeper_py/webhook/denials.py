@@ -74,11 +74,11 @@ class Denials:
                 namespace=(request.namespace or "")[:MAX_TEXT],
                 name=request.name[:MAX_TEXT],
                 user=request.username[:MAX_TEXT],
-                images=tuple(judgement.decision.image[:MAX_TEXT] for judgement in rejected[:MAX_KEPT_IMAGES]),
+                images=tuple(verdict.decision.image[:MAX_TEXT] for verdict in rejected[:MAX_KEPT_IMAGES]),
             )
         reasons = dict[str, int]()
-        for judgement in rejected:
-            reasons[judgement.decision.reason] = reasons.get(judgement.decision.reason, 0) + 1
+        for verdict in rejected:
+            reasons[verdict.decision.reason] = reasons.get(verdict.decision.reason, 0) + 1
         denial = Denial(
             self._now(),
             request.kind[:MAX_TEXT],

@@ -22,12 +22,12 @@ from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.guard import WrittenExceptions
+from gatekeeper_py.core.admission.radius import Admitted
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
-from gatekeeper_py.core.policy.radius import Admitted
 from gatekeeper_py.http.answers import TRY_AGAIN, Refusal
 from gatekeeper_py.http.connections.peers import MAX_CREDIT, Peer
 from gatekeeper_py.live.parser.process import Interrupted, Judged, Parser, ParserError
@@ -408,7 +408,7 @@ class PolicyGuard:
         found = parsed.findings
         notes: tuple[str, ...] = ()
         if parsed.document is not None and snapshot is not None:
-            compiled, now = snapshot.compiled, self._now()
+            compiled, now = snapshot, self._now()
             exceptions = Exceptions({key: parsed.document})
             found = exception_findings(compiled, exceptions, now)
             notes = guard.approvals(compiled.grants, exceptions, now)
@@ -428,7 +428,7 @@ class PolicyGuard:
         snapshot = self._live.snapshot
         if snapshot is None:
             return None
-        live = snapshot.compiled.policy
+        live = snapshot.policy
         if text == live.text and (policy.mode or live.document.mode.name) == live.mode.name:
             return None
         steps = self.recent.admitted(snapshot, time.perf_counter())

@@ -25,16 +25,18 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
-from gatekeeper_py.core.admission.judgement import Exemption
+from gatekeeper_py.core.admission.outcome import Exemption
 from gatekeeper_py.core.exceptions.exceptions import State
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.http.listener import EVICTIONS
 from gatekeeper_py.live.reload import Result
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.children.process import CAUSES, Cause
 from gatekeeper_py.registry.lookups import SharedLimit, SignatureResult
 
@@ -349,8 +351,7 @@ class Metrics:
         for code, count in Tally(finding.code for finding in findings).items():
             self._findings.labels(code).set(count)
 
-    def policy_live(self, snapshot: Snapshot, source: str) -> None:
-        compiled = snapshot.compiled
+    def policy_live(self, compiled: CompiledPolicy, source: str) -> None:
         if self._mode != compiled.policy.mode:
             self._mode = compiled.policy.mode
             self._mode_since.clear()
@@ -548,5 +549,5 @@ class _OptionalGauge(Collector):
 
 
 def _next_expiry(live: LivePolicy) -> float | None:
-    expiry = None if live.snapshot is None else live.snapshot.compiled.next_expiry
+    expiry = None if live.snapshot is None else live.snapshot.next_expiry
     return None if expiry is None else expiry.timestamp()

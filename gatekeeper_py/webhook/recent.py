@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from gatekeeper_py.core.admission.radius import Admitted, impact
 from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
-from gatekeeper_py.core.policy.radius import Admitted, impact
-from gatekeeper_py.live.snapshot import MAX_CACHED_LENGTH, Snapshot
+from gatekeeper_py.core.policy.cache import MAX_CACHED_LENGTH
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.process.shares import Share, Shares
 from gatekeeper_py.process.slices import Steps
 
@@ -74,7 +75,7 @@ class RecentImages:
             self._begin_hour(now)
         self._add(self._sizes.of(peer, namespace), namespace, images[:MAX_OF_REVIEW], now)
 
-    def admitted(self, snapshot: Snapshot, now: float) -> Steps[tuple[tuple[Admitted, ...], ...]]:
+    def admitted(self, policy: CompiledPolicy, now: float) -> Steps[tuple[tuple[Admitted, ...], ...]]:
         """Return the images of each peer, with what the live policy does with them. Runs in steps.
 
         Images that an exception approves are left out, because the new policy is judged without exceptions.
@@ -84,9 +85,8 @@ class RecentImages:
         peers: defaultdict[str, list[Admitted]] = defaultdict(list)
         for share, noted in [(share, list(group.noted)) for share, group in self._groups.items()]:
             for namespace, image in noted:
-                if snapshot.decide(namespace, image).exception is None:
-                    decision = snapshot.decide_by_rules(namespace, image)
-                    present = impact(decision, snapshot.mode(namespace))
+                present = impact(policy, namespace, image)
+                if present is not None:
                     peers[share.peer].append(Admitted(namespace, image, present))
                 yield
         return tuple(map(tuple, peers.values()))

@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
@@ -42,10 +42,10 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
     Images that an exception admitted come first. Otherwise others could hide them, because only the first
     images are listed.
     """
-    excepted: list[Judgement] = []
+    excepted: list[Verdict] = []
     if EXCEPTIONS in outcome.response.audit_annotations and outcome.verdict != "denied":
-        excepted = [judgement for judgement in outcome.judgements if judgement.decision.exception]
-    shown = (*excepted, *outcome.rejected) or outcome.judgements
+        excepted = [verdict for verdict in outcome.images if verdict.decision.exception]
+    shown = (*excepted, *outcome.rejected) or outcome.images
     return {
         "endpoint": endpoint,
         "uid": escape(request.uid, 128),
@@ -56,26 +56,26 @@ def described(endpoint: str, request: AdmissionRequest, outcome: Outcome, revisi
         "user": escape(request.username),
         "verdict": outcome.verdict,
         "mode": outcome.mode.name,
-        "images": [_image(judgement) for judgement in shown[:MAX_LOGGED_IMAGES]],
+        "images": [_image(verdict) for verdict in shown[:MAX_LOGGED_IMAGES]],
         "more_images": max(len(shown) - MAX_LOGGED_IMAGES, 0),
         "policy": revision,
     }
 
 
-def _image(judgement: Judgement) -> dict[str, Any]:
-    decision = judgement.decision
+def _image(verdict: Verdict) -> dict[str, Any]:
+    decision = verdict.decision
     keys: dict[str, Any] = {
-        "path": escape(judgement.slot.path),
+        "path": escape(verdict.slot.path),
         "image": escape(decision.image),
         "reason": decision.reason,
         "detail": escape(decision.detail, 400),
     }
-    if judgement.rewritten:
-        keys["rewritten"] = judgement.rewritten
+    if verdict.rewritten:
+        keys["rewritten"] = verdict.rewritten
     if decision.exception:
         keys["exception"] = _shown(decision.exception)
-    if judgement.unverified:
-        keys["unverified"] = escape(judgement.unverified, 400)
+    if verdict.unverified:
+        keys["unverified"] = escape(verdict.unverified, 400)
     return keys
 
 

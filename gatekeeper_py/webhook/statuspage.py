@@ -57,7 +57,7 @@ def describe_policy(
     mode: str | None = None
     counts: dict[str, int] = {}
     if snapshot is not None:
-        compiled = snapshot.compiled
+        compiled = snapshot
         mode = compiled.policy.mode.name
         counts = {
             "allow": len(compiled.allow),
@@ -76,7 +76,7 @@ def describe_policy(
         # Only a policy that looks up images uses registries.
         **({} if snapshot is None or not snapshot.looks_up else {"registries": describe_registries()}),
         # Only a policy with grants uses exceptions.
-        **({} if snapshot is None or not snapshot.compiled.grants else {"exceptions": _exceptions(keeper)}),
+        **({} if snapshot is None or not snapshot.grants else {"exceptions": _exceptions(keeper)}),
         "findings": [] if loaded is None else _shown(loaded.findings),
         "refused": None
         if refused is None
@@ -214,7 +214,7 @@ class StatusPage:
         """Yield where images that are not approved only cause warnings."""
         if self.live.snapshot is None:
             return
-        compiled = self.live.snapshot.compiled
+        compiled = self.live.snapshot
         mode = compiled.policy.mode
         lenient = next((each.mode for each in compiled.overrides if not each.mode.refuses), None)
         if not mode.refuses:
@@ -253,8 +253,8 @@ class StatusPage:
         snapshot = self.live.snapshot
         if snapshot is not None:
             source += [
-                _rules("Allow", snapshot.compiled.allow),
-                _rules("Deny", snapshot.compiled.deny),
+                _rules("Allow", snapshot.allow),
+                _rules("Deny", snapshot.deny),
             ]
         return join(source)
 

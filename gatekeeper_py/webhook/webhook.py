@@ -15,27 +15,25 @@ from aiohttp import hdrs, web
 
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
-from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.fields import POD, POD_SPECS
 from gatekeeper_py.core.admission.guard import WrittenExceptions
-from gatekeeper_py.core.admission.lookups import (
+from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
+from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.admission.world import (
     MAX_ROUNDS,
     NOT_LOOKED_UP,
-    Facts,
-    ResolveCached,
-    final_facts,
-    images_ahead,
-    lookups_ahead,
-    never_found,
+    Answers,
+    final_answers,
 )
-from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.http.aiohttp_internals import Message
 from gatekeeper_py.http.answers import Refusal, bytes_response, error_response, json_response
 from gatekeeper_py.http.bodymemory import MAX_HELD_BYTES, BodyMemory, Sender
 from gatekeeper_py.http.connections.slowpath import owner_of
-from gatekeeper_py.live.snapshot import LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import Log, RateLimit
 from gatekeeper_py.process.shares import OTHERS, Share
 from gatekeeper_py.process.slices import Steps, run_slice
@@ -68,7 +66,7 @@ _REASON: Final = attrgetter("decision.reason")
 
 T = TypeVar("T")
 
-Decide = Callable[[AdmissionRequest, Snapshot, Facts], Judging]
+Decide = Callable[[AdmissionRequest, CompiledPolicy, Answers], Judging]
 """``admission.validating`` or ``admission.mutating``."""
 
 _VALIDATE: Final[tuple[Endpoint, Decide]] = ("validate", admission.validating)
@@ -81,6 +79,9 @@ MANY_IMAGES: Final = 32
 """An object with more images is judged in slices. Few Pods have more, and judging this many takes less than a
 millisecond under most policies. The bound does not depend on the cost, because the cost is not known in
 advance."""
+
+_NEVER_ASKED: Final = Answers(lambda _lookup: NOT_LOOKED_UP)
+"""The world under a policy without look-ups."""
 
 LOOKUP_MARGIN_SECONDS: Final = 0.2
 """Part of a review's budget that is reserved for deciding and answering after a look-up."""
@@ -112,7 +113,7 @@ class NeededLookups(NamedTuple):
     """
 
     lookups: tuple[Lookup, ...]
-    snapshot: Snapshot
+    snapshot: CompiledPolicy
     used: Mapping[Lookup, Resolution]
     share: Share
 
@@ -166,7 +167,7 @@ class Webhook:
         self._body_seconds = body_seconds
         self._body_memory = BodyMemory(max_held_bytes)
         self._registries = registries
-        self._is_found = never_found if registries is None else registries.is_found
+        self._is_found = (lambda _: False) if registries is None else registries.is_found
         self._denials = denials
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             **{path: partial(self._review, *decide) for path, decide in _DECIDES.items()},
@@ -226,7 +227,7 @@ class Webhook:
             request = review.parse(document)
             if decide is _VALIDATE:
                 if not self._log_allowed:
-                    images = admission.approved_images(request, snapshot, self._is_found, MANY_IMAGES)
+                    images = admission.certainly_approved(request, snapshot, self._is_found, MANY_IMAGES)
                     if images is not None:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
@@ -234,7 +235,7 @@ class Webhook:
                 if updates_template(document):
                     request = review.parse(parse_json(body))
             endpoint, judging = decide
-            steps = self._judged(judging, request, snapshot, Asked(endpoint, start, peer))
+            steps = self._judged(judging, Asked(endpoint, start, peer), None, request, snapshot)
             answer = run_slice(steps, start + REVIEW_SLICE_SECONDS)
             return None if isinstance(answer, NeededLookups) else answer
         except (Exception, asyncio.CancelledError):  # noqa: BLE001 - handle() meets the same problem and reports it
@@ -253,9 +254,8 @@ class Webhook:
     async def _review(self, endpoint: Endpoint, decide: Decide, request: web.BaseRequest) -> web.Response:
         end = time.perf_counter() + budget(request.rel_url.raw_query_string)
         body, sender, asked = await self._read(request, endpoint)
-        answer = await self._reviewed(
-            body, sender, lambda parsed, snapshot: self._judged(decide, parsed, snapshot, asked), end
-        )
+        judge = partial(self._judged, decide, asked, None)
+        answer = await self._reviewed(body, sender, judge, end)
         start = time.perf_counter()
         answers: dict[Lookup, Resolution] = {}
         rounds = 0
@@ -265,13 +265,8 @@ class Webhook:
             seconds = min(end - now, MAX_LOOKUP_SECONDS - (now - start)) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer, max(seconds, 0.0), now - start, len(body), sender)
             answers |= {**answer.used, **resolved}
-            facts, is_last = final_facts(answers), rounds == MAX_ROUNDS
-
-            def judge(
-                parsed: AdmissionRequest, snapshot: Snapshot, facts: Facts = facts, *, last: bool = is_last
-            ) -> Steps[bytes | NeededLookups]:
-                return self._judged(decide, parsed, snapshot, asked, facts, is_last=last)
-
+            final = final_answers(answers, notes=rounds < MAX_ROUNDS)
+            judge = partial(self._judged, decide, asked, final)
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 
@@ -292,27 +287,27 @@ class Webhook:
             async with held.waiting():
                 return await resolving()
 
-    def _cached_resolver(self, snapshot: Snapshot) -> ResolveCached:
-        """Return the function that resolves look-ups from earlier answers of registries."""
+    def _known(self, snapshot: CompiledPolicy) -> Answers:
+        """Return what earlier look-ups found."""
+        if not snapshot.looks_up:
+            return _NEVER_ASKED
         registries = self._registries
-        if registries is None or not snapshot.looks_up:
-            return lambda _lookup: NOT_LOOKED_UP
-        return registries.resolve_cached
+        return Answers((lambda _lookup: NOT_LOOKED_UP) if registries is None else registries.resolve_cached)
 
     async def _reviewed(
         self,
         body: bytes,
         sender: Sender | None,
-        judge: Callable[[AdmissionRequest, Snapshot], Steps[T]],
+        judge: Callable[[AdmissionRequest, CompiledPolicy], Steps[T]],
         end: float,
-        chosen: Snapshot | None = None,
+        chosen: CompiledPolicy | None = None,
     ) -> T:
         """Decode a body and judge it with the ``chosen`` snapshot, or else with the live one.
 
         One snapshot judges the whole body. ``end`` is when the caller stops waiting, on the clock of
         ``time.perf_counter``.
         """
-        decoded_for: Snapshot | None = None
+        decoded_for: CompiledPolicy | None = None
 
         def decode(content: bytes) -> Any:
             nonlocal decoded_for
@@ -333,24 +328,20 @@ class Webhook:
     def _judged(
         self,
         decide: Decide,
-        request: AdmissionRequest,
-        snapshot: Snapshot,
         asked: Asked,
-        facts: Facts | None = None,
-        *,
-        is_last: bool = False,
+        answers: Answers | None,
+        request: AdmissionRequest,
+        snapshot: CompiledPolicy,
     ) -> Steps[bytes | NeededLookups]:
         """Judge, count and log a review and return its answer, or return the look-ups that it needs first.
 
-        Without ``facts``, earlier answers of registries are used. With ``is_last``, look-ups that
-        are still needed count as failed.
+        Without ``answers``, those of earlier look-ups are used.
         """
-        if facts is None:
-            facts = Facts(self._cached_resolver(snapshot))
-        outcome = yield from _outcome(decide(request, snapshot, facts))
-        if facts.missing and not is_last:
-            lookups = tuple(dict.fromkeys(facts.missing))
-            return NeededLookups(lookups, snapshot, facts.used, _share(asked, request))
+        answers = answers or self._known(snapshot)
+        outcome = yield from _outcome(decide(request, snapshot, answers))
+        if answers.missing:
+            lookups = tuple(dict.fromkeys(answers.missing))
+            return NeededLookups(lookups, snapshot, answers.used, _share(asked, request))
         if (
             snapshot.looks_up
             and not request.dry_run
@@ -359,13 +350,13 @@ class Webhook:
         ):
             yield  # the next step walks the object once more, which can take as long as the decision
             self._look_ahead(request, snapshot, _share(asked, request))
-        return self._encoded(asked, request, snapshot, outcome, facts.used)
+        return self._encoded(asked, request, snapshot, outcome, answers.used)
 
     def _encoded(
         self,
         asked: Asked,
         request: AdmissionRequest,
-        snapshot: Snapshot,
+        snapshot: CompiledPolicy,
         outcome: Outcome,
         used: Mapping[Lookup, Resolution],
     ) -> bytes:
@@ -376,17 +367,19 @@ class Webhook:
         (self._record_dry_run if request.dry_run else self._record)(asked, request, outcome, snapshot)
         return body
 
-    def _look_ahead(self, request: AdmissionRequest, snapshot: Snapshot, share: Share) -> None:
+    def _look_ahead(self, request: AdmissionRequest, snapshot: CompiledPolicy, share: Share) -> None:
         """Look up the signatures that the Pods of a reviewed workload will need."""
         registries, namespace = self._registries, request.namespace
         if registries is not None and (images := images_ahead(request, snapshot)):
             resolve = registries.resolve_cached
-            registries.look_ahead(lambda: lookups_ahead(images, snapshot, namespace, Facts(resolve)), share)
+            registries.look_ahead(lambda: lookups_ahead(images, snapshot, namespace, Answers(resolve)), share)
 
-    def _approved(self, request: AdmissionRequest, snapshot: Snapshot, images: int, start: float) -> bytes:
+    def _approved(
+        self, request: AdmissionRequest, snapshot: CompiledPolicy, images: int, start: float
+    ) -> bytes:
         """Return the answer to a review whose new images are all approved. Count it, but do not log it."""
         mode = snapshot.mode(request.namespace)
-        body = snapshot.approval(mode)(request.uid)
+        body = review.approval(mode.name, snapshot.revision)(request.uid)
         if request.dry_run:
             self._observer.dry_run("validate", "allowed")
             return body
@@ -438,7 +431,7 @@ class Webhook:
         return body, sender, Asked(endpoint, time.perf_counter(), peer)
 
     def _record(
-        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
+        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: CompiledPolicy | None
     ) -> None:
         """Count a review. Log it if it was denied, warned about or mutated, or admitted by an exception."""
         observer, (endpoint, start, peer) = self._observer, asked
@@ -448,16 +441,16 @@ class Webhook:
             observer.exemption(outcome.exemption)
         excepted = False
         if endpoint == "validate" and snapshot is not None:
-            observer.judged(map(_REASON, outcome.judgements))
+            observer.judged(map(_REASON, outcome.images))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
             # In a mode that refuses, a warning is about images of which the object cannot make Pods.
             if outcome.verdict == "allowed" or not outcome.mode.refuses:
-                images = tuple(map(_IMAGE, outcome.judgements))
+                images = tuple(map(_IMAGE, outcome.images))
                 self._note(peer, request.namespace, images, start)
         elif outcome.verdict == "mutated":
-            for judgement in outcome.judgements:
-                if judgement.mirror is not None:
-                    observer.rewrite(judgement.mirror)
+            for each in outcome.images:
+                if each.mirror is not None:
+                    observer.rewrite(each.mirror)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
         if outcome.verdict == "allowed" and not excepted:
@@ -474,7 +467,7 @@ class Webhook:
             )
 
     def _record_dry_run(
-        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: Snapshot | None
+        self, asked: Asked, request: AdmissionRequest, outcome: Outcome, snapshot: CompiledPolicy | None
     ) -> None:
         """Only count the review of a dry run, because anybody who may create objects can send many."""
         self._observer.dry_run(asked.endpoint, outcome.verdict)
@@ -518,19 +511,23 @@ def _outcome(judging: Judging) -> Steps[Outcome]:
     """Judge all images of a request. Each image is a step if there are many."""
     if len(judging.slots) <= MANY_IMAGES:
         return judging.outcome()
-    judgements = []
+    verdicts = []
     for slot in judging.slots:
-        judgements.append(judging.judge(slot))
+        verdicts.append(judging.judge(slot))
         yield
-    return judging.conclude(tuple(filter(None, judgements)))
+    return judging.conclude(tuple(filter(None, verdicts)))
 
 
-def decoded(body: bytes, snapshot: Snapshot | None, *, whole_templates: bool = True) -> Any:
+def decoded(body: bytes, snapshot: CompiledPolicy | None, *, whole_templates: bool = True) -> Any:
     """Return the AdmissionReview in a body, if possible with only the fields that the policy reads.
 
     With ``whole_templates``, an update of a workload has all its fields, as ``admission.validating`` needs.
     """
-    if snapshot is not None and not snapshot.needs_whole_object:
+    # Pull secrets are read only by policies that add some.
+    if snapshot is not None and not (
+        snapshot.adds_pull_secrets
+        or (snapshot.resources and not POD_SPECS.keys().isdisjoint(snapshot.resources))
+    ):
         document = parse_pod_review(body, pull_policies=snapshot.looks_up)
         if document is not None and not (whole_templates and updates_template(document)):
             return document

@@ -19,8 +19,9 @@ from aiohttp import web
 from builders import policy
 from faults.mounted import MountedSecret, Pair, make_pair
 from faults.rolling import GeneratorRun, Site, lost
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import RateLimit
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.guard import PolicyGuard
@@ -44,7 +45,7 @@ class Serving:
     def __init__(self, secret: MountedSecret, *, sleep: Callable[[float], Awaitable[None]]) -> None:
         self.log = RecordingLog()
         live, counts = LivePolicy(), CacheCounts()
-        live.install(Snapshot(policy(allow="[registry.corp.example]"), 100, counts))
+        live.install(policy(allow="[registry.corp.example]").serving(100, counts))
         self.metrics = Metrics(live, counts)
         guard = PolicyGuard(None, InProcessParser(), live, observer=self.metrics, log=self.log)
         self._webhook = Webhook(

@@ -12,7 +12,8 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from faults.mounted import MountedSecret, Pair, make_own_pair, make_pair
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import MAX_READS, CertificateFiles
 from recording import RecordingLog

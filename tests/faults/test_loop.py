@@ -20,9 +20,10 @@ import yaml
 
 from builders import pod, policy_text, review
 from contract import check_response
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
 from server import Server, ask, ready_server

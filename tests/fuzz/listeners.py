@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 
 from builders import policy
 from fuzz.loops import MeasuredLoop
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import RateLimit
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.guard import PolicyGuard
@@ -53,7 +54,7 @@ class Served(MeasuredLoop):
 
     async def begin(self) -> None:
         live, counts = LivePolicy(), CacheCounts()
-        live.install(Snapshot(policy(), 100, counts))
+        live.install(policy().serving(100, counts))
         metrics = Metrics(live, counts)
         webhook = Webhook(
             live,

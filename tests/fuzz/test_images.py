@@ -16,7 +16,7 @@ from fuzz.mutations import ODD_TEXTS, mutated_text
 from gatekeeper_py.core import InvalidReference, Reference, parse_reference
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.images.reference import Location, locate
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
+from gatekeeper_py.core.policy.cache import CacheCounts
 from property.strategies import DIGESTS, HOSTS, any_text, images, namespaces, varied_images
 
 TOKENS: Final = (
@@ -69,7 +69,7 @@ def check_image(image: str, namespace: str | None) -> None:
     for compiled in POLICIES:
         decision = compiled.decide(namespace, image)
         assert decision == compiled.decide(namespace, image)
-        snapshot = Snapshot(compiled, 2, CacheCounts())
+        snapshot = compiled.serving(2, CacheCounts())
         assert [snapshot.decide(namespace, image) for _ in range(2)] == [decision] * 2
         assert [snapshot.plan(namespace, image) for _ in range(2)] == [compiled.plan(namespace, image)] * 2
         assert decision.detail.isascii()

@@ -18,12 +18,12 @@ from builders import HUB_TO_CORP, INSTANT, policy_document, policy_text
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.live.parser.messages import Job, Refused
 from gatekeeper_py.live.parser.program import judge
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from property.strategies import any_text, documents, images, namespaces, text_of
 
 ROOT: Final = Path(__file__).parents[2]
@@ -114,7 +114,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
         compiled = policy.at(instant)
         assert compiled.next_change is None or compiled.next_change > instant
         check_findings(lint(policy, instant), text, severities={"warning", "information"})
-        snapshot = Snapshot(compiled, 4, CacheCounts())
+        snapshot = compiled.serving(4, CacheCounts())
         decision = compiled.decide(namespace, image)
         assert decision == compiled.decide(namespace, image) == snapshot.decide(namespace, image)
         assert snapshot.decide(namespace, image) == decision

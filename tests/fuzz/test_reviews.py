@@ -20,8 +20,8 @@ from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission import Outcome, guard
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, parse
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.answers import Refusal
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from gatekeeper_py.webhook.body import parse_json
 from gatekeeper_py.webhook.decode import parse_pod_review, updates_template
 
@@ -107,8 +107,8 @@ def check_body(body: bytes) -> bool:
         return False
     document, request = found
     for compiled in POLICIES:
-        cached = Snapshot(compiled, 64, CacheCounts())
-        small = Snapshot(compiled, 1, CacheCounts())
+        cached = compiled.serving(64, CacheCounts())
+        small = compiled.serving(1, CacheCounts())
         answers = {}
         for judge, endpoint in JUDGES:
             outcome = judge(request, compiled)

@@ -10,9 +10,10 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.health import STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
 from served import families

@@ -19,11 +19,13 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live import reload
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.reload import Reloader
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
 from parsing import InProcessParser
 from recording import RecordingLog
@@ -47,7 +49,7 @@ class Observer:
     def policy_present(self, *, present: bool) -> None:
         self.present.append(present)
 
-    def policy_live(self, snapshot: Snapshot, source: str) -> None:
+    def policy_live(self, snapshot: CompiledPolicy, source: str) -> None:
         assert source == "file"
         self.revisions.append(snapshot.revision)
 
@@ -185,7 +187,7 @@ async def test_the_log_says_once_that_the_source_holds_the_policy_in_use_again(w
     await world.take(GOOD)
     assert world.live.snapshot is not None
     [restored] = world.log.named("policy_restored")
-    assert restored["revision"] == world.live.snapshot.compiled.revision
+    assert restored["revision"] == world.live.snapshot.revision
 
 
 @pytest.mark.parametrize("mode", [None, "enforce"])
@@ -290,7 +292,7 @@ async def test_a_rule_expires_without_a_delivery(world: World) -> None:
     assert world.observer.results == ["loaded"]
     assert len(set(world.observer.revisions)) == 1
     assert world.live.snapshot is not None
-    assert world.live.snapshot.compiled.next_expiry is None
+    assert world.live.snapshot.next_expiry is None
 
 
 async def test_a_denial_names_an_expired_rule_for_90_days(world: World) -> None:
@@ -352,7 +354,7 @@ async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
     assert world.reloader._successor is not None
     await world.reloader._expire()
     assert world.approves("quay.io/a")
-    monkeypatch.setattr(type(world.live.snapshot.compiled.policy), "compiling", None)
+    monkeypatch.setattr(type(world.live.snapshot.policy), "compiling", None)
     world.now = until
     await world.reloader._expire()
     assert not world.approves("quay.io/a")
@@ -388,7 +390,7 @@ async def test_a_rule_that_expires_while_its_policy_is_compiled_is_never_live_to
     world.reloader._now = now
     live: list[bool] = []
 
-    def note(snapshot: Snapshot, source: str) -> None:
+    def note(snapshot: CompiledPolicy, source: str) -> None:
         live.append(snapshot.decide("shop", "quay.io/a").approved and world.now >= until)
 
     world.observer.policy_live = note  # type: ignore[method-assign]
@@ -396,7 +398,7 @@ async def test_a_rule_that_expires_while_its_policy_is_compiled_is_never_live_to
     await world.take(policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]"))
     assert live == [False]
     assert world.live.snapshot is not None
-    due = world.live.snapshot.compiled.next_expiry
+    due = world.live.snapshot.next_expiry
     assert due is None or world.reloader._successor is not None
 
 
@@ -406,7 +408,7 @@ async def test_a_bug_during_expiry_does_not_end_the_server(
     monkeypatch.setattr(reload, "AFTER_BUG_SECONDS", 0.0)
     await world.take(policy_text(allow="[{image: quay.io, until: 2026-03-05T00:00:00Z}, registry.corp.io]"))
     assert world.live.snapshot is not None
-    policy, tried = world.live.snapshot.compiled.policy, []
+    policy, tried = world.live.snapshot.policy, []
 
     def fail_once(_policy: object, instant: datetime) -> object:
         tried.append(instant)
@@ -459,8 +461,8 @@ async def test_a_replaced_policy_is_freed_though_it_was_frozen(
             world.live.snapshot.decide("shop", image)
             world.live.snapshot.plan("shop", image)
         watched += [
-            weakref.ref(world.live.snapshot.compiled),
-            weakref.ref(world.live.snapshot.compiled.policy),
+            weakref.ref(world.live.snapshot),
+            weakref.ref(world.live.snapshot.policy),
         ]
         assert await world.take((BAD, "a: [", None)[number % 3]) == "refused"
         # Do not count the references of the test itself.
@@ -503,7 +505,7 @@ async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> No
     watched: list[weakref.ref[object]] = []
     for day in days:
         assert world.live.snapshot is not None
-        watched.append(weakref.ref(world.live.snapshot.compiled))
+        watched.append(weakref.ref(world.live.snapshot))
         assert world.approves(f"r{day}.io/a")
         world.now = START + timedelta(days=day)
         await world.reloader._expire()
@@ -511,7 +513,7 @@ async def test_compiled_policies_are_freed_when_rules_expire(world: World) -> No
         assert world.approves("other.io/a")
 
     assert [watch for watch in watched if watch() is not None] == []
-    assert world.live.snapshot.compiled.policy is world.reloader.loaded.policy  # type: ignore[union-attr]
+    assert world.live.snapshot.policy is world.reloader.loaded.policy  # type: ignore[union-attr]
 
 
 class TestParsing:

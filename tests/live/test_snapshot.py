@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import HUB_TO_CORP, policy
-from gatekeeper_py.live.snapshot import MAX_CACHED_LENGTH, CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.core.policy.cache import MAX_CACHED_LENGTH, CacheCounts
+from gatekeeper_py.live.snapshot import LivePolicy
 
 IMAGE: Final = "registry.corp.io/web:1"
 POLICIES = [
@@ -47,12 +48,12 @@ def test_cached_equals_uncached_over_any_interleaving_of_images_and_installs(
     """``cached = uncached over any interleaving of images and installs``."""
     live, counts = LivePolicy(), CacheCounts()
     compiled = POLICIES[0]
-    live.install(Snapshot(compiled, 2, counts))
+    live.install(compiled.serving(2, counts))
     for first, second in steps:
         if isinstance(second, int):
             assert first in POLICIES
             compiled = next(each for each in POLICIES if each is first)
-            live.install(Snapshot(compiled, second, counts))
+            live.install(compiled.serving(second, counts))
             continue
         assert first is None or isinstance(first, str)
         assert isinstance(second, str)
@@ -66,7 +67,7 @@ def test_cached_equals_uncached_over_any_interleaving_of_images_and_installs(
 @given(images=st.lists(IMAGES, max_size=40), size=st.integers(0, 5))
 def test_hits_and_misses_add_up_and_the_cache_stays_within_its_size(images: list[str], size: int) -> None:
     counts = CacheCounts()
-    snapshot = Snapshot(POLICIES[0], size, counts)
+    snapshot = POLICIES[0].serving(size, counts)
     for image in images:
         snapshot.decide("shop", image)
     kept = [image for image in images if size and len(image) <= 1024]
@@ -75,7 +76,7 @@ def test_hits_and_misses_add_up_and_the_cache_stays_within_its_size(images: list
 
 
 def test_long_text_is_not_kept() -> None:
-    snapshot = Snapshot(policy(), 10, CacheCounts())
+    snapshot = policy().serving(10, CacheCounts())
     for length in (MAX_CACHED_LENGTH, MAX_CACHED_LENGTH + 1, 3_000_000):
         assert not snapshot.decide(None, "x" * length).approved
         assert snapshot.plan(None, "x" * length) is None
@@ -85,7 +86,7 @@ def test_long_text_is_not_kept() -> None:
 def test_a_long_namespace_is_not_kept() -> None:
     """Real namespaces have at most 63 characters; other callers could fill the memory with long ones."""
     compiled = policy("deny: [{image: 'registry.corp.io/web', namespaces: [x*]}]\n")
-    snapshot = Snapshot(compiled, 10, CacheCounts())
+    snapshot = compiled.serving(10, CacheCounts())
     for length in (63, MAX_CACHED_LENGTH + 1, 3_000_000):
         assert not snapshot.decide("x" * length, IMAGE).approved
         assert snapshot.decide("y" * length, IMAGE).approved
@@ -97,12 +98,12 @@ def test_installing_swaps_the_snapshot_and_its_cache() -> None:
     live = LivePolicy()
     assert live.snapshot is None
     counts = CacheCounts()
-    old = Snapshot(policy(), 10, counts)
+    old = policy().serving(10, counts)
     live.install(old)
     taken = live.snapshot
     assert taken is old
     assert taken.decide(None, IMAGE).approved
-    live.install(Snapshot(policy(allow="[other.io]"), 10, counts))
+    live.install(policy(allow="[other.io]").serving(10, counts))
     assert live.snapshot is not None
     assert not live.snapshot.decide(None, IMAGE).approved
     # A review that has started keeps its snapshot.
@@ -111,7 +112,7 @@ def test_installing_swaps_the_snapshot_and_its_cache() -> None:
 
 def test_a_snapshot_shows_what_its_policy_says() -> None:
     compiled = policy("message: ask us\nnamespaces: [{names: [dev-*], mode: warn}]\n")
-    snapshot = Snapshot(compiled, 10, CacheCounts())
+    snapshot = compiled.serving(10, CacheCounts())
     assert snapshot.revision == compiled.revision
     assert snapshot.message == "ask us"
     assert snapshot.allow is compiled.allow

@@ -11,7 +11,7 @@ from budget import budget
 from builders import WORKLOADS, policy, review, workload
 from calling import mutate, validate, validated
 from gatekeeper_py.core import CompiledPolicy
-from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.admission import certainly_approved
 from gatekeeper_py.core.admission.review import allowed, parse
 
 MORE = """
@@ -159,13 +159,13 @@ def test_after_mutation_every_verdict_is_the_decision_on_the_stored_image(spec: 
 def check_short_cut(document: dict[str, Any], a_policy: CompiledPolicy) -> bool:
     """Check that the general path agrees if the short cut approves; return whether it does."""
     request = parse(document)
-    images = approved_images(request, a_policy)
+    images = certainly_approved(request, a_policy)
     if images is None:
         return False
     outcome = validated(document, a_policy)
     result = (outcome.verdict, outcome.exemption, outcome.response.warnings)
     assert result == ("allowed", "" if images else "no-images", ())
-    decisions = [judgement.decision for judgement in outcome.judgements]
+    decisions = [judgement.decision for judgement in outcome.images]
     assert [(decision.image, decision.reason) for decision in decisions] == [
         (image, "allowed") for image in images
     ]
@@ -216,5 +216,5 @@ def within(kind: str, pod_spec: dict[str, Any]) -> Any:
 def test_the_short_cut_approves_every_pod_that_is_allowed(obj: dict[str, Any]) -> None:
     a_policy = policy(allow="[docker.io, registry.corp.io]")
     outcome = validated(review(obj, kind=("", "Pod")), a_policy)
-    images = approved_images(parse(review(obj, kind=("", "Pod"))), a_policy)
+    images = certainly_approved(parse(review(obj, kind=("", "Pod"))), a_policy)
     assert (images is not None) == (outcome.verdict == "allowed")

@@ -14,7 +14,7 @@ from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.core import CompiledPolicy, admission
 from gatekeeper_py.core.admission.review import AdmissionRequest, parse
 from gatekeeper_py.core.compare.difference import compare
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
+from gatekeeper_py.core.policy.cache import CacheCounts
 from property.policy_pairs import pairs
 from property.strategies import images, namespaces
 
@@ -39,7 +39,7 @@ requests = st.lists(
 def changes(
     old: CompiledPolicy, new: CompiledPolicy, review_requests: list[AdmissionRequest]
 ) -> ImageChanges:
-    found = ImageChanges(Snapshot(old, 100, CacheCounts()), Snapshot(new, 100, CacheCounts()))
+    found = ImageChanges(old.serving(100, CacheCounts()), new.serving(100, CacheCounts()))
     for request in review_requests:
         found.take(request)
     return found
@@ -87,7 +87,7 @@ def test_every_verdict_equals_that_of_the_webhook(
     pair: Pair, review_requests: list[AdmissionRequest]
 ) -> None:
     for request in review_requests:
-        (before,), (after,) = (admission.validate(request, policy).judgements for policy in pair)
+        (before,), (after,) = (admission.validate(request, policy).images for policy in pair)
         listed = list(changes(*pair, [request]).listed())
         if before.approved != after.approved:
             [(change, _)] = listed

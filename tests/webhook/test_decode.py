@@ -23,8 +23,8 @@ from benchmarks.bodies import (
 from budget import budget
 from builders import WORKLOADS, container, pod, policy, review, workload
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.review import InvalidReview, parse
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.images.manifest import MISSING, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.webhook import decode
@@ -164,16 +164,26 @@ LOOKUP_POLICIES = [
 
 
 def _outcomes(document: Any, policies: list[CompiledPolicy]) -> list[admission.Outcome] | str:
-    """Return the answers of both endpoints if no registry has any image: only never-pulled images pass."""
+    """Return the answers of both endpoints if no registry has any image: only never-pulled images pass.
+
+    Without look-ups, it does not matter whether an image is pulled, and the typed decoder drops that field.
+    """
     try:
         request = parse(document)
     except InvalidReview as problem:
         return str(problem)
-    return [
-        judge(request, each, Facts(lambda _lookup: Resolution(MISSING)))
+    outcomes = [
+        judge(request, each, Answers(lambda _lookup: Resolution(MISSING)))
         for each in policies
         for judge in (admission.validate, admission.mutate)
     ]
+    if any(each.looks_up for each in policies):
+        return outcomes
+    return [each._replace(images=_as_pulled(each.images), kept=_as_pulled(each.kept)) for each in outcomes]
+
+
+def _as_pulled(images: tuple[admission.Verdict, ...]) -> tuple[admission.Verdict, ...]:
+    return tuple(each._replace(slot=each.slot._replace(pulled=True)) for each in images)
 
 
 def check_same(body: bytes) -> bool:
@@ -205,12 +215,12 @@ def _check_approvals(document: Any, whole: Any) -> None:
             parse(whole)
         return
     for each in POLICIES:
-        images = admission.approved_images(request, each)
-        assert images == admission.approved_images(known, each)
+        images = admission.certainly_approved(request, each)
+        assert images == admission.certainly_approved(known, each)
         if images is not None:
             outcome = admission.validate(known, each)
             assert (outcome.verdict, outcome.response.warnings) == ("allowed", ())
-            assert [judgement.decision.image for judgement in outcome.judgements] == images
+            assert [judgement.decision.image for judgement in outcome.images] == images
 
 
 @settings(max_examples=budget(1500))

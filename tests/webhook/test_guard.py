@@ -16,12 +16,13 @@ from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.http.connections.peers import Peer
 from gatekeeper_py.live.parser.process import Interrupted, Judged, ParsedExceptions, ParserError
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.memory import collector_off
 from gatekeeper_py.webhook.guard import (
     LEAST_SHARE,
@@ -333,7 +334,7 @@ class TestBlastRadius:
         served = start(parse_policy(CLEAN).at(datetime.now(UTC)))
         await self.admit(served, 12)
         changed = parse_policy(policy_text(allow="[registry.corp.io, more.io]")).at(datetime.now(UTC))
-        served.live.install(Snapshot(changed, 100, CacheCounts()))
+        served.live.install(changed.serving(100, CacheCounts()))
         assert not verdict(await ask(served, change(configmap(self.ELSEWHERE), "UPDATE")))["allowed"]
 
     async def test_no_limit_means_a_warning_only(self, start: Start) -> None:

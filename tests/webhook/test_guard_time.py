@@ -11,11 +11,12 @@ import pytest
 from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.http.connections.peers import Peer
 from gatekeeper_py.live.parser.process import Judged, ParsedExceptions
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
 from parsing import InProcessParser

@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from builders import pod, policy, review, workload
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.webhook import webhook
 from gatekeeper_py.webhook.body import LARGE_BODY_BYTES, MAX_TYPED_WEIGHT
 from gatekeeper_py.webhook.decode import parse_pod_review
@@ -70,7 +70,7 @@ async def test_a_policy_that_reads_more_may_become_live_after_decoding(
     def parse_and_change(body: bytes, *, pull_policies: bool) -> dict[str, Any] | None:
         delayed.append(True)
         document = parse_pod_review(body, pull_policies=pull_policies)
-        served.live.install(Snapshot(policy(PODS_DECLARED), 100, CacheCounts()))
+        served.live.install(policy(PODS_DECLARED).serving(100, CacheCounts()))
         return document
 
     monkeypatch.setattr(webhook, "parse_pod_review", parse_and_change)

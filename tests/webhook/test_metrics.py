@@ -8,8 +8,9 @@ from datetime import UTC, datetime
 
 import documented
 from builders import HUB_TO_CORP, policy
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, Snapshot
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import DURATION_BUCKETS, MAX_HOSTS, OTHER_HOSTS, Metrics
 from served import families
 
@@ -35,7 +36,7 @@ class World:
         metrics.http_error(400)
         metrics.lookup("r.io", "found", 0.1)
         metrics.breaker("r.io", is_open=False)
-        metrics.policy_live(Snapshot(policy(HUB_TO_CORP, mode="mutate"), 5, self.counts), "file")
+        metrics.policy_live(policy(HUB_TO_CORP, mode="mutate").serving(5, self.counts), "file")
         metrics.policy_linted([finding("expired")])
 
 
@@ -75,7 +76,7 @@ def test_every_counter_with_known_labels_starts_at_0() -> None:
 def test_a_policy_brings_the_counters_of_its_mirrors_and_registries() -> None:
     world = World()
     more = "mirrors: [{from: docker.io, to: registry.corp.io/hub, verify: true}]"
-    world.metrics.policy_live(Snapshot(policy(more), 5, world.counts), "file")
+    world.metrics.policy_live(policy(more).serving(5, world.counts), "file")
     assert world.value("rewrites_total", mirror="0") == 0
     for result in ("found", "missing", "error", "stale"):
         assert world.value("lookups_total", host="registry.corp.io", result=result) == 0
@@ -162,10 +163,10 @@ def test_the_policy_is_refused_until_another_delivery_is_accepted() -> None:
 def test_the_next_expiry_is_absent_when_nothing_expires() -> None:
     world = World()
     assert world.value("policy_next_expiry_timestamp_seconds") is None
-    world.live.install(Snapshot(policy(), 5, world.counts))
+    world.live.install(policy().serving(5, world.counts))
     assert world.value("policy_next_expiry_timestamp_seconds") is None
     dated = policy("namespaces: [{names: [a], mode: warn, until: 2100-01-01}]")
-    world.live.install(Snapshot(dated, 5, world.counts))
+    world.live.install(dated.serving(5, world.counts))
     expiry = datetime(2100, 1, 1, tzinfo=UTC)
     assert world.value("policy_next_expiry_timestamp_seconds") == expiry.timestamp()
 
@@ -183,7 +184,7 @@ def test_only_a_change_of_the_mode_changes_the_time_since_when_it_is_used() -> N
     now = [100.0]
     world = World(now=lambda: now[0])
     for mode, shown in (("enforce", 100.0), ("enforce", 100.0), ("warn", 102.0), ("enforce", 103.0)):
-        world.metrics.policy_live(Snapshot(policy(mode=mode), 5, world.counts), "file")
+        world.metrics.policy_live(policy(mode=mode).serving(5, world.counts), "file")
         assert world.value("mode_since_timestamp_seconds", mode=mode) == shown
         now[0] += 1
     assert world.value("mode_since_timestamp_seconds", mode="warn") is None
@@ -193,7 +194,7 @@ def test_only_the_live_policy_has_an_info_series() -> None:
     world = World()
     world.use_everything()
     enforced = policy()
-    world.metrics.policy_live(Snapshot(enforced, 5, world.counts), "configmap")
+    world.metrics.policy_live(enforced.serving(5, world.counts), "configmap")
     found = [s for f in world.metrics.registry.collect() for s in f.samples if s.name.endswith("policy_info")]
     assert [sample.labels for sample in found] == [
         {"revision": enforced.revision, "mode": "enforce", "source": "configmap"}
@@ -205,7 +206,7 @@ def test_only_the_live_policy_has_an_info_series() -> None:
 def test_the_cache_is_read_when_scraped() -> None:
     world = World()
     assert world.value("cache_entries") == 0
-    snapshot = Snapshot(policy(), 5, world.counts)
+    snapshot = policy().serving(5, world.counts)
     world.live.install(snapshot)
     for image in ("a", "a", "b"):
         snapshot.decide(None, image)

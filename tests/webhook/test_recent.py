@@ -8,11 +8,11 @@ import pytest
 
 from builders import INSTANT, exceptions_text, policy, policy_text
 from gatekeeper_py.controller.enforcement import probe_image
+from gatekeeper_py.core.admission.radius import APPROVED, REFUSED, WARNED, Admitted
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.policy.cache import MAX_CACHED_LENGTH, CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
-from gatekeeper_py.core.policy.radius import APPROVED, REFUSED, WARNED, Admitted
-from gatekeeper_py.live.snapshot import MAX_CACHED_LENGTH, CacheCounts, Snapshot, snapshot_at
 from gatekeeper_py.process.shares import MAX_NAMESPACES, MAX_PEERS
 from gatekeeper_py.process.slices import run_slice
 from gatekeeper_py.webhook.recent import (
@@ -29,8 +29,8 @@ API_SERVER, STRANGER = "192.0.2.1", "192.0.2.66"
 DAY: Final = 24 * HOUR
 
 
-def snapshot(compiled: CompiledPolicy) -> Snapshot:
-    return Snapshot(compiled, 100, CacheCounts())
+def snapshot(compiled: CompiledPolicy) -> CompiledPolicy:
+    return compiled.serving(100, CacheCounts())
 
 
 BY_NAME: Final = snapshot(policy())
@@ -39,7 +39,7 @@ BY_NAMESPACE: Final = snapshot(
 )
 
 
-def images(recent: RecentImages, now: float = 0.0, live: Snapshot = BY_NAME) -> list[list[str]]:
+def images(recent: RecentImages, now: float = 0.0, live: CompiledPolicy = BY_NAME) -> list[list[str]]:
     """Return the names of the images of each peer."""
     return [[each.image for each in group] for group in run_slice(recent.admitted(live, now), float("inf"))]
 
@@ -85,7 +85,7 @@ def test_an_image_that_an_exception_approves_does_not_count() -> None:
         exceptions_text("image: ghcr.io/a, until: 2026-03-01T13:00:00Z, reason: x"), "namespace"
     )
     exceptions = Exceptions({DocumentKey("namespace", "team-a"): document})
-    live = snapshot_at(parse_policy(policy_text(grant)).at(INSTANT, exceptions), 100, CacheCounts())
+    live = parse_policy(policy_text(grant)).at(INSTANT, exceptions).serving(100, CacheCounts())
     recent = RecentImages()
     recent.note(API_SERVER, "team-a", ["ghcr.io/a:1", "registry.corp.io/web:1"], 0.0)
     assert live.decide("team-a", "ghcr.io/a:1").approved

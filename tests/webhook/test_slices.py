@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from dataclasses import fields
 from typing import Any, Final
 
 import pytest
 
 from builders import HUB_TO_CORP, pod, policy, review
 from contract import check_response
+from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 from gatekeeper_py.webhook.body import LARGE_BODY_BYTES
 from gatekeeper_py.webhook.webhook import MANY_IMAGES
 from served import Served
@@ -23,25 +25,28 @@ BAD: Final = "evil.io/web:{n}"
 SMALL: Final = request(json.dumps(review(pod("registry.corp.io/small:1"))).encode())
 
 
-class SlowSnapshot(Snapshot):
-    """Takes time for each decision about an image that is not cached, and notes the order of them."""
+class SlowPolicy(CompiledPolicy):
+    """Takes time for each decision about an image, and notes the order of them."""
 
     __slots__ = ("decided", "seconds")
 
-    def __init__(self, compiled: CompiledPolicy, seconds: float) -> None:
-        super().__init__(compiled, 0, CacheCounts())
-        self.decided: list[str] = []
-        self.seconds = seconds
+    decided: list[str]
+    seconds: float
 
-    def decide(self, namespace: str | None, image: str) -> Any:
+    @classmethod
+    def of(cls, compiled: CompiledPolicy, seconds: float) -> SlowPolicy:
+        slow = cls(**{each.name: getattr(compiled, each.name) for each in fields(compiled) if each.init})
+        object.__setattr__(slow, "decided", [])
+        object.__setattr__(slow, "seconds", seconds)
+        return slow
+
+    def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         self.decided.append(image)
         if "small" not in image:
             end = time.perf_counter() + self.seconds
             while time.perf_counter() < end:
                 pass
-        return super().decide(namespace, image)
-
-    decide_by_rules = decide
+        return CompiledPolicy.decide_by_rules(self, namespace, image)
 
 
 def many(image: str, count: int, *, padding: int = 0, **options: Any) -> dict[str, Any]:
@@ -49,14 +54,14 @@ def many(image: str, count: int, *, padding: int = 0, **options: Any) -> dict[st
     return review(pod(*images, metadata={"annotations": {"padding": "x" * padding}}), **options)
 
 
-def slow(served: Served, seconds: float = 0.001, more: str = "") -> SlowSnapshot:
+def slow(served: Served, seconds: float = 0.001, more: str = "") -> SlowPolicy:
     """Make a policy live under which each decision takes so long."""
-    snapshot = SlowSnapshot(policy(more), seconds)
+    snapshot = SlowPolicy.of(policy(more), seconds)
     served.live.install(snapshot)
     return snapshot
 
 
-async def begin(connection: Connection, document: dict[str, Any], snapshot: SlowSnapshot) -> None:
+async def begin(connection: Connection, document: dict[str, Any], snapshot: SlowPolicy) -> None:
     """Send a review, and wait until some of its images are judged."""
     await connection.send(request(json.dumps(document).encode()))
     await eventually(lambda: len(snapshot.decided) > MANY_IMAGES)
@@ -79,7 +84,7 @@ async def test_another_review_is_answered_before_a_large_one_ends(
 
 
 async def test_a_patch_is_made_in_steps(served: Served) -> None:
-    snapshot = SlowSnapshot(policy(HUB_TO_CORP, mode="mutate"), 0.001)
+    snapshot = SlowPolicy.of(policy(HUB_TO_CORP, mode="mutate"), 0.001)
     served.live.install(snapshot)
     document = many("user/web:{n}", 200)
     async with served.connected() as large, served.connected() as small:
@@ -98,7 +103,7 @@ async def test_one_snapshot_judges_all_of_a_review(served: Served) -> None:
     document = many(BAD, 200)
     async with served.connected() as large, served.connected() as small:
         await begin(large, document, snapshot)
-        served.live.install(Snapshot(policy(allow="[evil.io]"), 100, CacheCounts()))
+        served.live.install(policy(allow="[evil.io]").serving(100, CacheCounts()))
         assert not check_response((await small.ask(SMALL)).json(), review(pod("a")), "validate").allowed
         answer = check_response((await large.receive()).json(), document, "validate")
     assert not answer.allowed

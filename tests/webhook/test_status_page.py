@@ -11,11 +11,12 @@ import pytest
 
 from builders import INSTANT, policy_text
 from gatekeeper_py.core.admission import Outcome
-from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
@@ -25,7 +26,7 @@ from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.live.exceptions.counting import MAX_SHOWN
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.reload import RefusedDelivery, Reloader
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import DeliveredExceptions, Delivery
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
@@ -85,7 +86,7 @@ class World:
         namespace: str = "hidden",
     ) -> None:
         decision = Decision(image=image, approved=False, reason="unlisted", detail="x")
-        judgement = Judgement(Slot(("spec",), "image", image), decision)
+        judgement = Verdict(Slot(("spec",), "image", image), decision)
         self.denials.add(
             AdmissionRequest(
                 uid="a", group="", kind=kind, operation="CREATE", namespace=namespace, name="n" * 1000,
@@ -170,7 +171,7 @@ async def test_exceptions_are_shown_with_the_documents_that_are_bad() -> None:
     grants = "exceptions: [{source: namespace, images: [ghcr.io/**], longest: 14d}]\n"
     await world.reloader.apply(Delivery(text=policy_text(grants)))
     assert world.live.snapshot is not None
-    world.keeper.use_policy(world.live.snapshot.compiled)
+    world.keeper.use_policy(world.live.snapshot)
     await world.keeper.deliver(DeliveredExceptions(key=DocumentKey("namespace", "team-a"), text="{"))
     await world.keeper.step()
     await world.keeper.entries.count()

@@ -15,9 +15,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.answers import json_response
 from gatekeeper_py.http.listener import Listener
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import POLL_SECONDS, CertificateFiles

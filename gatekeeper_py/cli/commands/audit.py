@@ -48,14 +48,14 @@ from gatekeeper_py.cli.reporting.unused import FORMATS as UNUSED_FORMATS
 from gatekeeper_py.cli.reporting.unused import unused_exceptions, write_unused
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.admission.lookups import facts_assuming
+from gatekeeper_py.core.admission.world import BY_NAME, NOTHING_SIGNED
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 from gatekeeper_py.process import settings as checked
 
 _DEFAULT: Final = next(iter(FORMATS))
@@ -227,7 +227,7 @@ def audit(
         if not exceptions:
             excepted = await noted_exceptions(api, (found,), installation, namespace, whole=unused)
         compiled = found.at(instant, excepted)
-        judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
+        judge = compiled.serving(CACHE_SIZE, CacheCounts())
         survey = Survey(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
@@ -260,8 +260,8 @@ def audit(
 
 def _with_and_without_signatures(survey: Survey) -> Tally:
     """Return what the images need in either case, because no registry is queried."""
-    for signed in (True, False):
-        survey.merge(survey.verified(facts_assuming(signed=signed)))
+    for world in (BY_NAME, NOTHING_SIGNED):
+        survey.merge(survey.verified(world))
     return survey.tally
 
 

@@ -29,9 +29,9 @@ from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.http.health import Health, LoopWatch, listen
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 from gatekeeper_py.process import settings as checked
 from gatekeeper_py.process.process import Process
 
@@ -190,7 +190,7 @@ class AuditLoop:
             instant = now()
             excepted = await self._exceptions(api, policy.at(instant).grants)
             compiled = policy.at(instant, excepted)
-            judge = snapshot_at(compiled, CACHE_SIZE, CacheCounts())
+            judge = compiled.serving(CACHE_SIZE, CacheCounts())
             warned = Warned()
             queries, namespace = self._queries, self._settings.namespace
             exempt, looks_up = await self._exempt(api), queries is not None

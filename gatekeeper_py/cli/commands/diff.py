@@ -47,9 +47,9 @@ from gatekeeper_py.core.admission.fields import GroupKind
 from gatekeeper_py.core.compare.difference import Change, Contradiction, Difference, TooComplex, compare
 from gatekeeper_py.core.compare.documents import DocumentChanges, compare_documents
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 from gatekeeper_py.process import settings as checked
 
 if TYPE_CHECKING:
@@ -257,7 +257,7 @@ class _PolicyChange:
     def changes(self, exempt: Iterable[str]) -> ImageChanges:
         """Return an empty collector of changes."""
         old, new = (
-            snapshot_at(each.at(self.instant, self.exceptions), CACHE_SIZE, CacheCounts())
+            each.at(self.instant, self.exceptions).serving(CACHE_SIZE, CacheCounts())
             for each in (self.old, self.new)
         )
         return ImageChanges(old, new, frozenset(exempt))

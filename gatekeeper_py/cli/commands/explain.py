@@ -24,16 +24,13 @@ from gatekeeper_py.core.admission.explain import (
     Explanation,
     exception_as_json,
     nearest_as_json,
-    refined,
-    refined_by_name,
     rule_as_json,
 )
 from gatekeeper_py.core.admission.explain import explain as explain_image
-from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.messages import exception_text
+from gatekeeper_py.core.admission.world import BY_NAME, World
 from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
-from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -105,22 +102,16 @@ def explain(
         TEXT_OR_JSON[style](lambda: _print_fast_path(shown), lambda: shown)
         return 0
     compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
-    explanations = [explain_image(compiled, namespace, image) for image in images]
-    if look_up:
 
-        def judged(facts: Facts) -> list[tuple[Explanation, Answer | None]]:
-            return [refined(each, compiled, facts) for each in explanations]
+    def judged(world: World) -> list[Explanation]:
+        return [explain_image(compiled, namespace, image, world) for image in images]
 
-        explained = with_lookups(compiled, registry_config, judged)
-    else:
-        explained = [(refined_by_name(each, compiled), None) for each in explanations]
+    explained = with_lookups(compiled, registry_config, judged) if look_up else judged(BY_NAME)
     TEXT_OR_JSON[style](
-        lambda: _print_images(explained),
-        lambda: [
-            as_json(each) | (lookup_as_json(each, answer) if look_up else {}) for each, answer in explained
-        ],
+        lambda: _print_images(explained, look_up=look_up),
+        lambda: [as_json(each) | (lookup_as_json(each) if look_up else {}) for each in explained],
     )
-    return 0 if all(explanation.decision.approved for explanation, _ in explained) else 1
+    return 0 if all(explanation.verdict.approved for explanation in explained) else 1
 
 
 def _check_images(policy: str, images: Sequence[str]) -> None:
@@ -140,10 +131,10 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     """Return the stable JSON form of one explanation."""
     decision = explanation.decision
     return {
-        "image": explanation.image,
+        "image": explanation.verdict.slot.value,
         "namespace": explanation.namespace,
         "canonical": decision.canonical if decision.reason != "invalid" else None,
-        "verdict": explanation.verdict,
+        "verdict": explanation.in_words,
         "reason": decision.reason,
         "detail": decision.detail,
         "rule": rule_as_json(decision.rule),
@@ -154,9 +145,9 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def lookup_as_json(explanation: Explanation, answer: Answer | None) -> dict[str, Any]:
+def lookup_as_json(explanation: Explanation) -> dict[str, Any]:
     """Return the fields that ``--look-up`` adds."""
-    signature = explanation.signature
+    answer, signature = explanation.answer, explanation.verdict.signature
     return {
         "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
         "signature": signature and signature._asdict(),
@@ -238,16 +229,16 @@ def _print_fast_path(answers: Sequence[dict[str, Any]]) -> None:
         out.print()
 
 
-def _print_images(explained: Sequence[tuple[Explanation, Answer | None]]) -> None:
+def _print_images(explained: Sequence[Explanation], *, look_up: bool) -> None:
     out = console()
-    for explanation, answer in explained:
-        _print(out, explanation, answer)
+    for explanation in explained:
+        _print(out, explanation, look_up=look_up)
 
 
-def _print(out: Console, explanation: Explanation, answer: Answer | None) -> None:
-    decision = explanation.decision
-    verdict = explanation.verdict
-    out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (escape(explanation.image), "bold")))
+def _print(out: Console, explanation: Explanation, *, look_up: bool) -> None:
+    decision, verdict = explanation.decision, explanation.in_words
+    image = escape(explanation.verdict.slot.value)
+    out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (image, "bold")))
     if explanation.namespace is not None:
         _row(out, "namespace", escape(explanation.namespace))
     if decision.canonical is not None and decision.reason != "invalid":
@@ -257,10 +248,10 @@ def _print(out: Console, explanation: Explanation, answer: Answer | None) -> Non
     for origin in explanation.origins:
         _row(out, "mirrors", origin)
     _row(out, "because", decision.detail)
-    if answer is not None:
+    if look_up and (answer := explanation.answer) is not None:
         _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
-    if explanation.signature is not None:
-        _row(out, "signature", str(explanation.signature))
+    if explanation.verdict.signature is not None:
+        _row(out, "signature", str(explanation.verdict.signature))
     decided = decision.exception or decision.rule
     if decided is not None and decision.approved:
         _print_origin(out, decided.owner, decided.reason)

@@ -22,13 +22,12 @@ from gatekeeper_py.cli.inventory.provenance import Provenance, provenance
 from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, json_text, note
 from gatekeeper_py.cli.reporting.junit import junit
 from gatekeeper_py.cli.reporting.manifest import user_yaml
-from gatekeeper_py.cli.reporting.reviewed import ReviewedImage, ReviewedObject, Verdict, print_reviewed
+from gatekeeper_py.cli.reporting.reviewed import ObjectVerdict, ReviewedImage, ReviewedObject, print_reviewed
 from gatekeeper_py.cli.reporting.sarif import sarif
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import Judgement
+from gatekeeper_py.core.admission import BY_NAME, Verdict, World
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
-from gatekeeper_py.core.admission.lookups import Facts, facts_by_name
 from gatekeeper_py.core.admission.messages import exception_line, image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
@@ -163,10 +162,10 @@ def review(
 
     write, with_lines = FORMATS[style]
 
-    def judged(facts: Facts | None) -> list[Reviewed]:
-        return [review_manifest(each, compiled, exempt, facts, with_lines=with_lines) for each in manifests]
+    def judged(world: World) -> list[Reviewed]:
+        return [review_manifest(each, compiled, exempt, world, with_lines=with_lines) for each in manifests]
 
-    reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(None)
+    reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(BY_NAME)
     for each in reviewed:
         for warning in each.report.warnings:
             note(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}")
@@ -205,25 +204,22 @@ def review_manifest(
     manifest: Manifest,
     compiled: CompiledPolicy,
     exempt: AbstractSet[str],
-    facts: Facts | None = None,
+    world: World = BY_NAME,
     *,
     with_lines: bool = False,
 ) -> Reviewed:
     """Judge an object as the mutating webhook, and then the validating webhook, would.
 
-    An object in an exempt namespace is not judged. ``facts`` are the results of look-ups. Without them,
-    images are judged by their names alone.
+    An object in an exempt namespace is not judged. ``world`` is what registries hold.
 
     ``with_lines`` looks up the lines of rejected images and unknown kinds, which takes as long as reading the
     file.
     """
     if manifest.namespace in exempt:
         return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
-    mutated = admission.mutate(manifest.request, compiled, facts)
+    mutated = admission.mutate(manifest.request, compiled, world)
     stored = applied(mutated.response.patch, manifest.request.object)
-    if facts is None:
-        facts = facts_by_name(compiled, manifest.request.namespace)
-    validated = admission.validate(manifest.request._replace(object=stored), compiled, facts)
+    validated = admission.validate(manifest.request._replace(object=stored), compiled, world)
     is_kustomized = _overrides_images(manifest)
     is_ours = manifest.request.group == API_VERSION.partition("/")[0]
     if validated.exemption == "unknown-kind" and (
@@ -239,28 +235,28 @@ def review_manifest(
             line=manifest.line_of(()) if with_lines else 1,
         )
         return Reviewed(report=report, stored=stored, empty=True)
-    verdict: Verdict = "admitted"
+    verdict: ObjectVerdict = "admitted"
     if validated.verdict == "denied":
         verdict = "rejected"
     elif validated.verdict == "warned":
         verdict = "warned"
     elif mutated.verdict == "mutated":
         verdict = "rewritten"
-    originals = {judgement.slot.path: judgement.slot.written for judgement in mutated.judgements}
+    originals = {each.slot.path: each.slot.written for each in mutated.images}
     images = tuple(
         replace(
             image,
-            line=manifest.line_of(judgement.slot.parts) if with_lines and image.message else 1,
+            line=manifest.line_of(each.slot.parts) if with_lines and image.message else 1,
         )
-        for judgement in validated.judgements
-        for image in (_image(judgement, originals),)
+        for each in validated.images
+        for image in (_image(each, originals),)
     )
     warnings = (
-        *(f"{judgement.slot.value}{kept_text(judgement)}" for judgement in mutated.kept),
+        *(f"{each.slot.value}{kept_text(each)}" for each in mutated.kept),
         *(
-            f"{judgement.slot.value} could not be verified: {judgement.unverified}"
-            for judgement in validated.judgements
-            if judgement.unverified
+            f"{each.slot.value} could not be verified: {each.unverified}"
+            for each in validated.images
+            if each.unverified
         ),
     )
     report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
@@ -274,7 +270,7 @@ def _overrides_images(manifest: Manifest) -> bool:
     return manifest.request.group == KUSTOMIZE_GROUP and isinstance(obj, dict) and bool(obj.get("images"))
 
 
-def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> ReviewedObject:
+def _report(manifest: Manifest, verdict: ObjectVerdict, mode: Mode | None) -> ReviewedObject:
     return ReviewedObject(
         source=manifest.source,
         document=manifest.document,
@@ -287,27 +283,27 @@ def _report(manifest: Manifest, verdict: Verdict, mode: Mode | None) -> Reviewed
     )
 
 
-def _image(judgement: Judgement, originals: dict[str, str]) -> ReviewedImage:
-    slot, decision = judgement.slot, judgement.decision
+def _image(verdict: Verdict, originals: dict[str, str]) -> ReviewedImage:
+    slot, decision = verdict.slot, verdict.decision
     original = originals.get(slot.path)
     return ReviewedImage(
         path=slot.path,
         image=slot.written if original is None else original,
-        approved=judgement.approved,
+        approved=verdict.approved,
         reason=decision.reason,
         detail=decision.detail,
-        rewritten=judgement.rewritten if original is None else slot.value,
+        rewritten=verdict.rewritten if original is None else slot.value,
         stored=original is not None,
-        message=_message(judgement),
+        message=_message(verdict),
         exception=decision.exception,
-        signature=judgement.signature,
+        signature=verdict.signature,
     )
 
 
-def _message(judgement: Judgement) -> str:
-    if judgement.decision.exception is not None:
-        return exception_line(judgement)
-    return "" if judgement.approved else image_line(judgement)
+def _message(verdict: Verdict) -> str:
+    if verdict.decision.exception is not None:
+        return exception_line(verdict)
+    return "" if verdict.approved else image_line(verdict)
 
 
 def _stored(reviewed: Sequence[Reviewed]) -> list[Any]:

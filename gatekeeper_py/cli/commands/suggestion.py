@@ -16,9 +16,9 @@ from gatekeeper_py.cli.inputs.selection import Cluster
 from gatekeeper_py.cli.inventory.suggestion import NOTHING, By, Group, Suggestion
 from gatekeeper_py.cli.reporting.console import counted, note
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 
 MAX_LEFT_OUT: Final = 1000
 """Maximum number of listed images that no rule covers. The last line counts the remaining images."""
@@ -32,7 +32,7 @@ def suggested(
 ) -> str:
     """Return the text of a policy that approves what runs. Raises ``UnreadableError``."""
     kept = NOTHING if base is None else usable_policy(base)
-    policy = Snapshot(kept.at(now()), CACHE_SIZE, CacheCounts())
+    policy = kept.at(now()).serving(CACHE_SIZE, CacheCounts())
     suggestion = Suggestion(policy, by, exempt)
 
     with_cluster(cluster, lambda api: read_cluster(api, suggestion, policy.resources, namespace))

@@ -23,8 +23,7 @@ from gatekeeper_py.cli.reporting.cases import CaseResult, print_results, results
 from gatekeeper_py.cli.reporting.console import json_text
 from gatekeeper_py.cli.reporting.findings import print_findings
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
-from gatekeeper_py.core.admission.explain import explain, refined_by_name
-from gatekeeper_py.core.admission.judgement import by_name
+from gatekeeper_py.core.admission.explain import Explanation, explain
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -136,19 +135,19 @@ class Runner:
 
     @staticmethod
     def _image(case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
-        found = refined_by_name(explain(policy, case.namespace, case.image), policy)
+        found = explain(policy, case.namespace, case.image)
         decision = found.decision
         failures: list[str] = []
-        if found.verdict != case.expect:
-            failures.append(f"expected {case.expect}, but it is {found.verdict}: {decision.detail}")
+        if found.in_words != case.expect:
+            failures.append(f"expected {case.expect}, but it is {found.in_words}: {decision.detail}")
             failures += (f"near miss: {miss.rule}: {miss.missed}" for miss in found.nearest)
         if case.reason is not None and decision.reason != case.reason:
             failures.append(
                 f"expected the reason {case.reason}, but it is {decision.reason}: {decision.detail}"
             )
         if case.rewritten is not UNSET:
-            failures += _rewrite_problem(case, policy)
-        return found.verdict, failures
+            failures += _rewrite_problem(case, found, policy.mode(case.namespace))
+        return found.in_words, failures
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         path = in_folder(self.folder, case.manifest)
@@ -176,10 +175,9 @@ class Runner:
         return actual, failures
 
 
-def _rewrite_problem(case: Case, policy: CompiledPolicy) -> Iterator[str]:
-    mode = policy.mode(case.namespace)
-    plan = policy.plan(case.namespace, case.image) if policy.mode(case.namespace).rewrites else None
-    actual, problem, *_ = by_name(policy, case.namespace, plan)
+def _rewrite_problem(case: Case, found: Explanation, mode: Mode) -> Iterator[str]:
+    new = found.new if mode.rewrites else None
+    actual, problem = (None, "") if new is None else (new.rewritten, new.problem)
     if actual == case.rewritten:
         return
     stays = f"it stays as written in mode {mode}" + (f": {problem}" if problem else "")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from gatekeeper_py.cli.inputs.files import UnreadableError
-from gatekeeper_py.core.admission.lookups import NOT_LOOKED_UP, Facts
+from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, Answers
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.process.logs import Log
@@ -26,7 +26,7 @@ with its manifest. Many attestations need more."""
 T = TypeVar("T")
 
 
-def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[[Answers], T]) -> T:
     """Return the result of ``work`` after registries have answered all its look-ups.
 
     ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
@@ -35,7 +35,7 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
     return asyncio.run(_looked_up(policy, directory, work))
 
 
-async def _looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Facts], T]) -> T:
+async def _looked_up(policy: CompiledPolicy, directory: Path | None, work: Callable[[Answers], T]) -> T:
     queries = Queries(directory, _Ignored())
     try:
         return await queries.answered(policy, work)
@@ -60,7 +60,7 @@ class Queries:
     async def close(self) -> None:
         await self._service.close()
 
-    async def answered(self, policy: CompiledPolicy, work: Callable[[Facts], T]) -> T:
+    async def answered(self, policy: CompiledPolicy, work: Callable[[Answers], T]) -> T:
         """Return the result of ``work``, as ``with_lookups`` does."""
         service = self._service
         self._read_files()
@@ -69,17 +69,17 @@ class Queries:
         at_once, pause = _pace(policy)
         resolved: dict[Lookup, Resolution] = {}
         while True:
-            facts = Facts(service.lookups.resolve_cached, resolved)
-            result = work(facts)
-            lookups = list(dict.fromkeys(facts.missing))
+            answers = Answers(service.lookups.resolve_cached, resolved)
+            result = work(answers)
+            lookups = list(dict.fromkeys(answers.missing))
             if not lookups:
                 return result
             for start in range(0, len(lookups), at_once):
                 if resolved:
                     await asyncio.sleep(pause)
                 some = lookups[start : start + at_once]
-                answers = await service.lookups.resolve(some, SECONDS)
-                resolved |= {lookup: answers.get(lookup, NOT_LOOKED_UP) for lookup in some}
+                found = await service.lookups.resolve(some, SECONDS)
+                resolved |= {lookup: found.get(lookup, NOT_LOOKED_UP) for lookup in some}
 
     def _read_files(self) -> None:
         """Let the registry process read the files again if they changed. Raises ``UnreadableError``."""

@@ -10,19 +10,15 @@ from collections.abc import Set as AbstractSet
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.cli.inventory.tally import Usage, interned, only_warned, usage_order
-from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.judgement import (
-    ActivePolicy,
-    Judgement,
-    by_name,
-    exemption,
-    judge,
-    slots_to_judge,
-)
+from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
+from gatekeeper_py.core.admission.outcome import exemption, role_of, slots_to_judge, subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
+from gatekeeper_py.core.admission.world import BY_NAME
 from gatekeeper_py.core.compare.difference import Change
 from gatekeeper_py.core.policy.decision import Decision, Reason
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 
@@ -49,7 +45,9 @@ class ImageChanges:
     do not change, because the webhook does not review them.
     """
 
-    def __init__(self, old: ActivePolicy, new: ActivePolicy, exempt: AbstractSet[str] = frozenset()) -> None:
+    def __init__(
+        self, old: CompiledPolicy, new: CompiledPolicy, exempt: AbstractSet[str] = frozenset()
+    ) -> None:
         self.objects = 0
         self._old = old
         self._new = new
@@ -77,7 +75,7 @@ class ImageChanges:
         self.objects += 1
         if exemption(request):
             return
-        before, after = _judgements(request, self._old), _judgements(request, self._new)
+        before, after = _verdicts(request, self._old), _verdicts(request, self._new)
         for parts in dict.fromkeys((*before, *after)):
             slot = (before.get(parts) or after[parts]).slot
             usage = Usage(request.kind, request.namespace, request.name, slot.path)
@@ -86,14 +84,9 @@ class ImageChanges:
     def take_image(self, image: str, kind: GroupKind, usage: Usage) -> None:
         """Compare the policies on one image, used in an object of a kind."""
         slot = Slot((), "image", image)
+        namespace, role = usage.namespace, role_of(kind)
         before, after = (
-            judge(
-                policy,
-                usage.namespace,
-                slot,
-                after_mirror=_after_mirror(policy, kind, usage.namespace),
-                obj=None,
-            )
+            Judge(policy, Subject(namespace, policy.mode(namespace), role), BY_NAME).verdict(slot)
             for policy in (self._old, self._new)
         )
         self._compare(usage.namespace, slot, usage, before, after)
@@ -130,8 +123,8 @@ class ImageChanges:
         namespace: str | None,
         slot: Slot,
         usage: Usage,
-        before: Judgement | None,
-        after: Judgement | None,
+        before: Verdict | None,
+        after: Verdict | None,
     ) -> None:
         image = slot.value if isinstance(slot.value, str) else ""
         change = None
@@ -154,7 +147,7 @@ class ImageChanges:
             (self._refused if refuses_now else self._only_warned).add(image)
 
     def _change(
-        self, namespace: str | None, image: str, before: Judgement | None, after: Judgement | None
+        self, namespace: str | None, image: str, before: Verdict | None, after: Verdict | None
     ) -> ImageChange | None:
         was_approved = before is None or before.approved
         decision = _not_judged(image) if after is None else after.decision
@@ -168,23 +161,16 @@ class ImageChanges:
         return ImageChange(image, *verdicts, "rewritten", decision.reason, names[1])
 
 
-def _judgements(request: AdmissionRequest, policy: ActivePolicy) -> dict[Parts, Judgement]:
-    slots, _ = slots_to_judge(request, policy)
-    after_mirror = _after_mirror(policy, (request.group, request.kind), request.namespace)
-    return {
-        slot.parts: judge(policy, request.namespace, slot, after_mirror=after_mirror, obj=request.object)
-        for slot in slots
-    }
+def _verdicts(request: AdmissionRequest, policy: CompiledPolicy) -> dict[Parts, Verdict]:
+    judge = Judge(policy, subject_of(request, policy), BY_NAME)
+    return {slot.parts: judge.verdict(slot) for slot in slots_to_judge(request, policy)[0]}
 
 
-def _after_mirror(policy: ActivePolicy, kind: GroupKind, namespace: str | None) -> bool:
-    return kind != POD and policy.mode(namespace).rewrites
-
-
-def _stored(policy: ActivePolicy, namespace: str | None, image: str) -> str:
+def _stored(policy: CompiledPolicy, namespace: str | None, image: str) -> str:
     """Return the name under which a Pod would be stored."""
-    plan = policy.plan(namespace, image) if policy.mode(namespace).rewrites else None
-    return by_name(policy, namespace, plan).image or image
+    judge = Judge(policy, Subject(namespace, policy.mode(namespace)), BY_NAME)
+    new = judge.rewrite(Slot((), "image", image)) if judge.subject.mode.rewrites else None
+    return image if new is None or new.rewritten is None else new.rewritten
 
 
 def _not_judged(image: str) -> Decision:

@@ -18,7 +18,7 @@ from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Usage
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.judgement import Signature
+from gatekeeper_py.core.admission.judge import Signature
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.core.policy.decision import Reason

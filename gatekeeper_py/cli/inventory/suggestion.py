@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.cli.inventory.tally import Usage, usage_order
-from gatekeeper_py.core.admission.judgement import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.validation import validating
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
@@ -21,7 +20,7 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.document import ENFORCE, PolicyDocument
 from gatekeeper_py.core.policy.lint.platforms import open_registry
-from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 
 By = Literal["registry", "path", "repository"]
 
@@ -77,7 +76,7 @@ class Suggestion:
     the ``exempt`` namespaces are ignored.
     """
 
-    def __init__(self, base: ActivePolicy, by: By, exempt: AbstractSet[str] = frozenset()) -> None:
+    def __init__(self, base: CompiledPolicy, by: By, exempt: AbstractSet[str] = frozenset()) -> None:
         self.objects = 0
         self.rules: dict[str, Group] = {}
         self.left_out: dict[LeftOut, Group] = {}
@@ -103,10 +102,10 @@ class Suggestion:
             return
         judging = validating(request, self._base)
         for slot in judging.slots:
-            judgement = judging.judge(slot)
-            if judgement is None or judgement.approved:
+            verdict = judging.judge(slot)
+            if verdict is None or verdict.approved:
                 continue
-            decision = judgement.decision
+            decision = verdict.decision
             image = slot.value if isinstance(slot.value, str) else ""
             use = Use(escape(image), Usage(request.kind, request.namespace, request.name, slot.path))
             pattern = None

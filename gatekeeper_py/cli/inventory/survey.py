@@ -5,23 +5,21 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally, Usage, interned
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import ActivePolicy, Judgement
+from gatekeeper_py.core.admission import BY_NAME, Outcome, Subject, Verdict, World
 from gatekeeper_py.core.admission.explain import exception_as_json
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD
-from gatekeeper_py.core.admission.judgement import Outcome
-from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.outcome import subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.admission.slot import Parts, Slot, is_never_pulled
-from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest
 from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 MAX_OWNERS: Final = 1000
 """Maximum number of owners in one audit. ``left_out`` counts the Pods of further owners."""
@@ -42,7 +40,7 @@ class Survey:
 
     def __init__(
         self,
-        policy: ActivePolicy,
+        policy: CompiledPolicy,
         exempt: AbstractSet[str] = frozenset(),
         *,
         keep_approved: bool,
@@ -58,11 +56,9 @@ class Survey:
         self._warned = warned
         self._looks_up = looks_up
         self._of_all = of_all
-        self._signed: dict[
-            tuple[str | None, str, Manifest], tuple[Judgement, list[tuple[Usage, ObjectReference | None]]]
-        ] = {}
-        """The images that need a signature, by namespace, image and look-up, each with its uses, and with
-        the owner of each Pod if ``warned`` collects it."""
+        self._signed: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
+        """The images that need a signature, each with its uses, and with the owner of each Pod if ``warned``
+        collects it."""
 
     @property
     def objects(self) -> int:
@@ -82,8 +78,8 @@ class Survey:
         self.tally.merge(other.tally)
         if self._warned is not None and other._warned is not None and other._warned is not self._warned:
             self._warned.merge(other._warned)
-        for key, (judgement, usages) in other._signed.items():
-            self._signed.setdefault(key, (judgement, []))[1].extend(usages)
+        for key, usages in other._signed.items():
+            self._signed.setdefault(key, []).extend(usages)
 
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
@@ -91,46 +87,45 @@ class Survey:
         owner = None
         if self._warned is not None and request.namespace not in self._exempt:
             owner = _warned_owner(request, outcome)
-            self._warned.note(owner, outcome.rejected)
-        for judgement in outcome.judgements:
-            image = judged_image(judgement, self._policy, request.namespace)
-            path = judgement.slot.path
-            usage = Usage(request.kind, request.namespace, request.name, path, outcome.mode)
+        subject = subject_of(request, self._policy)
+        for verdict in outcome.images:
+            if _needs_signature(verdict) and request.namespace not in self._exempt:
+                running = _running_digest(request.object, verdict.slot) if subject.role == "pod" else ""
+                slot = verdict.slot._replace(running=running)
+                if self._of_all or (self._looks_up and subject.role == "pod"):
+                    usage = Usage(request.kind, request.namespace, request.name, slot.path, outcome.mode)
+                    key = subject, Slot((), slot.noun, slot.value, running=running)
+                    self._signed.setdefault(key, []).append((interned(usage), owner))
+                    continue
+                if running:
+                    verdict = admission.judge(self._policy, subject, slot, BY_NAME)  # noqa: PLW2901
+            image = judged_image(verdict, self._policy, request.namespace)
+            usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, outcome.mode)
             if request.namespace in self._exempt:
                 image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
-            elif (self._of_all or (self._looks_up and (request.group, request.kind) == POD)) and (
-                running := _needs_signature(judgement, request)
-            ) is not None:
-                key = (request.namespace, image.image, running)
-                self._signed.setdefault(key, (judgement, []))[1].append((interned(usage), owner))
-                continue
-            self.tally.add(image, usage, judgement.decision.rule)
+            self.tally.add(image, usage, verdict.decision.rule)
+            if self._warned is not None and not verdict.approved:
+                self._warned.note(owner, (verdict,))
 
-    def verified(self, facts: Facts) -> Survey:
-        """Return a survey of the images that need a signature, judged by the answers of registries."""
+    def verified(self, world: World) -> Survey:
+        """Return a survey of the images that need a signature, judged in a world."""
         # This method is called for each round of answers, and the caller merges only the last survey.
         warned = None if self._warned is None else Warned()
         found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
-        for (namespace, _, manifest), (judgement, usages) in self._signed.items():
-            decision = replace(judgement.decision, manifest=manifest)
-            slot = judgement.slot._replace(parts=())
-            pods = PodLookups(None, self._policy, namespace, facts)
-            refined = pods.verified(judgement._replace(slot=slot, decision=decision))
-            image = judged_image(refined, self._policy, namespace)._replace(signature=refined.signature)
+        for (subject, slot), usages in self._signed.items():
+            verdict = admission.judge(self._policy, subject, slot, world)
+            image = judged_image(verdict, self._policy, subject.namespace)
+            image = image._replace(signature=verdict.signature)
             for usage, owner in usages:
-                found.tally.add(image, usage, refined.decision.rule)
-                if warned is not None and not refined.approved:
-                    warned.note(owner, (refined,))
+                found.tally.add(image, usage, verdict.decision.rule)
+                if warned is not None and not verdict.approved:
+                    warned.note(owner, (verdict,))
         return found
 
 
-def _needs_signature(judgement: Judgement, request: AdmissionRequest) -> Manifest | None:
-    """Return the look-up, by the running digest, of the signature that an image needs, if any."""
-    manifest, slot = judgement.decision.manifest, judgement.slot
-    if manifest is None or manifest.kind.found_approves or is_never_pulled(request.object, slot):
-        return None
-    digest = "" if manifest.by_digest else _running_digest(request.object, slot)
-    return manifest._replace(reference=digest) if digest else manifest
+def _needs_signature(verdict: Verdict) -> bool:
+    manifest = verdict.decision.manifest
+    return manifest is not None and not manifest.kind.found_approves and verdict.slot.pulled
 
 
 def _running_digest(pod: Any, slot: Slot) -> str:
@@ -146,15 +141,15 @@ def _running_digest(pod: Any, slot: Slot) -> str:
     return ""
 
 
-def judged_image(judgement: Judgement, policy: ActivePolicy, namespace: str | None) -> JudgedImage:
-    """Return the image of a judgement with its verdict.
+def judged_image(verdict: Verdict, policy: CompiledPolicy, namespace: str | None) -> JudgedImage:
+    """Return the image with its verdict.
 
     The image and its canonical form are those before a mirror rewrite.
     """
-    decision = judgement.decision
-    value = judgement.slot.value
+    decision = verdict.decision
+    value = verdict.slot.value
     image = value if isinstance(value, str) else ""
-    written = decision if judgement.rewritten is None else policy.decide(namespace, image)
+    written = decision if verdict.rewritten is None else policy.decide(namespace, image)
     return JudgedImage(
         image=image,
         canonical=written.canonical if written.reason != "invalid" else None,
@@ -185,7 +180,7 @@ class Warned:
     def __iter__(self) -> Iterator[tuple[ObjectReference, tuple[tuple[str, Reason], ...]]]:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
-    def note(self, owner: ObjectReference | None, rejected: Iterable[Judgement]) -> None:
+    def note(self, owner: ObjectReference | None, rejected: Iterable[Verdict]) -> None:
         """Note the rejected images of a Pod, if it has any, and an owner."""
         self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from gatekeeper_py.core.admission.judgement import Signature
+from gatekeeper_py.core.admission.judge import Signature
 from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.decision import Reason

@@ -11,12 +11,12 @@ from rich.text import Text
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
 from gatekeeper_py.core.admission.explain import exception_as_json
-from gatekeeper_py.core.admission.judgement import Signature
+from gatekeeper_py.core.admission.judge import Signature
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
 
-Verdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
+ObjectVerdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
 
 MAX_NOTE: Final = 500
 
@@ -68,7 +68,7 @@ class ReviewedObject:
     kind: str
     namespace: str | None
     name: str
-    verdict: Verdict
+    verdict: ObjectVerdict
     mode: str | None
     images: tuple[ReviewedImage, ...]
     note: str = ""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
-from gatekeeper_py.core.admission.judgement import Judgement, Signature, by_name
-from gatekeeper_py.core.admission.lookups import Facts, PodLookups, facts_by_name
+from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
 from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.world import BY_NAME, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
@@ -37,32 +37,48 @@ class NearMiss:
 class Explanation:
     """Everything about one image in one namespace.
 
+    ``verdict`` is that on a Pod with the image, and ``new`` what mutate mode would make of the image.
     ``matched_as`` is the folded name that patterns are compared with, or ``None`` if the image is invalid.
-    ``rewritten`` is the image after mutate mode, or ``None`` if the image would stay as written.
-    ``signature`` is the valid one that its rule requires, if registries were queried.
+    ``answer`` is the one about the image itself, or ``None`` if its rule needs no look-up.
     """
 
-    image: str
     namespace: str | None
-    decision: Decision
+    verdict: Verdict
     matched_as: str | None
     origins: tuple[str, ...]
-    rewritten: str | None
+    new: Verdict | None
     rewritten_decision: Decision | None
     rewrite_problem: str
     nearest: tuple[NearMiss, ...]
-    signature: Signature | None = None
+    answer: Answer | None
 
     @property
-    def verdict(self) -> Literal["approved", "rejected"]:
-        return "approved" if self.decision.approved else "rejected"
+    def decision(self) -> Decision:
+        return self.verdict.decision
+
+    @property
+    def rewritten(self) -> str | None:
+        """The image after mutate mode, or ``None`` if the image would stay as written."""
+        return None if self.new is None else self.new.rewritten
+
+    @property
+    def in_words(self) -> Literal["approved", "rejected"]:
+        return "approved" if self.verdict.approved else "rejected"
 
 
-def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explanation:
-    """Explain a decision. Accepts any text."""
-    decision = policy.decide(namespace, image)
+def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: World = BY_NAME) -> Explanation:
+    """Explain what the webhook does with a Pod that has the image. Accepts any text."""
+    judge = Judge(policy, Subject(namespace, policy.mode(namespace)), world)
+    slot = Slot((), CONTAINERS.noun, image)
+    written, decision, new = judge.verdict(slot), policy.decide(namespace, image), judge.rewrite(slot)
+    rewritten = None
+    if new is not None and new.rewritten is not None:
+        rewritten = policy.decide(namespace, new.rewritten)
+        if written.decision.reason == "unpinned" and judge.subject.mode.rewrites:
+            # In mutate mode, the webhook judges the image that it wrote.
+            then = judge.verdict(slot._replace(value=new.rewritten))
+            written = then._replace(slot=slot, decision=decision) if then.approved else written
     plan = policy.plan(namespace, image)
-    new = by_name(policy, namespace, plan)
     location = None
     if decision.reference is not None and decision.reason != "invalid":
         location = locate(decision.reference)
@@ -72,55 +88,16 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str) -> Explan
         named = location if decision.origin is None else _location(decision.origin)
         nearest = _nearest(_missed(policy, decision), namespace, decision.reference, named)
     return Explanation(
-        image=image,
         namespace=namespace,
-        decision=decision,
+        verdict=written,
         matched_as=location.name if location is not None else None,
         origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
-        rewritten=new.image,
-        rewritten_decision=policy.decide(namespace, new.image) if new.image is not None else None,
-        rewrite_problem=new.problem or _excepted(plan),
-        nearest=nearest,
-    )
-
-
-def refined_by_name(explanation: Explanation, policy: CompiledPolicy) -> Explanation:
-    """Return the explanation of the decision about a Pod with the image, without querying a registry."""
-    facts = facts_by_name(policy, explanation.namespace)
-    return replace(explanation, decision=refined(explanation, policy, facts)[0].decision)
-
-
-def refined(
-    explanation: Explanation, policy: CompiledPolicy, facts: Facts
-) -> tuple[Explanation, Answer | None]:
-    """Refine an explanation with the answers of registries, as the webhook does for a Pod with the image.
-
-    Returns the refined explanation and the answer about the image itself, which is ``None`` if its rule needs
-    no look-up. A look-up never approves an image whose name the policy rejects.
-    """
-    image, namespace = explanation.image, explanation.namespace
-    pod = {"spec": {"containers": [{"image": image}]}}
-    slot = Slot(("spec", "containers", 0, "image"), CONTAINERS.noun, image)
-    registries = PodLookups(pod, policy, namespace, facts)
-    judgement = registries.verified(Judgement(slot, explanation.decision))
-    plan = policy.plan(namespace, image)
-    new = registries.new_image(slot, plan)
-    rewritten = None if new.image is None else policy.decide(namespace, new.image)
-    if judgement.decision.reason == "unpinned" and rewritten is not None and policy.mode(namespace).rewrites:
-        # In mutate mode, the webhook judges the image that it wrote.
-        written = registries.verified(Judgement(slot._replace(value=new.image), rewritten))
-        if written.approved:
-            judgement = written._replace(decision=explanation.decision)
-    manifest = explanation.decision.manifest
-    found = replace(
-        explanation,
-        decision=judgement.decision,
-        rewritten=new.image,
+        new=new,
         rewritten_decision=rewritten,
-        rewrite_problem=new.problem or _excepted(plan),
-        signature=judgement.signature,
+        rewrite_problem=(new.problem if new is not None else "") or _excepted(plan),
+        nearest=nearest,
+        answer=None if decision.manifest is None else judge.answer(decision.manifest),
     )
-    return found, None if manifest is None else registries.answer(manifest)
 
 
 def _excepted(plan: Rewrite | None) -> str:

@@ -13,13 +13,14 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.judgement import Outcome
 from gatekeeper_py.core.admission.messages import (
     MAX_MESSAGE_BYTES,
     MAX_WARNING_LENGTH,
     MAX_WARNINGS,
     finding_warnings,
 )
+from gatekeeper_py.core.admission.outcome import Outcome
+from gatekeeper_py.core.admission.radius import Radius
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
@@ -34,7 +35,6 @@ from gatekeeper_py.core.policy.configmap import (
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.radius import Radius
 
 CONFIGMAP: Final = ("", "ConfigMap")
 GUARDED_OPERATIONS: Final = frozenset({"CREATE", "UPDATE"})

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from gatekeeper_py.core.admission.judgement import Judgement
+from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape, locate
 from gatekeeper_py.core.policy.finding import Finding
@@ -57,7 +57,7 @@ patterns. They bound the cost of a denial even under a policy with 100,000 rules
 1,000 namespaces in each rule."""
 
 
-def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str | None, message: str) -> str:
+def denial_message(rejected: Sequence[Verdict], allow: RuleSet, namespace: str | None, message: str) -> str:
     """Return the text of a denial, at most 1 KiB of UTF-8.
 
     If the text would be longer, the command that asks for an exception is dropped first, then the approved
@@ -66,11 +66,11 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
     """
     # Without grants in the policy, no decision has a ruling.
     lines = [
-        image_line(judgement) if judgement.decision.ruling is None else _with_exception(judgement)
-        for judgement in rejected[:MAX_IMAGES_SHOWN]
+        image_line(verdict) if verdict.decision.ruling is None else _with_exception(verdict)
+        for verdict in rejected[:MAX_IMAGES_SHOWN]
     ]
     patterns = _approved_patterns(allow, namespace)
-    ruled = [judgement for judgement in rejected if judgement.decision.ruling is not None]
+    ruled = [verdict for verdict in rejected if verdict.decision.ruling is not None]
     asking = _how_to_ask(ruled, namespace) if ruled else ""
     for shown in (f"{patterns}\n{asking}" if patterns and asking else asking or patterns, patterns, ""):
         text = _assembled(lines, len(rejected), shown, message)
@@ -85,23 +85,23 @@ def denial_message(rejected: Sequence[Judgement], allow: RuleSet, namespace: str
     return _assembled([_cut(lines[0], MAX_MESSAGE_BYTES - frame)], len(rejected), "", message)
 
 
-def image_line(judgement: Judgement) -> str:
+def image_line(verdict: Verdict) -> str:
     """Return the line for one rejected image."""
-    slot, decision = judgement.slot, judgement.decision
+    slot, decision = verdict.slot, verdict.decision
     name = f' "{escape(slot.name, 63)}"' if slot.name else ""
     subject = f"{slot.noun}{name} ({escape(path)})" if (path := slot.path) else slot.noun
     if slot.problem:
         return f"{subject}: {PROBLEM}{slot.problem}"
     if decision.reason in BY_LOOKUP:
         return f"{subject}: {escape(slot.value)} {decision.detail}"
-    mirrored = "on its mirror, " if judgement.rewritten else ""
-    use = f"; use {judgement.use}" if judgement.use else ""
+    mirrored = "on its mirror, " if verdict.rewritten else ""
+    use = f"; use {verdict.use}" if verdict.use else ""
     return f"{subject}: {escape(slot.value)}{NOT_APPROVED}: {mirrored}{decision.detail}{use}"
 
 
-def _with_exception(judgement: Judgement) -> str:
+def _with_exception(verdict: Verdict) -> str:
     """Return the line for a rejected image, and one about an exception that ended lately or begins soon."""
-    line, ruling = image_line(judgement), judgement.decision.ruling
+    line, ruling = image_line(verdict), verdict.decision.ruling
     if ruling is None or ruling.missed is None:
         return line
     return f"{line}\nan exception for it {exception_text(ruling.missed)}"
@@ -115,32 +115,32 @@ def exception_text(missed: Excepted) -> str:
     return f"{when} ({escape(missed.by, 60)}: {escape(missed.reason, 100)})"
 
 
-def _how_to_ask(rejected: Sequence[Judgement], namespace: str | None) -> str:
+def _how_to_ask(rejected: Sequence[Verdict], namespace: str | None) -> str:
     """Return the command that asks for an exception for the first image that may have one, or nothing."""
-    for judgement in rejected:
-        ruling, image = judgement.decision.ruling, escape(judgement.decision.image)
+    for verdict in rejected:
+        ruling, image = verdict.decision.ruling, escape(verdict.decision.image)
         # An image that had to be cut would be another one.
-        if ruling is not None and ruling.longest is not None and image == judgement.decision.image:
+        if ruling is not None and ruling.longest is not None and image == verdict.decision.image:
             duration = format_duration(min(ruling.longest, ASK_FOR))
             options = f"-n {namespace} --for {duration} --reason \N{HORIZONTAL ELLIPSIS}"
             return f"ask for an exception: gatekeeper-py except {image} {options}"
     return ""
 
 
-def exception_warnings(excepted: Sequence[Judgement], others: int = 0) -> tuple[str, ...]:
+def exception_warnings(excepted: Sequence[Verdict], others: int = 0) -> tuple[str, ...]:
     """Return one warning per image that an exception approves, as far as ``others`` leave room for them."""
     room = MAX_WARNINGS - others
     return _limited(excepted, exception_line, "images are approved by exceptions", room) if room else ()
 
 
-def exception_list(excepted: Sequence[Judgement]) -> str:
+def exception_list(excepted: Sequence[Verdict]) -> str:
     """Return the audit annotation for images that exceptions approve: each with its document and entry."""
     return audit_list(excepted, _excepted_text)
 
 
-def _excepted_text(judgement: Judgement) -> str:
+def _excepted_text(verdict: Verdict) -> str:
     """Return an image and the entry that approves it, whatever the length of the image as written."""
-    decision = judgement.decision
+    decision = verdict.decision
     found, image = decision.exception, decision.image
     entry = "" if found is None else f" ({found.source} {found.namespace} exceptions[{found.index}])"
     room = MAX_AUDITED - len(entry)
@@ -150,20 +150,20 @@ def _excepted_text(judgement: Judgement) -> str:
     return f"{escape(image, room)}{entry}"
 
 
-def exception_line(judgement: Judgement) -> str:
+def exception_line(verdict: Verdict) -> str:
     """Return the line for one image that an exception approves."""
-    found = judgement.decision.exception
+    found = verdict.decision.exception
     until = "" if found is None else f" until {format_minute(found.until)}"
-    path = f"{escape(path)}: " if (path := judgement.slot.path) else ""
-    return _fitted(path, escape(judgement.decision.image), f" is approved{until} by an exception")
+    path = f"{escape(path)}: " if (path := verdict.slot.path) else ""
+    return _fitted(path, escape(verdict.decision.image), f" is approved{until} by an exception")
 
 
-def warnings_for(rejected: Sequence[Judgement]) -> tuple[str, ...]:
+def warnings_for(rejected: Sequence[Verdict]) -> tuple[str, ...]:
     """Return one warning per rejected image. If there are more than ten, the tenth counts the rest."""
     return _limited(rejected, _rejected_warning, REST)
 
 
-def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
+def rollout_warnings(stuck: Sequence[Verdict]) -> tuple[str, ...]:
     """Return one warning per image that an update keeps in a pod template, but that Pods may not have.
 
     The image is cut as much as necessary, because the user knows it: the object held it before. Reasons by
@@ -172,7 +172,7 @@ def rollout_warnings(stuck: Sequence[Judgement]) -> tuple[str, ...]:
     return _limited(stuck, lambda each: _rejected_warning(each, NEW_PODS, shortest=0), REST)
 
 
-def rewrite_warnings(planned: Sequence[Judgement]) -> tuple[str, ...]:
+def rewrite_warnings(planned: Sequence[Verdict]) -> tuple[str, ...]:
     """Return one warning per image that was rewritten or could not be rewritten."""
     return _limited(planned, _rewrite_warning, "images were rewritten or left as written")
 
@@ -188,53 +188,53 @@ def undeclared_warning(kind: str) -> str:
     return escape(kind, MAX_WARNING_LENGTH - len(suffix)) + suffix
 
 
-def audit_list(judgements: Sequence[Judgement], describe: Callable[[Judgement], str]) -> str:
-    """Return judgements on one line of at most 1 KiB, with a count of those that do not fit."""
+def audit_list(verdicts: Sequence[Verdict], describe: Callable[[Verdict], str]) -> str:
+    """Return verdicts on one line of at most 1 KiB, with a count of those that do not fit."""
     shown: list[str] = []
     size = 0
-    for judgement in judgements:
-        text = escape(describe(judgement), MAX_AUDITED)
+    for verdict in verdicts:
+        text = escape(describe(verdict), MAX_AUDITED)
         size += len(text) + len(", ")
         if size > MAX_AUDIT_BYTES - len(" and 9999999 more"):
             break
         shown.append(text)
-    left = len(judgements) - len(shown)
+    left = len(verdicts) - len(shown)
     return ", ".join(shown) + (f" and {left} more" if left else "")
 
 
-def unverified_list(kept: Sequence[Judgement]) -> str:
+def unverified_list(kept: Sequence[Verdict]) -> str:
     """Return the audit annotation for images that are kept although a registry could not be queried."""
-    return audit_list(kept, lambda judgement: f"{judgement.slot.value} ({judgement.unverified})")
+    return audit_list(kept, lambda verdict: f"{verdict.slot.value} ({verdict.unverified})")
 
 
-def signed_list(signed: Sequence[Judgement]) -> str:
+def signed_list(signed: Sequence[Verdict]) -> str:
     """Return the audit annotation for images with a valid signature: each with the name of the key."""
     return audit_list(signed, lambda each: f"{each.slot.value} by {each.signature and each.signature.key}")
 
 
-def kept_text(judgement: Judgement) -> str:
+def kept_text(verdict: Verdict) -> str:
     """Return the text that follows the name of an image that no mirror replaces: effect and reason."""
-    verb = " is left as written: " if judgement.rewritten is None else " is pinned, but not on a mirror: "
-    return verb + judgement.problem
+    verb = " is left as written: " if verdict.rewritten is None else " is pinned, but not on a mirror: "
+    return verb + verdict.problem
 
 
-def _rejected_warning(judgement: Judgement, effect: str = "", shortest: int = SHORTEST_IMAGE) -> str:
+def _rejected_warning(verdict: Verdict, effect: str = "", shortest: int = SHORTEST_IMAGE) -> str:
     """Return the warning about a rejected image. ``effect`` follows the reason."""
-    slot = judgement.slot
+    slot = verdict.slot
     path = f"{escape(path)}: " if (path := slot.path) else ""
     if slot.problem:
         return _fitted(path, "", slot.problem + effect, shortest)
-    if judgement.decision.reason in BY_LOOKUP and not effect:
-        if judgement.decision.reason == "unpinned":
+    if verdict.decision.reason in BY_LOOKUP and not effect:
+        if verdict.decision.reason == "unpinned":
             shortest = 0  # the digest to add says more than the name, which the user wrote
-        return _fitted(path, escape(slot.value), f" {judgement.decision.detail}", shortest)
-    reason = REJECTIONS.get(judgement.decision.reason, NOT_APPROVED)
+        return _fitted(path, escape(slot.value), f" {verdict.decision.detail}", shortest)
+    reason = REJECTIONS.get(verdict.decision.reason, NOT_APPROVED)
     return _fitted(path, escape(slot.value), reason + effect, shortest)
 
 
-def _rewrite_warning(judgement: Judgement) -> str:
-    became = kept_text(judgement) if judgement.problem else f" was rewritten to {judgement.rewritten}"
-    return _fitted(f"{escape(judgement.slot.path)}: ", escape(judgement.slot.value), became)
+def _rewrite_warning(verdict: Verdict) -> str:
+    became = kept_text(verdict) if verdict.problem else f" was rewritten to {verdict.rewritten}"
+    return _fitted(f"{escape(verdict.slot.path)}: ", escape(verdict.slot.value), became)
 
 
 def _fitted(path: str, image: str, rest: str, shortest: int = SHORTEST_IMAGE) -> str:

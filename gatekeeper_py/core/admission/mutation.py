@@ -11,22 +11,14 @@ import orjson
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, is_in_pod_list
-from gatekeeper_py.core.admission.judgement import (
-    ActivePolicy,
-    Exemption,
-    Judgement,
-    Judging,
-    Outcome,
-    by_name,
-    exemption,
-    slots_to_judge,
-)
-from gatekeeper_py.core.admission.lookups import Facts, PodLookups
+from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
 from gatekeeper_py.core.admission.messages import audit_list, rewrite_warnings, unverified_list
+from gatekeeper_py.core.admission.outcome import Exemption, Judging, Outcome, exemption, slots_to_judge
 from gatekeeper_py.core.admission.review import AdmissionRequest, PatchOperation
-from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
+from gatekeeper_py.core.admission.world import BY_NAME, World
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 MAX_ANNOTATIONS_BYTES: Final = 256 * 1024
 """An API server refuses an object whose annotations are larger, keys and values together (apimachinery,
@@ -37,17 +29,16 @@ TOO_LARGE: Final = "the annotation that records it would be too large"
 _ENCODE: Final = json.JSONEncoder(separators=(",", ":")).encode
 
 
-def mutate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
+def mutate(request: AdmissionRequest, policy: CompiledPolicy, world: World = BY_NAME) -> Outcome:
     """Return the mutating endpoint's answer, which is never a denial. Only Pods are patched.
 
     A patch replaces images, records the original images in an annotation, and adds the pull secrets of
-    mirrors. ``facts`` are answers of registries. Without them, images are rewritten by their names alone, and
-    no image is pinned.
+    mirrors.
     """
-    return mutating(request, policy, facts).outcome()
+    return mutating(request, policy, world).outcome()
 
 
-def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
+def mutating(request: AdmissionRequest, policy: CompiledPolicy, world: World = BY_NAME) -> Judging:
     """Return the parts of ``mutate``, for a caller that runs them in steps."""
     mode = policy.mode(request.namespace)
     exempt = exemption(request)
@@ -59,33 +50,30 @@ def mutating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | Non
         or not _is_patchable(request.object)
     ):
         return Judging((), lambda _: None, conclude)
-    registries = None
-    if facts is not None and policy.looks_up:
-        registries = PodLookups(request.object, policy, request.namespace, facts)
     found, _ = slots_to_judge(request, policy)
     if POD in policy.resources:
         # A policy may declare paths for Pods too. Only images in the Pod's own lists are rewritten.
         found = [slot for slot in found if is_in_pod_list(slot.parts)]
-    return Judging(found, partial(_plan, request, policy, registries), conclude)
+    return Judging(found, Judge(policy, Subject(request.namespace, mode), world).rewrite, conclude)
 
 
 def _conclude(
     request: AdmissionRequest,
-    policy: ActivePolicy,
+    policy: CompiledPolicy,
     mode: Mode,
     exempt: Exemption,
-    planned: tuple[Judgement, ...],
+    planned: tuple[Verdict, ...],
 ) -> Outcome:
     audit = {"mode": mode.name, "policy": policy.revision}
-    if policy.looks_up and any(judgement.unverified for judgement in planned):
-        audit["unverified"] = unverified_list([judgement for judgement in planned if judgement.unverified])
-    rewritten = tuple(judgement for judgement in planned if judgement.rewritten is not None)
+    if policy.looks_up and any(each.unverified for each in planned):
+        audit["unverified"] = unverified_list([each for each in planned if each.unverified])
+    rewritten = tuple(each for each in planned if each.rewritten is not None)
     record = _record(request.object, rewritten) if rewritten else None
     if record is None:
         # Images are rewritten only if the rewrite can be recorded. An API server would refuse a Pod with too
         # large annotations, and without the record nobody could see the original images. The validating
         # webhook judges the images as they are.
-        stay = tuple(_left_alone(judgement) for judgement in planned)
+        stay = tuple(_left_alone(each) for each in planned)
         response = review.allowed(request.uid, warnings=rewrite_warnings(stay), audit_annotations=audit)
         return Outcome(response=response, verdict="allowed", mode=mode, exemption=exempt, kept=stay)
     audit["rewritten"] = audit_list(rewritten, lambda j: f"{j.slot.value} -> {j.rewritten}")
@@ -95,38 +83,8 @@ def _conclude(
         warnings=rewrite_warnings(planned),
         audit_annotations=audit,
     )
-    kept = tuple(judgement for judgement in planned if judgement.problem)
-    return Outcome(response=response, verdict="mutated", mode=mode, judgements=rewritten, kept=kept)
-
-
-def _plan(
-    request: AdmissionRequest, policy: ActivePolicy, registries: PodLookups | None, slot: Slot
-) -> Judgement | None:
-    """Return a judgement if an image is rewritten or pinned, or if no mirror can replace it.
-
-    If no mirror can replace the image, ``problem`` of the judgement is the reason.
-    """
-    if slot.problem:
-        return None
-    plan = policy.plan(request.namespace, slot.value)
-    if registries is not None:
-        new = registries.new_image(slot, plan)
-    elif plan is None:
-        return None
-    else:
-        never_pulled = policy.looks_up and is_never_pulled(request.object, slot)
-        new = by_name(policy, request.namespace, plan, never_pulled=never_pulled)
-    if new.image is None and not new.problem:
-        return None
-    moved = new.image is None or not new.image.startswith(f"{slot.value}@")
-    return Judgement(
-        slot,
-        policy.decide(request.namespace, slot.value),
-        rewritten=new.image,
-        mirror=plan.mirror.index if plan is not None and moved else None,
-        problem=new.problem,
-        unverified=new.unverified,
-    )
+    kept = tuple(each for each in planned if each.problem)
+    return Outcome(response=response, verdict="mutated", mode=mode, images=rewritten, kept=kept)
 
 
 def _is_patchable(obj: Any) -> bool:
@@ -143,7 +101,7 @@ def _is_patchable(obj: Any) -> bool:
 
 
 def _pull_secrets(
-    request: AdmissionRequest, rewritten: tuple[Judgement, ...], policy: ActivePolicy
+    request: AdmissionRequest, rewritten: tuple[Verdict, ...], policy: CompiledPolicy
 ) -> Iterator[PatchOperation]:
     """Yield operations that add to a new Pod the pull secrets of the mirrors that were used.
 
@@ -153,8 +111,8 @@ def _pull_secrets(
         return  # an API server refuses to change them later (pkg/apis/core/validation, ValidatePodUpdate)
     secrets = {
         secret
-        for judgement in rewritten
-        if judgement.mirror is not None and (secret := policy.pull_secret(judgement.mirror)) is not None
+        for each in rewritten
+        if each.mirror is not None and (secret := policy.pull_secret(each.mirror)) is not None
     }
     if not secrets:
         return
@@ -171,20 +129,20 @@ def _pull_secrets(
             yield {"op": "add", "path": "/spec/imagePullSecrets/-", "value": entry}
 
 
-def _left_alone(judgement: Judgement) -> Judgement:
-    if judgement.rewritten is None:
-        return judgement
-    return judgement._replace(rewritten=None, problem=TOO_LARGE)
+def _left_alone(each: Verdict) -> Verdict:
+    if each.rewritten is None:
+        return each
+    return each._replace(rewritten=None, problem=TOO_LARGE)
 
 
-def _record(obj: dict[str, Any], rewritten: tuple[Judgement, ...]) -> str | None:
+def _record(obj: dict[str, Any], rewritten: tuple[Verdict, ...]) -> str | None:
     """Return the annotation that records the original images.
 
     Return ``None`` if all annotations together would become too large.
     """
     annotations = (obj.get("metadata") or {}).get("annotations") or {}
     recorded = _recorded(annotations[ORIGINAL_IMAGES]) if ORIGINAL_IMAGES in annotations else {}
-    originals = {judgement.slot.path: judgement.slot.value for judgement in rewritten}
+    originals = {each.slot.path: each.slot.value for each in rewritten}
     record = _ENCODE({**recorded, **originals})
     return record if _size({**annotations, ORIGINAL_IMAGES: record}) <= MAX_ANNOTATIONS_BYTES else None
 
@@ -214,11 +172,11 @@ def _recorded(annotation: Any) -> dict[str, str]:
     return recorded
 
 
-def _patch(obj: dict[str, Any], rewritten: tuple[Judgement, ...], record: str) -> Iterator[PatchOperation]:
+def _patch(obj: dict[str, Any], rewritten: tuple[Verdict, ...], record: str) -> Iterator[PatchOperation]:
     """Yield operations that cannot fail, because each path was just read from the object."""
-    for judgement in rewritten:
-        path = review.pointer(judgement.slot.parts)
-        yield {"op": "replace", "path": path, "value": judgement.rewritten}
+    for each in rewritten:
+        path = review.pointer(each.slot.parts)
+        yield {"op": "replace", "path": path, "value": each.rewritten}
     metadata = obj.get("metadata")
     if metadata is None:
         yield {"op": "add", "path": "/metadata", "value": {"annotations": {ORIGINAL_IMAGES: record}}}

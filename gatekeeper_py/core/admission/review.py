@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -81,12 +82,13 @@ def allowed(
     )
 
 
-def approval(audit_annotations: Mapping[str, str]) -> Callable[[str], bytes]:
-    """Return a function that writes ``allowed(uid, audit_annotations=…)`` as bytes for any uid.
+@lru_cache(maxsize=16)
+def approval(mode: str, revision: str) -> Callable[[str], bytes]:
+    """Return a function that writes the answer to a fully approved review as bytes, for any uid.
 
     Nearly all answers have this form and differ only in the uid. Encoding the rest each time would cost 1 µs.
     """
-    document = allowed("", audit_annotations=audit_annotations).document()
+    document = allowed("", audit_annotations={"mode": mode, "policy": revision}).document()
     before, behind = orjson.dumps(document).split(b'""', 1)
     return lambda uid: before + orjson.dumps(uid) + behind
 

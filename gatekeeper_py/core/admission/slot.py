@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.admission.fields import IMAGE_LISTS
-
 Parts = tuple[str | int, ...]
 """The path of a value in an object: keys and indices."""
 
@@ -35,7 +33,9 @@ class Slot(NamedTuple):
     """One field for an image.
 
     ``value`` is the content of the field. ``problem`` is the reason why the value cannot be judged, and empty
-    if the value is text to judge. ``name`` is the name of the container or the volume.
+    if the value is text to judge. ``name`` is the name of the container or the volume. ``pulled`` is false
+    if the kubelet never pulls the image (pull policy ``Never``): no registry is queried for it. ``running``
+    is the digest of the running image, where an audit knows it.
     """
 
     parts: Parts
@@ -43,6 +43,8 @@ class Slot(NamedTuple):
     value: Any
     name: str | None = None
     problem: str = ""
+    pulled: bool = True
+    running: str = ""
 
     @property
     def path(self) -> str:
@@ -89,13 +91,17 @@ def path_text(parts: Iterable[str | int]) -> str:
     return text
 
 
-def image_slot(parts: Parts, noun: str, value: Any, name: str | None = None, *, in_pod: bool) -> Slot | None:
+def image_slot(
+    parts: Parts, noun: str, value: Any, name: str | None = None, *, in_pod: bool, pulled: bool = True
+) -> Slot | None:
     """Return the slot for the value of an image field; ``None`` when there is nothing to judge.
 
     ``in_pod`` chooses between the rules for Pods and those for templates.
     """
     if type(value) is str and value:
-        return Slot(parts, noun, value, name) if in_pod or value not in PLACEHOLDERS else None
+        if not in_pod and value in PLACEHOLDERS:
+            return None
+        return Slot(parts, noun, value, name, pulled=pulled)
     if value is None or value == "":
         if not in_pod:
             return None
@@ -141,17 +147,3 @@ def type_name(value: Any) -> str:
     if isinstance(value, str):
         return "text"
     return "a list" if isinstance(value, list) else "a mapping"
-
-
-def is_never_pulled(obj: Any, slot: Slot) -> bool:
-    """Return whether the kubelet never pulls the image in a slot (pull policy ``Never``).
-
-    No registry is queried for such an image.
-    """
-    field = next((each for each in IMAGE_LISTS if each.holds(slot.parts)), None)
-    if field is None:
-        return False  # at a declared path, where the author of the object may write anything beside the image
-    holder = obj
-    for part in slot.parts[:-1]:
-        holder = holder[part]
-    return isinstance(holder, dict) and holder.get(field.pull_policy) == "Never"

@@ -8,24 +8,7 @@ from typing import Final
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
-from gatekeeper_py.core.admission.judgement import (
-    ActivePolicy,
-    Exemption,
-    Judgement,
-    Judging,
-    Outcome,
-    exemption,
-    judge,
-    slots_to_judge,
-)
-from gatekeeper_py.core.admission.lookups import (
-    Facts,
-    IsFound,
-    PodLookups,
-    facts_by_name,
-    never_found,
-    refusing_mirror,
-)
+from gatekeeper_py.core.admission.judge import Judge, Verdict, refusing_mirror
 from gatekeeper_py.core.admission.messages import (
     audit_list,
     denial_message,
@@ -37,79 +20,78 @@ from gatekeeper_py.core.admission.messages import (
     unverified_list,
     warnings_for,
 )
+from gatekeeper_py.core.admission.outcome import (
+    Exemption,
+    Judging,
+    Outcome,
+    exemption,
+    slots_to_judge,
+    subject_of,
+)
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
+from gatekeeper_py.core.admission.world import BY_NAME, IsFound, World
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 _REASON: Final = attrgetter("decision.reason")
 
 
-def validate(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Outcome:
-    """Return the validating endpoint's answer to any request that ``review.parse`` returns. Never raises.
+def validate(request: AdmissionRequest, policy: CompiledPolicy, world: World = BY_NAME) -> Outcome:
+    """Return the validating endpoint's answer to any request that ``review.parse`` returns. Never raises."""
+    return validating(request, policy, world).outcome()
 
-    ``facts`` are answers of registries. Without them, images are judged by their names alone. Pass ``Facts``
-    without answers to treat every look-up as failed.
+
+def validating(request: AdmissionRequest, policy: CompiledPolicy, world: World = BY_NAME) -> Judging:
+    """Return the parts of ``validate``, for a caller that runs them in steps.
+
+    No registry is queried about templates: their Pods are judged by what registries hold then.
     """
-    return validating(request, policy, facts).outcome()
-
-
-def validating(request: AdmissionRequest, policy: ActivePolicy, facts: Facts | None = None) -> Judging:
-    """Return the parts of ``validate``, for a caller that runs them in steps."""
-    mode = policy.mode(request.namespace)
+    subject = subject_of(request, policy)
     exempt = exemption(request)
     found, kept = ([], []) if exempt else slots_to_judge(request, policy)
-    kind = (request.group, request.kind)
-    is_pod = kind == POD
-    rolled = rolled_out(kind, request.object, request.old_object, kept) if kept and not is_pod else []
-    after_mirror = not is_pod and mode.rewrites
-    by_name = partial(judge, policy, request.namespace, after_mirror=after_mirror, obj=request.object)
+    rolled = []
+    if kept and subject.role == "template":
+        kind = (request.group, request.kind)
+        rolled = rolled_out(kind, request.object, request.old_object, kept)
     any_slot = bool(found or kept)
-    conclude = partial(_conclude, request, policy, mode, exempt, any_slot, len(found))
-    if rolled and policy.looks_up:
-        # Whatever registries answer, an image that needs a signature must have a digest and a live key.
-        known = facts_by_name(policy, request.namespace)
-        in_new_pods, pods = set(map(id, rolled)), PodLookups(request.object, policy, request.namespace, known)
-        return Judging(
-            found + rolled,
-            lambda slot: pods.verified(by_name(slot)) if id(slot) in in_new_pods else by_name(slot),
-            conclude,
-        )
-    if facts is None or not is_pod or not policy.looks_up:
-        return Judging(found + rolled if rolled else found, by_name, conclude)
-    registries = PodLookups(request.object, policy, request.namespace, facts)
-    return Judging(found, lambda slot: registries.verified(by_name(slot)), conclude)
+    return Judging(
+        found + rolled if rolled else found,
+        Judge(policy, subject, world if subject.role == "pod" else BY_NAME).verdict,
+        partial(_conclude, request, policy, subject.mode, exempt, any_slot, len(found)),
+    )
 
 
 def _conclude(
     request: AdmissionRequest,
-    policy: ActivePolicy,
+    policy: CompiledPolicy,
     mode: Mode,
     exempt: Exemption,
     any_slot: bool,  # noqa: FBT001 - partial passes it by position
     new: int,
-    judgements: tuple[Judgement, ...],
+    verdicts: tuple[Verdict, ...],
 ) -> Outcome:
-    """Build the outcome. The first ``new`` judgements can refuse the object, the others only warn."""
+    """Build the outcome. The first ``new`` verdicts can refuse the object, the others only warn."""
     audit = {"mode": mode.name, "policy": policy.revision}
     if policy.looks_up:
-        kept = [judgement for judgement in judgements if judgement.unverified]
+        kept = [each for each in verdicts if each.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-        signed = [judgement for judgement in judgements if judgement.signature]
+        signed = [each for each in verdicts if each.signature]
         if signed:
             audit["signed"] = signed_list(signed)
     stuck = []
-    if new < len(judgements):
-        stuck = [judgement for judgement in judgements[new:] if not judgement.approved]
-        judgements = judgements[:new]
+    if new < len(verdicts):
+        stuck = [each for each in verdicts[new:] if not each.approved]
+        verdicts = verdicts[:new]
     excepted = []
-    if "exception" in map(_REASON, judgements):  # rarely, and this costs less than a loop
-        excepted = [judgement for judgement in judgements if judgement.decision.exception]
+    if "exception" in map(_REASON, verdicts):  # rarely, and this costs less than a loop
+        excepted = [each for each in verdicts if each.decision.exception]
         audit["exceptions"] = exception_list(excepted)
-    rejected = [judgement for judgement in judgements if not judgement.decision.approved]
+    rejected = [each for each in verdicts if not each.decision.approved]
     if rejected or stuck:
-        return _rejected(request, policy, mode, judgements, rejected, stuck, excepted, audit)
+        return _rejected(request, policy, mode, verdicts, rejected, stuck, excepted, audit)
     kind = (request.group, request.kind)
     warnings = exception_warnings(excepted) if excepted else ()
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
@@ -120,15 +102,15 @@ def _conclude(
         response=response,
         verdict="allowed",
         mode=mode,
-        judgements=judgements,
-        exemption=exempt or ("" if judgements else "no-images"),
+        images=verdicts,
+        exemption=exempt or ("" if verdicts else "no-images"),
     )
 
 
-def approved_images(
+def certainly_approved(
     request: AdmissionRequest,
-    policy: ActivePolicy,
-    is_found: IsFound = never_found,
+    policy: CompiledPolicy,
+    is_found: IsFound = lambda _manifest: False,
     most: int = MAX_IMAGES,
 ) -> list[str] | None:
     """Return the images to judge if it is certain that ``validate`` approves all of them.
@@ -147,7 +129,7 @@ def approved_images(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        rewrites_here, recalls = policy.mode(namespace).rewrites, policy.denied_origins.deny.recalls
+        mode, recalls = policy.mode(namespace), policy.denied_origins.deny.recalls
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
             manifest = decision.manifest
@@ -157,7 +139,7 @@ def approved_images(
                 and (recalls or not (manifest.kind.found_approves and is_found(manifest)))
             ):
                 return None
-            if rewrites_here and refusing_mirror(policy, namespace, image) is not None:
+            if mode.rewrites and refusing_mirror(policy, namespace, mode, image) is not None:
                 return None
         return images
     for image in images:
@@ -166,7 +148,7 @@ def approved_images(
     return images
 
 
-def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: int) -> list[str] | None:
+def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most: int) -> list[str] | None:
     """Do the same for workloads and for updates. Of an update, only new images count.
 
     The policy must approve the other images of a workload, too, because the update may make Pods of them.
@@ -198,12 +180,12 @@ def _approved_otherwise(request: AdmissionRequest, policy: ActivePolicy, most: i
 
 def _rejected(
     request: AdmissionRequest,
-    policy: ActivePolicy,
+    policy: CompiledPolicy,
     mode: Mode,
-    judgements: tuple[Judgement, ...],
-    rejected: list[Judgement],
-    stuck: list[Judgement],
-    excepted: list[Judgement],
+    verdicts: tuple[Verdict, ...],
+    rejected: list[Verdict],
+    stuck: list[Verdict],
+    excepted: list[Verdict],
     audit: dict[str, str],
 ) -> Outcome:
     """Deny the object, or warn. ``stuck`` are the kept images whose new Pods the policy rejects."""
@@ -216,11 +198,9 @@ def _rejected(
         if mode.refuses:
             message = denial_message(rejected, policy.allow, request.namespace, policy.message)
             response = review.denied(request.uid, message, audit_annotations=audit)
-            return Outcome(response=response, verdict="denied", mode=mode, judgements=judgements)
+            return Outcome(response=response, verdict="denied", mode=mode, images=verdicts)
     warned = rollout_warnings(stuck) if mode.refuses else warnings_for(rejected) if mode.warns else ()
     warnings = warned + exception_warnings(excepted, len(warned)) if excepted else warned
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
-    judgements = (*judgements, *stuck)
-    return Outcome(
-        response=response, verdict="warned" if warned else "allowed", mode=mode, judgements=judgements
-    )
+    verdicts = (*verdicts, *stuck)
+    return Outcome(response=response, verdict="warned" if warned else "allowed", mode=mode, images=verdicts)

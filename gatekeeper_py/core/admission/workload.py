@@ -24,7 +24,6 @@ from gatekeeper_py.core.admission.slot import (
     Slot,
     are_too_many,
     image_slot,
-    is_never_pulled,
     text_or_none,
     too_many,
     too_many_steps,
@@ -110,7 +109,7 @@ def changed(
     others = {slot.parts: slot.value for slot in before if slot.problem}
     unpulled: set[Any] = set()
     if is_looked_up:
-        pulled = {slot.value for slot in before if not (slot.problem or is_never_pulled(old, slot))}
+        pulled = {slot.value for slot in before if slot.pulled and not slot.problem}
         unpulled = images - pulled
     compare = _Comparison()
     new: list[Slot] = []
@@ -119,7 +118,7 @@ def changed(
         if not slot.problem:
             is_present = slot.value in images
             if is_present and slot.value in unpulled:
-                is_present = is_never_pulled(obj, slot)
+                is_present = not slot.pulled
         else:
             is_present = slot.parts in others and compare.same(others[slot.parts], slot.value)
         (kept if is_present else new).append(slot)
@@ -261,7 +260,7 @@ def _items(
     items: list[Any], parts: Parts, field: ImageList, found: list[Slot], *, in_pod: bool, noun: str
 ) -> None:
     """Find the images of one list."""
-    first, *rest = field.path
+    (first, *rest), policy = field.path, field.pull_policy
     for index, item in enumerate(items):
         # Nearly every item is a container with an image, or a volume without one.
         if type(item) is dict:
@@ -274,18 +273,20 @@ def _items(
                 if type(name) is not str or not name:
                     name = None
                 found.append(Slot((*parts, index, first), noun, value, name))
+                if policy in item:
+                    found[-1] = found[-1]._replace(pulled=item[policy] != "Never")
                 continue
-        slot = _item(item, (*parts, index), noun, field.path, in_pod=in_pod)
+        slot = _item(item, (*parts, index), noun, field, in_pod=in_pod)
         if slot is not None:
             found.append(slot)
 
 
-def _item(item: Any, parts: Parts, noun: str, path: tuple[str, ...], *, in_pod: bool) -> Slot | None:
+def _item(item: Any, parts: Parts, noun: str, field: ImageList, *, in_pod: bool) -> Slot | None:
     """Return the slot for one item, or ``None`` if the item has no image to judge."""
     if type(item) is not dict:
         return wrong_type(parts, noun, item, "a mapping")
     name = text_or_none(item.get("name"))
-    *steps, last = path
+    *steps, last = field.path
     holder = item
     for step in steps:
         parts = (*parts, step)
@@ -293,7 +294,8 @@ def _item(item: Any, parts: Parts, noun: str, path: tuple[str, ...], *, in_pod: 
         if type(value) is not dict:
             return wrong_type(parts, noun, value, "a mapping", name)
         holder = value
-    return image_slot((*parts, last), noun, holder.get(last), name, in_pod=in_pod)
+    pulled = holder.get(field.pull_policy) != "Never"
+    return image_slot((*parts, last), noun, holder.get(last), name, in_pod=in_pod, pulled=pulled)
 
 
 def _differ_in_metadata_only(obj: dict[str, Any], old: dict[str, Any]) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Final, NamedTuple
@@ -14,6 +14,7 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.cache import ABSENT, MAX_CACHED_LENGTH, CacheCounts, DecisionCache, key_with
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry, PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.keys import NO_KEYS, Key
@@ -170,18 +171,18 @@ def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | No
     return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class CompiledPolicy:
-    """A policy as of an instant: what ``decide`` and ``rewrite`` read.
+    """A policy as of an instant, with its exceptions and its cache. It answers every question about names.
 
     ``next_expiry`` is the next instant at which a rule, an override or a key expires. ``next_change`` is the
     next instant at which an answer may change: one of these expires, an exception begins or ends, or a rule
     is no longer in ``expired``. Each is ``None`` if there is no such instant. ``expired`` are the allow rules
-    that expired in the 90 days before ``instant``.
-    ``named_manifests`` are the tags and digests that rules with ``verify`` name exactly, so that they can be
-    looked up in advance. ``verified_hosts`` are the registries of these rules and of their signatures, and
-    ``signed_hosts`` those of rules with ``signed_by``. ``resources`` are the declared image paths by (group,
-    kind).
+    that expired in the 90 days before ``instant``. ``named_manifests`` are the tags and digests that rules
+    with ``verify`` name exactly, so that they can be looked up in advance. ``verified_hosts`` are the
+    registries of these rules and of their signatures, and ``signed_hosts`` those of rules with ``signed_by``.
+    ``resources`` are the declared image paths by (group, kind). Exceptions begin and end by ``clock``, or as
+    of ``instant`` without one. Without a cache, every image is decided each time.
     """
 
     policy: Policy
@@ -199,10 +200,39 @@ class CompiledPolicy:
     resources: dict[tuple[str, str], PathTree]
     grants: Grants
     exceptions: Exceptions
+    cache: DecisionCache | None = None
+    clock: Callable[[], datetime] | None = None
+    revision: str = field(init=False)
+    by_namespace: bool = field(init=False)
+    """Whether a decision can depend on the namespace."""
+    looked_up_hosts: frozenset[str] = field(init=False)
+    """The registries that may be queried for images. Empty if nothing is looked up."""
+    looks_up: bool = field(init=False)
+    """Whether some answer depends on a registry."""
+    adds_pull_secrets: bool = field(init=False)
+    """Whether some mirror adds a pull secret to Pods."""
 
-    @property
-    def revision(self) -> str:
-        return self.policy.revision
+    def __post_init__(self) -> None:
+        hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
+        derived = {
+            "revision": self.policy.revision,
+            "by_namespace": any(rules.by_namespace for rules in (self.allow, self.deny, self.expired)),
+            "looked_up_hosts": self.verified_hosts | hosts,
+            "looks_up": bool(self.verified_hosts or hosts),
+            "adds_pull_secrets": any(mirror.image_pull_secret is not None for mirror in self.mirrors),
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def serving(
+        self, cache_size: int, counts: CacheCounts, clock: Callable[[], datetime] | None = None
+    ) -> CompiledPolicy:
+        """Return this policy with a new cache, which keeps ``cache_size`` decisions, and with a clock."""
+        return replace(self, cache=DecisionCache(cache_size, counts) if cache_size else None, clock=clock)
+
+    def excepting(self, exceptions: Exceptions) -> CompiledPolicy:
+        """Return this policy, its cache included, with these exceptions."""
+        return self if self.exceptions is exceptions else replace(self, exceptions=exceptions)
 
     @property
     def mirrors(self) -> Mirrors:
@@ -212,10 +242,16 @@ class CompiledPolicy:
     def message(self) -> str:
         return self.policy.document.message
 
-    @cached_property
-    def by_namespace(self) -> bool:
-        """Whether a decision can depend on the namespace."""
-        return self.allow.by_namespace or self.deny.by_namespace or self.expired.by_namespace
+    @property
+    def cached(self) -> int:
+        """The number of decisions in the cache."""
+        return 0 if self.cache is None else len(self.cache.decisions)
+
+    @property
+    def registries(self) -> Registries:
+        """How the hosts are reached for look-ups."""
+        entries = {entry.host: entry for entry in self.policy.document.registries}
+        return Registries(entries, self.signed_hosts)
 
     def mode(self, namespace: str | None) -> Mode:
         """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
@@ -225,43 +261,34 @@ class CompiledPolicy:
         """Return the name of the Secret that Pods need to pull from a mirror, if it has one."""
         return self.policy.document.mirrors[mirror].image_pull_secret
 
-    @cached_property
-    def registries(self) -> Registries:
-        """How the hosts are reached for look-ups."""
-        entries = {entry.host: entry for entry in self.policy.document.registries}
-        return Registries(entries, self.signed_hosts)
-
-    @cached_property
-    def adds_pull_secrets(self) -> bool:
-        """Whether some mirror adds a pull secret to Pods."""
-        return any(mirror.image_pull_secret is not None for mirror in self.mirrors)
-
-    @cached_property
-    def looked_up_hosts(self) -> frozenset[str]:
-        """The registries that may be queried for images. Empty if nothing is looked up."""
-        hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
-        return self.verified_hosts | hosts
-
-    @cached_property
-    def looks_up(self) -> bool:
-        """Whether some answer depends on a registry."""
-        return bool(self.looked_up_hosts)
-
     def decide(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written, by the rules and the exceptions."""
-        decision = decide(self.allow, self.denied_origins, self.expired, namespace, image)
-        return decision if decision.approved else self.excepted(namespace, decision)
+        decision = self.decide_by_rules(namespace, image)
+        return decision if decision.approved or not self.grants else self.excepted(namespace, decision)
 
     def excepted(self, namespace: str | None, decision: Decision) -> Decision:
-        """Return the decision on a rejected image with exceptions."""
-        exceptions, origins = self.exceptions, self.denied_origins
+        """Return the decision on a rejected image with the exceptions that are in effect now."""
+        if not self.grants:
+            return decision
+        now = self.instant if self.clock is None else self.clock()
         return with_exceptions(
-            decision, exceptions, self.grants, self.allow, origins, namespace, self.instant
+            decision, self.exceptions, self.grants, self.allow, self.denied_origins, namespace, now
         )
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""
-        return decide(self.allow, self.denied_origins, self.expired, namespace, image)
+        cache = self.cache
+        key = key_with(namespace, image) if self.by_namespace else image
+        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
+            return decide(self.allow, self.denied_origins, self.expired, namespace, image)
+        decision: Decision | None = cache.decisions.get(key)
+        if decision is not None:
+            cache.counts.hits += 1
+            return decision
+        cache.counts.misses += 1
+        decision = decide(self.allow, self.denied_origins, self.expired, namespace, image)
+        cache.decisions[key] = decision
+        return decision
 
     def rewrite(self, namespace: str | None, image: str) -> str | None:
         """Return the image that mutate mode would use instead, whatever the mode is; ``None`` to keep it."""
@@ -273,6 +300,16 @@ class CompiledPolicy:
 
         ``None`` when the image is not below the source of any mirror, or when it is denied or invalid.
         """
+        cache = self.cache
+        key = key_with(namespace, image) if self.by_namespace else image
+        if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
+            return self._planned(namespace, image)
+        plan = cache.plans.get(key, ABSENT)
+        if plan is ABSENT:
+            plan = cache.plans[key] = self._planned(namespace, image)
+        return plan  # type: ignore[no-any-return]
+
+    def _planned(self, namespace: str | None, image: str) -> Rewrite | None:
         # Exceptions change no rewrite: an image that a deny rule matches stays as written.
         decision = self.decide_by_rules(namespace, image)
         if decision.reference is None or decision.reason in {"denied", "invalid"}:

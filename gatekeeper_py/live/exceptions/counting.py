@@ -92,7 +92,7 @@ class EntryCounts:
     def _counting(self, now: datetime, before: datetime) -> Steps[Counted]:
         """Count the entries by source and state, and the invalid documents."""
         snapshot = self._live.snapshot
-        grants = Grants() if snapshot is None else snapshot.compiled.grants
+        grants = Grants() if snapshot is None else snapshot.grants
         counted = yield from self._live.exceptions.counting(grants, now, before)
         for source in self._invalid():
             counted.counts[source, "invalid"] += 1

@@ -21,13 +21,13 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from gatekeeper_py.core.admission.radius import Admitted, Radius
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.configmap import ConfigMap
 from gatekeeper_py.core.policy.document import PolicyDocument, decoded_mode, encoded_mode
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
-from gatekeeper_py.core.policy.radius import Admitted, Radius
 
 ITEMS_BYTES: Final = 32 * 1024
 """Entries are sent when they reach this size. Decoding this much, about 200 rules, blocks the event loop for

@@ -18,11 +18,11 @@ from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
+from gatekeeper_py.core.admission.radius import Admitted, Radius
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.radius import Admitted, Radius
 from gatekeeper_py.live.parser import messages
 from gatekeeper_py.process.children.process import Cause, ChildError, ChildProcess, Observer, command
 from gatekeeper_py.process.logs import Log

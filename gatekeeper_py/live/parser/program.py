@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from gatekeeper_py.core.admission.radius import Radius, measure
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.lint.modes import next_finding
@@ -20,7 +21,6 @@ from gatekeeper_py.core.policy.parse import document
 from gatekeeper_py.core.policy.parse.configmaps import configmaps_in
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
-from gatekeeper_py.core.policy.radius import Radius, measure
 from gatekeeper_py.live.parser import messages
 from gatekeeper_py.process.children import frames
 from gatekeeper_py.process.children.program import Allowance, begin

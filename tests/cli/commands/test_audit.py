@@ -565,7 +565,8 @@ def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Aud
 def test_an_exception_of_an_image_that_may_be_signed_is_needed(
     excepted: Audit, cluster: FakeCluster, path: str, overrides: str, deny: str
 ) -> None:
-    made = pod("nginx:1.25") if path == PODS else workload("Deployment", "nginx:1.25")
+    image = f"nginx@sha256:{'ab' * 32}"
+    made = pod(image) if path == PODS else workload("Deployment", image)
     cluster.lists |= {PODS: [], DEPLOYMENTS: [], path: [named(made, "web", "shop")]}
     grant = f"{{source: break-glass, images: [docker.io], longest: 400d, overrides: {overrides}}}"
     cluster.documents[POLICY_IN] = {

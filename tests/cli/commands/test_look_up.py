@@ -296,7 +296,11 @@ def test_audit_judges_the_digests_that_run(
         "bad": ("", ""),
         "pending": ("", ""),
     }
-    assert {each["verdict"] for each in by_name["images"]} == {"approved"}
+    assert {each["image"].rpartition(":")[2]: each["reason"] for each in by_name["images"]} == {
+        "good": "allowed",
+        "bad": "allowed",
+        "pending": "unpinned",
+    }
     assert all("signature" not in each for each in by_name["images"])
 
 

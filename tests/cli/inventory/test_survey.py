@@ -14,8 +14,8 @@ from gatekeeper_py.cli.inventory.listing import collect
 from gatekeeper_py.cli.inventory.resources import ClusterError, Resource
 from gatekeeper_py.cli.inventory.survey import MAX_KEPT_IMAGES, MAX_OWNERS, ObjectReference, Survey, Warned
 from gatekeeper_py.cluster.api import ApiClient
-from gatekeeper_py.core.admission import ActivePolicy
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"
@@ -37,7 +37,7 @@ OLD_AT_3: Final = status(410, "old", token="3")
 
 async def looked(
     api: ApiClient,
-    judge: ActivePolicy | None = None,
+    judge: CompiledPolicy | None = None,
     *,
     namespace: str | None = None,
     keep_approved: bool = False,
@@ -258,7 +258,7 @@ async def test_decisions_equal_those_of_the_webhook(
     found = await looked(api, judge, keep_approved=True)
     expected = {
         judgement.slot.path: (judgement.decision.approved, judgement.decision.detail)
-        for judgement in validated(review(obj), judge).judgements
+        for judgement in validated(review(obj), judge).images
     }
     assert {
         usage.path: (image.verdict == "approved", image.detail)

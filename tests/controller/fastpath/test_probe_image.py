@@ -9,8 +9,8 @@ from controller.world import START
 from gatekeeper_py.controller.fastpath.probe import DIGEST, ProbeImage, choose, still_useful, why_not_called
 from gatekeeper_py.controller.probe_pod import ProbeAnswer, pod
 from gatekeeper_py.core.admission import mutate
-from gatekeeper_py.core.admission.lookups import Facts
 from gatekeeper_py.core.admission.review import parse
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, failed, found
 from gatekeeper_py.core.policy.policy import parse_policy
@@ -161,7 +161,7 @@ def test_a_mirror_with_look_ups_shows_mutation_for_any_answer_of_the_registry(
     image = chosen(after, mode="mutate")["mutating"]
     request = parse(review(pod(image), namespace="probe"))
     policy = parse_policy(HEAD + after, "mutate").at(START)
-    given = mutate(request, policy, Facts(lambda _lookup: Resolution(answer, 0))).response.warnings
+    given = mutate(request, policy, Answers(lambda _lookup: Resolution(answer, 0))).response.warnings
     seen = ProbeAnswer(status=403, warnings=tuple(f'299 - "{warning}"' for warning in given))
     assert not why_not_called(seen, "mutating", "pods.hook.gk")
 

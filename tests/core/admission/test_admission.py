@@ -23,7 +23,7 @@ from builders import (
 )
 from calling import mutate, mutated, validate, validated
 from contract import ORIGINAL_IMAGES
-from gatekeeper_py.core.admission import Judging, approved_images
+from gatekeeper_py.core.admission import Judging, certainly_approved
 from gatekeeper_py.core.admission.review import parse
 
 GOOD = "registry.corp.io/web:1"
@@ -56,7 +56,7 @@ class TestModes:
         assert (answer.allowed, answer.warnings) == (True, ())
         assert answer.audit == {"mode": mode, "policy": policy(mode=mode).revision}
         assert (outcome.verdict, outcome.mode.name, outcome.exemption) == ("allowed", mode, "")
-        assert [judgement.approved for judgement in outcome.judgements] == [True]
+        assert [judgement.approved for judgement in outcome.images] == [True]
 
     @pytest.mark.parametrize(
         ("mode", "allowed", "verdict"),
@@ -77,7 +77,7 @@ class TestModes:
             "spec.containers[0].image",
             "spec.containers[2].image",
         ]
-        assert len(outcome.judgements) == 3
+        assert len(outcome.images) == 3
 
     @pytest.mark.parametrize("mode", ["enforce", "warn"])
     def test_only_mutate_mode_patches(self, mode: str) -> None:
@@ -145,7 +145,7 @@ def test_a_request_is_exempt_for_one_of_three_reasons(obj: dict[str, Any], opera
         for mode in MODES:
             judged, patched = (each(document, policy(mode=mode)) for each in (validated, mutated))
             assert (judged.exemption, patched.exemption) == (expected, expected)
-            assert (judged.judgements == ()) is bool(expected)
+            assert (judged.images == ()) is bool(expected)
             assert judged.response.allowed is (bool(expected) or mode == "warn")
             assert patched.response.audit_annotations["mode"] == mode
 
@@ -156,7 +156,7 @@ class TestUpdate:
     def test_only_new_images_are_judged(self) -> None:
         document = review(pod(BAD, "quay.io/other"), operation="UPDATE", old=pod(BAD))
         outcome = validated(document, policy())
-        assert [judgement.slot.value for judgement in outcome.judgements] == ["quay.io/other"]
+        assert [judgement.slot.value for judgement in outcome.images] == ["quay.io/other"]
         assert outcome.verdict == "denied"
 
     def test_all_images_are_judged_without_an_old_object(self) -> None:
@@ -473,7 +473,7 @@ class TestMutation:
         }
         outcome = mutated(review(obj), policy(HUB_TO_CORP, mode="mutate"))
         assert outcome.verdict == "mutated"
-        assert [judgement.mirror for judgement in outcome.judgements] == [0] * 4
+        assert [judgement.mirror for judgement in outcome.images] == [0] * 4
 
     @pytest.mark.parametrize(
         ("image", "mirrors", "shown"),
@@ -674,7 +674,7 @@ class TestApprovedImages:
     def test_an_object_with_more_images_than_the_limit_is_left_out(
         self, obj: dict[str, Any], most: int, images: list[str] | None
     ) -> None:
-        assert approved_images(parse(review(obj)), policy(), most=most) == images
+        assert certainly_approved(parse(review(obj)), policy(), most=most) == images
 
     @pytest.mark.parametrize(
         ("document", "images"),
@@ -706,13 +706,13 @@ class TestApprovedImages:
     def test_new_images_of_workloads_and_updates_are_approved(
         self, document: dict[str, Any], images: list[str]
     ) -> None:
-        assert approved_images(parse(document), policy()) == images
+        assert certainly_approved(parse(document), policy()) == images
 
     def test_templates_are_left_out_where_their_pods_are_rewritten(self) -> None:
         document = review(workload("Deployment", GOOD))
-        assert approved_images(parse(document), policy(mode="mutate")) is None
+        assert certainly_approved(parse(document), policy(mode="mutate")) is None
         update = review(pod(GOOD), operation="UPDATE", old=pod("a"))
-        assert approved_images(parse(update), policy(mode="mutate")) == [GOOD]
+        assert certainly_approved(parse(update), policy(mode="mutate")) == [GOOD]
 
     @pytest.mark.parametrize(
         ("document", "more"),
@@ -746,7 +746,7 @@ class TestApprovedImages:
         ],
     )
     def test_other_requests_are_left_out(self, document: dict[str, Any], more: str) -> None:
-        assert approved_images(parse(document), policy(more)) is None
+        assert certainly_approved(parse(document), policy(more)) is None
 
 
 def test_a_judge_that_ends_early_leaves_no_image_unjudged() -> None:

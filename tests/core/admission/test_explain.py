@@ -15,10 +15,9 @@ from gatekeeper_py.core.admission.explain import (
     exception_as_json,
     explain,
     nearest_as_json,
-    refined,
     rule_as_json,
 )
-from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Lookup, Resolution, found
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
@@ -42,12 +41,12 @@ def missed(image: str, allow: str, *, namespace: str | None = "shop") -> list[tu
 
 def test_an_approved_image() -> None:
     explanation = explained("A.io:443/x")
-    assert (explanation.verdict, explanation.decision.reason, explanation.matched_as) == (
+    assert (explanation.in_words, explanation.decision.reason, explanation.matched_as) == (
         "approved",
         "allowed",
         "a.io/x",
     )
-    assert (explanation.image, explanation.namespace) == ("A.io:443/x", "shop")
+    assert (explanation.verdict.slot.value, explanation.namespace) == ("A.io:443/x", "shop")
     assert (explanation.origins, explanation.rewritten, explanation.nearest) == ((), None, ())
 
 
@@ -61,7 +60,7 @@ def test_an_approved_image() -> None:
 )
 def test_an_invalid_image(image: str) -> None:
     explanation = explained(image, MIRRORED)
-    assert (explanation.verdict, explanation.decision.reason, explanation.matched_as) == (
+    assert (explanation.in_words, explanation.decision.reason, explanation.matched_as) == (
         "rejected",
         "invalid",
         None,
@@ -88,7 +87,7 @@ def test_the_rewrite_of_an_image_is_shown() -> None:
     assert explanation.rewritten == "r.io/hub/library/nginx"
     assert explanation.rewritten_decision is not None
     assert explanation.rewritten_decision.approved
-    assert explanation.verdict == "rejected"
+    assert explanation.in_words == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -204,31 +203,37 @@ def test_near_misses_as_json() -> None:
     ]
 
 
-def refined_by(
-    answer: Answer, image: str, more: str = "", *, allow: str = "[a.io]"
-) -> tuple[Explanation, Answer | None]:
-    """Refine an explanation when every look-up has this answer."""
+def explained_in(answer: Answer, image: str, more: str = "", *, allow: str = "[a.io]") -> Explanation:
+    """Explain an image in a world where every look-up has this answer."""
     compiled = policy(more, allow=allow, mode="mutate")
-    return refined(explain(compiled, "shop", image), compiled, Facts(lambda _lookup: Resolution(answer, 0)))
+    return explain(compiled, "shop", image, Answers(lambda _lookup: Resolution(answer, 0)))
 
 
 def test_a_look_up_rejects_an_image_that_does_not_exist() -> None:
-    explanation, answer = refined_by(MISSING, "a.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.verdict, explanation.decision.reason, answer) == ("rejected", "absent", MISSING)
+    explanation = explained_in(MISSING, "a.io/x", allow="[{image: a.io, verify: true}]")
+    assert (explanation.in_words, explanation.decision.reason, explanation.answer) == (
+        "rejected",
+        "absent",
+        MISSING,
+    )
 
 
 def test_a_look_up_approves_nothing_that_names_reject() -> None:
-    explanation, answer = refined_by(found(SHA256), "b.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.verdict, explanation.decision.reason, answer) == ("rejected", "unlisted", None)
+    explanation = explained_in(found(SHA256), "b.io/x", allow="[{image: a.io, verify: true}]")
+    assert (explanation.in_words, explanation.decision.reason, explanation.answer) == (
+        "rejected",
+        "unlisted",
+        None,
+    )
 
 
 def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     mirror = "mirrors: [{from: docker.io, to: a.io/hub, verify: true}]"
-    there, _ = refined_by(found(SHA256), "nginx:1", mirror)
+    there = explained_in(found(SHA256), "nginx:1", mirror)
     assert there.rewritten == "a.io/hub/library/nginx:1"
     assert there.rewritten_decision is not None
     assert there.rewritten_decision.approved
-    absent, _ = refined_by(MISSING, "nginx:1", mirror)
+    absent = explained_in(MISSING, "nginx:1", mirror)
     assert (absent.rewritten, absent.rewritten_decision) == (None, None)
     assert absent.rewrite_problem
 
@@ -242,10 +247,10 @@ def test_a_signed_tag_is_approved_in_the_mode_that_pins_it(mode: str, verdict: s
         signed = Answer("found", SHA256, key=key, form="bundle")
         return Resolution(signed if lookup.candidates[0].kind == SIGNATURE else found(SHA256), 0)
 
-    explanation, _ = refined(explain(compiled, "shop", "a.io/x:1"), compiled, Facts(resolved))
-    assert explanation.verdict == verdict
+    explanation = explain(compiled, "shop", "a.io/x:1", Answers(resolved))
+    assert explanation.in_words == verdict
     assert explanation.rewritten == f"a.io/x:1@{SHA256}"
-    assert (explanation.signature is not None) == (mode == "mutate")
+    assert (explanation.verdict.signature is not None) == (mode == "mutate")
 
 
 def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:

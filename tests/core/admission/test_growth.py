@@ -41,7 +41,7 @@ def reviewed(document: Document) -> None:
     for each in POLICIES:
         for endpoint in (admission.validate, admission.mutate):
             endpoint(request, each).response.document()
-        admission.approved_images(request, each)
+        admission.certainly_approved(request, each)
 
 
 def with_request(**fields: Any) -> Document:

@@ -23,11 +23,11 @@ from gatekeeper_py.core.admission.guard import (
     written_exceptions,
 )
 from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
+from gatekeeper_py.core.admission.radius import Radius, Ratio
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.core.policy.radius import Radius, Ratio
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
 

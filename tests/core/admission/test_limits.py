@@ -9,7 +9,7 @@ import pytest
 
 from builders import HUB_TO_CORP, container, pod, pod_spec, policy, review, workload
 from calling import mutate, validate, validated
-from gatekeeper_py.core.admission import approved_images
+from gatekeeper_py.core.admission import certainly_approved
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import MAX_COMPARED
 
@@ -54,9 +54,9 @@ def test_a_thousand_images_are_judged_and_one_more_rejects_the_object(
     assert answer.warnings == ((f"{path}: {PROBLEM}",) if mode == "warn" else ())
     assert mode == "warn" or answer.message.splitlines()[0] == f"{noun} ({path}): not approved: {PROBLEM}"
     assert answer.audit["rejected"] == f"{path} ({PROBLEM})"
-    (judgement,) = validated(document, compiled).judgements
+    (judgement,) = validated(document, compiled).images
     assert judgement.decision.reason == "invalid"
-    assert approved_images(parse(document), compiled) is None
+    assert certainly_approved(parse(document), compiled) is None
     answer = mutate(document, compiled)
     assert (answer.allowed, answer.patch, answer.warnings) == (True, (), ())
 

@@ -20,7 +20,7 @@ from calling import validated
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.lookups import Facts, final_facts
+from gatekeeper_py.core.admission.world import Answers, final_answers
 from gatekeeper_py.core.images.manifest import MISSING, Answer, failed, found, resolve
 
 Document = dict[str, Any]
@@ -209,9 +209,9 @@ def reason(document: Document, image: str, truth: Truth) -> tuple[str, bool]:
 def decided(endpoint: Callable[..., Outcome], image: str, policy: CompiledPolicy, truth: Truth) -> Outcome:
     """Decide on a Pod with one image as the webhook does: again once the look-ups have answers ``truth``."""
     request = wire.parse(review(pod(image)))
-    first = Facts(lambda _lookup: None)
+    first = Answers(lambda _lookup: None)
     endpoint(request, policy, first)
-    known = final_facts(
+    known = final_answers(
         {lookup: resolve(tuple(map(truth, map(str, lookup.candidates)))) for lookup in first.missing}
     )
     outcome = endpoint(request, policy, known)
@@ -226,13 +226,13 @@ def check(document: Document, policy: CompiledPolicy, image: str, truth: Truth) 
     except Recalled as recall:
         new, kept = image, recall.args == (True,)
     mutated = decided(admission.mutate, image, policy, truth)
-    assert [each.rewritten for each in mutated.judgements] == ([] if new == image else [new])
+    assert [each.rewritten for each in mutated.images] == ([] if new == image else [new])
     assert ("unverified" in mutated.response.audit_annotations) is kept
     assert [each.unverified for each in mutated.kept if each.unverified] == ["connection refused"] * kept
 
     expected, kept = reason(document, new, truth)
     outcome = decided(admission.validate, new, policy, truth)
-    assert outcome.judgements[0].decision.reason == expected
+    assert outcome.images[0].decision.reason == expected
     assert ("unverified" in outcome.response.audit_annotations) is kept
     return expected
 
@@ -320,7 +320,7 @@ def test_without_look_ups_a_template_gets_the_verdict_of_the_pod_it_creates(
     event(f"allowed: {of_pod.allowed}, rewritten: {new['spec'] != spec}")
     assert of_template.allowed is of_pod.allowed
     reasons = [
-        [each.decision.reason for each in validated(review(obj), policy).judgements]
+        [each.decision.reason for each in validated(review(obj), policy).images]
         for obj in (workload("Deployment", **spec), new)
     ]
     assert reasons[0] == reasons[1]

@@ -14,11 +14,10 @@ from hypothesis import strategies as st
 
 from builders import INSTANT, exceptions_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
+from gatekeeper_py.core.admission import Outcome, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.explain import explain, refined
-from gatekeeper_py.core.admission.lookups import Facts, final_facts
-from gatekeeper_py.core.admission.slot import Slot, is_never_pulled
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.world import Answers, final_answers
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     EXISTENCE,
@@ -34,8 +33,8 @@ from gatekeeper_py.core.images.manifest import (
     resolve,
 )
 from gatekeeper_py.core.policy import decision
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 FOUND, DOWN = found(DIGEST), failed("connection refused")
@@ -52,21 +51,21 @@ def request(*images: str, kind: str = "Pod", operation: str = "CREATE", **spec: 
     return wire.parse(review(obj, operation=operation, old=obj if operation == "UPDATE" else None))
 
 
-def facts(answers: Mapping[str, Answer]) -> Facts:
+def facts(answers: Mapping[str, Answer]) -> Answers:
     """Return facts about ``host/repository:tag`` or ``host/repository@digest``."""
 
     def known(lookup: Lookup) -> Resolution | None:
         given = [answers.get(str(manifest)) for manifest in lookup.candidates]
         return resolve(tuple(answer for answer in given if answer is not None)) if all(given) else None
 
-    return Facts(known)
+    return Answers(known)
 
 
 def lookups(
     review_request: wire.AdmissionRequest, compiled: CompiledPolicy, endpoint: Callable[..., Outcome]
 ) -> tuple[Lookup, ...]:
     """Return the look-ups that an endpoint needs to answer a request."""
-    known = Facts(lambda _lookup: None)
+    known = Answers(lambda _lookup: None)
     endpoint(review_request, compiled, known)
     return tuple(dict.fromkeys(known.missing))
 
@@ -153,7 +152,7 @@ class TestVerify:
         compiled = policy(allow=self.allow)
         for image in ("r.io/strict/x:1", "r.io/team/x:1"):
             outcome = validate(request(image), compiled)
-            assert (outcome.verdict, outcome.judgements[0].unverified) == ("allowed", "")
+            assert (outcome.verdict, outcome.images[0].unverified) == ("allowed", "")
 
     def test_with_facts_that_know_nothing_it_could_not_be_verified(self) -> None:
         compiled = policy(allow=self.allow)
@@ -163,8 +162,8 @@ class TestVerify:
     @pytest.mark.parametrize("answer", [FOUND, MISSING, DOWN])
     def test_the_hot_path_takes_found_images_only(self, answer: Answer) -> None:
         compiled, review_request = policy(allow=self.allow), request("r.io/team/x:1")
-        assert approved_images(review_request, compiled) is None
-        images = approved_images(review_request, compiled, lambda _manifest: answer is FOUND)
+        assert certainly_approved(review_request, compiled) is None
+        images = certainly_approved(review_request, compiled, lambda _manifest: answer is FOUND)
         assert (images is not None) is (answer is FOUND)
 
 
@@ -198,10 +197,10 @@ class TestMirrors:
     @pytest.mark.parametrize("option", ["onMissing: deny", "onError: deny"])
     def test_the_short_cut_leaves_an_image_that_a_mirror_may_refuse_to_validate(self, option: str) -> None:
         compiled = policy(MIRROR % option, allow="[r.io, dr.io, docker.io]")
-        assert approved_images(request("nginx:1"), compiled) is None
-        assert approved_images(request("r.io/app:1"), compiled) == ["r.io/app:1"]
+        assert certainly_approved(request("nginx:1"), compiled) is None
+        assert certainly_approved(request("r.io/app:1"), compiled) == ["r.io/app:1"]
         enforced = policy(MIRROR % option, allow="[r.io, dr.io, docker.io]", mode="enforce")
-        assert approved_images(request("nginx:1"), enforced) == ["nginx:1"]
+        assert certainly_approved(request("nginx:1"), enforced) == ["nginx:1"]
 
     def test_a_candidate_that_names_reject_is_passed_over(self) -> None:
         compiled = policy(MIRROR % "", allow="[dr.io]")
@@ -232,14 +231,8 @@ class TestMirrors:
 
     def test_the_short_cut_declines_a_pod_with_a_rejected_image(self) -> None:
         looks_up = policy(allow="[{image: r.io, verify: true}, dr.io]", mode="enforce")
-        assert approved_images(request("dr.io/a:1"), looks_up) == ["dr.io/a:1"]
-        assert approved_images(request("dr.io/a:1", "x.io/a:1"), looks_up) is None
-
-    def test_an_image_in_a_list_has_no_pull_policy(self) -> None:
-        slot = Slot(("spec", "images", 0), "image", "nginx:1")
-        assert not is_never_pulled({"spec": {"images": ["nginx:1"]}}, slot)
-        item = Slot(("spec", "containers", 0, "image"), "container", "nginx:1")
-        assert not is_never_pulled({"spec": {"containers": ["nginx:1"]}}, item)
+        assert certainly_approved(request("dr.io/a:1"), looks_up) == ["dr.io/a:1"]
+        assert certainly_approved(request("dr.io/a:1", "x.io/a:1"), looks_up) is None
 
     def test_an_image_kept_after_an_error_is_in_the_audit_annotations_of_mutate(self) -> None:
         known = facts({self.hub: DOWN, self.dr: MISSING})
@@ -265,7 +258,7 @@ class TestMirrors:
         assert image_after(outcome, review_request) == f"nginx:1@{DIGEST}"
         (warning,) = outcome.response.warnings
         assert warning == f"spec.containers[0].image: nginx:1 is pinned, but not on a mirror: {cause}"
-        assert [judgement.mirror for judgement in outcome.judgements] == [None]
+        assert [judgement.mirror for judgement in outcome.images] == [None]
 
     def test_an_image_whose_mirror_has_it_is_not_looked_up_in_its_own_registry(self) -> None:
         allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
@@ -336,7 +329,7 @@ class TestPin:
         outcome = mutate(
             review_request, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": FOUND})
         )
-        assert [judgement.mirror for judgement in outcome.judgements] == [None]
+        assert [judgement.mirror for judgement in outcome.images] == [None]
 
 
 class TestDeniedDigests:
@@ -357,8 +350,8 @@ class TestDeniedDigests:
     def test_in_every_mode_the_tag_is_denied_and_not_patched(self, mode: str, field: str) -> None:
         compiled, known = self.policy(mode, field), {self.app: FOUND}
         outcome = validate(request(self.app), compiled, facts(known))
-        assert outcome.judgements[0].decision.reason == "denied"
-        assert outcome.judgements[0].decision.canonical == self.app
+        assert outcome.images[0].decision.reason == "denied"
+        assert outcome.images[0].decision.canonical == self.app
         if mode == "warn":
             assert outcome.response.warnings == (f"spec.containers[0].image: {self.app} is denied",)
         else:
@@ -372,19 +365,19 @@ class TestDeniedDigests:
     @pytest.mark.parametrize("mode", ["enforce", "mutate"])
     def test_the_short_cut_leaves_tags_to_validate(self, mode: str) -> None:
         compiled = self.policy(mode)
-        assert approved_images(request(self.app), compiled, lambda _manifest: True) is None
+        assert certainly_approved(request(self.app), compiled, lambda _manifest: True) is None
         mirrors = "mirrors: [{from: docker.io, to: r.io, verify: true}]"
         deny = f"deny: [r.io/library/nginx@{DIGEST}]\n"
         mirrored = policy(deny + mirrors, allow="[docker.io, r.io]", mode=mode)
         expected = None if mode == "mutate" else ["nginx:1"]
-        assert approved_images(request("nginx:1"), mirrored, lambda _manifest: True) == expected
-        assert approved_images(request("r.io/app:1"), mirrored) == ["r.io/app:1"]
+        assert certainly_approved(request("nginx:1"), mirrored, lambda _manifest: True) == expected
+        assert certainly_approved(request("r.io/app:1"), mirrored) == ["r.io/app:1"]
 
     def test_the_longest_names_are_judged_at_their_digest_too(self) -> None:
         image = f"r.io:{'0' * 4070}443/team/app:1"
-        known = Facts(lambda _lookup: Resolution(FOUND, 0))
+        known = Answers(lambda _lookup: Resolution(FOUND, 0))
         outcome = validate(request(image), self.policy("enforce"), known)
-        assert outcome.judgements[0].decision.reason == "denied"
+        assert outcome.images[0].decision.reason == "denied"
 
     @pytest.mark.parametrize(
         ("pattern", "approved"),
@@ -401,7 +394,7 @@ class TestDeniedDigests:
         grant = "exceptions: [{source: break-glass, images: [r.io], longest: 2h, overrides: deny}]\n"
         for mode in ("enforce", "mutate"):
             compiled = self.policy(mode, more=grant, exceptions=exceptions)
-            for judge in (compiled, snapshot_at(compiled, 16, CacheCounts())):
+            for judge in (compiled, compiled.serving(16, CacheCounts())):
                 outcome = validate(request(self.app), judge, facts({self.app: FOUND}))
                 assert outcome.response.allowed is approved
                 assert bool(outcome.excepted) is approved
@@ -410,7 +403,7 @@ class TestDeniedDigests:
 
     def test_explain_names_the_digest(self) -> None:
         compiled = self.policy("mutate")
-        found_of, _ = refined(explain(compiled, None, self.app), compiled, facts({self.app: FOUND}))
+        found_of = explain(compiled, None, self.app, facts({self.app: FOUND}))
         assert (found_of.decision.reason, found_of.rewritten) == ("denied", None)
         assert DIGEST in found_of.decision.detail
         assert found_of.rewrite_problem == "its digest is denied"
@@ -451,8 +444,8 @@ def test_validate_allows_what_the_short_cut_approves_with_the_same_answers(
     looked_up = decision._looked_up
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decision, "_looked_up", of_kind)
-        outcome = validate(review_request, compiled, Facts(answer))
-        approved = approved_images(
+        outcome = validate(review_request, compiled, Answers(answer))
+        approved = certainly_approved(
             review_request, compiled, lambda each: answer(Lookup((each,))).answer.status == "found"
         )
     if approved is not None:
@@ -492,9 +485,9 @@ def test_the_final_facts_answer_every_look_up(
             truth.setdefault(manifest, data.draw(answers))
         return resolve(tuple(truth[manifest] for manifest in lookup.candidates))
 
-    first = Facts(lambda lookup: answer(lookup) if data.draw(st.booleans()) else None)
+    first = Answers(lambda lookup: answer(lookup) if data.draw(st.booleans()) else None)
     endpoint(request(*images), compiled, first)
-    known = final_facts(first.used | {lookup: answer(lookup) for lookup in first.missing})
+    known = final_answers(first.used | {lookup: answer(lookup) for lookup in first.missing})
     outcome = endpoint(request(*images), compiled, known)
     assert not known.missing
-    assert outcome == endpoint(request(*images), compiled, Facts(answer))
+    assert outcome == endpoint(request(*images), compiled, Answers(answer))

@@ -23,7 +23,7 @@ from builders import (
 from calling import mutate, validate
 from contract import Answer
 from gatekeeper_py.core import parse_policy
-from gatekeeper_py.core.admission import Judgement
+from gatekeeper_py.core.admission import Verdict
 from gatekeeper_py.core.admission.messages import (
     audit_list,
     denial_message,
@@ -47,14 +47,14 @@ def lines(obj: Any, more: str = "", **options: Any) -> list[str]:
     return validate(review(obj), policy(more, **options)).message.split("\n")
 
 
-def rejected(image: str, *, path: tuple[str | int, ...] = ("image",), detail: str = "no") -> Judgement:
+def rejected(image: str, *, path: tuple[str | int, ...] = ("image",), detail: str = "no") -> Verdict:
     decision = Decision(image=image, approved=False, reason="unlisted", detail=detail)
-    return Judgement(Slot(path, "image", image), decision)
+    return Verdict(Slot(path, "image", image), decision)
 
 
-def rewritten(image: str, to: str | None, *, path: str = "image", problem: str = "") -> Judgement:
+def rewritten(image: str, to: str | None, *, path: str = "image", problem: str = "") -> Verdict:
     decision = Decision(image=image, approved=True, reason="allowed", detail="yes")
-    return Judgement(Slot((path,), "image", image), decision, rewritten=to, problem=problem)
+    return Verdict(Slot((path,), "image", image), decision, rewritten=to, problem=problem)
 
 
 class TestDenial:
@@ -85,7 +85,7 @@ class TestDenial:
     )
     def test_a_line_has_the_noun_the_name_and_the_path_of_the_image(self, slot: Slot, line: str) -> None:
         decision = Decision(image="a", approved=False, reason="unlisted", detail="no")
-        assert image_line(Judgement(slot, decision)) == line
+        assert image_line(Verdict(slot, decision)) == line
 
     @pytest.mark.parametrize(
         ("image", "why"),
@@ -367,7 +367,7 @@ class TestWarnings:
     def test_the_path_stays_whole_and_the_image_is_cut(self, path: int, image: int, reason: Any) -> None:
         """The warning has at most 120 characters for any lengths."""
         decision = Decision(image="i" * image, approved=False, reason=reason, detail="")
-        judgement = Judgement(Slot(("p" * path,), "image", "i" * image), decision)
+        judgement = Verdict(Slot(("p" * path,), "image", "i" * image), decision)
         (warning,) = warnings_for([judgement])
         assert len(warning) <= 120
         assert warning.startswith(("p" * path)[:120])
@@ -410,7 +410,7 @@ class TestWarnings:
             ),
         ],
     )
-    def test_a_rewrite_causes_a_warning(self, judgement: Judgement, warning: str) -> None:
+    def test_a_rewrite_causes_a_warning(self, judgement: Verdict, warning: str) -> None:
         assert rewrite_warnings([judgement]) == (warning,)
         assert len(warning) <= 120
 
@@ -490,7 +490,7 @@ class TestAudit:
         """Formatting thousands of paths with a key of megabytes would take minutes."""
         described = []
 
-        def describe(judgement: Judgement) -> str:
+        def describe(judgement: Verdict) -> str:
             described.append(judgement)
             return "x" * 600
 

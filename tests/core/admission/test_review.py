@@ -182,4 +182,4 @@ def test_pointers_are_escaped(parts: tuple[str | int, ...], expected: str) -> No
 @pytest.mark.parametrize("audit", [AUDIT, {"mode": '""', "policy": ""}])
 def test_an_approval_is_the_bytes_of_an_allowed_review(uid: str, audit: dict[str, str]) -> None:
     expected = orjson.dumps(review.allowed(uid, audit_annotations=audit).document())
-    assert review.approval(audit)(uid) == expected
+    assert review.approval(audit["mode"], audit["policy"])(uid) == expected

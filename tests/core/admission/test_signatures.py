@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 from builders import INSTANT, PUBLIC_KEYS, exceptions_text, keys_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.admission import Outcome, approved_images, mutate, validate
+from gatekeeper_py.core.admission import Outcome, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.explain import explain, refined
-from gatekeeper_py.core.admission.judgement import Signature
-from gatekeeper_py.core.admission.lookups import Facts, final_facts, images_ahead, lookups_ahead
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.judge import Signature
+from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
+from gatekeeper_py.core.admission.world import Answers, final_answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     EXISTENCE,
@@ -34,9 +35,9 @@ from gatekeeper_py.core.images.manifest import (
     found,
     resolve,
 )
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 DOWN: Final = failed("connection refused")
@@ -80,8 +81,8 @@ def truth(tag: Answer = found(DIGEST), signature: Answer | None = None) -> Truth
     return answer
 
 
-def known(answer: Truth) -> Facts:
-    return Facts(lambda lookup: resolve(tuple(map(answer, lookup.candidates))))
+def known(answer: Truth) -> Answers:
+    return Answers(lambda lookup: resolve(tuple(map(answer, lookup.candidates))))
 
 
 def outcome_of(
@@ -89,7 +90,7 @@ def outcome_of(
 ) -> Outcome:
     """Decide as the webhook does: again with more answers, until none is missing."""
     answers: dict[Lookup, Resolution] = {}
-    facts = Facts(lambda _lookup: None)
+    facts = Answers(lambda _lookup: None)
     for _ in range(ROUNDS + 1):
         outcome = endpoint(asked, compiled, facts)
         if not facts.missing:
@@ -98,7 +99,7 @@ def outcome_of(
         answers |= facts.used | {
             lookup: resolve(tuple(map(answer, lookup.candidates))) for lookup in facts.missing
         }
-        facts = final_facts(answers)
+        facts = final_answers(answers)
     raise AssertionError(f"more than {ROUNDS} rounds of look-ups")
 
 
@@ -183,7 +184,7 @@ def test_no_image_is_approved_without_a_signature_that_its_first_rule_requires(
     compiled: CompiledPolicy, names: list[str], answer: Truth
 ) -> None:
     """Law: "No valid signature by any of the named live keys: unsigned. Registry trouble: per onError"."""
-    for judgement in outcome_of(validate, request(*names), compiled, answer).judgements:
+    for judgement in outcome_of(validate, request(*names), compiled, answer).images:
         decision, rule = judgement.decision, compiled.decide("shop", judgement.slot.value).rule
         if rule is None or not rule.signed_by:
             assert judgement.signature is None
@@ -214,8 +215,8 @@ def test_mutate_pins_exactly_the_digest_that_was_verified(
     asked = request(*names)
     outcome = outcome_of(mutate, asked, compiled, answer)
     after = asked._replace(object=patched(asked, outcome))
-    before = outcome_of(validate, asked, compiled, answer).judgements
-    judged = outcome_of(validate, after, compiled, answer).judgements
+    before = outcome_of(validate, asked, compiled, answer).images
+    judged = outcome_of(validate, after, compiled, answer).images
     for name, unpatched, judgement in zip(names, before, judged, strict=True):
         image = judgement.slot.value
         if image.startswith(f"{name}@"):
@@ -245,7 +246,7 @@ def test_an_image_without_a_digest_is_unpinned(compiled: CompiledPolicy, image: 
     decision = compiled.decide("shop", image)
     assume(decision.lacks_digest)
     outcome = outcome_of(validate, request(image), compiled, truth(tag))
-    (judgement,) = outcome.judgements
+    (judgement,) = outcome.images
     assert judgement.decision.reason == "unpinned"
     warns = compiled.policy.mode.warns
     assert outcome.verdict == ("warned" if warns else "denied")
@@ -271,7 +272,7 @@ def test_an_answer_about_another_key_or_digest_approves_nothing(
     compiled = policy("[{image: r.io, signedBy: [ci-2025], onError: keep}]")
     for key, digest in ((fingerprint, DIGEST), (KEYS["ci-2026"], DIGEST), (KEYS["ci-2025"], "sha256:c")):
         answer = truth(signature=Answer("found", digest, key=key, form=form))
-        for judgement in outcome_of(validate, request(*names), compiled, answer).judgements:
+        for judgement in outcome_of(validate, request(*names), compiled, answer).images:
             assert not judgement.approved
             assert judgement.signature is None
 
@@ -282,17 +283,17 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
 ) -> None:
     """Law: "Templates are approved by name; their review starts the look-ups of their images"."""
     asked = request(*names, kind="Deployment")
-    facts = Facts(lambda _lookup: None)
+    facts = Answers(lambda _lookup: None)
     assert validate(asked, compiled, facts) == validate(asked, compiled)
     assert not facts.missing
     answer, answers = truth(), dict[Lookup, Resolution]()
     for _ in range(ROUNDS + 1):
-        needed = lookups_ahead(images_ahead(asked, compiled), compiled, "shop", final_facts(answers))
+        needed = lookups_ahead(images_ahead(asked, compiled), compiled, "shop", final_answers(answers))
         answers |= {lookup: resolve(tuple(map(answer, lookup.candidates))) for lookup in needed}
     assert not needed
     for name in names:  # the Pod waits for no signature
         for endpoint in (mutate, validate):
-            left = final_facts(answers)
+            left = final_answers(answers)
             outcome = endpoint(request(name), compiled, left)
             assert not [each for each in left.missing if each.candidates[0].kind == SIGNATURE]
             event(outcome.verdict)
@@ -311,7 +312,7 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
 def test_the_first_look_up_that_runs_ahead(mirrors: str, image: str, first: str) -> None:
     compiled = policy(f"[{RULE % ''}, free.io]", mirrors, mode="mutate" if mirrors else "enforce")
     ahead = lookups_ahead(
-        images_ahead(request(image, kind="Job"), compiled), compiled, "shop", Facts(lambda _lookup: None)
+        images_ahead(request(image, kind="Job"), compiled), compiled, "shop", Answers(lambda _lookup: None)
     )
     assert [str(lookup.candidates[0]) for lookup in ahead] == ([first] if first else [])
 
@@ -338,7 +339,7 @@ def test_an_error_that_is_kept_approves_only_an_image_with_a_digest() -> None:
 def test_nothing_is_looked_up_ahead_without_need(asked: wire.AdmissionRequest) -> None:
     compiled = policy(f"[{RULE % ''}, free.io]", "deny: [r.io/denied]\n")
     ahead = images_ahead(asked, compiled)
-    assert lookups_ahead(ahead, compiled, "shop", Facts(lambda _lookup: None)) == ()
+    assert lookups_ahead(ahead, compiled, "shop", Answers(lambda _lookup: None)) == ()
 
 
 UNCHANGED: Final = pod("r.io/app:1")
@@ -369,7 +370,7 @@ def test_exempt_images_need_no_signature(
     asked: wire.AdmissionRequest, endpoint: Callable[..., Outcome]
 ) -> None:
     """Law: "Static Pods, imagePullPolicy: Never, DELETE and unchanged images: as for verify"."""
-    facts = Facts(lambda _lookup: None)
+    facts = Answers(lambda _lookup: None)
     outcome = endpoint(asked, policy(mode="mutate"), facts)
     assert (outcome.verdict, facts.missing) == ("allowed", [])
 
@@ -417,7 +418,7 @@ def test_an_update_cannot_pull_an_image_that_was_not_looked_up(
 )
 def test_the_messages_about_unsigned_images(signature: Answer, said: str) -> None:
     answer, image = truth(signature=signature), f"r.io/app:1@{DIGEST}"
-    for judge in (policy(), snapshot_at(policy(), 16, CacheCounts())):
+    for judge in (policy(), policy().serving(16, CacheCounts())):
         message = outcome_of(validate, request(image), judge, answer).response.message
         assert f'container "c0" (spec.containers[0].image): {image} {said} (unsigned)' in message
     (warning,) = outcome_of(mutate, request("r.io/app:1"), policy(mode="mutate"), answer).response.warnings
@@ -471,7 +472,7 @@ def test_a_key_past_its_end_does_not_count() -> None:
     assert end is not None
     assert f"{end:%Y-%m-%d}" == "2026-04-01"
     assert outcome_of(validate, request(image), compiled, truth()).response.allowed
-    facts = Facts(lambda _lookup: None)
+    facts = Answers(lambda _lookup: None)
     message = validate(request(image), policy_.at(end), facts).response.message
     assert "is not signed by a key that is live, and ci-2026 expired (unsigned)" in message
     assert not facts.missing
@@ -480,12 +481,12 @@ def test_a_key_past_its_end_does_not_count() -> None:
 def test_the_audit_annotation_names_the_keys() -> None:
     asked = request(f"r.io/app:1@{DIGEST}", f"r.io/b@{DIGEST}")
     outcome = outcome_of(validate, asked, policy(), truth())
-    assert outcome.judgements[0].signature == Signature("ci-2026", "bundle")
-    assert str(outcome.judgements[0].signature) == "signed by ci-2026 (bundle)"
+    assert outcome.images[0].signature == Signature("ci-2026", "bundle")
+    assert str(outcome.images[0].signature) == "signed by ci-2026 (bundle)"
     signed_images = outcome.response.audit_annotations["signed"]
     assert signed_images == f"r.io/app:1@{DIGEST} by ci-2026, r.io/b@{DIGEST} by ci-2026"
     # So the hot path, which writes no such annotation, leaves these Pods to validate.
-    assert approved_images(asked, policy(), lambda _manifest: True) is None
+    assert certainly_approved(asked, policy(), lambda _manifest: True) is None
 
 
 @pytest.mark.parametrize(
@@ -517,7 +518,7 @@ def test_an_image_that_its_mirror_refuses_stays_refused() -> None:
     compiled = policy(f"[{RULE % ''}, docker.io]", MIRRORS[3], mode="mutate")
     refusing = policy("[{image: docker.io, signedBy: [ci-2025]}, r.io]", MIRRORS[3], mode="mutate")
     for judge, image in ((compiled, "nginx:1"), (refusing, f"nginx@{DIGEST}")):
-        (judgement,) = outcome_of(validate, request(image), judge, truth(MISSING)).judgements
+        (judgement,) = outcome_of(validate, request(image), judge, truth(MISSING)).images
         assert judgement.decision.reason == "absent"
 
 
@@ -552,14 +553,14 @@ def test_an_exception_replaces_a_signature_only_if_its_grant_overrides_signature
     exceptions = Exceptions({DocumentKey("break-glass", "gatekeeper"): document})
     compiled = policy(allow, grant + deny).policy.at(INSTANT, exceptions)
     answer = truth(signature=signature)
-    for judge in (compiled, snapshot_at(compiled, 16, CacheCounts())):
+    for judge in (compiled, compiled.serving(16, CacheCounts())):
         outcome = outcome_of(validate, request(image), judge, answer)
         # Without a digest, nothing can be signed.
         expected = approved and not (signature is None and ":1" in image)
         assert outcome.response.allowed is expected
         assert ("exceptions" in outcome.response.audit_annotations) is expected
         if expected and not denied and (":1" not in image or pattern == "r.io"):
-            assert ", although it " in outcome.judgements[0].decision.detail
+            assert ", although it " in outcome.images[0].decision.detail
     # Without the document, nothing is approved.
     plain = policy(allow, grant)
     assert not outcome_of(validate, request(image), plain, truth(signature=MISSING)).response.allowed
@@ -634,23 +635,23 @@ def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides
 def test_an_image_whose_digest_is_denied_is_denied_and_not_unpinned(mode: str) -> None:
     """Rule: "as denied, if a look-up found a digest that a deny rule names"."""
     compiled = policy(f"[{RULE % ''}]", f"deny: ['r.io/app@{DIGEST}']\n", mode=mode)
-    (judgement,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).judgements
+    (judgement,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).images
     assert judgement.decision.reason == "denied"
     assert not outcome_of(mutate, request("r.io/app:1"), compiled, truth()).response.patch
 
 
 def test_explain_shows_the_signature() -> None:
     compiled, image = policy(mode="mutate"), f"r.io/app@{DIGEST}"
-    explanation, answer = refined(explain(compiled, None, image), compiled, known(truth()))
-    assert explanation.signature == Signature("ci-2026", "bundle")
-    assert answer is not None
-    assert answer.key == KEYS["ci-2026"]
-    explanation, answer = refined(explain(compiled, None, "r.io/app:1"), compiled, known(truth()))
-    assert explanation.verdict == "approved"  # as written by the mutating webhook
-    assert (explanation.rewritten, explanation.signature) == (
+    explanation = explain(compiled, None, image, known(truth()))
+    assert explanation.verdict.signature == Signature("ci-2026", "bundle")
+    assert explanation.answer is not None
+    assert explanation.answer.key == KEYS["ci-2026"]
+    explanation = explain(compiled, None, "r.io/app:1", known(truth()))
+    assert explanation.in_words == "approved"  # as written by the mutating webhook
+    assert (explanation.rewritten, explanation.verdict.signature) == (
         image.replace("app", "app:1"),
         Signature("ci-2026", "bundle"),
     )
-    assert answer == found(DIGEST)
-    unsigned, _ = refined(explain(compiled, None, "r.io/app:1"), compiled, known(truth(signature=MISSING)))
+    assert explanation.answer == found(DIGEST)
+    unsigned = explain(compiled, None, "r.io/app:1", known(truth(signature=MISSING)))
     assert (unsigned.decision.reason, unsigned.rewritten) == ("unpinned", None)

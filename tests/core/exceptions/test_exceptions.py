@@ -26,8 +26,8 @@ from gatekeeper_py.core.exceptions import exceptions as module
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from gatekeeper_py.live.snapshot import CacheCounts, snapshot_at
 from gatekeeper_py.process.slices import run_slice
 from growth import instructions
 
@@ -201,7 +201,7 @@ def test_an_exception_must_match_the_names_that_deny_rules_match(
     more = f"deny: {deny}\nmirrors: [{{from: docker.io, to: m.io/hub}}]\nexceptions: [{grant}]\n"
     exceptions = Exceptions({DocumentKey("break-glass", INSTALLATION): document})
     policy = parse_policy(policy_text(more, allow=allow)).at(INSTANT, exceptions)
-    for judge in (policy, snapshot_at(policy, 16, CacheCounts())):
+    for judge in (policy, policy.serving(16, CacheCounts())):
         found = judge.decide("team-a", "m.io/hub/library/evil:1")
         assert found.approved is approved
         if found.exception is not None and len(listed) > 1:
@@ -358,9 +358,9 @@ def test_every_part_gives_the_same_answer(
     assert explain(policy, namespace, image).decision == decision
     request = admission.review.parse(review(pod(image), namespace=namespace))
     outcome = admission.validate(request, policy)
-    assert [judgement.decision for judgement in outcome.judgements] == [decision]
+    assert [judgement.decision for judgement in outcome.images] == [decision]
     # The hot path leaves images with exceptions to the path that warns about them.
-    approved = admission.approved_images(request, policy)
+    approved = admission.certainly_approved(request, policy)
     assert approved == ([image] if decision.reason == "allowed" else None)
 
 

@@ -30,12 +30,12 @@ from gatekeeper_py.core.compile.native.selection import (
     select,
 )
 from gatekeeper_py.core.compile.native.validating import validating_policy
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.document import MODES
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.rules import Rule
-from gatekeeper_py.live.snapshot import CacheCounts, Snapshot
 
 PLACE: Final = {"list", "index", "pattern"}
 """The fields that every rule has."""
@@ -124,7 +124,7 @@ def test_a_cached_decision_is_the_one_that_would_be_made(
     name: str, namespaces: tuple[str | None, ...]
 ) -> None:
     compiled = with_field(name).at(NOW)
-    snapshot = Snapshot(compiled, 16, CacheCounts())
+    snapshot = compiled.serving(16, CacheCounts())
     for namespace in (*namespaces, *namespaces):
         assert snapshot.decide(namespace, IMAGE) == compiled.decide(namespace, IMAGE)
 

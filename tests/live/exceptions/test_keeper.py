@@ -39,7 +39,8 @@ async def test_begin_and_end_act_at_the_instant_although_the_decision_is_cached(
         world.now = now
         assert world.approves() is expected
     assert world.live.snapshot is not None
-    assert world.live.snapshot.counts.hits == 1
+    assert world.live.snapshot.cache is not None
+    assert world.live.snapshot.cache.counts.hits == 1
 
 
 async def test_exceptions_stay_when_the_policy_changes(world: World) -> None:

@@ -9,9 +9,10 @@ from datetime import datetime
 from builders import INSTANT, policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy, snapshot_of
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import DeliveredExceptions
 from parsing import InProcessParser
 from recording import RecordingLog
@@ -55,7 +56,7 @@ class World:
         self.use(more)
 
     def use(self, more: str) -> None:
-        self.live.install(snapshot_of(policy(more), 100, CacheCounts(), lambda: self.now))
+        self.live.install(policy(more).serving(100, CacheCounts(), lambda: self.now))
         self.keeper.use_policy(policy(more))
 
     def exceptions_counted(self, counts: Counter[tuple[Source, str]], next_end: datetime | None) -> None: ...

@@ -10,9 +10,9 @@ import pytest
 
 from builders import policy_text
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.radius import Admitted, Radius, Ratio
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
-from gatekeeper_py.core.policy.radius import Admitted, Radius, Ratio
 from gatekeeper_py.live.parser.messages import (
     ITEMS_BYTES,
     MAX_JOB_BYTES,

@@ -17,9 +17,9 @@ import pytest
 
 from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.admission.radius import Admitted, Radius, Ratio
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.lint import lint
-from gatekeeper_py.core.policy.radius import Admitted, Radius, Ratio
 from gatekeeper_py.live.parser import process
 from gatekeeper_py.live.parser.process import (
     COMMAND,
@@ -147,7 +147,8 @@ async def scripted(make: Make) -> World:
 SERVER = """
 import asyncio, os, sys
 from datetime import UTC, datetime
-from gatekeeper_py.live.snapshot import CacheCounts, LivePolicy
+from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.parser.process import Parser
 from gatekeeper_py.webhook.metrics import Metrics
 

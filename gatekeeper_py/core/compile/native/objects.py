@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
-from gatekeeper_py.core.admission.judgement import MIRROR_POD, NODES_GROUP
+from gatekeeper_py.core.admission.outcome import MIRROR_POD, NODES_GROUP
 from gatekeeper_py.core.compile.cost import Part, quoted
 from gatekeeper_py.core.names import NAMESPACE_LABEL, PART_OF, PART_OF_LABEL, POLICY_REVISION
 from gatekeeper_py.core.policy.policy import Policy

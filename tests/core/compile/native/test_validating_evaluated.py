@@ -23,9 +23,9 @@ from evaluating import Evaluator
 from gatekeeper_py.core import Policy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD_SPECS
-from gatekeeper_py.core.admission.judgement import MIRROR_POD, NODES_GROUP
-from gatekeeper_py.core.admission.lookups import Facts
+from gatekeeper_py.core.admission.outcome import MIRROR_POD, NODES_GROUP
 from gatekeeper_py.core.admission.workload import slots
+from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.objects import Options
@@ -136,13 +136,13 @@ def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     answer = validated(evaluator, documents, review_document)
     # Only the webhook warns of images that an update of a workload keeps.
     kept = images_of(review_document["request"]["oldObject"])
-    is_rejected = any(not each.approved and each.slot.value not in kept for each in outcome.judgements)
+    is_rejected = any(not each.approved and each.slot.value not in kept for each in outcome.images)
     assert answer.verdict == (outcome.verdict if is_rejected else "allowed"), answer
     if (
         review_document["request"]["kind"]["kind"] == "Pod"
         and review_document["request"]["operation"] == "CREATE"
     ):
-        judged = [str(judgement.slot.value) for judgement in outcome.judgements]
+        judged = [str(judgement.slot.value) for judgement in outcome.images]
         approved = all(naive.approved(document, image, namespace, INSTANT) for image in judged)
         assert approved is (answer.verdict == "allowed")
 
@@ -172,7 +172,9 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
     review_document = drawn_review(data, policy, namespace)
     answer = validated(evaluator, documents, review_document)
     for later in LATER:
-        outcome = admission.validate(wire.parse(review_document), policy.at(INSTANT + later), Facts(_answer))
+        outcome = admission.validate(
+            wire.parse(review_document), policy.at(INSTANT + later), Answers(_answer)
+        )
         event(f"{outcome.verdict}, backstop {answer.verdict}")
         if outcome.verdict == "allowed":
             assert answer.verdict == "allowed"

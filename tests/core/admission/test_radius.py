@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import keys_text, policy
-from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.radius import (
+from gatekeeper_py.core.admission.radius import (
     APPROVED,
     LEAST_KNOWN,
     MAX_NAMED,
@@ -29,10 +28,6 @@ NEW: Final = policy(
     "namespaces: [{names: [dev], mode: warn}]\n",
     allow="[new.io, {image: team.io, namespaces: [team]}]",
 )
-
-
-def impact_of(judging: CompiledPolicy, namespace: str | None, image: str) -> int:
-    return impact(judging.decide_by_rules(namespace, image), judging.mode(namespace))
 
 
 def always() -> bool:
@@ -57,14 +52,14 @@ def of(host: str, number: int, namespace: str | None = "shop", present: int = AP
 def test_the_impact_depends_on_the_rules_and_on_the_mode_of_the_namespace(
     namespace: str | None, image: str, expected: int
 ) -> None:
-    assert impact_of(NEW, namespace, image) == expected
+    assert impact(NEW, namespace, image) == expected
 
 
 @pytest.mark.parametrize(("mode", "tag"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", APPROVED)])
 def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(mode: str, tag: int) -> None:
     signing = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]", mode=mode)
-    assert impact_of(signing, "shop", "a.io/x:1") == tag
-    assert impact_of(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
+    assert impact(signing, "shop", "a.io/x:1") == tag
+    assert impact(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
 
 
 @pytest.mark.parametrize(("mode", "worst"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", REFUSED)])
@@ -73,7 +68,7 @@ def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
     mode: str, worst: int, image: str
 ) -> None:
     rules = "[{image: a.io, signedBy: [ci-2026]}, {image: b.io, signedBy: [ci-2025]}]"
-    assert impact_of(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
+    assert impact(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Final, NamedTuple
 
-from gatekeeper_py.core.policy.decision import Decision
-from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.admission.fields import CONTAINERS
+from gatekeeper_py.core.admission.judge import Subject, judge
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.world import BY_NAME
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 APPROVED: Final = 0
@@ -55,15 +57,13 @@ class Radius(NamedTuple):
     complete: bool
 
 
-def impact(decision: Decision, mode: Mode) -> int:
-    """Return what a policy does with an image that is judged by its name.
-
-    An image that needs a signature also needs a live key, and a digest, unless mutate mode writes the digest.
-    """
-    lacks = decision.lacks_key or (decision.lacks_digest and not mode.rewrites)
-    if decision.approved and not lacks:
-        return APPROVED
-    return REFUSED if mode.refuses else WARNED
+def impact(policy: CompiledPolicy, namespace: str | None, image: str) -> int | None:
+    """Return what a policy does with an image of a Pod; ``None`` if only an exception approves the image."""
+    mode = policy.mode(namespace)
+    verdict = judge(policy, Subject(namespace, mode), Slot((), CONTAINERS.noun, image), BY_NAME)
+    if verdict.decision.exception is not None:
+        return None
+    return APPROVED if verdict.approved else REFUSED if mode.refuses else WARNED
 
 
 def measure(
@@ -81,9 +81,7 @@ def measure(
             if not has_time():
                 complete = False
                 break
-            impacts[namespace, image] = impact(
-                policy.decide_by_rules(namespace, image), policy.mode(namespace)
-            )
+            impacts[namespace, image] = impact(policy, namespace, image) or APPROVED
     judged = [[(each, impacts[each[:2]]) for each in group if each[:2] in impacts] for group in groups]
     everything = list(chain.from_iterable(judged))
     rejected = {

@@ -1,0 +1,58 @@
+"""Look up the signatures of a workload's images before its Pods exist.
+
+The webhook approves a workload by the names of its images. Its review starts the look-ups of signatures in
+the background, so that its Pods find the answers. These look-ups need only the images, not the object, which
+may be large.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import islice
+from typing import Final
+
+from gatekeeper_py.core.admission.fields import CONTAINERS, POD
+from gatekeeper_py.core.admission.judge import Judge, Subject
+from gatekeeper_py.core.admission.outcome import exemption, slots_to_judge
+from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.world import Answers
+from gatekeeper_py.core.images.manifest import Lookup
+from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH
+from gatekeeper_py.core.policy.policy import CompiledPolicy
+
+MAX_LOOKED_AHEAD: Final = 32
+"""Maximum number of images of a workload whose signatures are looked up before its Pods exist."""
+
+
+def images_ahead(request: AdmissionRequest, policy: CompiledPolicy) -> tuple[str, ...]:
+    """Return the new images of a workload, if the policy requires signatures of some images."""
+    if not policy.allow.keys or (request.group, request.kind) == POD or exemption(request):
+        return ()
+    found = slots_to_judge(request, policy)[0]
+    images = (slot.value for slot in found if slot.pulled and not slot.problem)
+    distinct = dict.fromkeys(image for image in images if len(image) <= MAX_IMAGE_LENGTH)
+    return tuple(islice(distinct, MAX_LOOKED_AHEAD))
+
+
+def lookups_ahead(
+    images: Iterable[str], policy: CompiledPolicy, namespace: str | None, answers: Answers
+) -> tuple[Lookup, ...]:
+    """Return the look-ups that Pods with these images will need for signatures, and that ``answers`` lack.
+
+    The look-up of a signature needs a digest, which another look-up finds. So the caller calls this function
+    again with the answers until it returns nothing.
+    """
+    judge = Judge(policy, Subject(namespace, policy.mode(namespace), "template"), answers)
+    for image in images:
+        if _may_need_signature(policy, judge.subject, image):
+            judge.verdict(Slot((), CONTAINERS.noun, image))
+    return tuple(dict.fromkeys(answers.missing))
+
+
+def _may_need_signature(policy: CompiledPolicy, subject: Subject, image: str) -> bool:
+    """Return whether a rule requires a signature of the image, or of its copy on a mirror."""
+    plan = policy.plan(subject.namespace, image) if subject.mode.rewrites else None
+    names = (image,) if plan is None else (image, plan.image, *plan.candidates)
+    rules = (policy.decide(subject.namespace, name).rule for name in names if name)
+    return any(rule is not None and rule.signed_by for rule in rules)
