@@ -165,7 +165,7 @@ def check_short_cut(document: dict[str, Any], a_policy: CompiledPolicy) -> bool:
     outcome = validated(document, a_policy)
     result = (outcome.verdict, outcome.exemption, outcome.response.warnings)
     assert result == ("allowed", "" if images else "no-images", ())
-    decisions = [judgement.decision for judgement in outcome.images]
+    decisions = [verdict.decision for verdict in outcome.images]
     assert [(decision.image, decision.reason) for decision in decisions] == [
         (image, "allowed") for image in images
     ]

@@ -220,7 +220,7 @@ def _check_approvals(document: Any, whole: Any) -> None:
         if images is not None:
             outcome = admission.validate(known, each)
             assert (outcome.verdict, outcome.response.warnings) == ("allowed", ())
-            assert [judgement.decision.image for judgement in outcome.images] == images
+            assert [verdict.decision.image for verdict in outcome.images] == images
 
 
 @settings(max_examples=budget(1500))

@@ -86,13 +86,13 @@ class World:
         namespace: str = "hidden",
     ) -> None:
         decision = Decision(image=image, approved=False, reason="unlisted", detail="x")
-        judgement = Verdict(Slot(("spec",), "image", image), decision)
+        verdict = Verdict(Slot(("spec",), "image", image), decision)
         self.denials.add(
             AdmissionRequest(
                 uid="a", group="", kind=kind, operation="CREATE", namespace=namespace, name="n" * 1000,
                 object={}, username="alice",
             ),
-            Outcome(AdmissionResponse(uid="a", allowed=False), "denied", ENFORCE, (judgement, judgement)),
+            Outcome(AdmissionResponse(uid="a", allowed=False), "denied", ENFORCE, (verdict, verdict)),
             peer,
         )  # fmt: skip
 

@@ -56,7 +56,7 @@ class TestModes:
         assert (answer.allowed, answer.warnings) == (True, ())
         assert answer.audit == {"mode": mode, "policy": policy(mode=mode).revision}
         assert (outcome.verdict, outcome.mode.name, outcome.exemption) == ("allowed", mode, "")
-        assert [judgement.approved for judgement in outcome.images] == [True]
+        assert [verdict.approved for verdict in outcome.images] == [True]
 
     @pytest.mark.parametrize(
         ("mode", "allowed", "verdict"),
@@ -73,7 +73,7 @@ class TestModes:
         assert answer.allowed is allowed
         assert len(answer.warnings) == (2 if allowed else 0)
         assert (outcome.verdict, outcome.mode.name) == (verdict, mode)
-        assert [judgement.slot.path for judgement in outcome.rejected] == [
+        assert [verdict.slot.path for verdict in outcome.rejected] == [
             "spec.containers[0].image",
             "spec.containers[2].image",
         ]
@@ -156,7 +156,7 @@ class TestUpdate:
     def test_only_new_images_are_judged(self) -> None:
         document = review(pod(BAD, "quay.io/other"), operation="UPDATE", old=pod(BAD))
         outcome = validated(document, policy())
-        assert [judgement.slot.value for judgement in outcome.images] == ["quay.io/other"]
+        assert [verdict.slot.value for verdict in outcome.images] == ["quay.io/other"]
         assert outcome.verdict == "denied"
 
     def test_all_images_are_judged_without_an_old_object(self) -> None:
@@ -473,7 +473,7 @@ class TestMutation:
         }
         outcome = mutated(review(obj), policy(HUB_TO_CORP, mode="mutate"))
         assert outcome.verdict == "mutated"
-        assert [judgement.mirror for judgement in outcome.images] == [0] * 4
+        assert [verdict.mirror for verdict in outcome.images] == [0] * 4
 
     @pytest.mark.parametrize(
         ("image", "mirrors", "shown"),
@@ -596,9 +596,9 @@ class TestMutateModeValidates:
         compiled = policy(HUB_TO_CORP, mode="mutate", allow="[docker.io]")
         assert not validate(review(workload("Deployment", "nginx")), compiled).allowed
         outcome = validated(review(workload("Deployment", "nginx")), compiled)
-        (judgement,) = outcome.rejected
-        assert judgement.rewritten == "registry.corp.io/dockerhub/library/nginx"
-        assert judgement.mirror == 0
+        (verdict,) = outcome.rejected
+        assert verdict.rewritten == "registry.corp.io/dockerhub/library/nginx"
+        assert verdict.mirror == 0
 
     def test_an_image_is_judged_as_written_in_the_other_modes(self) -> None:
         document = review(workload("Deployment", "nginx"))
@@ -628,7 +628,7 @@ class TestProposal:
             "  - {from: quay.io, to: other.io/quay}\n"
         )
         outcome = validated(review(pod(image), namespace=NAMESPACE), policy(more))
-        assert [judgement.use for judgement in outcome.rejected] == [proposal]
+        assert [verdict.use for verdict in outcome.rejected] == [proposal]
         assert ("; use " in outcome.response.message) is (proposal is not None)
 
 

@@ -54,8 +54,8 @@ def test_a_thousand_images_are_judged_and_one_more_rejects_the_object(
     assert answer.warnings == ((f"{path}: {PROBLEM}",) if mode == "warn" else ())
     assert mode == "warn" or answer.message.splitlines()[0] == f"{noun} ({path}): not approved: {PROBLEM}"
     assert answer.audit["rejected"] == f"{path} ({PROBLEM})"
-    (judgement,) = validated(document, compiled).images
-    assert judgement.decision.reason == "invalid"
+    (verdict,) = validated(document, compiled).images
+    assert verdict.decision.reason == "invalid"
     assert certainly_approved(parse(document), compiled) is None
     answer = mutate(document, compiled)
     assert (answer.allowed, answer.patch, answer.warnings) == (True, (), ())

@@ -258,7 +258,7 @@ class TestMirrors:
         assert image_after(outcome, review_request) == f"nginx:1@{DIGEST}"
         (warning,) = outcome.response.warnings
         assert warning == f"spec.containers[0].image: nginx:1 is pinned, but not on a mirror: {cause}"
-        assert [judgement.mirror for judgement in outcome.images] == [None]
+        assert [verdict.mirror for verdict in outcome.images] == [None]
 
     def test_an_image_whose_mirror_has_it_is_not_looked_up_in_its_own_registry(self) -> None:
         allow = "[{image: docker.io/library/**, pin: true}, r.io, dr.io]"
@@ -329,7 +329,7 @@ class TestPin:
         outcome = mutate(
             review_request, policy(allow="[{image: r.io, pin: true}]"), facts({"r.io/x:1": FOUND})
         )
-        assert [judgement.mirror for judgement in outcome.images] == [None]
+        assert [verdict.mirror for verdict in outcome.images] == [None]
 
 
 class TestDeniedDigests:

@@ -367,8 +367,8 @@ class TestWarnings:
     def test_the_path_stays_whole_and_the_image_is_cut(self, path: int, image: int, reason: Any) -> None:
         """The warning has at most 120 characters for any lengths."""
         decision = Decision(image="i" * image, approved=False, reason=reason, detail="")
-        judgement = Verdict(Slot(("p" * path,), "image", "i" * image), decision)
-        (warning,) = warnings_for([judgement])
+        verdict = Verdict(Slot(("p" * path,), "image", "i" * image), decision)
+        (warning,) = warnings_for([verdict])
         assert len(warning) <= 120
         assert warning.startswith(("p" * path)[:120])
         words = " is denied" if reason == "denied" else " is not approved"
@@ -392,7 +392,7 @@ class TestWarnings:
             assert len(warning) == 120
 
     @pytest.mark.parametrize(
-        ("judgement", "warning"),
+        ("verdict", "warning"),
         [
             pytest.param(rewritten("a", "r.io/a"), "image: a was rewritten to r.io/a", id="rewritten"),
             pytest.param(
@@ -410,8 +410,8 @@ class TestWarnings:
             ),
         ],
     )
-    def test_a_rewrite_causes_a_warning(self, judgement: Verdict, warning: str) -> None:
-        assert rewrite_warnings([judgement]) == (warning,)
+    def test_a_rewrite_causes_a_warning(self, verdict: Verdict, warning: str) -> None:
+        assert rewrite_warnings([verdict]) == (warning,)
         assert len(warning) <= 120
 
     def test_many_rewrites_are_counted(self) -> None:
@@ -481,7 +481,7 @@ class TestAudit:
     @pytest.mark.parametrize("length", [1, 10, 100, 495, 496, 497, 600, 5000])
     @pytest.mark.parametrize("count", [1, 2, 3, 50, 10_000])
     def test_images_that_do_not_fit_are_counted(self, count: int, length: int) -> None:
-        text = audit_list([rejected("x" * length)] * count, lambda judgement: str(judgement.slot.value))
+        text = audit_list([rejected("x" * length)] * count, lambda verdict: str(verdict.slot.value))
         assert len(text) <= 1024
         items, _, left = text.removesuffix(" more").partition(" and ")
         assert len(items.split(", ")) + int(left or 0) == count
@@ -490,8 +490,8 @@ class TestAudit:
         """Formatting thousands of paths with a key of megabytes would take minutes."""
         described = []
 
-        def describe(judgement: Verdict) -> str:
-            described.append(judgement)
+        def describe(verdict: Verdict) -> str:
+            described.append(verdict)
             return "x" * 600
 
         audit_list([rejected("x")] * 1000, describe)

@@ -184,10 +184,10 @@ def test_no_image_is_approved_without_a_signature_that_its_first_rule_requires(
     compiled: CompiledPolicy, names: list[str], answer: Truth
 ) -> None:
     """Law: "No valid signature by any of the named live keys: unsigned. Registry trouble: per onError"."""
-    for judgement in outcome_of(validate, request(*names), compiled, answer).images:
-        decision, rule = judgement.decision, compiled.decide("shop", judgement.slot.value).rule
+    for verdict in outcome_of(validate, request(*names), compiled, answer).images:
+        decision, rule = verdict.decision, compiled.decide("shop", verdict.slot.value).rule
         if rule is None or not rule.signed_by:
-            assert judgement.signature is None
+            assert verdict.signature is None
             continue
         reference = decision.reference
         assert reference is not None
@@ -201,8 +201,8 @@ def test_no_image_is_approved_without_a_signature_that_its_first_rule_requires(
         event(about.status)
         kept = about.status == "error" and rule.on_error == "keep"
         assert decision.approved is (about.status == "found" or kept)
-        assert judgement.unverified == ("connection refused" if kept else "")
-        assert (judgement.signature is not None) is (about.status == "found")
+        assert verdict.unverified == ("connection refused" if kept else "")
+        assert (verdict.signature is not None) is (about.status == "found")
         expected = {"found": "allowed", "missing": "unsigned", "error": "allowed" if kept else "unverified"}
         assert decision.reason == expected[about.status]
 
@@ -217,10 +217,10 @@ def test_mutate_pins_exactly_the_digest_that_was_verified(
     after = asked._replace(object=patched(asked, outcome))
     before = outcome_of(validate, asked, compiled, answer).images
     judged = outcome_of(validate, after, compiled, answer).images
-    for name, unpatched, judgement in zip(names, before, judged, strict=True):
-        image = judgement.slot.value
+    for name, unpatched, verdict in zip(names, before, judged, strict=True):
+        image = verdict.slot.value
         if image.startswith(f"{name}@"):
-            assert judgement.approved, "a digest makes no approved image a rejected one"
+            assert verdict.approved, "a digest makes no approved image a rejected one"
             if unpatched.decision.reason == "unpinned":
                 event("pinned for its own rule")
                 digest, own = image.rpartition("@")[2], compiled.decide("shop", name).manifest
@@ -229,7 +229,7 @@ def test_mutate_pins_exactly_the_digest_that_was_verified(
         rule = compiled.decide("shop", image).rule
         if image != name and rule is not None and rule.signed_by:
             event("pinned")
-            assert judgement.signature is not None
+            assert verdict.signature is not None
             tagged = compiled.decide("shop", image.partition("@")[0]).manifest
             if "@" not in name and tagged is not None:
                 assert image.endswith(f"@{answer(tagged.pulled).digest}")
@@ -246,8 +246,8 @@ def test_an_image_without_a_digest_is_unpinned(compiled: CompiledPolicy, image: 
     decision = compiled.decide("shop", image)
     assume(decision.lacks_digest)
     outcome = outcome_of(validate, request(image), compiled, truth(tag))
-    (judgement,) = outcome.images
-    assert judgement.decision.reason == "unpinned"
+    (verdict,) = outcome.images
+    assert verdict.decision.reason == "unpinned"
     warns = compiled.policy.mode.warns
     assert outcome.verdict == ("warned" if warns else "denied")
     said = outcome.response.warnings[0] if warns else outcome.response.message
@@ -272,9 +272,9 @@ def test_an_answer_about_another_key_or_digest_approves_nothing(
     compiled = policy("[{image: r.io, signedBy: [ci-2025], onError: keep}]")
     for key, digest in ((fingerprint, DIGEST), (KEYS["ci-2026"], DIGEST), (KEYS["ci-2025"], "sha256:c")):
         answer = truth(signature=Answer("found", digest, key=key, form=form))
-        for judgement in outcome_of(validate, request(*names), compiled, answer).images:
-            assert not judgement.approved
-            assert judgement.signature is None
+        for verdict in outcome_of(validate, request(*names), compiled, answer).images:
+            assert not verdict.approved
+            assert verdict.signature is None
 
 
 @given(policies("enforce", "warn", "mutate"), images)
@@ -518,8 +518,8 @@ def test_an_image_that_its_mirror_refuses_stays_refused() -> None:
     compiled = policy(f"[{RULE % ''}, docker.io]", MIRRORS[3], mode="mutate")
     refusing = policy("[{image: docker.io, signedBy: [ci-2025]}, r.io]", MIRRORS[3], mode="mutate")
     for judge, image in ((compiled, "nginx:1"), (refusing, f"nginx@{DIGEST}")):
-        (judgement,) = outcome_of(validate, request(image), judge, truth(MISSING)).images
-        assert judgement.decision.reason == "absent"
+        (verdict,) = outcome_of(validate, request(image), judge, truth(MISSING)).images
+        assert verdict.decision.reason == "absent"
 
 
 @pytest.mark.parametrize(
@@ -635,8 +635,8 @@ def test_two_grants_of_which_each_overrides_one_thing_are_not_one_that_overrides
 def test_an_image_whose_digest_is_denied_is_denied_and_not_unpinned(mode: str) -> None:
     """Rule: "as denied, if a look-up found a digest that a deny rule names"."""
     compiled = policy(f"[{RULE % ''}]", f"deny: ['r.io/app@{DIGEST}']\n", mode=mode)
-    (judgement,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).images
-    assert judgement.decision.reason == "denied"
+    (verdict,) = outcome_of(validate, request("r.io/app:1"), compiled, truth()).images
+    assert verdict.decision.reason == "denied"
     assert not outcome_of(mutate, request("r.io/app:1"), compiled, truth()).response.patch
 
 

@@ -329,7 +329,7 @@ def test_an_exception_approves_an_image_and_not_its_pod() -> None:
     request = admission.review.parse(review(pod("ghcr.io/x", "ghcr.io/other"), namespace="team-a"))
     outcome = admission.validate(request, policy)
     assert outcome.verdict == "denied"
-    assert [judgement.slot.value for judgement in outcome.rejected] == ["ghcr.io/other"]
+    assert [verdict.slot.value for verdict in outcome.rejected] == ["ghcr.io/other"]
     assert [found.image for found in outcome.excepted] == ["ghcr.io/x"]
 
 
@@ -358,7 +358,7 @@ def test_every_part_gives_the_same_answer(
     assert explain(policy, namespace, image).decision == decision
     request = admission.review.parse(review(pod(image), namespace=namespace))
     outcome = admission.validate(request, policy)
-    assert [judgement.decision for judgement in outcome.images] == [decision]
+    assert [verdict.decision for verdict in outcome.images] == [decision]
     # The hot path leaves images with exceptions to the path that warns about them.
     approved = admission.certainly_approved(request, policy)
     assert approved == ([image] if decision.reason == "allowed" else None)
