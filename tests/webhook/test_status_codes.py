@@ -315,7 +315,7 @@ async def test_too_many_bytes_of_bodies_get_503_and_retry_after(start: Start) ->
 class _Broken:
     revision = "0" * 12
     resources: Final[dict[Any, Any]] = {}
-    looks_up = needs_whole_object = False
+    looks_up = adds_pull_secrets = False
 
     def mode(self, namespace: str | None) -> Any:
         raise RuntimeError("a bug")
