@@ -328,7 +328,7 @@ class Judge(NamedTuple):
             answer = self.answer(manifest)
             digest = answer.digest
             found = digest or found
-            if not digest and rule.signed_by and not self._will_be_pinned(answer):
+            if not digest and rule.signed_by and answer.status != "found":
                 known = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
                 return stays._replace(problem=f"its digest is not known{known}")
         denied = self._at_digest(decision, found)

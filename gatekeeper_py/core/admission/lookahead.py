@@ -43,10 +43,12 @@ def lookups_ahead(
     The look-up of a signature needs a digest, which another look-up finds. So the caller calls this function
     again with the answers until it returns nothing.
     """
-    judge = Judge(policy, Subject(namespace, policy.mode(namespace), "template"), answers)
+    judge = Judge(policy, Subject(namespace, policy.mode(namespace)), answers)
     for image in images:
         if _may_need_signature(policy, judge.subject, image):
-            judge.verdict(Slot((), CONTAINERS.noun, image))
+            slot = Slot((), CONTAINERS.noun, image)
+            new = judge.rewrite(slot) if judge.subject.mode.rewrites else None
+            judge.verdict(slot if new is None else slot._replace(value=new.rewritten or image))
     return tuple(dict.fromkeys(answers.missing))
 
 
