@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
+from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
-from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
@@ -106,6 +107,22 @@ def test_denials_follow_mirrors(a_document: Document, namespace: str | None, jud
             plan = compiled.mirrors.rewrite(decision.reference, locate(decision.reference))
             if plan is not None and plan.image is not None and decision.origin is None:
                 assert compiled.decide(namespace, plan.image).reason == "denied"
+
+
+@settings(max_examples=budget(240))
+@given(documents, namespaces, some_images)
+def test_deny_rules_match_each_origin_of_an_image(
+    a_document: Document, namespace: str | None, judged: list[str]
+) -> None:
+    """Copies of rules on mirrors give the same names and rules as a look-up of each origin."""
+    compiled = accepted(a_document).at(NOON)
+    for image in judged:
+        reference = parse_reference(image)
+        location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
+        names = (location, *compiled.mirrors.origins(location))
+        expected = [(compiled.deny.find(name, qualifiers, namespace), name) for name in names]
+        found = list(compiled.denied_origins.matching(location, qualifiers, namespace))
+        assert found == [(rule, name) for rule, name in expected if rule is not None]
 
 
 def without(compiled: CompiledPolicy, dead: set[str]) -> CompiledPolicy:

@@ -22,7 +22,8 @@ from gatekeeper_py.core.compare.sequences import Item
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
-from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, copies
+from gatekeeper_py.core.policy.copies import copies
+from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -69,12 +70,7 @@ def entries_of(policy: CompiledPolicy, *, overridden: bool) -> Iterator[PolicyEn
     for mirror in policy.mirrors:
         yield from _of_source(mirror)
         for denial in denials:
-            if not denial.group and not overridden:
-                yield from copies(mirror, denial)
-                continue
-            for to in mirror.targets:
-                name = f"from {mirror.source.text} to {to.text}"
-                yield from copies(replace(mirror, targets=(to,)), replace(denial, name=name))
+            yield from _on_mirror(mirror, denial, named=overridden or bool(denial.group))
 
 
 def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
@@ -87,9 +83,14 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
         yield entry
         if "override" in {entry.role, entry.target}:
             for mirror in policy.mirrors:
-                for to in mirror.targets:
-                    name = f"from {mirror.source.text} to {to.text}"
-                    yield from copies(replace(mirror, targets=(to,)), replace(entry, name=name))
+                yield from _on_mirror(mirror, entry, named=True)
+
+
+def _on_mirror(mirror: Mirror, entry: PolicyEntry, *, named: bool) -> Iterator[PolicyEntry]:
+    """Yield the copies of an entry on a mirror. If ``named`` is true, they have its name."""
+    for to in mirror.targets:
+        name = f"from {mirror.source.text} to {to.text}" if named else ""
+        yield from copies(mirror, to, replace(entry, name=name))
 
 
 def _of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:

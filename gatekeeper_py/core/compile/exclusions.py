@@ -11,7 +11,8 @@ from typing import Final
 from gatekeeper_py.core.images.entry import NO_LIMIT, Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
-from gatekeeper_py.core.policy.mirror import Mirror, copies
+from gatekeeper_py.core.policy.copies import copies
+from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -35,7 +36,8 @@ def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> Iterator[Entry]:
         ends.append(Pattern(host=DOCKER_HUB, subtree=True))
     for entry in dict.fromkeys(entry for end in ends for entry in denied.overlapping(Entry(images=end))):
         because = f"{entry.because}, by way of mirrors[{mirror.index}]"
-        yield from copies(mirror, replace(entry, because=because))
+        for to in mirror.targets:
+            yield from copies(mirror, to, replace(entry, because=because))
 
 
 def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:

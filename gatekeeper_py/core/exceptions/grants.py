@@ -158,9 +158,9 @@ class Grants:
             left -= names * (allowed - index.left)
             yield over
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``matching`` for any image, for all sources together."""
-        return sum(each.worst() for each in self._by_image.values())
+    def scanned(self) -> int:
+        """Return how many grants one image is compared with at most, for all sources together."""
+        return sum(each.scanned() for each in self._by_image.values())
 
     def _add(self, grants: Iterable[Grant]) -> Iterator[None]:
         work = 0

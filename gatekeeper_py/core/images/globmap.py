@@ -12,8 +12,9 @@ contains. It is compared with more globs only if it contains all their pieces.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import Enum
+from heapq import nlargest
 from itertools import chain
 from typing import Any, Final, Generic, TypeVar
 
@@ -30,15 +31,11 @@ maps, so a bound on each map alone would still allow millions."""
 MAX_SIDE_BY_SIDE: Final = 8
 """Maximum number of globs under one piece. If there are more, they are filed again by their other pieces."""
 
-LEAST_COMPARISON: Final = 8
-"""Work of a comparison with a glob, without its pieces. The unit is one access to a dictionary, about
-0.1 µs."""
+_LOOK_UPS: Final = 8
+"""Number of look-ups of a piece that take as long as one comparison with a glob: about a microsecond."""
 
-EACH_PIECE: Final = 2
-"""Additional work of a comparison for each piece of the glob."""
-
-_MAX_OVERLAP: Final = 64
-"""Longer pieces are not compared with each other, so that ``worst`` takes linear time."""
+_PIECES: Final = 4
+"""A comparison with a glob that has this many pieces more takes twice as long."""
 
 V = TypeVar("V")
 
@@ -96,7 +93,7 @@ class _Filed(Generic[V]):
     ``size`` is their number. All of them have the pieces ``_known``, which are not looked up again.
     """
 
-    __slots__ = ("_endings", "_inner", "_inner_pieces", "_known", "_starts", "size")
+    __slots__ = ("_endings", "_inner", "_known", "_starts", "size")
 
     def __init__(self, known: tuple[_Piece, ...] = ()) -> None:
         self.size = 0
@@ -105,7 +102,6 @@ class _Filed(Generic[V]):
         self._starts: _ByLength[V] = _NOTHING
         self._endings: _ByLength[V] = _NOTHING
         self._inner: _ByLength[V] = _NOTHING
-        self._inner_pieces = 0
 
     def file(self, glob: Glob, value: V, pieces: list[_Piece] | None = None) -> None:
         """Add a new glob. ``pieces`` are its pieces, if the caller has them."""
@@ -116,7 +112,6 @@ class _Filed(Generic[V]):
         group = groups.get(piece)
         if group is None:
             groups[piece] = [(glob, value)]
-            self._inner_pieces += place is _Place.INSIDE
         elif isinstance(group, _Filed):
             group.file(glob, value, pieces)
         else:
@@ -132,7 +127,7 @@ class _Filed(Generic[V]):
         waiting: list[_Filed[V]] = [self]
         while waiting:
             filed = waiting.pop()
-            if scan is not None and not scan.spend(filed.look_ups(text)):
+            if scan is not None and not scan.spend(filed.look_ups(len(text))):
                 return
             for group in filed.groups(text):
                 if isinstance(group, _Filed):
@@ -153,33 +148,37 @@ class _Filed(Generic[V]):
         yield from self._inner_groups(text)
 
     def _inner_groups(self, text: str) -> Iterator[_Group[V]]:
-        if len(text) * len(self._inner) > self._inner_pieces:
-            for groups in self._inner.values():
-                for piece, found in groups.items():
-                    if piece in text:
-                        yield found
-            return
         for length, groups in self._inner.items():
+            if len(groups) < len(text):
+                yield from (group for piece, group in groups.items() if piece in text)
+                continue
             for piece in {text[start : start + length] for start in range(len(text) - length + 1)}:
                 group = groups.get(piece)
                 if group is not None:
                     yield group
 
-    def look_ups(self, text: str) -> int:
-        """Return the number of look-ups that ``groups`` makes."""
-        inner = min(len(text) * len(self._inner), self._inner_pieces)
+    def look_ups(self, length: int) -> int:
+        """Return the largest number of look-ups that ``groups`` makes for a text of this length."""
+        inner = sum(min(len(groups), length) for groups in self._inner.values())
         return len(self._starts) + len(self._endings) + inner
 
-    def worst(self, length: int, of: Callable[[V], int]) -> int:
-        """Return a bound on the work of a search (``GlobMap.worst``)."""
-        work = len(self._starts) + len(self._endings) + min(length * len(self._inner), self._inner_pieces)
-        # A text has one beginning and one ending of each length.
-        for groups in (*self._starts.values(), *self._endings.values()):
-            work += max(_worst(group, length, of) for group in groups.values())
-        for size, groups in self._inner.items():
-            works = {piece: _worst(group, length, of) for piece, group in groups.items()}
-            work += _together(works, size, length)
-        return work
+    def scanned(self, length: int, of: Callable[[V], int]) -> int:
+        """Return how many globs a search scans at most (``GlobMap.scanned``)."""
+        total = self.look_ups(length) // _LOOK_UPS
+        for by_length, step, places in (
+            (self._starts, 1, 1),
+            (self._endings, -1, 1),
+            (self._inner, 1, length),
+        ):
+            total += _together(
+                {
+                    piece[::step]: _scanned(group, length, of)
+                    for groups in by_length.values()
+                    for piece, group in groups.items()
+                },
+                places,
+            )
+        return total
 
     def _choose(self, pieces: list[_Piece]) -> _Piece:
         """Return the longest piece with room, or else the one under which the fewest globs are filed."""
@@ -214,35 +213,24 @@ _Group = _Entries[V] | _Filed[V]
 _ByLength = dict[int, dict[str, _Group[V]]]
 
 
-def _worst(group: _Group[V], length: int, of: Callable[[V], int]) -> int:
+def _scanned(group: _Group[V], length: int, of: Callable[[V], int]) -> int:
     if isinstance(group, _Filed):
-        return group.worst(length, of)
-    return sum(glob.pieces * EACH_PIECE + LEAST_COMPARISON + of(value) for glob, value in group)
+        return group.scanned(length, of)
+    return sum(1 + glob.pieces // _PIECES + of(value) for glob, value in group)
 
 
-def _together(works: dict[str, int], size: int, length: int) -> int:
-    """Return a bound on the work for all pieces of one size that a text of ``length`` characters can contain.
+def _together(counts: Mapping[str, int], places: int) -> int:
+    """Return the largest sum of the counts of pieces that can begin at this many places of one text.
 
-    Pieces that share half of their text with another can start at every position. Any other piece leaves
-    more than half of its length before the next one.
+    Of two pieces that begin at the same place, one begins with the other.
     """
-    positions = length - size + 1
-    if len(works) <= positions:
-        return sum(works.values())
-    half = (size + 1) // 2
-    near = set(works) if size > _MAX_OVERLAP else set()
-    for shared in range(half, size if not near else half):
-        starts = {piece[:shared] for piece in works}
-        near.update(piece for piece in works if piece[-shared:] in starts)
-    apart = size - half + 1
-    # Take the pieces with the most work for each position; the last one may stand at the end of the text.
-    total, left = 0, positions - 1 + apart
-    for piece in sorted(works, key=lambda piece: -works[piece] * (apart if piece in near else 1)):
-        if left <= 0:
-            break
-        total += works[piece]
-        left -= 1 if piece in near else apart
-    return total
+    sums, shorter = [], list[tuple[str, int]]()
+    for piece in sorted(counts):
+        while shorter and not piece.startswith(shorter[-1][0]):
+            shorter.pop()
+        sums.append(counts[piece] + (shorter[-1][1] if shorter else 0))
+        shorter.append((piece, sums[-1]))
+    return min(sum(nlargest(places, sums)), sum(counts.values()))
 
 
 def _pieces(text: str) -> list[_Piece]:
@@ -309,15 +297,15 @@ class GlobMap(Generic[V]):
         yield from self._texts.values()
         yield from self._values.values()
 
-    def worst(self, length: int, of: Callable[[V], int]) -> int:
-        """Return a bound on the work of a search for any text of at most ``length`` characters.
+    def scanned(self, length: int, of: Callable[[V], int]) -> int:
+        """Return how many globs a search scans at most for any text of at most ``length`` characters.
 
-        ``of`` returns the work for the value of a glob that matches. The time is linear in the number of
-        globs. The bound counts every glob that is stored under a part that some text can have, even if no
-        text has all these parts.
+        ``of`` returns what follows for the value of a glob that matches. Eight look-ups count as a glob, and
+        a glob with many stars counts more than once. Globs count together if a text can have the pieces under
+        which they are filed, even if they do not match. The time is linear in the number of globs.
         """
-        work = 1 + max((of(value) for value in self._texts.values()), default=0)
-        return work if self._filed is None else work + self._filed.worst(length, of)
+        most = 1 + max(map(of, self._texts.values()), default=0)
+        return most if self._filed is None else most + self._filed.scanned(length, of)
 
 
 class _Node(Generic[V]):
@@ -367,16 +355,27 @@ class GlobTree(Generic[V]):
                 if not nodes:
                     return
 
-    def worst(self, length: int, of: Callable[[V], int]) -> int:
-        """Return a bound on the work of a search, as ``GlobMap.worst`` does."""
+    def around(self, parts: Sequence[str]) -> Iterator[V]:
+        """Yield the values of all sequences of which ``parts`` match the beginning, or that match theirs."""
+        nodes = [self._root]
+        for part in parts:
+            yield from (node.value for node in nodes if node.value is not None)
+            children = [node.children for node in nodes if node.children is not None]
+            nodes = [node for each in children for node in each.matching(part)]
+        while nodes:
+            node = nodes.pop()
+            if node.value is not None:
+                yield node.value
+            nodes.extend(() if node.children is None else node.children.values())
+
+    def scanned(self, length: int, of: Callable[[V], int]) -> int:
+        """Return how many globs a search scans at most (``GlobMap.scanned``)."""
         nodes = [self._root]
         for node in nodes:
-            if node.children is not None:
-                nodes.extend(node.children.values())
-        works: dict[_Node[V], int] = {}
+            nodes.extend(() if node.children is None else node.children.values())
+        most: dict[_Node[V], int] = {}
         for node in reversed(nodes):  # children come before their parents
-            work = 0 if node.value is None else of(node.value)
+            most[node] = 0 if node.value is None else of(node.value)
             if node.children is not None:
-                work += node.children.worst(length, works.__getitem__)
-            works[node] = work
-        return works[self._root]
+                most[node] += node.children.scanned(length, most.__getitem__)
+        return most[self._root]

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, TypeVar
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
-from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
+from gatekeeper_py.core.images.pattern import ANY, MAX_TAG_LENGTH, Pattern, split_port
 from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, MAX_REPOSITORY_LENGTH, Location
 from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
 
@@ -38,33 +38,17 @@ def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-LEAF_WORK: Final = 12
-"""Work of a search in one leaf, in the unit of ``globmap``."""
+_VALUES: Final = 4
+"""Number of values of one pattern that take as long as one comparison with a glob."""
 
 _MAX_HASHED: Final = 6
 """Maximum number of hashed rules of one leaf that match an image: three qualifiers; each twice."""
-
-_MAX_TAG: Final = 128
-"""Maximum length of a tag."""
-
-
-def prefix_work(depth: int) -> int:
-    """Return the work of looking up all prefixes of a path with at most ``depth`` segments."""
-    return depth * (3 + depth // 16)
-
 
 _NOTHING: Final[dict[Any, Any]] = {}
 """A shared empty mapping for hosts and paths that do not need one of their own. A policy may have 200,000."""
 
 
 V = TypeVar("V")
-
-_Weight = Callable[[int], int]
-"""Returns the work for the order of a pattern that matches."""
-
-
-def _nothing(_order: int) -> int:
-    return 0
 
 
 class _Leaf:
@@ -124,16 +108,16 @@ class _Leaf:
             for leaf in self._scoped.matching(namespace, scan=scan):
                 yield from leaf.orders(qualifiers, None, scan=scan)
 
-    def worst(self, of: _Weight) -> int:
-        """Return a bound on the work of ``orders`` and of its results."""
-        work = LEAF_WORK + sum(nlargest(_MAX_HASHED, map(of, self._hashed.values())))
+    def scanned(self, of: Callable[[int], int]) -> int:
+        """Return how many patterns ``orders`` scans at most (``PatternIndex.scanned``)."""
+        total = 1 + sum(nlargest(_MAX_HASHED, map(of, self._hashed.values())))
         if self._always is not None:
-            work += of(self._always)
+            total += of(self._always)
         if self._tags is not None:
-            work += self._tags.worst(_MAX_TAG, of)
+            total += self._tags.scanned(MAX_TAG_LENGTH, of)
         if self._scoped is not None:
-            work += self._scoped.worst(MAX_NAMESPACE_LENGTH, lambda leaf: leaf.worst(of))
-        return work
+            total += self._scoped.scanned(MAX_NAMESPACE_LENGTH, lambda leaf: leaf.scanned(of))
+        return total
 
 
 @dataclass(slots=True)
@@ -149,22 +133,19 @@ class _Ends:
         if exact and self.exact is not None:
             yield self.exact
 
-    def worst(self, of: _Weight) -> int:
-        """Return a bound on the work in both leaves."""
-        return sum(leaf.worst(of) for leaf in self.leaves(exact=True, below=True))
-
 
 class _Paths:
     """All rules for one host. ``_all`` is the leaf with the rules for the whole host."""
 
-    __slots__ = ("_all", "_depth", "_exact", "_globs", "_subtree")
+    __slots__ = ("_all", "_exact", "_globs", "_lengths", "_subtree")
 
     def __init__(self) -> None:
         self._all: _Leaf | None = None
         self._exact: dict[tuple[str, ...], _Leaf] = _NOTHING
         self._subtree: dict[tuple[str, ...], _Leaf] = _NOTHING
         self._globs: GlobTree[_Ends] | None = None
-        self._depth = 0
+        self._lengths: tuple[int, ...] = ()
+        """The numbers of segments of the paths in ``_subtree``."""
 
     def leaf(self, pattern: Pattern) -> _Leaf:
         """Return the leaf for a pattern's path. If it does not exist, create it."""
@@ -174,9 +155,10 @@ class _Paths:
             return self._all
         if any(map(is_glob, segments)):
             return self._glob_leaf(segments, subtree=pattern.subtree)
-        self._depth = max(self._depth, len(segments))
         if pattern.subtree:
             leaves = self._subtree = self._subtree or {}
+            if len(segments) not in self._lengths:
+                self._lengths += (len(segments),)
         else:
             leaves = self._exact = self._exact or {}
         leaf = leaves.get(segments)
@@ -206,30 +188,31 @@ class _Paths:
         if not subtree and (exact := self._exact.get(segments)) is not None:
             yield exact
         longest = len(segments) if subtree else len(segments) - 1
-        if self._subtree:
-            deepest = min(self._depth, longest)
-            if scan is not None and not scan.spend(deepest):
-                return
-            for length in range(1, deepest + 1):
-                below = self._subtree.get(segments[:length])
-                if below is not None:
-                    yield below
+        if scan is not None and not scan.spend(len(self._lengths)):
+            return
+        for length in self._lengths:
+            below = self._subtree.get(segments[:length]) if length <= longest else None
+            if below is not None:
+                yield below
         if self._globs is not None:
             for length, ends in self._globs.matching(segments, scan=scan):
                 yield from ends.leaves(exact=not subtree and length == len(segments), below=length <= longest)
 
-    def worst(self, of: _Weight) -> int:
-        """Return a bound on the work of ``leaves`` and of the leaves that it yields."""
-        work = prefix_work(self._depth) + max((leaf.worst(of) for leaf in self._exact.values()), default=0)
-        below: dict[int, int] = {}  # a path has one prefix of each length
+    def scanned(self, of: Callable[[int], int]) -> int:
+        """Return how many patterns are scanned at most for one path (``PatternIndex.scanned``)."""
+        total = max((leaf.scanned(of) for leaf in self._exact.values()), default=0)
+        below = dict.fromkeys(self._lengths, 0)  # a path has one prefix of each length
         for segments, leaf in self._subtree.items():
-            below[len(segments)] = max(below.get(len(segments), 0), leaf.worst(of))
-        work += sum(below.values())
+            below[len(segments)] = max(below[len(segments)], leaf.scanned(of))
+        total += len(below) + sum(below.values())
         if self._all is not None:
-            work += self._all.worst(of)
+            total += self._all.scanned(of)
         if self._globs is not None:
-            work += self._globs.worst(MAX_REPOSITORY_LENGTH, lambda ends: ends.worst(of))
-        return work
+            total += self._globs.scanned(
+                MAX_REPOSITORY_LENGTH,
+                lambda ends: sum(leaf.scanned(of) for leaf in ends.leaves(exact=True, below=True)),
+            )
+        return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,16 +289,21 @@ class PatternIndex:
             scan,
         )
 
-    def worst(self, of: _Weight = _nothing) -> int:
-        """Return a bound on the work of ``find`` and of ``matching`` without ``scan``, for any image.
+    def scanned(self, of: Callable[[int], int] = lambda _: 0) -> int:
+        """Return how many patterns one image is compared with at most (``GlobMap.scanned``).
 
-        ``of`` returns the work for the order of a pattern that matches. The unit is that of ``globmap``. The
-        time is linear in the number of patterns.
+        Patterns without wildcards are found by hash, and the leaves that they are in count instead. ``of``
+        returns what follows for the order of a pattern that matches.
         """
-        work = max((paths.worst(of) for paths in self._hosts.values()), default=0)
-        trees = self._host_globs.values()
-        work += max((t.worst(MAX_IMAGE_LENGTH, lambda paths: paths.worst(of)) for t in trees), default=0)
-        return work if self._any_host is None else work + self._any_host.worst(of)
+        total = max((paths.scanned(of) for paths in self._hosts.values()), default=0)
+        total += max(
+            (
+                tree.scanned(MAX_IMAGE_LENGTH, lambda paths: paths.scanned(of))
+                for tree in self._host_globs.values()
+            ),
+            default=0,
+        )
+        return total if self._any_host is None else total + self._any_host.scanned(of)
 
     def _paths(self, host: str) -> _Paths:
         if host == ANY:
@@ -374,9 +362,9 @@ class PatternMap(Generic[V]):
         for number in self._index.matching(location, qualifiers, namespace):
             yield from self._values[number]
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``matching``; each value counts as 1 (``PatternIndex.worst``)."""
-        return self._index.worst(lambda number: len(self._values[number]))
+    def scanned(self) -> int:
+        """Return how many values one image is compared with at most (``PatternIndex.scanned``)."""
+        return self._index.scanned(lambda number: len(self._values[number]) // _VALUES)
 
 
 def _labels(name: str) -> tuple[str, ...]:

@@ -39,7 +39,8 @@ _SEGMENT: Final = re.compile(r"[a-z0-9*](?:[a-z0-9*._-]*[a-z0-9*])?")
 _SEPARATORS: Final = re.compile(r"[._-]+")
 _ONE_SEPARATOR: Final = re.compile(r"\.|__?|-+")
 _TAG: Final = re.compile(r"[A-Za-z0-9_*][A-Za-z0-9_.*-]*")
-_MAX_TAG_LENGTH: Final = 128
+MAX_TAG_LENGTH: Final = 128
+"""Maximum length of a tag, and of a pattern for tags without its stars."""
 _MAX_SHOWN: Final = 64
 
 
@@ -503,5 +504,5 @@ def _check_tag(tag: str, path: str | None, text: str) -> None:
         raise InvalidPattern("the tag is empty")
     if "**" in tag:
         raise InvalidPattern("** is allowed only as the last segment of a path")
-    if not _TAG.fullmatch(tag) or len(tag.replace("*", "")) > _MAX_TAG_LENGTH:
+    if not _TAG.fullmatch(tag) or len(tag.replace("*", "")) > MAX_TAG_LENGTH:
         raise InvalidPattern(f"an image cannot have the tag {_short(tag)}")

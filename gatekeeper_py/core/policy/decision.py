@@ -23,8 +23,8 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
+from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.origins import DeniedOrigins
 from gatekeeper_py.core.policy.problems import listed
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -93,7 +93,7 @@ class Decision:
 
 def decide(
     allow: RuleSet,
-    denied_origins: DeniedOrigins,
+    denied_origins: MirroredRules,
     expired: RuleSet,
     namespace: str | None,
     image: str,
@@ -145,7 +145,7 @@ def decide(
 
 
 def denied_at(
-    denied_origins: DeniedOrigins, reference: Reference | None, digest: str, namespace: str | None
+    denied_origins: MirroredRules, reference: Reference | None, digest: str, namespace: str | None
 ) -> Decision | None:
     """Return the denial of an image by a digest that a look-up found; ``None`` if no deny rule matches it.
 
@@ -159,7 +159,7 @@ def denied_at(
 
 
 def _denial(
-    denied_origins: DeniedOrigins,
+    denied_origins: MirroredRules,
     reference: Reference,
     location: Location,
     qualifiers: Qualifiers,
@@ -184,7 +184,7 @@ def with_exceptions(
     exceptions: Exceptions,
     grants: Grants,
     allow: RuleSet,
-    denied_origins: DeniedOrigins,
+    denied_origins: MirroredRules,
     namespace: str | None,
     now: datetime,
 ) -> Decision:
@@ -238,7 +238,7 @@ def with_exceptions(
 def names_to_except(
     reference: Reference,
     allow: RuleSet,
-    denied_origins: DeniedOrigins,
+    denied_origins: MirroredRules,
     namespace: str | None,
     overriding: Collection[Override],
 ) -> Iterator[Location]:

@@ -1,23 +1,17 @@
 """Mirrors: the new name of an image, and the images that an image on a mirror may be a copy of.
 
-Both directions are pure functions of the reference (docs/policy.md, "Modes"). ``Mirrors.origins`` returns the
-originals of one image, and ``copies`` the images on a mirror whose originals are in a set.
+Both directions are pure functions of the reference (docs/policy.md, "Modes").
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import Final, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Final, Literal
 
-from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
 from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
-from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, host_matches
+from gatekeeper_py.core.images.pattern import Pattern, Prefix
 from gatekeeper_py.core.images.reference import (
-    DOCKER_HUB,
-    MAX_REPOSITORY_LENGTH,
-    OFFICIAL_NAMESPACE,
     InvalidReference,
     Location,
     Reference,
@@ -25,8 +19,6 @@ from gatekeeper_py.core.images.reference import (
     locate,
     parse_reference,
 )
-
-E = TypeVar("E", bound=Entry)
 
 MAX_NAME_LENGTH: Final = 255
 """Maximum length of a rewritten name including the registry, because CRI-O counts it that way."""
@@ -131,7 +123,7 @@ class Mirrors:
     def origins(self, location: Location) -> Iterator[Location]:
         """Yield the images that an image on a mirror may be a copy of, folded for matching.
 
-        There may be one for each mirror, so decisions use the faster ``DeniedOrigins`` instead.
+        There may be one for each mirror, so decisions use the faster ``MirroredRules`` instead.
         """
         if not self._all:
             return
@@ -142,15 +134,9 @@ class Mirrors:
                 if origin is not None:
                     yield origin
 
-    @property
-    def levels(self) -> int:
-        """The maximum number of targets that are prefixes of one path, or more."""
-        lengths = Counter(host for host, _ in {(host, len(segments)) for host, segments in self._by_to})
-        return max(lengths.values(), default=0)
-
-    def worst(self) -> int:
-        """Return a bound on the work of matching any image with an ``except`` (``PatternIndex.worst``)."""
-        return max((spared.worst() for spared in self._excepts), default=0)
+    def scanned(self) -> int:
+        """Return how many entries of ``except`` are scanned at most (``PatternIndex.scanned``)."""
+        return max((spared.scanned() for spared in self._excepts), default=0)
 
     def _longest(self, location: Location) -> Mirror | None:
         for length in range(min(self._deepest_source, len(location.segments)), -1, -1):
@@ -158,55 +144,6 @@ class Mirrors:
             if mirror is not None:
                 return mirror
         return None
-
-
-def copies(mirror: Mirror, originals: E) -> Iterator[E]:
-    """Yield the images below the targets of a mirror whose origin is in an entry.
-
-    ``longest`` of an entry excludes repositories whose originals would be longer than the grammar allows.
-    """
-    if not host_matches(originals.images.host, mirror.source.host):
-        return
-    whole = mirror.origin(())
-    below = tuple(_paths_below(mirror.source, originals.images))
-    for to in mirror.targets:
-        here = replace(originals.images, host=to.host, segments=to.segments, subtree=False)
-        if to.segments and whole is not None and originals.images.has_repository(whole):
-            yield replace(originals, images=here)
-        for path, added in below:
-            images = replace(here, segments=to.segments + path.segments, subtree=path.subtree)
-            longest = min(MAX_REPOSITORY_LENGTH - added + to.path_length, NO_LIMIT)
-            yield replace(originals, images=images, longest=longest)
-
-
-def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
-    """Yield the paths of the copies of some images, relative to the target of a mirror.
-
-    With each path, yield the number of characters that the repository of the original has in addition.
-    """
-    if (source.host, source.segments) != (DOCKER_HUB, ()):
-        rest = originals.after(source.segments)
-        if rest is not None and (rest.segments or rest.subtree):
-            yield rest, source.path_length
-        return
-    # The source is the whole of Docker Hub. There, one segment is an official image: library/ precedes it.
-    official = originals.after((OFFICIAL_NAMESPACE,))
-    if official is not None and official.subtree and not official.segments:
-        official = replace(official, segments=(ANY,), subtree=False)
-    if official is not None and len(official.segments) == 1 and not official.subtree:
-        yield official, _official_length(source)
-    if not originals.segments:
-        yield replace(originals, segments=(ANY,)), 0
-    elif originals.subtree or len(originals.segments) > 1:
-        yield originals, 0
-
-
-def _official_length(source: Prefix) -> int:
-    """Return how many characters the grammar adds to the name of an official image below ``source``.
-
-    It adds ``library/`` below some of the names of Docker Hub, and nothing below the others.
-    """
-    return len(parse_reference(f"{source.text}/x").repository) - 1
 
 
 def _index(patterns: Iterable[Pattern]) -> PatternIndex:

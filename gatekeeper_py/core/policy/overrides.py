@@ -45,6 +45,6 @@ class Overrides:
             first = min(self._first.matching(namespace), default=None)
         return None if first is None else self._entries[first].mode
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``mode`` for any namespace (``GlobMap.worst``)."""
-        return self._first.worst(MAX_NAMESPACE_LENGTH, lambda _order: 1)
+    def scanned(self) -> int:
+        """Return how many names one namespace is compared with at most (``GlobMap.scanned``)."""
+        return self._first.scanned(MAX_NAMESPACE_LENGTH, lambda _order: 0)

@@ -15,17 +15,17 @@ from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.cache import ABSENT, MAX_CACHED_LENGTH, CacheCounts, DecisionCache, key_with
+from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry, PolicyDocument, ResourceEntry
+from gatekeeper_py.core.policy.excess import excess
 from gatekeeper_py.core.policy.keys import NO_KEYS, Key
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
-from gatekeeper_py.core.policy.origins import STEP_WORK, DeniedOrigins, at_once
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registries
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
-from gatekeeper_py.core.policy.work import too_much_work
 
 REVISION_LENGTH: Final = 12
 
@@ -46,9 +46,7 @@ def parse_policy(text: str, mode: str | None = None, *, max_bytes: int = MAX_FIL
 
     document = parse_document(text, mode, max_bytes=max_bytes)
     policy = Policy(document=document, text=text, mode=MODES[mode] if mode else document.mode)
-    problem = too_much_work(
-        policy.allow, policy.deny, policy.mirrors, document.namespaces, document.exceptions
-    )
+    problem = excess(document, policy.mirrors)
     if problem is not None:
         raise refused(text, problem)
     return policy
@@ -121,7 +119,7 @@ class Policy:
             signed.update(rule.hosts if rule.signed_by else ())
             yield
         resources = yield from _paths_by_kind(self.document.resources)
-        origins = yield from DeniedOrigins.compiling(self.mirrors, deny)
+        denied = yield from MirroredRules.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
         ends = (_next_end(entries, instant) for entries in (self.document.namespaces, self.document.keys))
         next_expiry = _first(allow_end, deny_end, *ends)
@@ -133,7 +131,7 @@ class Policy:
             next_change=_first(next_expiry, change, forgotten),
             allow=allow,
             deny=deny,
-            denied_origins=origins,
+            denied_origins=denied,
             expired=expired,
             overrides=overrides,
             named_manifests=tuple(named),
@@ -191,7 +189,7 @@ class CompiledPolicy:
     next_change: datetime | None
     allow: RuleSet
     deny: RuleSet
-    denied_origins: DeniedOrigins
+    denied_origins: MirroredRules
     expired: RuleSet
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]

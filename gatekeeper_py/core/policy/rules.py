@@ -97,8 +97,8 @@ class _Sparing:
             found.add(other)
         return min(found, default=None)
 
-    def worst(self) -> int:
-        return self.rules.worst() + self.excepts.worst()
+    def scanned(self) -> int:
+        return self.rules.scanned() + self.excepts.scanned()
 
 
 class RuleSet:
@@ -172,9 +172,9 @@ class RuleSet:
             order = self._sparing.first(location, qualifiers, namespace, order)
         return None if order is None else self._rules[order]
 
-    def worst(self) -> int:
-        """Return a bound on the work of ``find`` for any image (``PatternIndex.worst``)."""
-        return self._index.worst() + (0 if self._sparing is None else self._sparing.worst())
+    def scanned(self) -> int:
+        """Return how many rules one image is compared with at most (``PatternIndex.scanned``)."""
+        return self._index.scanned() + (0 if self._sparing is None else self._sparing.scanned())
 
     def cover(self, pattern: Pattern, scan: Scan) -> Cover:
         """Return leaves of the index whose paths match everything that ``pattern`` can match.

@@ -10,7 +10,7 @@ from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.images.reference import locate, parse_reference
-from gatekeeper_py.core.policy.origins import at_once
+from gatekeeper_py.core.policy.copies import at_once
 
 
 def grant(index: int, *images: str, source: Source = "namespace", **more: object) -> Grant:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import Location, locate, parse_reference
-from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors, Rewrite, copies
+from gatekeeper_py.core.policy.copies import copies
+from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors, Rewrite
 from property.strategies import patterns, prefixes
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -204,7 +205,8 @@ SEGMENTS: Final = ("a", "ab", "b", "library", "nginx", "docker.io", "x-y")
 
 def copied(pattern: str, source: str, to: str) -> list[str]:
     originals = Entry(images=parse_pattern(pattern).unwritten())
-    return sorted(str(each.images) for each in copies(mirror(source, to), originals))
+    of = mirror(source, to)
+    return sorted(str(each.images) for each in copies(of, of.to, originals))
 
 
 def has_copy(pattern: str, of: Mirror, location: Location) -> bool:
@@ -212,7 +214,7 @@ def has_copy(pattern: str, of: Mirror, location: Location) -> bool:
     originals = Entry(images=parse_pattern(pattern))
     found = any(
         each.images.has_repository(location) and len("/".join(location.segments)) <= each.longest
-        for each in copies(of, originals)
+        for each in copies(of, of.to, originals)
     )
     assert found is any(map(originals.images.has_repository, Mirrors([of]).origins(location)))
     return found

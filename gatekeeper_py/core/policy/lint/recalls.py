@@ -9,9 +9,9 @@ from dataclasses import replace
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.policy.copies import copies
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
-from gatekeeper_py.core.policy.mirror import copies
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -48,7 +48,8 @@ def recalls(subject: Subject) -> Iterator[Remark]:
             allowed.left -= 10 * len(subject.policy.mirrors)
             if allowed.left <= 0:
                 return
-            on_mirrors = (copy for mirror in subject.policy.mirrors for copy in copies(mirror, passing))
+            ends = ((mirror, to) for mirror in subject.policy.mirrors for to in mirror.targets)
+            on_mirrors = (copy for mirror, to in ends for copy in copies(mirror, to, passing))
             tags = (each for each in (passing, *on_mirrors) if not _denied(whole, each))
             by = next(filter(None, (_unseen(_sharing(allowed, each, subject), each) for each in tags)), None)
             if by is not None:

@@ -15,15 +15,12 @@ from gatekeeper_py.core.exceptions.document import (
 from gatekeeper_py.core.exceptions.exceptions import indexed
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.policy.document import API_VERSION
+from gatekeeper_py.core.policy.excess import too_many_wildcards
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remark, Remarks
 from gatekeeper_py.core.policy.parse import document as policy
 from gatekeeper_py.core.policy.parse.events import UNKNOWN, Node
 from gatekeeper_py.core.policy.parse.fields import Items, Reading, Record, read_document
 from gatekeeper_py.core.policy.parse.positions import as_findings
-
-MAX_WORK: Final = 3_000
-"""Maximum work of finding the entries of one document that match an image, in units of ``globmap``: 0.3 ms,
-a tenth of what a policy may take. About a hundred wildcards that match one image reach it."""
 
 MAX_STRUCTURE: Final = MAX_BYTES // 4
 """Maximum number of line ends and other structural characters in a document. They determine the time to parse
@@ -59,12 +56,10 @@ def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocume
         remarks.add(Remark(code="empty-document", path=(), message="the document is empty"))
     elif document is not None and source is not None and SOURCES[source].scope == "namespace":
         _refuse_namespaces(document, remarks)
-    if document is not None and not remarks and (work := indexed(document).worst()) > MAX_WORK:
-        message = f"one image could take {work:,} steps to judge, and the limit is {MAX_WORK:,}"
-        proposal = "write entries with fewer wildcards"
-        remarks.add(
-            Remark(code="too-many-wildcards", path=("exceptions",), message=message, proposal=proposal)
-        )
+    if document is not None and not remarks:
+        problem = too_many_wildcards({"exceptions": indexed(document).scanned()})
+        if problem is not None:
+            remarks.add(problem)
     if document is None or remarks:
         raise ExceptionsError(as_findings(text, remarks))
     return document

@@ -1,0 +1,202 @@
+"""Rules that follow mirrors: they apply to an image, and to the images on mirrors that are copies of it.
+
+A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` give a copy of the rule for
+``r.io/hub/app``. So an image is looked up once in the copies, whatever the number of mirrors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final, TypeVar
+
+from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
+from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.globmap import GlobTree
+from gatekeeper_py.core.images.index import PatternMap, Qualifiers
+from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, host_matches
+from gatekeeper_py.core.images.reference import (
+    DOCKER_HUB,
+    MAX_REPOSITORY_LENGTH,
+    OFFICIAL_NAMESPACE,
+    Location,
+    parse_reference,
+)
+from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+STEP_WORK: Final = 200
+"""Work of one step of compiling; a rule or a pattern counts as 10, and each of its namespaces as 4."""
+
+E = TypeVar("E", bound=Entry)
+Result = TypeVar("Result")
+
+_Place = tuple[int, int, int]
+"""Where a copy comes from: number of segments of the target, index of the mirror, order of the rule."""
+
+
+def at_once(steps: Generator[None, None, Result]) -> Result:
+    """Run all steps of compiling without pauses between them, and return the result."""
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+
+
+class MirroredRules:
+    """Rules, with an index of their copies on mirrors."""
+
+    __slots__ = ("_copies", "_excepts", "_listed", "_mirrors", "rules")
+
+    def __init__(self, mirrors: Iterable[Mirror], rules: RuleSet) -> None:
+        self.rules = rules
+        self._listed = tuple(rules)
+        self._mirrors = tuple(mirrors)
+        self._copies: PatternMap[tuple[_Place, int]] = PatternMap()
+        """Each copy with the maximum length of a repository: if it is longer, its origin cannot exist."""
+        self._excepts: PatternMap[_Place] = PatternMap()
+        """The copies of the live entries of ``except``."""
+
+    @classmethod
+    def compiling(cls, mirrors: Iterable[Mirror], rules: RuleSet) -> Generator[None, None, MirroredRules]:
+        """Copy the rules in steps of about 0.1 ms."""
+        made = cls(mirrors, rules)
+        work = 0
+        for names in made._copy():
+            work += 10 + 4 * names
+            if work > STEP_WORK:
+                work = 0
+                yield
+        return made
+
+    @property
+    def deny(self) -> RuleSet:
+        """The rules, if they are deny rules."""
+        return self.rules
+
+    def matching(
+        self, location: Location, qualifiers: Qualifiers, namespace: str | None
+    ) -> Iterator[tuple[Rule, Location]]:
+        """Yield each name of an image that a rule matches, with the first such rule.
+
+        The image's own name is the first one. The names of its origins follow: those of the mirrors with the
+        shortest ``to`` first, then in the order of the document.
+        """
+        own = self.rules.find(location, qualifiers, namespace)
+        if own is not None:
+            yield own, location
+        copies = list(self._copies.matching(location, qualifiers, namespace))
+        if not copies:
+            return
+        length = len("/".join(location.segments))
+        found = {place for place, longest in copies if length <= longest}
+        found.difference_update(self._excepts.matching(location, qualifiers, namespace))
+        last: tuple[int, int] | None = None
+        for depth, index, order in sorted(found):
+            origin = (
+                None if (depth, index) == last else self._mirrors[index].origin(location.segments[depth:])
+            )
+            if origin is not None:
+                last = depth, index
+                yield self._listed[order], origin
+
+    def scanned(self) -> int:
+        """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""
+        return self._copies.scanned() + self._excepts.scanned()
+
+    def _copy(self) -> Iterator[int]:
+        """Add all copies in steps. Yields the number of namespaces after each step."""
+        for pair in pairs(self._mirrors, self._listed):
+            if pair is None:
+                yield 0
+                continue
+            order, mirror = pair
+            rule = self._listed[order]
+            for to in mirror.targets:
+                place = len(to.segments), mirror.index, order
+                for copy in copies(mirror, to, Entry(images=rule.pattern)):
+                    self._copies.add(copy.images, rule.namespaces, (place, copy.longest))
+                yield len(rule.namespaces or ())
+                for each in rule.excepts_at(self.rules.instant):
+                    for copy in copies(mirror, to, Entry(images=each.pattern)):
+                        self._excepts.add(copy.images, each.namespaces, place)
+                    yield len(each.namespaces or ())
+
+
+def pairs(mirrors: Sequence[Mirror], rules: Iterable[Rule]) -> Iterator[tuple[int, Mirror] | None]:
+    """Yield the orders of the rules that match an image of a mirror, with this mirror. Runs in steps.
+
+    Yields ``None`` after a step without a result. Below the whole of Docker Hub, a rule may match no image.
+    """
+    hosts = {mirror.source.host for mirror in mirrors}
+    trees: dict[str, GlobTree[list[int]]] = {}
+    matching: PatternMap[GlobTree[list[int]]] = PatternMap()
+    for order, rule in enumerate(rules if mirrors else ()):
+        host, segments, subtree = rule.pattern.host, rule.pattern.segments, rule.pattern.subtree
+        if is_glob(host) or host in hosts:
+            tree = trees.get(host)
+            if tree is None:
+                tree = trees[host] = GlobTree()
+                matching.add(Pattern(host=host, subtree=True), None, tree)
+            # No path has an empty segment, so a rule without a subtree matches nothing below its path.
+            tree.setdefault(segments if subtree else (*segments, ""), list).append(order)
+        yield None
+    for mirror in mirrors:
+        host, whole = mirror.source.host, mirror.origin(())
+        paths = {mirror.source.segments, mirror.source.segments if whole is None else whole.segments}
+        seen = set[int]()
+        for tree in matching.matching(Location(host, ()), (None,), None):
+            for order in (order for path in paths for orders in tree.around(path) for order in orders):
+                if order not in seen:
+                    seen.add(order)
+                    yield order, mirror
+        yield None
+
+
+def copies(mirror: Mirror, to: Prefix, originals: E) -> Iterator[E]:
+    """Yield the images below one target of a mirror whose origin is in an entry.
+
+    ``longest`` of an entry excludes repositories whose originals would be longer than the grammar allows.
+    """
+    if not host_matches(originals.images.host, mirror.source.host):
+        return
+    whole = mirror.origin(())
+    here = replace(originals.images, host=to.host, segments=to.segments, subtree=False)
+    if to.segments and whole is not None and originals.images.has_repository(whole):
+        yield replace(originals, images=here)
+    for path, added in _paths_below(mirror.source, originals.images):
+        images = replace(here, segments=to.segments + path.segments, subtree=path.subtree)
+        longest = min(MAX_REPOSITORY_LENGTH - added + to.path_length, NO_LIMIT)
+        yield replace(originals, images=images, longest=longest)
+
+
+def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
+    """Yield the paths of the copies of some images, relative to the target of a mirror.
+
+    With each path, yield the number of characters that the repository of the original has in addition.
+    """
+    if (source.host, source.segments) != (DOCKER_HUB, ()):
+        rest = originals.after(source.segments)
+        if rest is not None and (rest.segments or rest.subtree):
+            yield rest, source.path_length
+        return
+    # The source is the whole of Docker Hub. There, one segment is an official image: library/ precedes it.
+    official = originals.after((OFFICIAL_NAMESPACE,))
+    if official is not None and official.subtree and not official.segments:
+        official = replace(official, segments=(ANY,), subtree=False)
+    if official is not None and len(official.segments) == 1 and not official.subtree:
+        yield official, _official_length(source)
+    if not originals.segments:
+        yield replace(originals, segments=(ANY,)), 0
+    elif originals.subtree or len(originals.segments) > 1:
+        yield originals, 0
+
+
+def _official_length(source: Prefix) -> int:
+    """Return how many characters the grammar adds to the name of an official image below ``source``.
+
+    It adds ``library/`` below some of the names of Docker Hub, and nothing below the others.
+    """
+    return len(parse_reference(f"{source.text}/x").repository) - 1

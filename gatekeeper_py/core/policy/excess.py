@@ -1,0 +1,107 @@
+"""The limits on what a policy as a whole needs: copies of rules, and patterns to scan for one image.
+
+No index helps if many patterns with wildcards match one image, or have the same texts in another order
+(``*a*b*`` and ``*b*a*``). So such a policy is refused when it is loaded. All rules count, even expired ones,
+because the answer must not depend on the time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from gatekeeper_py.core.exceptions.grants import Grants
+from gatekeeper_py.core.policy.copies import MirroredRules, at_once, pairs
+from gatekeeper_py.core.policy.document import PolicyDocument
+from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
+from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.overrides import Overrides
+from gatekeeper_py.core.policy.rules import Rule, RuleSet
+
+
+def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
+    """Return the problem of a document that needs too many copies, or too many patterns for one image."""
+    overrides = Overrides()
+    for entry in document.namespaces:
+        overrides.add(entry)
+    # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
+    dated = tuple(rule for rule in document.allow if rule.until is not None)
+    deny = _scanned(document.deny)
+    scanned = {
+        "allow": _scanned(document.allow).scanned() + _scanned(dated).scanned(),
+        "deny": deny.scanned(),
+        "namespaces": overrides.scanned(),
+        "mirrors": mirrors.scanned(),
+        "exceptions": Grants(document.exceptions).scanned(),
+    }
+    # The time to find the copies depends on what is scanned for one image. So it is limited first.
+    problem = too_many_wildcards(scanned) or _too_many_copies(document.deny, mirrors)
+    if problem is None and mirrors:
+        scanned["mirrors"] += at_once(MirroredRules.compiling(mirrors, RuleSet(document.deny))).scanned()
+        problem = too_many_wildcards(scanned)
+    return problem
+
+
+def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
+    """Return the problem of a document whose sections have more than ``MAX_SCANNED`` patterns for one image.
+
+    ``scanned`` is the number of patterns of each section that one image could be compared with.
+    """
+    total = sum(scanned.values())
+    if total <= MAX_SCANNED:
+        return None
+    section = max(scanned, key=scanned.__getitem__)
+    return Remark(
+        code="too-many-wildcards",
+        path=(section,),
+        message=(
+            f"one image could be compared with {total:,} patterns, and the limit is {MAX_SCANNED:,}, because"
+            f" their wildcards could match the same images; most are in {section}"
+        ),
+        proposal=_PROPOSALS.get(section, _PROPOSALS[""]),
+    )
+
+
+_PROPOSALS: Final = {
+    "": "write the names out, or put different texts before the first or after the last *, as in team-a-*",
+    "mirrors": "give fewer mirrors the same target, or write deny and except with fewer wildcards",
+}
+
+
+def _scanned(rules: tuple[Rule, ...]) -> RuleSet:
+    """Return the rules of which one image can match several, or be compared with several."""
+    return RuleSet(
+        rule
+        for rule in rules
+        if "*" in rule.pattern.text or rule.pattern.subtree or rule.namespaces is not None or rule.excepts
+    )
+
+
+def _too_many_copies(rules: tuple[Rule, ...], mirrors: Mirrors) -> Remark | None:
+    """Return the problem of rules with more than ``MAX_COPIES`` copies on mirrors.
+
+    A rule and each entry of its ``except`` count once for each of their namespaces and each target.
+    """
+    parts = [sum(len(each.namespaces or ("",)) for each in (rule, *rule.excepts)) for rule in rules]
+    copied: Counter[int] = Counter()
+    left = MAX_COPIES
+    for pair in pairs(tuple(mirrors), rules):
+        if pair is not None:
+            order, mirror = pair
+            copied[order] += parts[order] * len(mirror.targets)
+            left -= parts[order] * len(mirror.targets)
+            if left < 0:
+                break
+    else:
+        return None
+    ((order, count),) = copied.most_common(1)
+    return Remark(
+        code="too-many-copies",
+        path=(rules[order].list, order),
+        message=(
+            f"denials follow mirrors, and the mirrors need more than {MAX_COPIES:,} copies of the rules;"
+            f" this rule needs at least {count:,}"
+        ),
+        proposal="write fewer deny rules that match images of many mirrors, or fewer mirrors and targets",
+    )
