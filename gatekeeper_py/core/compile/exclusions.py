@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from types import MappingProxyType
 from typing import Final
 
-from gatekeeper_py.core.images.entry import NO_LIMIT, Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.entry import NO_LIMIT, Entry, EntryIndex
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
-from gatekeeper_py.core.policy.copies import copies
+from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
@@ -25,18 +25,13 @@ def entry_of(rule: Rule) -> Entry:
     return Entry(images=rule.pattern.unwritten(), namespaces=rule.namespaces, because=str(rule))
 
 
-def denied_on_mirror(denied: EntryIndex, mirror: Mirror) -> Iterator[Entry]:
-    """Yield the images on a mirror that are denied because a deny rule matches their origin.
-
-    Raises ``TooManyComparisonsError``.
-    """
-    ends = [mirror.source.here, mirror.source.below]
-    if mirror.source.host == DOCKER_HUB:
-        # On a mirror, the name of an official image may lack its "library".
-        ends.append(Pattern(host=DOCKER_HUB, subtree=True))
-    for entry in dict.fromkeys(entry for end in ends for entry in denied.overlapping(Entry(images=end))):
-        because = f"{entry.because}, by way of mirrors[{mirror.index}]"
+def denied_on_mirrors(denied: Sequence[Entry], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
+    """Yield the images on mirrors that are denied because a deny rule matches their origin."""
+    found = [pair for pair in pairs(mirrors, (entry.images for entry in denied)) if pair is not None]
+    for order, mirror in sorted(found, key=lambda pair: (pair[1].index, pair[0])):
+        entry = denied[order]
         for to in mirror.targets:
+            because = f"{entry.because}, by way of mirrors[{mirror.index}]"
             yield from copies(mirror, to, replace(entry, because=because))
 
 
@@ -50,15 +45,8 @@ def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
 
 
 def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    denied = EntryIndex()
-    denied.extend(_denied(policy, instant))
-    for mirror in policy.mirrors:
-        try:
-            yield from [replace(each, longest=NO_LIMIT) for each in denied_on_mirror(denied, mirror)]
-        except TooManyComparisonsError:
-            because = f"mirrors[{mirror.index}], with too many deny rules to compare"
-            for to in mirror.targets:
-                yield from (Entry(images=end, because=because) for end in (to.here, to.below))
+    for each in denied_on_mirrors(tuple(_denied(policy, instant)), policy.mirrors):
+        yield replace(each, longest=NO_LIMIT)
 
 
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:

@@ -6,7 +6,7 @@ A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` giv
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -108,7 +108,7 @@ class MirroredRules:
 
     def _copy(self) -> Iterator[int]:
         """Add all copies in steps. Yields the number of namespaces after each step."""
-        for pair in pairs(self._mirrors, self._listed):
+        for pair in pairs(self._mirrors, (rule.pattern for rule in self._listed)):
             if pair is None:
                 yield 0
                 continue
@@ -125,27 +125,29 @@ class MirroredRules:
                     yield len(each.namespaces or ())
 
 
-def pairs(mirrors: Sequence[Mirror], rules: Iterable[Rule]) -> Iterator[tuple[int, Mirror] | None]:
+def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple[int, Mirror] | None]:
     """Yield the orders of the rules that match an image of a mirror, with this mirror. Runs in steps.
 
-    Yields ``None`` after a step without a result. Below the whole of Docker Hub, a rule may match no image.
+    Yields ``None`` after a step without a result. On Docker Hub, a rule may match no image of the mirror.
     """
+    mirrors = tuple(mirrors)
     hosts = {mirror.source.host for mirror in mirrors}
     trees: dict[str, GlobTree[list[int]]] = {}
     matching: PatternMap[GlobTree[list[int]]] = PatternMap()
-    for order, rule in enumerate(rules if mirrors else ()):
-        host, segments, subtree = rule.pattern.host, rule.pattern.segments, rule.pattern.subtree
+    for order, pattern in enumerate(rules if mirrors else ()):
+        host, segments = pattern.host, pattern.segments
         if is_glob(host) or host in hosts:
             tree = trees.get(host)
             if tree is None:
                 tree = trees[host] = GlobTree()
                 matching.add(Pattern(host=host, subtree=True), None, tree)
             # No path has an empty segment, so a rule without a subtree matches nothing below its path.
-            tree.setdefault(segments if subtree else (*segments, ""), list).append(order)
+            tree.setdefault(segments if pattern.subtree else (*segments, ""), list).append(order)
         yield None
     for mirror in mirrors:
         host, whole = mirror.source.host, mirror.origin(())
-        paths = {mirror.source.segments, mirror.source.segments if whole is None else whole.segments}
+        # An official image on Docker Hub has a longer path than ``from``.
+        paths = dict.fromkeys(each.segments for each in (mirror.source, whole) if each is not None)
         seen = set[int]()
         for tree in matching.matching(Location(host, ()), (None,), None):
             for order in (order for path in paths for orders in tree.around(path) for order in orders):

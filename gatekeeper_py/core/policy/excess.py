@@ -86,7 +86,7 @@ def _too_many_copies(rules: tuple[Rule, ...], mirrors: Mirrors) -> Remark | None
     parts = [sum(len(each.namespaces or ("",)) for each in (rule, *rule.excepts)) for rule in rules]
     copied: Counter[int] = Counter()
     left = MAX_COPIES
-    for pair in pairs(tuple(mirrors), rules):
+    for pair in pairs(mirrors, (rule.pattern for rule in rules)):
         if pair is not None:
             order, mirror = pair
             copied[order] += parts[order] * len(mirror.targets)

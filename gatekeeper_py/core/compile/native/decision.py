@@ -8,13 +8,13 @@ from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, fits
-from gatekeeper_py.core.compile.exclusions import denied_on_mirror, entry_of
+from gatekeeper_py.core.compile.exclusions import denied_on_mirrors, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.compile.native.objects import Variable
-from gatekeeper_py.core.images.entry import Entry, EntryIndex
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -135,18 +135,10 @@ def denies(deny: Iterable[Entry]) -> Condition:
     return condition
 
 
-def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
-    """Yield the entries that deny rules match, and their copies on mirrors.
-
-    Raises ``TooManyComparisonsError``.
-    """
-    index = EntryIndex()
-    for rule in deny:
-        entry = entry_of(rule)
-        index.add(entry)
-        yield entry
-    for mirror in mirrors:
-        yield from denied_on_mirror(index, mirror)
+def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> tuple[Entry, ...]:
+    """Return the entries that deny rules match, and their copies on mirrors."""
+    denied = tuple(map(entry_of, deny))
+    return (*denied, *denied_on_mirrors(denied, mirrors))
 
 
 def every_version(allow: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -17,7 +17,7 @@ from gatekeeper_py.core.compile.cost import Part, fits
 from gatekeeper_py.core.compile.exclusions import entry_of
 from gatekeeper_py.core.compile.matching import in_namespaces
 from gatekeeper_py.core.compile.native.decision import denied_entries
-from gatekeeper_py.core.images.entry import Entry, TooManyComparisonsError
+from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -85,12 +85,8 @@ class Selection:
         return tuple(map(entry_of, self.allow))
 
     def denied(self) -> tuple[Entry, ...]:
-        """Return what deny rules match, on mirrors too. Raises ``CannotExpress`` when it is too much."""
-        try:
-            return tuple(denied_entries(self.deny, self.mirrors))
-        except TooManyComparisonsError:
-            why = "there are too many deny rules to compare with the origins of mirrors"
-            raise CannotExpress([Obstacle(part="mirrors", why=why)]) from None
+        """Return what deny rules match, on mirrors too."""
+        return denied_entries(self.deny, self.mirrors)
 
     def where(self, holds: Callable[[Mode], bool]) -> Part | bool:
         """Return the condition that something holds for the mode of the request's namespace.

@@ -93,7 +93,7 @@ def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[
 def _variables(selection: Selection, now: datetime, options: Options) -> Iterator[Variable]:
     """Yield the variables up to ``rejected``: lists of an image as written and its name."""
     yield from changed_images()
-    denied = _denied(selection, options)
+    denied = selection.denied()
     rewrites, *mirrored = _mirrored(selection, denied, options) or (None,)
     judging = _judging(selection, denied, options, _judged_name(selection) if mirrored else NAME)
     unclear = ["variables.few"]
@@ -110,15 +110,6 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     yield from steps("variables.unclear")
     yield from mirrored
     yield from _judged(judging, mirrored[-1].reference if mirrored else "variables.canonical")
-
-
-def _denied(selection: Selection, options: Options) -> tuple[Entry, ...]:
-    try:
-        return selection.denied()
-    except CannotExpress:
-        if options.backstop:
-            return ()
-        raise
 
 
 class _Conditions(NamedTuple):

@@ -14,7 +14,6 @@ from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, TOO_LARGE, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
-from gatekeeper_py.core.images import entry
 
 Document = dict[str, Any]
 MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"
@@ -230,15 +229,6 @@ def test_a_backstop_is_refused_when_not_even_its_registries_fit() -> None:
     allow = f"[{many('*r{}.io', 1200)}]"
     with pytest.raises(CannotExpress, match="more rules do not fit"):
         compiled(allow=allow, backstop=True)
-
-
-def test_too_many_denials_on_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    more = f"{MIRROR}deny: [b.io/x, 'b.io/y*']\n"
-    monkeypatch.setattr(entry, "MAX_COMPARISONS", 1)
-    with pytest.raises(CannotExpress, match="mirrors: there are too many deny rules to compare"):
-        compiled(more)
-    policy, _ = compiled(more, backstop=True)
-    assert "b.io" not in variables(policy)["rejected"]
 
 
 def test_mirrors_that_do_not_fit() -> None:
