@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
@@ -27,8 +28,9 @@ def entry_of(rule: Rule) -> Entry:
 
 def denied_on_mirrors(denied: Sequence[Entry], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
     """Yield the images on mirrors that are denied because a deny rule matches their origin."""
-    found = [pair for pair in pairs(mirrors, (entry.images for entry in denied)) if pair is not None]
-    for order, mirror in sorted(found, key=lambda pair: (pair[1].index, pair[0])):
+    reached = pairs(mirrors, (entry.images for entry in denied))
+    found = ((mirror.index, order, mirror) for order, mirror in reached if mirror is not None)
+    for _, order, mirror in sorted(found, key=itemgetter(0, 1)):
         entry = denied[order]
         for to in mirror.targets:
             because = f"{entry.because}, by way of mirrors[{mirror.index}]"

@@ -64,12 +64,33 @@ class MirroredRules:
         """Copy the rules in steps of about 0.1 ms."""
         made = cls(mirrors, rules)
         work = 0
-        for names in made._copy():
-            work += 10 + 4 * names
+        for _, number in made.copying():
+            work += 10 + (30 + 4 * number if number else 0)
             if work > STEP_WORK:
                 work = 0
                 yield
         return made
+
+    def copying(self) -> Iterator[tuple[int, int]]:
+        """Add all copies in steps. Yields the order of a rule and the number of its copies in this step.
+
+        A rule and each entry of its ``except`` count once for each namespace and target of a mirror.
+        """
+        for order, mirror in pairs(self._mirrors, (rule.pattern for rule in self._listed)):
+            if mirror is None:
+                yield order, 0
+                continue
+            rule = self._listed[order]
+            for to in mirror.targets:
+                place = len(to.segments), mirror.index, order
+                copied = tuple(_copies(mirror, to, rule.pattern))
+                for images, longest in copied:
+                    self._copies.add(images, rule.namespaces, (place, longest))
+                yield order, len(rule.namespaces or ("",)) if copied else 0
+                for each in rule.excepts_at(self.rules.instant) if copied else ():
+                    for images, _ in _copies(mirror, to, each.pattern):
+                        self._excepts.add(images, each.namespaces, place)
+                    yield order, len(each.namespaces or ("",))
 
     @property
     def deny(self) -> RuleSet:
@@ -87,7 +108,7 @@ class MirroredRules:
         own = self.rules.find(location, qualifiers, namespace)
         if own is not None:
             yield own, location
-        copies = list(self._copies.matching(location, qualifiers, namespace))
+        copies = list(self._copies.matching(location, qualifiers, namespace)) if self._mirrors else None
         if not copies:
             return
         length = len("/".join(location.segments))
@@ -106,29 +127,11 @@ class MirroredRules:
         """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""
         return self._copies.scanned() + self._excepts.scanned()
 
-    def _copy(self) -> Iterator[int]:
-        """Add all copies in steps. Yields the number of namespaces after each step."""
-        for pair in pairs(self._mirrors, (rule.pattern for rule in self._listed)):
-            if pair is None:
-                yield 0
-                continue
-            order, mirror = pair
-            rule = self._listed[order]
-            for to in mirror.targets:
-                place = len(to.segments), mirror.index, order
-                for copy in copies(mirror, to, Entry(images=rule.pattern)):
-                    self._copies.add(copy.images, rule.namespaces, (place, copy.longest))
-                yield len(rule.namespaces or ())
-                for each in rule.excepts_at(self.rules.instant):
-                    for copy in copies(mirror, to, Entry(images=each.pattern)):
-                        self._excepts.add(copy.images, each.namespaces, place)
-                    yield len(each.namespaces or ())
 
-
-def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple[int, Mirror] | None]:
+def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple[int, Mirror | None]]:
     """Yield the orders of the rules that match an image of a mirror, with this mirror. Runs in steps.
 
-    Yields ``None`` after a step without a result. On Docker Hub, a rule may match no image of the mirror.
+    After a step without a result, the mirror is ``None``. On Docker Hub, a rule may match no image of it.
     """
     mirrors = tuple(mirrors)
     hosts = {mirror.source.host for mirror in mirrors}
@@ -143,18 +146,16 @@ def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple
                 matching.add(Pattern(host=host, subtree=True), None, tree)
             # No path has an empty segment, so a rule without a subtree matches nothing below its path.
             tree.setdefault(segments if pattern.subtree else (*segments, ""), list).append(order)
-        yield None
+        yield order, None
     for mirror in mirrors:
-        host, whole = mirror.source.host, mirror.origin(())
-        # An official image on Docker Hub has a longer path than ``from``.
-        paths = dict.fromkeys(each.segments for each in (mirror.source, whole) if each is not None)
         seen = set[int]()
-        for tree in matching.matching(Location(host, ()), (None,), None):
+        # An official image on Docker Hub has a longer path than ``from``.
+        paths = dict.fromkeys(each.segments for each in (mirror.source, mirror.whole) if each is not None)
+        for tree in matching.matching(Location(mirror.source.host, ()), (None,), None):
             for order in (order for path in paths for orders in tree.around(path) for order in orders):
                 if order not in seen:
                     seen.add(order)
                     yield order, mirror
-        yield None
 
 
 def copies(mirror: Mirror, to: Prefix, originals: E) -> Iterator[E]:
@@ -162,38 +163,42 @@ def copies(mirror: Mirror, to: Prefix, originals: E) -> Iterator[E]:
 
     ``longest`` of an entry excludes repositories whose originals would be longer than the grammar allows.
     """
-    if not host_matches(originals.images.host, mirror.source.host):
-        return
-    whole = mirror.origin(())
-    here = replace(originals.images, host=to.host, segments=to.segments, subtree=False)
-    if to.segments and whole is not None and originals.images.has_repository(whole):
-        yield replace(originals, images=here)
-    for path, added in _paths_below(mirror.source, originals.images):
-        images = replace(here, segments=to.segments + path.segments, subtree=path.subtree)
-        longest = min(MAX_REPOSITORY_LENGTH - added + to.path_length, NO_LIMIT)
+    for images, longest in _copies(mirror, to, originals.images):
         yield replace(originals, images=images, longest=longest)
 
 
-def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
-    """Yield the paths of the copies of some images, relative to the target of a mirror.
+def _copies(mirror: Mirror, to: Prefix, originals: Pattern) -> Iterator[tuple[Pattern, int]]:
+    """Yield the images below one target whose origin is in a set, with the maximum length of a repository."""
+    if not host_matches(originals.host, mirror.source.host):
+        return
+    whole = mirror.whole
+    if to.segments and whole is not None and originals.has_repository(whole):
+        yield replace(originals, host=to.host, segments=to.segments, subtree=False), NO_LIMIT
+    for path, subtree, added in _paths_below(mirror.source, originals):
+        images = replace(originals, host=to.host, segments=to.segments + path, subtree=subtree)
+        yield images, min(MAX_REPOSITORY_LENGTH - added + to.path_length, NO_LIMIT)
+
+
+def _paths_below(source: Prefix, originals: Pattern) -> Iterator[tuple[tuple[str, ...], bool, int]]:
+    """Yield the paths of the copies of some images, relative to the target, and whether each is a subtree.
 
     With each path, yield the number of characters that the repository of the original has in addition.
     """
     if (source.host, source.segments) != (DOCKER_HUB, ()):
         rest = originals.after(source.segments)
         if rest is not None and (rest.segments or rest.subtree):
-            yield rest, source.path_length
+            yield rest.segments, rest.subtree, source.path_length
         return
     # The source is the whole of Docker Hub. There, one segment is an official image: library/ precedes it.
     official = originals.after((OFFICIAL_NAMESPACE,))
     if official is not None and official.subtree and not official.segments:
-        official = replace(official, segments=(ANY,), subtree=False)
-    if official is not None and len(official.segments) == 1 and not official.subtree:
-        yield official, _official_length(source)
+        yield (ANY,), False, _official_length(source)
+    elif official is not None and len(official.segments) == 1 and not official.subtree:
+        yield official.segments, False, _official_length(source)
     if not originals.segments:
-        yield replace(originals, segments=(ANY,)), 0
+        yield (ANY,), True, 0
     elif originals.subtree or len(originals.segments) > 1:
-        yield originals, 0
+        yield originals.segments, originals.subtree, 0
 
 
 def _official_length(source: Prefix) -> int:

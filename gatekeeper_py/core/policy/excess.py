@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from gatekeeper_py.core.exceptions.grants import Grants
-from gatekeeper_py.core.policy.copies import MirroredRules, at_once, pairs
+from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
@@ -36,11 +36,12 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         "exceptions": Grants(document.exceptions).scanned(),
     }
     # The time to find the copies depends on what is scanned for one image. So it is limited first.
-    problem = too_many_wildcards(scanned) or _too_many_copies(document.deny, mirrors)
+    problem = too_many_wildcards(scanned)
     if problem is None and mirrors:
-        scanned["mirrors"] += at_once(MirroredRules.compiling(mirrors, RuleSet(document.deny))).scanned()
-        problem = too_many_wildcards(scanned)
-    return problem
+        mirrored = MirroredRules(mirrors, RuleSet(document.deny))
+        problem = _too_many_copies(mirrored)
+        scanned["mirrors"] += mirrored.scanned()
+    return problem or too_many_wildcards(scanned)
 
 
 def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
@@ -78,27 +79,21 @@ def _scanned(rules: tuple[Rule, ...]) -> RuleSet:
     )
 
 
-def _too_many_copies(rules: tuple[Rule, ...], mirrors: Mirrors) -> Remark | None:
-    """Return the problem of rules with more than ``MAX_COPIES`` copies on mirrors.
-
-    A rule and each entry of its ``except`` count once for each of their namespaces and each target.
-    """
-    parts = [sum(len(each.namespaces or ("",)) for each in (rule, *rule.excepts)) for rule in rules]
+def _too_many_copies(mirrored: MirroredRules) -> Remark | None:
+    """Make the copies; return the problem of rules that have more than ``MAX_COPIES`` of them."""
     copied: Counter[int] = Counter()
     left = MAX_COPIES
-    for pair in pairs(mirrors, (rule.pattern for rule in rules)):
-        if pair is not None:
-            order, mirror = pair
-            copied[order] += parts[order] * len(mirror.targets)
-            left -= parts[order] * len(mirror.targets)
-            if left < 0:
-                break
+    for order, number in mirrored.copying():
+        copied[order] += number
+        left -= number
+        if left < 0:
+            break
     else:
         return None
-    ((order, count),) = copied.most_common(1)
+    order, count = copied.most_common(1)[0]
     return Remark(
         code="too-many-copies",
-        path=(rules[order].list, order),
+        path=("deny", order),
         message=(
             f"denials follow mirrors, and the mirrors need more than {MAX_COPIES:,} copies of the rules;"
             f" this rule needs at least {count:,}"

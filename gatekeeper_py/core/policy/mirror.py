@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, Literal
 
 from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
@@ -52,17 +53,17 @@ class Mirror:
         """The preferred target. Without ``verify``, images are rewritten only to this target."""
         return self.targets[0]
 
+    @property
+    def whole(self) -> Location | None:
+        """The image with the name of the whole ``source``, if there can be one. Its copy is ``to`` itself."""
+        return _known_origin(self.source, ())
+
     def origin(self, rest: tuple[str, ...]) -> Location | None:
         """Return the image whose copy is at the path ``rest`` below a target, folded for matching.
 
         ``None`` when no image can have that name, so that there can be no copy of it.
         """
-        try:
-            place = locate(parse_reference("/".join((self.source.text, *rest))))
-        except InvalidReference:
-            return None
-        # A registry without a path parses as a Docker Hub repository of that name, which is not an origin.
-        return place if place.host == self.source.host else None
+        return _origin(self.source, rest)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +145,18 @@ class Mirrors:
             if mirror is not None:
                 return mirror
         return None
+
+
+def _origin(source: Prefix, rest: tuple[str, ...]) -> Location | None:
+    try:
+        place = locate(parse_reference("/".join((source.text, *rest))))
+    except InvalidReference:
+        return None
+    # A registry without a path parses as a Docker Hub repository of that name, which is not an origin.
+    return place if place.host == source.host else None
+
+
+_known_origin: Final = lru_cache(maxsize=1_024)(_origin)
 
 
 def _index(patterns: Iterable[Pattern]) -> PatternIndex:
