@@ -21,6 +21,8 @@ NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGES_IN_A_STEP: Final = 32
 """Number of images that the server judges in one turn of the event loop."""
 
+REFUSED: Final = {"too-many-wildcards", "too-many-copies"}
+
 MAX_LITERAL: Final = 63
 """Maximum number of characters of a glob in a host, without the stars."""
 
@@ -124,7 +126,7 @@ def share_of_a_step(shape: Shape) -> float:
     try:
         policy = parse_policy(text).at(NOON)
     except PolicyError as refused:
-        if any(finding.code != "too-many-wildcards" for finding in refused.findings):
+        if any(finding.code not in REFUSED for finding in refused.findings):
             raise
         return 0.0
     seconds = []

@@ -35,7 +35,8 @@ _LOOK_UPS: Final = 8
 """Number of look-ups of a piece that take as long as one comparison with a glob: about a microsecond."""
 
 _PIECES: Final = 4
-"""A comparison with a glob that has this many pieces more takes twice as long."""
+_LENGTH: Final = 4096
+"""A comparison takes as long again if the glob has this many more pieces, or the text more characters."""
 
 V = TypeVar("V")
 
@@ -216,7 +217,8 @@ _ByLength = dict[int, dict[str, _Group[V]]]
 def _scanned(group: _Group[V], length: int, of: Callable[[V], int]) -> int:
     if isinstance(group, _Filed):
         return group.scanned(length, of)
-    return sum(1 + glob.pieces // _PIECES + of(value) for glob, value in group)
+    each = 1 + length // _LENGTH
+    return sum(each + glob.pieces // _PIECES + of(value) for glob, value in group)
 
 
 def _together(counts: Mapping[str, int], places: int) -> int:

@@ -26,7 +26,7 @@ from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 STEP_WORK: Final = 200
-"""Work of one step of compiling; a rule or a pattern counts as 10, and each of its namespaces as 4."""
+"""Work of one step of compiling: a rule or a pattern counts as 10, a copy as 40, and a namespace as 4."""
 
 E = TypeVar("E", bound=Entry)
 Result = TypeVar("Result")
@@ -116,10 +116,8 @@ class MirroredRules:
         found.difference_update(self._excepts.matching(location, qualifiers, namespace))
         last: tuple[int, int] | None = None
         for depth, index, order in sorted(found):
-            origin = (
-                None if (depth, index) == last else self._mirrors[index].origin(location.segments[depth:])
-            )
-            if origin is not None:
+            mirror, rest = self._mirrors[index], location.segments[depth:]
+            if (depth, index) != last and (origin := mirror.origin(rest)) is not None:
                 last = depth, index
                 yield self._listed[order], origin
 

@@ -27,10 +27,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         overrides.add(entry)
     # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
     dated = tuple(rule for rule in document.allow if rule.until is not None)
-    deny = _scanned(document.deny)
     scanned = {
         "allow": _scanned(document.allow).scanned() + _scanned(dated).scanned(),
-        "deny": deny.scanned(),
+        "deny": _scanned(document.deny).scanned(),
         "namespaces": overrides.scanned(),
         "mirrors": mirrors.scanned(),
         "exceptions": Grants(document.exceptions).scanned(),

@@ -136,6 +136,25 @@ def test_the_bound_on_work_covers_every_text_of_its_length(text: str) -> None:
     assert bound >= len(list(found.candidates(text)))
 
 
+@given(
+    st.lists(globs, unique=True, max_size=12) | st.lists(shared, unique=True, min_size=12),
+    st.text("ab*-", max_size=24),
+)
+def test_no_text_is_compared_with_more_globs_than_the_bound(entries: list[str], text: str) -> None:
+    found = mapped(entries)
+    assert len(list(found.candidates(text))) <= found.scanned(len(text), lambda _: 0)
+
+
+def test_globs_count_together_only_if_a_text_can_have_the_pieces_of_all() -> None:
+    """At each place of a text begins one piece, and the shorter pieces with which it begins."""
+    assert mapped(f"team-{i}-*" for i in range(1_000)).scanned(255, lambda _: 0) == 2
+    assert mapped("a" * i + "*" for i in range(1, 9)).scanned(255, lambda _: 0) == 1 + 1 + 8
+    assert (
+        mapped(f"*{x}{y}{z}*" for x, y, z in itertools.product("abcde", repeat=3)).scanned(20, lambda _: 0)
+        == 1 + 20 // 8 + 20
+    )
+
+
 def test_a_bound_counts_each_glob_once() -> None:
     found = mapped(["*aaaa*", "*aaab*", "*abaa*"])
     assert found.scanned(5, lambda _: 1_000) // 1_000 == 3
