@@ -8,10 +8,14 @@ from typing import Any, Final
 from builders import INSTANT
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
 from gatekeeper_py.cli.inventory.survey import Survey
-from gatekeeper_py.cli.inventory.tally import Tally
+from gatekeeper_py.cli.inventory.tally import Tallied, Tally
 from gatekeeper_py.cli.reporting.auditpage import AuditPage
 from gatekeeper_py.core import Policy
+from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.exceptions.exceptions import Excepted, Ruling
+from gatekeeper_py.core.policy.decision import Decision, Reason
 
 Run = tuple[str, str, str, str]
 """Namespace, kind (``Pod`` or one of ``apps``), name and image."""
@@ -57,6 +61,13 @@ def tally_of(policy: Policy, runs: Iterable[Run]) -> Tally:
             )
         )
     return survey.tally
+
+
+def tallied(image: str, reason: Reason, detail: str, exception: Excepted | None = None) -> Tallied:
+    """Return an image as an audit counts it. The reason determines whether it is approved."""
+    approved, ruling = reason in {"allowed", "exception"}, Ruling(exception)
+    decision = Decision(image=image, approved=approved, reason=reason, detail=detail, ruling=ruling)
+    return Tallied(Verdict(Slot((), "image", image), decision))
 
 
 def counts(**others: int) -> dict[str, int]:

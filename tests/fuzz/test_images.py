@@ -79,7 +79,7 @@ def check_image(image: str, namespace: str | None) -> None:
         if decision.approved:
             assert reference is not None
             assert compiled.decide(namespace, reference.canonical).approved
-        assert explain(compiled, namespace, image).decision == decision
+        assert explain(compiled, namespace, image).verdict.decision == decision
 
 
 @settings(max_examples=budget(300))

@@ -119,7 +119,7 @@ def check_text(text: str, mode: str | None, image: str, namespace: str | None) -
         assert decision == compiled.decide(namespace, image) == snapshot.decide(namespace, image)
         assert snapshot.decide(namespace, image) == decision
         assert decision.approved == (decision.reason == "allowed")
-        assert explain(compiled, namespace, image).decision == decision
+        assert explain(compiled, namespace, image).verdict.decision == decision
         rewritten = compiled.rewrite(namespace, image)
         if rewritten is not None:
             assert compiled.rewrite(namespace, rewritten) is None

@@ -34,7 +34,7 @@ def page_of(kind: str) -> str:
     images = (*(f"quay.io/{each}" for each in HOSTILE), "quay.io/a:1", "ghcr.io/b:1", f"{LONG}/c:1")
     for index, image in enumerate(images * 3):
         usage = Usage("Pod", f"team-{index % 20}", f"web-{index}", "spec.containers[0].image")
-        changes.take_image(image, ("", "Pod"), usage)
+        changes.take_image(image, usage)
     return changes_page(documents, changes, page)
 
 

@@ -89,7 +89,7 @@ def diff() -> str:
     for namespace, kind, name, image in RUNS:
         where = "spec.containers[0].image" if kind == "Pod" else "spec.template.spec.containers[0].image"
         usage = Usage(kind, namespace, name, where)
-        changes.take_image(image, ("", "Pod") if kind == "Pod" else ("apps", kind), usage)
+        changes.take_image(image, usage)
     return changes_page(compare_documents(old, new), changes, DiffPage(meta=META_SHOWN, instant=INSTANT))
 
 

@@ -50,7 +50,7 @@ def by_use(found: ImageChanges) -> dict[tuple[str, Usage], list[ImageChange]]:
     for change, usages in found.listed():
         for usage in usages:
             # The mode is that of the new policy, so it differs between both directions.
-            uses.setdefault((change.image, usage._replace(mode=None)), []).append(change)
+            uses.setdefault((change.after.image, usage._replace(mode=None)), []).append(change)
     return uses
 
 
@@ -76,8 +76,8 @@ def test_the_reverse_change_is_symmetric(pair: Pair, review_requests: list[Admis
     forward, backward = by_use(there), by_use(back)
     assert forward.keys() == backward.keys()
     for use, found in forward.items():
-        assert sorted((each.before, each.after, each.change) for each in found) == sorted(
-            (each.after, each.before, OTHER_WAY[each.change]) for each in backward[use]
+        assert sorted((each.before.in_words, each.after.in_words, each.change) for each in found) == sorted(
+            (each.after.in_words, each.before.in_words, OTHER_WAY[each.change]) for each in backward[use]
         )
 
 
@@ -91,11 +91,14 @@ def test_every_verdict_equals_that_of_the_webhook(
         listed = list(changes(*pair, [request]).listed())
         if before.approved != after.approved:
             [(change, _)] = listed
-            assert (change.before == "approved", change.after == "approved") == (
+            assert (change.before.approved, change.after.approved) == (
                 before.approved,
                 after.approved,
             )
-            assert (change.reason, change.detail) == (after.decision.reason, after.decision.detail)
+            assert (change.after.decision.reason, change.detail) == (
+                after.decision.reason,
+                after.decision.detail,
+            )
         else:
             assert all(change.change == "rewritten" for change, _ in listed)
 

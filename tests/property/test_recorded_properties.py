@@ -16,11 +16,10 @@ from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
     SavedAudit,
-    UsedImage,
     listed_images,
     reviewed_requests,
 )
-from gatekeeper_py.cli.inventory.tally import effect
+from gatekeeper_py.cli.inventory.tally import Use
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
 
@@ -66,12 +65,13 @@ lines = st.lists(
 )
 
 
-def audited(text: bytes) -> Iterator[UsedImage]:
+def audited(text: bytes) -> Iterator[Use]:
     """Yield the images of a saved audit, after its other reader has read them as well."""
     saved = SavedAudit(text)
     with suppress(InvalidRecord):
         for image, usages in saved.judged():
-            assert all(effect(image, usage) for usage in usages)
+            assert image.as_json()
+            assert all(image.effect(usage) for usage in usages)
     yield from saved.used()
 
 
@@ -79,7 +79,7 @@ def audited(text: bytes) -> Iterator[UsedImage]:
 @given(lines)
 def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
     changes = ImageChanges(OLD, NEW)
-    readers: tuple[Iterator[AdmissionRequest | UsedImage], ...] = (
+    readers: tuple[Iterator[AdmissionRequest | Use], ...] = (
         reviewed_requests(given_lines),
         listed_images(given_lines, None),
         audited(b"\n".join(given_lines)),
@@ -87,11 +87,11 @@ def test_any_line_is_judged_or_refused(given_lines: list[bytes]) -> None:
     for records in readers:
         with suppress(InvalidRecord):
             for record in records:
-                if isinstance(record, UsedImage):
+                if isinstance(record, Use):
                     changes.take_image(*record)
                 else:
                     changes.take(record)
     assert sum(changes.counts.values()) >= 0
     for change, usages in changes.listed():
         assert usages
-        assert change.before != change.after or change.change == "rewritten"
+        assert change.before.approved != change.after.approved or change.change == "rewritten"

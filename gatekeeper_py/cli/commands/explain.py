@@ -22,7 +22,6 @@ from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, console
 from gatekeeper_py.core.admission.explain import (
     Explanation,
-    exception_as_json,
     nearest_as_json,
     rule_as_json,
 )
@@ -129,16 +128,14 @@ def _check_images(policy: str, images: Sequence[str]) -> None:
 
 def as_json(explanation: Explanation) -> dict[str, Any]:
     """Return the stable JSON form of one explanation."""
-    decision = explanation.decision
+    verdict = explanation.verdict
     return {
-        "image": explanation.verdict.slot.value,
+        **verdict.as_json("image"),
         "namespace": explanation.namespace,
-        "canonical": decision.canonical if decision.reason != "invalid" else None,
-        "verdict": explanation.in_words,
-        "reason": decision.reason,
-        "detail": decision.detail,
-        "rule": rule_as_json(decision.rule),
-        "exception": exception_as_json(decision.exception),
+        **verdict.as_json("canonical", "verdict", "reason", "detail"),
+        "rule": rule_as_json(verdict.decision.rule),
+        "exception": None,
+        **verdict.as_json("exception"),
         "origins": list(explanation.origins),
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
@@ -147,10 +144,10 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
 
 def lookup_as_json(explanation: Explanation) -> dict[str, Any]:
     """Return the fields that ``--look-up`` adds."""
-    answer, signature = explanation.answer, explanation.verdict.signature
+    answer = explanation.answer
     return {
         "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
-        "signature": signature and signature._asdict(),
+        **explanation.verdict.as_json("signature"),
     }
 
 
@@ -236,22 +233,22 @@ def _print_images(explained: Sequence[Explanation], *, look_up: bool) -> None:
 
 
 def _print(out: Console, explanation: Explanation, *, look_up: bool) -> None:
-    decision, verdict = explanation.decision, explanation.in_words
-    image = escape(explanation.verdict.slot.value)
-    out.print(Text.assemble((verdict, VERDICT_STYLES[verdict]), " ", (image, "bold")))
+    verdict, decision = explanation.verdict, explanation.verdict.decision
+    style = VERDICT_STYLES[verdict.in_words]
+    out.print(Text.assemble((verdict.in_words, style), " ", (escape(verdict.image), "bold")))
     if explanation.namespace is not None:
         _row(out, "namespace", escape(explanation.namespace))
-    if decision.canonical is not None and decision.reason != "invalid":
-        _row(out, "canonical", decision.canonical)
-        if explanation.matched_as is not None and not decision.canonical.startswith(explanation.matched_as):
+    if verdict.canonical is not None:
+        _row(out, "canonical", verdict.canonical)
+        if explanation.matched_as is not None and not verdict.canonical.startswith(explanation.matched_as):
             _row(out, "matched as", explanation.matched_as)
     for origin in explanation.origins:
         _row(out, "mirrors", origin)
     _row(out, "because", decision.detail)
     if look_up and (answer := explanation.answer) is not None:
         _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
-    if explanation.verdict.signature is not None:
-        _row(out, "signature", str(explanation.verdict.signature))
+    if verdict.signature is not None:
+        _row(out, "signature", str(verdict.signature))
     decided = decision.exception or decision.rule
     if decided is not None and decision.approved:
         _print_origin(out, decided.owner, decided.reason)
@@ -270,8 +267,8 @@ def _print_origin(out: Console, owner: str | None, reason: str | None) -> None:
 
 
 def _print_rewrite(out: Console, explanation: Explanation) -> None:
-    if explanation.rewritten is not None and explanation.rewritten_decision is not None:
-        then = "approved" if explanation.rewritten_decision.approved else "still rejected"
+    if explanation.new is not None and explanation.rewritten is not None:
+        then = "approved" if explanation.new.approved else "still rejected"
         _row(out, "mutate", f"{explanation.rewritten} ({then})")
     elif explanation.rewrite_problem:
         _row(out, "mutate", f"left as written: {explanation.rewrite_problem}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import click
 
@@ -22,13 +22,13 @@ from gatekeeper_py.cli.inventory.provenance import Provenance, provenance
 from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, json_text, note
 from gatekeeper_py.cli.reporting.junit import junit
 from gatekeeper_py.cli.reporting.manifest import user_yaml
-from gatekeeper_py.cli.reporting.reviewed import ObjectVerdict, ReviewedImage, ReviewedObject, print_reviewed
+from gatekeeper_py.cli.reporting.reviewed import ObjectVerdict, ReviewedObject, print_reviewed
 from gatekeeper_py.cli.reporting.sarif import sarif
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import BY_NAME, Verdict, World
+from gatekeeper_py.core.admission import BY_NAME, World
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
-from gatekeeper_py.core.admission.messages import exception_line, image_line, kept_text
+from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -53,26 +53,17 @@ class Reviewed:
     @property
     def stored_images(self) -> list[str]:
         """Return the images that the object holds when it is stored."""
-        images = (image.rewritten if image.stored else image.image for image in self.report.images)
+        images = (image.slot.written for image in self.report.images)
         return [image for image in images if isinstance(image, str)]
 
 
-class _Format(NamedTuple):
-    """What prints the reports, and whether they name the lines of the objects in their files."""
-
-    write: Callable[[list[ReviewedObject], Provenance, bool], None]
-    with_lines: bool = False
-
-
-FORMATS: Final[Mapping[str, _Format]] = {
-    "text": _Format(lambda reports, meta, _: print_reviewed(reports, meta)),
-    "json": _Format(
-        lambda reports, _, look_up: click.echo(
-            json_text([each.as_json(looked_up=look_up) for each in reports])
-        )
+FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance, bool], None]]] = {
+    "text": lambda reports, meta, _: print_reviewed(reports, meta),
+    "json": lambda reports, _, look_up: click.echo(
+        json_text([each.as_json(looked_up=look_up) for each in reports])
     ),
-    "sarif": _Format(lambda reports, meta, _: click.echo(json_text(sarif(reports, meta))), with_lines=True),
-    "junit": _Format(lambda reports, meta, _: click.echo(junit(reports, meta))),
+    "sarif": lambda reports, meta, _: click.echo(json_text(sarif(reports, meta))),
+    "junit": lambda reports, meta, _: click.echo(junit(reports, meta)),
 }
 
 
@@ -160,10 +151,8 @@ def review(
 
     exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
 
-    write, with_lines = FORMATS[style]
-
     def judged(world: World) -> list[Reviewed]:
-        return [review_manifest(each, compiled, exempt, world, with_lines=with_lines) for each in manifests]
+        return [review_manifest(each, compiled, exempt, world) for each in manifests]
 
     reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(BY_NAME)
     for each in reviewed:
@@ -177,7 +166,7 @@ def review(
             lambda: {"apiVersion": "v1", "kind": "List", "items": stored},
         )
     else:
-        write(reports, meta, look_up)
+        FORMATS[style](reports, meta, look_up)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
     return 1 if is_failure else 0
@@ -205,15 +194,10 @@ def review_manifest(
     compiled: CompiledPolicy,
     exempt: AbstractSet[str],
     world: World = BY_NAME,
-    *,
-    with_lines: bool = False,
 ) -> Reviewed:
     """Judge an object as the mutating webhook, and then the validating webhook, would.
 
     An object in an exempt namespace is not judged. ``world`` is what registries hold.
-
-    ``with_lines`` looks up the lines of rejected images and unknown kinds, which takes as long as reading the
-    file.
     """
     if manifest.namespace in exempt:
         return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
@@ -232,7 +216,6 @@ def review_manifest(
             else _OURS
             if is_ours
             else " ".join(validated.response.warnings),
-            line=manifest.line_of(()) if with_lines else 1,
         )
         return Reviewed(report=report, stored=stored, empty=True)
     verdict: ObjectVerdict = "admitted"
@@ -242,15 +225,6 @@ def review_manifest(
         verdict = "warned"
     elif mutated.verdict == "mutated":
         verdict = "rewritten"
-    originals = {each.slot.path: each.slot.written for each in mutated.images}
-    images = tuple(
-        replace(
-            image,
-            line=manifest.line_of(each.slot.parts) if with_lines and image.message else 1,
-        )
-        for each in validated.images
-        for image in (_image(each, originals),)
-    )
     warnings = (
         *(f"{each.slot.value}{kept_text(each)}" for each in mutated.kept),
         *(
@@ -259,9 +233,16 @@ def review_manifest(
             if each.unverified
         ),
     )
-    report = replace(_report(manifest, verdict, validated.mode), images=images, warnings=warnings)
+    report = replace(
+        _report(manifest, verdict, validated.mode),
+        images=validated.images,
+        originals={each.slot.parts: each.slot.value for each in mutated.images},
+        warnings=warnings,
+    )
     declared = (manifest.request.group, manifest.request.kind) in compiled.resources
-    return Reviewed(report=report, stored=stored, empty=verdict == "admitted" and not images and not declared)
+    return Reviewed(
+        report=report, stored=stored, empty=verdict == "admitted" and not validated.images and not declared
+    )
 
 
 def _overrides_images(manifest: Manifest) -> bool:
@@ -279,31 +260,8 @@ def _report(manifest: Manifest, verdict: ObjectVerdict, mode: Mode | None) -> Re
         name=manifest.name,
         verdict=verdict,
         mode=None if mode is None else mode.name,
-        images=(),
+        line_of=manifest.line_of,
     )
-
-
-def _image(verdict: Verdict, originals: dict[str, str]) -> ReviewedImage:
-    slot, decision = verdict.slot, verdict.decision
-    original = originals.get(slot.path)
-    return ReviewedImage(
-        path=slot.path,
-        image=slot.written if original is None else original,
-        approved=verdict.approved,
-        reason=decision.reason,
-        detail=decision.detail,
-        rewritten=verdict.rewritten if original is None else slot.value,
-        stored=original is not None,
-        message=_message(verdict),
-        exception=decision.exception,
-        signature=verdict.signature,
-    )
-
-
-def _message(verdict: Verdict) -> str:
-    if verdict.decision.exception is not None:
-        return exception_line(verdict)
-    return "" if verdict.approved else image_line(verdict)
 
 
 def _stored(reviewed: Sequence[Reviewed]) -> list[Any]:
@@ -311,6 +269,6 @@ def _stored(reviewed: Sequence[Reviewed]) -> list[Any]:
     for each in reviewed:
         if each.report.verdict == "rejected":
             for image in each.report.rejected:
-                note(f"rejected {escape(each.report.title)}: {image.message}")
+                note(f"rejected {escape(each.report.title)}: {image_line(image)}")
     # A review of a DELETE stores nothing.
     return [each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None]

@@ -24,6 +24,7 @@ from gatekeeper_py.cli.reporting.console import json_text
 from gatekeeper_py.cli.reporting.findings import print_findings
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import Explanation, explain
+from gatekeeper_py.core.admission.messages import image_line
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -136,10 +137,10 @@ class Runner:
     @staticmethod
     def _image(case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         found = explain(policy, case.namespace, case.image)
-        decision = found.decision
+        actual, decision = found.verdict.in_words, found.verdict.decision
         failures: list[str] = []
-        if found.in_words != case.expect:
-            failures.append(f"expected {case.expect}, but it is {found.in_words}: {decision.detail}")
+        if actual != case.expect:
+            failures.append(f"expected {case.expect}, but it is {actual}: {decision.detail}")
             failures += (f"near miss: {miss.rule}: {miss.missed}" for miss in found.nearest)
         if case.reason is not None and decision.reason != case.reason:
             failures.append(
@@ -147,7 +148,7 @@ class Runner:
             )
         if case.rewritten is not UNSET:
             failures += _rewrite_problem(case, found, policy.mode(case.namespace))
-        return found.in_words, failures
+        return actual, failures
 
     def _manifest(self, case: Case, policy: CompiledPolicy) -> tuple[str, list[str]]:
         path = in_folder(self.folder, case.manifest)
@@ -195,7 +196,7 @@ def _combined(reviewed: list[Reviewed]) -> str:
 
 def _reasons(reviewed: list[Reviewed]) -> Iterator[str]:
     for each in reviewed:
-        lines = [image.message for image in each.report.rejected]
+        lines = [image_line(image) for image in each.report.rejected]
         yield from (f"{each.report.title}: {line}" for line in lines or [each.report.verdict])
 
 

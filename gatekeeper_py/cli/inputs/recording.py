@@ -16,11 +16,10 @@ from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
     SavedAudit,
-    UsedImage,
     listed_images,
     reviewed_requests,
 )
-from gatekeeper_py.cli.inventory.tally import Tally
+from gatekeeper_py.cli.inventory.tally import Tally, Use
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.instant import format_instant
 
@@ -42,7 +41,7 @@ def read_recording(
     taken = 0
     meta = None
     try:
-        records: Iterator[UsedImage | AdmissionRequest]
+        records: Iterator[Use | AdmissionRequest]
         if option == "audit":
             saved = SavedAudit(read_bytes(argument, MAX_AUDIT)[1])
             meta, records = saved.meta, saved.used()
@@ -50,11 +49,11 @@ def read_recording(
             lines = read_lines(argument, MAX_LINE)
             records = listed_images(lines, namespace) if option == "images" else reviewed_requests(lines)
         for record in records:
-            used_in = record.usage.namespace if isinstance(record, UsedImage) else record.namespace
+            used_in = record.usage.namespace if isinstance(record, Use) else record.namespace
             if namespace is not None and used_in != namespace:
                 continue
             taken += 1
-            if isinstance(record, UsedImage):
+            if isinstance(record, Use):
                 changes.take_image(*record)
             else:
                 changes.take(record)

@@ -7,34 +7,57 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
-from typing import Final, Literal, NamedTuple
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple
 
-from gatekeeper_py.cli.inventory.tally import Usage, interned, only_warned, usage_order
-from gatekeeper_py.core.admission.fields import GroupKind
-from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
-from gatekeeper_py.core.admission.outcome import exemption, role_of, slots_to_judge, subject_of
+from gatekeeper_py.cli.inventory.tally import Usage, interned, only_warned, to_keep, usage_order
+from gatekeeper_py.core.admission.fields import POD
+from gatekeeper_py.core.admission.judge import Judge, Role, Subject, Verdict
+from gatekeeper_py.core.admission.outcome import exemption, slots_to_judge, subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
 from gatekeeper_py.core.admission.world import BY_NAME
 from gatekeeper_py.core.compare.difference import Change
-from gatekeeper_py.core.policy.decision import Decision, Reason
+from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 CHANGES: Final[tuple[Change, ...]] = ("rejected", "approved", "rewritten")
 
 
 class ImageChange(NamedTuple):
-    """An image that the two policies treat differently.
+    """An image that the two policies treat differently: the verdicts, with the names that Pods would have."""
 
-    ``reason`` and ``detail`` are the new policy's. ``detail`` of a rewritten image is its new name.
-    """
-
-    image: str
-    before: Literal["approved", "rejected"]
-    after: Literal["approved", "rejected"]
     change: Change
-    reason: Reason
-    detail: str
+    before: Verdict
+    after: Verdict
+
+    @property
+    def detail(self) -> str:
+        """The detail of the new policy's decision, or the new name if the image is rewritten differently."""
+        after = self.after
+        return (after.rewritten or after.image) if self.change == "rewritten" else after.decision.detail
+
+    @property
+    def key(self) -> tuple[int, str, str, str, str, str]:
+        """What distinguishes changes in a report, in the order of the report."""
+        words = self.before.in_words, self.after.in_words
+        return CHANGES.index(self.change), self.after.image, *words, self.after.decision.reason, self.detail
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageChange) and self.key == other.key
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **self.after.as_json("image"),
+            "before": self.before.in_words,
+            "after": self.after.in_words,
+            "change": self.change,
+            **self.after.as_json("reason"),
+            "detail": self.detail,
+        }
 
 
 class ImageChanges:
@@ -79,17 +102,18 @@ class ImageChanges:
         for parts in dict.fromkeys((*before, *after)):
             slot = (before.get(parts) or after[parts]).slot
             usage = Usage(request.kind, request.namespace, request.name, slot.path)
-            self._compare(request.namespace, slot, usage, before.get(parts), after.get(parts))
+            old = before.get(parts) or _not_judged(slot, "old")
+            self._compare(usage, old, after.get(parts) or _not_judged(slot, "new"))
 
-    def take_image(self, image: str, kind: GroupKind, usage: Usage) -> None:
-        """Compare the policies on one image, used in an object of a kind."""
+    def take_image(self, image: str, usage: Usage) -> None:
+        """Compare the policies on one image. It is that of a Pod if its use has no kind."""
         slot = Slot((), "image", image)
-        namespace, role = usage.namespace, role_of(kind)
+        role: Role = "pod" if usage.kind in {"", POD[1]} else "template"
         before, after = (
-            Judge(policy, Subject(namespace, policy.mode(namespace), role), BY_NAME).verdict(slot)
+            Judge(policy, Subject(usage.namespace, policy.mode(usage.namespace), role), BY_NAME).verdict(slot)
             for policy in (self._old, self._new)
         )
-        self._compare(usage.namespace, slot, usage, before, after)
+        self._compare(usage, before, after)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -102,9 +126,9 @@ class ImageChanges:
         changed: dict[Change, set[str]] = {change: set() for change in CHANGES}
         refused = set()
         for each, usages in self._usages.items():
-            changed[each.change].add(each.image)
+            changed[each.change].add(each.after.image)
             if each.change == "rejected" and not only_warned(usages):
-                refused.add(each.image)
+                refused.add(each.after.image)
         return {
             **{change: len(images) for change, images in changed.items()},
             "unchanged": len(self._images.difference(*changed.values())),
@@ -115,30 +139,21 @@ class ImageChanges:
 
     def listed(self) -> Iterator[tuple[ImageChange, list[Usage]]]:
         """Yield each change, and the uses of the image to which the change applies; both are sorted."""
-        for change in sorted(self._usages, key=_order):
+        for change in sorted(self._usages, key=attrgetter("key")):
             yield change, sorted(self._usages[change], key=usage_order)
 
-    def _compare(
-        self,
-        namespace: str | None,
-        slot: Slot,
-        usage: Usage,
-        before: Verdict | None,
-        after: Verdict | None,
-    ) -> None:
-        image = slot.value if isinstance(slot.value, str) else ""
+    def _compare(self, usage: Usage, before: Verdict, after: Verdict) -> None:
+        namespace, image = usage.namespace, before.image
         change = None
         if namespace not in self._exempt:
-            change = self._change(namespace, image, before, after)
-            if before is not None and after is not None and not before.approved and not after.approved:
+            change = self._change(namespace, before, after)
+            if not before.approved and not after.approved:
                 self._note_modes(namespace, image)
-        if change is None:
-            if not slot.problem:
-                self._images.add(image)
-            return
-        self._images.add(image)
-        in_force = interned(usage._replace(mode=self._new.mode(namespace)))
-        self._usages.setdefault(change, []).append(in_force)
+        if change is not None or not before.slot.problem:
+            self._images.add(image)
+        if change is not None:
+            in_force = interned(usage._replace(mode=self._new.mode(namespace)))
+            self._usages.setdefault(change, []).append(in_force)
 
     def _note_modes(self, namespace: str | None, image: str) -> None:
         """Note an image that both policies reject, if only one of the modes refuses it."""
@@ -146,19 +161,14 @@ class ImageChanges:
         if refused != refuses_now:
             (self._refused if refuses_now else self._only_warned).add(image)
 
-    def _change(
-        self, namespace: str | None, image: str, before: Verdict | None, after: Verdict | None
-    ) -> ImageChange | None:
-        was_approved = before is None or before.approved
-        decision = _not_judged(image) if after is None else after.decision
-        verdicts = _verdict(was_approved), _verdict(decision.approved)
-        if was_approved != decision.approved:
-            change: Change = "approved" if decision.approved else "rejected"
-            return ImageChange(image, *verdicts, change, decision.reason, decision.detail)
-        names = [_stored(policy, namespace, image) for policy in (self._old, self._new)]
-        if names[0] == names[1]:
+    def _change(self, namespace: str | None, before: Verdict, after: Verdict) -> ImageChange | None:
+        before, after = to_keep(before), to_keep(after)
+        if before.approved != after.approved:
+            return ImageChange("approved" if after.approved else "rejected", before, after)
+        old, new = (_stored(policy, namespace, before.image) for policy in (self._old, self._new))
+        if old == new:
             return None
-        return ImageChange(image, *verdicts, "rewritten", decision.reason, names[1])
+        return ImageChange("rewritten", before._replace(rewritten=old), after._replace(rewritten=new))
 
 
 def _verdicts(request: AdmissionRequest, policy: CompiledPolicy) -> dict[Parts, Verdict]:
@@ -173,22 +183,6 @@ def _stored(policy: CompiledPolicy, namespace: str | None, image: str) -> str:
     return image if new is None or new.rewritten is None else new.rewritten
 
 
-def _not_judged(image: str) -> Decision:
-    return Decision(
-        image=image, approved=True, reason="allowed", detail="the new policy does not declare this field"
-    )
-
-
-def _verdict(approved: bool) -> Literal["approved", "rejected"]:  # noqa: FBT001
-    return "approved" if approved else "rejected"
-
-
-def _order(change: ImageChange) -> tuple[int, str, str, str, str, str]:
-    return (
-        CHANGES.index(change.change),
-        change.image,
-        change.before,
-        change.after,
-        change.reason,
-        change.detail,
-    )
+def _not_judged(slot: Slot, name: Literal["old", "new"]) -> Verdict:
+    detail = f"the {name} policy does not declare this field"
+    return Verdict(slot, Decision(image=slot.value, approved=True, reason="allowed", detail=detail))

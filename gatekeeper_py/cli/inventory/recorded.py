@@ -9,24 +9,21 @@ look complete.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import orjson
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
-from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Usage
+from gatekeeper_py.cli.inventory.tally import Tallied, Usage, Use
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.fields import POD, GroupKind
-from gatekeeper_py.core.admission.judge import Signature
+from gatekeeper_py.core.admission.judge import Signature, Verdict
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.exceptions.exceptions import Excepted, Ruling
 from gatekeeper_py.core.names import NAMESPACE_NAME
-from gatekeeper_py.core.policy.decision import Reason
+from gatekeeper_py.core.policy.decision import Decision, Reason
 from gatekeeper_py.core.policy.document import Mode, decoded_mode
-
-ANY_KIND: Final[GroupKind] = ("", "")
-"""Stands for every kind but Pod. The exact kind does not matter, because all kinds but Pod are judged alike:
-by the images after the mirror rewrite."""
 
 
 class InvalidRecord(ValueError):
@@ -35,14 +32,6 @@ class InvalidRecord(ValueError):
     def __init__(self, line: int, reason: str) -> None:
         super().__init__(f"line {line}: {reason}" if line else reason)
         self.line = line
-
-
-class UsedImage(NamedTuple):
-    """One use of an image."""
-
-    image: str
-    kind: GroupKind
-    usage: Usage
 
 
 class _RecordedUsage(msgspec.Struct, gc=False):
@@ -64,20 +53,29 @@ class _Image(msgspec.Struct):
     objects: list[msgspec.Raw]
 
 
-class _Signature(msgspec.Struct):
-    """``form`` may be one that only a newer version knows. Reports show it as it is."""
-
-    key: str
-    form: str
-
-
 class _Judged(_Image):
     canonical: str | None
     verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
-    exception: ImageException | None = None
-    signature: _Signature | Literal[""] | None = ""
+    exception: Excepted | None = None
+    signature: Signature | Literal[""] | None = ""
+
+    def tallied(self) -> Tallied:
+        """Return the verdict. The reason tells whether an image in an exempt namespace was approved."""
+        exempt = self.verdict == "exempt"
+        decision = Decision(
+            image=self.image,
+            approved=self.reason in {"allowed", "exception"} if exempt else self.verdict == "approved",
+            reason=self.reason,
+            detail=self.detail,
+            ruling=None if self.exception is None else Ruling(self.exception),
+        )
+        problem = self.detail if self.reason == "invalid" else ""
+        slot = Slot((), "image", self.image, problem=problem)
+        return Tallied(
+            Verdict(slot, decision, signature=self.signature or None), exempt, looked_up=self.signature != ""
+        )
 
 
 class _Counts(msgspec.Struct):
@@ -99,11 +97,11 @@ class _Audit(_Header, forbid_unknown_fields=False, kw_only=True):
 T = TypeVar("T")
 
 
-def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[UsedImage]:
+def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use]:
     """Yield the images of a list: one in each line, optionally as ``namespace<TAB>image``.
 
     Empty lines and lines that begin with ``#`` are skipped. ``namespace`` applies to lines that name none.
-    Each image counts as the image of a Pod. Raises ``InvalidRecord``.
+    Each image counts as the image of a Pod, because its use has no kind. Raises ``InvalidRecord``.
     """
     for number, line in enumerate(lines, 1):
         try:
@@ -121,7 +119,7 @@ def listed_images(lines: Iterable[bytes], namespace: str | None) -> Iterator[Use
         if any(character.isspace() for character in image):
             # In another file, such as a manifest, every line would silently be an image that no rule matches.
             raise InvalidRecord(number, "an image has no whitespace: write one image in each line")
-        yield UsedImage(image, POD, Usage("", usage, "", f"line {number}"))
+        yield Use(image, Usage("", usage, "", f"line {number}"))
 
 
 class SavedAudit:
@@ -159,23 +157,18 @@ class SavedAudit:
             )
         return meta, meta.cluster
 
-    def used(self) -> Iterator[UsedImage]:
+    def used(self) -> Iterator[Use]:
         """Yield each use of an image."""
         for line, entry in self._images:
             each = _decoded(entry, line, _Image)
             for usage in _usages(line, each):
-                yield UsedImage(each.image, POD if usage.kind == POD[1] else ANY_KIND, usage)
+                yield Use(each.image, usage)
 
-    def judged(self) -> Iterator[tuple[JudgedImage, Iterator[Usage]]]:
+    def judged(self) -> Iterator[tuple[Tallied, Iterator[Usage]]]:
         """Yield each image with its verdict and its uses."""
         for line, entry in self._images:
             each = _decoded(entry, line, _Judged)
-            signed = each.signature
-            signature = Signature(signed.key, signed.form) if isinstance(signed, _Signature) else signed
-            image = JudgedImage(
-                each.image, each.canonical, each.verdict, each.reason, each.detail, each.exception, signature
-            )
-            yield image, _usages(line, each)
+            yield each.tallied(), _usages(line, each)
 
 
 def _usages(line: int, image: _Image) -> Iterator[Usage]:

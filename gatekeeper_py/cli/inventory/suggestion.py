@@ -7,7 +7,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
-from gatekeeper_py.cli.inventory.tally import Usage, usage_order
+from gatekeeper_py.cli.inventory.tally import Usage, Use, usage_order
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.validation import validating
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
@@ -26,13 +26,6 @@ By = Literal["registry", "path", "repository"]
 
 NOTHING: Final = Policy(document=PolicyDocument(mode=ENFORCE, allow=()), text="", mode=ENFORCE)
 """A policy that approves no image: the base if the user gives none."""
-
-
-class Use(NamedTuple):
-    """One use of an image."""
-
-    image: str
-    usage: Usage
 
 
 @dataclass(slots=True)

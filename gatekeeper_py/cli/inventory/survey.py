@@ -7,12 +7,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
-from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally, Usage, interned
+from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage, interned
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import BY_NAME, Outcome, Subject, Verdict, World
-from gatekeeper_py.core.admission.explain import exception_as_json
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD
 from gatekeeper_py.core.admission.outcome import subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
@@ -99,11 +96,10 @@ class Survey:
                     continue
                 if running:
                     verdict = admission.judge(self._policy, subject, slot, BY_NAME)  # noqa: PLW2901
-            image = judged_image(verdict, self._policy, request.namespace)
-            usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, outcome.mode)
-            if request.namespace in self._exempt:
-                image, usage = image._replace(verdict="exempt"), usage._replace(mode=None)
-            self.tally.add(image, usage, verdict.decision.rule)
+            exempt = request.namespace in self._exempt
+            mode = None if exempt else outcome.mode
+            usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, mode)
+            self.tally.add(Tallied(verdict, exempt), usage)
             if self._warned is not None and not verdict.approved:
                 self._warned.note(owner, (verdict,))
 
@@ -114,10 +110,9 @@ class Survey:
         found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
         for (subject, slot), usages in self._signed.items():
             verdict = admission.judge(self._policy, subject, slot, world)
-            image = judged_image(verdict, self._policy, subject.namespace)
-            image = image._replace(signature=verdict.signature)
+            image = Tallied(verdict, looked_up=True)
             for usage, owner in usages:
-                found.tally.add(image, usage, verdict.decision.rule)
+                found.tally.add(image, usage)
                 if warned is not None and not verdict.approved:
                     warned.note(owner, (verdict,))
         return found
@@ -139,25 +134,6 @@ def _running_digest(pod: Any, slot: Slot) -> str:
                 check_digest(digest)
                 return digest
     return ""
-
-
-def judged_image(verdict: Verdict, policy: CompiledPolicy, namespace: str | None) -> JudgedImage:
-    """Return the image with its verdict.
-
-    The image and its canonical form are those before a mirror rewrite.
-    """
-    decision = verdict.decision
-    value = verdict.slot.value
-    image = value if isinstance(value, str) else ""
-    written = decision if verdict.rewritten is None else policy.decide(namespace, image)
-    return JudgedImage(
-        image=image,
-        canonical=written.canonical if written.reason != "invalid" else None,
-        verdict="approved" if decision.approved else "rejected",
-        reason=decision.reason,
-        detail=decision.detail,
-        exception=msgspec.convert(exception_as_json(decision.exception), ImageException | None),
-    )
 
 
 class ObjectReference(NamedTuple):

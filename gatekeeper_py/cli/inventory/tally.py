@@ -9,86 +9,15 @@ from __future__ import annotations
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-import msgspec
-
-from gatekeeper_py.core.admission.judge import Signature
+from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.messages import BY_LOOKUP
-from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.rules import Rule
-
-
-class ImageException(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The exception by which an image runs, with the fields of ``explain --format json``."""
-
-    source: Source
-    namespace: str
-    index: int
-    image: str
-    until: str
-    reason: str
-    owner: str | None
-    grant: int
-    also: tuple[ImageException, ...] = ()
-
-    @property
-    def by(self) -> str:
-        """The owner, or the namespace of the document if it names no owner."""
-        return self.namespace if self.owner is None else self.owner
-
-
-class JudgedImage(NamedTuple):
-    """An image as written, with its verdict.
-
-    One image has several instances if its verdict depends on the namespace. ``canonical`` is ``None`` when
-    the image is invalid. In an exempt namespace the verdict is ``exempt``, and ``reason`` is that of the
-    policy's decision. ``image`` is empty when the field is missing or not text. ``exception`` is set if an
-    exception approves the image. ``signature`` is empty if no registry was queried for a signature, and
-    ``None`` if there is no valid one.
-    """
-
-    image: str
-    canonical: str | None
-    verdict: Literal["approved", "rejected", "exempt"]
-    reason: Reason
-    detail: str
-    exception: ImageException | None = None
-    signature: Signature | Literal[""] | None = ""
-
-    @property
-    def runs_by_exception(self) -> bool:
-        """Whether only an exception approves the image. In an exempt namespace, it needs none."""
-        return self.verdict == "approved" and self.reason == "exception"
-
-    @property
-    def always_listed(self) -> bool:
-        """Whether a report lists the image even without approved images."""
-        return self.verdict == "rejected" or self.runs_by_exception
-
-    def as_json(self) -> dict[str, Any]:
-        fields = self._asdict()
-        if self.exception is None:
-            del fields["exception"]
-        else:
-            fields["exception"] = msgspec.to_builtins(self.exception)
-        if self.signature == "":
-            del fields["signature"]
-        else:
-            fields["signature"] = self.signature and self.signature._asdict()
-        return fields
-
-    @property
-    def note(self) -> str:
-        """The detail without what only repeats the image: if no rule matches, only which rule expired."""
-        if self.signature:
-            return str(self.signature)
-        if self.reason in {"denied", "invalid", *BY_LOOKUP}:
-            return self.detail
-        return self.detail.partition("; ")[2]
 
 
 class Usage(NamedTuple):
@@ -117,16 +46,80 @@ class Usage(NamedTuple):
         return fields
 
 
+class Use(NamedTuple):
+    """One use of an image."""
+
+    image: str
+    usage: Usage
+
+
 Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
 """What the policy does about one use of an image. A rejected image is refused only in a mode that refuses."""
 
 
-def effect(image: JudgedImage, usage: Usage) -> Effect:
-    if image.runs_by_exception:
-        return "excepted"
-    if image.verdict != "rejected":
-        return image.verdict
-    return "warned" if usage.only_warned else "refused"
+class Tallied(NamedTuple):
+    """A verdict, as an audit counts it where the image is used. Equal ones look the same in a report.
+
+    In an ``exempt`` namespace, the webhook does not review the image. ``looked_up`` is whether registries
+    were queried for a signature of the image.
+    """
+
+    verdict: Verdict
+    exempt: bool = False
+    looked_up: bool = False
+
+    @property
+    def in_words(self) -> Literal["approved", "rejected", "exempt"]:
+        return "exempt" if self.exempt else self.verdict.in_words
+
+    @property
+    def reason(self) -> Reason:
+        return self.verdict.decision.reason
+
+    @property
+    def runs_by_exception(self) -> bool:
+        """Whether only an exception approves the image. In an exempt namespace, it needs none."""
+        return self.reason == "exception" and self.in_words == "approved"
+
+    @property
+    def always_listed(self) -> bool:
+        """Whether a report lists the image even without approved images."""
+        return self.in_words == "rejected" or self.runs_by_exception
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What a report shows: first what it is sorted by. A rule would be expensive to hash."""
+        verdict, decision = self.verdict, self.verdict.decision
+        order = (verdict.image, self.in_words, decision.reason, decision.detail)
+        return *order, decision.exception, self.looked_up, verdict.signature
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tallied) and self.key == other.key
+
+    @property
+    def note(self) -> str:
+        """The detail without what only repeats the image: if no rule matches, only which rule expired."""
+        if self.verdict.signature is not None:
+            return str(self.verdict.signature)
+        if self.reason in {"denied", "invalid", *BY_LOOKUP}:
+            return self.verdict.decision.detail
+        return self.verdict.decision.detail.partition("; ")[2]
+
+    def as_json(self) -> dict[str, Any]:
+        names = ("image", "canonical", "verdict", "reason", "detail", "exception")
+        fields = self.verdict.as_json(*names, *(("signature",) if self.looked_up else ()))
+        return fields | {"verdict": self.in_words}
+
+    def effect(self, usage: Usage) -> Effect:
+        """Return what the policy does about one use of the image."""
+        if self.runs_by_exception:
+            return "excepted"
+        if self.in_words != "rejected":
+            return self.in_words
+        return "warned" if usage.only_warned else "refused"
 
 
 def interned(usage: Usage) -> Usage:
@@ -163,6 +156,12 @@ class RuleUse:
     places: int = 0
 
 
+def to_keep(verdict: Verdict) -> Verdict:
+    """Return the verdict without what only one object has, and what can be derived, to save memory."""
+    slot = Slot((), verdict.slot.noun, verdict.image, problem=verdict.slot.problem)
+    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None, manifest=None))
+
+
 class Tally:
     """The images found so far, and the uses of those that reports list; with ``keep_approved``, of all."""
 
@@ -171,18 +170,21 @@ class Tally:
     def __init__(self, *, keep_approved: bool) -> None:
         self.objects = 0
         self._keep_approved = keep_approved
-        self._usages: dict[JudgedImage, list[Usage]] = {}
+        self._usages: dict[Tallied, list[Usage]] = {}
         self._rules: dict[RuleKey, RuleUse] = {}
 
-    def add(self, image: JudgedImage, usage: Usage, rule: Rule | None = None) -> None:
+    def add(self, image: Tallied, usage: Usage) -> None:
         """Count one place where an image is used, and the rule that decided, if any.
 
         A place in an exempt namespace counts for no rule, because the webhook does not review it.
         """
-        usages = self._usages.setdefault(image, [])
-        if rule is not None and image.verdict != "exempt":
+        usages = self._usages.get(image)
+        if usages is None:
+            usages = self._usages[image._replace(verdict=to_keep(image.verdict))] = []
+        rule = image.verdict.decision.rule
+        if rule is not None and not image.exempt:
             use = self._rules.setdefault(rule_key(rule), RuleUse(set()))
-            use.images.add(image.image)
+            use.images.add(image.verdict.image)
             use.places += 1
         if self._keep_approved or image.always_listed:
             usages.append(interned(usage))
@@ -209,7 +211,7 @@ class Tally:
         ``warned`` are the rejected images that only cause warnings, and ``excepted`` the approved ones that
         only an exception approves.
         """
-        verdicts = Counter(image.verdict for image in self._usages)
+        verdicts = Counter(image.in_words for image in self._usages)
         return {
             "objects": self.objects,
             "images": len(self._usages),
@@ -217,17 +219,13 @@ class Tally:
             "excepted": sum(image.runs_by_exception for image in self._usages),
             "rejected": verdicts["rejected"],
             "warned": sum(
-                image.verdict == "rejected" and only_warned(usages) for image, usages in self._usages.items()
+                image.in_words == "rejected" and only_warned(usages) for image, usages in self._usages.items()
             ),
             "exempt": verdicts["exempt"],
         }
 
-    def listed(self) -> Iterator[tuple[JudgedImage, list[Usage]]]:
+    def listed(self) -> Iterator[tuple[Tallied, list[Usage]]]:
         """Yield each listed image with its usages, both sorted by their fields."""
-        for image in sorted(self._usages, key=_image_order):
+        for image in sorted(self._usages, key=lambda image: image.key[:4]):
             if self._keep_approved or image.always_listed:
                 yield image, sorted(self._usages[image], key=usage_order)
-
-
-def _image_order(image: JudgedImage) -> tuple[str, str, str, str]:
-    return image.image, image.verdict, image.reason, image.detail

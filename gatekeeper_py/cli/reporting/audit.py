@@ -11,7 +11,7 @@ from unicodedata import normalize
 import click
 from rich.console import Console
 
-from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, only_warned
+from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage, only_warned
 from gatekeeper_py.cli.reporting.auditpage import AuditPage, audit_page
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
 from gatekeeper_py.cli.reporting.images import write_image_lines, write_images
@@ -25,6 +25,7 @@ from gatekeeper_py.cli.reporting.tables import (
     rejected_text,
 )
 from gatekeeper_py.core.images.reference import escape, printable
+from gatekeeper_py.core.policy.instant import format_instant
 
 HEADINGS: Final = ("IMAGE", "REASON", "MODE", "COUNT", "DETAIL", "WHERE")
 EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASON", "WHERE")
@@ -50,11 +51,11 @@ def _write_lines(tally: Tally, page: AuditPage) -> None:
     write_image_lines({"meta": page.meta.as_json(), "counts": tally.counts}, _rows(tally))
 
 
-def table_cells(image: JudgedImage, usages: Sequence[Usage]) -> Row:
+def table_cells(image: Tallied, usages: Sequence[Usage]) -> Row:
     """Return the cells of an image. Leave out what only repeats the image."""
     return (
-        escape(image.image, MAX_CELL) or "(none)",
-        "exempt" if image.verdict == "exempt" else image.reason,
+        escape(image.verdict.image, MAX_CELL) or "(none)",
+        "exempt" if image.exempt else image.reason,
         modes_of(usages),
         str(len(usages)),
         escape(image.note, MAX_CELL),
@@ -73,7 +74,7 @@ def _print_table(tally: Tally, page: AuditPage) -> None:
     if rows:
         cells = [table_cells(*row) for row in rows]
         styles = [
-            STYLES["warned" if image.verdict == "rejected" and only_warned(usages) else image.verdict]
+            STYLES["warned" if image.in_words == "rejected" and only_warned(usages) else image.in_words]
             for image, usages in rows
         ]
         print_table(out, HEADINGS, cells, styles, wide=page.wide)
@@ -86,19 +87,19 @@ def _print_table(tally: Tally, page: AuditPage) -> None:
     out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{by_exceptions}{exempt}")
 
 
-def _print_excepted(out: Console, listed: Sequence[tuple[JudgedImage, list[Usage]]], *, wide: bool) -> None:
+def _print_excepted(out: Console, listed: Sequence[tuple[Tallied, list[Usage]]], *, wide: bool) -> None:
     """Print the images that only exceptions approve, the next end first."""
     rows = [
         (
-            escape(image.image, MAX_CELL),
-            exception.until,
+            escape(image.verdict.image, MAX_CELL),
+            format_instant(exception.until),
             escape(exception.by, MAX_CELL),
             str(len(usages)),
             escape(exception.reason, MAX_CELL),
             objects_of(usages),
         )
         for image, usages in listed
-        if image.runs_by_exception and (exception := image.exception) is not None
+        if image.runs_by_exception and (exception := image.verdict.decision.exception) is not None
     ]
     if rows:
         rows.sort(key=lambda row: (row[1], row[0]))
@@ -112,16 +113,11 @@ def _write_csv(tally: Tally, page: AuditPage) -> None:
     for image, usages in tally.listed():
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        decided = (
-            image.image,
-            image.canonical,
-            image.verdict,
-            image.reason,
-            image.detail,
-        )
-        found = image.exception
-        exception = ("", "", "") if found is None else (found.until, found.by, found.reason)
-        signature = image.signature or ("", "")
+        fields = image.as_json()
+        decided = [fields[key] for key in CSV_FIELDS[:5]]
+        found, signed = image.verdict.decision.exception, image.verdict.signature
+        exception = ("", "", "") if found is None else (format_instant(found.until), found.by, found.reason)
+        signature = ("", "") if signed is None else (signed.key, signed.form)
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
-from gatekeeper_py.cli.inventory.tally import Effect, JudgedImage, RuleUse, Tally, Usage, effect, rule_key
+from gatekeeper_py.cli.inventory.tally import Effect, RuleUse, Tallied, Tally, Usage, rule_key
 from gatekeeper_py.cli.reporting.console import counted
 from gatekeeper_py.cli.reporting.pageparts import (
     Kind,
@@ -55,7 +55,7 @@ MAX_RULES: Final = 1000
 """Maximum number of rules in each table. A policy can have 200,000, and no browser opens a page with all of
 them."""
 
-Row = tuple[JudgedImage, Sequence[Usage]]
+Row = tuple[Tallied, Sequence[Usage]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +111,7 @@ def _places(rows: Sequence[Row]) -> dict[str, int]:
     counts = {kind.name: 0 for kind in KINDS}
     for image, usages in rows:
         for usage in usages:
-            counts[effect(image, usage)] += 1
+            counts[image.effect(usage)] += 1
     return counts
 
 
@@ -166,10 +166,11 @@ def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
 def _where(rows: Sequence[Row]) -> Html:
     registries, namespaces, reasons, clusters = (Shares(KINDS) for _ in range(4))
     for image, usages in rows:
+        registry = registry_of(image.verdict.canonical)
         for usage in usages:
-            kind = effect(image, usage)
-            registries.add(registry_of(image.canonical), kind, 1)
-            if image.verdict == "rejected":
+            kind = image.effect(usage)
+            registries.add(registry, kind, 1)
+            if image.in_words == "rejected":
                 reasons.add(image.reason, kind, 1)
             namespaces.add(namespace_of(usage), kind, 1)
             if usage.cluster is not None:
@@ -192,7 +193,7 @@ def _where(rows: Sequence[Row]) -> Html:
 def _with(rows: Sequence[Row], wanted: Effect) -> Iterator[Row]:
     """Yield the images with the uses that have an effect."""
     for image, usages in rows:
-        found = [usage for usage in usages if effect(image, usage) == wanted]
+        found = [usage for usage in usages if image.effect(usage) == wanted]
         if found:
             yield image, found
 
@@ -205,7 +206,7 @@ def _rejected(rows: Sequence[Row], wanted: Effect) -> Html:
     for reason, title in REASONS.items():
         found = [row for row in affected if row[0].reason == reason]
         if found:
-            shown = ((image.image, image.note, usages) for image, usages in found)
+            shown = ((image.verdict.image, image.note, usages) for image, usages in found)
             badge = tag("span", reason, class_=f"badge {style}")
             groups.append(tag("h3", badge, f" {title}: {counted(len(found), 'image')}"))
             groups.append(image_list(shown))
@@ -215,17 +216,20 @@ def _rejected(rows: Sequence[Row], wanted: Effect) -> Html:
 def _excepted(rows: Sequence[Row]) -> Html:
     """Return the images that only exceptions approve, the next end first."""
     found = [
-        (each, image.image, usages) for image, usages in _with(rows, "excepted") if (each := image.exception)
+        (each, image.verdict.image, usages)
+        for image, usages in _with(rows, "excepted")
+        if (each := image.verdict.decision.exception)
     ]
     found.sort(key=lambda row: (row[0].until, row[1]))
     shown = (
-        (image, f"until {each.until}, {each.by}: {each.reason}", usages) for each, image, usages in found
+        (image, f"until {format_instant(each.until)}, {each.by}: {each.reason}", usages)
+        for each, image, usages in found
     )
     return filtered_images(shown)
 
 
 def _with_effect(rows: Sequence[Row], wanted: Effect) -> Html:
-    return filtered_images((image.image, "", usages) for image, usages in _with(rows, wanted))
+    return filtered_images((image.verdict.image, "", usages) for image, usages in _with(rows, wanted))
 
 
 def _rule_sections(tally: Tally, policy: Policy, page: AuditPage) -> Iterator[Section]:

@@ -82,7 +82,7 @@ def print_changes(documents: DocumentChanges, changes: ImageChanges, page: DiffP
     listed = list(changes.listed())
     cells: list[Row] = [
         (
-            escape(change.image, MAX_CELL) or "(none)",
+            escape(change.after.image, MAX_CELL) or "(none)",
             change.change,
             modes_of(usages),
             str(len(usages)),
@@ -187,7 +187,7 @@ def expiry_note(instant: datetime) -> str:
 
 
 def _rows(changes: ImageChanges) -> Iterator[tuple[Mapping[str, Any], Sequence[Usage]]]:
-    return ((change._asdict(), usages) for change, usages in changes.listed())
+    return ((change.as_json(), usages) for change, usages in changes.listed())
 
 
 def _detail(change: ImageChange) -> str:

@@ -155,7 +155,7 @@ def _edited(documents: DocumentChanges) -> Section:
 def _where(rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Html:
     namespaces, reasons = Shares(KINDS), Shares(KINDS)
     for change, usages in rows:
-        reasons.add(change.reason, change.change, len(usages))
+        reasons.add(change.after.decision.reason, change.change, len(usages))
         for usage in usages:
             namespaces.add(namespace_of(usage), change.change, 1)
     return tag(
@@ -168,7 +168,7 @@ def _where(rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Html:
 
 def _changed(name: Change, rows: Sequence[tuple[ImageChange, Sequence[Usage]]]) -> Section:
     shown = [
-        (change.image, f"becomes {change.detail}" if name == "rewritten" else change.detail, usages)
+        (change.after.image, f"becomes {change.detail}" if name == "rewritten" else change.detail, usages)
         for change, usages in rows
         if change.change == name
     ]

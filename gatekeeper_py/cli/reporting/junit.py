@@ -7,6 +7,7 @@ from xml.etree import ElementTree as ET
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.images.reference import escape
 
 
@@ -25,12 +26,12 @@ def junit(reviewed: Sequence[ReviewedObject], meta: Provenance) -> str:
         )
         if each.mode is not None:
             _add_properties(case, {"mode": each.mode})
-        lines = "\n".join(image.message for image in each.rejected)
+        lines = "\n".join(map(image_line, each.rejected))
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        excepted = (image.message for image in each.excepted)
-        lines_out = [escape(text, 500) for text in (each.note, *each.warnings, *excepted) if text]
+        notes = (each.note, *each.warnings, *map(exception_line, each.excepted))
+        lines_out = [escape(text, 500) for text in notes if text]
         if each.verdict != "rejected" and lines:
             lines_out.insert(0, lines)
         if lines_out:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from rich.text import Text
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
-from gatekeeper_py.core.admission.explain import exception_as_json
-from gatekeeper_py.core.admission.judge import Signature
-from gatekeeper_py.core.exceptions.exceptions import Excepted
+from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.messages import exception_line, image_line
+from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.decision import Reason
 
 ObjectVerdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
 
@@ -31,34 +30,12 @@ STYLES: Final = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReviewedImage:
-    """One image of an object. ``image`` is as written.
-
-    ``message`` is the reason for a rejection, or until when an exception approves the image; otherwise empty.
-    """
-
-    path: str
-    image: Any
-    approved: bool
-    reason: Reason
-    detail: str
-    rewritten: str | None
-    stored: bool
-    """Whether the stored object contains the rewritten image. Templates keep the original."""
-    message: str
-    exception: Excepted | None = None
-    """The exception that approves the image, if only an exception does."""
-    signature: Signature | None = None
-    """The valid signature that the image's rule requires, if registries were queried."""
-    line: int = 1
-    """Line of the image in its file, from 1. It is looked up only for reports that show it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedObject:
-    """One object with its verdict, and where it was read: ``document`` counts from 0, ``line`` from 1.
+    """One object with its verdict, and where it was read: ``document`` counts from 0, lines from 1.
 
-    ``mode`` is the mode that applies to the object; ``None`` in an exempt namespace. ``note`` explains what
+    ``mode`` is the mode that applies to the object; ``None`` in an exempt namespace. ``images`` are judged as
+    the object would be stored, and ``originals`` holds the images that would be stored rewritten, as written.
+    ``line_of`` returns the line of a value, which takes as long as reading the file. ``note`` explains what
     to do about an unknown kind. ``warnings`` holds a sentence for each image that is not moved to a mirror
     although one applies, and for each image that is approved although its registry did not answer.
     """
@@ -70,9 +47,10 @@ class ReviewedObject:
     name: str
     verdict: ObjectVerdict
     mode: str | None
-    images: tuple[ReviewedImage, ...]
+    line_of: Callable[[Parts], int]
+    images: tuple[Verdict, ...] = ()
+    originals: Mapping[Parts, Any] = field(default_factory=dict)
     note: str = ""
-    line: int = 1
     warnings: tuple[str, ...] = ()
 
     @property
@@ -81,16 +59,25 @@ class ReviewedObject:
         return f"{self.kind} {name}"
 
     @property
-    def excepted(self) -> tuple[ReviewedImage, ...]:
+    def excepted(self) -> tuple[Verdict, ...]:
         """The images that only exceptions approve."""
-        return tuple(image for image in self.images if image.exception is not None)
+        return tuple(image for image in self.images if image.decision.exception is not None)
 
     @property
-    def rejected(self) -> tuple[ReviewedImage, ...]:
+    def rejected(self) -> tuple[Verdict, ...]:
         return tuple(image for image in self.images if not image.approved)
+
+    def as_written(self, image: Verdict) -> Verdict:
+        """Return the verdict with the image as written, and with the image to store as its rewrite."""
+        slot = image.slot
+        if slot.parts not in self.originals:
+            return image
+        return image._replace(slot=slot._replace(value=self.originals[slot.parts]), rewritten=slot.value)
 
     def as_json(self, *, looked_up: bool = False) -> dict[str, Any]:
         """Return the stable JSON form. With ``looked_up``, registries were queried."""
+        names = ["path", "image", "verdict", "reason", "detail", "rewritten", "exception"]
+        names += ["signature"] * looked_up
         return {
             "source": self.source,
             "document": self.document,
@@ -99,19 +86,7 @@ class ReviewedObject:
             "name": self.name,
             "verdict": self.verdict,
             "mode": self.mode,
-            "images": [
-                {
-                    "path": image.path,
-                    "image": image.image,
-                    "verdict": "approved" if image.approved else "rejected",
-                    "reason": image.reason,
-                    "detail": image.detail,
-                    "rewritten": image.rewritten,
-                    **({} if image.exception is None else {"exception": exception_as_json(image.exception)}),
-                    **({"signature": image.signature and image.signature._asdict()} if looked_up else {}),
-                }
-                for image in self.images
-            ],
+            "images": [self.as_written(image).as_json(*names) for image in self.images],
         }
 
 
@@ -128,7 +103,7 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
         if each.note:
             out.print(f"  {escape(each.note, MAX_NOTE)}")
         for image in each.images:
-            line = _line(image)
+            line = _line(each, image)
             if line:
                 out.print(f"  {line}")
     counts = [(verdict, sum(each.verdict == verdict for each in reviewed)) for verdict in STYLES]
@@ -137,11 +112,14 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
     out.print(f"{counted(len(reviewed), 'object')}: {summary or 'nothing to judge'}")
 
 
-def _line(image: ReviewedImage) -> str:
+def _line(reviewed: ReviewedObject, image: Verdict) -> str:
     """Return the line for an image; empty for one that a rule approves as written, without a signature."""
-    if not image.approved or (image.rewritten is None and image.signature is None):
-        return image.message
-    verb = "becomes" if image.stored else "will run as"
-    change = "" if image.rewritten is None else f" {verb} {image.rewritten}"
-    signed = "" if image.signature is None else f"{', ' if change else ' is '}{image.signature}"
-    return f"{escape(image.path)}: {escape(image.image)}{change}{signed}"
+    if not image.approved:
+        return image_line(image)
+    written = reviewed.as_written(image)
+    if written.rewritten is None and written.signature is None:
+        return "" if written.decision.exception is None else exception_line(written)
+    verb = "becomes" if image.slot.parts in reviewed.originals else "will run as"
+    change = "" if written.rewritten is None else f" {verb} {written.rewritten}"
+    signed = "" if written.signature is None else f"{', ' if change else ' is '}{written.signature}"
+    return f"{escape(written.slot.path)}: {escape(written.image)}{change}{signed}"

@@ -10,6 +10,8 @@ from urllib.parse import quote
 from gatekeeper_py import __version__
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.core.admission.messages import exception_line, image_line
+from gatekeeper_py.core.admission.slot import Parts, path_text
 from gatekeeper_py.core.policy.decision import Reason
 from gatekeeper_py.core.policy.finding import Finding
 
@@ -81,16 +83,15 @@ def _document(rules: Mapping[str, str], results: Iterable[dict[str, Any]]) -> di
 def _results(each: ReviewedObject) -> Iterator[dict[str, Any]]:
     level = "warning" if each.verdict == "warned" else "error"
     for image in each.rejected:
-        yield _result(each, f"image-{image.reason}", level, image.message, image.line, image.path)
+        yield _result(each, f"image-{image.decision.reason}", level, image_line(image), image.slot.parts)
     for image in each.excepted:
-        yield _result(each, "image-exception", "note", image.message, image.line, image.path)
+        yield _result(each, "image-exception", "note", exception_line(image), image.slot.parts)
     if each.verdict == "unknown":
-        yield _result(each, "kind-unknown", "warning", each.note, each.line, "")
+        yield _result(each, "kind-unknown", "warning", each.note, ())
 
 
-def _result(
-    each: ReviewedObject, rule: str, level: str, message: str, line: int, path: str
-) -> dict[str, Any]:
+def _result(each: ReviewedObject, rule: str, level: str, message: str, parts: Parts) -> dict[str, Any]:
+    path = path_text(parts)
     name = f"{each.title}: {path}" if path else each.title
     return {
         "ruleId": rule,
@@ -99,7 +100,7 @@ def _result(
         "properties": {"mode": each.mode},
         "locations": [
             {
-                "physicalLocation": _physical(each.source, line),
+                "physicalLocation": _physical(each.source, each.line_of(parts)),
                 "logicalLocations": [{"fullyQualifiedName": name, "kind": "object"}],
             }
         ],

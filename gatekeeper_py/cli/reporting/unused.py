@@ -45,8 +45,8 @@ def unused_exceptions(policy: CompiledPolicy, tally: Tally) -> Iterator[UnusedEx
     needed = {
         (found.source, found.namespace, found.index)
         for image, _ in tally.listed()
-        if image.runs_by_exception and image.exception is not None
-        for found in (image.exception, *image.exception.also)
+        if image.runs_by_exception and (first := image.verdict.decision.exception) is not None
+        for found in (first, *first.also)
     }
     scan = Scan()
     for key, entry, state in policy.exceptions.states(policy.grants, policy.instant):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import BY_NAME, World
-from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
@@ -37,9 +36,10 @@ class NearMiss:
 class Explanation:
     """Everything about one image in one namespace.
 
-    ``verdict`` is that on a Pod with the image, and ``new`` what mutate mode would make of the image.
-    ``matched_as`` is the folded name that patterns are compared with, or ``None`` if the image is invalid.
-    ``answer`` is the one about the image itself, or ``None`` if its rule needs no look-up.
+    ``verdict`` is that on a Pod with the image, and ``new`` what mutate mode would make of the image, with
+    the decision on the rewritten image. ``matched_as`` is the folded name that patterns are compared with, or
+    ``None`` if the image is invalid. ``answer`` is the one about the image itself, or ``None`` if its rule
+    needs no look-up.
     """
 
     namespace: str | None
@@ -47,23 +47,14 @@ class Explanation:
     matched_as: str | None
     origins: tuple[str, ...]
     new: Verdict | None
-    rewritten_decision: Decision | None
     rewrite_problem: str
     nearest: tuple[NearMiss, ...]
     answer: Answer | None
 
     @property
-    def decision(self) -> Decision:
-        return self.verdict.decision
-
-    @property
     def rewritten(self) -> str | None:
         """The image after mutate mode, or ``None`` if the image would stay as written."""
         return None if self.new is None else self.new.rewritten
-
-    @property
-    def in_words(self) -> Literal["approved", "rejected"]:
-        return "approved" if self.verdict.approved else "rejected"
 
 
 def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: World = BY_NAME) -> Explanation:
@@ -71,9 +62,8 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: Wo
     judge = Judge(policy, Subject(namespace, policy.mode(namespace)), world)
     slot = Slot((), CONTAINERS.noun, image)
     written, decision, new = judge.verdict(slot), policy.decide(namespace, image), judge.rewrite(slot)
-    rewritten = None
     if new is not None and new.rewritten is not None:
-        rewritten = policy.decide(namespace, new.rewritten)
+        new = new._replace(decision=policy.decide(namespace, new.rewritten))
         if written.decision.reason == "unpinned" and judge.subject.mode.rewrites:
             # In mutate mode, the webhook judges the image that it wrote.
             then = judge.verdict(slot._replace(value=new.rewritten))
@@ -93,7 +83,6 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: Wo
         matched_as=location.name if location is not None else None,
         origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
         new=new,
-        rewritten_decision=rewritten,
         rewrite_problem=(new.problem if new is not None else "") or _excepted(plan),
         nearest=nearest,
         answer=None if decision.manifest is None else judge.answer(decision.manifest),
@@ -215,15 +204,6 @@ def key_as_json(key: Key) -> dict[str, object]:
     """Return a key by its fingerprint, as ``check --format json`` and ``diff --format json`` show it."""
     shown: dict[str, object] = {"name": key.name, "kind": key.kind, "fingerprint": key.fingerprint}
     return shown if key.until is None else {**shown, "until": format_instant(key.until)}
-
-
-def exception_as_json(found: Excepted | None) -> dict[str, object] | None:
-    """Return an exception as ``explain --format json`` shows it."""
-    if found is None:
-        return None
-    names = ("source", "namespace", "index", "image", "until", "reason", "owner", "grant")
-    also = {"also": [exception_as_json(each) for each in found.also]} if found.also else {}
-    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)} | also
 
 
 def nearest_as_json(nearest: Iterable[NearMiss]) -> list[dict[str, object]]:

@@ -8,15 +8,17 @@ have. All functions are pure: the answers of registries are an argument.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Literal, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, NamedTuple
 
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
-from gatekeeper_py.core.images.reference import locate, parse_reference
+from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
 from gatekeeper_py.core.policy.document import Mode
+from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.problems import listed
@@ -34,8 +36,12 @@ class Subject(NamedTuple):
     role: Role = "pod"
 
 
-class Signature(NamedTuple):
-    """A valid signature: the name of the key that made it, and how the registry holds it."""
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """A valid signature: the name of the key that made it, and how the registry holds it.
+
+    In a saved audit, ``form`` may be one that only a newer version knows.
+    """
 
     key: str
     form: str
@@ -45,7 +51,7 @@ class Signature(NamedTuple):
 
 
 class Verdict(NamedTuple):
-    """One slot and the decision about it.
+    """One slot and the decision about it: the only record of a judged image. All reports are views of it.
 
     ``rewritten`` is the image after the rewrite, if that image was judged or patched in, and ``mirror`` the
     index of the mirror that replaced it. ``use`` is an approved image to use instead, if a mirror has one.
@@ -66,6 +72,49 @@ class Verdict(NamedTuple):
     @property
     def approved(self) -> bool:
         return self.decision.approved
+
+    @property
+    def in_words(self) -> Literal["approved", "rejected"]:
+        return "approved" if self.decision.approved else "rejected"
+
+    @property
+    def image(self) -> str:
+        """The image before a rewrite; empty if the field is missing or not text."""
+        return self.slot.value if isinstance(self.slot.value, str) else ""
+
+    @property
+    def canonical(self) -> str | None:
+        """The whole name of the image before a rewrite; ``None`` if the image is invalid."""
+        if self.decision.reason == "invalid":
+            return None
+        try:
+            return parse_reference(self.image).canonical
+        except InvalidReference:  # an earlier version saved the verdict
+            return None
+
+    def as_json(self, *names: str) -> dict[str, Any]:
+        """Return the fields with these names, as all reports show them. No exception is left out."""
+        fields: dict[str, Any] = {
+            "path": self.slot.path,
+            "image": self.slot.written,
+            "canonical": self.canonical,
+            "verdict": self.in_words,
+            "reason": self.decision.reason,
+            "detail": self.decision.detail,
+            "rewritten": self.rewritten,
+            "exception": exception_as_json(self.decision.exception),
+            "signature": self.signature and asdict(self.signature),
+        }
+        return {name: fields[name] for name in names if name != "exception" or fields[name] is not None}
+
+
+def exception_as_json(found: Excepted | None) -> dict[str, Any] | None:
+    """Return an exception as all reports show it."""
+    if found is None:
+        return None
+    names = ("source", "namespace", "index", "image", "until", "reason", "owner", "grant")
+    also = {"also": [exception_as_json(each) for each in found.also]} if found.also else {}
+    return {name: getattr(found, name) for name in names} | {"until": format_instant(found.until)} | also
 
 
 class Judge(NamedTuple):

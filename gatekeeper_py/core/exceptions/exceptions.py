@@ -13,7 +13,7 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -67,21 +67,25 @@ class DocumentKey(NamedTuple):
         return SOURCES[self.source].scope == "namespace"
 
 
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Excepted:
     """One entry of a document, with the index of the grant that covers it, for one image.
 
     ``namespace`` is that of the document. The exception is in effect from ``begins``, included, to
     ``until``, excluded. ``ended`` is true if it has expired. If other names of the image
-    need an exception, too, ``also`` holds these exceptions; they end later.
+    need an exception, too, ``also`` holds these exceptions; they end later. ``msgspec`` decodes it from a
+    saved audit, which does not hold ``begins``.
     """
 
     source: Source
     namespace: str
     index: int
     image: str
-    begins: datetime
-    until: datetime
+    begins: datetime = _EVER
+    until: Annotated[datetime, msgspec.Meta(tz=True)]
     reason: str
     owner: str | None
     grant: int

@@ -16,10 +16,11 @@ import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from auditing import tallied
 from builders import policy_text
 from commanding import Command, Write
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
-from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage
+from gatekeeper_py.cli.inventory.tally import Tally, Usage
 from gatekeeper_py.cli.reporting.audit import FORMATS
 from gatekeeper_py.cli.reporting.auditpage import AuditPage
 
@@ -224,7 +225,7 @@ def _page(word: str) -> AuditPage:
 
 def _audit(word: str, other: str) -> Tally:
     tally = Tally(keep_approved=True)
-    tally.add(JudgedImage(word, None, "rejected", "invalid", other), Usage(other, other, other, other))
+    tally.add(tallied(word, "invalid", other), Usage(other, other, other, other))
     return tally
 
 

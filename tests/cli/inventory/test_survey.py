@@ -225,7 +225,7 @@ async def test_in_mutate_mode_templates_are_judged_after_their_mirror_and_pods_a
     judge = policy(HUB_TO_CORP, mode="mutate")
     found = await looked(api, judge, keep_approved=True)
     assert [
-        (image.image, image.canonical, image.verdict, [usage.kind for usage in usages])
+        (image.verdict.image, image.verdict.canonical, image.in_words, [usage.kind for usage in usages])
         for image, usages in found.tally.listed()
     ] == [
         ("nginx", "docker.io/library/nginx", "approved", ["Deployment"]),
@@ -236,7 +236,7 @@ async def test_in_mutate_mode_templates_are_judged_after_their_mirror_and_pods_a
 async def test_an_invalid_image_is_listed_with_its_problem(api: ApiClient, cluster: FakeCluster) -> None:
     cluster.add(PODS, named({"spec": {"containers": [{"image": 7}, {}, {"image": "UPPER"}]}}, "odd"))
     assert [
-        (image.image, image.canonical, image.reason, image.detail)
+        (image.verdict.image, image.verdict.canonical, image.reason, image.verdict.decision.detail)
         for image, _ in (await looked(api)).tally.listed()
     ] == [
         ("", None, "invalid", "the image is a number, not text"),
@@ -261,7 +261,7 @@ async def test_decisions_equal_those_of_the_webhook(
         for judgement in validated(review(obj), judge).images
     }
     assert {
-        usage.path: (image.verdict == "approved", image.detail)
+        usage.path: (image.verdict.approved, image.verdict.decision.detail)
         for image, usages in found.tally.listed()
         for usage in usages
     } == expected

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from auditing import counts
-from gatekeeper_py.cli.inventory.tally import JudgedImage, Tally, Usage, effect
+from auditing import counts, tallied
+from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage
 from gatekeeper_py.core.policy.document import MODES
 
-GOOD = JudgedImage("registry.corp.io/web:1", "registry.corp.io/web:1", "approved", "allowed", "it matches")
-BAD = JudgedImage("nginx", "docker.io/library/nginx:latest", "rejected", "unlisted", "it matches no rule")
-DENIED = BAD._replace(reason="denied", detail="it is denied by deny[0]")
-NONE = JudgedImage("", None, "rejected", "invalid", "the image is missing")
+GOOD = tallied("registry.corp.io/web:1", "allowed", "it matches")
+BAD = tallied("nginx", "unlisted", "it matches no rule")
+DENIED = tallied("nginx", "denied", "it is denied by deny[0]")
+NONE = tallied("", "invalid", "the image is missing")
 
 
 def usage(name: str, *, kind: str = "Pod", namespace: str | None = "shop", index: int = 0) -> Usage:
     return Usage(kind, namespace, name, f"spec.containers[{index}].image")
 
 
-def filled(*entries: tuple[JudgedImage, Usage], keep_approved: bool = False) -> Tally:
+def filled(*entries: tuple[Tallied, Usage], keep_approved: bool = False) -> Tally:
     tally = Tally(keep_approved=keep_approved)
     for image, where in entries:
         tally.objects += 1
@@ -55,5 +55,5 @@ def test_an_image_is_only_warned_about_if_all_its_uses_are_in_mode_warn() -> Non
     assert filled((BAD, warned), (GOOD, warned)).counts["warned"] == 1
     assert filled((BAD, warned), (BAD, refused)).counts["warned"] == 0
     assert filled((BAD, usage("of-an-old-audit"))).counts["warned"] == 0
-    effects = [effect(BAD, warned), effect(BAD, refused), effect(GOOD, warned)]
+    effects = [BAD.effect(warned), BAD.effect(refused), GOOD.effect(warned)]
     assert effects == ["warned", "refused", "approved"]

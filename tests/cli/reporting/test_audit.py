@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from gatekeeper_py.cli.inventory.tally import JudgedImage, Usage
+from auditing import tallied
+from gatekeeper_py.cli.inventory.tally import Tallied, Usage
 from gatekeeper_py.cli.reporting.audit import HEADINGS, table_cells
 from gatekeeper_py.cli.reporting.tables import layout
 
 DIGEST = "sha256:" + "ab" * 32
-UNLISTED = JudgedImage("nginx:1", None, "rejected", "unlisted", "docker.io/library/nginx matches no rule")
-DENIED = JudgedImage(
+UNLISTED = tallied("nginx:1", "unlisted", "docker.io/library/nginx matches no rule")
+DENIED = tallied(
     f"registry.fake.io/team/tool@{DIGEST}",
-    None,
-    "rejected",
     "denied",
     "registry.fake.io/team/tool is denied by deny[0] registry.fake.io (a lookalike, owner security)",
 )
-MISSING = JudgedImage("", None, "rejected", "invalid", "the image is missing")
+MISSING = tallied("", "invalid", "the image is missing")
 
 
 def pods(count: int) -> list[Usage]:
     return [Usage("Pod", "shop", f"web-{number}", "spec.containers[0].image") for number in range(count)]
 
 
-def table(rows: list[tuple[JudgedImage, list[Usage]]], width: int | None) -> list[tuple[str, ...]]:
+def table(rows: list[tuple[Tallied, list[Usage]]], width: int | None) -> list[tuple[str, ...]]:
     return layout(HEADINGS, [table_cells(*row) for row in rows], width, right={"COUNT"})
 
 
 def test_a_table_without_a_width_cuts_nothing() -> None:
     _, cells = table([(DENIED, pods(100))], None)
-    assert cells[0] == DENIED.image
-    assert cells[3] == DENIED.detail
+    assert cells[0] == DENIED.verdict.image
+    assert cells[3] == DENIED.verdict.decision.detail
     assert cells[-1] == ", ".join(f"Pod shop/web-{number}" for number in range(100))
 
 
@@ -72,7 +71,7 @@ def test_the_columns_after_the_image_are_cut_first() -> None:
 
 
 def test_digests_are_cut_before_anything_else() -> None:
-    long = UNLISTED._replace(image=f"registry.corp.example/team/tool@{DIGEST}")
+    long = tallied(f"registry.corp.example/team/tool@{DIGEST}", "unlisted", "it matches no rule")
     _, cells = table([(long, pods(1))], 90)
     assert cells[0] == "registry.corp.example/team/tool@sha256:abababababab..."
     assert cells[-1] == "Pod shop/web-0"

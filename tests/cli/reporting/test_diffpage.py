@@ -21,13 +21,12 @@ PAGE = DiffPage(
 )
 OLD = parse_policy(policy_text(allow="[registry.corp.io, quay.io]"))
 NEW = parse_policy(policy_text(allow="[registry.corp.io, ghcr.io]"))
-POD = ("", "Pod")
 
 
 def changes_of(*images: str) -> ImageChanges:
     changes = ImageChanges(OLD.at(INSTANT), NEW.at(INSTANT))
     for index, image in enumerate(images):
-        changes.take_image(image, POD, Usage("Pod", "shop", f"web-{index}", "spec.containers[0].image"))
+        changes.take_image(image, Usage("Pod", "shop", f"web-{index}", "spec.containers[0].image"))
     return changes
 
 
@@ -46,8 +45,8 @@ def test_images_are_listed_by_their_change() -> None:
 
 def test_lines_of_a_list_of_images_have_no_object() -> None:
     changes = ImageChanges(OLD.at(INSTANT), NEW.at(INSTANT))
-    changes.take_image("quay.io/a:1", POD, Usage("", "shop", "", "line 2"))
-    changes.take_image("quay.io/b:1", POD, Usage("", None, "", "line 3"))
+    changes.take_image("quay.io/a:1", Usage("", "shop", "", "line 2"))
+    changes.take_image("quay.io/b:1", Usage("", None, "", "line 3"))
     rejected = lines(sections(changes_page(compare_documents(OLD, NEW), changes, PAGE))["rejected"])
     assert "shop · line 2 · enforce" in rejected
     assert "line 3 · enforce" in rejected

@@ -12,11 +12,11 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.explain import (
     MAX_NEAREST,
     Explanation,
-    exception_as_json,
     explain,
     nearest_as_json,
     rule_as_json,
 )
+from gatekeeper_py.core.admission.judge import exception_as_json
 from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Lookup, Resolution, found
@@ -41,7 +41,7 @@ def missed(image: str, allow: str, *, namespace: str | None = "shop") -> list[tu
 
 def test_an_approved_image() -> None:
     explanation = explained("A.io:443/x")
-    assert (explanation.in_words, explanation.decision.reason, explanation.matched_as) == (
+    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.matched_as) == (
         "approved",
         "allowed",
         "a.io/x",
@@ -60,7 +60,7 @@ def test_an_approved_image() -> None:
 )
 def test_an_invalid_image(image: str) -> None:
     explanation = explained(image, MIRRORED)
-    assert (explanation.in_words, explanation.decision.reason, explanation.matched_as) == (
+    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.matched_as) == (
         "rejected",
         "invalid",
         None,
@@ -68,14 +68,18 @@ def test_an_invalid_image(image: str) -> None:
     assert (
         explanation.origins,
         explanation.rewritten,
-        explanation.rewritten_decision,
+        explanation.new,
         explanation.nearest,
     ) == ((), None, None, ())
 
 
 def test_a_denied_image_has_no_near_misses() -> None:
     explanation = explained("a.io/x", "deny: [a.io]")
-    assert (explanation.decision.reason, explanation.nearest, explanation.rewritten) == ("denied", (), None)
+    assert (explanation.verdict.decision.reason, explanation.nearest, explanation.rewritten) == (
+        "denied",
+        (),
+        None,
+    )
 
 
 def test_an_image_on_a_mirror_has_its_origin() -> None:
@@ -85,9 +89,9 @@ def test_an_image_on_a_mirror_has_its_origin() -> None:
 def test_the_rewrite_of_an_image_is_shown() -> None:
     explanation = explained("nginx", MIRRORED, allow="[r.io]")
     assert explanation.rewritten == "r.io/hub/library/nginx"
-    assert explanation.rewritten_decision is not None
-    assert explanation.rewritten_decision.approved
-    assert explanation.in_words == "rejected"
+    assert explanation.new is not None
+    assert explanation.new.approved
+    assert explanation.verdict.in_words == "rejected"
 
 
 @pytest.mark.parametrize(
@@ -99,7 +103,7 @@ def test_the_rewrite_of_an_image_is_shown() -> None:
 )
 def test_an_image_that_mutate_leaves_has_no_rewrite(image: str, problem: str) -> None:
     explanation = explained(image, MIRRORED)
-    assert (explanation.rewritten, explanation.rewritten_decision) == (None, None)
+    assert explanation.rewritten is None
     assert explanation.rewrite_problem == problem
 
 
@@ -211,7 +215,7 @@ def explained_in(answer: Answer, image: str, more: str = "", *, allow: str = "[a
 
 def test_a_look_up_rejects_an_image_that_does_not_exist() -> None:
     explanation = explained_in(MISSING, "a.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.in_words, explanation.decision.reason, explanation.answer) == (
+    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.answer) == (
         "rejected",
         "absent",
         MISSING,
@@ -220,7 +224,7 @@ def test_a_look_up_rejects_an_image_that_does_not_exist() -> None:
 
 def test_a_look_up_approves_nothing_that_names_reject() -> None:
     explanation = explained_in(found(SHA256), "b.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.in_words, explanation.decision.reason, explanation.answer) == (
+    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.answer) == (
         "rejected",
         "unlisted",
         None,
@@ -231,10 +235,10 @@ def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     mirror = "mirrors: [{from: docker.io, to: a.io/hub, verify: true}]"
     there = explained_in(found(SHA256), "nginx:1", mirror)
     assert there.rewritten == "a.io/hub/library/nginx:1"
-    assert there.rewritten_decision is not None
-    assert there.rewritten_decision.approved
+    assert there.new is not None
+    assert there.new.approved
     absent = explained_in(MISSING, "nginx:1", mirror)
-    assert (absent.rewritten, absent.rewritten_decision) == (None, None)
+    assert absent.rewritten is None
     assert absent.rewrite_problem
 
 
@@ -248,7 +252,7 @@ def test_a_signed_tag_is_approved_in_the_mode_that_pins_it(mode: str, verdict: s
         return Resolution(signed if lookup.candidates[0].kind == SIGNATURE else found(SHA256), 0)
 
     explanation = explain(compiled, "shop", "a.io/x:1", Answers(resolved))
-    assert explanation.in_words == verdict
+    assert explanation.verdict.in_words == verdict
     assert explanation.rewritten == f"a.io/x:1@{SHA256}"
     assert (explanation.verdict.signature is not None) == (mode == "mutate")
 
@@ -259,7 +263,7 @@ def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:
         policy_text("exceptions: [{source: namespace, images: [b.io], longest: 9d}]\n")
     )
     found = policy_with_grant.at(INSTANT, Exceptions({DocumentKey("namespace", "shop"): document}))
-    assert exception_as_json(explain(found, "shop", "b.io/x").decision.exception) == {
+    assert exception_as_json(explain(found, "shop", "b.io/x").verdict.decision.exception) == {
         "source": "namespace",
         "namespace": "shop",
         "index": 0,
@@ -269,7 +273,7 @@ def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:
         "owner": None,
         "grant": 0,
     }
-    assert exception_as_json(explain(found, "other", "b.io/x").decision.exception) is None
+    assert exception_as_json(explain(found, "other", "b.io/x").verdict.decision.exception) is None
 
 
 def test_the_nearest_exceptions_of_the_deny_rule_are_shown_by_the_name_that_it_matched() -> None:

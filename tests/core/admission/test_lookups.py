@@ -404,8 +404,8 @@ class TestDeniedDigests:
     def test_explain_names_the_digest(self) -> None:
         compiled = self.policy("mutate")
         found_of = explain(compiled, None, self.app, facts({self.app: FOUND}))
-        assert (found_of.decision.reason, found_of.rewritten) == ("denied", None)
-        assert DIGEST in found_of.decision.detail
+        assert (found_of.verdict.decision.reason, found_of.rewritten) == ("denied", None)
+        assert DIGEST in found_of.verdict.decision.detail
         assert found_of.rewrite_problem == "its digest is denied"
 
 

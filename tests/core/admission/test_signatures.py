@@ -647,11 +647,11 @@ def test_explain_shows_the_signature() -> None:
     assert explanation.answer is not None
     assert explanation.answer.key == KEYS["ci-2026"]
     explanation = explain(compiled, None, "r.io/app:1", known(truth()))
-    assert explanation.in_words == "approved"  # as written by the mutating webhook
+    assert explanation.verdict.in_words == "approved"  # as written by the mutating webhook
     assert (explanation.rewritten, explanation.verdict.signature) == (
         image.replace("app", "app:1"),
         Signature("ci-2026", "bundle"),
     )
     assert explanation.answer == found(DIGEST)
     unsigned = explain(compiled, None, "r.io/app:1", known(truth(signature=MISSING)))
-    assert (unsigned.decision.reason, unsigned.rewritten) == ("unpinned", None)
+    assert (unsigned.verdict.decision.reason, unsigned.rewritten) == ("unpinned", None)

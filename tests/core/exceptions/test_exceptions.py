@@ -18,7 +18,8 @@ import naive
 from budget import budget
 from builders import INSTANT, exceptions_text, pod, policy_text, review
 from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
-from gatekeeper_py.core.admission.explain import exception_as_json, explain
+from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.judge import exception_as_json
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
@@ -355,7 +356,7 @@ def test_every_part_gives_the_same_answer(
     """One evaluator: the webhook, `explain`, `review`, `audit`, `diff`, `test`, reports."""
     policy = policy_of(written).at(INSTANT, exceptions_of(others))
     decision = policy.decide(namespace, image)
-    assert explain(policy, namespace, image).decision == decision
+    assert explain(policy, namespace, image).verdict.decision == decision
     request = admission.review.parse(review(pod(image), namespace=namespace))
     outcome = admission.validate(request, policy)
     assert [verdict.decision for verdict in outcome.images] == [decision]

@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from gatekeeper_py.cli.inventory.tally import Effect, JudgedImage, Tally, Usage, effect
+from gatekeeper_py.cli.inventory.tally import Effect, Tallied, Tally, Usage
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.instant import format_instant
 
 SOURCE: Final = "gatekeeper-py"
 CATEGORY: Final = "Image policy"
@@ -48,9 +49,9 @@ class Results:
 
     def __init__(self, policy_name: str) -> None:
         self._policy_name = policy_name
-        self._places: list[tuple[JudgedImage, Usage, str]] = []
+        self._places: list[tuple[Tallied, Usage, str]] = []
 
-    def add(self, image: JudgedImage, usage: Usage, result: str) -> None:
+    def add(self, image: Tallied, usage: Usage, result: str) -> None:
         self._places.append((image, usage, result))
 
     def __iter__(self) -> Iterator[Result]:
@@ -80,7 +81,7 @@ def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Fi
             if findings is None:
                 shown[usage.namespace] = Results(policy_name)
                 findings = found[usage.namespace] = Findings(shown[usage.namespace])
-            found_effect = effect(image, usage)
+            found_effect = image.effect(usage)
             if found_effect == "approved":
                 findings.passed += 1
             elif found_effect == "exempt":
@@ -90,11 +91,11 @@ def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Fi
     return found
 
 
-def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Result:
-    shown = escape(image.image, MAX_IMAGE)
+def _result(image: Tallied, usage: Usage, result: str, policy: str) -> Result:
+    shown = escape(image.verdict.image, MAX_IMAGE)
     path = escape(usage.path, MAX_PATH)
-    detail = escape(image.detail, MAX_MESSAGE)
-    if image.exception is None:
+    detail = escape(image.verdict.decision.detail, MAX_MESSAGE)
+    if image.verdict.decision.exception is None:
         message = f"{path}: {shown or '(none)'} is not approved: {detail}"
     else:
         message = f"{path}: {shown} is {detail}"
@@ -118,14 +119,14 @@ def _result(image: JudgedImage, usage: Usage, result: str, policy: str) -> Resul
     }
 
 
-def _excepted(image: JudgedImage, usage: Usage) -> dict[str, str]:
+def _excepted(image: Tallied, usage: Usage) -> dict[str, str]:
     """Return the properties of an image that an exception approves."""
-    found = image.exception
+    found = image.verdict.decision.exception
     if found is None:
         return {}
     configmap = DocumentKey(found.source, found.namespace).configmap
     entry = f"exceptions[{found.index}] in the ConfigMap {configmap}"
-    shown = f"{entry} until {found.until}, {found.by}: {found.reason}"
+    shown = f"{entry} until {format_instant(found.until)}, {found.by}: {found.reason}"
     return {
         "exception": escape(shown, MAX_MESSAGE),
         "withoutException": "warn" if usage.only_warned else "fail",

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 import pytest
 
-from auditing import META, tally_of
+from auditing import META, tallied, tally_of
 from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.survey import ObjectReference
-from gatekeeper_py.cli.inventory.tally import ImageException, JudgedImage, Tally, Usage
+from gatekeeper_py.cli.inventory.tally import Tally, Usage
 from gatekeeper_py.cli.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
 from gatekeeper_py.cli.reporting.policyreports.events import (
     INTERVAL,
@@ -26,6 +27,7 @@ from gatekeeper_py.cli.reporting.policyreports.results import Findings, findings
 from gatekeeper_py.cli.reporting.policyreports.writer import Published, ReportError, Written, publish
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import ENFORCE
 
 POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\n"))
@@ -149,20 +151,18 @@ async def test_results_name_image_object_and_reason() -> None:
 
 
 async def test_an_image_that_an_exception_approves_passes_and_fails_without_it() -> None:
-    exception = ImageException(
+    exception = Excepted(
         source="namespace",
         namespace="shop",
         index=2,
         image="docker.io/library/nginx",
-        until="2026-04-01T00:00:00Z",
+        until=datetime(2026, 4, 1, tzinfo=UTC),
         reason="INC-1\u202e",
         owner=None,
         grant=0,
     )
     tally = Tally(keep_approved=True)
-    image = JudgedImage(
-        "nginx", "docker.io/library/nginx", "approved", "exception", "approved until", exception
-    )
+    image = tallied("nginx", "exception", "approved until", exception)
     tally.add(image, Usage("Pod", "shop", "web", "spec.containers[0].image", ENFORCE))
     api = FakeApi(OPENREPORTS)
     findings = findings_by_namespace(tally, "a/b")
