@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,31 +30,13 @@ from gatekeeper_py.core.admission import BY_NAME, World
 from gatekeeper_py.core.admission.fields import is_kubernetes_group
 from gatekeeper_py.core.admission.messages import image_line, kept_text
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.document import API_VERSION, MODES, Mode
+from gatekeeper_py.core.policy.document import API_VERSION, MODES
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
 KUSTOMIZE_GROUP: Final = "kustomize.config.k8s.io"
 
 _KUSTOMIZED: Final = "kustomize replaces images by its field images: review the output of kustomize build"
 _OURS: Final = "this is a document for gatekeeper-py, which no cluster can store"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reviewed:
-    """One object with its report; ``stored`` is what the cluster would store.
-
-    ``empty`` is true if no image was found in it, and the policy declares none for its kind.
-    """
-
-    report: ReviewedObject
-    stored: Any
-    empty: bool = False
-
-    @property
-    def stored_images(self) -> list[str]:
-        """Return the images that the object holds when it is stored."""
-        images = (image.slot.written for image in self.report.images)
-        return [image for image in images if isinstance(image, str)]
 
 
 FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance, bool], None]]] = {
@@ -151,14 +133,13 @@ def review(
 
     exempt = frozenset(exempt_namespaces) if settings is None else exempt_among(settings, manifests)
 
-    def judged(world: World) -> list[Reviewed]:
+    def judged(world: World) -> list[ReviewedObject]:
         return [review_manifest(each, compiled, exempt, world) for each in manifests]
 
     reviewed = with_lookups(compiled, registry_config, judged) if look_up else judged(BY_NAME)
     for each in reviewed:
-        for warning in each.report.warnings:
-            note(f"Warning: {escape(each.report.title)}: {escape(warning, 500)}")
-    reports = [each.report for each in reviewed]
+        for warning in each.warnings:
+            note(f"Warning: {escape(each.title)}: {escape(warning, 500)}")
     if mutate:
         stored = _stored(reviewed)
         TEXT_OR_JSON[style](
@@ -166,9 +147,9 @@ def review(
             lambda: {"apiVersion": "v1", "kind": "List", "items": stored},
         )
     else:
-        FORMATS[style](reports, meta, look_up)
+        FORMATS[style](reviewed, meta, look_up)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
-    is_failure = any(report.verdict in failing for report in reports) or (strict and skipped.files)
+    is_failure = any(each.verdict in failing for each in reviewed) or (strict and skipped.files)
     return 1 if is_failure else 0
 
 
@@ -194,30 +175,34 @@ def review_manifest(
     compiled: CompiledPolicy,
     exempt: AbstractSet[str],
     world: World = BY_NAME,
-) -> Reviewed:
+) -> ReviewedObject:
     """Judge an object as the mutating webhook, and then the validating webhook, would.
 
     An object in an exempt namespace is not judged. ``world`` is what registries hold.
     """
+    obj = manifest.request.object
     if manifest.namespace in exempt:
-        return Reviewed(report=_report(manifest, "exempt", None), stored=manifest.request.object)
+        return ReviewedObject(manifest=manifest, verdict="exempt", mode=None, stored=obj)
     mutated = admission.mutate(manifest.request, compiled, world)
-    stored = applied(mutated.response.patch, manifest.request.object)
+    stored = applied(mutated.response.patch, obj)
     validated = admission.validate(manifest.request._replace(object=stored), compiled, world)
     is_kustomized = _overrides_images(manifest)
     is_ours = manifest.request.group == API_VERSION.partition("/")[0]
     if validated.exemption == "unknown-kind" and (
         is_kustomized or not is_kubernetes_group(manifest.request.group)
     ):
-        report = replace(
-            _report(manifest, "unknown", validated.mode),
+        return ReviewedObject(
+            manifest=manifest,
+            verdict="unknown",
+            mode=validated.mode,
+            stored=stored,
             note=_KUSTOMIZED
             if is_kustomized
             else _OURS
             if is_ours
             else " ".join(validated.response.warnings),
+            empty=True,
         )
-        return Reviewed(report=report, stored=stored, empty=True)
     verdict: ObjectVerdict = "admitted"
     if validated.verdict == "denied":
         verdict = "rejected"
@@ -233,15 +218,16 @@ def review_manifest(
             if each.unverified
         ),
     )
-    report = replace(
-        _report(manifest, verdict, validated.mode),
+    declared = (manifest.request.group, manifest.request.kind) in compiled.resources
+    return ReviewedObject(
+        manifest=manifest,
+        verdict=verdict,
+        mode=validated.mode,
+        stored=stored,
         images=validated.images,
         originals={each.slot.parts: each.slot.value for each in mutated.images},
         warnings=warnings,
-    )
-    declared = (manifest.request.group, manifest.request.kind) in compiled.resources
-    return Reviewed(
-        report=report, stored=stored, empty=verdict == "admitted" and not validated.images and not declared
+        empty=verdict == "admitted" and not validated.images and not declared,
     )
 
 
@@ -251,24 +237,11 @@ def _overrides_images(manifest: Manifest) -> bool:
     return manifest.request.group == KUSTOMIZE_GROUP and isinstance(obj, dict) and bool(obj.get("images"))
 
 
-def _report(manifest: Manifest, verdict: ObjectVerdict, mode: Mode | None) -> ReviewedObject:
-    return ReviewedObject(
-        source=manifest.source,
-        document=manifest.document,
-        kind=manifest.kind,
-        namespace=manifest.namespace,
-        name=manifest.name,
-        verdict=verdict,
-        mode=None if mode is None else mode.name,
-        line_of=manifest.line_of,
-    )
-
-
-def _stored(reviewed: Sequence[Reviewed]) -> list[Any]:
+def _stored(reviewed: Sequence[ReviewedObject]) -> list[Any]:
     """Return the stored objects, and print the reasons for rejections on stderr."""
     for each in reviewed:
-        if each.report.verdict == "rejected":
-            for image in each.report.rejected:
-                note(f"rejected {escape(each.report.title)}: {image_line(image)}")
+        if each.verdict == "rejected":
+            for image in each.rejected:
+                note(f"rejected {escape(each.title)}: {image_line(image)}")
     # A review of a DELETE stores nothing.
-    return [each.stored for each in reviewed if each.report.verdict != "rejected" and each.stored is not None]
+    return [each.stored for each in reviewed if each.verdict != "rejected" and each.stored is not None]

@@ -13,7 +13,7 @@ import click
 
 from gatekeeper_py.cli.commands import options
 from gatekeeper_py.cli.commands.parameters import format_option
-from gatekeeper_py.cli.commands.review import Reviewed, exempt_among, review_manifest
+from gatekeeper_py.cli.commands.review import exempt_among, review_manifest
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
 from gatekeeper_py.cli.inputs.files import UnreadableError, in_folder, real_folder
 from gatekeeper_py.cli.inputs.manifests import read_manifests
@@ -22,6 +22,7 @@ from gatekeeper_py.cli.inputs.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.cli.reporting.cases import CaseResult, print_results, results_as_json, results_as_junit
 from gatekeeper_py.cli.reporting.console import json_text
 from gatekeeper_py.cli.reporting.findings import print_findings
+from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import Explanation, explain
 from gatekeeper_py.core.admission.messages import image_line
@@ -165,8 +166,8 @@ class Runner:
             failures += _reasons(reviewed)
         elif all(each.empty for each in reviewed):
             why = "the objects hold none"
-            if all(each.report.verdict == "unknown" for each in reviewed):
-                kinds = ", ".join(sorted({each.report.kind for each in reviewed}))
+            if all(each.verdict == "unknown" for each in reviewed):
+                kinds = ", ".join(sorted({each.manifest.kind for each in reviewed}))
                 why = f"the policy declares no images of {kinds}"
             failures.append(f"no image was judged: {why}")
         if case.images is not None:
@@ -186,18 +187,18 @@ def _rewrite_problem(case: Case, found: Explanation, mode: Mode) -> Iterator[str
     yield f"expected {expected}, but {stays if actual is None else f'it becomes {actual}'}"
 
 
-def _combined(reviewed: list[Reviewed]) -> str:
+def _combined(reviewed: list[ReviewedObject]) -> str:
     """Return the most severe verdict: one rejected object makes the whole file rejected."""
-    verdicts = {each.report.verdict for each in reviewed}
+    verdicts = {each.verdict for each in reviewed}
     return next(
         (verdict for verdict in ("rejected", "warned", "rewritten") if verdict in verdicts), "admitted"
     )
 
 
-def _reasons(reviewed: list[Reviewed]) -> Iterator[str]:
+def _reasons(reviewed: list[ReviewedObject]) -> Iterator[str]:
     for each in reviewed:
-        lines = [image_line(image) for image in each.report.rejected]
-        yield from (f"{each.report.title}: {line}" for line in lines or [each.report.verdict])
+        lines = [image_line(image) for image in each.rejected]
+        yield from (f"{each.title}: {line}" for line in lines or [each.verdict])
 
 
 def _listed(images: Any) -> str:

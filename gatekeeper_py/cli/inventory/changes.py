@@ -153,7 +153,11 @@ class ImageChanges:
             self._images.add(image)
         if change is not None:
             in_force = interned(usage._replace(mode=self._new.mode(namespace)))
-            self._usages.setdefault(change, []).append(in_force)
+            usages = self._usages.get(change)
+            if usages is None:
+                kept = change._replace(before=to_keep(change.before), after=to_keep(change.after))
+                usages = self._usages[kept] = []
+            usages.append(in_force)
 
     def _note_modes(self, namespace: str | None, image: str) -> None:
         """Note an image that both policies reject, if only one of the modes refuses it."""
@@ -162,7 +166,6 @@ class ImageChanges:
             (self._refused if refuses_now else self._only_warned).add(image)
 
     def _change(self, namespace: str | None, before: Verdict, after: Verdict) -> ImageChange | None:
-        before, after = to_keep(before), to_keep(after)
         if before.approved != after.approved:
             return ImageChange("approved" if after.approved else "rejected", before, after)
         old, new = (_stored(policy, namespace, before.image) for policy in (self._old, self._new))

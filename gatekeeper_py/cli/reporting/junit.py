@@ -19,13 +19,11 @@ def junit(reviewed: Sequence[ReviewedObject], meta: Provenance) -> str:
     suite = ET.SubElement(suites, "testsuite", {"name": "gatekeeper-py review", **counts})
     _add_properties(suite, meta.properties())
     for each in reviewed:
-        case = ET.SubElement(
-            suite,
-            "testcase",
-            {"name": escape(each.title, 300), "classname": f"{escape(each.source, 300)}[{each.document}]"},
-        )
+        source = escape(each.manifest.source, 300)
+        classname = f"{source}[{each.manifest.document}]"
+        case = ET.SubElement(suite, "testcase", {"name": escape(each.title, 300), "classname": classname})
         if each.mode is not None:
-            _add_properties(case, {"mode": each.mode})
+            _add_properties(case, {"mode": each.mode.name})
         lines = "\n".join(map(image_line, each.rejected))
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})

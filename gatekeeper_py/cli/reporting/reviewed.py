@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from rich.text import Text
 
+from gatekeeper_py.cli.inputs.manifests import Manifest
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
 from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.core.images.reference import escape
+from gatekeeper_py.core.policy.document import Mode
 
 ObjectVerdict = Literal["admitted", "warned", "rejected", "rewritten", "exempt", "unknown"]
 
@@ -31,32 +33,35 @@ STYLES: Final = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReviewedObject:
-    """One object with its verdict, and where it was read: ``document`` counts from 0, lines from 1.
+    """One object with its verdict. ``stored`` is what the cluster would store.
 
     ``mode`` is the mode that applies to the object; ``None`` in an exempt namespace. ``images`` are judged as
-    the object would be stored, and ``originals`` holds the images that would be stored rewritten, as written.
-    ``line_of`` returns the line of a value, which takes as long as reading the file. ``note`` explains what
-    to do about an unknown kind. ``warnings`` holds a sentence for each image that is not moved to a mirror
+    stored, and ``originals`` holds the images that would be stored rewritten, as written. ``empty`` is true
+    if no image was found in it, and the policy declares none for its kind. ``note`` explains what to do about
+    an unknown kind. ``warnings`` holds a sentence for each image that is not moved to a mirror
     although one applies, and for each image that is approved although its registry did not answer.
     """
 
-    source: str
-    document: int
-    kind: str
-    namespace: str | None
-    name: str
+    manifest: Manifest
     verdict: ObjectVerdict
-    mode: str | None
-    line_of: Callable[[Parts], int]
+    mode: Mode | None
+    stored: Any
     images: tuple[Verdict, ...] = ()
     originals: Mapping[Parts, Any] = field(default_factory=dict)
     note: str = ""
     warnings: tuple[str, ...] = ()
+    empty: bool = False
 
     @property
     def title(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
-        return f"{self.kind} {name}"
+        namespace, name = self.manifest.namespace, self.manifest.name
+        return f"{self.manifest.kind} {f'{namespace}/{name}' if namespace else name}"
+
+    @property
+    def stored_images(self) -> list[str]:
+        """Return the images that the object holds when it is stored."""
+        images = (image.slot.written for image in self.images)
+        return [image for image in images if isinstance(image, str)]
 
     @property
     def excepted(self) -> tuple[Verdict, ...]:
@@ -79,13 +84,13 @@ class ReviewedObject:
         names = ["path", "image", "verdict", "reason", "detail", "rewritten", "exception"]
         names += ["signature"] * looked_up
         return {
-            "source": self.source,
-            "document": self.document,
-            "kind": self.kind,
-            "namespace": self.namespace,
-            "name": self.name,
+            "source": self.manifest.source,
+            "document": self.manifest.document,
+            "kind": self.manifest.kind,
+            "namespace": self.manifest.namespace,
+            "name": self.manifest.name,
             "verdict": self.verdict,
-            "mode": self.mode,
+            "mode": self.mode and self.mode.name,
             "images": [self.as_written(image).as_json(*names) for image in self.images],
         }
 
@@ -94,7 +99,9 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
     """Print each object with its mode, and its rejected and rewritten images; then the counts."""
     out = console()
     for each in reviewed:
-        where = f"{each.source}[{each.document}]{f' (mode {each.mode})' if each.mode else ''}"
+        where = (
+            f"{each.manifest.source}[{each.manifest.document}]{f' (mode {each.mode})' if each.mode else ''}"
+        )
         out.print(
             Text.assemble(
                 (each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}"

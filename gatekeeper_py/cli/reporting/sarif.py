@@ -97,10 +97,10 @@ def _result(each: ReviewedObject, rule: str, level: str, message: str, parts: Pa
         "ruleId": rule,
         "level": level,
         "message": {"text": message},
-        "properties": {"mode": each.mode},
+        "properties": {"mode": each.mode and each.mode.name},
         "locations": [
             {
-                "physicalLocation": _physical(each.source, each.line_of(parts)),
+                "physicalLocation": _physical(each.manifest.source, each.manifest.line_of(parts)),
                 "logicalLocations": [{"fullyQualifiedName": name, "kind": "object"}],
             }
         ],
