@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from datetime import UTC, datetime
+
+import pytest
+
 from auditing import counts, tallied
+from gatekeeper_py.cli.inventory.recorded import InvalidRecord, SavedAudit
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage
+from gatekeeper_py.core.admission.judge import Signature
+from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import MODES
 
 GOOD = tallied("registry.corp.io/web:1", "allowed", "it matches")
@@ -57,3 +66,46 @@ def test_an_image_is_only_warned_about_if_all_its_uses_are_in_mode_warn() -> Non
     assert filled((BAD, usage("of-an-old-audit"))).counts["warned"] == 0
     effects = [BAD.effect(warned), BAD.effect(refused), GOOD.effect(warned)]
     assert effects == ["warned", "refused", "approved"]
+
+
+ENTRY = Excepted(
+    source="namespace",
+    namespace="shop",
+    index=2,
+    image="docker.io/library/nginx",
+    until=datetime(2026, 4, 1, 10, 30, tzinfo=UTC),
+    reason="INC-1",
+    owner=None,
+    grant=0,
+)
+BOTH = dataclasses.replace(ENTRY, also=(dataclasses.replace(ENTRY, index=3, owner="web"),))
+SIGNED = GOOD.verdict._replace(signature=Signature("ci", "bundle"))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        pytest.param(GOOD, id="approved"),
+        pytest.param(DENIED, id="denied"),
+        pytest.param(NONE, id="invalid"),
+        pytest.param(GOOD._replace(exempt=True), id="exempt"),
+        pytest.param(BAD._replace(exempt=True), id="exempt-and-unlisted"),
+        pytest.param(tallied("nginx", "exception", "approved until", BOTH), id="two-exceptions"),
+        pytest.param(Tallied(SIGNED, looked_up=True), id="signed"),
+        pytest.param(GOOD._replace(looked_up=True), id="looked-up-and-not-signed"),
+    ],
+)
+def test_a_verdict_is_read_back_from_a_saved_audit(image: Tallied) -> None:
+    written = image.as_json()
+    audit = {"counts": {"images": 1}, "images": [{**written, "objects": []}]}
+    [(found, _)] = SavedAudit(json.dumps(audit).encode()).judged()
+    assert found == image
+    assert json.dumps(found.as_json()) == json.dumps(written)
+
+
+def test_an_exception_in_a_saved_audit_needs_an_end_with_an_offset() -> None:
+    written = tallied("nginx", "exception", "approved until", ENTRY).as_json()
+    written["exception"]["until"] = "2026-04-01T10:30:00"
+    audit = {"counts": {"images": 1}, "images": [{**written, "objects": []}]}
+    with pytest.raises(InvalidRecord, match="until"):
+        list(SavedAudit(json.dumps(audit).encode()).judged())
