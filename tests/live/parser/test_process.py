@@ -190,7 +190,7 @@ async def test_the_most_admitted_images_are_judged(world: World) -> None:
 
 async def test_the_worst_images_are_judged_within_the_budget_of_a_check(world: World) -> None:
     """Each image takes up to a millisecond, because it could match hundreds of wildcards."""
-    rules = "".join(f"\n  - 'registry.corp.io/*0*{number}*x'" for number in range(450))
+    rules = "".join(f"\n  - 'registry.corp.io/*0*{number}*x'" for number in range(319))
     report = await world.judge(policy_text(allow=rules), admitted=longest("registry.corp.io"), seconds=60)
     assert report.radius is not None
     # How many of them the budget is enough for depends on the machine.
