@@ -32,11 +32,6 @@ class ImageList(NamedTuple):
     statuses: str
     path: tuple[str] | tuple[str, str] = ("image",)
 
-    def holds(self, parts: tuple[str | int, ...]) -> bool:
-        """Return whether the path of an image, in whatever object, ends in an item of this list."""
-        length = len(self.path)
-        return parts[-length:] == self.path and parts[-length - 2 : -length - 1] == (self.key,)
-
 
 CONTAINERS: Final = ImageList("containers", "container", "imagePullPolicy", "containerStatuses")
 """The only list that every Pod must have."""

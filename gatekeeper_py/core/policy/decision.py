@@ -74,18 +74,6 @@ class Decision:
         return None if self.ruling is None else self.ruling.approval
 
     @property
-    def lacks_digest(self) -> bool:
-        """Whether the image needs a signature, but is written without a digest."""
-        manifest = self.manifest
-        return manifest is not None and not (manifest.kind.found_approves or manifest.by_digest)
-
-    @property
-    def lacks_key(self) -> bool:
-        """Whether the image needs a signature, but every key that may sign it has expired."""
-        manifest = self.manifest
-        return manifest is not None and not (manifest.kind.found_approves or manifest.keys)
-
-    @property
     def canonical(self) -> str | None:
         """The whole name of the image; ``None`` when it is invalid."""
         return None if self.reference is None or self.reason == "invalid" else self.reference.canonical

@@ -1,0 +1,66 @@
+"""What a verdict shows, and the digests of running images."""
+
+from __future__ import annotations
+
+import pytest
+
+from builders import keys_text, policy
+from gatekeeper_py.core.admission import BY_NAME, Answers, Subject, Verdict, judge
+from gatekeeper_py.core.admission.slot import Slot
+from gatekeeper_py.core.admission.world import NOT_LOOKED_UP
+from gatekeeper_py.core.images.manifest import Lookup
+from gatekeeper_py.core.policy.decision import Decision
+
+DIGEST = f"sha256:{'a' * 64}"
+SIGNED = policy(keys_text(), allow="[{image: r.io, signedBy: [ci-2025]}]")
+
+
+def judged(image: object, running: str = "", problem: str = "") -> Verdict:
+    slot = Slot(("spec", "image"), "image", image, problem=problem, running=running)
+    return judge(SIGNED, Subject("shop", SIGNED.mode("shop")), slot, BY_NAME)
+
+
+@pytest.mark.parametrize(
+    ("running", "reason"),
+    [pytest.param(DIGEST, "allowed", id="a-digest-runs"), pytest.param("", "unpinned", id="none-is-known")],
+)
+def test_the_digest_of_a_running_image_is_judged(running: str, reason: str) -> None:
+    assert judged("r.io/app:1", running).decision.reason == reason
+
+
+def test_the_json_of_a_verdict_has_the_fields_that_a_report_asks_for() -> None:
+    verdict = judged("a.io/app")
+    names = ("path", "image", "canonical", "verdict", "reason", "rewritten", "exception", "signature")
+    assert verdict.as_json(*names) == {
+        "path": "spec.image",
+        "image": "a.io/app",
+        "canonical": "a.io/app",
+        "verdict": "rejected",
+        "reason": "unlisted",
+        "rewritten": None,
+        "signature": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        pytest.param(judged(7, problem="the image is a number, not text"), id="no-text"),
+        pytest.param(judged("A b"), id="no-reference"),
+        pytest.param(
+            Verdict(
+                Slot((), "image", "A b"),
+                Decision(image="A b", approved=True, reason="allowed", detail="by an earlier version"),
+            ),
+            id="saved-by-a-version-that-accepted-it",
+        ),
+    ],
+)
+def test_an_invalid_image_has_no_canonical_name(verdict: Verdict) -> None:
+    assert verdict.canonical is None
+
+
+def test_the_last_world_notes_nothing() -> None:
+    lookup = Lookup(())
+    last = Answers(lambda _lookup: None, notes=False)
+    assert (last.answer(lookup), last.missing) == (NOT_LOOKED_UP, [])
