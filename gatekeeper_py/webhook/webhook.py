@@ -23,7 +23,7 @@ from gatekeeper_py.core.admission.world import (
     MAX_ROUNDS,
     NOT_LOOKED_UP,
     Answers,
-    final_answers,
+    answers_so_far,
 )
 from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
 from gatekeeper_py.core.images.reference import escape
@@ -265,8 +265,8 @@ class Webhook:
             seconds = min(end - now, MAX_LOOKUP_SECONDS - (now - start)) - LOOKUP_MARGIN_SECONDS
             resolved = await self._resolve(answer, max(seconds, 0.0), now - start, len(body), sender)
             answers |= {**answer.used, **resolved}
-            final = final_answers(answers, notes=rounds < MAX_ROUNDS)
-            judge = partial(self._judged, decide, asked, final)
+            known = answers_so_far(answers, notes=rounds < MAX_ROUNDS)
+            judge = partial(self._judged, decide, asked, known)
             answer = await self._reviewed(body, sender, judge, end, answer.snapshot)
         return bytes_response(200, answer)
 

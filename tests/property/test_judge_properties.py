@@ -173,7 +173,7 @@ def test_without_signatures_only_exceptions_approve_an_image_that_needs_one(
 
 @many
 @given(policies(), st.lists(IMAGES, min_size=1, max_size=3), kinds, seeds, st.sampled_from(OPERATIONS))
-def test_what_the_hot_path_approves_the_judge_approves_without_a_word(
+def test_what_the_hot_path_approves_the_judge_approves_without_a_warning(
     policy: CompiledPolicy, images: list[str], kind: tuple[str, str], seed: int, operation: str
 ) -> None:
     """In the same world, without warnings, and with no annotation but those of every review."""
@@ -199,7 +199,7 @@ def test_what_the_hot_path_approves_the_judge_approves_without_a_word(
 
 @many
 @given(policies(), IMAGES, seeds)
-def test_every_digest_that_is_written_is_approved_by_name(
+def test_mutation_writes_only_digests_that_names_approve(
     policy: CompiledPolicy, image: str, seed: int
 ) -> None:
     subject = Subject("shop", policy.mode("shop"))

@@ -106,7 +106,7 @@ class ImageChanges:
             self._compare(usage, old, after.get(parts) or _not_judged(slot, "new"))
 
     def take_image(self, image: str, usage: Usage) -> None:
-        """Compare the policies on one image. It is that of a Pod if its use has no kind."""
+        """Compare the policies on one image. A use without a kind counts as a Pod."""
         slot = Slot((), "image", image)
         role: Role = "pod" if usage.kind in {"", POD[1]} else "template"
         before, after = (

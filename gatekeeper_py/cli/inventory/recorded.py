@@ -62,7 +62,7 @@ class _Judged(_Image):
     signature: Signature | Literal[""] | None = ""
 
     def tallied(self) -> Tallied:
-        """Return the verdict. The reason tells whether an image in an exempt namespace was approved."""
+        """Return the tallied image. In an exempt namespace, derive the approval from the reason."""
         exempt = self.verdict == "exempt"
         decision = Decision(
             image=self.image,

@@ -101,7 +101,7 @@ class Tallied(NamedTuple):
 
     @property
     def note(self) -> str:
-        """The detail without what only repeats the image: if no rule matches, only which rule expired."""
+        """The signature, or the detail; if no rule matches, only the expired rule that the detail names."""
         if self.verdict.signature is not None:
             return str(self.verdict.signature)
         if self.reason in {"denied", "invalid", *BY_LOOKUP}:

@@ -1,9 +1,8 @@
-"""What becomes of one image: the only place that decides it (docs/policy.md, "How an image is judged").
+"""Decide about one image. No other module does (docs/policy.md, "How an image is judged").
 
-Three stages follow each other. The names of the image decide first. Then the facts that registries hold can
-refuse an image whose name is approved, but they never approve an image whose name is rejected. Last comes
-what the mode makes of it: in a mode that rewrites, templates are judged by the images that their Pods will
-have. All functions are pure: the answers of registries are an argument.
+The names of the image decide first. Then the answers of registries can refuse an image whose name is
+approved, but they never approve an image whose name is rejected. In a mode that rewrites, a template is
+judged by the images that its Pods will have. No function does I/O: callers pass the answers of registries in.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ Role = Literal["pod", "template"]
 
 
 class Subject(NamedTuple):
-    """Where an image is asked for."""
+    """The context of an image."""
 
     namespace: str | None
     mode: Mode
@@ -93,7 +92,7 @@ class Verdict(NamedTuple):
             return None
 
     def as_json(self, *names: str) -> dict[str, Any]:
-        """Return the fields with these names, as all reports show them. No exception is left out."""
+        """Return the fields with these names, as all reports show them. Omit a missing exception."""
         fields: dict[str, Any] = {
             "path": self.slot.path,
             "image": self.slot.written,
@@ -218,7 +217,7 @@ class Judge(NamedTuple):
         if at_digest is not None and not at_digest.approved:
             return verdict._replace(decision=at_digest)
         if at_digest is not None and at_digest.manifest is not None and verdict.approved:
-            # The grant does not override the signature, and no other may: one must override both.
+            # This grant overrides only ``deny``. An unsigned image needs one that overrides both.
             verdict = verdict._replace(decision=at_digest)
         verdict = self._answered(verdict, decision.rule, manifest, answer)
         if at_digest is not None and verdict.approved:
@@ -410,7 +409,7 @@ def refusing_mirror(policy: CompiledPolicy, namespace: str | None, mode: Mode, i
     """Return the rewrite of an image if its mirror has ``deny`` for images that it lacks or cannot look up.
 
     Such a mirror refuses even an image that an ``allow`` rule approves as written. If a deny rule may match a
-    digest that a look-up finds, every mirror can refuse such an image: return its rewrite, too.
+    digest that a look-up finds, every mirror can refuse an image: return any rewrite.
     """
     if not mode.rewrites:
         return None
@@ -430,7 +429,7 @@ def _unverified(decision: Decision, answer: Answer) -> Decision:
 
 
 def _rejected(decision: Decision, reason: Reason, detail: str) -> Decision:
-    # No exception changes this, so the messages must not mention any.
+    # Drop the ruling on the names: ``_unmet`` looks for exceptions again.
     return replace(decision, approved=False, reason=reason, detail=detail, ruling=None)
 
 

@@ -24,7 +24,7 @@ Exemption = Literal["", "operation", "deleting", "mirror-pod", "no-images", "unk
 class Outcome(NamedTuple):
     """A response, and what logs, metrics and commands report about it.
 
-    ``kept`` are the images that no mirror replaces although a mirror applies, each with its ``problem``.
+    ``kept`` are the images that were not moved to a mirror, or not pinned, each with its ``problem``.
     """
 
     response: AdmissionResponse
@@ -86,7 +86,7 @@ def role_of(kind: GroupKind) -> Role:
 
 
 def subject_of(request: AdmissionRequest, policy: CompiledPolicy) -> Subject:
-    """Return where the images of a request are asked for."""
+    """Return the context of the images of a request."""
     namespace = request.namespace
     return Subject(namespace, policy.mode(namespace), role_of((request.group, request.kind)))
 

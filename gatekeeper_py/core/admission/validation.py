@@ -46,7 +46,7 @@ def validate(request: AdmissionRequest, policy: CompiledPolicy, world: World = B
 def validating(request: AdmissionRequest, policy: CompiledPolicy, world: World = BY_NAME) -> Judging:
     """Return the parts of ``validate``, for a caller that runs them in steps.
 
-    No registry is queried about templates: their Pods are judged by what registries hold then.
+    Templates are judged without registries. Each Pod is judged with look-ups when it is created.
     """
     subject = subject_of(request, policy)
     exempt = exemption(request)

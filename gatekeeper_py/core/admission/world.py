@@ -26,7 +26,7 @@ no mirror has, and that of the digest's signature."""
 
 
 class World(Protocol):
-    """Answers look-ups. It returns ``NOT_LOOKED_UP``, and notes the look-up, if it has no answer yet.
+    """Answers look-ups.
 
     An answer ``found`` without a digest stands for an image that exists, with a digest that is not known.
     """
@@ -35,7 +35,7 @@ class World(Protocol):
 
 
 class Answers:
-    """The answers that one review may use.
+    """The answers that one review may use. Returns ``NOT_LOOKED_UP`` for a look-up without one.
 
     ``missing`` collects the look-ups without an answer, unless ``notes`` is false, and ``used`` the answers
     that were returned. ``resolved`` has the answers that were obtained for this review. ``resolve_cached`` is
@@ -67,12 +67,12 @@ class Answers:
         return resolution
 
 
-def final_answers(answers: Mapping[Lookup, Resolution], *, notes: bool = True) -> Answers:
-    """Return the world for the second decision on a request, which notes what it lacks if it ``notes``.
+def answers_so_far(answers: Mapping[Lookup, Resolution], *, notes: bool = True) -> Answers:
+    """Return the world for the next decision on a request. With ``notes``, it collects new look-ups.
 
-    The first decision determines which answers are needed. ``answers`` holds the answers that it used, and
+    The decision before determines which answers are needed. ``answers`` holds the answers that it used, and
     those that it lacked. No other answer is read, so an answer that expires in between cannot change the
-    decision. The second decision may need more look-ups than the first one: an image on a mirror is pinned
+    decision. The next decision may need more look-ups than the one before: an image on a mirror is pinned
     only when it is known which candidate exists. So an answer about several manifests also serves as the
     answer about the manifest that was found, or about each of them if all are missing.
     """

@@ -36,7 +36,7 @@ _LOOK_UPS: Final = 8
 
 _PIECES: Final = 4
 _LENGTH: Final = 4096
-"""A comparison takes as long again if the glob has this many more pieces, or the text more characters."""
+"""Every ``_PIECES`` pieces of a glob, or ``_LENGTH`` characters of a text, cost one more comparison."""
 
 V = TypeVar("V")
 
@@ -224,7 +224,7 @@ def _scanned(group: _Group[V], length: int, of: Callable[[V], int]) -> int:
 def _together(counts: Mapping[str, int], places: int) -> int:
     """Return the largest sum of the counts of pieces that can begin at this many places of one text.
 
-    Of two pieces that begin at the same place, one begins with the other.
+    If two pieces begin at one place, the shorter is a prefix of the other.
     """
     sums, shorter = [], list[tuple[str, int]]()
     for piece in sorted(counts):
@@ -300,11 +300,11 @@ class GlobMap(Generic[V]):
         yield from self._values.values()
 
     def scanned(self, length: int, of: Callable[[V], int]) -> int:
-        """Return how many globs a search scans at most for any text of at most ``length`` characters.
+        """Return the maximum cost of a search for a text of at most ``length`` characters, in comparisons.
 
-        ``of`` returns what follows for the value of a glob that matches. Eight look-ups count as a glob, and
-        a glob with many stars counts more than once. Globs count together if a text can have the pieces under
-        which they are filed, even if they do not match. The time is linear in the number of globs.
+        ``of`` returns the further cost of the value of a glob that matches. Eight look-ups count as a glob,
+        and a glob with many stars counts more than once. Globs count together if a text can have the pieces
+        under which they are filed, even if they do not match. The time is linear in the number of globs.
         """
         most = 1 + max(map(of, self._texts.values()), default=0)
         return most if self._filed is None else most + self._filed.scanned(length, of)

@@ -1,4 +1,4 @@
-"""Rules that follow mirrors: they apply to an image, and to the images on mirrors that are copies of it.
+"""Rules on mirrors: a rule for an original image applies to the same image on each mirror, too.
 
 A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` give a copy of the rule for
 ``r.io/hub/app``. So an image is looked up once in the copies, whatever the number of mirrors.
@@ -127,9 +127,10 @@ class MirroredRules:
 
 
 def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple[int, Mirror | None]]:
-    """Yield the orders of the rules that match an image of a mirror, with this mirror. Runs in steps.
+    """Yield the order of each rule that may match below the ``from`` of a mirror, with this mirror.
 
-    After a step without a result, the mirror is ``None``. On Docker Hub, a rule may match no image of it.
+    Some pairs on Docker Hub share no image. Runs in steps: a step without a result yields ``None`` as the
+    mirror.
     """
     mirrors = tuple(mirrors)
     hosts = {mirror.source.host for mirror in mirrors}
@@ -157,7 +158,7 @@ def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple
 
 
 def copies(mirror: Mirror, to: Prefix, originals: E) -> Iterator[E]:
-    """Yield the images below one target of a mirror whose origin is in an entry.
+    """Yield entries for the copies of an entry's images below one target of a mirror.
 
     ``longest`` of an entry excludes repositories whose originals would be longer than the grammar allows.
     """

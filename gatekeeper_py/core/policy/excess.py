@@ -47,7 +47,7 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
 def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
     """Return the problem of a document whose sections have more than ``MAX_SCANNED`` patterns for one image.
 
-    ``scanned`` is the number of patterns of each section that one image could be compared with.
+    ``scanned`` is the cost of each section for one image, in comparisons with patterns.
     """
     total = sum(scanned.values())
     if total <= MAX_SCANNED:
@@ -57,8 +57,8 @@ def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
         code="too-many-wildcards",
         path=(section,),
         message=(
-            f"one image could be compared with {total:,} patterns, and the limit is {MAX_SCANNED:,}, because"
-            f" their wildcards could match the same images; most are in {section}"
+            f"one image could need {total:,} comparisons with patterns, and the limit is {MAX_SCANNED:,},"
+            f" because many wildcards overlap; {section} needs the most"
         ),
         proposal=_PROPOSALS.get(section, _PROPOSALS[""]),
     )
@@ -95,8 +95,8 @@ def _too_many_copies(mirrored: MirroredRules) -> Remark | None:
         code="too-many-copies",
         path=("deny", order),
         message=(
-            f"denials follow mirrors, and the mirrors need more than {MAX_COPIES:,} copies of the rules;"
-            f" this rule needs at least {count:,}"
+            f"applying deny rules to mirrors takes more than {MAX_COPIES:,} copies of rules; this rule has at"
+            f" least {count:,}"
         ),
         proposal="write fewer deny rules that match images of many mirrors, or fewer mirrors and targets",
     )

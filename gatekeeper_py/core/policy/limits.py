@@ -45,8 +45,8 @@ MAX_COPIES: Final = 20_000
 """Maximum number of copies of deny rules and of their ``except`` on mirrors: about 0.5 s to compile."""
 
 MAX_SCANNED: Final = 1_000
-"""Maximum number of patterns with wildcards that one image can be compared with: 1 ms. A server judges up to
-32 images in one turn of the event loop."""
+"""Maximum number of patterns with wildcards that one image can be compared with: 1 ms. So 32 images, which a
+server judges without a pause, take up to 32 ms."""
 
 MAX_TEXT_LENGTH: Final = 200
 """Maximum characters of ``owner``, ``reason``, ``group``, ``kind`` and ``message``."""

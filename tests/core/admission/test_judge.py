@@ -7,7 +7,7 @@ import pytest
 from builders import keys_text, policy
 from gatekeeper_py.core.admission import BY_NAME, Answers, Subject, Verdict, judge
 from gatekeeper_py.core.admission.slot import Slot
-from gatekeeper_py.core.admission.world import NOT_LOOKED_UP
+from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, NOTHING_SIGNED
 from gatekeeper_py.core.images.manifest import Lookup
 from gatekeeper_py.core.policy.decision import Decision
 
@@ -24,7 +24,7 @@ def judged(image: object, running: str = "", problem: str = "") -> Verdict:
     ("running", "reason"),
     [pytest.param(DIGEST, "allowed", id="a-digest-runs"), pytest.param("", "unpinned", id="none-is-known")],
 )
-def test_the_digest_of_a_running_image_is_judged(running: str, reason: str) -> None:
+def test_an_image_needs_a_digest_unless_one_is_known_to_run(running: str, reason: str) -> None:
     assert judged("r.io/app:1", running).decision.reason == reason
 
 
@@ -60,7 +60,14 @@ def test_an_invalid_image_has_no_canonical_name(verdict: Verdict) -> None:
     assert verdict.canonical is None
 
 
-def test_the_last_world_notes_nothing() -> None:
+def test_no_image_is_signed_in_a_world_without_signatures() -> None:
+    slot = Slot((), "image", f"r.io/app@{DIGEST}")
+    subject = Subject("shop", SIGNED.mode("shop"))
+    assert judge(SIGNED, subject, slot, NOTHING_SIGNED).decision.reason == "unsigned"
+    assert judge(SIGNED, subject, slot, BY_NAME).signature is None
+
+
+def test_answers_without_notes_collect_no_look_ups() -> None:
     lookup = Lookup(())
     last = Answers(lambda _lookup: None, notes=False)
     assert (last.answer(lookup), last.missing) == (NOT_LOOKED_UP, [])

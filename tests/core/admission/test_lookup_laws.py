@@ -20,7 +20,7 @@ from calling import validated
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.world import Answers, final_answers
+from gatekeeper_py.core.admission.world import Answers, answers_so_far
 from gatekeeper_py.core.images.manifest import MISSING, Answer, failed, found, resolve
 
 Document = dict[str, Any]
@@ -211,7 +211,7 @@ def decided(endpoint: Callable[..., Outcome], image: str, policy: CompiledPolicy
     request = wire.parse(review(pod(image)))
     first = Answers(lambda _lookup: None)
     endpoint(request, policy, first)
-    known = final_answers(
+    known = answers_so_far(
         {lookup: resolve(tuple(map(truth, map(str, lookup.candidates)))) for lookup in first.missing}
     )
     outcome = endpoint(request, policy, known)

@@ -17,7 +17,7 @@ from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import Outcome, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import explain
-from gatekeeper_py.core.admission.world import Answers, final_answers
+from gatekeeper_py.core.admission.world import Answers, answers_so_far
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     EXISTENCE,
@@ -487,7 +487,7 @@ def test_the_final_facts_answer_every_look_up(
 
     first = Answers(lambda lookup: answer(lookup) if data.draw(st.booleans()) else None)
     endpoint(request(*images), compiled, first)
-    known = final_answers(first.used | {lookup: answer(lookup) for lookup in first.missing})
+    known = answers_so_far(first.used | {lookup: answer(lookup) for lookup in first.missing})
     outcome = endpoint(request(*images), compiled, known)
     assert not known.missing
     assert outcome == endpoint(request(*images), compiled, Answers(answer))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import keys_text, policy
+from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 from gatekeeper_py.core.admission.radius import (
     APPROVED,
     LEAST_KNOWN,
@@ -23,6 +23,9 @@ from gatekeeper_py.core.admission.radius import (
     impact,
     measure,
 )
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.policy import parse_policy
 
 NEW: Final = policy(
     "namespaces: [{names: [dev], mode: warn}]\n",
@@ -36,6 +39,15 @@ def always() -> bool:
 
 def of(host: str, number: int, namespace: str | None = "shop", present: int = APPROVED) -> list[Admitted]:
     return [Admitted(namespace, f"{host}/app{each}:1", present) for each in range(number)]
+
+
+def test_an_image_that_only_an_exception_approves_has_no_impact() -> None:
+    document = parse_exceptions(exceptions_text("image: b.io/x, until: 2026-03-02, reason: r"), "namespace")
+    with_grant = parse_policy(
+        policy_text("exceptions: [{source: namespace, images: [b.io], longest: 9d}]\n")
+    ).at(INSTANT, Exceptions({DocumentKey("namespace", "shop"): document}))
+    assert impact(with_grant, "shop", "b.io/x") is None
+    assert impact(with_grant, "other", "b.io/x") == REFUSED
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judge import Signature
 from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
-from gatekeeper_py.core.admission.world import Answers, final_answers
+from gatekeeper_py.core.admission.world import Answers, answers_so_far
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import (
     EXISTENCE,
@@ -99,7 +99,7 @@ def outcome_of(
         answers |= facts.used | {
             lookup: resolve(tuple(map(answer, lookup.candidates))) for lookup in facts.missing
         }
-        facts = final_answers(answers)
+        facts = answers_so_far(answers)
     raise AssertionError(f"more than {ROUNDS} rounds of look-ups")
 
 
@@ -289,12 +289,12 @@ def test_workloads_are_approved_by_name_and_their_lookups_run_ahead(
     assert not facts.missing
     answer, answers = truth(), dict[Lookup, Resolution]()
     for _ in range(ROUNDS + 1):
-        needed = lookups_ahead(images_ahead(asked, compiled), compiled, "shop", final_answers(answers))
+        needed = lookups_ahead(images_ahead(asked, compiled), compiled, "shop", answers_so_far(answers))
         answers |= {lookup: resolve(tuple(map(answer, lookup.candidates))) for lookup in needed}
     assert not needed
     for name in names:  # the Pod waits for no signature
         for endpoint in (mutate, validate):
-            left = final_answers(answers)
+            left = answers_so_far(answers)
             outcome = endpoint(request(name), compiled, left)
             assert not [each for each in left.missing if each.candidates[0].kind == SIGNATURE]
             event(outcome.verdict)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_document
 from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.policy import excess as limits_in_use
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.excess import excess
 from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
@@ -200,6 +201,16 @@ def test_a_policy_of_many_similar_wildcards_is_refused(make: Callable[[], str], 
 
 
 MIRRORED: Final = [{"from": f"m{i}.io", "to": ["r.io/h", "s.io"]} for i in range(100)]
+
+
+def test_the_rule_with_the_most_copies_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_in_use, "MAX_COPIES", 5)
+    mirrors = [{"from": f"m{i}.io", "to": f"r{i}.io/hub"} for i in range(4)]
+    assert parse_policy(document(deny=["m0.io/x", "*.io/y"], mirrors=mirrors))
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(document(deny=["m0.io/x", "*.io/y", "m1.io/z"], mirrors=mirrors))
+    (finding,) = caught.value.findings
+    assert (finding.code, finding.path) == ("too-many-copies", "deny[1]")
 
 
 @pytest.mark.bulk
