@@ -376,9 +376,12 @@ class Judge(NamedTuple):
             answer = self.answer(manifest)
             digest = answer.digest
             found = digest or found
-            if not digest and rule.signed_by and answer.status != "found":
+            if not digest and rule.signed_by:
                 known = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
-                return stays._replace(problem=f"its digest is not known{known}")
+                # A world that assumes answers knows no digest, but whether it is signed.
+                unsigned = self._unvouched(decision, "") if answer.status == "found" else ""
+                if unsigned or answer.status != "found":
+                    return stays._replace(problem=unsigned or f"its digest is not known{known}")
         denied = self._at_digest(decision, found)
         if denied is not None and not denied.approved:
             return stays._replace(problem="its digest is denied", decision=denied)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+import yaml
 
 from builders import keys_text, policy
 from gatekeeper_py.core.admission import BY_NAME, Answers, Subject, Verdict, judge
@@ -26,6 +29,21 @@ def judged(image: object, running: str = "", problem: str = "") -> Verdict:
 )
 def test_an_image_needs_a_digest_unless_one_is_known_to_run(running: str, reason: str) -> None:
     assert judged("r.io/app:1", running).decision.reason == reason
+
+
+@pytest.mark.parametrize("image", ["nginx", f"nginx@{DIGEST}"])
+@pytest.mark.parametrize("until", ["", "until: 2020-01-01"])
+def test_a_template_is_judged_by_the_name_that_its_pods_will_have(image: str, until: str) -> None:
+    """A mirror whose images nobody can sign any more replaces no image."""
+    key = {**yaml.safe_load(keys_text())["keys"][0], **yaml.safe_load(until or "{}")}
+    mirrored = policy(
+        f"keys: [{json.dumps(key, default=str)}]\nmirrors: [{{from: docker.io, to: r.io/hub}}]\n",
+        allow="[docker.io, {image: r.io, signedBy: [ci-2025]}]",
+        mode="mutate",
+    )
+    subject = Subject("shop", mirrored.mode("shop"), "template")
+    verdict = judge(mirrored, subject, Slot((), "image", image), BY_NAME)
+    assert (verdict.approved, verdict.rewritten is None) == (True, bool(until))
 
 
 def test_the_json_of_a_verdict_has_the_fields_that_a_report_asks_for() -> None:

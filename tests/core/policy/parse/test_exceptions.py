@@ -114,7 +114,9 @@ def test_a_document_with_too_many_similar_wildcards_is_refused() -> None:
     orders = itertools.islice(itertools.permutations("abcdefg"), 700)
     similar = [f"image: 'ghcr.io/*{'*'.join(each)}*', until: 2026-03-01, reason: r" for each in orders]
     assert len(parse_exceptions(exceptions_text(*similar[:50])).entries) == 50
-    assert "need 2,801 comparisons with patterns, and the limit is 1,000" in refusal(exceptions_text(*similar))
+    assert "need 2,801 comparisons with patterns, and the limit is 1,000" in refusal(
+        exceptions_text(*similar)
+    )
 
 
 def test_the_schema_accepts_what_the_parser_accepts() -> None:
