@@ -17,7 +17,7 @@ import orjson
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Tallied, Usage, Use
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.judge import Signature, Verdict
+from gatekeeper_py.core.admission.judge import Signature, Verdict, exception_as_json
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import Excepted, Ruling
@@ -60,6 +60,12 @@ class _Judged(_Image):
     detail: str
     exception: Excepted | None = None
     signature: Signature | Literal[""] | None = ""
+
+    def __post_init__(self) -> None:
+        try:
+            exception_as_json(self.exception)
+        except OverflowError:
+            raise ValueError("an exception has a time that does not exist in UTC") from None
 
     def tallied(self) -> Tallied:
         """Return the tallied image. In an exempt namespace, derive the approval from the reason."""

@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
+from gatekeeper_py.core.exceptions.grants import Override
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
 from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
@@ -219,15 +220,21 @@ class Judge(NamedTuple):
         if at_digest is not None and at_digest.manifest is not None and verdict.approved:
             # This grant overrides only ``deny``. An unsigned image needs one that overrides both.
             verdict = verdict._replace(decision=at_digest)
-        verdict = self._answered(verdict, decision.rule, manifest, answer)
+        also: tuple[Override, ...] = () if at_digest is None else ("deny",)
+        verdict = self._answered(verdict, decision.rule, manifest, answer, also)
         if at_digest is not None and verdict.approved:
             verdict = verdict._replace(decision=at_digest)
         return verdict
 
-    def _answered(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
-        """Return the verdict after the answer of the registry, by the fields of the image's rule."""
+    def _answered(
+        self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer, also: tuple[Override, ...]
+    ) -> Verdict:
+        """Return the verdict after the answer of the registry, by the fields of the image's rule.
+
+        A grant that approves the image without its signature must override ``also``, too.
+        """
         if verdict.approved and not manifest.kind.found_approves:
-            return self._signed(verdict, rule, manifest, answer)
+            return self._signed(verdict, rule, manifest, answer, also)
         if answer.status == "found" or not verdict.approved:
             return verdict
         if answer.status == "missing":
@@ -247,7 +254,9 @@ class Judge(NamedTuple):
             return None
         return replace(self.policy.excepted(namespace, denied), reference=decision.reference)
 
-    def _signed(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
+    def _signed(
+        self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer, also: tuple[Override, ...]
+    ) -> Verdict:
         """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
         decision = verdict.decision
         if not manifest.by_digest and manifest.keys and self._will_be_pinned(answer):
@@ -255,21 +264,21 @@ class Judge(NamedTuple):
         elif not manifest.by_digest:
             # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
             known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
-            return self._unmet(verdict, _rejected(decision, "unpinned", f"is unpinned: {known}"))
+            return self._unmet(verdict, _rejected(decision, "unpinned", f"is unpinned: {known}"), also)
         if answer.status == "found" and (name := self._signer(rule, answer.key)):
             return verdict._replace(signature=Signature(name, answer.form)) if answer.form else verdict
         if answer.status != "error":
             detail = f"{self._unsigned(rule, answer)} (unsigned)"
-            return self._unmet(verdict, _rejected(decision, "unsigned", detail))
+            return self._unmet(verdict, _rejected(decision, "unsigned", detail), also)
         if rule.on_error == "keep":
             return verdict._replace(unverified=answer.cause)
-        return self._unmet(verdict, _unverified(decision, answer))
+        return self._unmet(verdict, _unverified(decision, answer), also)
 
-    def _unmet(self, verdict: Verdict, rejected: Decision) -> Verdict:
+    def _unmet(self, verdict: Verdict, rejected: Decision, also: tuple[Override, ...]) -> Verdict:
         """Reject an image without the required signature, unless an exception approves it."""
         if verdict.decision.reason == "allowed":
             # For an exception, ``with_exceptions`` already checked whether its grant overrides the signature.
-            rejected = self.policy.excepted(self.subject.namespace, rejected)
+            rejected = self.policy.excepted(self.subject.namespace, rejected, also)
         return verdict._replace(decision=rejected)
 
     def _will_be_pinned(self, answer: Answer) -> bool:

@@ -58,9 +58,11 @@ class Radius(NamedTuple):
 
 
 def impact(policy: CompiledPolicy, namespace: str | None, image: str) -> int | None:
-    """Return what a policy does with an image of a Pod; ``None`` if only an exception approves the image."""
+    """Return what a policy does with an image of new Pods; ``None`` if only an exception approves it."""
     mode = policy.mode(namespace)
-    verdict = judge(policy, Subject(namespace, mode), Slot((), CONTAINERS.noun, image), BY_NAME)
+    # A template is judged after its rewrite, as the Pods are.
+    subject = Subject(namespace, mode, "template")
+    verdict = judge(policy, subject, Slot((), CONTAINERS.noun, image), BY_NAME)
     if verdict.decision.exception is not None:
         return None
     return APPROVED if verdict.approved else REFUSED if mode.refuses else WARNED

@@ -175,8 +175,9 @@ def with_exceptions(
     denied_origins: MirroredRules,
     namespace: str | None,
     now: datetime,
+    also: tuple[Override, ...] = (),
 ) -> Decision:
-    """Return the decision with exceptions for a rejected image.
+    """Return the decision with exceptions for a rejected image. Grants must override ``also``, too.
 
     Exceptions change only rejections with the reason ``unlisted`` and, if a grant overrides them, those with
     the other reasons in ``OVERRIDDEN``. Of the rejections by look-ups, callers pass only those for
@@ -185,6 +186,7 @@ def with_exceptions(
     reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
     if not grants or reference is None or needed is None:
         return decision
+    needed = (*also, *needed)
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:

@@ -103,9 +103,17 @@ def test_a_verdict_is_read_back_from_a_saved_audit(image: Tallied) -> None:
     assert json.dumps(found.as_json()) == json.dumps(written)
 
 
-def test_an_exception_in_a_saved_audit_needs_an_end_with_an_offset() -> None:
+@pytest.mark.parametrize(
+    ("until", "problem"),
+    [
+        pytest.param("2026-04-01T10:30:00", "until", id="no-offset"),
+        pytest.param("0001-01-01T00:00:00+14:00", "does not exist in UTC", id="before-the-first-year"),
+        pytest.param("9999-12-31T23:59:59-14:00", "does not exist in UTC", id="after-the-last-year"),
+    ],
+)
+def test_an_exception_in_a_saved_audit_needs_an_end_that_can_be_shown(until: str, problem: str) -> None:
     written = tallied("nginx", "exception", "approved until", ENTRY).as_json()
-    written["exception"]["until"] = "2026-04-01T10:30:00"
+    written["exception"]["until"] = until
     audit = {"counts": {"images": 1}, "images": [{**written, "objects": []}]}
-    with pytest.raises(InvalidRecord, match="until"):
+    with pytest.raises(InvalidRecord, match=problem):
         list(SavedAudit(json.dumps(audit).encode()).judged())

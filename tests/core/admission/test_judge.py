@@ -7,12 +7,15 @@ import json
 import pytest
 import yaml
 
-from builders import keys_text, policy
+from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 from gatekeeper_py.core.admission import BY_NAME, Answers, Subject, Verdict, judge
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, NOTHING_SIGNED
-from gatekeeper_py.core.images.manifest import Lookup
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.images.manifest import EXISTENCE, MISSING, Lookup, Resolution, found
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.policy import parse_policy
 
 DIGEST = f"sha256:{'a' * 64}"
 SIGNED = policy(keys_text(), allow="[{image: r.io, signedBy: [ci-2025]}]")
@@ -29,6 +32,41 @@ def judged(image: object, running: str = "", problem: str = "") -> Verdict:
 )
 def test_an_image_needs_a_digest_unless_one_is_known_to_run(running: str, reason: str) -> None:
     assert judged("r.io/app:1", running).decision.reason == reason
+
+
+@pytest.mark.parametrize("rule", ["r.io/app", "r.io/app:v1"])
+@pytest.mark.parametrize(
+    ("overrides", "approved"),
+    [
+        pytest.param(["deny"], False, id="deny"),
+        pytest.param(["signature"], False, id="signature"),
+        pytest.param(["deny", "signature"], False, id="one-grant-for-each"),
+        pytest.param(["[deny, signature]"], True, id="one-grant-for-both"),
+    ],
+)
+def test_one_grant_must_override_both_the_denial_of_a_digest_and_the_signature(
+    rule: str,
+    overrides: list[str],
+    approved: bool,  # noqa: FBT001
+) -> None:
+    grants = ", ".join(
+        f"{{source: break-glass, images: [r.io/app], longest: 40d, overrides: {each}}}" for each in overrides
+    )
+    text = exceptions_text("image: r.io/app, until: 2026-03-20, reason: r")
+    documents = {DocumentKey("break-glass", "platform"): parse_exceptions(text, "break-glass")}
+    given = policy_text(
+        f"{keys_text()}deny: ['r.io/app@{DIGEST}']\nexceptions: [{grants}]\n",
+        allow=f"[{{image: '{rule}', signedBy: [ci-2025]}}]",
+    )
+    compiled = parse_policy(given).at(INSTANT, Exceptions(documents))
+
+    def resolved(lookup: Lookup) -> Resolution:
+        return Resolution(found(DIGEST) if lookup.candidates[0].kind == EXISTENCE else MISSING, 0)
+
+    verdict = judge(
+        compiled, Subject("shop", compiled.mode("shop")), Slot((), "image", "r.io/app:v1"), Answers(resolved)
+    )
+    assert verdict.approved is approved
 
 
 @pytest.mark.parametrize("image", ["nginx", f"nginx@{DIGEST}"])

@@ -50,6 +50,12 @@ def test_an_image_that_only_an_exception_approves_has_no_impact() -> None:
     assert impact(with_grant, "other", "b.io/x") == REFUSED
 
 
+def test_an_image_that_a_mirror_replaces_is_judged_by_its_new_name() -> None:
+    mirrored = policy("mirrors: [{from: docker.io, to: r.io/hub}]\n", allow="[r.io]", mode="mutate")
+    assert impact(mirrored, "shop", "docker.io/x/a:1") == APPROVED
+    assert impact(mirrored, "shop", "quay.io/x/a:1") == REFUSED
+
+
 @pytest.mark.parametrize(
     ("namespace", "image", "expected"),
     [

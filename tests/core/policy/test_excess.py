@@ -213,6 +213,15 @@ def test_the_rule_with_the_most_copies_is_named(monkeypatch: pytest.MonkeyPatch)
     assert (finding.code, finding.path) == ("too-many-copies", "deny[1]")
 
 
+def test_a_rule_counts_for_a_mirror_with_which_it_shares_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finding that out takes as long as a copy. On Docker Hub, one segment is an official image."""
+    monkeypatch.setattr(limits_in_use, "MAX_COPIES", 5)
+    mirrors = [{"from": f"docker.io/x{i}", "to": f"r.io/y{i}"} for i in range(6)]
+    assert parse_policy(document(deny=["*/*:v0"], mirrors=mirrors[:5]))
+    with pytest.raises(PolicyError, match="takes more than 5 copies of rules"):
+        parse_policy(document(deny=["*/*:v0"], mirrors=mirrors))
+
+
 @pytest.mark.bulk
 @pytest.mark.parametrize(
     ("rule", "each"),
