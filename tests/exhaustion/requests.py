@@ -99,7 +99,7 @@ ALLOWED: Final = (
     allowed("1000-images", lambda: _pods(GOOD, 1000)),
     allowed("1000-images-of-4-kb", lambda: _pods(f"registry.corp.io/{'a/' * 100}" + "{n}", 1000)),
     allowed("3-mb-nobody-reads", lambda: _padded(items('{"k":"vvvvvvvvvvvvvvvv"}', API_BODY))),
-    allowed("1000-images-near-500-wildcards", lambda: _new_pods(f"likely-{ascii_lowercase}")),
+    allowed("1000-images-near-330-wildcards", lambda: _new_pods(f"likely-{ascii_lowercase}")),
     allowed("1000-images-on-500-mirrors", lambda: _new_pods("mirror/x")),
     allowed("7-mib-of-one-text", lambda: _padded(text_of("x", ROOM))),
     allowed("7-mib-of-escapes", lambda: _padded(text_of(r"\u00e9", ROOM))),

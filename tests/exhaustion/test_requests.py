@@ -19,7 +19,7 @@ MIRRORS: Final = "".join(
 )
 WILDCARDS: Final = ", ".join(
     f'"registry.corp.io/*likely*{"*".join(letters)}*"'
-    for letters in islice(combinations(reversed(ascii_lowercase), 4), 500)
+    for letters in islice(combinations(reversed(ascii_lowercase), 4), 330)
 )
 """No image with its letters in alphabetical order matches one, and all have to be tried."""
 
