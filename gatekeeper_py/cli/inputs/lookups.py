@@ -104,7 +104,8 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     """
     from gatekeeper_py.registry.pacing import USUAL_REQUESTS  # noqa: PLC0415
 
-    hosts = [policy.registries.of(host) for host in policy.looked_up_hosts]
+    registries = policy.registries
+    hosts = [registries.of(host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
     requests = SIGNATURE_REQUESTS if policy.allow.keys else USUAL_REQUESTS

@@ -81,24 +81,20 @@ class Survey:
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
         outcome = admission.validate(request, self._policy)
-        owner = None
-        if self._warned is not None and request.namespace not in self._exempt:
-            owner = _warned_owner(request, outcome)
-        subject = subject_of(request, self._policy)
+        subject, exempt = subject_of(request, self._policy), request.namespace in self._exempt
+        mode = None if exempt else outcome.mode
+        owner = None if self._warned is None or exempt else _warned_owner(request, outcome)
         for verdict in outcome.images:
-            if _needs_signature(verdict) and request.namespace not in self._exempt:
+            usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, mode)
+            if _needs_signature(verdict) and not exempt:
                 running = _running_digest(request.object, verdict.slot) if subject.role == "pod" else ""
                 slot = verdict.slot._replace(running=running)
                 if self._of_all or (self._looks_up and subject.role == "pod"):
-                    usage = Usage(request.kind, request.namespace, request.name, slot.path, outcome.mode)
                     key = subject, Slot((), slot.noun, slot.value, running=running)
                     self._signed.setdefault(key, []).append((interned(usage), owner))
                     continue
                 if running:
                     verdict = admission.judge(self._policy, subject, slot, BY_NAME)  # noqa: PLW2901
-            exempt = request.namespace in self._exempt
-            mode = None if exempt else outcome.mode
-            usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, mode)
             self.tally.add(Tallied(verdict, exempt), usage)
             if self._warned is not None and not verdict.approved:
                 self._warned.note(owner, (verdict,))

@@ -88,7 +88,7 @@ class Tallied(NamedTuple):
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What a report shows: first what it is sorted by. A rule would be expensive to hash."""
+        """The values that a report shows; it sorts by the first four. Hashing a rule would be slow."""
         verdict, decision = self.verdict, self.verdict.decision
         order = (verdict.image, self.in_words, decision.reason, decision.detail)
         return *order, decision.exception, self.looked_up, verdict.signature

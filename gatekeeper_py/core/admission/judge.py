@@ -13,7 +13,6 @@ from typing import Any, Literal, NamedTuple
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
-from gatekeeper_py.core.exceptions.grants import Override
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
 from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
@@ -220,21 +219,15 @@ class Judge(NamedTuple):
         if at_digest is not None and at_digest.manifest is not None and verdict.approved:
             # This grant overrides only ``deny``. An unsigned image needs one that overrides both.
             verdict = verdict._replace(decision=at_digest)
-        also: tuple[Override, ...] = () if at_digest is None else ("deny",)
-        verdict = self._answered(verdict, decision.rule, manifest, answer, also)
+        verdict = self._answered(verdict, decision.rule, manifest, answer)
         if at_digest is not None and verdict.approved:
             verdict = verdict._replace(decision=at_digest)
         return verdict
 
-    def _answered(
-        self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer, also: tuple[Override, ...]
-    ) -> Verdict:
-        """Return the verdict after the answer of the registry, by the fields of the image's rule.
-
-        A grant that approves the image without its signature must override ``also``, too.
-        """
+    def _answered(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
+        """Return the verdict after the answer of the registry, by the fields of the image's rule."""
         if verdict.approved and not manifest.kind.found_approves:
-            return self._signed(verdict, rule, manifest, answer, also)
+            return self._signed(verdict, rule, manifest, answer)
         if answer.status == "found" or not verdict.approved:
             return verdict
         if answer.status == "missing":
@@ -246,17 +239,17 @@ class Judge(NamedTuple):
     def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
         """Return the decision on an image with a digest that was found; ``None`` if no deny rule matches it.
 
-        An exception may still approve the image.
+        An exception may still approve the image. The image needs the signature that its name needs as
+        written, even if the rule is for a tag, which matches no digest.
         """
         namespace = self.subject.namespace
         denied = denied_at(self.policy.denied_origins, decision.reference, digest, namespace)
         if denied is None:
             return None
-        return replace(self.policy.excepted(namespace, denied), reference=decision.reference)
+        excepted = self.policy.excepted(namespace, denied, decision.rule)
+        return replace(excepted, reference=decision.reference)
 
-    def _signed(
-        self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer, also: tuple[Override, ...]
-    ) -> Verdict:
+    def _signed(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
         """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
         decision = verdict.decision
         if not manifest.by_digest and manifest.keys and self._will_be_pinned(answer):
@@ -264,21 +257,21 @@ class Judge(NamedTuple):
         elif not manifest.by_digest:
             # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
             known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
-            return self._unmet(verdict, _rejected(decision, "unpinned", f"is unpinned: {known}"), also)
+            return self._unmet(verdict, _rejected(decision, "unpinned", f"is unpinned: {known}"))
         if answer.status == "found" and (name := self._signer(rule, answer.key)):
             return verdict._replace(signature=Signature(name, answer.form)) if answer.form else verdict
         if answer.status != "error":
             detail = f"{self._unsigned(rule, answer)} (unsigned)"
-            return self._unmet(verdict, _rejected(decision, "unsigned", detail), also)
+            return self._unmet(verdict, _rejected(decision, "unsigned", detail))
         if rule.on_error == "keep":
             return verdict._replace(unverified=answer.cause)
-        return self._unmet(verdict, _unverified(decision, answer), also)
+        return self._unmet(verdict, _unverified(decision, answer))
 
-    def _unmet(self, verdict: Verdict, rejected: Decision, also: tuple[Override, ...]) -> Verdict:
+    def _unmet(self, verdict: Verdict, rejected: Decision) -> Verdict:
         """Reject an image without the required signature, unless an exception approves it."""
         if verdict.decision.reason == "allowed":
             # For an exception, ``with_exceptions`` already checked whether its grant overrides the signature.
-            rejected = self.policy.excepted(self.subject.namespace, rejected, also)
+            rejected = self.policy.excepted(self.subject.namespace, rejected)
         return verdict._replace(decision=rejected)
 
     def _will_be_pinned(self, answer: Answer) -> bool:
@@ -323,7 +316,7 @@ class Judge(NamedTuple):
         deny rule matches the digest that was found.
         """
         written = verdict.decision
-        if self.policy.denied_origins.deny.recalls:
+        if self.policy.deny.recalls:
             new = self.rewrite(verdict.slot)
             if new is not None and new.decision.reason == "denied":
                 denied = replace(new.decision, image=written.image, reference=written.reference)
@@ -426,7 +419,7 @@ def refusing_mirror(policy: CompiledPolicy, namespace: str | None, mode: Mode, i
     if not mode.rewrites:
         return None
     plan = policy.plan(namespace, image)
-    if plan is None or policy.denied_origins.deny.recalls:
+    if plan is None or policy.deny.recalls:
         return plan
     return plan if "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
 

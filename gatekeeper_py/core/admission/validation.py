@@ -129,7 +129,7 @@ def certainly_approved(
         return None
     namespace = request.namespace
     if policy.looks_up:
-        mode, recalls = policy.mode(namespace), policy.denied_origins.deny.recalls
+        mode, recalls = policy.mode(namespace), policy.deny.recalls
         for image in images:
             decision = policy.decide_by_rules(namespace, image)
             manifest = decision.manifest

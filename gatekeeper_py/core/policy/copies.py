@@ -99,11 +99,6 @@ class MirroredRules:
                             self._excepts.add(images, names, place)
                         yield order, len(names or ("",))
 
-    @property
-    def deny(self) -> RuleSet:
-        """The rules, if they are deny rules."""
-        return self.rules
-
     def matching(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
     ) -> Iterator[tuple[Rule, Location]]:

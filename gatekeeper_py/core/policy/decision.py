@@ -140,7 +140,7 @@ def denied_at(
     Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
     is empty because it is not known.
     """
-    if not digest or not denied_origins.deny.recalls or reference is None or reference.digest is not None:
+    if not digest or not denied_origins.rules.recalls or reference is None or reference.digest is not None:
         return None
     pinned = replace(reference, digest=digest)
     return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)
@@ -175,9 +175,11 @@ def with_exceptions(
     denied_origins: MirroredRules,
     namespace: str | None,
     now: datetime,
-    also: tuple[Override, ...] = (),
+    written: Rule | None = None,
 ) -> Decision:
-    """Return the decision with exceptions for a rejected image. Grants must override ``also``, too.
+    """Return the decision with exceptions for a rejected image.
+
+    ``written`` is the rule of the image as written, if the decision is about a digest that was found.
 
     Exceptions change only rejections with the reason ``unlisted`` and, if a grant overrides them, those with
     the other reasons in ``OVERRIDDEN``. Of the rejections by look-ups, callers pass only those for
@@ -186,7 +188,6 @@ def with_exceptions(
     reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
     if not grants or reference is None or needed is None:
         return decision
-    needed = (*also, *needed)
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:
@@ -202,7 +203,8 @@ def with_exceptions(
     ruling, rule = judged(needed), None
     if needed in ((), ("deny",)) and ruling.approval is not None:
         # If an allow rule requires a signature of the image, the grant must override that, too.
-        rule = signing_rule(allow, reference, namespace)
+        signs = written is not None and written.signed_by
+        rule = written if signs else signing_rule(allow, reference, namespace)
         if rule is not None and (both := judged((*needed, "signature"))).approval is not None:
             ruling, rule = both, None
     if ruling == _SILENT:

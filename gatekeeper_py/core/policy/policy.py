@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
-from gatekeeper_py.core.exceptions.grants import Grants, Override
+from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.reference import locate
@@ -264,18 +264,16 @@ class CompiledPolicy:
         decision = self.decide_by_rules(namespace, image)
         return decision if decision.approved or not self.grants else self.excepted(namespace, decision)
 
-    def excepted(
-        self, namespace: str | None, decision: Decision, also: tuple[Override, ...] = ()
-    ) -> Decision:
+    def excepted(self, namespace: str | None, decision: Decision, rule: Rule | None = None) -> Decision:
         """Return the decision on a rejected image with the exceptions that are in effect now.
 
-        A grant must override ``also`` in addition to what the reason of the rejection needs.
+        ``rule`` is the rule of the image as written, if the decision is about a digest that was found.
         """
         if not self.grants:
             return decision
         now = self.instant if self.clock is None else self.clock()
         return with_exceptions(
-            decision, self.exceptions, self.grants, self.allow, self.denied_origins, namespace, now, also
+            decision, self.exceptions, self.grants, self.allow, self.denied_origins, namespace, now, rule
         )
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
