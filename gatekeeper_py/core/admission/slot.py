@@ -115,7 +115,7 @@ def wrong_type(parts: Parts, noun: str, value: Any, expected: str, name: str | N
     return Slot(parts, noun, value, name, f"it is {type_name(value)}, not {expected}")
 
 
-def too_many(parts: Parts, noun: str, count: int) -> Slot:
+def too_many(parts: Parts, noun: str, count: int | str) -> Slot:
     """Return the slot that stands for all images of an object that has too many of them."""
     return Slot(parts, noun, _TOO_MANY, problem=f"too many images ({count}; at most {MAX_IMAGES:,})")
 

@@ -64,7 +64,7 @@ def excess_of(found: list[Slot]) -> tuple[str, str]:
     return slot.path, slot.problem
 
 
-def problem(count: int) -> str:
+def problem(count: int | str) -> str:
     return f"too many images ({count}; at most 1,000)"
 
 
@@ -152,10 +152,20 @@ class TestByShape:
         path = "spec.workers[0].spec.containers"
         assert excess_of(slots(WIDGET, obj, {})) == (path, problem(1001))
 
-    @pytest.mark.parametrize("count", [1001, pytest.param(300_000, marks=pytest.mark.bulk)])
-    def test_many_pod_specs_are_counted_to_the_last(self, count: int) -> None:
-        obj = {"spec": {"a": [{"containers": [{}], "volumes": 1}] * count}}
-        assert excess_of(slots(WIDGET, obj, {})) == ("spec.a[0].containers", problem(2 * count))
+    @pytest.mark.parametrize(
+        ("specs", "counted"),
+        [
+            (1001, 2002),
+            (5000, 10_000),
+            (5001, "more than 10,000"),
+            pytest.param(300_000, "more than 10,000", marks=pytest.mark.bulk),
+        ],
+    )
+    def test_the_images_of_many_pod_specs_are_counted_up_to_a_limit(
+        self, specs: int, counted: int | str
+    ) -> None:
+        obj = {"spec": {"a": [{"containers": [{}], "volumes": 1}] * specs}}
+        assert excess_of(slots(WIDGET, obj, {})) == ("spec.a[0].containers", problem(counted))
 
     def test_pod_specs_without_items_do_not_count(self) -> None:
         obj = {"spec": {"a": [{"containers": []}] * 10_000, "b": pod_spec("a")}}
