@@ -6,7 +6,7 @@ A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` giv
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -110,18 +110,32 @@ class MirroredRules:
         own = self.rules.find(location, qualifiers, namespace)
         if own is not None:
             yield own, location
-        copies = list(self._copies.matching(location, qualifiers, namespace)) if self._mirrors else None
-        if not copies:
-            return
-        length = len("/".join(location.segments))
-        found = {place for place, longest in copies if length <= longest}
-        found.difference_update(self._excepts.matching(location, qualifiers, namespace))
         last: tuple[int, int] | None = None
-        for depth, index, order in sorted(found):
+        for depth, index, order in self._copied(location, qualifiers, namespace):
             mirror, rest = self._mirrors[index], location.segments[depth:]
             if (depth, index) != last and (origin := mirror.origin(rest)) is not None:
                 last = depth, index
                 yield self._listed[order], origin
+
+    def orders(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+        """Return the orders of all rules that match an image, or a name that it mirrors."""
+        found = set(self.rules.matching(location, qualifiers, namespace))
+        for depth, index, order in self._copied(location, qualifiers, namespace):
+            if order not in found and self._mirrors[index].origin(location.segments[depth:]) is not None:
+                found.add(order)
+        return found
+
+    def _copied(
+        self, location: Location, qualifiers: Qualifiers, namespace: str | None
+    ) -> Sequence[_Place]:
+        """Return where the copies that match an image come from. Their origins may not exist."""
+        copies = list(self._copies.matching(location, qualifiers, namespace)) if self._mirrors else None
+        if not copies:
+            return ()
+        length = len("/".join(location.segments))
+        found = {place for place, longest in copies if length <= longest}
+        found.difference_update(self._excepts.matching(location, qualifiers, namespace))
+        return sorted(found)
 
     def scanned(self) -> int:
         """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""

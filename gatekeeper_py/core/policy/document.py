@@ -17,6 +17,7 @@ from gatekeeper_py.core.policy.finding import Finding, Path
 from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -104,6 +105,7 @@ class PolicyDocument:
     mode: Mode
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...] = ()
+    require: tuple[Requirement, ...] = ()
     namespaces: tuple[OverrideEntry, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()

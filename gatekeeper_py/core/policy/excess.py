@@ -8,6 +8,7 @@ because the answer must not depend on the time.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from gatekeeper_py.core.exceptions.grants import Grants
@@ -27,9 +28,14 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         overrides.add(entry)
     # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
     dated = tuple(rule for rule in document.allow if rule.until is not None)
+    required = RuleSet(rule for requirement in document.require for rule in requirement.rules)
+    problem = _too_many_pairs(document)
+    if problem is not None:
+        return problem
     scanned = {
         "allow": _scanned(document.allow).scanned() + _scanned(dated).scanned(),
         "deny": _scanned(document.deny).scanned(),
+        "require": required.scanned(),
         "namespaces": overrides.scanned(),
         "mirrors": mirrors.scanned(),
         # ``Exceptions.judge`` looks the grants of a namespace up twice.
@@ -38,9 +44,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     # The time to find the copies depends on what is scanned for one image. So it is limited first.
     problem = too_many_wildcards(scanned)
     if problem is None and mirrors:
-        mirrored = MirroredRules(mirrors, RuleSet(document.deny))
-        problem = _too_many_copies(mirrored)
-        scanned["mirrors"] += mirrored.scanned()
+        restricting = [MirroredRules(mirrors, rules) for rules in (RuleSet(document.deny), required)]
+        problem = _too_many_copies(restricting)
+        scanned["mirrors"] += sum(mirrored.scanned() for mirrored in restricting)
     return problem or too_many_wildcards(scanned)
 
 
@@ -79,24 +85,44 @@ def _scanned(rules: tuple[Rule, ...]) -> RuleSet:
     )
 
 
-def _too_many_copies(mirrored: MirroredRules) -> Remark | None:
-    """Make the copies; return the problem of rules that have more than ``MAX_COPIES`` of them."""
-    copied: Counter[int] = Counter()
-    left = MAX_COPIES
-    for order, number in mirrored.copying():
-        copied[order] += number
-        left -= number
-        if left < 0:
-            break
-    else:
+def _too_many_pairs(document: PolicyDocument) -> Remark | None:
+    """Return the problem of requirements with too many pairs of a pattern and an entry of ``except``."""
+    pairs = {each.index: len(each.images) * len(each.excepts) for each in document.require}
+    if sum(pairs.values()) <= MAX_COPIES:
         return None
-    order, count = copied.most_common(1)[0]
+    index = max(pairs, key=pairs.__getitem__)
     return Remark(
         code="too-many-copies",
-        path=("deny", order),
+        path=("require", index),
         message=(
-            f"applying deny rules to mirrors takes more than {MAX_COPIES:,} copies of rules; this rule has at"
-            f" least {count:,}"
+            f"the entries of except are copied for each pattern in images, which takes more than"
+            f" {MAX_COPIES:,} copies; this requirement has {pairs[index]:,}"
         ),
-        proposal="write fewer deny rules that match images of many mirrors, or fewer mirrors and targets",
+        proposal="write fewer patterns, or a requirement of its own for what except is for",
     )
+
+
+def _too_many_copies(restricting: Iterable[MirroredRules]) -> Remark | None:
+    """Make the copies; return the problem if there are more than ``MAX_COPIES``."""
+    copied: Counter[tuple[str, int]] = Counter()
+    left = MAX_COPIES
+    for mirrored in restricting:
+        rules = tuple(mirrored.rules)
+        for order, number in mirrored.copying():
+            copied[rules[order].list, rules[order].index] += number
+            left -= number
+            if left < 0:
+                ((section, index), count), *_ = copied.most_common(1)
+                return Remark(
+                    code="too-many-copies",
+                    path=(section, index),
+                    message=(
+                        f"applying deny rules and requirements to mirrors takes more than {MAX_COPIES:,}"
+                        f" copies; this one has at least {count:,}"
+                    ),
+                    proposal=(
+                        "write fewer deny rules and requirements that match images of many mirrors, or fewer"
+                        " mirrors and targets"
+                    ),
+                )
+    return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
@@ -12,52 +12,27 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
-from gatekeeper_py.core.policy.keys import NO_KEYS, Key
-
-OnError = Literal["keep", "deny"]
-"""What happens to an approved image that could not be verified."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """One entry of ``allow`` or ``deny``, or of ``except`` in an entry of ``deny``.
+    """One entry of ``allow`` or ``deny``, or of ``except`` in an entry of ``deny`` or ``require``.
 
     If ``namespaces`` is ``None``, the rule applies to all namespaces and to requests without a namespace.
-    ``until`` is in UTC. Only entries of ``allow`` set the fields from ``verify`` to ``signatures``. An image
-    that a rule with ``verify`` approves must exist in its registry; ``on_error`` applies if that is not
-    known. With ``pin``, which implies ``verify``, mutate mode adds the digest that was verified. With
-    ``signed_by``, which implies both, one of the keys with these names must have signed the image.
-    ``signatures`` is the repository that holds the signatures, empty for the image's own. ``excepts``
-    has the entries of ``except``: a rule of ``deny`` does not match what a live one of them matches.
+    ``until`` is in UTC. ``excepts`` has the entries of ``except``: a rule of ``deny`` does not match what a
+    live one of them matches.
     """
 
-    list: Literal["allow", "deny", "except"]
+    list: Literal["allow", "deny", "except", "require"]
     index: int
     pattern: Pattern
     namespaces: tuple[str, ...] | None = None
     until: datetime | None = None
     owner: str | None = None
     reason: str | None = None
-    verify: bool = False
-    on_error: OnError = "keep"
-    pin: bool = False
-    signed_by: tuple[str, ...] = ()
-    signatures: str = ""
     excepts: tuple[Rule, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.list}[{self.index}] {self.pattern.text}"
-
-    @property
-    def lookup(self) -> tuple[bool, OnError, bool, tuple[str, ...], str]:
-        """The fields that decide whether and how the images of this rule are looked up."""
-        return self.verify, self.on_error, self.pin, self.signed_by, self.signatures
-
-    @property
-    def hosts(self) -> tuple[str, ...]:
-        """The registries that are queried about the images of this rule."""
-        host = self.pattern.host
-        return (host, self.signatures.partition("/")[0]) if self.signatures else (host,)
 
     @property
     def recalls(self) -> bool:
@@ -90,12 +65,17 @@ class _Sparing:
         self, location: Location, qualifiers: Qualifiers, namespace: str | None, other: int | None
     ) -> int | None:
         """Return the lowest of ``other`` and the orders of rules that match and whose ``except`` does not."""
-        found = set(self.rules.matching(location, qualifiers, namespace))
-        if found:
-            found.difference_update(self.excepts.matching(location, qualifiers, namespace))
+        found = self.found(location, qualifiers, namespace)
         if other is not None:
             found.add(other)
         return min(found, default=None)
+
+    def found(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+        """Return the orders of the rules that match and whose ``except`` does not."""
+        found = set(self.rules.matching(location, qualifiers, namespace))
+        if found:
+            found.difference_update(self.excepts.matching(location, qualifiers, namespace))
+        return found
 
     def scanned(self) -> int:
         return self.rules.scanned() + self.excepts.scanned()
@@ -104,26 +84,17 @@ class _Sparing:
 class RuleSet:
     """The live rules of one list, in document order, with their index.
 
-    Entries of ``except`` that have ended at ``instant`` do not count. If it is ``None``, all count. ``keys``
-    are the live keys by name.
+    Entries of ``except`` that have ended at ``instant`` do not count. If it is ``None``, all count.
     """
 
-    __slots__ = ("_index", "_rules", "_sparing", "by_namespace", "instant", "keys", "recalls", "verified")
+    __slots__ = ("_index", "_rules", "_sparing", "by_namespace", "instant", "recalls")
 
-    def __init__(
-        self,
-        rules: Iterable[Rule] = (),
-        instant: datetime | None = None,
-        keys: Mapping[str, Key] = NO_KEYS,
-    ) -> None:
+    def __init__(self, rules: Iterable[Rule] = (), instant: datetime | None = None) -> None:
         self.instant = instant
-        self.keys = keys
         self.by_namespace = False
         """Whether some rule is for certain namespaces only."""
         self.recalls = False
         """Whether some rule may match an image with its digest, but not the same image with its tag."""
-        self.verified: list[Rule] = []
-        """The rules that need a look-up in a registry."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
         self._sparing: _Sparing | None = None
@@ -143,8 +114,6 @@ class RuleSet:
         if rule.namespaces is not None:
             self.by_namespace = True
         self.recalls = self.recalls or rule.recalls
-        if rule.verify:
-            self.verified.append(rule)
         if not live:
             self._index.add(order, rule.pattern, rule.namespaces)
             return
@@ -161,16 +130,18 @@ class RuleSet:
     def __len__(self) -> int:
         return len(self._rules)
 
-    def signers(self, rule: Rule) -> tuple[Key, ...]:
-        """Return the live keys of which one must have signed the images of a rule."""
-        return tuple(self.keys[name] for name in rule.signed_by if name in self.keys)
-
     def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
         """Return the first live rule that matches, or ``None``."""
         order = self._index.find(location, qualifiers, namespace)
         if self._sparing is not None:
             order = self._sparing.first(location, qualifiers, namespace, order)
         return None if order is None else self._rules[order]
+
+    def matching(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
+        """Yield the orders of all live rules that match, in no order."""
+        yield from self._index.matching(location, qualifiers, namespace)
+        if self._sparing is not None:
+            yield from self._sparing.found(location, qualifiers, namespace)
 
     def scanned(self) -> int:
         """Return how many rules one image is compared with at most (``PatternIndex.scanned``)."""

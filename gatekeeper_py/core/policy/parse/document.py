@@ -5,6 +5,7 @@ Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anythi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,7 @@ from gatekeeper_py.core.policy.limits import (
     MAX_FILE_BYTES,
     MAX_ITEMS,
     MAX_LIVE_ENTRIES,
+    MAX_REQUIRED_PATTERNS,
     MAX_RULES,
     MAX_SIGNERS,
     MAX_TARGETS,
@@ -64,7 +66,8 @@ from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import did_you_mean, mode_problem, shown
 from gatekeeper_py.core.policy.registries import DEFAULT_RATE, SIGNED_RATE, Registry
 from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
-from gatekeeper_py.core.policy.rules import OnError, Rule
+from gatekeeper_py.core.policy.requirements import OnError, Requirement
+from gatekeeper_py.core.policy.rules import Rule
 
 MAX_RATE: Final = 1000
 
@@ -209,22 +212,60 @@ def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
-    pattern, signers = found.get("pattern"), found.get("signed_by")
-    wanted = (("verify", found.get("verify")), ("pin", found.get("pin")), ("signedBy", signers))
-    for key, value in wanted if isinstance(pattern, Pattern) and is_glob(pattern.host) else ():
-        if value is True or isinstance(value, tuple):
-            reason = "a rule with verify, pin or signedBy must name its registry without a wildcard"
-            reading.report("wildcard-host", reason, below=(key,))
+    """Refuse the fields of look-ups: a rule is about names alone. Propose the requirement to write instead."""
+    former = {key: found.pop(parameter) for key, parameter in _FORMER.items() if parameter in found}
+    wanted = {key: value for key, value in former.items() if value is not UNKNOWN and value is not False}
+    pattern = found.get("pattern", UNKNOWN)
+    for key in former:
+        proposal = ""
+        if pattern is not UNKNOWN and not {"verify", "pin", "signedBy"}.isdisjoint(wanted):
+            proposal = f"write a requirement below require: {_requirement(pattern, found, wanted)}"
+        reading.report("moved-to-require", "a rule is about names alone", proposal, below=(key,), at_key=True)
+    check_rule(reading, found)
+
+
+def _requirement(pattern: Pattern, found: dict[str, Any], wanted: dict[str, Any]) -> str:
+    """Return the requirement, as one line of YAML, that says what a rule with former fields said."""
+    names = found.get("namespaces")
+    fields: dict[str, Any] = {"images": [pattern.text]}
+    if isinstance(names, tuple):
+        fields["namespaces"] = list(names)
+    if "signedBy" in wanted:
+        fields |= {key: wanted[key] for key in ("signedBy", "signatures") if key in wanted}
+    else:
+        fields["exists"] = True
+        fields |= {"digest": True} if "pin" in wanted else {}
+    fields |= {"onError": wanted["onError"]} if "onError" in wanted else {}
+    return f"- {json.dumps(fields)}"
+
+
+def _check_requirement(reading: Reading, found: dict[str, Any]) -> None:
+    if "until" in found:
+        del found["until"]
+        reason = "a requirement does not end by itself"
+        reading.report("unknown-field", reason, "remove the requirement when it ends", below=("until",))
+    signers = found.get("signed_by")
     if signers is not None:
-        found["verify"] = found["pin"] = True
+        found["exists"] = found["digest"] = True
         found.setdefault("on_error", "deny")
         reading.seen.setdefault("signedBy", []).append((tuple(reading.reader.path), signers))
-        hosts = (pattern.host if isinstance(pattern, Pattern) else "", found.get("signatures", ""))
-        reading.seen.setdefault("signedHosts", set()).update(str(each).partition("/")[0] for each in hosts)
+        images = found.get("images", UNKNOWN)
+        hosts = [each.host for each in (() if images is UNKNOWN else images) if each is not UNKNOWN]
+        hosts.append(str(found.get("signatures", "")).partition("/")[0])
+        reading.seen.setdefault("signedHosts", set()).update(hosts)
     elif found.get("signatures") is not None:
         reason, proposal = "has no effect without signedBy", "add signedBy, or leave it out"
         reading.report("without-signed-by", reason, proposal, below=("signatures",))
-    _check_lookups(reading, found)
+    if not any(found.get(key) for key in ("digest", "exists")):
+        reason, proposal = "requires nothing", "add digest: true, exists: true or signedBy"
+        reading.report("requires-nothing", reason, proposal)
+    images = found.get("images", ())
+    for index, each in enumerate(() if images is UNKNOWN or not found.get("exists") else images):
+        if isinstance(each, Pattern) and is_glob(each.host):
+            reason = "a requirement with exists or signedBy must name its registries without a wildcard"
+            reading.report("wildcard-host", reason, below=("images", index))
+    if found.pop("mode", None) is not None:
+        found["warns"] = True
     check_rule(reading, found)
 
 
@@ -241,7 +282,7 @@ def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
     known = overrides is not UNKNOWN and not set(OVERRIDES).isdisjoint(overrides)
     allowed = [source for source, each in SOURCES.items() if each.emergency]
     if known and found.get("source", UNKNOWN) not in {UNKNOWN, *allowed}:
-        message = f"only a grant with source: {' or '.join(allowed)} overrides deny rules or signatures"
+        message = f"only a grant with source: {' or '.join(allowed)} overrides deny rules or requirements"
         reading.report("bad-value", message, "leave it out", below=("overrides",))
 
 
@@ -408,24 +449,35 @@ _RULE_FIELDS: Final[dict[str, Field]] = {
     "reason": LINE,
 }
 
+_SIGNERS: Final = Items(item=_KEY_NAMES, at_most=MAX_SIGNERS, at_least=1, noun="names in one list")
+_SIGNATURES: Final = _text(
+    _parse_repository,
+    "bad-repository",
+    "the repository that holds the signatures, as registry/path; default: that of the image",
+    **_PATTERN_LENGTH,
+)
+_ON_ERROR: Final = choice(get_args(OnError), default="keep")
+
+_FORMER: Final = {
+    "verify": "verify",
+    "pin": "pin",
+    "onError": "on_error",
+    "signedBy": "signed_by",
+    "signatures": "signatures",
+}
+"""Fields that rules of ``allow`` do not have, each with its parameter."""
+
 _ALLOW: Final = Record(
     partial(Rule, list="allow"),
-    {
-        "image": ALLOWED,
-        **_RULE_FIELDS,
+    {"image": ALLOWED, **_RULE_FIELDS},
+    required=("image",),
+    former={
         "verify": _FLAG,
         "pin": _FLAG,
-        # With ``signedBy``, the default is deny.
-        "onError": choice(get_args(OnError), default="keep"),
-        "signedBy": Items(item=_KEY_NAMES, at_most=MAX_SIGNERS, at_least=1, noun="names in one list"),
-        "signatures": _text(
-            _parse_repository,
-            "bad-repository",
-            "the repository that holds the signatures, as registry/path; default: that of the image",
-            **_PATTERN_LENGTH,
-        ),
+        "onError": _ON_ERROR,
+        "signedBy": _SIGNERS,
+        "signatures": _SIGNATURES,
     },
-    required=("image",),
     names={"image": "pattern"},
     numbered="index",
     check=_check_allowed,
@@ -453,6 +505,44 @@ _DENY: Final = Record(
     check=check_rule,
     title="RuleModel",
     description="One entry of deny: a pattern alone, or with its conditions.",
+)
+
+
+
+def _required_patterns(item: Field, at_least: int = 0) -> Items:
+    return Items(
+        item=item,
+        at_most=MAX_REQUIRED_PATTERNS,
+        at_least=at_least,
+        noun="patterns in require",
+        shared=True,
+        more={} if at_least else {"default": []},
+    )
+
+
+_REQUIREMENT: Final = Record(
+    Requirement,
+    {
+        "images": _required_patterns(_PATTERN, at_least=1),
+        "namespaces": NAMESPACES,
+        "except": _required_patterns(_shorthand(_EXCEPT)),
+        "digest": _FLAG,
+        "exists": _FLAG,
+        "signedBy": _SIGNERS,
+        "signatures": _SIGNATURES,
+        # With ``signedBy``, the default is deny.
+        "onError": _ON_ERROR,
+        "mode": choice(("warn",)),
+        "owner": LINE,
+        "reason": LINE,
+    },
+    required=("images",),
+    former={"until": UNTIL},
+    names={"except": "excepts"},
+    numbered="index",
+    check=_check_requirement,
+    title="RequirementModel",
+    description="What an image that names approve must also be: pinned, existing or signed.",
 )
 
 _OVERRIDE: Final = Record(
@@ -549,7 +639,7 @@ _KEY: Final = Record(
     required=("name", "key"),
     check=_check_key,
     title="KeyModel",
-    description="A public key whose signatures rules with signedBy require.",
+    description="A public key whose signatures requirements with signedBy ask for.",
 )
 
 _GRANT: Final = Record(
@@ -599,6 +689,7 @@ _DOCUMENT: Final = Record(
         "message": _text(_parse_line, "bad-text", default="", maxLength=MAX_TEXT_LENGTH),
         "allow": _rules(_ALLOW, at_least=1),
         "deny": _rules(_DENY),
+        "require": _entries("require", _REQUIREMENT),
         "namespaces": _entries("namespaces", _OVERRIDE),
         "mirrors": _entries("mirrors", _MIRROR),
         "resources": _entries("resources", _RESOURCE),

@@ -319,7 +319,8 @@ class Record:
     field in snake case. ``numbered`` is the parameter for the index of an entry in its list. ``check`` gets
     the arguments before ``build``. It can report problems that concern several fields, and change the
     arguments. The argument for a value with a problem is ``UNKNOWN``. If a field of a document is missing,
-    its text in ``examples`` is proposed.
+    its text in ``examples`` is proposed. Fields in ``former`` are read for ``check`` alone, which refuses
+    them.
     """
 
     def __init__(
@@ -328,6 +329,7 @@ class Record:
         fields: Mapping[str, Field],
         *,
         required: tuple[str, ...] = (),
+        former: Mapping[str, Field] | None = None,
         names: Mapping[str, str] | None = None,
         numbered: str = "",
         check: Callable[[Reading, dict[str, Any]], None] = lambda _reading, _arguments: None,
@@ -340,8 +342,10 @@ class Record:
         self.examples = examples or {}
         self._build = build
         self._required = required
+        self._former = former or {}
         self._parameters = {
-            key: _CAPITALS.sub(lambda capitals: f"_{capitals[0].lower()}", key) for key in fields
+            key: _CAPITALS.sub(lambda capitals: f"_{capitals[0].lower()}", key)
+            for key in (*fields, *self._former)
         } | dict(names or {})
         self._numbered = numbered
         self._check = check
@@ -352,7 +356,7 @@ class Record:
             return reading.wrong_type("a mapping", value_of(node))
         arguments: dict[str, Any] = {}
         for key, value in reading.reader.entries():
-            known = self.fields.get(key)
+            known = self.fields.get(key) or self._former.get(key)
             if known is None:
                 reading.unknown_field(key, tuple(self.fields))
             else:
