@@ -61,7 +61,6 @@ MAX_DURATION_LENGTH: Final = 16
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
-_IMAGE: Final = attrgetter("decision.image")
 _REASON: Final = attrgetter("decision.reason")
 
 T = TypeVar("T")
@@ -231,6 +230,11 @@ class Webhook:
                     if images is not None:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
+                            if snapshot.require:
+                                decisions = map(partial(snapshot.decide_by_rules, request.namespace), images)
+                                self._observer.required(
+                                    "met" for each in decisions for _ in each.requirements
+                                )
                         return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
@@ -443,10 +447,10 @@ class Webhook:
         if endpoint == "validate" and snapshot is not None:
             observer.judged(map(_REASON, outcome.images))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
-            # In a mode that refuses, a warning is about images of which the object cannot make Pods.
-            if outcome.verdict == "allowed" or not outcome.mode.refuses:
-                images = tuple(map(_IMAGE, outcome.images))
-                self._note(peer, request.namespace, images, start)
+            if snapshot.require:
+                observer.required(each.result for image in outcome.images for each in image.requirements)
+            if outcome.verdict != "denied":
+                self._note(peer, request.namespace, _admitted(outcome), start)
         elif outcome.verdict == "mutated":
             for each in outcome.images:
                 if each.mirror is not None:
@@ -501,6 +505,16 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def _admitted(outcome: Outcome) -> tuple[str, ...]:
+    """Return the images that Pods of an allowed object may have.
+
+    In a mode that refuses, they do not include kept images of a workload that the policy rejects.
+    """
+    refuses = outcome.mode.refuses
+    decisions = (each.decision for each in outcome.images)
+    return tuple(each.image for each in decisions if each.approved or not refuses)
 
 
 def _share(asked: Asked, request: AdmissionRequest) -> Share:

@@ -53,7 +53,7 @@ class Survey:
         self._warned = warned
         self._looks_up = looks_up
         self._of_all = of_all
-        self._signed: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
+        self._required: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
         """The images that need a signature, each with its uses, and with the owner of each Pod if ``warned``
         collects it."""
 
@@ -75,8 +75,8 @@ class Survey:
         self.tally.merge(other.tally)
         if self._warned is not None and other._warned is not None and other._warned is not self._warned:
             self._warned.merge(other._warned)
-        for key, usages in other._signed.items():
-            self._signed.setdefault(key, []).extend(usages)
+        for key, usages in other._required.items():
+            self._required.setdefault(key, []).extend(usages)
 
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
@@ -86,12 +86,12 @@ class Survey:
         owner = None if self._warned is None or exempt else _warned_owner(request, outcome)
         for verdict in outcome.images:
             usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, mode)
-            if _needs_signature(verdict) and not exempt:
+            if not exempt and verdict.slot.pulled and _looks_up(verdict):
                 running = _running_digest(request.object, verdict.slot) if subject.role == "pod" else ""
                 slot = verdict.slot._replace(running=running)
                 if self._of_all or (self._looks_up and subject.role == "pod"):
                     key = subject, Slot((), slot.noun, slot.value, running=running)
-                    self._signed.setdefault(key, []).append((interned(usage), owner))
+                    self._required.setdefault(key, []).append((interned(usage), owner))
                     continue
                 if running:
                     verdict = admission.judge(self._policy, subject, slot, BY_NAME)  # noqa: PLW2901
@@ -100,13 +100,13 @@ class Survey:
                 self._warned.note(owner, (verdict,))
 
     def verified(self, world: World) -> Survey:
-        """Return a survey of the images that need a signature, judged in a world."""
+        """Return a survey of the images whose requirements need a look-up, judged in a world."""
         # This method is called for each round of answers, and the caller merges only the last survey.
         warned = None if self._warned is None else Warned()
         found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
-        for (subject, slot), usages in self._signed.items():
+        for (subject, slot), usages in self._required.items():
             verdict = admission.judge(self._policy, subject, slot, world)
-            image = Tallied(verdict, looked_up=True)
+            image = Tallied(verdict)
             for usage, owner in usages:
                 found.tally.add(image, usage)
                 if warned is not None and not verdict.approved:
@@ -114,9 +114,8 @@ class Survey:
         return found
 
 
-def _needs_signature(verdict: Verdict) -> bool:
-    manifest = verdict.decision.manifest
-    return manifest is not None and not manifest.kind.found_approves and verdict.slot.pulled
+def _looks_up(verdict: Verdict) -> bool:
+    return any(each.looks_up for each in verdict.decision.requirements)
 
 
 def _running_digest(pod: Any, slot: Slot) -> str:

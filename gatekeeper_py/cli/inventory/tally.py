@@ -60,13 +60,11 @@ Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
 class Tallied(NamedTuple):
     """A verdict, as an audit counts it where the image is used. Equal ones look the same in a report.
 
-    In an ``exempt`` namespace, the webhook does not review the image. ``looked_up`` is whether registries
-    were queried for a signature of the image.
+    In an ``exempt`` namespace, the webhook does not review the image.
     """
 
     verdict: Verdict
     exempt: bool = False
-    looked_up: bool = False
 
     @property
     def in_words(self) -> Literal["approved", "rejected", "exempt"]:
@@ -84,14 +82,19 @@ class Tallied(NamedTuple):
     @property
     def always_listed(self) -> bool:
         """Whether a report lists the image even without approved images."""
-        return self.in_words == "rejected" or self.runs_by_exception
+        return self.in_words == "rejected" or self.runs_by_exception or self.is_unmet
+
+    @property
+    def is_unmet(self) -> bool:
+        """Whether the image is approved, but does not meet a requirement that only warns."""
+        return self.in_words == "approved" and bool(self.verdict.warned)
 
     @property
     def key(self) -> tuple[Any, ...]:
         """The values that a report shows; it sorts by the first four. Hashing a rule would be slow."""
         verdict, decision = self.verdict, self.verdict.decision
         order = (verdict.image, self.in_words, decision.reason, decision.detail)
-        return *order, decision.exception, self.looked_up, verdict.signature
+        return *order, decision.exception, verdict.requirements
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -101,16 +104,18 @@ class Tallied(NamedTuple):
 
     @property
     def note(self) -> str:
-        """The signature, or the detail; if no rule matches, only the expired rule that the detail names."""
-        if self.verdict.signature is not None:
-            return str(self.verdict.signature)
+        """What the image lacks, who signed it, or the detail; if no rule matches, only the expired rule."""
+        if self.verdict.approved and self.verdict.warned:
+            return "; ".join(each.detail for each in self.verdict.warned)
+        if self.verdict.signatures:
+            return ", ".join(map(str, self.verdict.signatures))
         if self.reason in {"denied", "invalid", *BY_LOOKUP}:
             return self.verdict.decision.detail
         return self.verdict.decision.detail.partition("; ")[2]
 
     def as_json(self) -> dict[str, Any]:
         names = ("image", "canonical", "verdict", "reason", "detail", "exception")
-        fields = self.verdict.as_json(*names, *(("signature",) if self.looked_up else ()))
+        fields = self.verdict.as_json(*names, *(("requirements",) if self.verdict.requirements else ()))
         return fields | {"verdict": self.in_words}
 
     def effect(self, usage: Usage) -> Effect:
@@ -118,7 +123,7 @@ class Tallied(NamedTuple):
         if self.runs_by_exception:
             return "excepted"
         if self.in_words != "rejected":
-            return self.in_words
+            return "warned" if self.is_unmet else self.in_words
         return "warned" if usage.only_warned else "refused"
 
 
@@ -159,7 +164,7 @@ class RuleUse:
 def to_keep(verdict: Verdict) -> Verdict:
     """Return the verdict without what only one object has, and what can be derived, to save memory."""
     slot = Slot((), verdict.slot.noun, verdict.image, problem=verdict.slot.problem)
-    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None, manifest=None))
+    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None))
 
 
 class Tally:
@@ -208,8 +213,8 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """Return the number of objects read, and the number of images, including those not listed.
 
-        ``warned`` are the rejected images that only cause warnings, and ``excepted`` the approved ones that
-        only an exception approves.
+        ``warned`` are the rejected images that only cause warnings, ``excepted`` the approved ones that only
+        an exception approves, and ``unmet`` the approved ones that do not meet a requirement that only warns.
         """
         verdicts = Counter(image.in_words for image in self._usages)
         return {
@@ -222,6 +227,7 @@ class Tally:
                 image.in_words == "rejected" and only_warned(usages) for image, usages in self._usages.items()
             ),
             "exempt": verdicts["exempt"],
+            "unmet": sum(image.is_unmet for image in self._usages),
         }
 
     def listed(self) -> Iterator[tuple[Tallied, list[Usage]]]:

@@ -115,9 +115,9 @@ def _write_csv(tally: Tally, page: AuditPage) -> None:
         writer = csv.writer(text, lineterminator="\n")
         fields = image.as_json()
         decided = [fields[key] for key in CSV_FIELDS[:5]]
-        found, signed = image.verdict.decision.exception, image.verdict.signature
+        found, signed = image.verdict.decision.exception, image.verdict.signatures
         exception = ("", "", "") if found is None else (format_instant(found.until), found.by, found.reason)
-        signature = ("", "") if signed is None else (signed.key, signed.form)
+        signature = (" ".join(made.by for made in signed), " ".join(made.form for made in signed))
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]

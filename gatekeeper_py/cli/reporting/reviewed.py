@@ -79,10 +79,9 @@ class ReviewedObject:
             return image
         return image._replace(slot=slot._replace(value=self.originals[slot.parts]), rewritten=slot.value)
 
-    def as_json(self, *, looked_up: bool = False) -> dict[str, Any]:
-        """Return the stable JSON form. With ``looked_up``, registries were queried."""
-        names = ["path", "image", "verdict", "reason", "detail", "rewritten", "exception"]
-        names += ["signature"] * looked_up
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        names = ("path", "image", "verdict", "reason", "detail", "rewritten", "exception", "requirements")
         return {
             "source": self.manifest.source,
             "document": self.manifest.document,
@@ -120,13 +119,14 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
 
 
 def _line(reviewed: ReviewedObject, image: Verdict) -> str:
-    """Return the line for an image; empty for one that a rule approves as written, without a signature."""
+    """Return the line for an image; empty for one that is approved as written, without anything to say."""
     if not image.approved:
         return image_line(image)
     written = reviewed.as_written(image)
-    if written.rewritten is None and written.signature is None:
+    if written.rewritten is None and not written.signatures and not written.warned:
         return "" if written.decision.exception is None else exception_line(written)
     verb = "becomes" if image.slot.parts in reviewed.originals else "will run as"
-    change = "" if written.rewritten is None else f" {verb} {written.rewritten}"
-    signed = "" if written.signature is None else f"{', ' if change else ' is '}{written.signature}"
-    return f"{escape(written.slot.path)}: {escape(written.image)}{change}{signed}"
+    notes = [f"{verb} {written.rewritten}"] if written.rewritten is not None else []
+    notes += [f"is {signature}" for signature in written.signatures]
+    notes += [f"{each.detail} (warning)" for each in written.warned]
+    return f"{escape(written.slot.path)}: {escape(written.image)} {', '.join(notes)}"

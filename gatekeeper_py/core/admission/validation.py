@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -17,6 +18,8 @@ from gatekeeper_py.core.admission.messages import (
     rollout_warnings,
     signed_list,
     undeclared_warning,
+    unmet_list,
+    unmet_warnings,
     unverified_list,
     warnings_for,
 )
@@ -32,6 +35,9 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.admission.world import BY_NAME, IsFound, World
+from gatekeeper_py.core.images.manifest import Manifest, manifest_of
+from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
@@ -74,13 +80,16 @@ def _conclude(
 ) -> Outcome:
     """Build the outcome. The first ``new`` verdicts can refuse the object, the others only warn."""
     audit = {"mode": mode.name, "policy": policy.revision}
-    if policy.looks_up:
+    if policy.require:
         kept = [each for each in verdicts if each.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-        signed = [each for each in verdicts if each.signature]
+        signed = [each for each in verdicts if each.signatures]
         if signed:
             audit["signed"] = signed_list(signed)
+        unmet = [each for each in verdicts if each.warned]
+        if unmet:
+            audit["unmet"] = unmet_list(unmet)
     stuck = []
     if new < len(verdicts):
         stuck = [each for each in verdicts[new:] if not each.approved]
@@ -93,24 +102,29 @@ def _conclude(
     if rejected or stuck:
         return _rejected(request, policy, mode, verdicts, rejected, stuck, excepted, audit)
     kind = (request.group, request.kind)
-    warnings = exception_warnings(excepted) if excepted else ()
+    unmet = [each for each in verdicts if each.requirements and each.warned]
+    warnings = _warnings((), unmet, excepted)
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         exempt = "unknown-kind"
         warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(
         response=response,
-        verdict="allowed",
+        verdict="warned" if unmet else "allowed",
         mode=mode,
         images=verdicts,
         exemption=exempt or ("" if verdicts else "no-images"),
     )
 
 
+def _is_never_found(_manifest: Manifest) -> bool:
+    return False
+
+
 def certainly_approved(
     request: AdmissionRequest,
     policy: CompiledPolicy,
-    is_found: IsFound = lambda _manifest: False,
+    is_found: IsFound = _is_never_found,
     most: int = MAX_IMAGES,
 ) -> list[str] | None:
     """Return the images to judge if it is certain that ``validate`` approves all of them.
@@ -127,25 +141,33 @@ def certainly_approved(
     images = pod_images(request.object, most)
     if not images or exemption(request):
         return None
-    namespace = request.namespace
-    if policy.looks_up:
-        mode, recalls = policy.mode(namespace), policy.deny.recalls
-        for image in images:
-            decision = policy.decide_by_rules(namespace, image)
-            manifest = decision.manifest
-            # If an answer needs a key, ``validate`` must name the key in an audit annotation.
-            if not decision.approved or (
-                manifest is not None
-                and (recalls or not (manifest.kind.found_approves and is_found(manifest)))
-            ):
-                return None
-            if mode.rewrites and refusing_mirror(policy, namespace, mode, image) is not None:
-                return None
-        return images
+    namespace, mode = request.namespace, policy.mode(request.namespace)
+    recalls = policy.deny.recalls
+    refusing = policy.looks_up and mode.rewrites
     for image in images:
-        if not policy.decide_by_rules(namespace, image).approved:
+        decision = policy.decide_by_rules(namespace, image)
+        if not decision.approved or (
+            decision.requirements and not _certainly_met(decision, recalls, is_found)
+        ):
+            return None
+        if refusing and refusing_mirror(policy, namespace, mode, image) is not None:
             return None
     return images
+
+
+def _certainly_met(decision: Decision, recalls: bool, is_found: IsFound) -> bool:  # noqa: FBT001
+    """Return whether it is certain that an image meets all its requirements, and that no digest is denied.
+
+    If a requirement asks for a signature, it is not: ``validate`` must name the key in an audit annotation.
+    """
+    reference = decision.reference
+    if reference is None or any(each.signed_by for each in decision.requirements):
+        return False
+    if reference.digest is None and (recalls or any(each.digest for each in decision.requirements)):
+        return False
+    if not any(each.exists for each in decision.requirements):
+        return True
+    return is_found(manifest_of(reference, locate(reference)))
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most: int) -> list[str] | None:
@@ -173,7 +195,10 @@ def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most:
         if kind == POD:
             images = new
     for image in images:
-        if not policy.decide_by_rules(namespace, image).approved:
+        decision = policy.decide_by_rules(namespace, image)
+        if not decision.approved or (
+            decision.requirements and not _certainly_met(decision, False, _is_never_found)
+        ):
             return None
     return new
 
@@ -200,7 +225,18 @@ def _rejected(
             response = review.denied(request.uid, message, audit_annotations=audit)
             return Outcome(response=response, verdict="denied", mode=mode, images=verdicts)
     warned = rollout_warnings(stuck) if mode.refuses else warnings_for(rejected) if mode.warns else ()
-    warnings = warned + exception_warnings(excepted, len(warned)) if excepted else warned
+    unmet = [each for each in verdicts if each.requirements and each.warned and each.approved]
+    warned = _warnings(warned, unmet, ())
+    warnings = _warnings(warned, (), excepted)
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     verdicts = (*verdicts, *stuck)
     return Outcome(response=response, verdict="warned" if warned else "allowed", mode=mode, images=verdicts)
+
+
+def _warnings(
+    first: tuple[str, ...], unmet: Sequence[Verdict], excepted: Sequence[Verdict]
+) -> tuple[str, ...]:
+    """Return the first warnings, those about requirements that are not met, and those about exceptions."""
+    if unmet:
+        first += unmet_warnings(unmet, len(first))
+    return first + exception_warnings(excepted, len(first)) if excepted else first

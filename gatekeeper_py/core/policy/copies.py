@@ -125,9 +125,7 @@ class MirroredRules:
                 found.add(order)
         return found
 
-    def _copied(
-        self, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> Sequence[_Place]:
+    def _copied(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Sequence[_Place]:
         """Return where the copies that match an image come from. Their origins may not exist."""
         copies = list(self._copies.matching(location, qualifiers, namespace)) if self._mirrors else None
         if not copies:

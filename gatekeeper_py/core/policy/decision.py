@@ -30,8 +30,8 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 Reason = Literal[
     "allowed", "denied", "unlisted", "invalid", "absent", "unverified", "unpinned", "unsigned", "exception"
 ]
-"""``decide`` returns the first four. An unmet requirement, or a look-up on a mirror, can replace them with one of
-the next four. ``with_exceptions`` can replace the reasons in ``OVERRIDDEN`` with ``exception``."""
+"""``decide`` returns the first four. An unmet requirement or a look-up on a mirror can replace them with one
+of the next four. ``with_exceptions`` can replace the reasons in ``OVERRIDDEN`` with ``exception``."""
 
 OVERRIDDEN: Final[Mapping[Reason, tuple[Override, ...]]] = MappingProxyType(
     {
@@ -139,7 +139,7 @@ def denied_at(
     Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
     is empty because it is not known.
     """
-    if not digest or not denied_origins.deny.recalls or reference is None or reference.digest is not None:
+    if not digest or not denied_origins.rules.recalls or reference is None or reference.digest is not None:
         return None
     pinned = replace(reference, digest=digest)
     return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)

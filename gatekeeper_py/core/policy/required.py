@@ -29,9 +29,7 @@ class Requirements:
     ) -> None:
         self.all = requirements
         self.keys = keys
-        self.signed_hosts = frozenset(
-            host for each in requirements if each.signed_by for host in each.hosts
-        )
+        self.signed_hosts = frozenset(host for each in requirements if each.signed_by for host in each.hosts)
         """The registries of the requirements with ``signed_by``."""
         self.by_namespace = mirrored.rules.by_namespace
         self._by_order = by_order
@@ -39,7 +37,11 @@ class Requirements:
 
     @classmethod
     def compiling(
-        cls, requirements: tuple[Requirement, ...], mirrors: Mirrors, instant: datetime, keys: Mapping[str, Key]
+        cls,
+        requirements: tuple[Requirement, ...],
+        mirrors: Mirrors,
+        instant: datetime,
+        keys: Mapping[str, Key],
     ) -> Generator[None, None, Requirements]:
         """Index the requirements in steps of about 0.1 ms."""
         rules, by_order = RuleSet(instant=instant), list[Requirement]()

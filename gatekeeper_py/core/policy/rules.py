@@ -13,6 +13,7 @@ from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qua
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import Location
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """One entry of ``allow`` or ``deny``, or of ``except`` in an entry of ``deny`` or ``require``.

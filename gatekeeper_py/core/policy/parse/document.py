@@ -65,8 +65,8 @@ from gatekeeper_py.core.policy.parse.fields import (
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import did_you_mean, mode_problem, shown
 from gatekeeper_py.core.policy.registries import DEFAULT_RATE, SIGNED_RATE, Registry
-from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
 from gatekeeper_py.core.policy.requirements import OnError, Requirement
+from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_RATE: Final = 1000
@@ -212,7 +212,7 @@ def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
-    """Refuse the fields of look-ups: a rule is about names alone. Propose the requirement to write instead."""
+    """Refuse the fields of look-ups: a rule is about names alone. Propose the requirement to write."""
     former = {key: found.pop(parameter) for key, parameter in _FORMER.items() if parameter in found}
     wanted = {key: value for key, value in former.items() if value is not UNKNOWN and value is not False}
     pattern = found.get("pattern", UNKNOWN)
@@ -506,7 +506,6 @@ _DENY: Final = Record(
     title="RuleModel",
     description="One entry of deny: a pattern alone, or with its conditions.",
 )
-
 
 
 def _required_patterns(item: Field, at_least: int = 0) -> Items:
