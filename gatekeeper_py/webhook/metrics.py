@@ -334,9 +334,11 @@ class Metrics:
         for result in results:
             self._requirements.add((result,))
 
-    def rewrite(self, mirror: int) -> None:
-        """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""
-        self._rewrites.labels(str(mirror)).inc()
+    def rewritten(self, mirrors: Iterable[int | None]) -> None:
+        """Count rewritten images, each by the index of its mirror in the policy, if a mirror replaced it."""
+        for mirror in mirrors:
+            if mirror is not None:
+                self._rewrites.labels(str(mirror)).inc()
 
     def fast_http(self, *, usable: bool) -> None:
         """Note whether whole reviews are answered without aiohttp's server."""

@@ -231,10 +231,9 @@ class Webhook:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
                             if snapshot.require:
-                                decisions = map(partial(snapshot.decide_by_rules, request.namespace), images)
-                                self._observer.required(
-                                    "met" for each in decisions for _ in each.requirements
-                                )
+                                decide_image = partial(snapshot.decide_by_rules, request.namespace)
+                                met = sum(len(decide_image(image).requirements) for image in images)
+                                self._observer.required(["met"] * met)
                         return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
@@ -452,9 +451,7 @@ class Webhook:
             if outcome.verdict != "denied":
                 self._note(peer, request.namespace, _admitted(outcome), start)
         elif outcome.verdict == "mutated":
-            for each in outcome.images:
-                if each.mirror is not None:
-                    observer.rewrite(each.mirror)
+            observer.rewritten(each.mirror for each in outcome.images)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
         if outcome.verdict == "allowed" and not excepted:
