@@ -61,6 +61,7 @@ MAX_DURATION_LENGTH: Final = 16
 _DURATION: Final = re.compile(r"(?:(?P<h>\d+)h)?(?:(?P<m>\d+)m)?(?:(?P<s>\d+(?:\.\d+)?)s)?", re.ASCII)
 
 
+_IMAGE: Final = attrgetter("decision.image")
 _REASON: Final = attrgetter("decision.reason")
 
 T = TypeVar("T")
@@ -230,7 +231,7 @@ class Webhook:
                     if images is not None:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
-                            if snapshot.require:
+                            if snapshot.requires:
                                 decide_image = partial(snapshot.decide_by_rules, request.namespace)
                                 met = sum(len(decide_image(image).requirements) for image in images)
                                 self._observer.required(["met"] * met)
@@ -446,7 +447,7 @@ class Webhook:
         if endpoint == "validate" and snapshot is not None:
             observer.judged(map(_REASON, outcome.images))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
-            if snapshot.require:
+            if snapshot.requires:
                 observer.required(each.result for image in outcome.images for each in image.requirements)
             if outcome.verdict != "denied":
                 self._note(peer, request.namespace, _admitted(outcome), start)
@@ -509,9 +510,10 @@ def _admitted(outcome: Outcome) -> tuple[str, ...]:
 
     In a mode that refuses, they do not include kept images of a workload that the policy rejects.
     """
-    refuses = outcome.mode.refuses
-    decisions = (each.decision for each in outcome.images)
-    return tuple(each.image for each in decisions if each.approved or not refuses)
+    images = outcome.images
+    if outcome.mode.refuses and outcome.verdict != "allowed":
+        images = tuple(each for each in images if each.approved)
+    return tuple(map(_IMAGE, images))
 
 
 def _share(asked: Asked, request: AdmissionRequest) -> Share:

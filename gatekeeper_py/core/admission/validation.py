@@ -80,14 +80,15 @@ def _conclude(
 ) -> Outcome:
     """Build the outcome. The first ``new`` verdicts can refuse the object, the others only warn."""
     audit = {"mode": mode.name, "policy": policy.revision}
-    if policy.require:
+    unmet = []
+    if policy.requires:
         kept = [each for each in verdicts if each.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
         signed = [each for each in verdicts if each.signatures]
         if signed:
             audit["signed"] = signed_list(signed)
-        unmet = [each for each in verdicts if each.warned]
+        unmet = [each for each in verdicts[:new] if each.warned]
         if unmet:
             audit["unmet"] = unmet_list(unmet)
     stuck = []
@@ -100,10 +101,9 @@ def _conclude(
         audit["exceptions"] = exception_list(excepted)
     rejected = [each for each in verdicts if not each.decision.approved]
     if rejected or stuck:
-        return _rejected(request, policy, mode, verdicts, rejected, stuck, excepted, audit)
+        return _rejected(request, policy, mode, verdicts, rejected, stuck, unmet, excepted, audit)
     kind = (request.group, request.kind)
-    unmet = [each for each in verdicts if each.requirements and each.warned]
-    warnings = _warnings((), unmet, excepted)
+    warnings = _warnings((), unmet, excepted) if unmet or excepted else ()
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         exempt = "unknown-kind"
         warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
@@ -141,16 +141,15 @@ def certainly_approved(
     images = pod_images(request.object, most)
     if not images or exemption(request):
         return None
-    namespace, mode = request.namespace, policy.mode(request.namespace)
-    recalls = policy.deny.recalls
-    refusing = policy.looks_up and mode.rewrites
+    namespace, recalls = request.namespace, policy.deny.recalls
+    mode = policy.mode(namespace) if policy.looks_up else None
     for image in images:
         decision = policy.decide_by_rules(namespace, image)
         if not decision.approved or (
             decision.requirements and not _certainly_met(decision, recalls, is_found)
         ):
             return None
-        if refusing and refusing_mirror(policy, namespace, mode, image) is not None:
+        if mode is not None and refusing_mirror(policy, namespace, mode, image) is not None:
             return None
     return images
 
@@ -210,6 +209,7 @@ def _rejected(
     verdicts: tuple[Verdict, ...],
     rejected: list[Verdict],
     stuck: list[Verdict],
+    unmet: list[Verdict],
     excepted: list[Verdict],
     audit: dict[str, str],
 ) -> Outcome:
@@ -225,12 +225,16 @@ def _rejected(
             response = review.denied(request.uid, message, audit_annotations=audit)
             return Outcome(response=response, verdict="denied", mode=mode, images=verdicts)
     warned = rollout_warnings(stuck) if mode.refuses else warnings_for(rejected) if mode.warns else ()
-    unmet = [each for each in verdicts if each.requirements and each.warned and each.approved]
-    warned = _warnings(warned, unmet, ())
-    warnings = _warnings(warned, (), excepted)
+    unmet = [each for each in unmet if each.approved] if unmet else unmet
+    warnings = _warnings(warned, unmet, excepted) if unmet or excepted else warned
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     verdicts = (*verdicts, *stuck)
-    return Outcome(response=response, verdict="warned" if warned else "allowed", mode=mode, images=verdicts)
+    return Outcome(
+        response=response,
+        verdict="warned" if warned or unmet else "allowed",
+        mode=mode,
+        images=verdicts,
+    )
 
 
 def _warnings(

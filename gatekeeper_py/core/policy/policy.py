@@ -221,6 +221,8 @@ class CompiledPolicy:
     """Whether a decision can depend on the namespace."""
     looks_up: bool = field(init=False)
     """Whether some answer depends on a registry."""
+    requires: bool = field(init=False)
+    """Whether there is a requirement."""
     adds_pull_secrets: bool = field(init=False)
     """Whether some mirror adds a pull secret to Pods."""
 
@@ -231,6 +233,7 @@ class CompiledPolicy:
                 rules.by_namespace for rules in (self.allow, self.deny, self.expired, self.require)
             ),
             "looks_up": bool(self.looked_up_hosts),
+            "requires": bool(self.policy.document.require),
             "adds_pull_secrets": any(mirror.image_pull_secret is not None for mirror in self.mirrors),
         }
         for name, value in derived.items():

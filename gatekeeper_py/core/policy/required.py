@@ -53,9 +53,6 @@ class Requirements:
         mirrored = yield from MirroredRules.compiling(mirrors, rules)
         return cls(requirements, tuple(by_order), mirrored, keys)
 
-    def __bool__(self) -> bool:
-        return bool(self.all)
-
     def matching(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
     ) -> tuple[Requirement, ...]:
