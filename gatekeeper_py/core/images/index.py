@@ -38,7 +38,7 @@ def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-_VALUES: Final = 4
+VALUES_EACH: Final = 4
 """Number of values of one pattern that take as long as one comparison with a glob."""
 
 _MAX_HASHED: Final = 6
@@ -364,7 +364,7 @@ class PatternMap(Generic[V]):
 
     def scanned(self) -> int:
         """Return how many values one image is compared with at most (``PatternIndex.scanned``)."""
-        return self._index.scanned(lambda number: len(self._values[number]) // _VALUES)
+        return self._index.scanned(lambda number: len(self._values[number]) // VALUES_EACH)
 
 
 def _labels(name: str) -> tuple[str, ...]:

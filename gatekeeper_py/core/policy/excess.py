@@ -12,12 +12,14 @@ from collections.abc import Iterable
 from typing import Final
 
 from gatekeeper_py.core.exceptions.grants import Grants
-from gatekeeper_py.core.policy.copies import MirroredRules
+from gatekeeper_py.core.policy.copies import Copies
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
+from gatekeeper_py.core.policy.keys import NO_KEYS
 from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
 from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.overrides import Overrides
+from gatekeeper_py.core.policy.required import Requirements
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 
@@ -28,10 +30,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         overrides.add(entry)
     # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
     dated = tuple(rule for rule in document.allow if rule.until is not None)
-    required = RuleSet(rule for requirement in document.require for rule in requirement.rules)
-    problem = _too_many_pairs(document)
-    if problem is not None:
-        return problem
+    required = Requirements(document.require, mirrors, None, NO_KEYS)
+    for _ in required.adding():
+        pass
     scanned = {
         "allow": _scanned(document.allow).scanned() + _scanned(dated).scanned(),
         "deny": _scanned(document.deny).scanned(),
@@ -44,9 +45,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     # The time to find the copies depends on what is scanned for one image. So it is limited first.
     problem = too_many_wildcards(scanned)
     if problem is None and mirrors:
-        restricting = [MirroredRules(mirrors, rules) for rules in (RuleSet(document.deny), required)]
+        restricting = (Copies(mirrors, document.deny, None), required.copies)
         problem = _too_many_copies(restricting)
-        scanned["mirrors"] += sum(mirrored.scanned() for mirrored in restricting)
+        scanned["mirrors"] += sum(copies.scanned() for copies in restricting)
     return problem or too_many_wildcards(scanned)
 
 
@@ -85,44 +86,24 @@ def _scanned(rules: tuple[Rule, ...]) -> RuleSet:
     )
 
 
-def _too_many_pairs(document: PolicyDocument) -> Remark | None:
-    """Return the problem of requirements with too many pairs of a pattern and an entry of ``except``."""
-    pairs = {each.index: len(each.images) * len(each.excepts) for each in document.require}
-    if sum(pairs.values()) <= MAX_COPIES:
-        return None
-    index = max(pairs, key=pairs.__getitem__)
-    return Remark(
-        code="too-many-copies",
-        path=("require", index),
-        message=(
-            f"the entries of except are copied for each pattern in images, which takes more than"
-            f" {MAX_COPIES:,} copies; this requirement has {pairs[index]:,}"
-        ),
-        proposal="write fewer patterns, or a requirement of its own for what except is for",
-    )
-
-
-def _too_many_copies(restricting: Iterable[MirroredRules]) -> Remark | None:
+def _too_many_copies(restricting: Iterable[Copies]) -> Remark | None:
     """Make the copies; return the problem if there are more than ``MAX_COPIES``."""
     copied: Counter[tuple[str, int]] = Counter()
     left = MAX_COPIES
-    for mirrored in restricting:
-        rules = tuple(mirrored.rules)
-        for order, number in mirrored.copying():
-            copied[rules[order].list, rules[order].index] += number
-            left -= number
-            if left < 0:
-                ((section, index), count), *_ = copied.most_common(1)
-                return Remark(
-                    code="too-many-copies",
-                    path=(section, index),
-                    message=(
-                        f"applying deny rules and requirements to mirrors takes more than {MAX_COPIES:,}"
-                        f" copies; this one has at least {count:,}"
-                    ),
-                    proposal=(
-                        "write fewer deny rules and requirements that match images of many mirrors, or fewer"
-                        " mirrors and targets"
-                    ),
-                )
-    return None
+    for rule, number in (each for copies in restricting for each in copies.adding()):
+        copied[rule.list, rule.index] += number
+        left -= number
+        if left < 0:
+            break
+    else:
+        return None
+    ((section, index), count), *_ = copied.most_common(1)
+    return Remark(
+        code="too-many-copies",
+        path=(section, index),
+        message=(
+            f"applying deny rules and requirements to mirrors takes more than {MAX_COPIES:,} copies, of which"
+            f" {section}[{index}] has at least {count:,}"
+        ),
+        proposal="write fewer patterns that match images of many mirrors, or fewer mirrors and targets",
+    )

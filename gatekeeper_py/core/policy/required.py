@@ -2,56 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
+from itertools import chain
 
-from gatekeeper_py.core.images.index import Qualifiers
+from gatekeeper_py.core.images.globmap import GlobMap
+from gatekeeper_py.core.images.index import VALUES_EACH, Qualifiers
 from gatekeeper_py.core.images.manifest import SIGNATURE, Manifest
 from gatekeeper_py.core.images.reference import Location
-from gatekeeper_py.core.policy.copies import MirroredRules
+from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
+from gatekeeper_py.core.policy.copies import Copies, in_parts, in_steps
 from gatekeeper_py.core.policy.keys import Key
-from gatekeeper_py.core.policy.mirror import Mirrors
+from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.requirements import Requirement
-from gatekeeper_py.core.policy.rules import RuleSet
+from gatekeeper_py.core.policy.rules import Rule, Sparing, live_at
 
 
 class Requirements:
-    """All requirements, with the keys that are live. Requirements follow mirrors, as deny rules do."""
+    """All requirements, with the keys that are live. Requirements follow mirrors, as deny rules do.
 
-    __slots__ = ("_by_order", "_mirrored", "all", "by_namespace", "keys", "signed_hosts")
+    Entries of ``except`` that have ended at ``instant`` do not count. If it is ``None``, all count. The code
+    that creates the object must run ``adding``.
+    """
+
+    __slots__ = (
+        "_instant",
+        "_names",
+        "_own",
+        "_scoped",
+        "all",
+        "by_namespace",
+        "copies",
+        "keys",
+        "signed_hosts",
+    )
 
     def __init__(
         self,
         requirements: tuple[Requirement, ...],
-        by_order: tuple[Requirement, ...],
-        mirrored: MirroredRules,
+        mirrors: Iterable[Mirror],
+        instant: datetime | None,
         keys: Mapping[str, Key],
     ) -> None:
         self.all = requirements
         self.keys = keys
-        self.signed_hosts = frozenset(host for each in requirements if each.signed_by for host in each.hosts)
+        self.by_namespace = False
+        """Whether some requirement, or an entry of its ``except``, is for certain namespaces only."""
+        self.signed_hosts: frozenset[str] = frozenset()
         """The registries of the requirements with ``signed_by``."""
-        self.by_namespace = mirrored.rules.by_namespace
-        self._by_order = by_order
-        self._mirrored = mirrored
+        self.copies = Copies(mirrors, _rules(requirements), instant)
+        self._instant = instant
+        self._own = Sparing()
+        # A requirement has up to 1,000 names for all of its patterns. So they have an index of their own.
+        self._names: GlobMap[list[int]] = GlobMap()
+        self._scoped: set[int] = set()
+        """The requirements for certain namespaces only."""
 
     @classmethod
     def compiling(
         cls,
         requirements: tuple[Requirement, ...],
-        mirrors: Mirrors,
+        mirrors: Iterable[Mirror],
         instant: datetime,
         keys: Mapping[str, Key],
     ) -> Generator[None, None, Requirements]:
         """Index the requirements in steps of about 0.1 ms."""
-        rules, by_order = RuleSet(instant=instant), list[Requirement]()
-        for requirement in requirements:
-            for rule in requirement.rules:
-                rules.add(rule)
-                by_order.append(requirement)
-                yield
-        mirrored = yield from MirroredRules.compiling(mirrors, rules)
-        return cls(requirements, tuple(by_order), mirrored, keys)
+        made = cls(requirements, mirrors, instant, keys)
+        yield from in_steps(made.adding())
+        yield from in_steps(made.copies.work())
+        return made
+
+    def adding(self) -> Iterator[int]:
+        """Index everything but the copies in steps. Yields the work of each (``STEP_WORK``)."""
+        signed = set[str]()
+        for requirement in self.all:
+            for pattern in requirement.images:
+                self._own.rules.add(pattern, None, requirement.index)
+                yield 10
+            for each in live_at(requirement.excepts, self._instant):
+                for names in in_parts(each.namespaces):
+                    self._own.excepts.add(each.pattern, names, requirement.index)
+                    yield 10 + 4 * len(names or ())
+                self.by_namespace = self.by_namespace or each.namespaces is not None
+            for name in requirement.namespaces or ():
+                self._names.setdefault(name, []).append(requirement.index)
+                yield 10
+            if requirement.namespaces is not None:
+                self.by_namespace = True
+                self._scoped.add(requirement.index)
+            for host in requirement.hosts if requirement.signed_by else ():
+                signed.add(host)
+                yield 1
+        self.signed_hosts = frozenset(signed)
 
     def matching(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
@@ -59,9 +101,17 @@ class Requirements:
         """Return the requirements of an image or of a name that it mirrors, in the order of the document."""
         if not self.all:
             return ()
-        found = self._mirrored.orders(location, qualifiers, namespace)
-        indexes = sorted({self._by_order[order].index for order in found})
-        return tuple(self.all[index] for index in indexes)
+        found = self._own.found(location, qualifiers, namespace)
+        found.update(rule.index for rule, _ in self.copies.matching(location, qualifiers, namespace))
+        elsewhere = found & self._scoped
+        if elsewhere and namespace is not None:
+            elsewhere.difference_update(chain.from_iterable(self._names.matching(namespace)))
+        return tuple(self.all[index] for index in sorted(found - elsewhere))
+
+    def scanned(self) -> int:
+        """Return how many patterns and names one image is compared with at most, without copies."""
+        names = self._names.scanned(MAX_NAMESPACE_LENGTH, lambda found: len(found) // VALUES_EACH)
+        return self._own.scanned() + names
 
     def signers(self, requirement: Requirement) -> tuple[Key, ...]:
         """Return the live keys of which one must have signed the images of a requirement."""
@@ -71,3 +121,10 @@ class Requirements:
         """Return the look-up of the signature that a requirement asks for."""
         keys = tuple(sorted({key.fingerprint for key in self.signers(requirement)}))
         return manifest._replace(kind=SIGNATURE, keys=keys, signatures=requirement.signatures)
+
+
+def _rules(requirements: Iterable[Requirement]) -> Iterator[Rule]:
+    """Yield a rule for each pattern of each requirement, without its namespaces."""
+    for each in requirements:
+        for pattern in each.images:
+            yield Rule(list="require", index=each.index, pattern=pattern, excepts=each.excepts)

@@ -45,16 +45,24 @@ class Rule:
 
     def excepts_at(self, instant: datetime | None) -> tuple[Rule, ...]:
         """Return the entries of ``except`` that are live at an instant, or all of them if it is ``None``."""
-        if instant is None or not self.excepts:
-            return self.excepts
-        return tuple(rule for rule in self.excepts if rule.lives_at(instant))
+        return live_at(self.excepts, instant)
 
     def applies_to(self, namespace: str | None) -> bool:
         return names_match(self.namespaces, namespace)
 
 
-class _Sparing:
-    """The rules with a live ``except``. ``excepts`` has the entries, each with the order of its rule."""
+def live_at(rules: tuple[Rule, ...], instant: datetime | None) -> tuple[Rule, ...]:
+    """Return the rules that are live at an instant, or all of them if it is ``None``."""
+    if instant is None or not rules:
+        return rules
+    return tuple(rule for rule in rules if rule.lives_at(instant))
+
+
+class Sparing:
+    """Rules by their patterns, and the entries of ``except`` that spare images, each with its rule.
+
+    Both map to the number of the rule.
+    """
 
     __slots__ = ("excepts", "rules")
 
@@ -65,14 +73,14 @@ class _Sparing:
     def first(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None, other: int | None
     ) -> int | None:
-        """Return the lowest of ``other`` and the orders of rules that match and whose ``except`` does not."""
+        """Return the lowest of ``other`` and what ``found`` returns."""
         found = self.found(location, qualifiers, namespace)
         if other is not None:
             found.add(other)
         return min(found, default=None)
 
     def found(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
-        """Return the orders of the rules that match and whose ``except`` does not."""
+        """Return the numbers of the rules that match and whose ``except`` does not."""
         found = set(self.rules.matching(location, qualifiers, namespace))
         if found:
             found.difference_update(self.excepts.matching(location, qualifiers, namespace))
@@ -98,7 +106,7 @@ class RuleSet:
         """Whether some rule may match an image with its digest, but not the same image with its tag."""
         self._rules: list[Rule] = []
         self._index = PatternIndex()
-        self._sparing: _Sparing | None = None
+        self._sparing: Sparing | None = None
         for rule in rules:
             self.add(rule)
 
@@ -118,7 +126,7 @@ class RuleSet:
         if not live:
             self._index.add(order, rule.pattern, rule.namespaces)
             return
-        sparing = self._sparing = self._sparing or _Sparing()
+        sparing = self._sparing = self._sparing or Sparing()
         sparing.rules.add(rule.pattern, rule.namespaces, order)
         for each in live:
             sparing.excepts.add(each.pattern, each.namespaces, order)
@@ -137,12 +145,6 @@ class RuleSet:
         if self._sparing is not None:
             order = self._sparing.first(location, qualifiers, namespace, order)
         return None if order is None else self._rules[order]
-
-    def matching(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Iterator[int]:
-        """Yield the orders of all live rules that match, in no order."""
-        yield from self._index.matching(location, qualifiers, namespace)
-        if self._sparing is not None:
-            yield from self._sparing.found(location, qualifiers, namespace)
 
     def scanned(self) -> int:
         """Return how many rules one image is compared with at most (``PatternIndex.scanned``)."""

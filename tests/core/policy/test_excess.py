@@ -218,7 +218,7 @@ def test_a_rule_counts_for_a_mirror_with_which_it_shares_no_image(monkeypatch: p
     monkeypatch.setattr(limits_in_use, "MAX_COPIES", 5)
     mirrors = [{"from": f"docker.io/x{i}", "to": f"r.io/y{i}"} for i in range(6)]
     assert parse_policy(document(deny=["*/*:v0"], mirrors=mirrors[:5]))
-    with pytest.raises(PolicyError, match="takes more than 5 copies of rules"):
+    with pytest.raises(PolicyError, match="takes more than 5 copies"):
         parse_policy(document(deny=["*/*:v0"], mirrors=mirrors))
 
 
