@@ -32,7 +32,7 @@ from gatekeeper_py.core.policy.document import (
     PolicyError,
     ResourceEntry,
 )
-from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
+from gatekeeper_py.core.policy.finding import MAX_PROPOSAL, Mark, Remark, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.keys import MAX_PEM_LENGTH, Key, parse_key
 from gatekeeper_py.core.policy.limits import (
@@ -212,38 +212,47 @@ def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
-    """Refuse the fields of look-ups: a rule is about names alone. Propose the requirement to write."""
-    former = {key: found.pop(parameter) for key, parameter in _FORMER.items() if parameter in found}
-    wanted = {key: value for key, value in former.items() if value is not UNKNOWN and value is not False}
-    pattern = found.get("pattern", UNKNOWN)
+    """Refuse the fields of look-ups, and propose the requirement that takes their place."""
+    former = {key: found.pop(key) for key in _FORMER if key in found}
+    proposal = _requirement(found, former) if former and not reading.problems.full else ""
     for key in former:
-        proposal = ""
-        if pattern is not UNKNOWN and not {"verify", "pin", "signedBy"}.isdisjoint(wanted):
-            proposal = f"write a requirement below require: {_requirement(pattern, found, wanted)}"
-        reading.report("moved-to-require", "a rule is about names alone", proposal, below=(key,), at_key=True)
+        reading.report(
+            "moved-to-require", "a rule of allow is about names alone", proposal, below=(key,), at_key=True
+        )
     check_rule(reading, found)
 
 
-def _requirement(pattern: Pattern, found: dict[str, Any], wanted: dict[str, Any]) -> str:
-    """Return the requirement, as one line of YAML, that says what a rule with former fields said."""
-    names = found.get("namespaces")
-    fields: dict[str, Any] = {"images": [pattern.text]}
-    if isinstance(names, tuple):
-        fields["namespaces"] = list(names)
+def _requirement(found: dict[str, Any], former: dict[str, Any]) -> str:
+    """Return the proposal for former fields of a rule: the whole requirement, as YAML."""
+    wanted = {key: value for key, value in former.items() if value is not False}
+    if wanted.keys().isdisjoint({"verify", "pin", "signedBy"}):
+        return "leave it out"
+    pattern, names = found.get("pattern", UNKNOWN), found.get("namespaces")
+    wildcard = isinstance(pattern, Pattern) and is_glob(pattern.host)
+    fields: dict[str, Any] = {"images": (getattr(pattern, "text", UNKNOWN),)}
+    if names is not None:
+        fields["namespaces"] = names
     if "signedBy" in wanted:
         fields |= {key: wanted[key] for key in ("signedBy", "signatures") if key in wanted}
     else:
-        fields["exists"] = True
+        fields |= {} if wildcard and "pin" in wanted else {"exists": True}
         fields |= {"digest": True} if "pin" in wanted else {}
-    fields |= {"onError": wanted["onError"]} if "onError" in wanted else {}
-    return f"- {json.dumps(fields)}"
+    if "onError" in wanted:
+        fields["onError"] = wanted["onError"]
+    if wildcard and ("signedBy" in fields or "exists" in fields):
+        return "write a requirement below require, and name its registries without a wildcard"
+    written = ", ".join(f"{key}: {json.dumps(value, default=str)}" for key, value in fields.items())
+    proposal = f"write below require: - {{{written}}}"
+    values = (value if isinstance(value, tuple) else (value,) for value in fields.values())
+    if len(proposal) > MAX_PROPOSAL or any(UNKNOWN in each or not each for each in values):
+        return "write a requirement with these fields below require"
+    return proposal
 
 
 def _check_requirement(reading: Reading, found: dict[str, Any]) -> None:
-    if "until" in found:
-        del found["until"]
-        reason = "a requirement does not end by itself"
-        reading.report("unknown-field", reason, "remove the requirement when it ends", below=("until",))
+    if found.pop("until", None) is not None:
+        reason, proposal = "a requirement has no end", "leave it out, and remove the requirement later"
+        reading.report("unknown-field", reason, proposal, below=("until",), at_key=True)
     signers = found.get("signed_by")
     if signers is not None:
         found["exists"] = found["digest"] = True
@@ -263,7 +272,8 @@ def _check_requirement(reading: Reading, found: dict[str, Any]) -> None:
     for index, each in enumerate(() if images is UNKNOWN or not found.get("exists") else images):
         if isinstance(each, Pattern) and is_glob(each.host):
             reason = "a requirement with exists or signedBy must name its registries without a wildcard"
-            reading.report("wildcard-host", reason, below=("images", index))
+            proposal = "name the registries, or require only digest: true"
+            reading.report("wildcard-host", reason, proposal, below=("images", index))
     if found.pop("mode", None) is not None:
         found["warns"] = True
     check_rule(reading, found)
@@ -458,26 +468,20 @@ _SIGNATURES: Final = _text(
 )
 _ON_ERROR: Final = choice(get_args(OnError), default="keep")
 
-_FORMER: Final = {
-    "verify": "verify",
-    "pin": "pin",
-    "onError": "on_error",
-    "signedBy": "signed_by",
-    "signatures": "signatures",
+_FORMER: Final[dict[str, Field]] = {
+    "verify": _FLAG,
+    "pin": _FLAG,
+    "signedBy": _SIGNERS,
+    "signatures": _SIGNATURES,
+    "onError": _ON_ERROR,
 }
-"""Fields that rules of ``allow`` do not have, each with its parameter."""
+"""Fields of requirements that rules of ``allow`` do not have."""
 
 _ALLOW: Final = Record(
     partial(Rule, list="allow"),
     {"image": ALLOWED, **_RULE_FIELDS},
     required=("image",),
-    former={
-        "verify": _FLAG,
-        "pin": _FLAG,
-        "onError": _ON_ERROR,
-        "signedBy": _SIGNERS,
-        "signatures": _SIGNATURES,
-    },
+    former=_FORMER,
     names={"image": "pattern"},
     numbered="index",
     check=_check_allowed,
@@ -641,6 +645,8 @@ _KEY: Final = Record(
     description="A public key whose signatures requirements with signedBy ask for.",
 )
 
+_OVERRIDES: Final = OneOf(OVERRIDES, {"signature": "require"}, more={"type": "string"})
+
 _GRANT: Final = Record(
     Grant,
     {
@@ -649,7 +655,7 @@ _GRANT: Final = Record(
         "images": _list_in_entry(ALLOWED),
         "longest": _text(_parse_days, "bad-duration", "from 1h to 400d, in hours or days", expected=""),
         "most": Integer(1, MAX_LIVE_ENTRIES),
-        "overrides": Items(item=choice(OVERRIDES), at_most=len(OVERRIDES), at_least=1, single=True),
+        "overrides": Items(item=_OVERRIDES, at_most=len(OVERRIDES), at_least=1, single=True),
         "owner": LINE,
         "reason": LINE,
     },
@@ -673,9 +679,13 @@ def _rules(record: Record, *, at_least: int = 0) -> Items:
     )
 
 
-def _entries(name: str, record: Record) -> Items:
+def _entries(name: str, record: Record, noun: str = "") -> Items:
     return Items(
-        item=record, at_most=MAX_ENTRIES[name], noun=name, definition=record.title, more={"default": []}
+        item=record,
+        at_most=MAX_ENTRIES[name],
+        noun=noun or name,
+        definition=record.title,
+        more={"default": []},
     )
 
 
@@ -688,7 +698,7 @@ _DOCUMENT: Final = Record(
         "message": _text(_parse_line, "bad-text", default="", maxLength=MAX_TEXT_LENGTH),
         "allow": _rules(_ALLOW, at_least=1),
         "deny": _rules(_DENY),
-        "require": _entries("require", _REQUIREMENT),
+        "require": _entries("require", _REQUIREMENT, "requirements"),
         "namespaces": _entries("namespaces", _OVERRIDE),
         "mirrors": _entries("mirrors", _MIRROR),
         "resources": _entries("resources", _RESOURCE),
