@@ -81,7 +81,7 @@ def test_every_policy_and_all_webhook_settings_shown_are_accepted(text: str) -> 
         parse_settings(text)
     elif "kind: ImagePolicy\n" in text:
         parse_policy(text)
-    elif keys and keys <= {"mode", "deny", "namespaces", "mirrors", "resources", "registries", "message"}:
+    elif keys and keys <= {"mode", "deny", "require", "namespaces", "mirrors", "resources", "registries", "message"}:
         parse_policy(yaml.safe_dump(policy_document(["a.example"], mode="warn") | document))
 
 
