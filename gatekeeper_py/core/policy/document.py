@@ -116,7 +116,7 @@ class PolicyDocument:
 
     def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry | Key, datetime]]:
         """Yield each entry that expires or has expired, with its path and its expiry."""
-        lists: list[tuple[str, Sequence[Rule | OverrideEntry | Key | Requirement]]]
+        lists: list[tuple[str, Sequence[Rule | Requirement | OverrideEntry | Key]]]
         lists = [
             ("allow", self.allow),
             ("deny", self.deny),
@@ -128,6 +128,6 @@ class PolicyDocument:
             for index, entry in enumerate(entries):
                 if not isinstance(entry, Requirement) and entry.until is not None:
                     yield (name, index), entry, entry.until
-                for each in entry.excepts if isinstance(entry, Rule | Requirement) else ():
+                for each in entry.excepts if isinstance(entry, (Rule, Requirement)) else ():
                     if each.until is not None:
                         yield (name, index, each.list, each.index), each, each.until

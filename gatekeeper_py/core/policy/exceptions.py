@@ -50,6 +50,8 @@ def exception_findings(policy: CompiledPolicy, exceptions: Exceptions, now: date
             found.append(_finding("warning", EXPIRED, entry, message, "remove it"))
         elif (rule := approving_rule(policy, key, entry, scan)) is not None:
             message = f"the policy approves these images anyway, by {rule.list}[{rule.index}]"
+            if policy.requires:
+                message += ", and an exception does not replace a requirement"
             found.append(_finding("warning", SUPERFLUOUS, entry, message, "remove it"))
     if len(found) > MAX_FINDINGS:
         found[MAX_FINDINGS:] = [more_findings(len(found) - MAX_FINDINGS, found[MAX_FINDINGS - 1])]

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from typing import Final
 
 from gatekeeper_py.core.exceptions.grants import Grants
-from gatekeeper_py.core.policy.copies import Copies
+from gatekeeper_py.core.policy.approvers import impossible
+from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.keys import NO_KEYS
@@ -24,7 +25,10 @@ from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 
 def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
-    """Return the problem of a document that needs too many copies, or too many patterns for one image."""
+    """Return the problem of a document that needs too many copies, or too many patterns for one image.
+
+    Also return the problem of a requirement that no image can meet.
+    """
     overrides = Overrides()
     for entry in document.namespaces:
         overrides.add(entry)
@@ -47,8 +51,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     if problem is None and mirrors:
         restricting = (Copies(mirrors, document.deny, None), required.copies)
         problem = _too_many_copies(restricting)
-        scanned["mirrors"] += sum(copies.scanned() for copies in restricting)
-    return problem or too_many_wildcards(scanned)
+        scanned["mirrors"] += sum(mirrored.scanned() for mirrored in restricting)
+    # The search compares what the limits above bound.
+    return problem or too_many_wildcards(scanned) or impossible(document, mirrors)
 
 
 def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:

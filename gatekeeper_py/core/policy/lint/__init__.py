@@ -25,6 +25,7 @@ from gatekeeper_py.core.policy.lint.cover import (
     dead_overrides,
     dead_rules,
     nothing_approved,
+    unmatched_requirements,
     unused_excepts,
 )
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
@@ -58,6 +59,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
         unused_excepts: ("except-unused",),
+        unmatched_requirements: ("require-unmatched",),
         expiry: ("expired", "expires-soon", "key-expires-soon"),
         keys: ("key-unused", "key-repeated", "key-prehashed"),
         floating_latest: ("floating-latest",),
