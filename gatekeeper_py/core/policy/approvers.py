@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -25,9 +26,13 @@ def impossible(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     because the rules may be for the images that it spares.
     """
     pinning = [each for each in document.require if each.digest and not each.excepts]
-    pinned = approvers(pinning, mirrors, (*document.allow, *document.exceptions), digests=True)
+    if not pinning:
+        return None
+    most = MAX_COMPARISONS // 2
+    approving: list[Rule | Grant] = [*document.allow, *document.exceptions]
+    pinned = approvers(pinning, mirrors, approving, most, digests=True)
     hopeless = [each for each in pinning if pinned.get(each.index, each) is None]
-    for index, rule in approvers(hopeless, mirrors, document.allow).items():
+    for index, rule in approvers(hopeless, mirrors, document.allow, most).items():
         if isinstance(rule, Rule):
             field = "signedBy" if document.require[index].signed_by else "digest"
             return Remark(
@@ -46,9 +51,9 @@ def approvers(
     requirements: Collection[Requirement],
     mirrors: Mirrors,
     approving: Sequence[Rule | Grant],
+    comparisons: int,
     *,
     digests: bool = False,
-    comparisons: int = MAX_COMPARISONS,
 ) -> dict[int, Rule | Grant | None]:
     """Return for each requirement, by its index, a rule or grant that may approve one of its images.
 
@@ -57,6 +62,7 @@ def approvers(
     the other requirements are missing.
     """
     found: dict[int, Rule | Grant | None] = {}
+    comparisons //= 2  # for each of the two searches
     # Each comparison of two entries compares all their namespaces.
     for each in (requirements, approving):
         comparisons //= max((len(one.namespaces or ("",)) for one in each), default=1)
@@ -78,17 +84,21 @@ def _search(
     Raises ``TooManyComparisonsError``.
     """
     found: dict[int, Rule | Grant] = {}
-    index, number, again = EntryIndex(comparisons), len({each.because for each in wanted}), 0
-    for each in approving:
-        if len(found) == number:
-            break
-        if len(found) >= again:
-            # Index only what is still wanted, because the rest would be compared with every other rule.
-            index, again = EntryIndex(index.left), (len(found) + number + 1) // 2
-            index.extend(entry for entry in wanted if int(entry.because) not in found)
+    left = Counter(int(each.because) for each in wanted)
+    index, remaining, indexed = EntryIndex(comparisons), len(wanted), len(wanted)
+    index.extend(wanted)
+    for each in approving if wanted else ():
         for images in (each.pattern,) if isinstance(each, Rule) else each.images:
             for other in index.overlapping(Entry(images=images, namespaces=each.namespaces)):
-                found.setdefault(int(other.because), each)
+                if left.pop(int(other.because), 0):
+                    found[int(other.because)] = each
+                    remaining = left.total()
+        if not left:
+            break
+        if 2 * remaining <= indexed:
+            # Index only what is still wanted, because the rest would be compared with every other rule.
+            index, indexed = EntryIndex(index.left), remaining
+            index.extend(entry for entry in wanted if int(entry.because) in left)
     return found
 
 

@@ -100,7 +100,7 @@ def unmatched_requirements(subject: Subject) -> Iterator[Remark]:
     """Yield each requirement that matches nothing that a live allow rule or a grant can approve."""
     document = subject.policy.document
     approving: list[Rule | Grant] = [*subject.approving(), *document.exceptions]
-    found = approvers(document.require, subject.policy.mirrors, approving, comparisons=subject.comparisons)
+    found = approvers(document.require, subject.policy.mirrors, approving, subject.comparisons)
     for index, by in found.items():
         if by is None:
             message = "it has no effect: no live allow rule and no grant approves any of its images"
