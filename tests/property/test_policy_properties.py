@@ -15,7 +15,9 @@ from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, par
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import effective_tag, locate
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
     Document,
@@ -24,7 +26,9 @@ from property.strategies import (
     documents,
     images,
     mirrors,
+    name_lists,
     namespaces,
+    patterns,
     plain_documents,
     text_of,
 )
@@ -153,6 +157,32 @@ def test_removing_dead_rules_changes_no_decision(
             smaller = without(compiled, removed)
             for image in judged:
                 assert smaller.decide(namespace, image).reason == compiled.decide(namespace, image).reason
+
+
+requirements = st.fixed_dictionaries(
+    {"images": st.lists(patterns, min_size=1, max_size=2), "digest": st.just(True)},
+    optional={"namespaces": name_lists, "except": st.lists(patterns, max_size=1)},
+)
+
+
+@settings(max_examples=budget(120))
+@given(documents, st.lists(requirements, min_size=1, max_size=3), namespaces, some_images)
+def test_a_requirement_that_is_reported_is_never_met(
+    a_document: Document, listed: list[Any], namespace: str | None, judged: list[str]
+) -> None:
+    """`require-unmatched` matches nothing that is approved, `require-impossible` nothing with a digest."""
+    text = text_of({**a_document, "require": listed})
+    policy, findings = parsed(text)
+    assume(policy is not None or {finding.code for finding in findings} == {"require-impossible"})
+    # Without the check of the document as a whole.
+    policy = policy or Policy(document=parse_document(text), text=text, mode=ENFORCE)
+    impossible = {finding.path.partition(".")[0] for finding in findings}
+    unmatched = {each.path for each in lint(policy, NOON) if each.code == "require-unmatched"}
+    for image in judged:
+        decision = policy.at(NOON).decide(namespace, image)
+        needed = set(map(str, decision.requirements))
+        assert not needed & unmatched
+        assert "@" not in image or not needed & impossible
 
 
 @QUICK

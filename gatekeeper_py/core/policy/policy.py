@@ -115,7 +115,9 @@ class Policy:
             yield
         require = yield from Requirements.compiling(self.document.require, self.mirrors, instant, keys)
         named: list[Manifest] = []
+        spared_end: datetime | None = None
         for requirement in require.all:
+            spared_end = _next_end(requirement.excepts, instant, spared_end)
             if requirement.looks_up:
                 named += (each for pattern in requirement.images for each in _named_manifests(pattern))
             yield
@@ -123,7 +125,7 @@ class Policy:
         denied = yield from MirroredRules.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
         ends = (_next_end(entries, instant) for entries in (self.document.namespaces, self.document.keys))
-        next_expiry = _first(allow_end, deny_end, *ends)
+        next_expiry = _first(allow_end, deny_end, spared_end, *ends)
         change = exceptions.next_change(grants, instant) if grants else None
         return CompiledPolicy(
             policy=self,

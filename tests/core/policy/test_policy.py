@@ -111,6 +111,12 @@ def test_the_next_change(instant: datetime, expected: datetime | None) -> None:
     assert compiled.next_change == compiled.next_expiry == expected
 
 
+def test_the_next_change_is_the_end_of_an_except_of_a_requirement() -> None:
+    spared = "except: [{image: a.io/x, until: 2026-03-02}, {image: a.io/y, until: 2026-03-03}]"
+    policy = parse_policy(policy_text(f"require: [{{images: [a.io], digest: true, {spared}}}]"))
+    assert policy.at(NOON).next_change == datetime(2026, 3, 2, tzinfo=UTC)
+
+
 def test_nothing_changes_without_until() -> None:
     assert parse_policy(policy_text()).at(NOON).next_change is None
 
