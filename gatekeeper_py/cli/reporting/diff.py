@@ -186,8 +186,8 @@ def answers_of(difference: Difference) -> Iterator[tuple[str, str]]:
 def expiry_note(instant: datetime) -> str:
     """Return the note about the first instant at which the answers for all images may change."""
     return (
-        f"These answers hold until {format_instant(instant)}, when a rule or an override of a mode expires."
-        " For a later time, use --at."
+        f"These answers hold until {format_instant(instant)}, when a rule, a key or an override of a mode"
+        " expires. For a later time, use --at."
     )
 
 

@@ -346,7 +346,7 @@ class _Comparison:
             changes=frozenset(self._changes),
             witnesses=tuple(sorted(shown, key=lambda w: w.change)),
             grants=self._grants(),
-            requires=any(bool(policy.require) for policy in self._policies),
+            requires=any(policy.require.all for policy in self._policies),
             next_change=min(
                 (p.next_expiry for p in self._policies if p.next_expiry is not None), default=None
             ),
