@@ -13,7 +13,7 @@ from typing import Final
 
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.approvers import impossible
-from gatekeeper_py.core.policy.copies import MirroredRules
+from gatekeeper_py.core.policy.copies import Copies
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.keys import NO_KEYS
@@ -51,7 +51,7 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     if problem is None and mirrors:
         restricting = (Copies(mirrors, document.deny, None), required.copies)
         problem = _too_many_copies(restricting)
-        scanned["mirrors"] += sum(mirrored.scanned() for mirrored in restricting)
+        scanned["mirrors"] += sum(copies.scanned() for copies in restricting)
     # The search compares what the limits above bound.
     return problem or too_many_wildcards(scanned) or impossible(document, mirrors)
 

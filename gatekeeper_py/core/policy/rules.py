@@ -123,7 +123,7 @@ class RuleSet:
         if rule.namespaces is not None:
             self.by_namespace = True
         self.recalls = self.recalls or rule.recalls
-        if not live and rule.list != "require":  # of equal rules, this index finds only the first
+        if not live:
             self._index.add(order, rule.pattern, rule.namespaces)
             return
         sparing = self._sparing = self._sparing or Sparing()
