@@ -111,19 +111,28 @@ class Copies:
 
         The origins of the mirrors with the shortest ``to`` come first, then in the order of the document.
         """
-        copies = list(self._copied.matching(location, qualifiers, namespace)) if self._mirrors else None
-        if not copies:
-            return
-        length = len("/".join(location.segments))
-        found = {place for place, longest in copies if length <= longest}
-        found.difference_update(self._excepts.matching(location, qualifiers, namespace))
         last: tuple[int, int] | None = None
         origin: Location | None = None
-        for depth, index, number in sorted(found):
+        for depth, index, number in sorted(self._places(location, qualifiers, namespace)):
             if (depth, index) != last:
                 last, origin = (depth, index), self._mirrors[index].origin(location.segments[depth:])
             if origin is not None:
                 yield self._rules[number], origin
+
+    def indexes(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+        """Return the indexes of the rules that match an origin of an image.
+
+        The origins, of which there may be a thousand, are not computed.
+        """
+        return {number for _, _, number in self._places(location, qualifiers, namespace)}
+
+    def _places(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[_Place]:
+        copies = list(self._copied.matching(location, qualifiers, namespace)) if self._mirrors else ()
+        length = len("/".join(location.segments)) if copies else 0
+        found = {place for place, longest in copies if length <= longest}
+        if found:
+            found.difference_update(self._excepts.matching(location, qualifiers, namespace))
+        return found
 
     def scanned(self) -> int:
         """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""

@@ -17,7 +17,7 @@ from gatekeeper_py.core.policy.copies import Copies
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.keys import NO_KEYS
-from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
+from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_REQUIRED_NAMES, MAX_SCANNED
 from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.required import Requirements
@@ -34,6 +34,11 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         overrides.add(entry)
     # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
     dated = tuple(rule for rule in document.allow if rule.until is not None)
+    names = sum(len(part.namespaces or ()) for each in document.require for part in (each, *each.excepts))
+    if names > MAX_REQUIRED_NAMES:
+        message = f"more than {MAX_REQUIRED_NAMES:,} names of namespaces in require, the limit"
+        proposal = "write wildcards instead of names, or fewer requirements"
+        return Remark(code="too-many", path=("require",), message=message, proposal=proposal)
     required = Requirements(document.require, mirrors, None, NO_KEYS)
     for _ in required.adding():
         pass

@@ -33,6 +33,9 @@ MAX_ENTRIES: Final = MappingProxyType(
 MAX_REQUIRED_PATTERNS: Final = 20_000
 """Maximum number of patterns in ``images`` and ``except`` of all entries of ``require`` together."""
 
+MAX_REQUIRED_NAMES: Final = 50_000
+"""Maximum number of names of namespaces in ``require``: about 2 s to compile if all have wildcards."""
+
 MAX_ITEMS: Final = 1_000
 """Maximum number of items of a list inside an entry, such as the names of namespaces."""
 

@@ -102,7 +102,7 @@ class Requirements:
         if not self.all:
             return ()
         found = self._own.found(location, qualifiers, namespace)
-        found.update(rule.index for rule, _ in self.copies.matching(location, qualifiers, namespace))
+        found |= self.copies.indexes(location, qualifiers, namespace)
         elsewhere = found & self._scoped
         if elsewhere and namespace is not None:
             elsewhere.difference_update(chain.from_iterable(self._names.matching(namespace)))

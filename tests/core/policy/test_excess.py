@@ -42,9 +42,11 @@ def document(
     mirrors: Iterable[Any] = (),
     namespaces: Iterable[Any] = (),
     exceptions: Iterable[Any] = (),
+    require: Iterable[dict[str, Any]] = (),
 ) -> str:
     lists = map(list, (allow, deny, mirrors))
     more = {"namespaces": list(namespaces), "exceptions": list(exceptions)}
+    more["require"] = [{"digest": True, **each} for each in require]
     return json.dumps(policy_document(*lists, mode="enforce", **more))
 
 
@@ -115,6 +117,41 @@ def refusal(text: str) -> tuple[str, str]:
             ),
             "deny",
             id="equal-deny-rules-with-except",
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": same_pieces(3_000, "a.io/*{}*")}]), "require", id="required"
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": ["a.io"], "except": same_pieces(3_000, "a.io/*{}*")}]),
+            "require",
+            id="except-of-a-requirement",
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": ["*/**"] * 20} for _ in range(1_000)]),
+            "require",
+            id="equal-requirements",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": ["a.io"], "namespaces": ["a*", "aa"]} for _ in range(1_000)]
+            ),
+            None,
+            id="a-thousand-requirements-with-the-same-names-are-accepted",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": ["a.io"], "namespaces": same_pieces(1_000, "*{}*")} for _ in range(9)]
+            ),
+            "require",
+            id="namespaces-of-requirements",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": ["*/**"]} for _ in range(4)],
+                mirrors=[{"from": f"m{i}.io", "to": "r.io"} for i in range(1_000)],
+            ),
+            "mirrors",
+            id="many-copies-of-requirements-with-one-target",
         ),
         pytest.param(
             lambda: document(
@@ -250,6 +287,40 @@ def test_a_policy_may_need_20_000_copies(rule: dict[str, Any], each: int) -> Non
     assert finding.proposal
 
 
+@pytest.mark.bulk
+def test_requirements_count_once_for_each_pattern_and_entry_of_except_on_a_mirror() -> None:
+    """Deny rules count, too. The names of namespaces do not."""
+    entry = {"images": ["*.io/a", "*.io/b"], "except": ["*/x"], "namespaces": ["x", "y"]}
+
+    def written(number: int) -> str:
+        deny = [f"*.io/d{i}" for i in range(10)]
+        mirrors = [{"from": f"m{i}.io", "to": [f"r.io/{i}", f"s.io/{i}"]} for i in range(100)]
+        return document(deny=deny, require=[entry] * number, mirrors=mirrors)
+
+    most = (MAX_COPIES - 10 * 200) // 600
+    assert parse_policy(written(most))
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(written(most + 1))
+    (finding,) = caught.value.findings
+    assert finding.code == "too-many-copies"
+    assert finding.path.startswith("require[")
+
+
+@pytest.mark.bulk
+@pytest.mark.parametrize("part", ["namespaces", "except"])
+def test_the_names_of_namespaces_in_requirements_have_a_limit(part: str) -> None:
+    names = [f"n{i}" for i in range(1_000)]
+    more = (
+        {"namespaces": names}
+        if part == "namespaces"
+        else {"except": [{"image": "b.io", "namespaces": names}]}
+    )
+    assert parse_policy(document(require=[{"images": ["a.io"], **more}] * 50))
+    with pytest.raises(PolicyError, match="more than 50,000 names of namespaces in require") as caught:
+        parse_policy(document(require=[{"images": ["a.io"], **more}] * 51))
+    assert [(each.code, each.path) for each in caught.value.findings] == [("too-many", "require")]
+
+
 def in_sections(number: int, sections: Iterable[str]) -> str:
     """Return a document with this many similar wildcards in each of these sections."""
     segments, names = same_pieces(number, "a.io/*{}*"), same_pieces(number, "*{}*")
@@ -259,12 +330,15 @@ def in_sections(number: int, sections: Iterable[str]) -> str:
         "mirrors": [{"from": "a.io", "to": "r.io", "except": segments}],
         "namespaces": [{"mode": "warn", "names": names}],
         "exceptions": [{"source": "namespace", "images": segments, "longest": "1h"}],
+        "require": [{"images": segments}],
     }
     return document(**{section: parts[section] for section in sections})
 
 
 def test_all_sections_count_together() -> None:
     sections = {"allow", "mirrors", "namespaces", "exceptions"}
+    assert parse_policy(in_sections(60, ["allow", "require"]))
+    assert refusal(in_sections(60, [*sections - {"mirrors"}, "require"]))[0] == "too-many-wildcards"
     assert parse_policy(in_sections(50, sections))
     assert refusal(in_sections(60, sections))[0] == "too-many-wildcards"
     for left_out in sections:

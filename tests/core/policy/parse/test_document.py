@@ -306,7 +306,7 @@ def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bo
         ),
         "deny: [{image: a.io, except: []}, {image: b.io, except: ['*', {image: b.io/x, until: 2026-01-01}]}]",
         "exceptions: [{source: namespace, images: [], longest: 1h, namespaces: []}]",
-        "exceptions: [{source: break-glass, images: [], longest: 1h, most: 1000, overrides: [deny, require]}]",
+        "exceptions: [{source: break-glass, images: [], longest: 1h, overrides: [deny, require]}]",
         "require: [{images: ['*'], digest: true, except: ['*', {image: a.io, owner: me}], onError: deny}]",
         "mirrors: [{from: a.io, to: b.io, except: []}]",
         "message: ''",
