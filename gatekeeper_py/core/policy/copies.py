@@ -80,7 +80,7 @@ class Copies:
         A rule and each entry of its ``except`` count once for each namespace and each target of a mirror.
         """
         listed: list[Rule] = []
-        done = set[_Place]()
+        done = set[tuple[Prefix, _Place]]()
         for order, mirror in pairs(self._mirrors, _patterns(self._listed, listed)):
             rule = listed[order]
             if mirror is None:
@@ -95,9 +95,9 @@ class Copies:
                     for images, longest in copied:
                         self._copied.add(images, names, (place, longest))
                     yield rule, len(names or ("",))
-                spares = copied and place not in done
+                spares = copied and (to, place) not in done
                 for each in rule.excepts_at(self._instant) if spares else ():
-                    done.add(place)
+                    done.add((to, place))
                     originals = tuple(_copies(mirror, to, each.pattern))
                     for names in in_parts(each.namespaces):
                         for images, _ in originals:

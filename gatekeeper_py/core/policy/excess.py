@@ -34,8 +34,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
         overrides.add(entry)
     # Allow rules that expired lately have an index of their own (``CompiledPolicy.expired``).
     dated = tuple(rule for rule in document.allow if rule.until is not None)
-    names = sum(len(part.namespaces or ()) for each in document.require for part in (each, *each.excepts))
-    if names > MAX_REQUIRED_NAMES:
+    names = [each.namespaces for each in document.require]
+    names += [entry.namespaces for each in document.require for entry in each.excepts]
+    if sum(map(len, filter(None, names))) > MAX_REQUIRED_NAMES:
         message = f"more than {MAX_REQUIRED_NAMES:,} names of namespaces in require, the limit"
         proposal = "write wildcards instead of names, or fewer requirements"
         return Remark(code="too-many", path=("require",), message=message, proposal=proposal)
