@@ -466,7 +466,7 @@ _SIGNATURES: Final = _text(
     "the repository that holds the signatures, as registry/path; default: that of the image",
     **_PATTERN_LENGTH,
 )
-_ON_ERROR: Final = choice(get_args(OnError), default="keep")
+_ON_ERROR: Final = choice(get_args(OnError))
 
 _FORMER: Final[dict[str, Field]] = {
     "verify": _FLAG,
@@ -533,7 +533,6 @@ _REQUIREMENT: Final = Record(
         "exists": _FLAG,
         "signedBy": _SIGNERS,
         "signatures": _SIGNATURES,
-        # With ``signedBy``, the default is deny.
         "onError": _ON_ERROR,
         "mode": choice(("warn",)),
         "owner": LINE,
