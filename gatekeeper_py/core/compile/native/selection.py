@@ -133,10 +133,10 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
 
     Raises ``CannotExpress`` when the policy must be exact and cannot be.
     """
-    obstacles = tuple(_obstacles(policy, now))
+    rewrites = policy.rewriting(now).possible
+    obstacles = tuple(_obstacles(policy, now, rewrites=rewrites))
     if obstacles and not backstop:
         raise CannotExpress(obstacles)
-    rewrites = policy.rewriting(now).possible
     live = _live_overrides(policy, now)
     kept = tuple(each for each in live if each.until is None or not each.mode.refuses)
     unsure = len(kept) < len(live) or any(mirror.verify for mirror in policy.mirrors)
@@ -160,7 +160,7 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     )
 
 
-def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
+def _obstacles(policy: Policy, now: datetime, *, rewrites: bool) -> Iterator[Obstacle]:
     for rule in (*policy.allow, *policy.deny):
         if rule.lives_at(now):
             reasons = (
@@ -168,15 +168,14 @@ def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
                 (EXCEPTS, bool(rule.excepts_at(now))),
             )
             yield from (Obstacle(part=str(rule), why=why) for why, holds in reasons if holds)
-    may_rewrite = policy.rewriting(now).possible
     for requirement in policy.document.require:
-        for why in _why_not(requirement, now, rewrites=may_rewrite):
+        for why in _why_not(requirement, now, rewrites=rewrites):
             yield Obstacle(part=str(requirement), why=why)
     for index, override in enumerate(policy.document.namespaces):
         if override.until is not None and now < override.until:
             yield Obstacle(part=f"namespaces[{index}]", why=EXPIRES)
     for mirror in policy.mirrors:
-        if mirror.verify and may_rewrite:
+        if mirror.verify and rewrites:
             yield Obstacle(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
     for index, entry in enumerate(policy.document.resources):
         kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind

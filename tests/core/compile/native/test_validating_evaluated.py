@@ -415,7 +415,7 @@ def test_requirements_of_a_digest(
         allow="[a.io]",
     )
     review_document = review(make(image))
-    assert validated(evaluator, of(text), review_document) == Verdict(verdict, message)
+    assert validated(evaluator, of(text), review_document) == (verdict, message)
     assert admission.validate(wire.parse(review_document), parse_policy(text).at(INSTANT)).verdict == verdict
 
 
