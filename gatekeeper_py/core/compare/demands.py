@@ -82,8 +82,6 @@ def _covers(demands: Collection[Demand], demand: Demand) -> bool:
     """Return whether ``covers`` holds for an image whose digest is not demanded or present."""
     if not demand.exists or any(each.always_refuses for each in demands):
         return True
-    if demand.always_refuses:
-        return False
     others = [each for each in demands if each.exists]
     if not others or (demand.refuses_errors and not any(each.refuses_errors for each in others)):
         return False

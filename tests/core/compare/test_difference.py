@@ -322,6 +322,7 @@ def required(*requirements: str, more: str = "", keys: str = keys_text()) -> str
 
 BY_ONE, BY_BOTH = "signedBy: [ci-2025]", "signedBy: [ci-2025, ci-2026]"
 SIGNED: Final = required(BY_BOTH)
+NEVER: Final = required("signedBy: [ci-2026]", keys=keys_text(until="2025-01-01")).replace("b.io", "c.io", 1)
 DENIED: Final = "deny: [{image: b.io, namespaces: [team]}]\n"
 SWAPPED: Final = (
     keys_text().replace("ci-2025", "ci").replace("ci-2026", "ci-2025").replace('"ci"', '"ci-2026"')
@@ -346,12 +347,18 @@ LESS, MORE = "less-required", "more-required"
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=SWAPPED), set(), id="other-names-of-keys"),
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=ENDED), {MORE}, id="a-key-that-has-ended"),
         pytest.param(
+            required("signedBy: [ci-2026], signatures: b.io/s", keys=ENDED), required(BY_ONE), {LESS}, id="no-key-that-is-live"
+        ),
+        pytest.param(
             required(BY_ONE), required(f"{BY_ONE}, signatures: b.io/s"), {LESS, MORE}, id="another-repository"
         ),
         pytest.param(required(BY_ONE), required(f"{BY_ONE}, onError: keep"), {LESS}, id="errors"),
         pytest.param(
             required("exists: true, onError: deny"), required(f"{BY_ONE}, onError: keep"), {LESS, MORE},
             id="errors-of-what-is-signed",
+        ),
+        pytest.param(
+            required(BY_ONE), required(f"{BY_ONE}, onError: keep", BY_BOTH), {LESS}, id="errors-of-one-signer"
         ),
         pytest.param(required(BY_ONE), required(f"{BY_ONE}, mode: warn"), {LESS}, id="only-a-warning"),
         pytest.param(required("digest: true, mode: warn"), required(), set(), id="a-warning-less"),
@@ -392,6 +399,11 @@ def test_errors_of_a_digest_alone_count_only_where_the_webhook_writes_it() -> No
     old, new = (required(f"digest: true, onError: {each}") for each in ("deny", "keep"))
     assert compare(policy(old, "mutate"), policy(new, "mutate")).changes == {LESS}
     assert not compare(policy(old, "mutate"), policy(new)).changes
+    tags = [
+        required(f"{each}, onError: keep").replace("[b.io], ", "['b.io/**:*'], ")
+        for each in (BY_ONE, "exists: true, digest: true")
+    ]
+    assert compare(*(policy(text, "mutate") for text in tags)).changes == {LESS}
     everywhere = [text.replace("images: [b.io]", "images: ['*.io/**']") for text in (old, new)]
     assert not compare(*(policy(text, "mutate") for text in everywhere)).changes  # no host may be asked
 
@@ -430,6 +442,7 @@ def glass(overrides: str = "", more: str = "") -> str:
             "team",
             id="a-namespace",
         ),
+        pytest.param(NEVER, NEVER + glass(), False, "", id="what-nothing-meets"),
         pytest.param(required(), required(more=glass("require")), False, "", id="nothing-is-required"),
         pytest.param(
             required("digest: true"), required("digest: true", more=glass("require")), True, "", id="a-digest"
