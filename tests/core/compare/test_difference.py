@@ -347,7 +347,10 @@ LESS, MORE = "less-required", "more-required"
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=SWAPPED), set(), id="other-names-of-keys"),
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=ENDED), {MORE}, id="a-key-that-has-ended"),
         pytest.param(
-            required("signedBy: [ci-2026], signatures: b.io/s", keys=ENDED), required(BY_ONE), {LESS}, id="no-key-that-is-live"
+            required("signedBy: [ci-2026], signatures: b.io/s", keys=ENDED),
+            required(BY_ONE),
+            {LESS},
+            id="no-key-that-is-live",
         ),
         pytest.param(
             required(BY_ONE), required(f"{BY_ONE}, signatures: b.io/s"), {LESS, MORE}, id="another-repository"
