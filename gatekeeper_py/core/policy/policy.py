@@ -150,11 +150,12 @@ class Policy:
         document = self.document
         rewrites = self.mode.rewrites or any(entry.mode.rewrites for entry in document.namespaces)
         pins = rewrites and any(requirement.digest for requirement in document.require)
+        looks_up = any(requirement.looks_up for requirement in document.require)
         for requirement in document.require:
             if requirement.looks_up or (pins and requirement.digest):
                 yield from requirement.hosts
         for mirror in document.mirrors:
-            if mirror.verify or pins:
+            if mirror.verify or pins or looks_up:  # requirements follow mirrors
                 yield from (to.host for to in mirror.targets)
         if pins:
             yield from (registry.host for registry in document.registries)
