@@ -27,7 +27,7 @@ RESPONSE_FIELDS: Final = frozenset(
     {"uid", "allowed", "status", "patch", "patchType", "warnings", "auditAnnotations"}
 )
 AUDIT_KEYS: Final = frozenset(
-    {"mode", "policy", "rejected", "rewritten", "unverified", "signed", "exceptions"}
+    {"mode", "policy", "rejected", "rewritten", "unverified", "signed", "unmet", "exceptions"}
 )
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
