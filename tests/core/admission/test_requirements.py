@@ -13,7 +13,7 @@ import pytest
 
 from builders import INSTANT, exceptions_text, keys_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.admission import Outcome, certainly_approved, mutate, validate
+from gatekeeper_py.core.admission import certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
@@ -59,142 +59,105 @@ def policy(
     return parse_policy(policy_text(text, mode=mode, allow=allow)).at(INSTANT)
 
 
-def warning(requirement: str) -> str:
-    """Return the requirement with ``mode: warn``."""
-    return requirement.removesuffix("}") + ", mode: warn}"
-
-
 UNPINNED, ADD = "is unpinned: it needs a digest", f"is unpinned: add @{DIGEST}"
 ABSENT, UNVERIFIED = (
     "does not exist in r.io (absent)",
     "could not be verified: connection refused (unverified)",
 )
 UNSIGNED: Final = "is not signed by ci-2025 or ci-2026 (unsigned)"
+OTHER_SIGNED: Final = "is signed, but by another key (unsigned)"
+SKIPPED: Final = "is not signed by ci-2025 or ci-2026; a blob is too long (unsigned)"
+MORE: Final = " more of its requirements are not met"
+GOOD, GONE, ERROR = truth(), truth(MISSING), truth(DOWN)
+"""Worlds in which ci-2026 signed all images, no image exists, and no image can be looked up."""
+
+NO_KEY, NO_ANSWER = truth(signature=MISSING), truth(signature=DOWN)
+BY_OTHER = truth(signature=Answer("missing", cause=OTHER_KEY))
+TOO_LONG = truth(signature=Answer("missing", cause="a blob is too long"))
+
+
+def but(requirement: str, more: str) -> str:
+    """Return the requirement with one more field."""
+    return f"{requirement.removesuffix('}')}, {more}}}"
+
+
+def cases(columns: str, rows: dict[str, tuple[Any, ...]]) -> pytest.MarkDecorator:
+    """Return the parameters of a test as a table of rows by name."""
+    return pytest.mark.parametrize(
+        columns.split(), [pytest.param(*row, id=name) for name, row in rows.items()]
+    )
+
+
+def reason_of(said: str) -> str:
+    """Return the reason of a verdict that users read these words about."""
+    return "unpinned" if "is unpinned" in said else said.partition("(")[2].partition(")")[0] or "allowed"
 
 
 @pytest.mark.parametrize("mode", ["enforce", "warn"])
-@pytest.mark.parametrize(
-    ("require", "image", "world", "reason", "said"),
-    [
-        pytest.param([EXISTS], TAG, truth(), "allowed", "", id="exists"),
-        pytest.param([EXISTS], TAG, truth(MISSING), "absent", ABSENT, id="absent"),
-        pytest.param([EXISTS], TAG, truth(DOWN), "allowed", "", id="error-is-kept"),
-        pytest.param([STRICT], TAG, truth(DOWN), "unverified", UNVERIFIED, id="error-is-denied"),
-        pytest.param([PINNED], TAG, truth(), "unpinned", UNPINNED, id="tag"),
-        pytest.param([PINNED], AT_DIGEST, truth(MISSING), "allowed", "", id="digest-that-nobody-looks-up"),
-        pytest.param([FOUND_AND_PINNED], TAG, truth(), "unpinned", ADD, id="found-tag"),
-        pytest.param([FOUND_AND_PINNED], TAG, truth(MISSING), "unpinned", UNPINNED, id="missing-tag"),
-        pytest.param([EVERYWHERE], "free.io/x:1", truth(), "unpinned", UNPINNED, id="in-every-registry"),
-        pytest.param([SIGNED], TAG, truth(), "unpinned", ADD, id="tag-with-a-signature"),
-        pytest.param([SIGNED], TAG, truth(DOWN), "unpinned", UNPINNED, id="tag-after-an-error"),
-        pytest.param([SIGNED], AT_DIGEST, truth(), "allowed", "", id="signed"),
-        pytest.param([SIGNED], AT_DIGEST, truth(MISSING), "allowed", "", id="signed-so-it-exists"),
-        pytest.param([SIGNED], AT_DIGEST, truth(signature=MISSING), "unsigned", UNSIGNED, id="unsigned"),
-        pytest.param(
-            [SIGNED],
-            AT_DIGEST,
-            truth(signature=Answer("missing", cause=OTHER_KEY)),
-            "unsigned",
-            "is signed, but by another key (unsigned)",
-            id="another-key",
-        ),
-        pytest.param(
-            [SIGNED],
-            AT_DIGEST,
-            truth(signature=Answer("missing", cause="a blob is too long")),
-            "unsigned",
-            "is not signed by ci-2025 or ci-2026; a blob is too long (unsigned)",
-            id="skipped-signature",
-        ),
-        pytest.param([SIGNED], AT_DIGEST, truth(signature=DOWN), "unverified", UNVERIFIED, id="no-answer"),
-        pytest.param(
-            [SIGNED.replace("]}", "], onError: keep}")],
-            AT_DIGEST,
-            truth(signature=DOWN),
-            "allowed",
-            "",
-            id="no-answer-is-kept",
-        ),
-        pytest.param(
+@cases(
+    "require image world said",
+    {
+        "exists": ([EXISTS], TAG, GOOD, ""),
+        "absent": ([EXISTS], TAG, GONE, ABSENT),
+        "error-is-kept": ([EXISTS], TAG, ERROR, ""),
+        "error-is-denied": ([STRICT], TAG, ERROR, UNVERIFIED),
+        "tag": ([PINNED], TAG, GOOD, UNPINNED),
+        "digest-that-nobody-looks-up": ([PINNED], AT_DIGEST, GONE, ""),
+        "found-tag": ([FOUND_AND_PINNED], TAG, GOOD, ADD),
+        "missing-tag": ([FOUND_AND_PINNED], TAG, GONE, UNPINNED),
+        "in-every-registry": ([EVERYWHERE], "free.io/x:1", GOOD, UNPINNED),
+        "tag-with-a-signature": ([SIGNED], TAG, GOOD, ADD),
+        "tag-after-an-error": ([SIGNED], TAG, ERROR, UNPINNED),
+        "signed": ([SIGNED], AT_DIGEST, GOOD, ""),
+        "signed-so-it-exists": ([SIGNED], AT_DIGEST, GONE, ""),
+        "unsigned": ([SIGNED], AT_DIGEST, NO_KEY, UNSIGNED),
+        "another-key": ([SIGNED], AT_DIGEST, BY_OTHER, OTHER_SIGNED),
+        "skipped-signature": ([SIGNED], AT_DIGEST, TOO_LONG, SKIPPED),
+        "no-answer": ([SIGNED], AT_DIGEST, NO_ANSWER, UNVERIFIED),
+        "no-answer-is-kept": ([but(SIGNED, "onError: keep")], AT_DIGEST, NO_ANSWER, ""),
+        "one-of-two-lists-of-keys": (
             [BY_FIRST, EXISTS, BY_SECOND],
             AT_DIGEST,
-            truth(signature="ci-2026"),
-            "unsigned",
+            GOOD,
             "is not signed by ci-2025 (unsigned)",
-            id="one-of-two-lists-of-keys",
         ),
-        pytest.param(
-            [EXISTS, BY_SECOND, PINNED, BY_FIRST],
-            TAG,
-            truth(MISSING),
-            "absent",
-            f"{ABSENT}; 3 more of its requirements are not met",
-            id="the-first-in-the-document-and-how-many-more",
-        ),
-        pytest.param([EXISTS, PINNED], "free.io/x:1", truth(MISSING), "allowed", "", id="another-registry"),
-        pytest.param([EXISTS, PINNED], "evil.io/x:1", truth(), "unlisted", "", id="names-decide-first"),
-        pytest.param(
-            ["{images: [r.io], digest: true, except: ['r.io/app:1']}"],
-            TAG,
-            truth(),
-            "allowed",
-            "",
-            id="spared",
-        ),
-        pytest.param(
-            ["{images: [r.io], digest: true, namespaces: [prod-*]}"],
-            TAG,
-            truth(),
-            "allowed",
-            "",
-            id="another-namespace",
-        ),
-        pytest.param(
-            ["{images: [r.io], digest: true, namespaces: [sh*]}"],
-            TAG,
-            truth(),
-            "unpinned",
-            UNPINNED,
-            id="this-namespace",
-        ),
-    ],
+        "the-first-in-the-document": ([EXISTS, BY_SECOND, PINNED, BY_FIRST], TAG, GONE, f"{ABSENT}; 3{MORE}"),
+        "another-registry": ([EXISTS, PINNED], "free.io/x:1", GONE, ""),
+        "spared": ([but(PINNED, "except: ['r.io/app:1']")], TAG, GOOD, ""),
+        "another-namespace": ([but(PINNED, "namespaces: [prod-*]")], TAG, GOOD, ""),
+        "this-namespace": ([but(PINNED, "namespaces: [sh*]")], TAG, GOOD, UNPINNED),
+    },
 )
 def test_an_image_must_meet_every_requirement(
-    mode: str, require: list[str], image: str, world: Truth, reason: str, said: str
+    mode: str, require: list[str], image: str, world: Truth, said: str
 ) -> None:
     compiled, asked = policy(*require, mode=mode), request(image)
     for judging in (compiled, compiled.serving(16, CacheCounts())):
         outcome = outcome_of(validate, asked, judging, world)
-        assert outcome.images[0].decision.reason == reason
+        assert outcome.images[0].decision.reason == reason_of(said)
         response = response_of(outcome, asked)
-        assert response.allowed is (mode == "warn" or reason == "allowed")
+        assert response.allowed is (mode == "warn" or not said)
         if said and mode == "enforce":
             assert f'container "c0" (spec.containers[0].image): {image} {said}\n' in response.message
-        assert len(response.warnings) == (mode == "warn" and reason != "allowed")
+        assert len(response.warnings) == (mode == "warn" and bool(said))
 
 
 @pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
-@pytest.mark.parametrize(
-    ("require", "image", "world", "said"),
-    [
-        pytest.param([EXISTS], TAG, truth(MISSING), ABSENT, id="absent"),
-        pytest.param([EXISTS], TAG, truth(DOWN), UNVERIFIED, id="an-error-counts-as-not-met"),
-        pytest.param([SIGNED], AT_DIGEST, truth(signature=MISSING), UNSIGNED, id="unsigned"),
-        pytest.param(
-            [EXISTS, SIGNED],
-            AT_DIGEST,
-            truth(MISSING, MISSING),
-            f"{ABSENT}; 1 more of its requirements are not met",
-            id="two",
-        ),
-        pytest.param([SIGNED], AT_DIGEST, truth(), "", id="met"),
-    ],
+@cases(
+    "require image world said",
+    {
+        "absent": ([EXISTS], TAG, GONE, ABSENT),
+        "an-error-counts-as-not-met": ([EXISTS], TAG, ERROR, UNVERIFIED),
+        "unsigned": ([SIGNED], AT_DIGEST, NO_KEY, UNSIGNED),
+        "two": ([EXISTS, SIGNED], AT_DIGEST, truth(MISSING, MISSING), f"{ABSENT}; 1{MORE}"),
+        "met": ([SIGNED], AT_DIGEST, GOOD, ""),
+    },
 )
 def test_a_requirement_that_warns_never_rejects(
     mode: str, require: list[str], image: str, world: Truth, said: str
 ) -> None:
     """Law: "not met or not verifiable is a warning and a word in the audit annotation unmet"."""
-    asked, compiled = request(image), policy(*map(warning, require), mode=mode)
+    asked, compiled = request(image), policy(*(but(each, "mode: warn") for each in require), mode=mode)
     outcome = outcome_of(validate, asked, compiled, world)
     response = response_of(outcome, asked)
     assert response.allowed
@@ -205,23 +168,23 @@ def test_a_requirement_that_warns_never_rejects(
 
 
 def test_of_an_image_that_is_rejected_a_requirement_that_warns_is_only_in_the_audit_annotation() -> None:
-    compiled = policy(warning(EXISTS), PINNED)
+    compiled = policy(but(EXISTS, "mode: warn"), PINNED)
     outcome = outcome_of(validate, request(TAG, "r.io/b:1"), compiled, truth(MISSING))
     assert [each.decision.detail for each in outcome.images] == [UNPINNED] * 2
     assert outcome.response.warnings == ()
     assert outcome.response.audit_annotations["unmet"] == f"{TAG} {ABSENT}, r.io/b:1 {ABSENT}"
 
 
-@pytest.mark.parametrize(
-    ("image", "more", "reason"),
-    [
-        pytest.param("nginx:1", "", "unpinned", id="as-written"),
-        pytest.param("r.io/hub/library/nginx:1", HUB, "unpinned", id="on-a-mirror"),
-        pytest.param("r.io/hub/library/nginx:1", "", "allowed", id="without-the-mirror"),
-        pytest.param("r.io/hub/library/spared:1", HUB, "allowed", id="except-matches-the-origin"),
-        pytest.param("r.io/hub/library/own:1", HUB, "unpinned", id="except-matches-another-name"),
-        pytest.param(f"r.io/hub/library/nginx@{DIGEST}", HUB, "allowed", id="with-a-digest"),
-    ],
+@cases(
+    "image more reason",
+    {
+        "as-written": ("nginx:1", "", "unpinned"),
+        "on-a-mirror": ("r.io/hub/library/nginx:1", HUB, "unpinned"),
+        "without-the-mirror": ("r.io/hub/library/nginx:1", "", "allowed"),
+        "except-matches-the-origin": ("r.io/hub/library/spared:1", HUB, "allowed"),
+        "except-matches-another-name": ("r.io/hub/library/own:1", HUB, "unpinned"),
+        "with-a-digest": (f"r.io/hub/library/nginx@{DIGEST}", HUB, "allowed"),
+    },
 )
 def test_requirements_follow_mirrors(image: str, more: str, reason: str) -> None:
     excepts = "except: [docker.io/library/spared, r.io/hub/library/own]"
@@ -240,133 +203,36 @@ def test_of_an_image_that_is_required_by_its_origin_the_mirror_is_asked(require:
 
 
 STAYS, MOVED = "is left as written: ", "was moved to its mirror, but not pinned: "
-ON_HUB: Final = "r.io/hub/library/nginx:1"
+UNKNOWN: Final = f"{STAYS}its digest is not known"
+ON_HUB, ON_HUB_AT_DIGEST = "r.io/hub/library/nginx:1", f"r.io/hub/library/nginx:1@{DIGEST}"
+FREE, FREE_AT_DIGEST = "free.io/x:1", f"free.io/x:1@{DIGEST}"
+LISTED: Final = "registries: [{host: free.io}]\n"
+BY_DIGEST: Final = "{images: ['r.io/**@*'], signedBy: [ci-2025]}"
+NOT_BY_FIRST: Final = f"{STAYS}it is not signed by ci-2025 (unsigned)"
+HUB_PINNED: Final = "{images: [docker.io], digest: true}"
 
 
-@pytest.mark.parametrize(
-    ("require", "more", "image", "world", "becomes", "said", "reason"),
-    [
-        pytest.param([EXISTS], "", TAG, truth(), TAG, "", "allowed", id="exists-pins-nothing"),
-        pytest.param([PINNED], "", TAG, truth(), AT_DIGEST, "", "allowed", id="digest"),
-        pytest.param([warning(PINNED)], "", TAG, truth(), AT_DIGEST, "", "allowed", id="digest-that-warns"),
-        pytest.param(
-            [PINNED],
-            "",
-            f"r.io/app:1@{OTHER}",
-            truth(),
-            f"r.io/app:1@{OTHER}",
-            "",
-            "allowed",
-            id="own-digest",
-        ),
-        pytest.param(
-            [PINNED],
-            "",
-            TAG,
-            truth(MISSING),
-            TAG,
-            f"{STAYS}its digest is not known, as r.io does not have it",
-            "unpinned",
-            id="digest-of-a-missing-image",
-        ),
-        pytest.param(
-            [PINNED],
-            "",
-            TAG,
-            truth(DOWN),
-            TAG,
-            f"{STAYS}its digest is not known: connection refused",
-            "allowed",
-            id="digest-after-an-error",
-        ),
-        pytest.param(
-            ["{images: [r.io], digest: true, onError: deny}"],
-            "",
-            TAG,
-            truth(DOWN),
-            TAG,
-            f"{STAYS}its digest is not known: connection refused",
-            "unverified",
-            id="digest-after-an-error-that-is-denied",
-        ),
-        pytest.param([SIGNED], "", TAG, truth(), AT_DIGEST, "", "allowed", id="signed"),
-        pytest.param(
-            [SIGNED],
-            "",
-            TAG,
-            truth(signature=MISSING),
-            TAG,
-            f"{STAYS}it {UNSIGNED}",
-            "unpinned",
-            id="unsigned",
-        ),
-        pytest.param(
-            [PINNED, SIGNED],
-            "",
-            TAG,
-            truth(signature=DOWN),
-            TAG,
-            f"{STAYS}it {UNVERIFIED}",
-            "unpinned",
-            id="signature-after-an-error",
-        ),
-        pytest.param(
-            [BY_FIRST, BY_SECOND],
-            "",
-            TAG,
-            truth(),
-            TAG,
-            f"{STAYS}it is not signed by ci-2025 (unsigned)",
-            "unpinned",
-            id="one-of-two-signatures",
-        ),
-        pytest.param(
-            ["{images: ['r.io/**@*'], signedBy: [ci-2025]}", PINNED],
-            "",
-            TAG,
-            truth(),
-            TAG,
-            f"{STAYS}it is not signed by ci-2025 (unsigned)",
-            "unpinned",
-            id="signature-that-only-the-digest-needs",
-        ),
-        pytest.param(
-            [PINNED], HUB, "nginx:1", truth(), f"{ON_HUB}@{DIGEST}", "", "allowed", id="on-a-mirror"
-        ),
-        pytest.param(
-            ["{images: [docker.io], digest: true}"],
-            HUB,
-            "nginx:1",
-            truth(),
-            f"{ON_HUB}@{DIGEST}",
-            "",
-            "allowed",
-            id="by-its-origin",
-        ),
-        pytest.param(
-            [SIGNED],
-            HUB,
-            "nginx:1",
-            truth(signature=MISSING),
-            ON_HUB,
-            f"{MOVED}it {UNSIGNED}",
-            "unpinned",
-            id="unsigned-on-a-mirror",
-        ),
-        pytest.param(
-            [EVERYWHERE],
-            "registries: [{host: free.io}]\n",
-            "free.io/x:1",
-            truth(),
-            f"free.io/x:1@{DIGEST}",
-            "",
-            "allowed",
-            id="everywhere-at-a-host-that-registries-list",
-        ),
-        pytest.param(
-            [EVERYWHERE], "", "free.io/x:1", truth(), "free.io/x:1", "", "unpinned", id="everywhere-elsewhere"
-        ),
-    ],
+@cases(
+    "require more image world becomes said reason",
+    {
+        "exists-pins-nothing": ([EXISTS], "", TAG, GOOD, TAG, "", "allowed"),
+        "digest": ([PINNED], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
+        "digest-that-warns": ([but(PINNED, "mode: warn")], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
+        "own-digest": ([PINNED], "", f"r.io/b@{OTHER}", GOOD, f"r.io/b@{OTHER}", "", "allowed"),
+        "missing": ([PINNED], "", TAG, GONE, TAG, f"{UNKNOWN}, as r.io does not have it", "unpinned"),
+        "error-is-kept": ([PINNED], "", TAG, ERROR, TAG, f"{UNKNOWN}: connection", "allowed"),
+        "error-is-denied": ([but(PINNED, "onError: deny")], "", TAG, ERROR, TAG, UNKNOWN, "unverified"),
+        "signed": ([SIGNED], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
+        "unsigned": ([SIGNED], "", TAG, NO_KEY, TAG, f"{STAYS}it {UNSIGNED}", "unpinned"),
+        "no-answer": ([PINNED, SIGNED], "", TAG, NO_ANSWER, TAG, f"{STAYS}it {UNVERIFIED}", "unpinned"),
+        "one-of-two-signatures": ([BY_FIRST, BY_SECOND], "", TAG, GOOD, TAG, NOT_BY_FIRST, "unpinned"),
+        "only-the-digest-needs-it": ([BY_DIGEST, PINNED], "", TAG, GOOD, TAG, NOT_BY_FIRST, "unpinned"),
+        "on-a-mirror": ([PINNED], HUB, "nginx:1", GOOD, ON_HUB_AT_DIGEST, "", "allowed"),
+        "by-its-origin": ([HUB_PINNED], HUB, "nginx:1", GOOD, ON_HUB_AT_DIGEST, "", "allowed"),
+        "unsigned-on-a-mirror": ([SIGNED], HUB, "nginx:1", NO_KEY, ON_HUB, f"{MOVED}it is not", "unpinned"),
+        "listed-host": ([EVERYWHERE], LISTED, FREE, GOOD, FREE_AT_DIGEST, "", "allowed"),
+        "another-host": ([EVERYWHERE], "", FREE, GOOD, FREE, "", "unpinned"),
+    },
 )
 def test_mutate_mode_writes_the_digest_that_requirements_ask_for(
     require: list[str], more: str, image: str, world: Truth, becomes: str, said: str, reason: str
@@ -397,17 +263,17 @@ def test_offline_a_digest_will_be_written_where_a_rule_approves_it(allow: str, r
     assert verdict.requirements[0].met is (None if reason == "allowed" else False)
 
 
-@pytest.mark.parametrize(
-    ("require", "mode", "image", "approved"),
-    [
-        pytest.param(PINNED, "enforce", TAG, False, id="tag"),
-        pytest.param(PINNED, "warn", TAG, False, id="tag-in-warn"),
-        pytest.param(PINNED, "mutate", TAG, True, id="tag-that-will-be-pinned"),
-        pytest.param(EVERYWHERE, "mutate", TAG, False, id="tag-that-nobody-can-pin"),
-        pytest.param(SIGNED, "enforce", TAG, False, id="tag-without-a-signature"),
-        pytest.param(SIGNED, "enforce", AT_DIGEST, True, id="digest-is-not-looked-up"),
-        pytest.param(STRICT, "enforce", TAG, True, id="existence-is-not-looked-up"),
-    ],
+@cases(
+    "require mode image approved",
+    {
+        "tag": (PINNED, "enforce", TAG, False),
+        "tag-in-warn": (PINNED, "warn", TAG, False),
+        "tag-that-will-be-pinned": (PINNED, "mutate", TAG, True),
+        "tag-that-nobody-can-pin": (EVERYWHERE, "mutate", FREE, False),
+        "tag-without-a-signature": (SIGNED, "enforce", TAG, False),
+        "digest-is-not-looked-up": (SIGNED, "enforce", AT_DIGEST, True),
+        "existence-is-not-looked-up": (STRICT, "enforce", TAG, True),
+    },
 )
 def test_templates_are_judged_by_names(require: str, mode: str, image: str, *, approved: bool) -> None:
     asked, compiled = request(image, kind="Deployment"), policy(require, mode=mode)
@@ -417,41 +283,28 @@ def test_templates_are_judged_by_names(require: str, mode: str, image: str, *, a
 
 
 NEVER: Final[dict[str, Any]] = {"imagePullPolicy": "Never"}
+NEVER_TAG, NEVER_DIGEST = (request(containers=[{"image": each, **NEVER}]) for each in (TAG, AT_DIGEST))
+NEVER_VOLUME = request(FREE, volumes=[{"name": "v", "image": {"reference": TAG, "pullPolicy": "Never"}}])
+STATIC: Final = wire.parse(
+    review(pod(TAG, metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}), groups=("system:nodes",))
+)
 
 
-@pytest.mark.parametrize(
-    ("require", "asked", "approved"),
-    [
-        pytest.param(STRICT, request(containers=[{"image": TAG, **NEVER}]), True, id="exists"),
-        pytest.param(PINNED, request(containers=[{"image": TAG, **NEVER}]), False, id="digest"),
-        pytest.param(SIGNED, request(containers=[{"image": TAG, **NEVER}]), False, id="signature-of-a-tag"),
-        pytest.param(SIGNED, request(containers=[{"image": AT_DIGEST, **NEVER}]), True, id="signature"),
-        pytest.param(
-            STRICT,
-            request(
-                "free.io/x",
-                volumes=[{"name": "v", "image": {"reference": TAG, "pullPolicy": "Never"}}],
-            ),
-            True,
-            id="volume",
-        ),
-        pytest.param(SIGNED, request(TAG, operation="UPDATE"), True, id="unchanged"),
-        pytest.param(SIGNED, request(TAG, operation="DELETE"), True, id="delete"),
-        pytest.param(
-            SIGNED,
-            wire.parse(
-                review(
-                    pod(TAG, metadata={"annotations": {"kubernetes.io/config.mirror": "x"}}),
-                    groups=("system:nodes",),
-                )
-            ),
-            True,
-            id="static-pod",
-        ),
-        pytest.param(STRICT, request("evil.io/x:1"), False, id="unlisted"),
-        pytest.param(STRICT, request("r.io/denied:1"), False, id="denied"),
-        pytest.param(STRICT, request("A b"), False, id="invalid"),
-    ],
+@cases(
+    "require asked approved",
+    {
+        "exists": (STRICT, NEVER_TAG, True),
+        "digest": (PINNED, NEVER_TAG, False),
+        "signature-of-a-tag": (SIGNED, NEVER_TAG, False),
+        "signature": (SIGNED, NEVER_DIGEST, True),
+        "volume": (STRICT, NEVER_VOLUME, True),
+        "unchanged": (SIGNED, request(TAG, operation="UPDATE"), True),
+        "delete": (SIGNED, request(TAG, operation="DELETE"), True),
+        "static-pod": (SIGNED, STATIC, True),
+        "unlisted": (STRICT, request("evil.io/x:1"), False),
+        "denied": (STRICT, request("r.io/denied:1"), False),
+        "invalid": (STRICT, request("A b"), False),
+    },
 )
 @pytest.mark.parametrize("mode", ["enforce", "mutate"])
 def test_exempt_images_are_not_looked_up(
@@ -492,34 +345,29 @@ def test_an_update_cannot_pull_an_image_that_was_not_looked_up(
     assert outcome.response.allowed is approved
 
 
-@pytest.mark.parametrize(
-    ("require", "more", "image", "asked"),
-    [
-        pytest.param(EXISTS, "", AT_DIGEST, [Manifest("r.io", "app", DIGEST)], id="not-the-tag-beside-it"),
-        pytest.param(PINNED, "", AT_DIGEST, [], id="only-a-digest-is-required"),
-        pytest.param(SIGNED, "", "r.io/a/b", [Manifest("r.io", "a/b", DIGEST, SIGNATURE)], id="signature"),
-        pytest.param(
-            SIGNED.replace("]}", "], signatures: s.io/signatures}"),
+R_IO, S_IO = Manifest("r.io", "a", DIGEST, SIGNATURE), Manifest("s.io", "s", DIGEST, SIGNATURE)
+
+
+@cases(
+    "require more image asked",
+    {
+        "not-the-tag-beside-it": (EXISTS, "", TAG, [Manifest("r.io", "app", DIGEST)]),
+        "only-a-digest-is-required": (PINNED, "", TAG, []),
+        "signature": (SIGNED, "", "r.io/a/b", [Manifest("r.io", "a/b", DIGEST, SIGNATURE)]),
+        "elsewhere": (
+            but(SIGNED, "signatures: s.io/s"),
             "",
             "r.io/a",
-            [Manifest("s.io", "signatures", DIGEST, SIGNATURE)],
-            id="signatures-elsewhere",
+            [S_IO],
         ),
-        pytest.param(
-            SIGNED.replace("]}", "], signatures: r.io/a}"),
+        "written-out": (
+            but(SIGNED, "signatures: r.io/a"),
             "",
             "r.io/a",
-            [Manifest("r.io", "a", DIGEST, SIGNATURE)],
-            id="signatures-written-out",
+            [R_IO],
         ),
-        pytest.param(
-            SIGNED,
-            HUB,
-            "nginx",
-            [Manifest("r.io", "hub/library/nginx", DIGEST, SIGNATURE)],
-            id="where-the-mirror-holds-it",
-        ),
-    ],
+        "on-the-mirror": (SIGNED, HUB, "nginx", [Manifest("r.io", "hub/library/nginx", DIGEST, SIGNATURE)]),
+    },
 )
 def test_what_is_looked_up_of_a_digest(require: str, more: str, image: str, asked: list[Manifest]) -> None:
     """Law: "The signature is looked for where the image will be pulled from, or in signatures"."""
@@ -530,28 +378,27 @@ def test_what_is_looked_up_of_a_digest(require: str, more: str, image: str, aske
         queried.add(manifest)
         return truth()(manifest)
 
-    name = image.partition("@")[0]
-    outcome_of(mutate, request(f"{name}@{DIGEST}"), compiled, answer)
-    written = stored(request(f"{name}@{DIGEST}"), compiled, truth())[0]
+    outcome_of(mutate, request(f"{image}@{DIGEST}"), compiled, answer)
+    written = stored(request(f"{image}@{DIGEST}"), compiled, GOOD)[0]
     outcome_of(validate, request(written), compiled, answer)
     keys = tuple(sorted(FINGERPRINTS.values()))
     assert queried == {each._replace(keys=keys if each.kind == SIGNATURE else ()) for each in asked}
     assert {each.host for each in asked} <= compiled.looked_up_hosts
 
 
-@pytest.mark.parametrize(
-    ("overrides", "denied", "signature", "approved"),
-    [
-        pytest.param("", False, MISSING, False, id="unsigned"),
-        pytest.param("overrides: deny", False, MISSING, False, id="unsigned-and-only-deny-is-overridden"),
-        pytest.param("overrides: require", False, MISSING, True, id="unsigned-and-overridden"),
-        pytest.param("overrides: require", False, DOWN, True, id="unverified-and-overridden"),
-        pytest.param("overrides: [deny, require]", False, MISSING, True, id="unsigned-and-both"),
-        pytest.param("overrides: require", True, MISSING, False, id="denied-and-only-require"),
-        pytest.param("overrides: deny", True, MISSING, False, id="denied-and-unsigned-and-only-deny"),
-        pytest.param("overrides: deny", True, "ci-2026", True, id="denied-and-signed"),
-        pytest.param("overrides: [deny, require]", True, MISSING, True, id="denied-and-unsigned-and-both"),
-    ],
+@cases(
+    "overrides denied signature approved",
+    {
+        "unsigned": ("", False, MISSING, False),
+        "unsigned-and-only-deny-is-overridden": ("overrides: deny", False, MISSING, False),
+        "unsigned-and-overridden": ("overrides: require", False, MISSING, True),
+        "unverified-and-overridden": ("overrides: require", False, DOWN, True),
+        "unsigned-and-both": ("overrides: [deny, require]", False, MISSING, True),
+        "denied-and-only-require": ("overrides: require", True, MISSING, False),
+        "denied-and-unsigned-and-only-deny": ("overrides: deny", True, MISSING, False),
+        "denied-and-signed": ("overrides: deny", True, "ci-2026", True),
+        "denied-and-unsigned-and-both": ("overrides: [deny, require]", True, MISSING, True),
+    },
 )
 @pytest.mark.parametrize("image", [AT_DIGEST, TAG])
 @pytest.mark.parametrize("pattern", ["r.io", "r.io/**@*"])
@@ -580,14 +427,14 @@ def excepting(compiled: CompiledPolicy, pattern: str) -> CompiledPolicy:
     return compiled.policy.at(INSTANT, Exceptions({DocumentKey("break-glass", "gatekeeper"): document}))
 
 
-@pytest.mark.parametrize(
-    ("deny", "image", "split", "joined"),
-    [
-        pytest.param("r.io/app", AT_DIGEST, False, True, id="denied-name"),
-        pytest.param(f"r.io/app@{DIGEST}", TAG, False, True, id="denied-digest-that-a-look-up-found"),
-        pytest.param(f"r.io/app@{OTHER}", TAG, True, True, id="another-digest"),
-        pytest.param("", AT_DIGEST, True, True, id="not-denied"),
-    ],
+@cases(
+    "deny image split joined",
+    {
+        "denied-name": ("r.io/app", AT_DIGEST, False, True),
+        "denied-digest-that-a-look-up-found": (f"r.io/app@{DIGEST}", TAG, False, True),
+        "another-digest": (f"r.io/app@{OTHER}", TAG, True, True),
+        "not-denied": ("", AT_DIGEST, True, True),
+    },
 )
 def test_one_grant_must_override_both_the_denial_and_the_requirement(
     deny: str, image: str, *, split: bool, joined: bool
@@ -662,20 +509,20 @@ def test_the_audit_annotations_name_the_keys_and_the_images_that_are_kept() -> N
     assert outcome.response.audit_annotations["unverified"] == "free.io/b:1 (connection refused)"
 
 
-@pytest.mark.parametrize(
-    ("require", "image", "found", "taken"),
-    [
-        pytest.param(EXISTS, TAG, True, True, id="exists"),
-        pytest.param(EXISTS, TAG, False, False, id="not-known-to-exist"),
-        pytest.param(warning(EXISTS), TAG, False, False, id="not-known-and-warns"),
-        pytest.param(PINNED, TAG, True, False, id="tag-without-a-digest"),
-        pytest.param(warning(PINNED), TAG, True, False, id="tag-that-needs-a-warning"),
-        pytest.param(PINNED, AT_DIGEST, False, True, id="digest"),
-        pytest.param(EVERYWHERE, AT_DIGEST, False, True, id="digest-in-every-registry"),
-        pytest.param(FOUND_AND_PINNED, AT_DIGEST, False, False, id="digest-not-known-to-exist"),
-        pytest.param(SIGNED, AT_DIGEST, True, False, id="signature-for-the-audit-annotation"),
-        pytest.param(SIGNED, "free.io/a:1", False, True, id="nothing-required"),
-    ],
+@cases(
+    "require image found taken",
+    {
+        "exists": (EXISTS, TAG, True, True),
+        "not-known-to-exist": (EXISTS, TAG, False, False),
+        "not-known-and-warns": (but(EXISTS, "mode: warn"), TAG, False, False),
+        "tag-without-a-digest": (PINNED, TAG, True, False),
+        "tag-that-needs-a-warning": (but(PINNED, "mode: warn"), TAG, True, False),
+        "digest": (PINNED, AT_DIGEST, False, True),
+        "digest-in-every-registry": (EVERYWHERE, AT_DIGEST, False, True),
+        "digest-not-known-to-exist": (FOUND_AND_PINNED, AT_DIGEST, False, False),
+        "signature-for-the-audit-annotation": (SIGNED, AT_DIGEST, True, False),
+        "nothing-required": (SIGNED, FREE, False, True),
+    },
 )
 @pytest.mark.parametrize("mode", ["enforce", "mutate"])
 def test_the_hot_path_takes_only_images_that_certainly_meet_all_requirements(
@@ -686,15 +533,15 @@ def test_the_hot_path_takes_only_images_that_certainly_meet_all_requirements(
     assert certainly_approved(request(image, "x.io/a:1"), policy(require, mode=mode), lambda _m: True) is None
 
 
-@pytest.mark.parametrize(
-    ("image", "options", "said"),
-    [
-        pytest.param(TAG, {}, f"{TAG} is not approved; new Pods will be refused", id="no-digest"),
-        pytest.param(TAG, {"mode": "warn"}, UNPINNED, id="in-warn"),
-        pytest.param(TAG, {"mode": "mutate"}, "", id="mutate-writes-the-digest"),
-        pytest.param(AT_DIGEST, {}, "", id="digest"),
-        pytest.param(AT_DIGEST, {"until": "2020-01-01"}, "; new Pods will be refused", id="no-live-key"),
-    ],
+@cases(
+    "image options said",
+    {
+        "no-digest": (TAG, {}, f"{TAG} is not approved; new Pods will be refused"),
+        "in-warn": (TAG, {"mode": "warn"}, UNPINNED),
+        "mutate-writes-the-digest": (TAG, {"mode": "mutate"}, ""),
+        "digest": (AT_DIGEST, {}, ""),
+        "no-live-key": (AT_DIGEST, {"until": "2020-01-01"}, "; new Pods will be refused"),
+    },
 )
 def test_an_update_warns_about_kept_images_that_new_pods_may_not_have(
     image: str, options: dict[str, str], said: str
@@ -707,74 +554,33 @@ def test_an_update_warns_about_kept_images_that_new_pods_may_not_have(
     assert [said in each for each in outcome.response.warnings] == [True] * bool(said)
 
 
-@pytest.mark.parametrize(
-    ("require", "mode", "image", "world", "reason", "effect", "requirement"),
-    [
-        pytest.param(EXISTS, "enforce", TAG, truth(), "allowed", "admitted", {"met": True}, id="met"),
-        pytest.param(EXISTS, "enforce", TAG, None, "allowed", "admitted", {"met": None}, id="offline"),
-        pytest.param(PINNED, "enforce", AT_DIGEST, None, "allowed", "admitted", {"met": True}, id="by-name"),
-        pytest.param(
-            EXISTS,
-            "enforce",
-            TAG,
-            truth(MISSING),
-            "absent",
-            "refused",
-            {"met": False, "reason": "absent", "detail": ABSENT},
-            id="absent",
+IS_ABSENT: Final = {"met": False, "reason": "absent", "detail": ABSENT}
+KEPT: Final = {"met": None, "reason": "unverified", "detail": "connection refused"}
+SIGNATURE_OF: Final = {"by": "ci-2026", "form": "bundle", "subject": None, "issuer": None}
+
+
+@cases(
+    "require mode image world reason effect requirement",
+    {
+        "met": (EXISTS, "enforce", TAG, GOOD, "allowed", "admitted", {"met": True}),
+        "offline": (EXISTS, "enforce", TAG, None, "allowed", "admitted", {"met": None}),
+        "signature-offline": (SIGNED, "enforce", AT_DIGEST, None, "allowed", "admitted", {"met": None}),
+        "by-name": (PINNED, "enforce", AT_DIGEST, None, "allowed", "admitted", {"met": True}),
+        "absent": (EXISTS, "enforce", TAG, GONE, "absent", "refused", IS_ABSENT),
+        "absent-in-warn-mode": (EXISTS, "warn", TAG, GONE, "absent", "warned", IS_ABSENT),
+        "absent-and-warned": (
+            but(EXISTS, "mode: warn"), "enforce", TAG, GONE, "allowed", "warned", IS_ABSENT | {"warns": True},
         ),
-        pytest.param(
-            EXISTS,
-            "warn",
-            TAG,
-            truth(MISSING),
-            "absent",
-            "warned",
-            {"met": False, "reason": "absent", "detail": ABSENT},
-            id="absent-in-warn-mode",
+        "kept-after-an-error": (EXISTS, "enforce", TAG, ERROR, "allowed", "admitted", KEPT),
+        "signed-as-mutate-writes-it": (
+            SIGNED, "mutate", TAG, GOOD, "allowed", "admitted", {"met": True, "signature": SIGNATURE_OF},
         ),
-        pytest.param(
-            warning(EXISTS),
-            "enforce",
-            TAG,
-            truth(MISSING),
-            "allowed",
-            "warned",
-            {"met": False, "reason": "absent", "detail": ABSENT, "warns": True},
-            id="absent-and-warned",
-        ),
-        pytest.param(
-            EXISTS,
-            "enforce",
-            TAG,
-            truth(DOWN),
-            "allowed",
-            "admitted",
-            {"met": None, "reason": "unverified", "detail": "connection refused"},
-            id="kept-after-an-error",
-        ),
-        pytest.param(
-            SIGNED,
-            "mutate",
-            TAG,
-            truth(),
-            "allowed",
-            "admitted",
-            {"met": True, "signature": {"by": "ci-2026", "form": "bundle", "subject": None, "issuer": None}},
-            id="signed-as-mutate-writes-it",
-        ),
-        pytest.param(
-            SIGNED,
-            "mutate",
-            TAG,
-            truth(signature=MISSING),
-            "unpinned",
-            "refused",
+        "unsigned": (
+            SIGNED, "mutate", TAG, NO_KEY, "unpinned", "refused",
             {"met": False, "reason": "unpinned", "detail": ADD},
-            id="unsigned",
         ),
-    ],
-)
+    },
+)  # fmt: skip
 def test_explain_shows_each_requirement_and_the_effect(
     require: str,
     mode: Any,
@@ -791,13 +597,3 @@ def test_explain_shows_each_requirement_and_the_effect(
     assert json.loads(json.dumps(shown.verdict.as_json("requirements"))) == {
         "requirements": [empty | requirement]
     }
-
-
-def outcome_without_look_ups(image: str, require: str) -> Outcome:
-    return validate(request(image), policy(require))
-
-
-@pytest.mark.parametrize("require", [STRICT, SIGNED])
-def test_without_a_registry_the_names_alone_decide(require: str) -> None:
-    outcome = outcome_without_look_ups(AT_DIGEST, require)
-    assert (outcome.verdict, outcome.images[0].requirements[0].met) == ("allowed", None)
