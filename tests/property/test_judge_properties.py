@@ -308,31 +308,6 @@ def test_annotations_change_nothing(
     assert validate(plain, policy, world) == validate(annotated, policy, world)
 
 
-@given(policies(), IMAGES, st.sampled_from(["another key", *(each["name"] for each in KEYS)]), st.booleans())
-def test_an_answer_about_another_key_or_digest_approves_nothing(
-    policy: CompiledPolicy,
-    image: str,
-    name: str,
-    about_other_digest: bool,  # noqa: FBT001
-) -> None:
-    """Law: "Removing the key from the policy is what revokes it"; only the keys of the requirement count."""
-    keys = {each.name: each.fingerprint for each in policy.policy.document.keys}
-
-    def about(manifest: Manifest) -> Answer:
-        if manifest.kind is EXISTENCE:
-            return Answer("found", manifest.reference if manifest.by_digest else DIGEST)
-        digest = "sha256:c" if about_other_digest else manifest.reference
-        return Answer("found", digest, key=keys.get(name, name), form="bundle")
-
-    verdict = judge(policy, Subject("shop", policy.mode("shop")), Slot((), "image", image), known(about))
-    live = keys[name] if name in policy.require.keys and not about_other_digest else None
-    for checked in verdict.requirements:
-        required = policy.require.all[checked.requirement]
-        if required.signed_by and (live is None or name not in required.signed_by):
-            assert not checked.met
-            assert checked.signature is None
-
-
 @given(policies(), LISTS, seeds)
 def test_workloads_are_judged_by_name_and_the_look_ups_of_their_signatures_run_ahead(
     policy: CompiledPolicy, images: list[str], seed: int

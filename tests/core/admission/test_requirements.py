@@ -73,6 +73,8 @@ GOOD, GONE, ERROR = truth(), truth(MISSING), truth(DOWN)
 
 NO_KEY, NO_ANSWER = truth(signature=MISSING), truth(signature=DOWN)
 BY_OTHER = truth(signature=Answer("missing", cause=OTHER_KEY))
+OTHER_DIGEST = truth(signature=Answer("found", OTHER, key=FINGERPRINTS["ci-2026"], form="bundle"))
+UNKNOWN_KEY = truth(signature=Answer("found", DIGEST, key="x", form="bundle"))
 TOO_LONG = truth(signature=Answer("missing", cause="a blob is too long"))
 
 
@@ -112,6 +114,8 @@ def reason_of(said: str) -> str:
         "signed-so-it-exists": ([SIGNED], AT_DIGEST, GONE, ""),
         "unsigned": ([SIGNED], AT_DIGEST, NO_KEY, UNSIGNED),
         "another-key": ([SIGNED], AT_DIGEST, BY_OTHER, OTHER_SIGNED),
+        "answer-about-another-digest": ([SIGNED], AT_DIGEST, OTHER_DIGEST, OTHER_SIGNED),
+        "answer-about-no-key-of-the-policy": ([SIGNED], AT_DIGEST, UNKNOWN_KEY, OTHER_SIGNED),
         "skipped-signature": ([SIGNED], AT_DIGEST, TOO_LONG, SKIPPED),
         "no-answer": ([SIGNED], AT_DIGEST, NO_ANSWER, UNVERIFIED),
         "no-answer-is-kept": ([but(SIGNED, "onError: keep")], AT_DIGEST, NO_ANSWER, ""),
@@ -223,6 +227,7 @@ HUB_PINNED: Final = "{images: [docker.io], digest: true}"
         "error-is-kept": ([PINNED], "", TAG, ERROR, TAG, f"{UNKNOWN}: connection", "allowed"),
         "error-is-denied": ([but(PINNED, "onError: deny")], "", TAG, ERROR, TAG, UNKNOWN, "unverified"),
         "signed": ([SIGNED], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
+        "signed-but-error": ([but(SIGNED, "onError: keep")], "", TAG, ERROR, TAG, UNKNOWN, "unpinned"),
         "unsigned": ([SIGNED], "", TAG, NO_KEY, TAG, f"{STAYS}it {UNSIGNED}", "unpinned"),
         "no-answer": ([PINNED, SIGNED], "", TAG, NO_ANSWER, TAG, f"{STAYS}it {UNVERIFIED}", "unpinned"),
         "one-of-two-signatures": ([BY_FIRST, BY_SECOND], "", TAG, GOOD, TAG, NOT_BY_FIRST, "unpinned"),
