@@ -239,6 +239,8 @@ def _print(out: Console, explanation: Explanation) -> None:
     for origin in explanation.origins:
         _row(out, "mirrors", origin)
     _row(out, "because", decision.detail)
+    if explanation.effect != {"approved": "admitted", "rejected": "refused"}[verdict.in_words]:
+        _row(out, "effect", f"{explanation.effect} in mode {explanation.mode}")
     for each in verdict.requirements:
         _row(out, "requires", escape(each.in_words, MAX_RULE))
     decided = decision.exception or decision.rule

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Checked, Verdict
 from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.policy.decision import Reason
@@ -54,7 +54,8 @@ class Use(NamedTuple):
 
 
 Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
-"""What the policy does about one use of an image. A rejected image is refused only in a mode that refuses."""
+"""What the policy does about one use of an image. A rejected image is refused only in a mode that refuses. An
+approved image that does not meet a requirement which only warns is warned about in every mode."""
 
 
 class Tallied(NamedTuple):
@@ -72,22 +73,24 @@ class Tallied(NamedTuple):
 
     @property
     def reason(self) -> Reason:
-        return self.verdict.decision.reason
+        """Why the image is rejected or approved, or what it lacks if the rules approve it."""
+        decided = self.verdict.decision.reason
+        return (self.unmet[0].reason if self.unmet and decided == "allowed" else "") or decided
 
     @property
     def runs_by_exception(self) -> bool:
         """Whether only an exception approves the image. In an exempt namespace, it needs none."""
-        return self.reason == "exception" and self.in_words == "approved"
+        return self.verdict.decision.reason == "exception" and self.in_words == "approved"
+
+    @property
+    def unmet(self) -> tuple[Checked, ...]:
+        """The requirements that only warn, and that the image does not meet although it is approved."""
+        return self.verdict.warned if self.in_words == "approved" else ()
 
     @property
     def always_listed(self) -> bool:
         """Whether a report lists the image even without approved images."""
-        return self.in_words == "rejected" or self.runs_by_exception or self.is_unmet
-
-    @property
-    def is_unmet(self) -> bool:
-        """Whether the image is approved, but does not meet a requirement that only warns."""
-        return self.in_words == "approved" and bool(self.verdict.warned)
+        return self.in_words == "rejected" or self.runs_by_exception or bool(self.unmet)
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -105,12 +108,12 @@ class Tallied(NamedTuple):
     @property
     def note(self) -> str:
         """What the image lacks, who signed it, or the detail; if no rule matches, only the expired rule."""
-        if self.verdict.approved and self.verdict.warned:
-            return "; ".join(each.detail for each in self.verdict.warned)
-        if self.verdict.signatures:
-            return ", ".join(map(str, self.verdict.signatures))
+        if self.unmet:
+            return "; ".join(each.detail for each in self.unmet)
         if self.reason in {"denied", "invalid", *BY_LOOKUP}:
             return self.verdict.decision.detail
+        if self.verdict.signatures:
+            return ", ".join(map(str, self.verdict.signatures))
         return self.verdict.decision.detail.partition("; ")[2]
 
     def as_json(self) -> dict[str, Any]:
@@ -123,7 +126,7 @@ class Tallied(NamedTuple):
         if self.runs_by_exception:
             return "excepted"
         if self.in_words != "rejected":
-            return "warned" if self.is_unmet else self.in_words
+            return "warned" if self.unmet else self.in_words
         return "warned" if usage.only_warned else "refused"
 
 
@@ -227,7 +230,7 @@ class Tally:
                 image.in_words == "rejected" and only_warned(usages) for image, usages in self._usages.items()
             ),
             "exempt": verdicts["exempt"],
-            "unmet": sum(image.is_unmet for image in self._usages),
+            "unmet": sum(bool(image.unmet) for image in self._usages),
         }
 
     def listed(self) -> Iterator[tuple[Tallied, list[Usage]]]:

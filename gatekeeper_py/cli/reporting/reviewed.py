@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from gatekeeper_py.cli.inputs.manifests import Manifest
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Checked, Verdict
 from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.core.images.reference import escape
@@ -72,6 +72,11 @@ class ReviewedObject:
     def rejected(self) -> tuple[Verdict, ...]:
         return tuple(image for image in self.images if not image.approved)
 
+    @property
+    def unmet(self) -> Iterator[tuple[Verdict, Checked]]:
+        """The approved images with each requirement that they do not meet, and that only warns."""
+        return ((image, each) for image in self.images if image.approved for each in image.warned)
+
     def as_written(self, image: Verdict) -> Verdict:
         """Return the verdict with the image as written, and with the image to store as its rewrite."""
         slot = image.slot
@@ -92,6 +97,11 @@ class ReviewedObject:
             "mode": self.mode and self.mode.name,
             "images": [self.as_written(image).as_json(*names) for image in self.images],
         }
+
+
+def unmet_line(image: Verdict, unmet: Checked) -> str:
+    """Return the line about a requirement that an approved image does not meet."""
+    return f"{escape(image.slot.path)}: {escape(image.image)} {unmet.detail}"
 
 
 def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None:
