@@ -180,13 +180,13 @@ class _Request(NamedTuple):
         grants = {grant.index: grant for grant in policy.grants}
         rejected, needed, text = False, "", _NOT_APPROVED
         if "*" in self.image:
-            required: tuple[Requirement, ...] = tuple(self._required())
+            required = tuple(self._required())
             rule = next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None)
             if rule is not None:
                 needed, text = "deny", f"{self.image} is denied by {rule}"
         else:
             decision = policy.decide(self.namespace, self.image)
-            required = decision.requirements
+            required = tuple(filter(self._may_refuse, decision.requirements))
             if decision.exception is not None:
                 grant = grants[decision.exception.grant]
                 return True, _covered(grant, decision.exception.until, required)
@@ -215,10 +215,15 @@ class _Request(NamedTuple):
         return True, covered if "*" in self.image else f"{text}; {covered}"
 
     def _required(self) -> Iterator[Requirement]:
-        """Yield the requirements that some images of the entry's pattern must meet."""
-        for each in self.policy.require.all:
-            if any(pattern.overlaps(self.entry.pattern) for pattern in each.images):
+        """Yield the requirements that some images of the entry's pattern may not meet."""
+        for each in filter(self._may_refuse, self.policy.require.all):
+            rules = (rule for rule in each.rules if rule.applies_to(self.namespace))
+            if any(rule.pattern.overlaps(self.entry.pattern) for rule in rules):
                 yield each
+
+    def _may_refuse(self, requirement: Requirement) -> bool:
+        """Return whether a requirement can reject an image that it matches and that the entry names."""
+        return not requirement.warns and (requirement.looks_up or self.entry.pattern.digest is None)
 
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
