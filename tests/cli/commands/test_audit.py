@@ -558,7 +558,7 @@ def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Aud
 
 @pytest.mark.parametrize(
     ("overrides", "deny"),
-    [("signature", ""), ("deny", "deny: [docker.io/library/nginx]\n")],
+    [("[require]", ""), ("[deny]", "deny: [docker.io/library/nginx]\n")],
     ids=["without-a-signature", "with-a-signature"],
 )
 @pytest.mark.parametrize("path", [PODS, DEPLOYMENTS], ids=["pod", "template"])
@@ -572,8 +572,9 @@ def test_an_exception_of_an_image_that_may_be_signed_is_needed(
     cluster.documents[POLICY_IN] = {
         "data": {
             "policy.yaml": policy_text(
-                f"{keys_text()}{deny}exceptions: [{grant}]\n",
-                allow="[{image: docker.io, signedBy: [ci-2025, ci-2026]}]",
+                f"{keys_text()}{deny}exceptions: [{grant}]\n"
+                "require: [{images: [docker.io], signedBy: [ci-2025, ci-2026]}]\n",
+                allow="[docker.io]",
             )
         }
     }

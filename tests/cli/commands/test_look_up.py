@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -77,8 +78,14 @@ def registry() -> Iterator[Registry]:
 
 
 def policy(host: str, more: str = "", *, mode: str = "enforce", on_error: str = "keep", pin: str = "") -> str:
-    allow = f"[{{image: '{host}/**', verify: true, onError: {on_error}{pin}}}]"
-    return policy_text(f"registries: [{{host: '{host}', plainHTTP: true}}]\n{more}", mode=mode, allow=allow)
+    required = f"require: [{{images: ['{host}/**'], exists: true, onError: {on_error}{pin}}}]\n"
+    registries = f"registries: [{{host: '{host}', plainHTTP: true}}]\n"
+    return policy_text(f"{registries}{required}{more}", mode=mode, allow=f"['{host}/**']")
+
+
+def shown(answer: dict[str, Any], field: str) -> list[Any]:
+    """Return a field of each requirement of an image."""
+    return [each[field] for each in answer.get("requirements", ())]
 
 
 def test_explain_shows_what_the_registry_says(command: Command, write: Write, registry: Registry) -> None:
@@ -92,13 +99,18 @@ def test_explain_shows_what_the_registry_says(command: Command, write: Write, re
         ("approved", "allowed"),
         ("rejected", "unlisted"),
     ]
-    assert [each["lookUp"] and each["lookUp"]["status"] for each in found] == [
-        "found", "missing", "error", None,
-    ]  # fmt: skip
-    assert found[0]["lookUp"] == {"status": "found", "digest": DIGEST, "cause": ""}
-    assert found[1]["detail"] == f"does not exist in {registry.host} (absent)"
-    text = command("explain", write(policy(registry.host)), images[0], "--look-up")
-    assert (text.code, f"look-up    found {DIGEST}" in text.out) == (0, True)
+    absent = f"does not exist in {registry.host} (absent)"
+    none = {"signature": None, "warns": False}
+    assert [each["requirements"] for each in found] == [
+        [{"index": 0, "met": True, "reason": None, "detail": None, **none}],
+        [{"index": 0, "met": False, "reason": "absent", "detail": absent, **none}],
+        [{"index": 0, "met": None, "reason": "unverified", "detail": "the registry answered 500", **none}],
+        [],
+    ]
+    assert found[1]["detail"] == absent
+    text = command("explain", write(policy(registry.host)), *images, "--look-up").out
+    for state in ("met", f"not met: {absent}", "unknown: the registry answered 500"):
+        assert f"requires   require[0] {state}\n" in text
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,7 @@ def test_review_judges_by_what_exists(
 
 def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, registry: Registry) -> None:
     mirrors = f"mirrors: [{{from: docker.io, to: '{registry.host}/hub', verify: true, pin: true}}]\n"
-    given = write(policy(registry.host, mirrors, mode="mutate", pin=", pin: true"))
+    given = write(policy(registry.host, mirrors, mode="mutate", pin=", digest: true"))
     file = write(json.dumps(pod("nginx:good", "nginx:gone", f"{registry.host}/app:good")), "pod.json")
     done = command("review", given, file, "--look-up", "--mutate")
     assert done.code == 1  # the mirror does not have nginx:gone, and docker.io is not approved
@@ -223,10 +235,11 @@ def signing(registry: Registry) -> str:
         "keys": [{"name": "ci", "key": OURS.pem}],
         "registries": [{"host": registry.host, "plainHTTP": True}],
     }
-    return policy_text(yaml.safe_dump(more), allow=f"[{{image: '{registry.host}/**', signedBy: [ci]}}]")
+    more["require"] = [{"images": [f"{registry.host}/**"], "signedBy": ["ci"]}]
+    return policy_text(yaml.safe_dump(more), allow=f"['{registry.host}/**']")
 
 
-VALID = {"key": "ci", "form": "bundle"}
+VALID = {"by": "ci", "form": "bundle", "subject": None, "issuer": None}
 BY_OTHERS = "is signed, but by another key (unsigned)"
 
 
@@ -236,19 +249,13 @@ def test_explain_and_review_show_the_signature(
     given, app = write(signing), f"{registry.host}/team/app"
     images = [f"{app}:good@{DIGEST}", f"{app}@{OTHER}", f"{app}:good"]
     done = command("explain", given, *images, "--look-up", "-o", "json")
-    assert [(each["reason"], each["signature"]) for each in json.loads(done.out)] == [
-        ("allowed", VALID),
-        ("unsigned", None),
-        ("unpinned", None),
-    ]
-    assert "signature  signed by ci (bundle)" in command("explain", given, images[0], "--look-up").out
+    expected = [("allowed", [VALID]), ("unsigned", [None]), ("unpinned", [None])]
+    assert [(each["reason"], shown(each, "signature")) for each in json.loads(done.out)] == expected
+    met = "requires   require[0] met, signed by ci (bundle)"
+    assert met in command("explain", given, images[0], "--look-up").out
     file = write(json.dumps(pod(*images)), "pod.json")
     (answer,) = json.loads(command("review", given, file, "--look-up", "-o", "json").out)
-    assert [(each["reason"], each["signature"]) for each in answer["images"]] == [
-        ("allowed", VALID),
-        ("unsigned", None),
-        ("unpinned", None),
-    ]
+    assert [(each["reason"], shown(each, "signature")) for each in answer["images"]] == expected
     text = command("review", given, file, "--look-up").out
     assert f"{images[0]} is signed by ci (bundle)" in text
     assert BY_OTHERS in text
@@ -274,22 +281,18 @@ def test_audit_judges_the_digests_that_run(
         each["image"].rpartition(":")[2]: (
             each["reason"],
             each["detail"].partition(": ")[0],
-            each["signature"],
+            shown(each, "signature"),
         )
         for each in json.loads(done.out)["images"]
     } == {
-        "good": (
-            "allowed",
-            f"{app} matches allow[0] {registry.host}/**, which requires a signature by ci",
-            VALID,
-        ),
-        "bad": ("unsigned", BY_OTHERS, None),
-        "pending": ("unpinned", "is unpinned", None),
+        "good": ("allowed", f"{app} matches allow[0] {registry.host}/**", [VALID]),
+        "bad": ("unsigned", BY_OTHERS, [None]),
+        "pending": ("unpinned", "is unpinned", [None]),
     }
     assert "signed by ci (bundle)" in table.out
     merge = ("audit", "--merge", write(done.out, "saved.json"), "--all", "-o")
     merged, audited = (json.loads(text)["images"] for text in (command(*merge, "json").out, done.out))
-    assert [each["signature"] for each in merged] == [each["signature"] for each in audited]
+    assert [each["requirements"] for each in merged] == [each["requirements"] for each in audited]
     rows = csv.DictReader(io.StringIO(command(*merge, "csv").out))
     assert {row["name"]: (row["signed_by"], row["signature_form"]) for row in rows} == {
         "good": ("ci", "bundle"),
@@ -301,7 +304,7 @@ def test_audit_judges_the_digests_that_run(
         "bad": "allowed",
         "pending": "unpinned",
     }
-    assert all("signature" not in each for each in by_name["images"])
+    assert [shown(each, "met") for each in by_name["images"]] == [[None], [None], [False]]
 
 
 def test_audit_reports_a_running_digest_that_is_denied_whatever_its_tag(
@@ -318,7 +321,7 @@ def test_audit_reports_a_running_digest_that_is_denied_whatever_its_tag(
         options = ("--policy", given, "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
         done = command("audit", *options, "--look-up", "-o", "json")
     (image,) = json.loads(done.out)["images"]
-    assert (image["reason"], image["signature"]) == ("denied", None)
+    assert (image["reason"], shown(image, "met")) == ("denied", [True])
     assert f"{app}:good@{DIGEST} is denied by deny[0]" in image["detail"]
 
 

@@ -295,7 +295,7 @@ class TestEvents:
         event = next(iter(api.objects.values()))
         assert event["involvedObject"]["uid"] == "uid-1"
         assert event["message"] == (
-            "Pods use images that are not approved: a (unlisted), (none) (unlisted), c (unlisted) and 2 more"
+            "Pods use images that cause warnings: a (unlisted), (none) (unlisted), c (unlisted) and 2 more"
         )
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotApproved")
 
