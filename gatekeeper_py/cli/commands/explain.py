@@ -84,8 +84,8 @@ def explain(
     With --rule, show an image whose verdict depends on this rule alone. N counts from 0, as in allow[N]. Exit
     code: 0 when there is such an image; 1 when there is none, so the rule has no effect.
 
-    With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
-    approved image that does not exist is then rejected.
+    With --look-up, look up images in registries as the webhook does. Without it, a requirement that needs a
+    look-up counts as met.
     """
     options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     if look_up and fast_path:

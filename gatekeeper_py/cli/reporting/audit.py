@@ -80,7 +80,7 @@ def _print_table(tally: Tally, page: AuditPage) -> None:
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
-    notes = {"by exceptions": counts["excepted"], "do not meet a requirement": counts["unmet"]}
+    notes = {"by exceptions": counts["excepted"], "with unmet requirements": counts["unmet"]}
     noted = ", ".join(f"{count} {what}" for what, count in notes.items() if count)
     approved = f"{counts['approved']} approved" + (f" ({noted})" if noted else "")
     out.print(f"{totals}{rejected_text(counts)}, {approved}{exempt}")

@@ -150,11 +150,7 @@ def _summary(tally: Tally, page: AuditPage, rows: Sequence[Row], places: dict[st
                     (f"{refused:,}", "images refused", "bad" if refused else "good"),
                     *((f"{n:,}", "images only warned about", "change") for n in [counts["warned"]] if n),
                     (f"{counts['approved']:,}", "images approved", ""),
-                    *(
-                        (f"{n:,}", "of them do not meet a requirement", "change")
-                        for n in [counts["unmet"]]
-                        if n
-                    ),
+                    *((f"{n:,}", "with unmet requirements", "change") for n in [counts["unmet"]] if n),
                     (f"{sum(places.values()):,}", "places with an image", ""),
                     (f"{counts['objects']:,}", "objects read", ""),
                 )
