@@ -250,18 +250,33 @@ async def test_an_invalid_image_is_listed_with_its_problem(api: ApiClient, clust
 async def test_decisions_equal_those_of_the_webhook(
     api: ApiClient, cluster: FakeCluster, mode: Any, kind: str
 ) -> None:
-    more = f"{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]\n"
+    more = f"""{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]
+require:
+  - {{images: [docker.io/pinned/**, registry.corp.io/soon], digest: true}}
+  - {{images: ["*/**"], digest: true, mode: warn}}
+"""
     judge = policy(more, mode=mode)
-    images = [GOOD, "nginx", "evil/x", "quay.io/a/b", "ghcr.io/a/b", "sha256:" + "0" * 64]
+    pinned = f"registry.corp.io/soon@sha256:{'ab' * 32}"
+    images = [
+        GOOD,
+        pinned,
+        "pinned/x",
+        "registry.corp.io/soon",
+        "nginx",
+        "evil/x",
+        "quay.io/a/b",
+        "ghcr.io/a/b",
+        "sha256:" + "0" * 64,
+    ]
     obj = pod(*images) if kind == "Pod" else workload(kind, *images)
     cluster.add(PODS if kind == "Pod" else DEPLOYMENTS, named(obj, "web"))
     found = await looked(api, judge, keep_approved=True)
     expected = {
-        judgement.slot.path: (judgement.decision.approved, judgement.decision.detail)
-        for judgement in validated(review(obj), judge).images
+        each.slot.path: (each.approved, each.decision.detail, each.requirements)
+        for each in validated(review(obj), judge).images
     }
     assert {
-        usage.path: (image.verdict.approved, image.verdict.decision.detail)
+        usage.path: (image.verdict.approved, image.verdict.decision.detail, image.verdict.requirements)
         for image, usages in found.tally.listed()
         for usage in usages
     } == expected
