@@ -277,7 +277,7 @@ async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: Fa
     ],
 )
 async def test_with_look_up_the_audit_finds_unsigned_images_and_looks_up_signed_ones_once(
-    start: Start, cluster: FakeCluster, mode: str, required: dict[str, str], *, look_up: bool
+    start: Start, cluster: FakeCluster, mode: str, required: dict[str, Any], *, look_up: bool
 ) -> None:
     required = {"signedBy": ["ci"], **required}
     signer = Signer("p256")
