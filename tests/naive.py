@@ -338,9 +338,7 @@ def denied(question: Question, seen: Image) -> list[Image]:
 
 def _spared(question: Question, entries: list[Any], name: Image) -> bool:
     """Return whether a live entry of ``except`` matches a name."""
-    return any(
-        applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries
-    )
+    return any(applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries)
 
 
 def mode_of(question: Question) -> str:
@@ -529,7 +527,12 @@ class Plan(NamedTuple):
 def mutate(question: Question) -> Plan:
     """Return what the mutating endpoint writes in place of a new image."""
     seen = read(question.image)
-    if mode_of(question) != "mutate" or question.template or seen is None or by_name(question, seen) == "denied":
+    if (
+        mode_of(question) != "mutate"
+        or question.template
+        or seen is None
+        or by_name(question, seen) == "denied"
+    ):
         return Plan()
     asking = Asking(question)
     plan = _mirrored(question, seen, asking)
@@ -870,7 +873,12 @@ def exceptable(
 
 
 def excepted(
-    policy: Document, documents: Documents, image: str, namespace: str | None, now: datetime, possible: Any = ()
+    policy: Document,
+    documents: Documents,
+    image: str,
+    namespace: str | None,
+    now: datetime,
+    possible: Any = (),
 ) -> bool:
     """Return whether an exception approves an image that the rules reject. ``possible`` is no longer needed."""
     seen = read(image)
@@ -879,7 +887,9 @@ def excepted(
     return by_name(Question(policy, image, now, namespace, documents=documents), seen) == "exception"
 
 
-def rewritten(document: Document, image: str, namespace: str | None = None, now: datetime | None = None) -> bool:
+def rewritten(
+    document: Document, image: str, namespace: str | None = None, now: datetime | None = None
+) -> bool:
     """Return whether a mirror takes an image."""
     seen, when = read(image), now or datetime.now(UTC)
     return seen is not None and mirror_of(Question(document, image, when, namespace), seen) is not None
