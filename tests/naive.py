@@ -213,10 +213,10 @@ def validate(question: Question) -> Judgement:
         judged = _template(question, seen, asking)
     else:
         judged = _of_name(question, seen, asking)
-    if seen is not None and not question.template and judged.reason not in {"denied", "invalid"}:
+    if seen is not None and not question.template and by_name(question, seen) != "denied":
         plan = mutate(question)
         asking.asked |= plan.lookups
-        if plan.denied:
+        if plan.denied or judged.reason == "denied":
             judged = _rejected(question, "denied")
         elif plan.refused:
             # "`deny` leaves it as written and the validating endpoint rejects it (`absent`, or `unverified`)."
@@ -338,7 +338,9 @@ def denied(question: Question, seen: Image) -> list[Image]:
 
 def _spared(question: Question, entries: list[Any], name: Image) -> bool:
     """Return whether a live entry of ``except`` matches a name."""
-    return any(applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries)
+    return any(
+        applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries
+    )
 
 
 def mode_of(question: Question) -> str:
@@ -378,7 +380,8 @@ def needs_look_up(requirement: dict[str, Any]) -> bool:
 
 def keeps(requirement: dict[str, Any]) -> bool:
     """Return whether an error approves: "keep (approve) | deny; default: deny with signedBy, else keep"."""
-    return bool(requirement.get("onError", "deny" if requirement.get("signedBy") else "keep") == "keep")
+    default = "deny" if requirement.get("signedBy") or requirement.get("mode") == "warn" else "keep"
+    return requirement.get("mode") != "warn" and bool(requirement.get("onError", default) == "keep")
 
 
 def _requirement(
@@ -413,8 +416,15 @@ def _state(
         return True, "", set()
     if not online:
         # "What is not pulled is not looked up"; "what needs a look-up counts as met, and says so (met: null)"
-        return None, "", set()
+        return _offline(question, requirement)
     return _facts(question, requirement, seen, asking, found)
+
+
+def _offline(question: Question, requirement: dict[str, Any]) -> State:
+    """Judge what needs a look-up. Without a live key, no look-up is needed."""
+    if question.pulled and requirement.get("signedBy") and not live_signers(question, requirement):
+        return False, "unsigned", set()
+    return None, "", set()
 
 
 def _unpinned_in_mutate(
@@ -427,7 +437,7 @@ def _unpinned_in_mutate(
         # "as if the webhook had written it where it may"
         if not may_pin(question, seen, SOME_DIGEST):
             return False, "unpinned", set()
-        return (None if needs_look_up(requirement) else True), "", set()
+        return _offline(question, requirement)
     try:
         digest = asking.exists(seen)
     except Error:
@@ -450,6 +460,12 @@ def _facts(
     """Ask whether an image exists, and who signed it. Returns as if it had a digest."""
     if not contactable(question, seen.host):
         return keeps(requirement), "unverified", set()
+    if requirement.get("signedBy") and seen.digest:
+        # A valid signature of the digest proves that it exists: only the signature is looked up.
+        state = signature(question, requirement, seen, asking)
+        if state == "error":
+            return keeps(requirement), "unverified", set()
+        return (True, "", set()) if state == "signed" else (False, "unsigned", set())
     trouble, digest = False, seen.digest
     try:
         answer = asking.exists(seen)
@@ -474,13 +490,17 @@ def _facts(
 
 def signature(question: Question, requirement: dict[str, Any], pinned: Image, asking: Asking) -> str:
     """Return ``signed``, ``unsigned`` or ``error`` for a name with a digest."""
+    live = live_signers(question, requirement)
     try:
-        signers = asking.signers(pinned, requirement)
+        return "signed" if live and asking.signers(pinned, requirement) & live else "unsigned"
     except Error:
         return "error"
+
+
+def live_signers(question: Question, requirement: dict[str, Any]) -> set[str]:
+    """Return the names in ``signedBy`` whose keys are live."""
     live = {key["name"] for key in question.policy.get("keys", ()) if alive(key, question.now)}
-    live |= {identity["name"] for identity in question.policy.get("identities", ())}
-    return "signed" if signers & set(requirement["signedBy"]) & live else "unsigned"
+    return live & set(requirement["signedBy"])
 
 
 def contactable(question: Question, host: str) -> bool:
@@ -527,12 +547,7 @@ class Plan(NamedTuple):
 def mutate(question: Question) -> Plan:
     """Return what the mutating endpoint writes in place of a new image."""
     seen = read(question.image)
-    if (
-        mode_of(question) != "mutate"
-        or question.template
-        or seen is None
-        or by_name(question, seen) == "denied"
-    ):
+    if mode_of(question) != "mutate" or question.template or seen is None or by_name(question, seen) == "denied":
         return Plan()
     asking = Asking(question)
     plan = _mirrored(question, seen, asking)
@@ -581,7 +596,8 @@ def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:
         denials = denied(question, each.at(digest))
         if denials and not excepted_names(question, each, denials, {"deny"}):
             return Plan(denied=True)
-    if mirror.get("pin") and name.digest is None and may_pin(question, name, digest):
+    pins = mirror.get("pin") and name.digest is None and may_pin(question, name, digest)
+    if pins and not unvouched(question, name, digest, asking):
         return Plan(f"{text}@{digest}", notes=frozenset({"rewritten", "pinned"}))
     return _to((text, name))
 
@@ -614,14 +630,21 @@ def _pinned(question: Question, plan: Plan, asking: Asking) -> Plan:
         return plan._replace(denied=True)
     if not may_pin(question, seen, digest):
         return plan
-    for requirement in wanting:
-        if requirement.get("signedBy"):
+    if unvouched(question, seen, digest, asking):
+        return plan._replace(notes=plan.notes | {"unsigned"})
+    return plan._replace(written=f"{qualified(text)}@{digest}", notes=plan.notes | {"rewritten", "pinned"})
+
+
+def unvouched(question: Question, seen: Image, digest: str, asking: Asking) -> bool:
+    """Return whether a digest may not be written because it lacks a signature that a requirement asks for."""
+    for requirement in question.policy.get("require", ()):
+        names = (seen, seen.at(digest))
+        if requirement.get("signedBy") and any(required(question, requirement, name) for name in names):
             state = signature(question, requirement, seen.at(digest), asking)
             bad = state == "unsigned" or (state == "error" and not keeps(requirement))
             if bad and requirement.get("mode") != "warn":
-                # "`unsigned`, and `mutate` leaves the image as written"
-                return plan._replace(notes=plan.notes | {"unsigned"})
-    return plan._replace(written=f"{qualified(text)}@{digest}", notes=plan.notes | {"rewritten", "pinned"})
+                return True
+    return False
 
 
 def mirror_of(question: Question, seen: Image) -> dict[str, Any] | None:
@@ -873,12 +896,7 @@ def exceptable(
 
 
 def excepted(
-    policy: Document,
-    documents: Documents,
-    image: str,
-    namespace: str | None,
-    now: datetime,
-    possible: Any = (),
+    policy: Document, documents: Documents, image: str, namespace: str | None, now: datetime, possible: Any = ()
 ) -> bool:
     """Return whether an exception approves an image that the rules reject. ``possible`` is no longer needed."""
     seen = read(image)
@@ -887,9 +905,7 @@ def excepted(
     return by_name(Question(policy, image, now, namespace, documents=documents), seen) == "exception"
 
 
-def rewritten(
-    document: Document, image: str, namespace: str | None = None, now: datetime | None = None
-) -> bool:
+def rewritten(document: Document, image: str, namespace: str | None = None, now: datetime | None = None) -> bool:
     """Return whether a mirror takes an image."""
     seen, when = read(image), now or datetime.now(UTC)
     return seen is not None and mirror_of(Question(document, image, when, namespace), seen) is not None

@@ -226,12 +226,11 @@ class Judge(NamedTuple):
         policy, image = self.policy, slot.value
         asks = policy.looks_up and slot.pulled
         stays = Verdict(slot, policy.decide(self.subject.namespace, image))
-        if plan is not None and plan.image is None and not plan.candidates:
-            return stays._replace(problem=plan.problem)
         if plan is not None and plan.mirror.verify:
             return self._on_mirror(stays, plan) if asks else stays
         if plan is None or plan.image is None or plan.image == image:
-            return self._pinned(stays, image) if asks else stays
+            stays = self._pinned(stays, image) if asks else stays
+            return stays if plan is None or not plan.problem else stays._replace(problem=plan.problem)
         if not asks:
             return Verdict(slot, stays.decision, rewritten=plan.image, mirror=plan.mirror.index)
         return self._pinned(stays._replace(mirror=plan.mirror.index), plan.image)
@@ -331,6 +330,7 @@ class Judge(NamedTuple):
                 return problem
             met = None
         if not pulled:
+            met = None if requirement.looks_up else met
             return Checked(requirement.index, met, warns=requirement.warns)
         if vouched:
             return self._signed(

@@ -113,19 +113,6 @@ images = st.sampled_from(IMAGES)
 usual = settings(max_examples=budget(600))
 
 
-def document_of(source: Source, listed: list[dict[str, Any]]) -> ExceptionDocument:
-    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions"}
-    return parse_exceptions(json.dumps({**head, "exceptions": listed}), source)
-
-
-def exceptions_of(written: naive.Documents) -> Exceptions:
-    found: dict[DocumentKey, ExceptionDocument] = {}
-    for (source, where), listed in written.items():
-        (known,) = (each for each in SOURCES if each == source)
-        found[DocumentKey(known, where)] = document_of(known, listed)
-    return Exceptions(found)
-
-
 def policy_of(written: dict[str, Any]) -> Policy:
     return parse_policy(json.dumps(written))
 
