@@ -559,7 +559,7 @@ def mutate(question: Question) -> Plan:
 
 def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:
     """Return what mirrors make of an image, and its pin if the mirror has one."""
-    mirror = mirror_of(question, seen)
+    mirror = None if denied(question, seen) else mirror_of(question, seen)  # exceptions change no rewrite
     if mirror is None:
         return Plan(notes=frozenset({"left-alone"}) if _has_port_for_star(question, seen) else frozenset())
     every = candidates(question, mirror, question.image)
@@ -637,14 +637,17 @@ def _pinned(question: Question, plan: Plan, asking: Asking) -> Plan:
 
 def unvouched(question: Question, seen: Image, digest: str, asking: Asking) -> bool:
     """Return whether a digest may not be written because it lacks a signature that a requirement asks for."""
-    for requirement in question.policy.get("require", ()):
-        names = (seen, seen.at(digest))
-        if requirement.get("signedBy") and any(required(question, requirement, name) for name in names):
-            state = signature(question, requirement, seen.at(digest), asking)
-            bad = state == "unsigned" or (state == "error" and not keeps(requirement))
-            if bad and requirement.get("mode") != "warn":
-                return True
-    return False
+    names, pinned = (seen, seen.at(digest)), seen.at(digest)
+    states = [
+        (signature(question, requirement, pinned, asking), requirement)
+        for requirement in question.policy.get("require", ())
+        if requirement.get("signedBy") and any(required(question, requirement, name) for name in names)
+    ]
+    return any(
+        requirement.get("mode") != "warn"
+        and (state == "unsigned" or (state == "error" and not keeps(requirement)))
+        for state, requirement in states
+    )
 
 
 def mirror_of(question: Question, seen: Image) -> dict[str, Any] | None:

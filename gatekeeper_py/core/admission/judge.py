@@ -290,7 +290,7 @@ class Judge(NamedTuple):
         An exception may still approve the image, which needs what its name needs as written.
         """
         namespace = self.subject.namespace
-        denied = denied_at(self.policy.denied_origins, decision.reference, digest, namespace)
+        denied = denied_at(self.policy.denied_origins, decision, digest, namespace)
         if denied is None:
             return None
         excepted = self.policy.excepted(namespace, denied)

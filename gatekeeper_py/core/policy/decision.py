@@ -132,15 +132,18 @@ def decide(
 
 
 def denied_at(
-    denied_origins: MirroredRules, reference: Reference | None, digest: str, namespace: str | None
+    denied_origins: MirroredRules, decision: Decision, digest: str, namespace: str | None
 ) -> Decision | None:
     """Return the denial of an image by a digest that a look-up found; ``None`` if no deny rule matches it.
 
     Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
     is empty because it is not known.
     """
-    if not digest or not denied_origins.rules.recalls or reference is None or reference.digest is not None:
+    reference = decision.reference
+    if not digest or reference is None or reference.digest is not None:
         return None
+    if not denied_origins.rules.recalls and decision.exception is None:
+        return None  # a rule that matches the digest would match the name, too
     pinned = replace(reference, digest=digest)
     return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)
 

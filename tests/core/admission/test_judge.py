@@ -7,8 +7,8 @@ import json
 import pytest
 import yaml
 
-from builders import keys_text, policy
-from gatekeeper_py.core.admission import BY_NAME, Answers, Subject, Verdict, judge
+from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
+from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject, Verdict, judge
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, NOTHING_SIGNED
 from gatekeeper_py.core.images.manifest import Lookup
@@ -91,3 +91,63 @@ def test_answers_without_notes_collect_no_look_ups() -> None:
     lookup = Lookup(())
     last = Answers(lambda _lookup: None, notes=False)
     assert (last.answer(lookup), last.missing) == (NOT_LOOKED_UP, [])
+
+
+HELD = f"r.io/app@{DIGEST}"
+
+
+@pytest.mark.parametrize(
+    ("more", "image", "pulled", "met"),
+    [
+        pytest.param("exists: true", HELD, True, [True], id="looked-up"),
+        pytest.param("exists: true", HELD, False, [None], id="not-pulled"),
+        pytest.param("digest: true", HELD, False, [True], id="a-digest-needs-no-look-up"),
+    ],
+)
+def test_what_is_not_looked_up_is_not_known(more: str, image: str, pulled: bool, met: list[object]) -> None:  # noqa: FBT001
+    compiled = policy(f"require: [{{images: [r.io], {more}}}]\n", allow="[r.io]")
+    world = Answers(lambda _lookup: Resolution(found(DIGEST), 0))
+    slot = Slot((), "image", image, pulled=pulled)
+    verdict = judge(compiled, Subject("shop", compiled.mode("shop")), slot, world)
+    assert [each.met for each in verdict.requirements] == met
+
+
+@pytest.mark.parametrize(
+    ("excepts", "written"),
+    [
+        pytest.param("[docker.io]", f"nginx:1@{DIGEST}", id="spared-by-the-mirror"),
+        pytest.param("[docker.io/a/b]", f"r.io/hub/library/nginx:1@{DIGEST}", id="mirrored"),
+    ],
+)
+def test_a_digest_is_written_whether_or_not_a_mirror_takes_the_image(excepts: str, written: str) -> None:
+    compiled = policy(
+        f"mirrors: [{{from: docker.io, to: r.io/hub, except: {excepts}}}]\n"
+        "require: [{images: [docker.io, r.io], digest: true}]\n",
+        allow="[docker.io, r.io]",
+        mode="mutate",
+    )
+    world = Answers(lambda _lookup: Resolution(found(DIGEST), 0))
+    new = Judge(compiled, Subject("shop", compiled.mode("shop")), world).rewrite(Slot((), "image", "nginx:1"))
+    assert new is not None
+    assert new.rewritten == written
+
+
+@pytest.mark.parametrize("other", ["[]", f"['a.io/**@{DIGEST}']"])
+@pytest.mark.parametrize(
+    ("entry", "reason"),
+    [pytest.param("r.io/app", "exception", id="name"), pytest.param("'r.io/app:1'", "denied", id="tag")],
+)
+def test_an_exception_for_a_tag_does_not_reach_its_digest(entry: str, reason: str, other: str) -> None:
+    """Whether another rule denies digests does not matter."""
+    deny = json.loads(other.replace("'", '"'))
+    text = exceptions_text(f"image: {entry}, until: 2026-03-20, reason: r")
+    documents = {DocumentKey("break-glass", "platform"): parse_exceptions(text, "break-glass")}
+    given = policy_text(
+        f"deny: {json.dumps(['r.io/app', *deny])}\nrequire: [{{images: [r.io], exists: true}}]\n"
+        "exceptions: [{source: break-glass, images: [r.io/app], longest: 40d, overrides: [deny]}]\n",
+        allow="[r.io]",
+    )
+    compiled = parse_policy(given).at(INSTANT, Exceptions(documents))
+    world = Answers(lambda _lookup: Resolution(found(DIGEST), 0))
+    verdict = judge(compiled, Subject("shop", compiled.mode("shop")), Slot((), "image", "r.io/app:1"), world)
+    assert verdict.decision.reason == reason
