@@ -1,11 +1,12 @@
 """A second implementation of the decision on one image and of the search for images.
 
-It is written from the specification alone (policy.md, exceptions.md, signatures.md, interface.md), and shares no
-code with the product: no parser, no pattern, no index. It reads the document as plain data, checks every rule in
-turn, and is slow. Tests of compiled policies and of the images that are judged compare their results with it.
+It is written from the specification alone (policy.md, exceptions.md, signatures.md, interface.md), and shares
+no code with the product: no parser, no pattern, no index. It reads the document as plain data, checks every
+rule in turn, and is slow. Tests of compiled policies and of the images that are judged compare their results
+with it.
 
-The document must be one that ``check`` accepts: nothing is validated here. Where the specification can be read in
-two ways, ``Readings`` names the place, and its defaults are the strict reading (AMBIGUITIES.md has the list).
+The document must be one that ``check`` accepts: nothing is validated here. Where the specification can be
+read in two ways, ``Readings`` names the place, and its defaults are what the product does.
 
 * ``validate``: what the validating endpoint says of an image as it stands in the object.
 * ``mutate``: what the mutating endpoint writes.
@@ -35,7 +36,8 @@ Document = dict[str, Any]
 Documents = dict[tuple[str, str], list[dict[str, Any]]]
 """Entries of exceptions by the source and the namespace of their document, in the order of the document.
 
-The source is ``namespace``, ``installation`` or ``break-glass``; documents that are bad are left out by the caller.
+The source is ``namespace``, ``installation`` or ``break-glass``; documents that are bad are left out by the
+caller.
 """
 
 
@@ -50,8 +52,9 @@ class Error(Exception):
 class LookUp(NamedTuple):
     """One question to a registry.
 
-    ``kind`` is ``exists`` or ``signed``. ``image`` is ``HOST/PATH:TAG`` or ``HOST/PATH@DIGEST``, with the host as
-    rules see it. ``signatures`` is the repository that holds signatures, if it is not the image's own.
+    ``kind`` is ``exists`` or ``signed``. ``image`` is ``HOST/PATH:TAG`` or ``HOST/PATH@DIGEST``, with the
+    host as rules see it. ``signatures`` is the repository that holds signatures, if it is not the image's
+    own.
     """
 
     kind: str
@@ -61,8 +64,8 @@ class LookUp(NamedTuple):
 
 
 World = Callable[[LookUp], Any]
-"""Answers ``exists`` with a digest, or with ``None`` for what is missing; ``signed`` with the names of the keys and
-identities that signed (an iterable, perhaps empty); raises ``Error`` for trouble."""
+"""Answers ``exists`` with a digest, or with ``None`` for what is missing; ``signed`` with the names of the
+keys and identities that signed (an iterable, perhaps empty); raises ``Error`` for trouble."""
 
 
 # ------------------------------------------------------------------------------------------------------------
@@ -71,34 +74,32 @@ identities that signed (an iterable, perhaps empty); raises ``Error`` for troubl
 
 @dataclass(frozen=True)
 class Readings:
-    """Places of the specification that can be read in two ways. The defaults are the strict reading.
+    """Places of the specification that can be read in two ways. The defaults are what the product does."""
 
-    The numbers are those of AMBIGUITIES.md.
-    """
-
-    origins_of_origins: bool = True
-    """1. What a mirrored name mirrors in turn is an origin, too."""
+    origins_of_origins: bool = False
+    """What a mirrored name mirrors in turn is an origin, too."""
     from_may_be_asked: bool = False
-    """2. The host of a mirror's ``from`` is one that may be contacted."""
+    """The host of a mirror's ``from`` is one that may be contacted."""
     kept_needs_digest: bool = True
-    """3. With ``signedBy``, ``onError: keep`` does not approve a name without a digest in ``mutate``."""
-    signature_proves: bool = False
-    """4. A valid signature counts although the look-up of the image itself was an error."""
+    """With ``signedBy``, ``onError: keep`` does not approve a name without a digest in ``mutate``."""
+    signature_proves: bool = True
+    """A valid signature counts although the look-up of the image itself was an error."""
     plain_passes_over: bool = False
-    """5. A mirror without ``verify`` passes over a ``to`` whose name is denied or unlisted."""
+    """A mirror without ``verify`` passes over a ``to`` whose name is denied or unlisted."""
     template_as_written: bool = True
-    """6. In templates an image of which no candidate is left is judged as written (else it is rejected)."""
+    """In templates an image of which no candidate is left is judged as written (else it is rejected)."""
     one_entry: bool = False
-    """7. One entry must match all names that deny rules match (else each of them by some entry)."""
-    pins_denied: bool = False
-    """8. A denied name that an exception approves may be pinned."""
+    """One entry must match all names that deny rules match (else each of them by some entry)."""
+    pins_denied: bool = True
+    """A denied name that an exception approves may be pinned."""
     require_by_origin: bool = False
-    """9. A grant that overrides ``require`` may match the origin that the requirement matched instead of the image."""
-    rewrite_skips: bool = False
-    """10. ``onMissing: rewrite`` takes the first ``to`` that is not passed over (else the first of all)."""
+    """A grant that overrides ``require`` may match the origin that the requirement matched instead of the
+    image."""
+    rewrite_skips: bool = True
+    """``onMissing: rewrite`` takes the first ``to`` that is not passed over (else the first of all)."""
 
 
-STRICT: Final = Readings()
+USUAL: Final = Readings()
 
 
 @dataclass(frozen=True)
@@ -118,15 +119,15 @@ class Question:
     pulled: bool = True
     template: bool = False
     world: World | None = None
-    readings: Readings = STRICT
+    readings: Readings = USUAL
 
 
 class Requirement(NamedTuple):
     """What became of a requirement that matches. ``number`` is its index; ``met`` is ``None``
     where a look-up would be needed.
 
-    ``reason`` is empty unless the requirement is not met, or is met only because ``onError`` keeps (``unverified``).
-    ``also`` are reasons that another reading of the specification gives.
+    ``reason`` is empty unless the requirement is not met, or is met only because ``onError`` keeps
+    (``unverified``). ``also`` are reasons that another reading of the specification gives.
     """
 
     number: int
@@ -139,12 +140,13 @@ class Requirement(NamedTuple):
 class Judgement(NamedTuple):
     """The answer.
 
-    ``reason`` is that of ``explain``. ``also`` are further reasons that the specification can be read to give for
-    the same verdict. ``first`` is the index of the first requirement that is not met and ``more`` the number of
-    others, if that is why the image is rejected. ``warned`` are requirements with ``mode: warn`` that are not met.
-    ``written`` is what the mutating endpoint writes (``None``: nothing). ``lookups`` are all that may be asked.
-    ``notes`` are words: ``rewritten``, ``pinned``, ``kept`` (a mirror left the image as it was), ``left-alone`` (the
-    new name cannot be written), ``exception``, ``unverified`` (kept after an error).
+    ``reason`` is that of ``explain``. ``also`` are further reasons that the specification can be read to give
+    for the same verdict. ``first`` is the index of the first requirement that is not met and ``more`` the
+    number of others, if that is why the image is rejected. ``warned`` are requirements with ``mode: warn``
+    that are not met. ``written`` is what the mutating endpoint writes (``None``: nothing). ``lookups`` are
+    all that may be asked. ``notes`` are words: ``rewritten``, ``pinned``, ``kept`` (a mirror left the image
+    as it was), ``left-alone`` (the new name cannot be written), ``exception``, ``unverified`` (kept after an
+    error).
     """
 
     approved: bool
@@ -219,7 +221,7 @@ def validate(question: Question) -> Judgement:
         if plan.denied or judged.reason == "denied":
             judged = _rejected(question, "denied")
         elif plan.refused:
-            # "`deny` leaves it as written and the validating endpoint rejects it (`absent`, or `unverified`)."
+            # "`deny` leaves it as written and the validating endpoint rejects it (`absent` or `unverified`)."
             others = frozenset() if judged.approved else frozenset({judged.reason}) | judged.also
             judged = _rejected(question, plan.refused)._replace(also=others - {plan.refused})
     return judged._replace(lookups=frozenset(asking.asked))
@@ -235,7 +237,7 @@ def _template(question: Question, seen: Image, asking: Asking) -> Judgement:
     """Judge an image of a workload in ``mutate``: "each image after its mirror rewrite"."""
     if by_name(question, seen) == "denied":
         return _rejected(question, "denied")
-    mirror = mirror_of(question, seen)
+    mirror = None if denied(question, seen) else mirror_of(question, seen)
     if mirror is None:
         return _of_name(question, seen, asking)
     verified = bool(mirror.get("verify") or mirror.get("pin"))
@@ -338,9 +340,7 @@ def denied(question: Question, seen: Image) -> list[Image]:
 
 def _spared(question: Question, entries: list[Any], name: Image) -> bool:
     """Return whether a live entry of ``except`` matches a name."""
-    return any(
-        applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries
-    )
+    return any(applies(entry, question.namespace, question.now) and matches(entry, name) for entry in entries)
 
 
 def mode_of(question: Question) -> str:
@@ -392,7 +392,8 @@ def _requirement(
     asking: Asking,
     found: set[str],
 ) -> Requirement:
-    """Judge one requirement that matches an image that names approve. Digests that are looked up go to ``found``."""
+    """Judge one requirement that matches an image that names approve. Digests that are looked up go to
+    ``found``."""
     met, reason, also = _state(question, requirement, seen, asking, found)
     return Requirement(index, met, reason, requirement.get("mode") == "warn", frozenset(also))
 
@@ -415,7 +416,7 @@ def _state(
     if not needs_look_up(requirement):
         return True, "", set()
     if not online:
-        # "What is not pulled is not looked up"; "what needs a look-up counts as met, and says so (met: null)"
+        # "What is not pulled is not looked up", and "what needs a look-up counts as met, and says so".
         return _offline(question, requirement)
     return _facts(question, requirement, seen, asking, found)
 
@@ -518,8 +519,8 @@ def contactable(question: Question, host: str) -> bool:
 def may_pin(question: Question, seen: Image, digest: str) -> bool:
     """Return whether a digest may be written to a name.
 
-    "When the pinned name would be rejected by `allow` (a tag rule never matches a digest) or when the unpinned name
-    is denied, it is left unpinned".
+    "When the pinned name would be rejected by `allow` (a tag rule never matches a digest) or when the
+    unpinned name is denied, it is left unpinned".
     """
     if denied(question, seen) and not question.readings.pins_denied:
         return False
@@ -533,8 +534,8 @@ def may_pin(question: Question, seen: Image, digest: str) -> bool:
 class Plan(NamedTuple):
     """What the mutating endpoint does to an image.
 
-    ``refused`` is ``absent`` or ``unverified`` where a mirror denies; ``denied`` says that a digest that was looked
-    up is denied: then nothing is written.
+    ``refused`` is ``absent`` or ``unverified`` where a mirror denies; ``denied`` says that a digest that was
+    looked up is denied: then nothing is written.
     """
 
     written: str | None = None
@@ -547,7 +548,12 @@ class Plan(NamedTuple):
 def mutate(question: Question) -> Plan:
     """Return what the mutating endpoint writes in place of a new image."""
     seen = read(question.image)
-    if mode_of(question) != "mutate" or question.template or seen is None or by_name(question, seen) == "denied":
+    if (
+        mode_of(question) != "mutate"
+        or question.template
+        or seen is None
+        or by_name(question, seen) == "denied"
+    ):
         return Plan()
     asking = Asking(question)
     plan = _mirrored(question, seen, asking)
@@ -651,7 +657,8 @@ def unvouched(question: Question, seen: Image, digest: str, asking: Asking) -> b
 
 
 def mirror_of(question: Question, seen: Image) -> dict[str, Any] | None:
-    """Return the mirror that takes an image: the longest ``from``, or ``*`` for what is left; not if it is spared."""
+    """Return the mirror that takes an image: the longest ``from``, or ``*`` for what is left; not if it is
+    spared."""
     chosen = _longest(question.policy, seen)
     if chosen is None:
         chosen = _star(question.policy)
@@ -686,7 +693,8 @@ def _has_port_for_star(question: Question, seen: Image) -> bool:
 
 
 def candidates(question: Question, mirror: dict[str, Any], image: str) -> list[tuple[str, Image] | None]:
-    """Return the names that a mirror can make of an image, in order; ``None`` for one that cannot be written."""
+    """Return the names that a mirror can make of an image, in order; ``None`` for one that cannot be
+    written."""
     seen, tag, digest = _read(image), *written_parts(image)
     rest = (seen.host, *seen.path) if mirror["from"] == "*" else seen.path[len(end(mirror["from"])[1]) :]
     made: list[tuple[str, Image] | None] = []
@@ -725,7 +733,8 @@ def qualified(image: str) -> str:
 
 
 def same(one: str | None, other: str | None) -> bool:
-    """Return whether two written names are one image with the same tag and digest, however the host is spelled."""
+    """Return whether two written names are one image with the same tag and digest, however the host is
+    spelled."""
     if one is None or other is None:
         return one is other
     return (read(one), written_parts(one)) == (read(other), written_parts(other))
@@ -811,7 +820,8 @@ def meets(key: tuple[str, str], entry: dict[str, Any], grant: dict[str, Any]) ->
 
 
 def _name_for_require(question: Question, seen: Image, unmet: list[Requirement]) -> Image:
-    """Return the name that must be excepted from requirements: the image's own (or the only name required)."""
+    """Return the name that must be excepted from requirements: the image's own (or the only name
+    required)."""
     if question.readings.require_by_origin:
         requirements = question.policy["require"]
         names = [name for each in unmet for name in required(question, requirements[each.number], seen)]
@@ -851,8 +861,8 @@ def needed(
 ) -> set[str] | None:
     """Return what a grant must override so that an exception can approve an image (of a Pod, in ``enforce``).
 
-    ``None``: the document approves the image, or no exception can. The image exists; without ``signed``, nobody
-    signed it.
+    ``None``: the document approves the image, or no exception can. The image exists; without ``signed``,
+    nobody signed it.
     """
     seen = read(image)
     if seen is None:
@@ -899,16 +909,24 @@ def exceptable(
 
 
 def excepted(
-    policy: Document, documents: Documents, image: str, namespace: str | None, now: datetime, possible: Any = ()
+    policy: Document,
+    documents: Documents,
+    image: str,
+    namespace: str | None,
+    now: datetime,
+    possible: Any = (),
 ) -> bool:
-    """Return whether an exception approves an image that the rules reject. ``possible`` is no longer needed."""
+    """Return whether an exception approves an image that the rules reject. ``possible`` is no longer
+    needed."""
     seen = read(image)
     if seen is None:
         return False
     return by_name(Question(policy, image, now, namespace, documents=documents), seen) == "exception"
 
 
-def rewritten(document: Document, image: str, namespace: str | None = None, now: datetime | None = None) -> bool:
+def rewritten(
+    document: Document, image: str, namespace: str | None = None, now: datetime | None = None
+) -> bool:
     """Return whether a mirror takes an image."""
     seen, when = read(image), now or datetime.now(UTC)
     return seen is not None and mirror_of(Question(document, image, when, namespace), seen) is not None
@@ -1124,7 +1142,7 @@ def under(image: Image, host: str, path: tuple[str, ...]) -> bool:
     return image.host == host and image.path[: len(path)] == path
 
 
-def origins(document: Document, image: Image, readings: Readings = STRICT) -> list[Image]:
+def origins(document: Document, image: Image, readings: Readings = USUAL) -> list[Image]:
     """Return the images that an image on a mirror may stand for."""
     found: list[Image] = []
     left = [image]

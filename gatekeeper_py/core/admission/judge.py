@@ -197,15 +197,27 @@ class Judge(NamedTuple):
         if decision.reason in {"denied", "invalid"}:  # no mirror rewrites these, and no registry is queried
             return verdict
         if role == "template" and mode.rewrites:
-            new = self.rewrite(slot)
-            if new is not None and new.rewritten is not None:
-                decision = policy.decide(namespace, new.rewritten)
-                verdict = Verdict(slot, decision, rewritten=new.rewritten, mirror=new.mirror)
-        elif not decision.approved and (plan := policy.plan(namespace, slot.value)) is not None:
+            judged = [self._required(each) for each in self._in_pods(verdict)]
+            return next((each for each in judged if each.approved), judged[0])
+        if not decision.approved and (plan := policy.plan(namespace, slot.value)) is not None:
             verdict = Verdict(slot, decision, use=self._use(plan))
         if policy.looks_up and slot.pulled and (plan := self._refusing_mirror(slot)) is not None:
             verdict = self._verified_on_mirror(verdict, plan)
-        return self._required(verdict) if verdict.decision.requirements else verdict
+        return self._required(verdict)
+
+    def _in_pods(self, verdict: Verdict) -> list[Verdict]:
+        """Return a verdict on each image that the Pods of a template may have: at least one."""
+        namespace, slot = self.subject.namespace, verdict.slot
+        plan = self.policy.plan(namespace, slot.value)
+        if plan is None or (plan.mirror.verify and not slot.pulled):
+            return [verdict]
+        images = self._candidates(plan) if plan.mirror.verify else (plan.image,)
+        moved = [
+            Verdict(slot, self.policy.decide(namespace, image), rewritten=image, mirror=plan.mirror.index)
+            for image in images
+            if image is not None and image != slot.value
+        ]
+        return moved or [verdict]
 
     def rewrite(self, slot: Slot) -> Verdict | None:
         """Return what an image becomes in a mode that rewrites; ``None`` if it stays, without a problem.
@@ -255,7 +267,7 @@ class Judge(NamedTuple):
         decision. The first one in the document that is not met is the reason for the rejection.
         """
         slot, decision = verdict.slot, verdict.decision
-        image = self._image(slot, decision)
+        image = self._image(slot, decision) if decision.requirements else None
         if image is None:
             return verdict
         checked = tuple(self._checked(each, image) for each in decision.requirements)
@@ -277,12 +289,15 @@ class Judge(NamedTuple):
     def _excepted(self, rejected: Decision, denied: str) -> Decision:
         """Return the decision with exceptions. ``denied`` is the digest that was found, if it is denied.
 
-        Then one grant must override both the deny rule and the requirement.
+        Then one grant must override both the deny rule and the requirement, and exceptions must match the
+        image as written, too.
         """
-        reference = rejected.reference
-        if denied and reference is not None:
-            rejected = replace(rejected, reference=replace(reference, digest=denied))
-        return replace(self.policy.excepted(self.subject.namespace, rejected), reference=reference)
+        namespace, reference = self.subject.namespace, rejected.reference
+        decision = self.policy.excepted(namespace, rejected)
+        if not denied or reference is None or not decision.approved:
+            return decision
+        at_digest = replace(rejected, reference=replace(reference, digest=denied))
+        return replace(self.policy.excepted(namespace, at_digest), reference=reference)
 
     def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
         """Return the decision on an image with a digest that was found; ``None`` if no deny rule matches it.
@@ -412,7 +427,12 @@ class Judge(NamedTuple):
         if self.policy.deny.recalls:
             new = self.rewrite(verdict.slot)
             if new is not None and new.decision.reason == "denied":
-                denied = replace(new.decision, image=written.image, reference=written.reference)
+                denied = replace(
+                    new.decision,
+                    image=written.image,
+                    reference=written.reference,
+                    requirements=written.requirements,
+                )
                 return verdict._replace(decision=denied)
         manifests = tuple(map(_manifest, self._candidates(plan)))
         if not manifests:
