@@ -5,19 +5,17 @@ no code with the product: no parser, no pattern, no index. It reads the document
 rule in turn, and is slow. Tests of compiled policies and of the images that are judged compare their results
 with it.
 
-The document must be one that ``check`` accepts: nothing is validated here. Where the specification can be
-read in two ways, ``Readings`` names the place, and its defaults are what the product does.
+The document must be one that ``check`` accepts: nothing is validated here.
 
 * ``validate``: what the validating endpoint says of an image as it stands in the object.
 * ``mutate``: what the mutating endpoint writes.
-* ``judge``: one after the other, as an API server calls them.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -60,7 +58,6 @@ class LookUp(NamedTuple):
     kind: str
     image: str
     signatures: str | None = None
-    predicate: str | None = None
 
 
 World = Callable[[LookUp], Any]
@@ -70,36 +67,6 @@ keys and identities that signed (an iterable, perhaps empty); raises ``Error`` f
 
 # ------------------------------------------------------------------------------------------------------------
 # Questions and answers
-
-
-@dataclass(frozen=True)
-class Readings:
-    """Places of the specification that can be read in two ways. The defaults are what the product does."""
-
-    origins_of_origins: bool = False
-    """What a mirrored name mirrors in turn is an origin, too."""
-    from_may_be_asked: bool = False
-    """The host of a mirror's ``from`` is one that may be contacted."""
-    kept_needs_digest: bool = True
-    """With ``signedBy``, ``onError: keep`` does not approve a name without a digest in ``mutate``."""
-    signature_proves: bool = True
-    """A valid signature counts although the look-up of the image itself was an error."""
-    plain_passes_over: bool = False
-    """A mirror without ``verify`` passes over a ``to`` whose name is denied or unlisted."""
-    template_as_written: bool = True
-    """In templates an image of which no candidate is left is judged as written (else it is rejected)."""
-    one_entry: bool = False
-    """One entry must match all names that deny rules match (else each of them by some entry)."""
-    pins_denied: bool = True
-    """A denied name that an exception approves may be pinned."""
-    require_by_origin: bool = False
-    """A grant that overrides ``require`` may match the origin that the requirement matched instead of the
-    image."""
-    rewrite_skips: bool = True
-    """``onMissing: rewrite`` takes the first ``to`` that is not passed over (else the first of all)."""
-
-
-USUAL: Final = Readings()
 
 
 @dataclass(frozen=True)
@@ -119,13 +86,12 @@ class Question:
     pulled: bool = True
     template: bool = False
     world: World | None = None
-    readings: Readings = USUAL
 
 
 class Requirement(NamedTuple):
-    """What became of a requirement that matches. ``number`` is its index; ``met`` is ``None``
-    where a look-up would be needed.
+    """What became of a requirement that matches.
 
+    ``number`` is its index; ``met`` is ``None`` where a look-up would be needed.
     ``reason`` is empty unless the requirement is not met, or is met only because ``onError`` keeps
     (``unverified``). ``also`` are reasons that another reading of the specification gives.
     """
@@ -141,25 +107,13 @@ class Judgement(NamedTuple):
     """The answer.
 
     ``reason`` is that of ``explain``. ``also`` are further reasons that the specification can be read to give
-    for the same verdict. ``first`` is the index of the first requirement that is not met and ``more`` the
-    number of others, if that is why the image is rejected. ``warned`` are requirements with ``mode: warn``
-    that are not met. ``written`` is what the mutating endpoint writes (``None``: nothing). ``lookups`` are
-    all that may be asked. ``notes`` are words: ``rewritten``, ``pinned``, ``kept`` (a mirror left the image
-    as it was), ``left-alone`` (the new name cannot be written), ``exception``, ``unverified`` (kept after an
-    error).
+    for the same verdict. ``lookups`` are all that may be asked.
     """
 
     approved: bool
     reason: str
-    mode: str
-    effect: str
-    first: int | None = None
-    more: int = 0
     requirements: tuple[Requirement, ...] = ()
-    warned: tuple[tuple[int, str], ...] = ()
-    written: str | None = None
     lookups: frozenset[LookUp] = frozenset()
-    notes: frozenset[str] = frozenset()
     also: frozenset[str] = frozenset()
 
 
@@ -167,7 +121,7 @@ class Asking:
     """Asks the world, and remembers what it asked. Every question that may be asked is asked."""
 
     def __init__(self, question: Question) -> None:
-        off = question.world is None or question.template or mode_of(question) == "off" or not question.pulled
+        off = question.world is None or question.template or not question.pulled
         self.world: World | None = None if off else question.world
         self.asked: set[LookUp] = set()
 
@@ -176,8 +130,7 @@ class Asking:
         return answer
 
     def signers(self, image: Image, requirement: dict[str, Any]) -> set[str]:
-        signatures, predicate = requirement.get("signatures"), requirement.get("predicate")
-        return set(self._ask(LookUp("signed", image.text(), signatures, predicate)))
+        return set(self._ask(LookUp("signed", image.text(), requirement.get("signatures"))))
 
     def _ask(self, lookup: LookUp) -> Any:
         assert self.world is not None, "nothing is looked up offline"
@@ -189,28 +142,12 @@ class Asking:
 # The decision
 
 
-def judge(question: Question) -> Judgement:
-    """Return what becomes of a new image: the mutating endpoint first, then the validating one."""
-    changed = mutate(question)
-    seen = read(question.image)
-    mirror = mirror_of(question, seen) if seen and mode_of(question) == "mutate" else None
-    if question.world is None and question.pulled and mirror and (mirror.get("verify") or mirror.get("pin")):
-        # Offline nobody knows what is written: judged as in a template.
-        return validate(replace(question, template=True))
-    judged = validate(replace(question, image=changed.written or question.image))
-    return judged._replace(
-        written=changed.written,
-        lookups=judged.lookups | changed.lookups,
-        notes=judged.notes | changed.notes,
-    )
-
-
 def validate(question: Question) -> Judgement:
     """Return what the validating endpoint says of an image as it stands in the object."""
     asking, mode = Asking(question), mode_of(question)
     seen = read(question.image)
     if seen is None:
-        judged = _rejected(question, "invalid")
+        judged = _rejected("invalid")
     elif question.template and mode == "mutate":
         judged = _template(question, seen, asking)
     else:
@@ -219,24 +156,22 @@ def validate(question: Question) -> Judgement:
         plan = mutate(question)
         asking.asked |= plan.lookups
         if plan.denied or judged.reason == "denied":
-            judged = _rejected(question, "denied")
+            judged = _rejected("denied")
         elif plan.refused:
-            # "`deny` leaves it as written and the validating endpoint rejects it (`absent` or `unverified`)."
+            # A mirror with `deny` leaves it as written, and the validating endpoint rejects it.
             others = frozenset() if judged.approved else frozenset({judged.reason}) | judged.also
-            judged = _rejected(question, plan.refused)._replace(also=others - {plan.refused})
+            judged = _rejected(plan.refused)._replace(also=others - {plan.refused})
     return judged._replace(lookups=frozenset(asking.asked))
 
 
-def _rejected(question: Question, reason: str) -> Judgement:
-    mode = mode_of(question)
-    effect = {"off": "admitted", "warn": "warned"}.get(mode, "refused")
-    return Judgement(approved=False, reason=reason, mode=mode, effect=effect)
+def _rejected(reason: str) -> Judgement:
+    return Judgement(approved=False, reason=reason)
 
 
 def _template(question: Question, seen: Image, asking: Asking) -> Judgement:
     """Judge an image of a workload in ``mutate``: "each image after its mirror rewrite"."""
     if by_name(question, seen) == "denied":
-        return _rejected(question, "denied")
+        return _rejected("denied")
     mirror = None if denied(question, seen) else mirror_of(question, seen)
     if mirror is None:
         return _of_name(question, seen, asking)
@@ -244,12 +179,10 @@ def _template(question: Question, seen: Image, asking: Asking) -> Judgement:
     if verified and not question.pulled:
         return _of_name(question, seen, asking)
     names = candidates(question, mirror, question.image)
-    if not verified and not question.readings.plain_passes_over:
+    if not verified:
         targets = names[:1]
     else:
         targets = [name for name in names if name and by_name(question, name[1]) in {"allowed", "exception"}]
-        if not targets and not question.readings.template_as_written:
-            return _rejected(question, "unlisted")
     judged = [_of_name(question, name[1], asking) for name in targets if name]
     if not judged:
         return _of_name(question, seen, asking)
@@ -260,7 +193,7 @@ def _of_name(question: Question, seen: Image, asking: Asking) -> Judgement:
     """Judge a name, then the requirements that match it."""
     reason = by_name(question, seen)
     if reason not in {"allowed", "exception"}:
-        return _rejected(question, reason)
+        return _rejected(reason)
     found: set[str] = set()
     results = [
         _requirement(question, index, requirement, seen, asking, found)
@@ -268,39 +201,23 @@ def _of_name(question: Question, seen: Image, asking: Asking) -> Judgement:
         if required(question, requirement, seen)
     ]
     unmet = [each for each in results if each.met is False and not each.warn]
-    warned = tuple((each.number, each.reason) for each in results if each.met is False and each.warn)
-    judged = Judgement(
-        approved=True,
-        reason=reason,
-        mode=mode_of(question),
-        effect="warned" if warned and mode_of(question) != "off" else "admitted",
-        requirements=tuple(results),
-        warned=warned,
-    )
+    judged = Judgement(approved=True, reason=reason, requirements=tuple(results))
     names = [seen, *(seen.at(digest) for digest in sorted(found))]
     denials = [name for each in names for name in denied(question, each)]
     if denials and not excepted_names(question, seen, denials, {"deny"}):
         # "A digest that was looked up is judged, too"
-        return _rejected(question, "denied")._replace(requirements=tuple(results), warned=warned)
+        return _rejected("denied")._replace(requirements=tuple(results))
     if denials:
         judged = judged._replace(reason="exception")
     if unmet:
         overridden = {"require"} | ({"deny"} if denials else set())
-        own = [_name_for_require(question, seen, unmet)]
-        if excepted_names(question, seen, denials + own, overridden):
+        if excepted_names(question, seen, [*denials, seen], overridden):
             judged = judged._replace(reason="exception")
         else:
-            judged = _rejected(question, unmet[0].reason)._replace(
-                first=unmet[0].number,
-                more=len(unmet) - 1,
-                requirements=tuple(results),
-                warned=warned,
-                also=unmet[0].also,
+            judged = Judgement(
+                approved=False, reason=unmet[0].reason, requirements=tuple(results), also=unmet[0].also
             )
-    notes = {"exception"} if judged.reason == "exception" else set()
-    if judged.approved and any(each.met and each.reason == "unverified" for each in results):
-        notes.add("unverified")
-    return judged._replace(notes=frozenset(notes))
+    return judged
 
 
 def by_name(question: Question, seen: Image) -> str:
@@ -314,15 +231,9 @@ def by_name(question: Question, seen: Image) -> str:
 
 
 def allowed(question: Question, seen: Image) -> bool:
-    rules = question.policy["allow"]
-    return rules == "any" or _listed(question, seen)
-
-
-def _listed(question: Question, seen: Image) -> bool:
-    """Return whether a rule of a list approves a name: "`allow: any` is no rule, nor is an exception"."""
-    rules = question.policy["allow"]
-    return rules != "any" and any(
-        applies(rule, question.namespace, question.now) and matches(rule, seen) for rule in rules
+    return any(
+        applies(rule, question.namespace, question.now) and matches(rule, seen)
+        for rule in question.policy["allow"]
     )
 
 
@@ -332,9 +243,11 @@ def denied(question: Question, seen: Image) -> list[Image]:
     for rule in question.policy.get("deny", ()):
         if applies(rule, question.namespace, question.now):
             spared = [] if isinstance(rule, str) else rule.get("except", [])
-            for name in (seen, *origins(question.policy, seen, question.readings)):
-                if matches(rule, name) and not _spared(question, spared, name):
-                    found.append(name)
+            found += [
+                name
+                for name in (seen, *origins(question.policy, seen))
+                if matches(rule, name) and not _spared(question, spared, name)
+            ]
     return found
 
 
@@ -364,7 +277,7 @@ def required(question: Question, requirement: dict[str, Any], seen: Image) -> li
         return []
     return [
         name
-        for name in (seen, *origins(question.policy, seen, question.readings))
+        for name in (seen, *origins(question.policy, seen))
         if any(matches(pattern, name) for pattern in requirement["images"])
         and not _spared(question, requirement.get("except", []), name)
     ]
@@ -380,8 +293,8 @@ def needs_look_up(requirement: dict[str, Any]) -> bool:
 
 def keeps(requirement: dict[str, Any]) -> bool:
     """Return whether an error approves: "keep (approve) | deny; default: deny with signedBy, else keep"."""
-    default = "deny" if requirement.get("signedBy") or requirement.get("mode") == "warn" else "keep"
-    return requirement.get("mode") != "warn" and bool(requirement.get("onError", default) == "keep")
+    default = "deny" if requirement.get("signedBy") else "keep"
+    return requirement.get("mode") != "warn" and requirement.get("onError", default) == "keep"
 
 
 def _requirement(
@@ -392,8 +305,7 @@ def _requirement(
     asking: Asking,
     found: set[str],
 ) -> Requirement:
-    """Judge one requirement that matches an image that names approve. Digests that are looked up go to
-    ``found``."""
+    """Judge one requirement that matches. Digests that are looked up go to ``found``."""
     met, reason, also = _state(question, requirement, seen, asking, found)
     return Requirement(index, met, reason, requirement.get("mode") == "warn", frozenset(also))
 
@@ -444,7 +356,7 @@ def _unpinned_in_mutate(
     except Error:
         if not keeps(requirement):
             return False, "unverified", {"unpinned"}
-        if requirement.get("signedBy") and question.readings.kept_needs_digest:
+        if requirement.get("signedBy"):
             return False, "unpinned", {"unverified"}
         return True, "unverified", set()
     if digest is None:
@@ -458,35 +370,25 @@ def _unpinned_in_mutate(
 def _facts(
     question: Question, requirement: dict[str, Any], seen: Image, asking: Asking, found: set[str]
 ) -> State:
-    """Ask whether an image exists, and who signed it. Returns as if it had a digest."""
-    if not contactable(question, seen.host):
-        return keeps(requirement), "unverified", set()
-    if requirement.get("signedBy") and seen.digest:
-        # A valid signature of the digest proves that it exists: only the signature is looked up.
-        state = signature(question, requirement, seen, asking)
-        if state == "error":
+    """Ask whether an image exists, or who signed it. Returns as if it had a digest.
+
+    A valid signature of a digest in the name proves that the image exists.
+    """
+    digest = seen.digest if requirement.get("signedBy") else None
+    if digest is None:
+        try:
+            digest = asking.exists(seen)
+        except Error:
             return keeps(requirement), "unverified", set()
-        return (True, "", set()) if state == "signed" else (False, "unsigned", set())
-    trouble, digest = False, seen.digest
-    try:
-        answer = asking.exists(seen)
-    except Error:
-        trouble = True
-    else:
-        if answer is None:
+        if digest is None:
             return False, "absent", set()
-        found.add(answer)
-        digest = answer
-    if requirement.get("signedBy") and digest is not None:
-        state = signature(question, requirement, seen.at(digest), asking)
-        if state == "unsigned":
-            return False, "unsigned", {"unverified"} if trouble else set()
-        if state == "signed" and question.readings.signature_proves:
-            trouble = False
-        trouble = trouble or state == "error"
-    if trouble:
+        found.add(digest)
+    if not requirement.get("signedBy"):
+        return True, "", set()
+    state = signature(question, requirement, seen.at(digest), asking)
+    if state == "error":
         return keeps(requirement), "unverified", set()
-    return True, "", set()
+    return state == "signed", "" if state == "signed" else "unsigned", set()
 
 
 def signature(question: Question, requirement: dict[str, Any], pinned: Image, asking: Asking) -> str:
@@ -509,21 +411,17 @@ def contactable(question: Question, host: str) -> bool:
     hosts = {fold(registry["host"]) for registry in question.policy.get("registries", ())}
     for mirror in question.policy.get("mirrors", ()):
         hosts |= {end(to)[0] for to in targets_of(mirror)}
-        if question.readings.from_may_be_asked and mirror["from"] != "*":
-            hosts.add(end(mirror["from"])[0])
     for requirement in question.policy.get("require", ()):
         hosts |= {read_pattern(pattern).host for pattern in requirement["images"]}
     return host in hosts
 
 
 def may_pin(question: Question, seen: Image, digest: str) -> bool:
-    """Return whether a digest may be written to a name.
+    """Return whether a digest may be written to a name that is approved.
 
-    "When the pinned name would be rejected by `allow` (a tag rule never matches a digest) or when the
-    unpinned name is denied, it is left unpinned".
+    "When the pinned name would be rejected by `allow` (a tag rule never matches a digest) [...], it is left
+    unpinned".
     """
-    if denied(question, seen) and not question.readings.pins_denied:
-        return False
     return by_name(question, seen.at(digest)) in {"allowed", "exception"}
 
 
@@ -542,7 +440,6 @@ class Plan(NamedTuple):
     refused: str = ""
     denied: bool = False
     lookups: frozenset[LookUp] = frozenset()
-    notes: frozenset[str] = frozenset()
 
 
 def mutate(question: Question) -> Plan:
@@ -563,23 +460,20 @@ def mutate(question: Question) -> Plan:
     return plan._replace(written=written, lookups=frozenset(asking.asked))
 
 
-def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:
+def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:  # noqa: C901, PLR0912
     """Return what mirrors make of an image, and its pin if the mirror has one."""
     mirror = None if denied(question, seen) else mirror_of(question, seen)  # exceptions change no rewrite
     if mirror is None:
-        return Plan(notes=frozenset({"left-alone"}) if _has_port_for_star(question, seen) else frozenset())
+        return Plan()
     every = candidates(question, mirror, question.image)
     left = [each for each in every if each and by_name(question, each[1]) in {"allowed", "exception"}]
     if not (mirror.get("verify") or mirror.get("pin")):
-        first = every[0]
-        if question.readings.plain_passes_over:
-            first = left[0] if left else None
-        return _to(first) if first else Plan(notes=frozenset({"left-alone"}))
+        return _to(every[0]) if every[0] else Plan()
     if not left:
-        return Plan(notes=frozenset({"kept"}))
+        return Plan()
     if asking.world is None:
         # Nothing is looked up: offline, or `imagePullPolicy: Never`.
-        return Plan(notes=frozenset({"kept"}))
+        return Plan()
     trouble, winner = False, None
     for text, name in left:
         try:
@@ -594,9 +488,8 @@ def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:
         if action == "deny":
             return Plan(refused="unverified" if trouble else "absent")
         if action == "rewrite":
-            first = left[0] if question.readings.rewrite_skips else every[0]
-            return _to(first) if first else Plan(notes=frozenset({"left-alone"}))
-        return Plan(notes=frozenset({"kept"}))
+            return _to(left[0])
+        return Plan()
     text, name, digest = winner
     for each in (seen, name):
         denials = denied(question, each.at(digest))
@@ -604,12 +497,12 @@ def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:
             return Plan(denied=True)
     pins = mirror.get("pin") and name.digest is None and may_pin(question, name, digest)
     if pins and not unvouched(question, name, digest, asking):
-        return Plan(f"{text}@{digest}", notes=frozenset({"rewritten", "pinned"}))
+        return Plan(f"{text}@{digest}")
     return _to((text, name))
 
 
 def _to(target: tuple[str, Image]) -> Plan:
-    return Plan(target[0], notes=frozenset({"rewritten"}))
+    return Plan(target[0])
 
 
 def _pinned(question: Question, plan: Plan, asking: Asking) -> Plan:
@@ -637,8 +530,8 @@ def _pinned(question: Question, plan: Plan, asking: Asking) -> Plan:
     if not may_pin(question, seen, digest):
         return plan
     if unvouched(question, seen, digest, asking):
-        return plan._replace(notes=plan.notes | {"unsigned"})
-    return plan._replace(written=f"{qualified(text)}@{digest}", notes=plan.notes | {"rewritten", "pinned"})
+        return plan
+    return plan._replace(written=f"{qualified(text)}@{digest}")
 
 
 def unvouched(question: Question, seen: Image, digest: str, asking: Asking) -> bool:
@@ -657,46 +550,20 @@ def unvouched(question: Question, seen: Image, digest: str, asking: Asking) -> b
 
 
 def mirror_of(question: Question, seen: Image) -> dict[str, Any] | None:
-    """Return the mirror that takes an image: the longest ``from``, or ``*`` for what is left; not if it is
-    spared."""
-    chosen = _longest(question.policy, seen)
-    if chosen is None:
-        chosen = _star(question.policy)
-        if chosen is None or ":" in seen.host or _listed(question, seen):
-            return None
-        every = [end(to) for mirror in question.policy["mirrors"] for to in targets_of(mirror)]
-        if any(under(seen, host, path) for host, path in every):
-            return None
-    return None if any(matches(pattern, seen) for pattern in chosen.get("except", ())) else chosen
-
-
-def _longest(policy: Document, seen: Image) -> dict[str, Any] | None:
-    """Return the mirror, other than ``*``, with the longest ``from`` that covers an image."""
+    """Return the mirror that takes an image: that with the longest ``from``, unless it spares the image."""
     longest, chosen = -1, None
-    for mirror in policy.get("mirrors", ()):
-        if mirror["from"] != "*":
-            host, path = end(mirror["from"])
-            if under(seen, host, path) and len(path) > longest:
-                longest, chosen = len(path), mirror
-    return chosen
-
-
-def _star(policy: Document) -> dict[str, Any] | None:
-    return next((mirror for mirror in policy.get("mirrors", ()) if mirror["from"] == "*"), None)
-
-
-def _has_port_for_star(question: Question, seen: Image) -> bool:
-    """Return whether ``*`` would take an image if its host had no port and were no IPv6 address."""
-    alone = ":" in seen.host and not _listed(question, seen) and not _longest(question.policy, seen)
-    every = [end(to) for mirror in question.policy.get("mirrors", ()) for to in targets_of(mirror)]
-    return alone and _star(question.policy) is not None and not any(under(seen, *each) for each in every)
+    for mirror in question.policy.get("mirrors", ()):
+        host, path = end(mirror["from"])
+        if under(seen, host, path) and len(path) > longest:
+            longest, chosen = len(path), mirror
+    spared = chosen is not None and any(matches(pattern, seen) for pattern in chosen.get("except", ()))
+    return None if spared else chosen
 
 
 def candidates(question: Question, mirror: dict[str, Any], image: str) -> list[tuple[str, Image] | None]:
-    """Return the names that a mirror can make of an image, in order; ``None`` for one that cannot be
-    written."""
+    """Return the names that a mirror can make of an image; ``None`` for one that cannot be written."""
     seen, tag, digest = _read(image), *written_parts(image)
-    rest = (seen.host, *seen.path) if mirror["from"] == "*" else seen.path[len(end(mirror["from"])[1]) :]
+    rest = seen.path[len(end(mirror["from"])[1]) :]
     made: list[tuple[str, Image] | None] = []
     for to in targets_of(mirror):
         name = "/".join((to.rstrip("/"), *rest))
@@ -733,8 +600,7 @@ def qualified(image: str) -> str:
 
 
 def same(one: str | None, other: str | None) -> bool:
-    """Return whether two written names are one image with the same tag and digest, however the host is
-    spelled."""
+    """Return whether two names have the same tag and digest, and are one image however it is spelled."""
     if one is None or other is None:
         return one is other
     return (read(one), written_parts(one)) == (read(other), written_parts(other))
@@ -751,12 +617,6 @@ def excepted_names(question: Question, seen: Image, names: list[Image], overridd
     """
     if not allowed(question, seen):
         names = [*names, seen]
-    if question.readings.one_entry:
-        return any(
-            all(_excepts(question, key, position, name, overridden) for name in names)
-            for key, entries in (question.documents or {}).items()
-            for position in range(len(entries))
-        )
     return all(
         any(
             _excepts(question, key, position, name, overridden)
@@ -819,17 +679,6 @@ def meets(key: tuple[str, str], entry: dict[str, Any], grant: dict[str, Any]) ->
     )
 
 
-def _name_for_require(question: Question, seen: Image, unmet: list[Requirement]) -> Image:
-    """Return the name that must be excepted from requirements: the image's own (or the only name
-    required)."""
-    if question.readings.require_by_origin:
-        requirements = question.policy["require"]
-        names = [name for each in unmet for name in required(question, requirements[each.number], seen)]
-        if seen not in names and allowed(question, seen):
-            return names[0]
-    return seen
-
-
 def _named(entry: dict[str, Any]) -> dict[str, Any]:
     """Return the namespaces of a grant, an exception or a requirement as those of a rule."""
     return {"namespaces": entry["namespaces"]} if "namespaces" in entry else {}
@@ -867,7 +716,7 @@ def needed(
     seen = read(image)
     if seen is None:
         return None
-    signers = [each["name"] for name in ("keys", "identities") for each in document.get(name, ())]
+    signers = [each["name"] for each in document.get("keys", ())]
 
     def world(lookup: LookUp) -> Any:
         if lookup.kind == "signed":
@@ -916,8 +765,7 @@ def excepted(
     now: datetime,
     possible: Any = (),
 ) -> bool:
-    """Return whether an exception approves an image that the rules reject. ``possible`` is no longer
-    needed."""
+    """Return whether an exception approves an image that the rules reject."""
     seen = read(image)
     if seen is None:
         return False
@@ -1099,7 +947,7 @@ def overlap(one: str, other: str) -> bool:
     return False
 
 
-def patterns_overlap(one: Pattern, other: Pattern) -> bool:
+def patterns_overlap(one: Pattern, other: Pattern) -> bool:  # noqa: C901
     """Return whether some image matches both patterns (whether its parts obey the grammar is not asked)."""
     if "*" not in {one.host, other.host}:
         ends = [host.partition(":") for host in (one.host, other.host)]
@@ -1142,33 +990,18 @@ def under(image: Image, host: str, path: tuple[str, ...]) -> bool:
     return image.host == host and image.path[: len(path)] == path
 
 
-def origins(document: Document, image: Image, readings: Readings = USUAL) -> list[Image]:
-    """Return the images that an image on a mirror may stand for."""
-    found: list[Image] = []
-    left = [image]
-    while left:
-        one = left.pop()
-        new = [each for each in _direct_origins(document, one) if each != image and each not in found]
-        found += new
-        left += new if readings.origins_of_origins else []
-    return found
-
-
-def _direct_origins(document: Document, image: Image) -> list[Image]:
+def origins(document: Document, image: Image) -> list[Image]:
+    """Return the images that an image on a mirror may stand for: those one step away."""
     found = []
     for mirror in document.get("mirrors", ()):
         for host, path in map(end, targets_of(mirror)):
             if not under(image, host, path):
                 continue
             rest = image.path[len(path) :]
-            if mirror["from"] == "*":
-                named = len(rest) > 1 and ("." in rest[0] or rest[0] == "localhost")
-                origin = read("/".join(rest)) if named else None
-            else:
-                source = mirror["from"].rstrip("/")
-                origin = read("/".join((source, *rest)))
-                if origin is not None and origin.host != end(source)[0]:
-                    origin = None
+            source = mirror["from"].rstrip("/")
+            origin = read("/".join((source, *rest)))
+            if origin is not None and origin.host != end(source)[0]:
+                origin = None
             if origin is not None:
                 found.append(origin._replace(tag=image.tag, digest=image.digest))
     return found

@@ -310,7 +310,7 @@ def shown(verdict: Verdict) -> str:
 
 def test_the_judge_agrees_with_an_independent_oracle() -> None:
     reasons = Counter[str]()
-    for seed in range(budget(12_000)):
+    for seed in range(budget(8_000)):
         draw = Draw(seed)
         document, exceptions = draw.document(), draw.exceptions()
         policy = parse_policy(json.dumps(document)).at(INSTANT, exceptions_of(exceptions))

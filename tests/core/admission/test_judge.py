@@ -93,6 +93,25 @@ def test_answers_without_notes_collect_no_look_ups() -> None:
     assert (last.answer(lookup), last.missing) == (NOT_LOOKED_UP, [])
 
 
+@pytest.mark.parametrize(
+    ("signed", "reason"),
+    [
+        pytest.param("r.io", "allowed", id="one-target-needs-no-signature"),
+        pytest.param("r.io, dr.io", "unsigned", id="no-key-is-live"),
+    ],
+)
+def test_a_template_is_approved_if_its_pods_would_be_on_some_target(signed: str, reason: str) -> None:
+    compiled = policy(
+        "mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub], verify: true}]\n"
+        f"{keys_text(until='2020-01-01')}require: [{{images: [{signed}], signedBy: [ci-2026]}}]\n",
+        allow="[r.io, dr.io]",
+        mode="mutate",
+    )
+    subject = Subject("shop", compiled.mode("shop"), "template")
+    verdict = judge(compiled, subject, Slot((), "image", f"nginx@{DIGEST}"), BY_NAME)
+    assert verdict.decision.reason == reason
+
+
 HELD = f"r.io/app@{DIGEST}"
 
 
