@@ -116,6 +116,11 @@ class Judgement(NamedTuple):
     lookups: frozenset[LookUp] = frozenset()
     also: frozenset[str] = frozenset()
 
+    @property
+    def warned(self) -> bool:
+        """Whether a requirement that only warns is not met."""
+        return any(each.warn and each.met is False for each in self.requirements)
+
 
 class Asking:
     """Asks the world, and remembers what it asked. Every question that may be asked is asked."""

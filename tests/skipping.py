@@ -82,8 +82,8 @@ def objection(
                 # A mirror that only changes an image for some answers is never skipped either.
                 if naive.rewritten(document, question.image) or naive.mutate(question).written:
                     return f"{question.image} is rewritten in {namespace}"
-            elif not (judged := naive.validate(question)).approved or judged.effect != "admitted":
-                return f"{question.image} is {judged.reason}, {judged.effect} in {namespace}"
+            elif not (judged := naive.validate(question)).approved or judged.warned:
+                return f"{question.image} is {judged.reason}, {judged.requirements} in {namespace}"
     return ""
 
 

@@ -11,8 +11,11 @@ from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject, Verdict, judge
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, NOTHING_SIGNED
-from gatekeeper_py.core.images.manifest import Lookup
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.images.manifest import Lookup, Resolution, found
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from gatekeeper_py.core.policy.policy import parse_policy
 
 DIGEST = f"sha256:{'a' * 64}"
 SIGN = "require: [{images: [r.io], signedBy: [ci-2025]}]\n"
