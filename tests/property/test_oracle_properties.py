@@ -40,7 +40,8 @@ IMAGES: Final = (
 WIDE: Final = ("*.io", "*.io", "r.io", "docker.io", "*.io@*", "*.io/**:1")
 LITERAL: Final = (
     "r.io", "docker.io", "dr.io", "q.io", "r.io/hub/**", "r.io/x", "r.io/x:1", "docker.io/nginx",
-    "docker.io/*", "docker.io/library/nginx:*", "docker.io/a/b", "r.io/**:1", "r.io@*", "r.io/x@*", "q.io/a/*",
+    "docker.io/*", "docker.io/library/nginx:*", "docker.io/a/b", "r.io/**:1", "r.io@*", "r.io/x@*",
+    "q.io/a/*",
     f"r.io/**@{DIGESTS[0]}", f"docker.io/**@{DIGESTS[1]}", "r.io/hub/library/nginx",
     "localhost:5000/x",
 )  # fmt: skip
