@@ -216,7 +216,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.rewriters:
+    elif not policy.rewrites:
         # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(

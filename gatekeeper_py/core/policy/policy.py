@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
@@ -16,7 +17,7 @@ from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.cache import ABSENT, MAX_CACHED_LENGTH, CacheCounts, DecisionCache, key_with
-from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once
+from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once, in_steps
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry, PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.excess import excess
@@ -114,13 +115,14 @@ class Policy:
                 overrides.add(entry)
             yield
         require = yield from Requirements.compiling(self.document.require, self.mirrors, instant, keys)
-        named: list[Manifest] = []
         spared_end: datetime | None = None
-        for requirement in require.all:
-            spared_end = _next_end(requirement.excepts, instant, spared_end)
-            if requirement.looks_up:
-                named += (each for pattern in requirement.images for each in _named_manifests(pattern))
+        spared = chain.from_iterable(requirement.excepts for requirement in require.all)
+        while entries := tuple(islice(spared, STEP_WORK)):
+            spared_end = _next_end(entries, instant, spared_end)
             yield
+        named: list[Manifest] = []
+        hosts = set(require.signed_hosts)
+        yield from in_steps(self._finding_lookups(named, hosts))
         resources = yield from _paths_by_kind(self.document.resources)
         denied = yield from MirroredRules.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
@@ -139,53 +141,56 @@ class Policy:
             require=require,
             overrides=overrides,
             named_manifests=tuple(named),
-            looked_up_hosts=frozenset(self._looked_up_hosts()),
+            looked_up_hosts=frozenset(hosts),
             resources=resources,
             grants=grants,
             exceptions=exceptions,
         )
 
-    def _looked_up_hosts(self) -> Iterator[str]:
-        """Yield the registries that may be queried for images (docs/policy.md, "Look-ups")."""
+    def _finding_lookups(self, named: list[Manifest], hosts: set[str]) -> Iterator[int]:
+        """Add ``named_manifests``, and ``looked_up_hosts`` except those of signatures, in steps.
+
+        Yields the work of each step (``STEP_WORK``).
+        """
         document = self.document
         rewrites = self.mode.rewrites or any(entry.mode.rewrites for entry in document.namespaces)
         pins = rewrites and any(requirement.digest for requirement in document.require)
         looks_up = any(requirement.looks_up for requirement in document.require)
         for requirement in document.require:
-            if requirement.looks_up or (pins and requirement.digest):
-                yield from requirement.hosts
+            asks = requirement.looks_up or (pins and requirement.digest)
+            for pattern in requirement.images if asks else ():
+                if not is_glob(pattern.host):
+                    hosts.add(pattern.host)
+                if requirement.looks_up:
+                    named += _named_manifests(pattern)
+                yield 4
         for mirror in document.mirrors:
             if mirror.verify or pins or looks_up:  # requirements follow mirrors
-                yield from (to.host for to in mirror.targets)
+                hosts.update(to.host for to in mirror.targets)
+                yield 2
         if pins:
-            yield from (registry.host for registry in document.registries)
+            hosts.update(registry.host for registry in document.registries)
 
-    @cached_property
-    def rewriters(self) -> tuple[datetime | None, ...]:
-        """The expiry of each part that rewrites images in mutate mode: mirrors, and requirements of a digest.
+    @property
+    def rewrites(self) -> bool:
+        """Whether mirrors, or requirements of a digest, rewrite images in mutate mode.
 
         If rules or mirrors get a new field that makes them rewrite images, add the field here.
         """
-        pinning = (each for each in self.document.require if each.digest)
-        return tuple(None for _ in (*self.mirrors, *pinning))
+        return len(self.mirrors) > 0 or any(each.digest for each in self.document.require)
 
     def rewriting(self, now: datetime) -> Rewriting:
         """Return whether a part of the policy rewrites images and some namespace has the mode for it."""
-        modes: list[datetime | None] = [None] if self.mode.rewrites else []
-        modes += [each.until for each in self.document.namespaces if each.mode.rewrites]
-        ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
-        if any(end is not None and end <= now for end in ends):
-            return Rewriting(possible=False)
-        return Rewriting(possible=True, until=min((end for end in ends if end is not None), default=None))
+        untils: list[datetime | None] = [None] if self.mode.rewrites else []
+        untils += [each.until for each in self.document.namespaces if each.mode.rewrites]
+        live = [until for until in untils if until is None or now < until] if self.rewrites else []
+        if None in live:
+            return Rewriting(possible=True)
+        return Rewriting(possible=bool(live), until=max(filter(None, live), default=None))
 
 
 def _first(*instants: datetime | None) -> datetime | None:
     return min((each for each in instants if each is not None), default=None)
-
-
-def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one never expires, and ``now`` if ``untils`` is empty."""
-    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -197,7 +202,7 @@ class CompiledPolicy:
     is no longer in ``expired``. Each is ``None`` if there is no such instant. ``expired`` are the allow rules
     that expired in the 90 days before ``instant``. ``named_manifests`` are the tags and digests that
     requirements with look-ups name exactly, so that they can be looked up in advance. ``looked_up_hosts`` are
-    the registries that may be queried for images. There are none if nothing is looked up.
+    the registries that may be queried for images (docs/registries.md). If nothing is looked up, it is empty.
     ``resources`` are the declared image paths by (group, kind). Exceptions begin and end by ``clock``, or as
     of ``instant`` without one. Without a cache, every image is decided each time.
     """

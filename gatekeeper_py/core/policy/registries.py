@@ -1,4 +1,4 @@
-"""How registries are reached for look-ups (docs/policy.md, "Look-ups")."""
+"""How registries are reached for look-ups (docs/registries.md)."""
 
 from __future__ import annotations
 

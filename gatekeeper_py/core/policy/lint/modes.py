@@ -30,7 +30,7 @@ def overridden_mode(subject: Subject) -> Iterator[Remark]:
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
     """Yield each setting of a rewriting mode, when nothing in the policy rewrites images."""
-    if subject.policy.rewriters:
+    if subject.policy.rewrites:
         return
     policy = subject.policy
     modes: list[tuple[Path, Mode]] = [(("mode",), policy.mode)]
