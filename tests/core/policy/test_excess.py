@@ -443,6 +443,16 @@ rules: Final = st.lists(
     min_size=1,
     max_size=24,
 )
+required: Final = st.lists(
+    st.fixed_dictionaries(
+        {"images": st.lists(patterns, min_size=1, max_size=8)},
+        optional={
+            "namespaces": st.lists(globs, min_size=1, max_size=8),
+            "except": st.lists(patterns, max_size=4),
+        },
+    ),
+    max_size=8,
+)
 images: Final = st.builds(
     lambda path, tag: f"r.io/{'/'.join(path)}{tag}",
     st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=5),
@@ -451,11 +461,15 @@ images: Final = st.builds(
 
 
 @settings(max_examples=budget(30))
-@given(rules, rules, st.integers(0, 4), images)
-def test_the_bound_holds(allow: list[Any], deny: list[Any], mirrors: int, image: str) -> None:
-    policy = parse_policy(document(allow, deny, nested(mirrors)))
+@given(rules, rules, required, st.integers(0, 4), images)
+def test_the_bound_holds(
+    allow: list[Any], deny: list[Any], require: list[Any], mirrors: int, image: str
+) -> None:
+    # Every image with requirements is approved, and each requirement can be met.
+    allow += ["r.io", "m.io"] if require else []
+    policy = parse_policy(document(allow, deny, nested(mirrors), require=require))
     compiled = policy.at(NOON)
-    bound = compiled.allow.scanned() + compiled.expired.scanned()
-    bound += compiled.deny.scanned() + compiled.denied_origins.scanned()
+    parts = compiled.allow, compiled.expired, compiled.deny, compiled.denied_origins.copies
+    bound = sum(part.scanned() for part in (*parts, compiled.require, compiled.require.copies))
     executed = instructions(lambda text: compiled.decide("aabab", text), image)
     assert executed <= LEAST_INSTRUCTIONS + INSTRUCTIONS_EACH * bound
