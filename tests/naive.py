@@ -209,7 +209,7 @@ def _of_name(question: Question, seen: Image, asking: Asking) -> Judgement:
     judged = Judgement(approved=True, reason=reason, requirements=tuple(results))
     names = [seen, *(seen.at(digest) for digest in sorted(found))]
     denials = [name for each in names for name in denied(question, each)]
-    if denials and not excepted_names(question, seen, denials, {"deny"}):
+    if any(refused(question, name) for name in names):
         # "A digest that was looked up is judged, too"
         return _rejected("denied")._replace(requirements=tuple(results))
     if denials:
@@ -254,6 +254,12 @@ def denied(question: Question, seen: Image) -> list[Image]:
                 if matches(rule, name) and not _spared(question, spared, name)
             ]
     return found
+
+
+def refused(question: Question, seen: Image) -> bool:
+    """Return whether deny rules match an image, and no exception approves it."""
+    denials = denied(question, seen)
+    return bool(denials) and not excepted_names(question, seen, denials, {"deny"})
 
 
 def _spared(question: Question, entries: list[Any], name: Image) -> bool:
@@ -496,10 +502,8 @@ def _mirrored(question: Question, seen: Image, asking: Asking) -> Plan:  # noqa:
             return _to(left[0])
         return Plan()
     text, name, digest = winner
-    for each in (seen, name):
-        denials = denied(question, each.at(digest))
-        if denials and not excepted_names(question, each, denials, {"deny"}):
-            return Plan(denied=True)
+    if refused(question, seen.at(digest)) or refused(question, name.at(digest)):
+        return Plan(denied=True)
     pins = mirror.get("pin") and name.digest is None and may_pin(question, name, digest)
     if pins and not unvouched(question, name, digest, asking):
         return Plan(f"{text}@{digest}")
@@ -529,8 +533,7 @@ def _pinned(question: Question, plan: Plan, asking: Asking) -> Plan:
         return plan
     if digest is None:
         return plan
-    denials = denied(question, seen.at(digest))
-    if denials and not excepted_names(question, seen, denials, {"deny"}):
+    if refused(question, seen.at(digest)):
         return plan._replace(denied=True)
     if not may_pin(question, seen, digest):
         return plan

@@ -46,6 +46,8 @@ LITERAL: Final = (
     "localhost:5000/x",
 )  # fmt: skip
 PATTERNS: Final = (*WIDE, *LITERAL)
+EXCEPTED: Final = (*WIDE[:1] * len(PATTERNS), *PATTERNS)
+"""An entry and a grant must share an image, so both are often for all of them."""
 ANYWHERE: Final = (*LITERAL, "*/**:latest", "*/**:1", f"*/**@{DIGESTS[0]}", "*/*/*/*@*")
 MIRRORS: Final = (
     ("docker.io", "r.io/hub"),
@@ -128,7 +130,7 @@ class Draw(Random):
 
     def grant(self) -> dict[str, Any]:
         more = self.optional(namespaces=NAMES, most=[1, 2])
-        head = {"images": self.some(PATTERNS, 1, 2), "longest": self.choice(["1d", "14d", "14d"])}
+        head = {"images": self.some(EXCEPTED, 1, 2), "longest": self.choice(["1d", "14d", "14d"])}
         return {**self.choice(GRANTS), **head, **more}
 
     def document(self) -> dict[str, Any]:
@@ -152,7 +154,7 @@ class Draw(Random):
         return policy_document(allow, deny, self.mirrors(), mode=self.choice(MODES), **written)
 
     def entry(self, **more: Any) -> dict[str, Any]:
-        head = {"image": self.choice(PATTERNS), "until": self.choice(UNTIL), "reason": "r"}
+        head = {"image": self.choice(EXCEPTED), "until": self.choice((*UNTIL, *UNTIL[1:3])), "reason": "r"}
         return {**head, **self.optional(**more)}
 
     def exceptions(self) -> naive.Documents:
