@@ -238,7 +238,7 @@ class Judge(NamedTuple):
         policy, image = self.policy, slot.value
         asks = policy.looks_up and slot.pulled
         stays = Verdict(slot, policy.decide(self.subject.namespace, image))
-        if plan is not None and plan.mirror.verify:
+        if plan is not None and plan.candidates:
             return self._on_mirror(stays, plan) if asks else stays
         if plan is None or plan.image is None or plan.image == image:
             stays = self._pinned(stays, image) if asks else stays
@@ -372,6 +372,8 @@ class Judge(NamedTuple):
             return None if will_be else _unmet(requirement, "unpinned", "no rule approves it with a digest")
         if answer.status == "error" and not requirement.signed_by:
             return _failed(requirement, answer)
+        if answer.status == "missing" and requirement.exists:
+            return _unmet(requirement, "absent", _absent((manifest,)))
         return _unmet(requirement, "unpinned", _unpinned(digest))
 
     def _signed(self, requirement: Requirement, manifest: Manifest) -> Checked:
