@@ -203,7 +203,7 @@ class Judge(NamedTuple):
             verdict = Verdict(slot, decision, use=self._use(plan))
         if policy.looks_up and slot.pulled and (plan := self._refusing_mirror(slot)) is not None:
             verdict = self._verified_on_mirror(verdict, plan)
-        return self._required(verdict)
+        return self._required(verdict) if verdict.decision.requirements else verdict
 
     def _in_pods(self, verdict: Verdict) -> list[Verdict]:
         """Return a verdict on each image that the Pods of a template may have: at least one."""
