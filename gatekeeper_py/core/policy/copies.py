@@ -6,7 +6,7 @@ A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` giv
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
@@ -134,9 +134,12 @@ class Copies:
             found.difference_update(self._excepts.matching(location, qualifiers, namespace))
         return found
 
-    def scanned(self) -> int:
-        """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""
-        return self._copied.scanned() + self._excepts.scanned()
+    def scanned(self, cost: Callable[[int], int] = lambda _: 1) -> int:
+        """Return how many copies one image is compared with at most (``PatternMap.scanned``).
+
+        ``cost`` is that of a rule that matches, by its index.
+        """
+        return self._copied.scanned(lambda copy: cost(copy[0][2])) + self._excepts.scanned()
 
 
 class MirroredRules:

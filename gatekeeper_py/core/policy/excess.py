@@ -55,9 +55,9 @@ def excess(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
     # The time to find the copies depends on what is scanned for one image. So it is limited first.
     problem = too_many_wildcards(scanned)
     if problem is None and mirrors:
-        restricting = (Copies(mirrors, document.deny, None), required.copies)
-        problem = _too_many_copies(restricting)
-        scanned["mirrors"] += sum(copies.scanned() for copies in restricting)
+        denied = Copies(mirrors, document.deny, None)
+        problem = _too_many_copies((denied, required.copies))
+        scanned["mirrors"] += denied.scanned() + required.scanned_on_mirrors()
     # The search compares what the limits above bound.
     return problem or too_many_wildcards(scanned) or impossible(document, mirrors)
 
@@ -71,12 +71,13 @@ def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
     if total <= MAX_SCANNED:
         return None
     section = max(scanned, key=scanned.__getitem__)
+    cause = "many requirements match it" if section == "require" else "many wildcards overlap"
     return Remark(
         code="too-many-wildcards",
         path=(section,),
         message=(
             f"one image could need {total:,} comparisons with patterns, and the limit is {MAX_SCANNED:,},"
-            f" because many wildcards overlap; {section} needs the most"
+            f" because {cause}; {section} needs the most"
         ),
         proposal=_PROPOSALS.get(section, _PROPOSALS[""]),
     )
@@ -84,6 +85,7 @@ def too_many_wildcards(scanned: dict[str, int]) -> Remark | None:
 
 _PROPOSALS: Final = {
     "": "write the names out, or put different texts before the first or after the last *, as in team-a-*",
+    "require": "write one requirement for what several ask of the same images, and fewer wildcards",
     "mirrors": "give fewer mirrors the same target, or write deny and except with fewer wildcards",
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from datetime import datetime
 from itertools import chain
+from typing import Final
 
 from gatekeeper_py.core.images.globmap import GlobMap
 from gatekeeper_py.core.images.index import VALUES_EACH, Qualifiers
@@ -17,6 +18,12 @@ from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule, Sparing, live_at
 
+COST: Final = 4
+"""Time to check whether an image meets a requirement, as a number of comparisons with patterns."""
+
+SIGNED_COST: Final = 20
+"""The same for a requirement of a signature."""
+
 
 class Requirements:
     """All requirements, with the keys that are live. Requirements follow mirrors, as deny rules do.
@@ -26,6 +33,7 @@ class Requirements:
     """
 
     __slots__ = (
+        "_fingerprints",
         "_instant",
         "_names",
         "_own",
@@ -50,6 +58,8 @@ class Requirements:
         """Whether some requirement, or an entry of its ``except``, is for certain namespaces only."""
         self.signed_hosts: frozenset[str] = frozenset()
         """The registries of the requirements with ``signed_by``."""
+        self._fingerprints: dict[int, tuple[str, ...]] = {}
+        """Of the requirements with ``signed_by``: the sorted fingerprints of the keys that are live."""
         self.copies = Copies(mirrors, _rules(requirements), instant)
         self._instant = instant
         self._own = Sparing()
@@ -90,6 +100,10 @@ class Requirements:
             if requirement.namespaces is not None:
                 self.by_namespace = True
                 self._scoped.add(requirement.index)
+            if requirement.signed_by:
+                live = {key.fingerprint for key in self.signers(requirement)}
+                self._fingerprints[requirement.index] = tuple(sorted(live))
+                yield 10 + 4 * len(live)
             for host in requirement.hosts if requirement.signed_by else ():
                 signed.add(host)
                 yield 1
@@ -109,9 +123,28 @@ class Requirements:
         return tuple(self.all[index] for index in sorted(found - elsewhere))
 
     def scanned(self) -> int:
-        """Return how many patterns and names one image is compared with at most, without copies."""
-        names = self._names.scanned(MAX_NAMESPACE_LENGTH, lambda found: len(found) // VALUES_EACH)
-        return self._own.scanned() + names
+        """Return how many comparisons one image needs at most, without copies.
+
+        A requirement that matches counts as several, because it is checked. Those that one image matches are
+        no more than those for its name, and no more than those for its namespace and for all namespaces.
+        """
+        rules, names = self._own.rules, self._names
+        by_image = rules.scanned(self._cost) + names.scanned(
+            MAX_NAMESPACE_LENGTH, lambda found: len(found) // VALUES_EACH
+        )
+        by_namespace = rules.scanned(lambda index: 1 if index in self._scoped else self._cost(index))
+        by_namespace += names.scanned(
+            MAX_NAMESPACE_LENGTH, lambda found: sum(map(self._cost, found)) // VALUES_EACH
+        )
+        return min(by_image, by_namespace) + self._own.excepts.scanned()
+
+    def scanned_on_mirrors(self) -> int:
+        """Return how many copies one image is compared with at most."""
+        return self.copies.scanned(self._cost)
+
+    def _cost(self, index: int) -> int:
+        """Return the cost of a requirement that matches: the time to check it (``PatternMap.scanned``)."""
+        return VALUES_EACH * (SIGNED_COST if self.all[index].signed_by else COST)
 
     def signers(self, requirement: Requirement) -> tuple[Key, ...]:
         """Return the live keys of which one must have signed the images of a requirement."""
@@ -119,7 +152,7 @@ class Requirements:
 
     def signature(self, requirement: Requirement, manifest: Manifest) -> Manifest:
         """Return the look-up of the signature that a requirement asks for."""
-        keys = tuple(sorted({key.fingerprint for key in self.signers(requirement)}))
+        keys = self._fingerprints[requirement.index]
         return manifest._replace(kind=SIGNATURE, keys=keys, signatures=requirement.signatures)
 
 

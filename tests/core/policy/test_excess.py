@@ -131,9 +131,15 @@ def refusal(text: str) -> tuple[str, str]:
             "require",
             id="equal-requirements",
         ),
+        pytest.param(lambda: document(require=[{"images": ["a.io"]}] * 300), "require", id="of-one-image"),
+        pytest.param(
+            lambda: document(require=[{"images": ["a.io"], "namespaces": [f"n{i}"]} for i in range(1_000)]),
+            None,
+            id="a-thousand-requirements-of-one-image-in-different-namespaces-are-accepted",
+        ),
         pytest.param(
             lambda: document(
-                require=[{"images": ["a.io"], "namespaces": ["a*", "aa"]} for _ in range(1_000)]
+                require=[{"images": [f"a{i}.io"], "namespaces": ["a*", "aa"]} for i in range(1_000)]
             ),
             None,
             id="a-thousand-requirements-with-the-same-names-are-accepted",

@@ -893,6 +893,23 @@ def test_a_rule_whose_images_must_be_signed_approves_nobody_elses(more: str, *, 
     assert {each.code for each in found} == (set() if signed else {"hub-user-namespace", "open-registry"})
 
 
+@pytest.mark.parametrize(
+    ("images", "evaded_by"),
+    [
+        pytest.param("[r.io]", "", id="all"),
+        pytest.param("['r.io/app:v1']", "a digest", id="tag"),
+        pytest.param("['r.io/**@*']", "a tag", id="digests"),
+        pytest.param(f"['r.io/app@sha256:{'a' * 64}']", "a tag or another digest", id="one-digest"),
+        pytest.param("['r.io/app:v1', r.io]", "", id="also-required-of-all"),
+    ],
+)
+def test_a_signature_is_required_whether_by_tag_or_by_digest(images: str, evaded_by: str) -> None:
+    for condition, counts in (("signedBy: [ci-2025, ci-2026]", True), ("exists: true", False)):
+        found = lint(keys_text() + f"require: [{{images: {images}, {condition}}}]\n", "[r.io]")
+        expected = [f"the same image with {evaded_by} needs no signature"] * bool(evaded_by and counts)
+        assert [each.message for each in found if each.code == "require-in-part"] == expected
+
+
 UNMATCHED: Final = [
     pytest.param("[a.io]", "images: [a.io/x], digest: true", True, id="approved"),
     pytest.param("['*.corp.io']", "images: [a.corp.io/x], exists: true", True, id="by-a-glob"),

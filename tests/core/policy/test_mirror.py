@@ -135,6 +135,8 @@ def test_the_except_of_the_longest_mirror_ends_the_search() -> None:
             "docker.io/library/nginx",
             id="a-user-is-no-image",
         ),
+        pytest.param("quay.io", "docker.io", "quay.io/a:1", "docker.io/library/a", id="an-official-image"),
+        pytest.param("quay.io/a", "docker.io/library", "quay.io/a", "docker.io/library", id="one-segment"),
         pytest.param("quay.io", f"r.io/{'x' * 200}", f"quay.io/{'y' * 50}", "longer than 255", id="too-long"),
     ],
 )

@@ -46,7 +46,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     one_segment,
     open_registries,
 )
-from gatekeeper_py.core.policy.lint.recalls import recalls
+from gatekeeper_py.core.policy.lint.recalls import evaded, recalls
 from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
@@ -72,6 +72,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         unapproved_pins: ("pin-unapproved",),
         denied_mirrors: ("deny-covers-mirror",),
         recalls: ("deny-by-tag", "deny-by-digest"),
+        evaded: ("require-in-part",),
         broad_hosts: ("broad-host",),
         one_segment: ("one-segment",),
         overridden_mode: (MODE_OVERRIDDEN,),

@@ -1,4 +1,4 @@
-"""Find deny rules for a tag or a digest that do not match the same image under another reference."""
+"""Find rules and requirements for a tag or a digest that miss the same image under another reference."""
 
 from __future__ import annotations
 
@@ -65,6 +65,22 @@ def recalls(subject: Subject) -> Iterator[Remark]:
                 if not is_glob(rule.pattern.host):
                     proposal += f", or write a requirement with exists: true for {others}"
                 yield warning("deny-by-digest", path_of(rule), message, proposal)
+
+
+def evaded(subject: Subject) -> Iterator[Remark]:
+    """Yield a remark on each requirement of a signature that an image evades by its digest, or by its tag."""
+    for requirement in subject.policy.document.require:
+        if not requirement.signed_by:
+            continue
+        whole = [each for each in requirement.images if each.qualifier is None]
+        for index, pattern in enumerate(requirement.images):
+            name = replace(pattern, tag=None, digest=None)
+            if pattern.qualifier is None or any(each.covers(name) for each in whole):
+                continue
+            other = {None: "a digest", ANY: "a tag"}.get(pattern.digest, "a tag or another digest")
+            message = f"the same image with {other} needs no signature"
+            path = ("require", requirement.index, "images", index)
+            yield warning("require-in-part", path, message, f"require it of {name}")
 
 
 def _seen(subject: Subject) -> Iterator[Entry]:
