@@ -15,7 +15,7 @@ class Kind(NamedTuple):
     """A kind of look-up, and what its answer means. ``registry.kinds`` has how a registry is asked.
 
     With ``found_approves``, the answer ``found`` is enough to approve an image. Otherwise, ``found`` approves
-    one digest if the answer names that digest and a key that the rule names. Such an answer never expires.
+    one digest if the answer names that digest and a key of the requirement. Such an answer never expires.
     """
 
     name: str
@@ -26,7 +26,7 @@ EXISTENCE: Final = Kind("manifest", found_approves=True)
 """Finds out whether the manifest exists, and its digest."""
 
 SIGNATURE: Final = Kind("signature")
-"""Finds out whether one of the keys of a rule signed the manifest."""
+"""Finds out whether one of the keys of a requirement signed the manifest."""
 
 
 class Manifest(NamedTuple):
