@@ -255,20 +255,19 @@ def _denied(reference: Reference, location: Location, rule: Rule, origin: str | 
     suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
     shown = f"{location.name}{suffix}"
     mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
-    because = ", ".join(
-        part
-        for part in (
-            escape(rule.reason) if rule.reason else "",
-            f"owner {escape(rule.owner)}" if rule.owner else "",
-        )
-        if part
-    )
     return Decision(
         image=reference.raw,
         approved=False,
         reason="denied",
-        detail=f"{shown}{mirrored} is denied by {rule}" + (f" ({because})" if because else ""),
+        detail=f"{shown}{mirrored} is denied by {rule}{because(rule)}",
         rule=rule,
         reference=reference,
         origin=origin,
     )
+
+
+def because(entry: Rule | Requirement) -> str:
+    """Return the reason and the owner of a rule or a requirement, in parentheses; empty without both."""
+    reason = [escape(entry.reason)] if entry.reason else []
+    owner = [f"owner {escape(entry.owner)}"] if entry.owner else []
+    return f" ({', '.join(reason + owner)})" if reason or owner else ""
