@@ -155,8 +155,8 @@ def diff(
     With --all-images, the command compares the policies for every image that can exist, in every namespace,
     what they require of images that both approve by name, and what exceptions could approve of the images
     that both policies reject. This needs no cluster. The answers are proven for all image names. The proof
-    does not cover changes of modes, look-ups of mirrors, resources and dates. If less is required of an
-    image, this counts as approved for --fail-on, and if more is required, as rejected.
+    does not cover changes of modes, look-ups of mirrors, resources and dates. For --fail-on,
+    weaker requirements count as approved, and stricter ones as rejected.
 
     Exit code: 0 when no image changes in a way that --fail-on names, 1 when one does, 2 when a policy, a file
     or the cluster cannot be used, or the answer would not be complete.

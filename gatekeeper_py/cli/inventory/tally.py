@@ -55,7 +55,7 @@ class Use(NamedTuple):
 
 Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
 """What the policy does about one use of an image. A rejected image is refused only in a mode that refuses. An
-approved image that does not meet a requirement which only warns is warned about in every mode."""
+approved image that does not meet a requirement with ``mode: warn`` causes a warning in every mode."""
 
 
 class Tallied(NamedTuple):
@@ -216,8 +216,9 @@ class Tally:
     def counts(self) -> dict[str, int]:
         """Return the number of objects read, and the number of images, including those not listed.
 
-        ``warned`` are the rejected images that only cause warnings, ``excepted`` the approved ones that only
-        an exception approves, and ``unmet`` the approved ones that do not meet a requirement that only warns.
+        ``warned`` are the rejected images that only cause warnings, and ``excepted`` the approved ones that
+        only an exception approves. ``unmet`` are the approved ones that do not meet a requirement with
+        ``mode: warn``.
         """
         verdicts = Counter(image.in_words for image in self._usages)
         return {

@@ -49,9 +49,9 @@ REASONS: Final = {
     "unlisted": "No rule allows it",
     "denied": "A deny rule matches",
     "invalid": "Not a usable image name",
-    "unpinned": "A requirement asks for a digest",
+    "unpinned": "It lacks a required digest",
     "absent": "It does not exist in its registry",
-    "unsigned": "No key that a requirement names signed it",
+    "unsigned": "No key in signedBy signed it",
     "unverified": "Its registry could not be queried",
 }
 

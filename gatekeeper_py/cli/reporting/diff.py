@@ -46,8 +46,8 @@ ANSWERS: Final = {
     "approved": ("Some images become approved.", "No image becomes approved."),
     "rejected": ("Some images become rejected.", "No image becomes rejected."),
     "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),
-    "less-required": ("Some images must meet less.", "No image must meet less."),
-    "more-required": ("Some images must meet more.", "No image must meet more."),
+    "less-required": ("Some images get weaker requirements.", "No image gets weaker requirements."),
+    "more-required": ("Some images get stricter requirements.", "No image gets stricter requirements."),
     "granted": ("Exceptions could approve more images.", "No exception could approve more images."),
     "withdrawn": ("Exceptions could approve fewer images.", "No exception could approve fewer images."),
 }

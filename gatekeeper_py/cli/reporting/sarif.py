@@ -22,9 +22,9 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unlisted": "The image matches no allow rule.",
     "invalid": "The image cannot be approved under any policy.",
     "absent": "The image does not exist in its registry.",
-    "unpinned": "The image needs a digest, because a requirement asks for it.",
-    "unsigned": "None of the keys that a requirement names signed the image.",
-    "unverified": "The registry did not confirm what a requirement asks for.",
+    "unpinned": "The image lacks a required digest.",
+    "unsigned": "No key in signedBy signed the image.",
+    "unverified": "The registry could not be queried.",
 }
 """Why an image is rejected: every ``Reason`` but ``allowed`` and ``exception``."""
 

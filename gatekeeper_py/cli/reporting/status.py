@@ -41,7 +41,7 @@ def print_status(status: Status) -> None:
         _row(out, "expired", _listed(list(map(_expiry, status.expired)), MAX_EXPIRED))
     if status.requirements is not None:
         met, unmet, error = (status.requirements[result] for result in get_args(Met))
-        _row(out, "requirements", f"{unmet} not met, {error} not verified, {met} met")
+        _row(out, "requirements", f"{unmet} unmet, {error} unverified, {met} met")
     if status.exceptions is not None:
         _print_exceptions(out, status.exceptions)
     if status.paused is not None:

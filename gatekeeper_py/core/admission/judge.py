@@ -74,7 +74,7 @@ class Checked(NamedTuple):
 
     @property
     def result(self) -> Met:
-        """The result for metrics. A requirement that no registry was asked about counts as met."""
+        """The result for metrics. A requirement without a look-up counts as met."""
         if self.reason == "unverified":
             return "error"
         return "unmet" if self.met is False else "met"
@@ -85,7 +85,7 @@ class Checked(NamedTuple):
         if self.met is None:
             state = f"unknown: {self.detail}" if self.reason else "not looked up"
         else:
-            state = "met" if self.met else f"not met{' (warning)' if self.warns else ''}: {self.detail}"
+            state = "met" if self.met else f"unmet{' (warning)' if self.warns else ''}: {self.detail}"
         return f"require[{self.requirement}] {state}" + (f", {self.signature}" if self.signature else "")
 
     def as_json(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Verdict(NamedTuple):
     ``rewritten`` is the image after the rewrite, if that image was judged or patched in, and ``mirror`` the
     index of the mirror that replaced it. ``use`` is an approved image to use instead, if a mirror has one.
     ``problem`` is the reason why no mirror replaces the image, or why it gets no digest although a
-    requirement asks for one. ``unverified`` is the reason why the image could not be verified, if it is kept
+    requirement needs one. ``unverified`` is the reason why the image could not be verified, if it is kept
     in spite of that. ``requirements`` are those that match the image.
     """
 
@@ -122,7 +122,7 @@ class Verdict(NamedTuple):
 
     @property
     def signatures(self) -> tuple[Signature, ...]:
-        """The valid signatures that requirements ask for."""
+        """The valid signatures that requirements need."""
         return tuple(each.signature for each in self.requirements if each.signature is not None)
 
     @property
@@ -222,7 +222,7 @@ class Judge(NamedTuple):
     def rewrite(self, slot: Slot) -> Verdict | None:
         """Return what an image becomes in a mode that rewrites; ``None`` if it stays, without a problem.
 
-        If a mirror keeps an image that no target has, the image is still pinned if a requirement asks for it.
+        If a mirror keeps an image that no target has, the image is still pinned if a requirement needs it.
         If a look-up found a digest that a deny rule matches, the verdict has the decision on that digest.
         """
         if slot.problem:
@@ -281,8 +281,7 @@ class Judge(NamedTuple):
         unmet = [each for each in checked if each.met is False and not each.warns]
         if unmet:
             first, *others = unmet
-            more = f"; {len(others)} more of its requirements are not met" if others else ""
-            detail = f"{first.detail}{because(self.policy.require.all[first.requirement])}{more}"
+            detail = first.detail + others_unmet(len(others))
             rejected = _rejected(decision, first.reason or "unverified", detail)
             return verdict._replace(decision=self._excepted(rejected, image.digest if at_digest else ""))
         return verdict if at_digest is None else verdict._replace(decision=at_digest)
@@ -330,7 +329,7 @@ class Judge(NamedTuple):
         return _Image(decision.image, manifest, answer, digest, slot.pulled, bool(slot.running))
 
     def _may_pin(self, manifest: Manifest, required: Iterable[Requirement]) -> bool:
-        """Return whether the mutating webhook may look up a digest that a requirement asks for."""
+        """Return whether the mutating webhook may look up a digest that a requirement needs."""
         return any(each.digest for each in required) and manifest.host in self.policy.looked_up_hosts
 
     def _checked(self, requirement: Requirement, image: _Image) -> Checked:
@@ -366,11 +365,12 @@ class Judge(NamedTuple):
         """
         name, manifest, answer, digest, _, _ = image
         if answer is None:
-            detail = f"{_unpinned('')}, and registries does not list {manifest.host}"
+            detail = f"{_unpinned('')}, and {manifest.host} is not listed under registries"
             return _unmet(requirement, "unpinned", detail)
         if answer.status == "found" and not answer.digest:
             will_be = self._approves(f"{name}@{_SOME_DIGEST}")
-            return None if will_be else _unmet(requirement, "unpinned", "no rule approves it with a digest")
+            detail = "is unpinned: no rule approves it with a digest"
+            return None if will_be else _unmet(requirement, "unpinned", detail)
         if answer.status == "error" and not requirement.signed_by:
             return _failed(requirement, answer)
         if answer.status == "missing" and requirement.exists:
@@ -411,7 +411,7 @@ class Judge(NamedTuple):
             return "is signed, but by another key"
         live = tuple(key.name for key in self.policy.require.signers(requirement))
         if not live:
-            return f"is not signed by a key that is live, and {listed(requirement.signed_by)} expired"
+            return f"is not signed by an unexpired key: {listed(requirement.signed_by)} expired"
         return f"is not signed by {listed(live)}" + (f"; {answer.cause}" if answer.cause else "")
 
     def _refusing_mirror(self, slot: Slot) -> Rewrite | None:
@@ -476,8 +476,8 @@ class Judge(NamedTuple):
         """Return the image with its digest, or without if it must not or cannot be pinned.
 
         ``image`` is the new name, or the image as written. ``found`` is the digest that the look-up on a
-        mirror found. If ``pin`` is true, add this digest. Otherwise, look the digest up if a requirement asks
-        for one. Pin only a digest that has all required signatures; otherwise, ``problem`` is the reason.
+        mirror found. If ``pin`` is true, add this digest. Otherwise, look the digest up if a requirement
+        needs one. Pin only a digest that has all required signatures; otherwise, ``problem`` is the reason.
         """
         namespace, moved = self.subject.namespace, image != stays.slot.value
         as_is = stays._replace(rewritten=image) if moved else stays
@@ -494,8 +494,8 @@ class Judge(NamedTuple):
             if answer.status != "found" and any(
                 each.digest and not each.warns for each in decision.requirements
             ):
-                cause = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
-                as_is = as_is._replace(problem=f"its digest is not known{cause}")
+                cause = answer.cause or f"{manifest.host} does not have it"
+                as_is = as_is._replace(problem=f"its digest is unknown: {cause}")
         denied = self._at_digest(decision, found)
         if denied is not None and not denied.approved:
             return stays._replace(problem="its digest is denied", decision=denied)
@@ -508,7 +508,7 @@ class Judge(NamedTuple):
         return as_is._replace(problem=problem) if problem else stays._replace(rewritten=pinned)
 
     def _unvouched(self, requirement: Requirement, manifest: Manifest, digest: str) -> str:
-        """Return why a digest lacks the signature that a requirement asks for; empty if it does not."""
+        """Return why a digest lacks the signature that a requirement needs; empty if it does not."""
         if not requirement.signed_by:
             return ""
         checked = self._signed(requirement, manifest._replace(reference=digest))
@@ -549,6 +549,11 @@ def refusing_mirror(policy: CompiledPolicy, namespace: str | None, mode: Mode, i
     if plan is None or policy.deny.recalls:
         return plan
     return plan if "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
+
+
+def others_unmet(count: int) -> str:
+    """Return the end of a sentence about an unmet requirement, with the number of the others."""
+    return f"; {count} more unmet requirement{'s' if count > 1 else ''}" if count else ""
 
 
 def _unmet(requirement: Requirement, reason: Reason, detail: str) -> Checked:

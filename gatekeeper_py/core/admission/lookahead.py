@@ -53,7 +53,7 @@ def lookups_ahead(
 
 
 def _may_need_signature(policy: CompiledPolicy, subject: Subject, image: str) -> bool:
-    """Return whether a requirement asks for a signature of the image, or of its copy on a mirror."""
+    """Return whether a requirement needs a signature of the image, or of its copy on a mirror."""
     plan = policy.plan(subject.namespace, image) if subject.mode.rewrites else None
     names = (image,) if plan is None else (image, plan.image, *plan.candidates)
     decisions = (policy.decide(subject.namespace, name) for name in names if name)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Verdict, others_unmet
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape, locate
 from gatekeeper_py.core.policy.finding import Finding
@@ -217,14 +217,14 @@ def _signed_text(verdict: Verdict) -> str:
 
 
 def unmet_list(unmet: Sequence[Verdict]) -> str:
-    """Return the audit annotation for images that do not meet requirements which only warn."""
+    """Return the audit annotation for images that do not meet requirements with ``mode: warn``."""
     return audit_list(unmet, lambda each: f"{each.slot.value} {_unmet_text(each)}")
 
 
 def _unmet_text(verdict: Verdict) -> str:
-    """Return why an image does not meet the first of the requirements which only warn."""
+    """Return why an image does not meet the first of its requirements with ``mode: warn``."""
     first, *others = verdict.warned
-    return first.detail + (f"; {len(others)} more of its requirements are not met" if others else "")
+    return first.detail + others_unmet(len(others))
 
 
 def unmet_warnings(unmet: Sequence[Verdict], others: int = 0) -> tuple[str, ...]:
@@ -244,7 +244,7 @@ def kept_text(verdict: Verdict) -> str:
     if verdict.rewritten is None:
         verb = " is left as written: "
     elif verdict.mirror is None:
-        verb = " is pinned, but not on a mirror: "
+        verb = " was pinned, but not moved to a mirror: "
     else:
         verb = " was moved to its mirror, but not pinned: "
     return verb + verdict.problem

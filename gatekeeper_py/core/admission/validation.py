@@ -157,7 +157,8 @@ def certainly_approved(
 def _certainly_met(decision: Decision, recalls: bool, is_found: IsFound) -> bool:  # noqa: FBT001
     """Return whether it is certain that an image meets all its requirements, and that no digest is denied.
 
-    If a requirement asks for a signature, it is not: ``validate`` must name the key in an audit annotation.
+    If a requirement needs a signature, return ``False``: ``validate`` must name the key in an audit
+    annotation.
     """
     reference = decision.reference
     if reference is None or any(each.signed_by for each in decision.requirements):
@@ -240,7 +241,7 @@ def _rejected(
 def _warnings(
     first: tuple[str, ...], unmet: Sequence[Verdict], excepted: Sequence[Verdict]
 ) -> tuple[str, ...]:
-    """Return the first warnings, those about requirements that are not met, and those about exceptions."""
+    """Return the first warnings, those about unmet requirements, and those about exceptions."""
     if unmet:
         first += unmet_warnings(unmet, len(first))
     return first + exception_warnings(excepted, len(first)) if excepted else first

@@ -65,7 +65,7 @@ def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
 def _denial(rule: Rule, instant: datetime) -> Entry:
     # The images that the ``except`` of a rule spares count as denied, because its entries can end; the
     # webhook judges them.
-    spared = ", which has exceptions," if rule.excepts_at(instant) else ""
+    spared = " (including its except)" if rule.excepts_at(instant) else ""
     return replace(entry_of(rule), because=f"{rule}{spared}")
 
 
@@ -87,7 +87,7 @@ def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
     recalls = any(rule.recalls and rule.lives_at(instant) for rule in policy.deny)
     for mirror in policy.mirrors:
         # A deny rule for digests may match what the mirror has. Then any look-up there, even one that only a
-        # requirement asks for, may refuse the image.
+        # requirement needs, may refuse the image.
         looks_up = mirror.verify or bool(policy.document.require)
         if "deny" in {mirror.on_missing, mirror.on_error} or (recalls and looks_up):
             yield from _source(mirror, f"mirrors[{mirror.index}], which looks images up")

@@ -19,7 +19,7 @@ from gatekeeper_py.core.policy.rules import Rule
 
 
 def impossible(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
-    """Return the problem of a requirement of a digest whose images only rules for tags approve.
+    """Return the problem of a requirement of digests whose images only rules for tags approve.
 
     No image can meet it, because a tag never matches an image with a digest. All rules count, even expired
     ones, because the answer must not depend on the time. Requirements with ``except`` are not checked,
@@ -39,8 +39,8 @@ def impossible(document: PolicyDocument, mirrors: Mirrors) -> Remark | None:
                 code="require-impossible",
                 path=("require", index, field),
                 message=(
-                    "no image can meet it: a tag never matches an image with a digest, and only rules for"
-                    f" tags approve its images, such as {rule}"
+                    "no image can meet it: only rules for tags approve its images, and these match no image"
+                    f" with a digest: {rule}"
                 ),
                 proposal=f"allow {rule.pattern.text.rpartition(':')[0]}@* as well",
             )

@@ -151,8 +151,8 @@ class Requirements:
         return tuple(self.keys[name] for name in requirement.signed_by if name in self.keys)
 
     def signature(self, requirement: Requirement, manifest: Manifest) -> Manifest:
-        """Return the look-up of the signature that a requirement asks for."""
-        keys = self._fingerprints[requirement.index]
+        """Return the look-up of the signature that a requirement needs."""
+        keys = tuple(sorted({key.fingerprint for key in self.signers(requirement)}))
         return manifest._replace(kind=SIGNATURE, keys=keys, signatures=requirement.signatures)
 
 

@@ -1,7 +1,7 @@
-"""Requirements: what an image that names approve must also be (docs/policy.md, "Requirements").
+"""Requirements: what an image with an approved name must also be (docs/policy.md, "Requirements").
 
-A requirement never approves an image. It restricts: each requirement that matches an image, or a name that
-the image mirrors, must hold, whichever rule or exception approved the name.
+A requirement never approves an image. An image must meet each requirement that matches it, or a name that it
+mirrors, whichever rule or exception approved its name.
 """
 
 from __future__ import annotations

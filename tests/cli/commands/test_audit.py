@@ -118,7 +118,7 @@ def test_the_page_separates_what_requirements_refuse_from_what_they_only_warn_ab
     page = sections(audit("--format", "html", policy=text).out)
     assert "The policy would refuse 1 image in 3 places, and only warn in 1 more place." in page["summary"]
     assert (GOOD in page["refused"], GOOD in page["warned"]) == (False, True)
-    assert "unpinned A requirement asks for a digest: 1 image" in page["refused"]
+    assert "unpinned It lacks a required digest: 1 image" in page["refused"]
     assert "is unpinned: it needs a digest" in page["warned"]
     only_warned = text.replace("digest: true}]", "digest: true, mode: warn}]")
     page = sections(audit("--format", "html", policy=only_warned).out)

@@ -472,12 +472,26 @@ SIGNED: Final = f"require: [{{images: [registry.corp.io], signedBy: [ci-2025, ci
     ("old", "new", "code", "sentences"),
     [
         pytest.param(
-            SIGNED, UNSIGNED, 1, ["Some images must meet less.", "No image must meet more."], id="less"
+            SIGNED,
+            UNSIGNED,
+            1,
+            ["Some images get weaker requirements.", "No image gets stricter requirements."],
+            id="less",
         ),
         pytest.param(
-            UNSIGNED, SIGNED, 0, ["No image must meet less.", "Some images must meet more."], id="more"
+            UNSIGNED,
+            SIGNED,
+            0,
+            ["No image gets weaker requirements.", "Some images get stricter requirements."],
+            id="more",
         ),
-        pytest.param(SIGNED, SIGNED, 0, ["No image must meet less.", "No image must meet more."], id="same"),
+        pytest.param(
+            SIGNED,
+            SIGNED,
+            0,
+            ["No image gets weaker requirements.", "No image gets stricter requirements."],
+            id="same",
+        ),
         pytest.param("", "", 0, [], id="none"),
     ],
 )
@@ -495,6 +509,8 @@ def test_all_images_shows_what_is_required(
         shown = {"list": "require", "index": 0, "image": "registry.corp.io"}
         assert witness["old"].items() >= shown.items() <= witness["new"].items()
     text, page = diff(*arguments, **policies), sections(diff(*arguments, "-o", "html", **policies).out)
-    assert [line for line in text.out.splitlines() if " must meet " in line] == sentences
+    assert [line for line in text.out.splitlines() if line.endswith(" requirements.")] == sentences
     assert all(sentence in page["summary"] for sentence in sentences)
-    assert diff("--all-images", **policies).code == (1 if "Some images must meet more." in sentences else 0)
+    assert diff("--all-images", **policies).code == (
+        1 if "Some images get stricter requirements." in sentences else 0
+    )

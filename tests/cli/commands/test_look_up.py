@@ -109,7 +109,7 @@ def test_explain_shows_what_the_registry_says(command: Command, write: Write, re
     ]
     assert found[1]["detail"] == absent
     text = command("explain", write(policy(registry.host)), *images, "--look-up").out
-    for state in ("met", f"not met: {absent}", "unknown: the registry answered 500"):
+    for state in ("met", f"unmet: {absent}", "unknown: the registry answered 500"):
         assert f"requires   require[0] {state}\n" in text
 
 

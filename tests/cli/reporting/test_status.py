@@ -143,7 +143,7 @@ EMPTY_TABLE: Final = "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n"
         pytest.param(
             {"requirements": {"met": 900, "unmet": 12, "error": 1}},
             "fast path",
-            "requirements  12 not met, 1 not verified, 900 met\nfast path",
+            "requirements  12 unmet, 1 unverified, 900 met\nfast path",
             id="requirements",
         ),
     ],

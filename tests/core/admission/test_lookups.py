@@ -138,7 +138,7 @@ def test_an_image_that_no_mirror_has_is_pinned_in_its_own_registry(first: Answer
     outcome = outcome_of(mutate, request("nginx:1"), compiled, world)
     assert stored(request("nginx:1"), compiled, world) == (f"nginx:1@{DIGEST}",)
     (warning,) = outcome.response.warnings
-    assert warning == f"spec.containers[0].image: nginx:1 is pinned, but not on a mirror: {cause}"
+    assert warning == f"spec.containers[0].image: nginx:1 was pinned, but not moved to a mirror: {cause}"
     assert [verdict.mirror for verdict in outcome.images] == [None]
 
 

@@ -67,7 +67,7 @@ ABSENT, UNVERIFIED = (
 UNSIGNED: Final = "is not signed by ci-2025 or ci-2026 (unsigned)"
 OTHER_SIGNED: Final = "is signed, but by another key (unsigned)"
 SKIPPED: Final = "is not signed by ci-2025 or ci-2026; a blob is too long (unsigned)"
-MORE: Final = " more of its requirements are not met"
+MORE: Final = " more unmet requirement"
 GOOD, GONE, ERROR = truth(), truth(MISSING), truth(DOWN)
 """Worlds in which ci-2026 signed all images, no image exists, and no image can be looked up."""
 
@@ -125,7 +125,12 @@ def reason_of(said: str) -> str:
             GOOD,
             "is not signed by ci-2025 (unsigned)",
         ),
-        "the-first-in-the-document": ([EXISTS, BY_SECOND, PINNED, BY_FIRST], TAG, GONE, f"{ABSENT}; 3{MORE}"),
+        "the-first-in-the-document": (
+            [EXISTS, BY_SECOND, PINNED, BY_FIRST],
+            TAG,
+            GONE,
+            f"{ABSENT}; 3{MORE}s",
+        ),
         "another-registry": ([EXISTS, PINNED], "free.io/x:1", GONE, ""),
         "spared": ([but(PINNED, "except: ['r.io/app:1']")], TAG, GOOD, ""),
         "another-namespace": ([but(PINNED, "namespaces: [prod-*]")], TAG, GOOD, ""),
@@ -207,7 +212,7 @@ def test_of_an_image_that_is_required_by_its_origin_the_mirror_is_asked(require:
 
 
 STAYS, MOVED = "is left as written: ", "was moved to its mirror, but not pinned: "
-UNKNOWN: Final = f"{STAYS}its digest is not known"
+UNKNOWN: Final = f"{STAYS}its digest is unknown"
 ON_HUB, ON_HUB_AT_DIGEST = "r.io/hub/library/nginx:1", f"r.io/hub/library/nginx:1@{DIGEST}"
 FREE, FREE_AT_DIGEST = "free.io/x:1", f"free.io/x:1@{DIGEST}"
 LISTED: Final = "registries: [{host: free.io}]\n"
@@ -223,7 +228,7 @@ HUB_PINNED: Final = "{images: [docker.io], digest: true}"
         "digest": ([PINNED], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
         "digest-that-warns": ([but(PINNED, "mode: warn")], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
         "own-digest": ([PINNED], "", f"r.io/b@{OTHER}", GOOD, f"r.io/b@{OTHER}", "", "allowed"),
-        "missing": ([PINNED], "", TAG, GONE, TAG, f"{UNKNOWN}, as r.io does not have it", "unpinned"),
+        "missing": ([PINNED], "", TAG, GONE, TAG, f"{UNKNOWN}: r.io does not have it", "unpinned"),
         "error-is-kept": ([PINNED], "", TAG, ERROR, TAG, f"{UNKNOWN}: connection", "allowed"),
         "error-is-denied": ([but(PINNED, "onError: deny")], "", TAG, ERROR, TAG, UNKNOWN, "unverified"),
         "signed": ([SIGNED], "", TAG, GOOD, AT_DIGEST, "", "allowed"),
@@ -254,7 +259,7 @@ def test_mutate_mode_writes_the_digest_that_requirements_ask_for(
 
 def test_an_image_whose_host_may_not_be_contacted_is_refused_with_what_to_add() -> None:
     message = validate(request("free.io/x:1"), policy(EVERYWHERE, mode="mutate")).response.message
-    assert "is unpinned: it needs a digest, and registries does not list free.io" in message
+    assert "is unpinned: it needs a digest, and free.io is not listed under registries" in message
 
 
 @pytest.mark.parametrize(
@@ -492,7 +497,7 @@ def test_a_key_past_its_end_does_not_count() -> None:
     assert outcome_of(validate, request(AT_DIGEST), compiled, truth()).response.allowed
     later = compiled.policy.at(end)
     assert needed(validate, request(AT_DIGEST), later) == ()
-    said = "is not signed by a key that is live, and ci-2026 expired (unsigned)"
+    said = "is not signed by an unexpired key: ci-2026 expired (unsigned)"
     assert said in validate(request(AT_DIGEST), later).response.message
 
 

@@ -1009,7 +1009,7 @@ exceptions: [{{source: namespace, images: [g.example], longest: 1d}}]
     assert [(f.code, f.path, f.severity, f.proposal) for f in caught.value.findings] == [
         ("require-impossible", "require[0].digest", "error", f"allow {proposed} as well")
     ]
-    assert caught.value.findings[0].message.endswith(f"such as allow[0] {rule}")
+    assert caught.value.findings[0].message.endswith(f"with a digest: allow[0] {rule}")
     parse_policy(policy_text(more, allow=f"{allow[:-1]}, '{proposed}']"))
 
 

@@ -135,7 +135,7 @@ def _named(selection: Selection, now: datetime, rewrites: Variable | None = None
 def _unmet(selection: Selection, now: datetime, options: Options) -> Iterator[Variable]:
     """Yield the variables up to ``rejected`` for the requirements that only warn, or nothing without one.
 
-    A requirement of a digest follows the mirrors. Nothing is rewritten where it can be expressed.
+    A requirement with a digest follows the mirrors. Nothing is rewritten where it can be expressed.
     """
     unpinned = selection.without_digest(warns=True)
     warning = fitting(unpinned, decision.denies, NAME, MAX_EXPRESSIONS)

@@ -91,7 +91,7 @@ def unused_excepts(subject: Subject) -> Iterator[Remark]:
                 yield warning(
                     "except-unused",
                     (*path_of(rules[0]), *path_of(each)),
-                    f"the exception has no effect: {name} matches none of its images",
+                    f"the entry has no effect: {name} matches none of its images",
                     "remove it",
                 )
 

@@ -40,7 +40,7 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
             yield warning(
                 NOTHING_TO_REWRITE,
                 path,
-                f"mode {mode} rewrites nothing: the policy has neither mirrors nor a requirement of a digest",
+                f"mode {mode} rewrites nothing: the policy neither has mirrors nor requires digests",
                 f"add mirrors, or write mode: {ENFORCE}",
             )
 

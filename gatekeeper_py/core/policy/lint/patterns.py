@@ -46,7 +46,7 @@ def floating_latest(subject: Subject) -> Iterator[Remark]:
                 "floating-latest",
                 image_path(rule),
                 f"{short(pattern.text)} approves :latest, which names another image tomorrow",
-                'deny "*/**:latest", pin with a tag or @*, or require digest: true',
+                'deny "*/**:latest", add a tag or @*, or require digest: true',
             )
             return
 

@@ -89,7 +89,7 @@ def _seen(subject: Subject) -> Iterator[Entry]:
     Ignore its ``except``: whoever wrote it has considered what is not looked up.
     """
     for requirement in subject.policy.document.require:
-        # Outside mutate mode, a requirement of a digest that only warns lets tags in.
+        # Outside mutate mode, a requirement with a digest that only warns admits tags.
         pins = requirement.digest and (not requirement.warns or subject.policy.mode.rewrites)
         if pins or requirement.looks_up:
             yield from map(entry_of, requirement.rules)

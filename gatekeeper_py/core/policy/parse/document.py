@@ -217,7 +217,7 @@ def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
     proposal = _requirement(found, former) if former and not reading.problems.full else ""
     for key in former:
         reading.report(
-            "moved-to-require", "a rule of allow is about names alone", proposal, below=(key,), at_key=True
+            "moved-to-require", "a rule of allow only approves names", proposal, below=(key,), at_key=True
         )
     check_rule(reading, found)
 
@@ -251,7 +251,7 @@ def _requirement(found: dict[str, Any], former: dict[str, Any]) -> str:
 
 def _check_requirement(reading: Reading, found: dict[str, Any]) -> None:
     if found.pop("until", None) is not None:
-        reason, proposal = "a requirement has no end", "leave it out, and remove the requirement later"
+        reason, proposal = "a requirement does not expire", "leave it out, and remove the requirement later"
         reading.report("unknown-field", reason, proposal, below=("until",), at_key=True)
     signers = found.get("signed_by")
     if signers is not None:
@@ -544,7 +544,7 @@ _REQUIREMENT: Final = Record(
     numbered="index",
     check=_check_requirement,
     title="RequirementModel",
-    description="What an image that names approve must also be: pinned, existing or signed.",
+    description="What an image with an approved name needs: a digest, to exist, or a signature.",
 )
 
 _OVERRIDE: Final = Record(
@@ -641,7 +641,7 @@ _KEY: Final = Record(
     required=("name", "key"),
     check=_check_key,
     title="KeyModel",
-    description="A public key whose signatures requirements with signedBy ask for.",
+    description="A public key for signatures that requirements with signedBy need.",
 )
 
 _OVERRIDES: Final = OneOf(OVERRIDES, {"signature": "require"}, more={"type": "string"})
