@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
 from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
-from gatekeeper_py.core.policy.decision import Decision, Reason, because, denied_at
+from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.mirror import Rewrite
