@@ -17,7 +17,7 @@ from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
 from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
-from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
+from gatekeeper_py.core.policy.decision import Decision, Reason, because, denied_at
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -281,7 +281,8 @@ class Judge(NamedTuple):
         unmet = [each for each in checked if each.met is False and not each.warns]
         if unmet:
             first, *others = unmet
-            detail = first.detail + others_unmet(len(others))
+            why = because(self.policy.require.all[first.requirement])
+            detail = f"{first.detail}{why}{others_unmet(len(others))}"
             rejected = _rejected(decision, first.reason or "unverified", detail)
             return verdict._replace(decision=self._excepted(rejected, image.digest if at_digest else ""))
         return verdict if at_digest is None else verdict._replace(decision=at_digest)

@@ -257,6 +257,12 @@ def test_mutate_mode_writes_the_digest_that_requirements_ask_for(
     assert after.images[0].decision.reason == reason
 
 
+def test_a_denial_names_the_reason_and_the_owner_of_a_requirement() -> None:
+    text = "{images: [r.io], digest: true, reason: fixed builds, owner: platform}"
+    message = validate(request("r.io/x:1"), policy(text)).response.message
+    assert "is unpinned: it needs a digest (fixed builds, owner platform)" in message
+
+
 def test_an_image_whose_host_may_not_be_contacted_is_refused_with_what_to_add() -> None:
     message = validate(request("free.io/x:1"), policy(EVERYWHERE, mode="mutate")).response.message
     assert "is unpinned: it needs a digest, and free.io is not listed under registries" in message
