@@ -32,7 +32,11 @@ COUNTS: Final = [
     for make, path, noun in (
         (mirrors, "mirrors", "mirrors"),
         (lambda n: "namespaces:\n" + "- {names: [a], mode: warn}\n" * n, "namespaces", "namespaces"),
-        (lambda n: "require:\n" + "- {images: [a.io], digest: true}\n" * n, "require", "requirements"),
+        (
+            lambda n: "require:\n" + "".join(f"- {{images: [a{i}.io], digest: true}}\n" for i in range(n)),
+            "require",
+            "requirements",
+        ),
         (lambda n: "resources:\n" + "- {group: g, kind: k, images: [a]}\n" * n, "resources", "resources"),
         *(
             (lambda n, before=before: f"{before}: {names(n)}}}]\n", path, "entries in one list")
