@@ -117,7 +117,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     )
     soon = (datetime.now(UTC) + timedelta(days=10)).date()
     dated = f"{{image: old.corp.io, until: {soon}}}"
-    allow = f"[registry.corp.io, {dated}, {{image: '{registry}', verify: true, onError: deny}}]"
+    allow = f"[registry.corp.io, {dated}, {registry!r}]"
     policy, ca = directory / "policy.yaml", directory / "ca.crt"
     policy.write_text(policy_text(more, mode="mutate", allow=allow))
     server = Server(

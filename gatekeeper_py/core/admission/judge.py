@@ -25,7 +25,7 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.problems import listed
 from gatekeeper_py.core.policy.requirements import Requirement
 
-_SOME_DIGEST: Final = f"sha256:{'0' * 64}"
+SOME_DIGEST: Final = f"sha256:{'0' * 64}"
 """Stands for a digest that is not known yet."""
 
 Role = Literal["pod", "template"]
@@ -369,7 +369,7 @@ class Judge(NamedTuple):
             detail = f"{_unpinned('')}, and {manifest.host} is not listed under registries"
             return _unmet(requirement, "unpinned", detail)
         if answer.status == "found" and not answer.digest:
-            will_be = self._approves(f"{name}@{_SOME_DIGEST}")
+            will_be = self._approves(f"{name}@{SOME_DIGEST}")
             detail = "is unpinned: no rule approves it with a digest"
             return None if will_be else _unmet(requirement, "unpinned", detail)
         if answer.status == "error" and not requirement.signed_by:

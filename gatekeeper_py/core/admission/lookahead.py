@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from gatekeeper_py.core.admission.fields import CONTAINERS, POD
-from gatekeeper_py.core.admission.judge import Judge, Subject
+from gatekeeper_py.core.admission.judge import SOME_DIGEST, Judge, Subject
 from gatekeeper_py.core.admission.outcome import exemption, slots_to_judge
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Slot
@@ -56,5 +56,7 @@ def _may_need_signature(policy: CompiledPolicy, subject: Subject, image: str) ->
     """Return whether a requirement needs a signature of the image, or of its copy on a mirror."""
     plan = policy.plan(subject.namespace, image) if subject.mode.rewrites else None
     names = (image,) if plan is None else (image, plan.image, *plan.candidates)
-    decisions = (policy.decide(subject.namespace, name) for name in names if name)
+    # Some patterns match an image only with its digest, which the webhook may write.
+    forms = (form for name in names if name for form in (name, f"{name}@{SOME_DIGEST}"))
+    decisions = (policy.decide(subject.namespace, form) for form in forms)
     return any(each.signed_by for decision in decisions for each in decision.requirements)
