@@ -65,11 +65,6 @@ class Manifest(NamedTuple):
         host, _, repository = self.signatures.partition("/")
         return self._replace(host=host, repository=repository, signatures="")
 
-    @property
-    def pulled(self) -> Manifest:
-        """The same manifest for a look-up of the kind ``EXISTENCE``."""
-        return Manifest(self.host, self.repository, self.reference)
-
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"
 

@@ -7,12 +7,14 @@ import json
 import pytest
 import yaml
 
-from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
-from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject, Verdict, judge
+from builders import INSTANT, exceptions_text, keys_text, pod, policy, policy_text, review
+from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject, Verdict, certainly_approved, judge
+from gatekeeper_py.core.admission.judge import Checked, Signature
+from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, NOTHING_SIGNED
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.images.manifest import Lookup, Resolution, found
+from gatekeeper_py.core.images.manifest import MISSING, Lookup, Resolution, found
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import parse_policy
@@ -173,3 +175,63 @@ def test_an_exception_for_a_tag_does_not_reach_its_digest(entry: str, reason: st
     world = Answers(lambda _lookup: Resolution(found(DIGEST), 0))
     verdict = judge(compiled, Subject("shop", compiled.mode("shop")), Slot((), "image", "r.io/app:1"), world)
     assert verdict.decision.reason == reason
+
+
+@pytest.mark.parametrize(
+    ("checked", "result", "words"),
+    [
+        pytest.param(Checked(0, met=True), "met", "require[0] met", id="met"),
+        pytest.param(
+            Checked(1, met=True, signature=Signature("ci", "bundle")),
+            "met",
+            "require[1] met, signed by ci (bundle)",
+            id="signed",
+        ),
+        pytest.param(Checked(0, met=None), "met", "require[0] not looked up", id="offline"),
+        pytest.param(
+            Checked(0, None, "unverified", "timeout"), "error", "require[0] unknown: timeout", id="kept"
+        ),
+        pytest.param(
+            Checked(0, met=False, reason="absent", detail="gone"),
+            "unmet",
+            "require[0] unmet: gone",
+            id="unmet",
+        ),
+        pytest.param(
+            Checked(0, met=False, reason="unverified", detail="timeout", warns=True),
+            "error",
+            "require[0] unmet (warning): timeout",
+            id="warned",
+        ),
+    ],
+)
+def test_a_requirement_is_counted_and_shown_by_whether_it_is_met(
+    checked: Checked, result: str, words: str
+) -> None:
+    assert (checked.result, checked.in_words) == (result, words)
+
+
+@pytest.mark.parametrize("more", ["digest: true", "digest: true, exists: true"])
+def test_a_tag_to_pin_that_does_not_exist_is_absent_where_existence_is_required(more: str) -> None:
+    compiled = policy(f"require: [{{images: [r.io], {more}}}]\n", allow="[r.io]", mode="mutate")
+    world = Answers(lambda _lookup: Resolution(MISSING))
+    verdict = judge(compiled, Subject("shop", compiled.mode("shop")), Slot((), "image", "r.io/app:1"), world)
+    assert verdict.decision.reason == ("absent" if "exists" in more else "unpinned")
+
+
+def test_a_mirror_refuses_an_image_whatever_its_requirements_say() -> None:
+    compiled = policy(
+        "mirrors: [{from: docker.io, to: r.io/hub, verify: true, onMissing: deny}]\n"
+        "require: [{images: [docker.io], digest: true}]\n",
+        allow="[docker.io, r.io]",
+        mode="mutate",
+    )
+    world = Answers(lambda _lookup: Resolution(MISSING))
+    subject = Subject("shop", compiled.mode("shop"))
+    verdict = judge(compiled, subject, Slot((), "image", f"docker.io/library/nginx@{DIGEST}"), world)
+    assert (verdict.decision.reason, [each.met for each in verdict.requirements]) == ("absent", [True])
+
+
+def test_nothing_is_certain_about_an_image_that_must_exist() -> None:
+    compiled = policy("require: [{images: [r.io], exists: true}]\n", allow="[r.io]")
+    assert certainly_approved(parse(review(pod(f"r.io/app@{DIGEST}"))), compiled) is None

@@ -479,3 +479,10 @@ def test_the_bound_holds(
     bound = sum(part.scanned() for part in (*parts, compiled.require, compiled.require.copies))
     executed = instructions(lambda text: compiled.decide("aabab", text), image)
     assert executed <= LEAST_INSTRUCTIONS + INSTRUCTIONS_EACH * bound
+
+
+def test_the_limit_on_names_of_namespaces_counts_those_of_except(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_in_use, "MAX_REQUIRED_NAMES", 3)
+    entry = {"images": ["a.io"], "namespaces": ["a", "b"], "except": [{"image": "b.io", "namespaces": ["c"]}]}
+    assert parse_policy(document(require=[entry]))
+    assert refusal(document(require=[entry, {"images": ["b.io"], "namespaces": ["d"]}]))[0] == "too-many"
