@@ -1,7 +1,8 @@
 """The memory for bodies in progress, shared between the peers that send them.
 
 The share of a peer is a quarter. When memory is short, a body of a peer with more good requests replaces a
-body of a peer with fewer. Between the bodies of one peer, the good requests of their connections decide.
+body of a peer with fewer. Between the bodies of one peer, the good requests of their connections decide, and
+the time that the bodies take: the more good requests, the slower a body may arrive.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class _Bodies:
     def worst(self, now: float) -> Body | None:
         """Return the body that is ended first, the oldest of equals, or ``None`` if none can be ended."""
         return min(
-            (body for body in self.held if body.can_end), key=lambda body: body.standing(now), default=None
+            (body for body in self.held if body.can_end), key=lambda body: body.worth(now), default=None
         )
 
 
@@ -74,10 +75,14 @@ class Body:
     def burden(self) -> float:
         return 0.0 if self._bodies is None else self._bodies.burden()
 
-    def standing(self, now: float) -> tuple[bool, int]:
-        """Return the rank among the bodies of one peer; the lowest is ended first."""
-        is_late = self._is_reading and now - self._started > PATIENCE_SECONDS
-        return not is_late, 0 if self._sender is None else self._sender.good
+    def worth(self, now: float) -> float:
+        """Return the good requests of the connection plus one, for each second that the body takes to arrive.
+
+        Of the bodies of one peer, the one with the lowest value is ended first.
+        """
+        good = 0 if self._sender is None else min(self._sender.good, MAX_CREDIT)
+        seconds = now - self._started if self._is_reading else 0.0
+        return (1 + good) / max(seconds, PATIENCE_SECONDS)
 
     def take(self, size: int) -> None:
         """Add bytes. Ends other bodies if necessary. Raises ``Refusal`` if there is no room."""
@@ -118,7 +123,7 @@ class Body:
         now = self._memory.monotonic()
         worst = bodies.worst(now)
         own = bodies is self._bodies
-        if worst is None or worst is self or (own and worst.standing(now) >= self.standing(now)):
+        if worst is None or worst is self or (own and worst.worth(now) >= self.worth(now)):
             raise too_many()
         worst.end()
 

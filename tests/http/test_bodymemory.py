@@ -113,10 +113,15 @@ async def test_at_one_address_the_connection_with_more_good_requests_comes_first
     assert refused(await world.read(Connection(shared), 300))
 
 
-async def test_at_one_address_an_incomplete_body_that_is_late_is_ended_first(world: World) -> None:
+@pytest.mark.parametrize("patience", [1, 5])
+async def test_at_one_address_a_body_may_arrive_slower_after_more_good_requests(
+    world: World, patience: int
+) -> None:
     shared = peer("10.0.0.1", reviews=1000)
-    slow = await world.read(Connection(shared, good=5), 900)
-    world.now += PATIENCE_SECONDS + 0.01
+    slow = await world.read(Connection(shared, good=patience - 1), 900)
+    world.now += patience * PATIENCE_SECONDS - 0.01
+    assert refused(await world.read(Connection(shared), 300))
+    world.now += 0.02
     assert not refused(await world.read(Connection(shared), 300))
     assert refused(slow)
 

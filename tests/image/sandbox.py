@@ -20,7 +20,8 @@ from typing import Final
 
 from image.build import Image
 
-START_SECONDS: Final = 10.0
+START_SECONDS: Final = 60.0
+"""A program that has not started by then never will, even on a busy machine."""
 
 MOUNT: Final = """
 root=$1 mode=$2; shift 2
@@ -111,6 +112,13 @@ class Process:
             assert time.monotonic() < end, "the program did not start"
             time.sleep(0.01)
         return int(numbers[0])
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Return the CPU time that the program has used."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        user, system = int(fields[11]), int(fields[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
 
     def terminate(self) -> None:
         os.kill(self.pid, signal.SIGTERM)

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.timeout(900)  # the first test of a base makes the base
 
 SERVER_NAME = "gatekeeper-py.gatekeeper-py.svc"
 NOBODY = 65532
+READY_CPU_SECONDS = 2.0
 PYTHON = "/opt/gatekeeper-py/bin/python"
 
 WRITE_EVERYWHERE = """
@@ -54,7 +55,7 @@ class Server:
     webhook: str
     health: str
     trust: ssl.SSLContext
-    ready_seconds: float
+    ready_cpu_seconds: float
 
     def ask(self, document: dict[str, Any]) -> bytes:
         """Send a review as the API server does: to an address, for the Service's name."""
@@ -105,7 +106,6 @@ def server(sandbox: Sandbox, tmp_path: Path) -> Iterator[Server]:
     trust = ssl.create_default_context()
     authority.configure_trust(trust)
     mounted = replace(sandbox, volumes={**sandbox.volumes, "/etc/gatekeeper-py/tls": folder})
-    began = time.monotonic()
     with mounted.started(
         *sandbox.image.config["Entrypoint"],
         *("serve", "--policy", "/etc/gatekeeper-py/policy/policy.yaml"),
@@ -120,7 +120,7 @@ def server(sandbox: Sandbox, tmp_path: Path) -> Iterator[Server]:
             webhook=listening["webhook"],
             health=listening["health"],
             trust=trust,
-            ready_seconds=time.monotonic() - began,
+            ready_cpu_seconds=process.cpu_seconds,
         )
 
 
@@ -239,10 +239,10 @@ def test_scanners_see_the_debian_packages_in_it(image: Image) -> None:
     assert any(name.startswith("libssl3") for name in found)
 
 
-def test_the_server_is_ready_within_seconds(server: Server, base: str, measured: list[str]) -> None:
-    """This takes well under 2 s on an idle machine."""
-    measured.append(f"{base}: ready after {server.ready_seconds:.2f} s")
-    assert server.ready_seconds < START_SECONDS / 2
+def test_the_server_is_ready_after_little_work(server: Server, base: str, measured: list[str]) -> None:
+    """This takes half a second of CPU time. The time on a clock depends on what else the machine does."""
+    measured.append(f"{base}: ready after {server.ready_cpu_seconds:.2f} s of CPU time")
+    assert server.ready_cpu_seconds < READY_CPU_SECONDS
 
 
 def test_server_has_no_privileges(server: Server) -> None:

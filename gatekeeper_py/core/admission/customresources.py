@@ -46,6 +46,7 @@ def count_images(spec: dict[str, Any]) -> int:
     mapping. If ``volumes`` has more than ``MAX_IMAGES`` items, all of them count.
     """
     total = 0
+    # Go through the smaller of the two: an object can have 190,000 pod specs of one key.
     for key in spec if len(spec) < len(_SOURCES) else _SOURCES:
         source, items = _SOURCES.get(key), spec.get(key)
         if source is None or items is None:
@@ -90,18 +91,18 @@ def pod_specs_in(obj: Any) -> PodSpecs:
     An empty list counts as such a list; any other list counts only if at least one item is a mapping. The
     object's own ``metadata`` is skipped, because the API defines its fields, and none of them is a template.
     """
-    specs = _Specs()
+    specs, count = _Specs(), ""
     if type(obj) is dict:
         if _KEY in obj:
             specs.look_at(obj, None)
         searched = ((key, item) for key, item in obj.items() if key != "metadata")
         try:
             _walk(searched, None, MAX_SHAPE_DEPTH - 1, specs)
+            count = str(specs.images)
         except _Enough:
-            specs.is_partial = True
+            count = f"more than {MAX_COUNTED:,}"
     if specs.images > MAX_IMAGES:
         link, first = specs.found[0]
-        count = f"more than {MAX_COUNTED:,}" if specs.is_partial else specs.images
         return PodSpecs([], too_many_in(first, _parts(link), count, "image"))
     return PodSpecs([(_parts(link), spec) for link, spec in specs.found])
 
@@ -132,13 +133,12 @@ class _Specs:
 
     def __init__(self) -> None:
         self.images = 0
-        self.is_partial = False
         self.found: list[tuple[Link, dict[str, Any]]] = []
 
     def look_at(self, mapping: dict[str, Any], link: Link) -> None:
         """Keep a mapping with the field ``containers`` if it is a pod spec that holds images.
 
-        Raises ``_Enough`` if that is one too many.
+        Raises ``_Enough`` when more than ``MAX_COUNTED`` images are found.
         """
         containers = mapping[_KEY]
         if type(containers) is not list:
