@@ -31,7 +31,7 @@ class Demand(NamedTuple):
     @property
     def always_refuses(self) -> bool:
         """Whether the image is refused whatever registries say, even if it has a digest."""
-        return self.signers is not None and not self.signers and self.refuses_errors
+        return self.signers is not None and not self.signers
 
     @property
     def pinning(self) -> Demand:
@@ -40,6 +40,21 @@ class Demand(NamedTuple):
             return self
         refuses = self.refuses_errors or self.signers is not None
         return Demand(digest=False, exists=True, refuses_errors=refuses)
+
+    def includes(self, other: Demand) -> bool:
+        """Return whether it refuses an image in every state in which the other one does.
+
+        The image has a digest or needs none. What is signed exists; but a signature can be known although the
+        registry does not answer whether the image exists. If only other keys signed the image, just the
+        demands for some of these keys refuse it, too.
+        """
+        if self.signers is not None and other.signers is None:
+            return self.refuses_errors and not other.refuses_errors
+        if self.refuses_errors < other.refuses_errors:
+            return False
+        if self.signers is None or other.signers is None:
+            return self.exists and other.signers is None
+        return self.signatures == other.signatures and self.signers <= other.signers
 
     def can_be_met(self, *, pinned: bool) -> bool:
         """Return whether an image meets the demand in some state. ``pinned`` is whether it has a digest."""
@@ -80,20 +95,6 @@ def covers(demands: Collection[Demand], demand: Demand, *, pinned: bool, pins: b
 
 def _covers(demands: Collection[Demand], demand: Demand) -> bool:
     """Return whether ``covers`` holds for an image whose digest is not demanded or present."""
-    if not demand.exists or any(each.always_refuses for each in demands):
+    if not demand.exists:
         return True
-    others = [each for each in demands if each.exists]
-    if not others or (demand.refuses_errors and not any(each.refuses_errors for each in others)):
-        return False
-    if demand.signers is None:
-        return True
-    # If only other keys signed the image, just the demands for some of these keys refuse it, too. If the
-    # signatures could not be queried either, one of these must refuse that.
-    same = [
-        each
-        for each in others
-        if each.signers is not None
-        and each.signatures == demand.signatures
-        and each.signers <= demand.signers
-    ]
-    return any(each.refuses_errors for each in same) if demand.refuses_errors else bool(same)
+    return any(each.always_refuses or each.includes(demand) for each in demands)

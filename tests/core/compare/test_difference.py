@@ -342,6 +342,9 @@ LESS, MORE = "less-required", "more-required"
         pytest.param(
             required(BY_ONE), required("exists: true, digest: true", BY_ONE), set(), id="nothing-in-addition"
         ),
+        pytest.param(
+            required(BY_ONE), required("exists: true, onError: deny", BY_ONE), {MORE}, id="errors-in-addition"
+        ),
         pytest.param(required(BY_ONE, BY_BOTH), required(BY_ONE), set(), id="implied-by-fewer-signers"),
         pytest.param(required(BY_ONE), required(BY_ONE, keys=SWAPPED), {LESS, MORE}, id="another-key"),
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=SWAPPED), set(), id="other-names-of-keys"),
