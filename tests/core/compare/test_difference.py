@@ -477,6 +477,13 @@ def test_what_exceptions_could_approve_that_does_not_meet_requirements(
         assert {witness.namespace for witness in forward.grants.witnesses} == {namespace}
 
 
+def test_exceptions_can_approve_more_if_less_is_required() -> None:
+    old, new = required("digest: true", more=glass()), required("exists: true", more=glass())
+    found = compare(policy(old.replace("[b.io]", "[c.io]", 1)), policy(new.replace("[b.io]", "[c.io]", 1)))
+    assert not found.changes, "no rule approves b.io"
+    assert (found.grants.widens, found.grants.narrows) == (True, True)
+
+
 def test_an_answer_about_grants_that_decisions_contradict_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
