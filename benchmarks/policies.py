@@ -21,7 +21,7 @@ def policy_text(
     """Return a policy of ``rules`` allow rules, of which the first approves ``bodies.IMAGES``.
 
     Policies with the same rules and different ``message`` texts have different revisions. ``verified`` adds a
-    rule that looks up the images of this host; ``registry`` holds the fields of the host's entry in
+    requirement that looks up the images of this host; ``registry`` holds the fields of the host's entry in
     ``registries``.
     """
     lines = [
@@ -38,11 +38,12 @@ def policy_text(
         lines.append(f"  - {host}/team-{index}/{('**', 'app', 'app:v*', 'app@*')[index % 4]}")
     lines += [
         "  - last.corp.example/shop/**",
-        *([f'  - {{image: "{verified}", verify: true}}'] if verified else []),
+        *([f'  - "{verified}"'] if verified else []),
         "deny:",
         '  - "*/**:latest"',
         "mirrors:",
         "  - {from: docker.io, to: registry.corp.example/hub}",
+        *(["require:", f'  - {{images: ["{verified}"], exists: true}}'] if verified else []),
         *(["registries:", f'  - {{host: "{verified}", {registry}}}'] if verified else []),
     ]
     return "\n".join(lines) + "\n"

@@ -72,7 +72,7 @@ def tallied(image: str, reason: Reason, detail: str, exception: Excepted | None 
 
 def counts(**others: int) -> dict[str, int]:
     """Return the counts of an audit; those that are not given are 0."""
-    names = ("objects", "images", "approved", "excepted", "rejected", "warned", "exempt")
+    names = ("objects", "images", "approved", "excepted", "rejected", "warned", "exempt", "unmet")
     return dict.fromkeys(names, 0) | others
 
 

@@ -9,6 +9,9 @@ from functools import cache
 from typing import Any, Final
 
 from gatekeeper_py.core import CompiledPolicy, parse_policy
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.grants import SOURCES
+from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 INSTANT: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 UID: Final = "705ab4f5-6393-11e8-b7cc-42010a800002"
@@ -58,6 +61,19 @@ def exceptions_text(*entries: str) -> str:
     """Return a document with exceptions; each entry is a flow mapping without its braces."""
     listed = "".join(f"\n  - {{{entry}}}" for entry in entries) or " []"
     return f"apiVersion: gatekeeper-py/v1\nkind: ImageExceptions\nexceptions:{listed}\n"
+
+
+def exceptions_of(written: dict[tuple[str, str], list[dict[str, Any]]]) -> Exceptions:
+    """Return the documents with these entries, by the source and the namespace of each document."""
+    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions"}
+    return Exceptions(
+        {
+            DocumentKey(source, where): parse_exceptions(json.dumps({**head, "exceptions": entries}), source)
+            for source in SOURCES
+            for (named, where), entries in written.items()
+            if named == source
+        }
+    )
 
 
 def in_configmap(

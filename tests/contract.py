@@ -27,7 +27,7 @@ RESPONSE_FIELDS: Final = frozenset(
     {"uid", "allowed", "status", "patch", "patchType", "warnings", "auditAnnotations"}
 )
 AUDIT_KEYS: Final = frozenset(
-    {"mode", "policy", "rejected", "rewritten", "unverified", "signed", "exceptions"}
+    {"mode", "policy", "rejected", "rewritten", "unverified", "signed", "unmet", "exceptions"}
 )
 MAX_MESSAGE_BYTES: Final = 1024
 MAX_AUDIT_BYTES: Final = 1024
@@ -201,7 +201,7 @@ def _check_patch_fields(response: dict[str, Any], endpoint: Endpoint) -> tuple[d
 
 
 def _check_patch(patch: tuple[dict[str, Any], ...], request: dict[str, Any]) -> Any:
-    """Return the patched object; check that only images and their record differ."""
+    """Return the patched object; check that only images, their record and added pull secrets differ."""
     kind = request["kind"]
     _require((kind.get("group") or "", kind["kind"]) == ("", "Pod"), "something else than a Pod is patched")
     before = request.get("object")
@@ -215,7 +215,8 @@ def _check_patch(patch: tuple[dict[str, Any], ...], request: dict[str, Any]) -> 
             _require(isinstance(old, str) and isinstance(new, str) and bool(new), f"no image at {place}")
             originals[_path(place)] = old
         else:
-            _require(_is_record(place, old, new), f"the patch changes {place}")
+            is_allowed = _is_record(place, old, new) or _adds_pull_secrets(place, old, new)
+            _require(is_allowed, f"the patch changes {place}")
     _require(bool(originals), "the patch changes no image")
     _require(_annotation_bytes(after) <= MAX_ANNOTATIONS_BYTES, "an API server refuses annotations so large")
     _check_record(before, after, originals)
@@ -256,6 +257,14 @@ def _is_image(place: Place) -> bool:
         case ("spec", "volumes", int(), "image", "reference"):
             return True
     return False
+
+
+def _adds_pull_secrets(place: Place, old: Any, new: Any) -> bool:
+    """Return whether a change only appends names of Secrets to ``imagePullSecrets``."""
+    before = [] if old is _ABSENT else old
+    if place != ("spec", "imagePullSecrets") or not isinstance(before, list) or new[: len(before)] != before:
+        return False
+    return all(isinstance(each, dict) and each.keys() == {"name"} for each in new[len(before) :])
 
 
 def _is_record(place: Place, old: Any, new: Any) -> bool:

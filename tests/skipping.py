@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import lru_cache, partial
+from itertools import product
 from typing import Any, Final
 
 import naive
@@ -75,12 +77,48 @@ def objection(
                 return f"{outcome.verdict} at {compiled.instant}: {response}"
     namespace = document_of_review["request"].get("namespace")
     for slot in slots(POD, document_of_review["request"]["object"], {}):
-        if endpoint == "mutating":
-            if naive.rewritten(document, str(slot.value)):
-                return f"a mirror has {slot.value}"
-        elif not all(naive.approved(document, str(slot.value), namespace, when) for when in instants(until)):
-            return f"{slot.value} is not approved in {namespace}"
+        for question in _questions(document, str(slot.value), namespace, until):
+            if endpoint == "mutating":
+                # A mirror that only changes an image for some answers is never skipped either.
+                if naive.rewritten(document, question.image) or naive.mutate(question).written:
+                    return f"{question.image} is rewritten in {namespace}"
+            elif not (judged := naive.validate(question)).approved or judged.warned:
+                return f"{question.image} is {judged.reason}, {judged.requirements} in {namespace}"
     return ""
+
+
+def _questions(
+    document: dict[str, Any], image: str, namespace: str | None, until: datetime | None
+) -> Iterator[naive.Question]:
+    """Yield what the second implementation is asked: every mode and answer, where they may matter."""
+    asking = document.get("require") or any(
+        {"verify", "pin"} & set(each) for each in document.get("mirrors", ())
+    )
+    for when in instants(until):
+        question = naive.Question(document, image, when, namespace)
+        for mode, world in product(MODES, WORLDS) if asking else [(None, None)]:
+            yield replace(question, mode=mode, world=world)
+
+
+def _world(answer: str | None, signed: bool, lookup: naive.LookUp) -> Any:  # noqa: FBT001
+    if answer is None:
+        raise naive.Error
+    if lookup.kind == "signed":
+        return SIGNERS if signed else ()
+    return lookup.image.partition("@")[2] or answer if answer else None
+
+
+SIGNERS: Final = ("ci-2025", "ci-2026")
+WORLDS: Final = tuple(
+    partial(_world, answer, signed)
+    for answer, signed in (
+        (f"sha256:{'7c' * 32}", True),
+        (f"sha256:{'0' * 64}", False),
+        ("", False),
+        (None, False),
+    )
+)
+"""Registries that have an image, signed or not, that have none, and that are away."""
 
 
 def skips(approved: PreApproved, request: wire.AdmissionRequest) -> bool:

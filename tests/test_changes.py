@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -21,7 +21,7 @@ import yaml
 
 import contract
 import monitoring_files
-from builders import INSTANT, WORKLOADS, exceptions_text, pod, policy, policy_text, review
+from builders import INSTANT, WORKLOADS, exceptions_text, pod, policy_text, review
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from cluster.following import connecting
@@ -36,13 +36,12 @@ from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks import settings, templates
 from gatekeeper_py.core import Policy, admission, parse_policy
-from gatekeeper_py.core.admission import certainly_approved, validate
 from gatekeeper_py.core.admission import fields as image_fields
 from gatekeeper_py.core.admission import review as wire
-from gatekeeper_py.core.admission.explain import rule_as_json
+from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS, ImageList
-from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.world import Answers
+from gatekeeper_py.core.compare.documents import compare_documents
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.exceptions import grants
@@ -50,11 +49,11 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images import manifest
 from gatekeeper_py.core.images.manifest import Answer, Manifest
 from gatekeeper_py.core.images.reference import locate, parse_reference
-from gatekeeper_py.core.policy import decision
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import document_key
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_allowed
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.registry import kinds
@@ -128,21 +127,26 @@ def fields(kind: Any) -> set[str]:
     return {field.name for field in dataclasses.fields(kind)}
 
 
+def written(names: Iterable[str]) -> set[str]:
+    return {test_rule_fields.WRITTEN.get(name, name) for name in names}
+
+
 def rule_fields() -> set[str]:
     """Return the fields of a rule, named as in a document."""
-    return {camel(name) for name in fields(Rule) - test_rule_fields.PLACE - {"excepts"}} | {"except"}
+    return written(fields(Rule) - test_rule_fields.PLACE)
 
 
-def read_fields() -> set[str]:
-    """Return the fields in the JSON Schema, which has what the parser reads."""
-    models = (json_schema()["$defs"][name]["anyOf"][1] for name in ("AllowModel", "RuleModel"))
-    return {name for model in models for name in model["properties"]}
+def requirement_fields() -> set[str]:
+    return written(fields(Requirement) - {"index"})
 
 
-def shown_fields() -> set[str]:
-    rules = [test_rule_fields.with_field(name).allow[0] for name in test_rule_fields.FIELDS]
-    rules += test_rule_fields.denying(", except: [a.example/x]").deny
-    return {key for rule in rules for key in rule_as_json(rule) or ()}
+def changed_fields(*sections: test_rule_fields.Section) -> set[str]:
+    """Return the fields of entries that a comparison of two documents shows when they change."""
+    rows = [field for field in test_rule_fields.FIELDS if field[0] in sections]
+    changes = (
+        change for row in rows for change in compare_documents(*test_rule_fields.policies(row)).changed
+    )
+    return {key for change in changes for key in change.new or ()}
 
 
 def metric_names() -> set[str]:
@@ -267,12 +271,11 @@ def kinds_of_look_ups() -> set[str]:
 
 
 def required_kinds() -> set[str]:
-    """Return the kinds of the look-ups that the fields of rules require."""
-    policies = (
-        test_rule_fields.with_field(name).at(test_rule_fields.NOW) for name in test_rule_fields.FIELDS
-    )
-    found = (each.decide(test_rule_fields.HERE, test_rule_fields.IMAGE).manifest for each in policies)
-    return {each.kind.name for each in found if each is not None}
+    """Return the kinds of the look-ups that requirements need."""
+    nothing = Answers(lambda _lookup: None)
+    for field, image in product(test_rule_fields.FIELDS, test_rule_fields.IMAGES):
+        explain(test_rule_fields.with_field(field).at(INSTANT), test_rule_fields.HERE, image, nothing)
+    return {each.kind.name for lookup in nothing.missing for each in lookup.candidates}
 
 
 CHANGES: Final[Mapping[str, Change]] = {
@@ -280,9 +283,24 @@ CHANGES: Final[Mapping[str, Change]] = {
         rule_fields,
         {
             "core/policy/rules.py": rule_fields,
-            "core/policy/parse/document.py": read_fields,
-            "core/admission/explain.py": shown_fields,
-            "tests/core/policy/test_rule_fields.py": lambda: {*map(camel, test_rule_fields.FIELDS), "except"},
+            "core/policy/parse/document.py": lambda: test_rule_fields.schema_of("RuleModel"),
+            "core/admission/explain.py": lambda: changed_fields("allow", "deny"),
+            "tests/core/policy/test_rule_fields.py": lambda: written(
+                test_rule_fields.names_in("allow", "deny")
+            ),
+            "docs/policy.md": words("docs/policy.md"),
+        },
+    ),
+    "a field of a requirement": Change(
+        requirement_fields,
+        {
+            "core/policy/requirements.py": requirement_fields,
+            "core/policy/parse/document.py": lambda: test_rule_fields.schema_of("RequirementModel"),
+            "core/compare/documents.py": lambda: changed_fields("require"),
+            "tests/core/policy/test_rule_fields.py": lambda: {
+                *written(test_rule_fields.names_in("require")),
+                "images",
+            },
             "docs/policy.md": words("docs/policy.md"),
         },
     ),
@@ -343,7 +361,7 @@ CHANGES: Final[Mapping[str, Change]] = {
         kinds_of_look_ups,
         {
             "core/images/manifest.py": kinds_of_look_ups,
-            "core/policy/decision.py": required_kinds,
+            "core/admission/judge.py": required_kinds,
             "registry/kinds.py": lambda: (kind.name for kind in kinds.KINDS),
         },
     ),
@@ -485,7 +503,7 @@ def test_a_new_form_of_signature_is_searched_counted_and_named_where_it_is_missi
 def test_a_saved_audit_shows_a_form_of_signature_and_an_exception_source_that_only_newer_versions_know() -> (
     None
 ):
-    newer = {
+    newer: dict[str, Any] = {
         "image": "r.example/app:1",
         "canonical": "r.example/app:1",
         "verdict": "approved",
@@ -501,12 +519,14 @@ def test_a_saved_audit_shows_a_form_of_signature_and_an_exception_source_that_on
             "owner": None,
             "grant": 0,
         },
-        "signature": {"key": "ci", "form": "third", "log": 7},
     }
+    requirement = {"index": 0, "met": True, "reason": None, "detail": None, "warns": False}
+    signature = {"by": "ci", "form": "third", "subject": None, "issuer": None}
+    newer["requirements"] = [{**requirement, "signature": {**signature, "log": 7}}]
     text = json.dumps({"counts": {"images": 1}, "images": [{**newer, "objects": []}]})
     ((image, _),) = SavedAudit(text.encode()).judged()
     assert image.note == "signed by ci (third)"
-    assert image.as_json() == {**newer, "signature": {"key": "ci", "form": "third"}}
+    assert image.as_json() == {**newer, "requirements": [{**requirement, "signature": signature}]}
 
 
 @pytest.fixture(params=["namespace", "installation"])
@@ -571,35 +591,12 @@ def test_the_webhook_and_the_metrics_follow_a_new_exception_source(third: grants
     assert 'source="third"' in Metrics(LivePolicy(), CacheCounts()).exposition().decode()
 
 
-def _same(answer: manifest.Resolution, _lookup: object) -> manifest.Resolution:
-    return answer
-
-
-def test_a_kind_of_look_up_that_is_only_named_approves_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hot path does not know what its answer means, and ``validate`` requires a key of the rule."""
-    kind, digest = manifest.Kind("new"), "sha256:" + "a" * 64
-    monkeypatch.setattr(manifest, "NEW", kind, raising=False)
+def test_a_new_kind_of_look_up_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "NEW", manifest.Kind("new"), raising=False)
     assert forgotten("a kind of look-up") == {
-        "core/policy/decision.py": {"new"},
+        "core/admission/judge.py": {"new"},
         "registry/kinds.py": {"new"},
     }
-    asked, compiled = parse(review(pod("r.io/a:1"))), policy(allow="[{image: r.io, verify: true}]")
-    assert certainly_approved(asked, compiled, lambda _manifest: True) is not None
-    looked_up = decision._looked_up
-    for keys in ((), ("key",)):
-
-        def new(*given: Any, keys: tuple[str, ...] = keys) -> Manifest | None:
-            known = looked_up(*given)
-            return known and known._replace(kind=kind, keys=keys)
-
-        monkeypatch.setattr(decision, "_looked_up", new)
-        for image in ("r.io/a:1", f"r.io/a@{digest}"):
-            asked = parse(review(pod(image, "evil.io/x")))
-            assert certainly_approved(asked, compiled, lambda _manifest: True) is None
-            for key in ("", "key"):
-                answered = manifest.Resolution(Answer("found", digest, key=key), 0)
-                outcome = validate(asked, compiled, Answers(partial(_same, answered)))
-                assert [each.approved for each in outcome.images] == [False, False]
 
 
 def test_a_list_of_images_that_is_only_in_the_table_names_the_files_that_lack_it(

@@ -6,6 +6,7 @@ import fnmatch
 import json
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +33,7 @@ from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.lint import CHECKS, lint
+from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
@@ -48,11 +50,13 @@ PAGES = [
     *(path for folder in ("docs", "benchmarks", "monitoring") for path in (ROOT / folder).rglob("*.md")),
 ]
 EXAMPLES = [ROOT / "examples/policy.yaml", *sorted((ROOT / "examples/policies").glob("*.yaml"))]
+SECTIONS = set(json_schema()["properties"]) - {"apiVersion", "kind"}
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def blocks(text: str, language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in found]
 
 
 def commands(text: str) -> list[str]:
@@ -81,7 +85,7 @@ def test_every_policy_and_all_webhook_settings_shown_are_accepted(text: str) -> 
         parse_settings(text)
     elif "kind: ImagePolicy\n" in text:
         parse_policy(text)
-    elif keys and keys <= {"mode", "deny", "namespaces", "mirrors", "resources", "registries", "message"}:
+    elif keys and keys <= SECTIONS:
         parse_policy(yaml.safe_dump(policy_document(["a.example"], mode="warn") | document))
 
 
@@ -98,7 +102,7 @@ def test_every_command_of_the_readme_runs(
 NATIVE_PAGE = (ROOT / "docs/native-policies.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("block", blocks(NATIVE_PAGE.replace("\n    ", "\n"), "console"))
+@pytest.mark.parametrize("block", blocks(NATIVE_PAGE, "console"))
 def test_commands_about_native_policies_print_what_the_page_shows(
     block: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -104,7 +104,7 @@ class Bench:
         text = policy_text(spec.rules, mode=spec.mode, verified=spec.verified, registry=spec.registry)
         if spec.signed:
             keys = json.dumps([{"name": "ci", "key": SIGNED["key"]}])
-            text = text.replace("verify: true", "signedBy: [ci], onError: keep") + f"keys: {keys}\n"
+            text = text.replace("exists: true", "signedBy: [ci], onError: keep") + f"keys: {keys}\n"
         options = spec.options
         if spec.verified:
             text = self.registry().named(text)

@@ -61,8 +61,8 @@ class RegistryService:
     def use_policy(self, policy: CompiledPolicy) -> None:
         """Use the registries of a new policy. Facts about hosts with unchanged settings are kept."""
         before, self._registries = self._registries, policy.registries
-        keys = {key.fingerprint: key.der for key in policy.allow.keys.values()}
-        self._named = frozenset(policy.looked_up_hosts)
+        keys = {key.fingerprint: key.der for key in policy.require.keys.values()}
+        self._named = policy.looked_up_hosts
         self.refused_realms.clear()
         self._client.use_policy(self._registries, keys, looks_up=bool(self._named))
         self._fingerprints = frozenset(keys)

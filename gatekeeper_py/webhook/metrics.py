@@ -25,6 +25,7 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
+from gatekeeper_py.core.admission.judge import Met
 from gatekeeper_py.core.admission.outcome import Exemption
 from gatekeeper_py.core.exceptions.exceptions import State
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
@@ -115,12 +116,13 @@ class Metrics:
             "review_duration_seconds", "Time from reading the body to encoding the response, in seconds."
         )
         self._images = _Counts("images", "Images judged.", ("verdict", "reason"))
+        self._requirements = _Counts("requirements", "Requirements of judged images.", ("result",))
         self._dry_runs = _Counts(
             "dry_run_reviews",
             "Reviews of dry runs. Other counters of reviews do not include them.",
             ("endpoint", "verdict"),
         )
-        for collector in (self._reviews, self._durations, self._images, self._dry_runs):
+        for collector in (self._reviews, self._durations, self._images, self._requirements, self._dry_runs):
             self.registry.register(collector)
         self._rewrites = self._counter(
             "rewrites", "Images rewritten, by the index of the mirror in the policy.", "mirror"
@@ -299,6 +301,8 @@ class Metrics:
                     self._reviews.add((endpoint, operation, verdict, mode), 0)
         for reason in get_args(Reason):
             self._images.add(("approved" if reason in APPROVED else "rejected", reason), 0)
+        for met in get_args(Met):
+            self._requirements.add((met,), 0)
         for result in get_args(Result):
             self._reloads.labels(result)
         for child in CHILDREN:
@@ -325,9 +329,16 @@ class Metrics:
         for reason in reasons:
             add(("approved" if reason in APPROVED else "rejected", reason))
 
-    def rewrite(self, mirror: int) -> None:
-        """Count one rewritten image. ``mirror`` is its mirror's index in the policy."""
-        self._rewrites.labels(str(mirror)).inc()
+    def required(self, results: Iterable[Met]) -> None:
+        """Count requirements of judged images, by result."""
+        for result in results:
+            self._requirements.add((result,))
+
+    def rewritten(self, mirrors: Iterable[int | None]) -> None:
+        """Count rewritten images, each by the index of its mirror in the policy, if a mirror replaced it."""
+        for mirror in mirrors:
+            if mirror is not None:
+                self._rewrites.labels(str(mirror)).inc()
 
     def fast_http(self, *, usable: bool) -> None:
         """Note whether whole reviews are answered without aiohttp's server."""

@@ -231,6 +231,10 @@ class Webhook:
                     if images is not None:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
+                            if snapshot.requires:
+                                decide_image = partial(snapshot.decide_by_rules, request.namespace)
+                                met = sum(len(decide_image(image).requirements) for image in images)
+                                self._observer.required(["met"] * met)
                         return self._approved(request, snapshot, len(images), start)
                 if updates_template(document):
                     request = review.parse(parse_json(body))
@@ -443,14 +447,12 @@ class Webhook:
         if endpoint == "validate" and snapshot is not None:
             observer.judged(map(_REASON, outcome.images))
             excepted = EXCEPTIONS in outcome.response.audit_annotations and self._count_excepted(outcome)
-            # In a mode that refuses, a warning is about images of which the object cannot make Pods.
-            if outcome.verdict == "allowed" or not outcome.mode.refuses:
-                images = tuple(map(_IMAGE, outcome.images))
-                self._note(peer, request.namespace, images, start)
+            if snapshot.requires:
+                observer.required(each.result for image in outcome.images for each in image.requirements)
+            if outcome.verdict != "denied":
+                self._note(peer, request.namespace, _admitted(outcome), start)
         elif outcome.verdict == "mutated":
-            for each in outcome.images:
-                if each.mirror is not None:
-                    observer.rewrite(each.mirror)
+            observer.rewritten(each.mirror for each in outcome.images)
         if outcome.verdict == "denied" and self._denials is not None:
             self._denials.add(request, outcome, peer)
         if outcome.verdict == "allowed" and not excepted:
@@ -501,6 +503,17 @@ class Webhook:
         if refusal.close or not request.content.is_eof():
             response.force_close()
         return response
+
+
+def _admitted(outcome: Outcome) -> tuple[str, ...]:
+    """Return the images that Pods of an allowed object may have.
+
+    In a mode that refuses, they do not include kept images of a workload that the policy rejects.
+    """
+    images = outcome.images
+    if outcome.mode.refuses and outcome.verdict != "allowed":
+        images = tuple(each for each in images if each.approved)
+    return tuple(map(_IMAGE, images))
 
 
 def _share(asked: Asked, request: AdmissionRequest) -> Share:

@@ -36,7 +36,7 @@ GRANTS: Final = """
 exceptions:
   - {source: namespace, images: ["ghcr.io/**"], longest: 1h, most: 2}
   - {source: installation, images: ["quay.io/**"], longest: 1h}
-  - {source: break-glass, images: ["registry.corp.example/**", "ghcr.io/**"], longest: 12h, overrides: deny}
+  - {source: break-glass, images: ["registry.corp.example/**", "ghcr.io/**"], longest: 12h, overrides: [deny]}
 """
 EXCEPTED: Final = "ghcr.io/acme/tool:1"
 DENIED: Final = "registry.corp.example/app:latest"

@@ -274,7 +274,8 @@ def test_a_backstop_refuses_images_that_no_rule_names_and_no_approved_image(
     plane: ControlPlane, namespace: str
 ) -> None:
     text = f"""{HEAD}mode: enforce
-allow: [{{image: quay.io, until: 2099-01-01}}, {{image: registry.corp.example/team/**, verify: true}}]
+allow: [{{image: quay.io, until: 2099-01-01}}, registry.corp.example/team/**]
+require: [{{images: [registry.corp.example/team/**], exists: true}}]
 deny: [{{image: quay.io/x-y/**, until: 2099-01-01}}, quay.io/org/bad]
 """
     policy = put(plane, text, [namespace], backstop=True).at(datetime.now(UTC))

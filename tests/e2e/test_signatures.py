@@ -79,10 +79,10 @@ keys:
   - name: ci
     key: |
       {key}
-allow:
-  - image: {registry.host}/team/**
+allow: ["{registry.host}/team/**", registry.corp.example]
+require:
+  - images: ["{registry.host}/team/**"]
     signedBy: [ci]
-  - registry.corp.example
 registries:
   - {{host: "{registry.host}", ca: {CA_FILE}, ttlMissing: 1s, timeout: 5s}}
 """)
@@ -186,6 +186,6 @@ def test_the_component_records_events_about_unsigned_images_that_run(
                 what="an Event about the ReplicaSet",
             )
         unsigned = images["nightly-unsigned"]
-        assert event["message"] == f"Pods use images that are not approved: {unsigned} (unsigned)"
+        assert event["message"] == f"Pods use images that cause warnings: {unsigned} (unsigned)"
     finally:
         team.product.set_mode("enforce")

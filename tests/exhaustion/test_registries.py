@@ -193,29 +193,30 @@ def make(
     config = directory / "config"
     config.mkdir()
     (config / CA_NAME).write_bytes((certificates / CA_NAME).read_bytes())
-    entries, rules = [], []
+    entries, rules, allowed = [], [], []
     is_shared = hostile.rows is GROUPS["shared"]
     is_signed = is_shared or hostile.rows is GROUPS["signature"]
     kept = "timeout: 1s" if is_shared else f"timeout: 500ms, {KEPT}"
-    required = "signedBy: [ci-2025, ci-2026]" if is_signed else "verify: true"
+    required = "signedBy: [ci-2025, ci-2026]" if is_signed else "exists: true"
     image = "app@sha256:{n:064x}" if is_signed else "app:v{n}"
     patterns = ["app"] if is_signed else [f"app:{tag}" for tag in ("*", *pinned)]
     for kinds in hostile.hosts.values():
         for kind, host in kinds.items():
             trust = "plainHTTP: true" if kind == "plain" else f"ca: {CA_NAME}"
             entries.append(f'{{host: "{host}", {trust}, redirectHosts: ["{host}"], {kept}}}')
-            rules += [f'{{image: "{host}/{pattern}", {required}, onError: deny}}' for pattern in patterns]
-            rules.append(f'{{image: "{host}/other/**", verify: true, onError: deny}}')
+            images = ", ".join(f'"{host}/{pattern}"' for pattern in patterns)
+            rules.append(f"{{images: [{images}], {required}, onError: deny}}")
+            rules.append(f'{{images: ["{host}/other/**"], exists: true, onError: deny}}')
+            allowed.append(f'"{host}"')
     entries.append(f'{{host: "{good}", plainHTTP: true, timeout: 5s, {KEPT}}}')
-    rules += [
-        f'{{image: "{good}/strict", verify: true, onError: deny}}', f'{{image: "{good}/probe", verify: true}}'
-    ]  # fmt: skip
-    rules.append("registry.corp.io")
+    rules.append(f'{{images: ["{good}/strict"], exists: true, onError: deny}}')
+    rules.append(f'{{images: ["{good}/probe"], exists: true}}')
     lines = [f"  - {entry}\n" for entry in entries]
-    allow = "".join(f"\n  - {rule}" for rule in rules)
+    require = "".join(f"  - {rule}\n" for rule in rules)
+    allow = "".join(f"\n  - {host}" for host in ("registry.corp.io", f'"{good}"', *allowed))
     policy = directory / "policy.yaml"
     keys = keys_text() if is_signed else ""
-    policy.write_text(policy_text(f"{keys}registries:\n{''.join(lines)}", allow=allow))
+    policy.write_text(policy_text(f"{keys}require:\n{require}registries:\n{''.join(lines)}", allow=allow))
     arguments = ["--policy", str(policy), "--registry-config", str(config)]
     looked_up = f"{good}/probe:v{UNIQUE.decode()}"
     return Site(Arena(directory / "ca.crt", attempts, *arguments, looked_up=looked_up), hostile, good, image)

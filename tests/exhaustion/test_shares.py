@@ -288,9 +288,9 @@ class TestOneNamespace:
     @pytest.fixture
     def looking(self, tmp_path: Path, registry: str, attempts: dict[str, Attempt]) -> Iterator[Arena]:
         policy = tmp_path / "policy.yaml"
-        settings = f"registries: [{{host: '{registry}', plainHTTP: true, rate: {RATE}, timeout: 5s}}]"
-        rule = f"[registry.corp.io, {{image: '{registry}/**', verify: true, onError: deny}}]"
-        policy.write_text(policy_text(settings, allow=rule))
+        settings = f"registries: [{{host: '{registry}', plainHTTP: true, rate: {RATE}, timeout: 5s}}]\n"
+        require = f"require: [{{images: ['{registry}/**'], exists: true, onError: deny}}]\n"
+        policy.write_text(policy_text(settings + require, allow=f"[registry.corp.io, '{registry}']"))
         arena = Arena(tmp_path / "ca.crt", attempts, "--policy", str(policy))
         yield arena
         arena.close()

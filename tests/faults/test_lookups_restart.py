@@ -69,10 +69,9 @@ def _restarted(registry: ScriptedRegistry, tmp_path: Path, settings: str, **plan
     Raises AssertionError when a review is lost or a verdict is wrong.
     """
     text = policy_text(20, verified=FAST, registry=f"ca: {CA}, ttlFound: 30m, ttlMissing: 10m, {settings}")
-    # This rule refuses the absent image even when too many reviews wait for the registry.
-    text = text.replace(
-        "allow:", f'allow:\n  - {{image: "{FAST}/absent/**", verify: true, onError: deny}}', 1
-    )
+    # This requirement refuses the absent image even when too many reviews wait for the registry.
+    strict = f'  - {{images: ["{FAST}/absent/**"], exists: true, onError: deny}}'
+    text = text.replace("require:", f"require:\n{strict}", 1)
     options = ("--registry-config", str(tmp_path / "registry-config"), "--drain-seconds", "1")
     lives: dict[str, float] = {}
     with Site(tmp_path, registry.named(text)) as site:

@@ -29,7 +29,8 @@ def exposed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, set[
     policy = directory / "policy.yaml"
     policy.write_text(
         "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: mutate\n"
-        "allow: [{image: registry.example, verify: true}, {image: old.example, until: 2999-01-01}]\n"
+        "allow: [registry.example, {image: old.example, until: 2999-01-01}]\n"
+        "require: [{images: [registry.example], exists: true}]\n"
         "mirrors: [{from: docker.io, to: registry.example/hub}]\n"
         "exceptions: [{source: namespace, images: [quay.io/**], longest: 400d}]\n"
     )

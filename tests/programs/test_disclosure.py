@@ -56,13 +56,14 @@ def registry() -> Iterator[Private]:
 
 
 def start(servers: Servers, folder: Path, host: str, *arguments: str) -> Server:
-    """Start a server that has the credentials of ``host``, in mutate mode with ``pin``."""
+    """Start a server that has the credentials of ``host``, in mutate mode with digests."""
     config = folder / "registries"
     config.mkdir()
     auths = {host: {"username": "puller", "password": "s3cr3t"}}
     (config / "config.json").write_text(json.dumps({"auths": auths}))
-    allow = f"[{{image: '{host}/team/**', pin: true, onError: deny}}]"
-    text = policy_text(f"registries: [{{host: '{host}', plainHTTP: true}}]", mode="mutate", allow=allow)
+    required = f"require: [{{images: ['{host}/team/**'], digest: true, exists: true, onError: deny}}]"
+    registries = f"registries: [{{host: '{host}', plainHTTP: true}}]"
+    text = policy_text(f"{required}\n{registries}", mode="mutate", allow=f"['{host}/team/**']")
     return servers("--registry-config", str(config), *arguments, policy=text)
 
 
@@ -73,18 +74,18 @@ def response(server: Server, image: str, path: str = "/validate-image") -> dict[
     return answered
 
 
-def test_any_caller_learns_whether_a_tag_exists_and_with_pin_its_digest(
+def test_any_caller_learns_whether_a_tag_exists_and_its_digest(
     servers: Servers, registry: Private, tmp_path: Path
 ) -> None:
-    """A caller cannot make the server contact what no rule names."""
+    """A caller cannot make the server contact what no requirement names."""
     server = start(servers, tmp_path, registry.host)
     server.wait(server.is_ready)
     for host in (f"{registry.host}/other", "169.254.169.254/team", "evil.example/team"):
-        assert "(absent)" not in response(server, f"{host}/app:secret")["status"]["message"]
+        assert "digest" not in response(server, f"{host}/app:secret")["status"]["message"]
     assert registry.seen == []
     secret, absent = f"{registry.host}/team/app:secret", f"{registry.host}/team/app:other"
-    assert response(server, secret)["allowed"]
-    assert "(absent)" in response(server, absent)["status"]["message"]
+    assert f"is unpinned: add @{DIGEST}" in response(server, secret)["status"]["message"]
+    assert f"does not exist in {registry.host}" in response(server, absent)["status"]["message"]
     patch = base64.b64decode(response(server, secret, "/mutate-image")["patch"]).decode()
     assert f"{registry.host}/team/app:secret@{DIGEST}" in patch
     for answered in (response(server, secret), response(server, absent)):

@@ -46,8 +46,9 @@ def registry() -> Iterator[Registry]:
 
 
 def policy(registry: Registry, image: str, more: str = "") -> str:
-    allow = f"[{{image: '{registry.host}/{image}', verify: true, onError: deny}}]"
-    return policy_text(f"registries: [{{host: '{registry.host}', plainHTTP: true{more}}}]", allow=allow)
+    required = f"require: [{{images: ['{registry.host}/{image}'], exists: true, onError: deny}}]"
+    registries = f"registries: [{{host: '{registry.host}', plainHTTP: true{more}}}]"
+    return policy_text(f"{required}\n{registries}", allow=f"['{registry.host}/{image}']")
 
 
 def test_a_server_that_drains_renews_nothing(servers: Servers, registry: Registry) -> None:

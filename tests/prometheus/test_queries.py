@@ -113,10 +113,11 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         "mirrors: [{from: docker.io, to: registry.corp.io/hub}]\n"
         'namespaces: [{names: ["sandbox-*"], mode: warn}]\n'
         f"registries: [{{host: {registry!r}, plainHTTP: true}}]\n"
+        f"require: [{{images: [{registry!r}], exists: true, onError: deny}}]\n"
     )
     soon = (datetime.now(UTC) + timedelta(days=10)).date()
     dated = f"{{image: old.corp.io, until: {soon}}}"
-    allow = f"[registry.corp.io, {dated}, {{image: '{registry}', verify: true, onError: deny}}]"
+    allow = f"[registry.corp.io, {dated}, {registry!r}]"
     policy, ca = directory / "policy.yaml", directory / "ca.crt"
     policy.write_text(policy_text(more, mode="mutate", allow=allow))
     server = Server(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from hypothesis import assume
 from hypothesis import strategies as st
@@ -42,22 +42,25 @@ def _pattern(host: str, segments: list[str], subtree: bool, qualifier: str) -> s
     return path + qualifier
 
 
-def _patterns(*, allowed: bool) -> st.SearchStrategy[str]:
-    globs = [host for host in HOST_GLOBS if not (allowed and host == "*")]
+_HOSTS_AND_GLOBS: Final = st.sampled_from([*HOSTS, *HOSTS, *HOST_GLOBS])
+_ALLOWED: Final = st.sampled_from([*HOSTS, *HOSTS, *(glob for glob in HOST_GLOBS if glob != "*")])
+_names: Final = st.lists(st.sampled_from(["shop", "team-a", "team-*", "*-b", "s*p"]), min_size=1, max_size=2)
+
+
+def _patterns(host: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
     return st.builds(
         _pattern,
-        st.sampled_from([*HOSTS, *HOSTS, *globs]),
+        host,
         st.lists(st.sampled_from([*SEGMENTS, *SEGMENTS, *SEGMENT_GLOBS]), max_size=3),
         st.booleans(),
         st.sampled_from(_QUALIFIERS),
     )
 
 
-def _rules(*, allowed: bool) -> st.SearchStrategy[object]:
-    patterns = _patterns(allowed=allowed)
-    names = st.lists(st.sampled_from(["shop", "team-a", "team-*", "*-b", "s*p"]), min_size=1, max_size=2)
+def _rules(host: st.SearchStrategy[str]) -> st.SearchStrategy[object]:
+    patterns = _patterns(host)
     until = st.sampled_from(["2026-02-01", "2026-03-02", "2026-04-01T00:00:00Z"])
-    mapping = st.fixed_dictionaries({"image": patterns}, optional={"namespaces": names, "until": until})
+    mapping = st.fixed_dictionaries({"image": patterns}, optional={"namespaces": _names, "until": until})
     return st.one_of(patterns, patterns, mapping)
 
 
@@ -67,18 +70,43 @@ def _end(host: str, segments: list[str]) -> str:
 
 _ends = st.builds(_end, st.sampled_from(HOSTS), st.lists(st.sampled_from(SEGMENTS), max_size=2))
 _excepts = st.lists(
-    _patterns(allowed=False) | st.sampled_from(["*", "*/**:v1", "a.io", "docker.io"]), max_size=2
+    _patterns(_HOSTS_AND_GLOBS) | st.sampled_from(["*", "*/**:v1", "a.io", "docker.io"]), max_size=2
 )
 _mirrors = st.lists(
     st.fixed_dictionaries({"from": _ends, "to": _ends}, optional={"except": _excepts}),
     min_size=1,
     max_size=2,
 )
+
+
+def _requirements(
+    host: st.SearchStrategy[str], wide: st.SearchStrategy[str], **conditions: st.SearchStrategy[Any]
+) -> st.SearchStrategy[Any]:
+    """Draw requirements. ``*`` in a host is only allowed where nothing is looked up."""
+    return st.fixed_dictionaries(
+        {"images": st.lists(_patterns(host) | wide, min_size=1, max_size=2), **conditions},
+        optional={
+            "namespaces": _names,
+            "except": st.lists(_patterns(host), min_size=1, max_size=1),
+            "mode": st.just("warn"),
+        },
+    )
+
+
+_digests = _requirements(_HOSTS_AND_GLOBS, st.just("*/**"), digest=st.just(True))
+_lookups = _requirements(
+    st.sampled_from(HOSTS),
+    st.sampled_from(["a.io", "docker.io"]),
+    exists=st.just(True),
+    digest=st.booleans(),
+    onError=st.sampled_from(["keep", "deny"]),
+)
 policies: Final[st.SearchStrategy[Document]] = st.builds(
     policy_document,
-    st.lists(_rules(allowed=True), min_size=1, max_size=5),
-    st.lists(_rules(allowed=False) | st.just("*/**:latest"), max_size=4),
+    st.lists(_rules(_ALLOWED), min_size=1, max_size=5),
+    st.lists(_rules(_HOSTS_AND_GLOBS) | st.just("*/**:latest"), max_size=4),
     st.one_of(st.just([]), _mirrors),
+    require=st.one_of(st.just([]), st.lists(_digests | _lookups, max_size=2)),
 )
 namespaces: Final = st.sampled_from(NAMESPACES)
 other_images: Final = images | varied_images | any_text

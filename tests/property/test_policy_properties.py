@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Any, Final
 
 from hypothesis import assume, given, settings
@@ -15,16 +16,21 @@ from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, par
 from gatekeeper_py.core.images.index import qualifiers_of
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.images.reference import effective_tag, locate
+from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.lint import lint
+from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 from property.strategies import (
+    DIGESTS,
     Document,
     allow_rules,
     deny_rules,
     documents,
     images,
     mirrors,
+    name_lists,
     namespaces,
+    patterns,
     plain_documents,
     text_of,
 )
@@ -153,6 +159,49 @@ def test_removing_dead_rules_changes_no_decision(
             smaller = without(compiled, removed)
             for image in judged:
                 assert smaller.decide(namespace, image).reason == compiled.decide(namespace, image).reason
+
+
+required = st.one_of(patterns, st.sampled_from(("a.io", "a.io/a*", "docker.io", "b.io/**:v1", "b.io/m/**")))
+requirements = st.fixed_dictionaries(
+    {"images": st.lists(required, min_size=1, max_size=2), "digest": st.just(True)},
+    optional={"namespaces": name_lists, "except": st.lists(patterns, max_size=1)},
+)
+narrow_documents = st.builds(
+    policy_document,
+    st.lists(st.sampled_from(("b.io", "b.io/**:v*", "b.io@*", "a.io/a*:*")), min_size=1, max_size=2),
+    st.just([]),
+    st.sampled_from(([], [{"from": "a.io", "to": "b.io/m"}], [{"from": "docker.io", "to": "b.io"}])),
+)
+
+
+@settings(max_examples=budget(300))
+@given(
+    st.one_of(documents, narrow_documents),
+    st.lists(requirements, min_size=1, max_size=3),
+    namespaces,
+    st.lists(
+        st.one_of(images, st.sampled_from(("a.io/a", f"a.io/ab@{DIGESTS[0]}", "nginx", "a.io/b:v1"))),
+        min_size=2,
+        max_size=6,
+    ),
+)
+def test_a_requirement_that_is_reported_is_never_met(
+    a_document: Document, listed: list[Any], namespace: str | None, judged: list[str]
+) -> None:
+    """`require-unmatched` matches nothing that is approved, `require-impossible` nothing with a digest."""
+    text = text_of({**a_document, "require": listed})
+    policy, findings = parsed(text)
+    assume(policy is not None or {finding.code for finding in findings} == {"require-impossible"})
+    # Without the check of the document as a whole.
+    policy = policy or Policy(document=parse_document(text), text=text, mode=ENFORCE)
+    impossible = {finding.path.partition(".")[0] for finding in findings}
+    unmatched = {each.path for each in lint(policy, NOON) if each.code == "require-unmatched"}
+    compiled = policy.at(NOON)
+    for image in chain(judged, filter(None, (compiled.rewrite(namespace, image) for image in judged))):
+        decision = compiled.decide(namespace, image)
+        needed = set(map(str, decision.requirements))
+        assert not needed & unmatched
+        assert "@" not in image or not needed & impossible
 
 
 @QUICK

@@ -55,8 +55,9 @@ def site(ca: trustme.CA, tmp_path: Path) -> Iterator[Site]:
         (tmp_path / "policy.yaml").write_text(f"""apiVersion: gatekeeper-py/v1
 kind: ImagePolicy
 mode: enforce
-allow:
-  - {{image: "{registry.host}/", verify: true, onError: keep}}
+allow: ["{registry.host}/"]
+require:
+  - {{images: ["{registry.host}/"], exists: true, onError: keep}}
 registries:
   - {{host: "{registry.host}", ca: {CA_FILE}, tokenHosts: ["{tokens.host}"], timeout: 5s}}
 """)
@@ -66,7 +67,7 @@ registries:
 def test_commands_answer_as_the_registry_does(site: Site) -> None:
     explained = site.run("explain", f"{site.registry.host}/team/app:v1")
     assert explained.returncode == 0, explained.stderr
-    assert f"found {site.digest}" in explained.stdout
+    assert "require[0] met" in explained.stdout
 
     assert site.review("v1").returncode == 0
     absent = site.review("v2")

@@ -38,10 +38,9 @@ def site(tmp_path: Path, ca: trustme.CA) -> Iterator[Site]:
     try:
         with hanging() as stuck:
             policy = f"""mode: enforce
-allow:
-  - {{image: "{stuck.host}/", verify: true, onError: deny}}
-  - {{image: "{working.host}/", verify: true, onError: deny}}
-  - registry.corp.example
+allow: ["{stuck.host}/", "{working.host}/", registry.corp.example]
+require:
+  - {{images: ["{stuck.host}/", "{working.host}/"], exists: true, onError: deny}}
 registries:
   - {{host: "{stuck.host}", plainHTTP: true, timeout: 5s, rate: 1000}}
   - {{host: "{working.host}", plainHTTP: true, timeout: 5s}}

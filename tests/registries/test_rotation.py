@@ -69,8 +69,9 @@ def site(ca: trustme.CA, tmp_path: Path) -> Iterator[Site]:
         for tag in TAGS:
             registry.push("team/app", tag, tag.encode())
         policy = f"""mode: enforce
-allow:
-  - {{image: "{registry.host}/", verify: true, onError: keep}}
+allow: ["{registry.host}/"]
+require:
+  - {{images: ["{registry.host}/"], exists: true, onError: keep}}
 registries:
   - host: "{registry.host}"
     ca: {CA_FILE}

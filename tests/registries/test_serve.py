@@ -26,12 +26,11 @@ class Site(Looking):
 def site(tmp_path: Path, ca: trustme.CA, version: Version) -> Iterator[Site]:
     first, second = (start_registry(tmp_path / name, ca, version=version) for name in ("first", "second"))
     policy = f"""mode: mutate
-allow:
-  - image: {first.host}/team/**
-    verify: true
+allow: ["{first.host}/", "{second.host}/"]
+require:
+  - images: ["{first.host}/team/**"]
+    exists: true
     onError: deny
-  - {first.host}/
-  - {second.host}/
 {hub_mirrored_to(first.host, second.host)}"""
     try:
         with looking(tmp_path, policy, config_files(ca, first.host, second.host)) as server:

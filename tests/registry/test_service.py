@@ -55,8 +55,9 @@ def write(folder: Path, ca: trustme.CA, host: str, user: str) -> None:
 
 def looked_up(registry: Scripted, settings: str) -> CompiledPolicy:
     """Return a policy that looks images up in a registry with these settings."""
-    rule = f'[{{image: "{registry.host}/**", verify: true}}]'
-    return policy(f'registries: [{{host: "{registry.host}", {settings}}}]\n', allow=rule)
+    require = f'require: [{{images: ["{registry.host}/**"], exists: true}}]\n'
+    more = f'{require}registries: [{{host: "{registry.host}", {settings}}}]\n'
+    return policy(more, allow=f'["{registry.host}/**"]')
 
 
 @pytest.mark.parametrize("new_ca", [False, True], ids=["new-credentials", "new-ca"])
@@ -150,9 +151,9 @@ async def test_the_registry_process_verifies_with_the_keys_of_the_live_policy(
         signer = Signer(name)
         compiled = signed_by(registry, signer)
         service.use_policy(compiled)
-        manifest = compiled.decide("shop", f"{registry.host}/team/app@{DIGEST}").manifest
-        assert manifest is not None
-        lookup = Lookup((manifest.located,))
+        (requirement,) = compiled.require.all
+        manifest = Manifest(registry.host, "team/app", DIGEST)
+        lookup = Lookup((compiled.require.signature(requirement, manifest),))
         answer = (await service.lookups.resolve([lookup], 5.0))[lookup].answer
         if name == "p256":
             assert answer == Answer("found", DIGEST, key=signer.fingerprint, form="bundle")
@@ -166,17 +167,17 @@ async def test_the_registry_process_verifies_with_the_keys_of_the_live_policy(
 
 
 async def test_only_written_entries_go_to_the_registry_process(service: RegistryService) -> None:
-    """Rules with ``signedBy`` may name 100,000 hosts. Sending them all would hold up reviews."""
+    """Requirements with ``signedBy`` may name 20,000 hosts. Sending them all would hold up reviews."""
     key = json.dumps({"name": "ci", "key": Signer("p256").pem})
-    rules = [{"image": f"r{number}.io/app", "signedBy": ["ci"]} for number in range(1000)]
+    required = [{"images": [f"r{number}.io/app" for number in range(1000)], "signedBy": ["ci"]}]
     settings = f"registries: [{{host: r1.io, timeout: 2s}}]\nkeys: [{key}]\n"
-    service.use_policy(policy(settings, allow=json.dumps(rules)))
+    service.use_policy(policy(f"{settings}require: {json.dumps(required)}\n"))
     assert list(service._client._registries.entries) == ["r1.io"]
     assert service.lookups._registry("r2.io").rate == SIGNED_RATE
 
 
 def signed_by(registry: Scripted, signer: Signer) -> CompiledPolicy:
     key = json.dumps({"name": "ci", "key": signer.pem})
-    rule = f'[{{image: "{registry.host}/**", signedBy: [ci]}}]'
+    require = f'require: [{{images: ["{registry.host}/**"], signedBy: [ci]}}]\n'
     settings = f'registries: [{{host: "{registry.host}", ca: ca.crt, timeout: 5s}}]\nkeys: [{key}]\n'
-    return policy(settings, allow=rule)
+    return policy(settings + require, allow=f'["{registry.host}/**"]')

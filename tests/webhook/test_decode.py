@@ -154,10 +154,16 @@ def bodies(draw: st.DrawFn) -> bytes:
     return body
 
 
-VERIFIED = "[{image: registry.corp.io, verify: true, pin: true}, {image: evil.io/**, verify: true}]"
+REQUIRED = """
+require:
+  - {images: [registry.corp.io], exists: true, digest: true}
+  - {images: [evil.io/**], exists: true}
+"""
 LOOKUP_POLICIES = [
     policy(
-        mode=mode, allow=VERIFIED, more=f"mirrors: [{{from: docker.io, to: registry.corp.io/hub, {more}}}]"
+        mode=mode,
+        allow="[registry.corp.io, evil.io/**]",
+        more=f"{REQUIRED}mirrors: [{{from: docker.io, to: registry.corp.io/hub, {more}}}]",
     )
     for mode, more in (("enforce", "verify: false"), ("mutate", "verify: true, onMissing: deny, pin: true"))
 ]

@@ -29,7 +29,7 @@ from served import Start
 from wire import eventually, request
 
 DIGEST = "sha256:" + "a" * 64
-VERIFIED = "[{image: r.io/**, verify: true, onError: deny}]"
+EXISTS = "require: [{images: [r.io/**], exists: true, onError: deny}]\n"
 
 
 class Registries:
@@ -79,7 +79,7 @@ async def test_a_fact_that_expires_while_the_review_waits_still_decides(start: S
     registries = Registries(lambda _image: found(DIGEST))
     registries.facts["r.io/gone:1"] = MISSING
     registries.on_query = registries.facts.clear
-    served = start(policy(allow=VERIFIED), registries=registries)
+    served = start(policy(EXISTS, allow="[r.io]"), registries=registries)
     answer = await served.review(review(pod("r.io/gone:1", "r.io/new:1")))
     assert [str(lookup.candidates[0]) for lookup in registries.queried] == ["r.io/new:1"]
     assert not answer.allowed
@@ -91,14 +91,14 @@ async def test_a_fact_that_changes_while_the_review_waits_does_not_change_its_an
     registries = Registries(lambda _image: found(DIGEST))
     registries.facts["r.io/old:1"] = found(DIGEST)
     registries.on_query = lambda: registries.facts.update({"r.io/old:1": MISSING})
-    served = start(policy(allow=VERIFIED), registries=registries)
+    served = start(policy(EXISTS, allow="[r.io]"), registries=registries)
     assert (await served.review(review(pod("r.io/old:1", "r.io/new:1")))).allowed
 
 
 async def test_the_time_that_reading_the_body_took_is_not_spent_on_registries_again(start: Start) -> None:
     """The API server's timeout runs while it sends the body."""
     registries = Registries(lambda _image: found(DIGEST))
-    served = start(policy(allow=VERIFIED), registries=registries)
+    served = start(policy(EXISTS, allow="[r.io]"), registries=registries)
     document = review(pod("r.io/new:1"))
     content = request(json.dumps(document).encode(), path="/validate-image?timeout=5s")
     async with served.connected() as connection:
@@ -126,7 +126,7 @@ async def test_a_review_waits_for_registries_within_its_timeout(
     start: Start, query: str, expected: float
 ) -> None:
     registries = Registries(lambda _image: found(DIGEST))
-    served = start(policy(allow=VERIFIED), registries=registries)
+    served = start(policy(EXISTS, allow="[r.io]"), registries=registries)
     content = request(json.dumps(review(pod("r.io/new:1"))).encode(), path=f"/validate-image{query}")
     sent = time.perf_counter()
     assert (await served.ask(content)).status == 200
@@ -137,7 +137,7 @@ async def test_a_review_waits_for_registries_within_its_timeout(
 async def test_a_review_reports_the_answers_of_registries_once(start: Start) -> None:
     registries = Registries(lambda _image: failed("down"))
     registries.facts["r.io/old:1"] = failed("its last 5 requests failed")
-    served = start(policy(allow=VERIFIED), registries=registries)
+    served = start(policy(EXISTS, allow="[r.io]"), registries=registries)
     old, new = (Lookup((Manifest("r.io", name, "1"),)) for name in ("old", "new"))
     await served.review(review(pod("r.io/old:1", "r.io/old:1")))
     await served.review(review(pod("r.io/old:1", "r.io/new:1")))
@@ -150,18 +150,17 @@ async def test_a_review_reports_the_answers_of_registries_once(start: Start) -> 
 
 async def test_the_log_names_the_cause_for_an_image_that_is_kept_after_an_error(start: Start) -> None:
     registries = Registries(lambda _image: failed("down"))
-    served = start(policy(allow="[{image: r.io/**, verify: true}]"), registries=registries, log_allowed=True)
+    served = start(
+        policy(EXISTS.replace("deny", "keep"), allow="[r.io]"), registries=registries, log_allowed=True
+    )
     assert (await served.review(review(pod("r.io/app:1")))).allowed
     (line,) = served.log.named("review")
     assert line["images"][0]["unverified"] == "down"
 
 
 SIGNER = Signer("p256")
-SIGNED = policy(
-    f"keys: [{json.dumps({'name': 'ci', 'key': SIGNER.pem})}]\n",
-    mode="mutate",
-    allow="[{image: r.io/**, signedBy: [ci], onError: deny}]",
-)
+KEYS = f"keys: [{json.dumps({'name': 'ci', 'key': SIGNER.pem})}]\n"
+SIGNED = policy(f"{KEYS}require: [{{images: [r.io/**], signedBy: [ci]}}]\n", mode="mutate", allow="[r.io]")
 VALID = RegistryAnswer("found", DIGEST, key=SIGNER.fingerprint, form="bundle")
 
 
@@ -222,10 +221,10 @@ async def test_the_review_of_a_workload_starts_the_look_ups_of_its_pods(start: S
     assert len(registries.ahead) == 1, "only workloads that are stored"
 
 
-async def test_a_signature_is_looked_up_in_the_repository_that_the_rule_names(start: Start) -> None:
+async def test_a_signature_is_looked_up_in_the_repository_that_the_requirement_names(start: Start) -> None:
     elsewhere = policy(
-        f"keys: [{json.dumps({'name': 'ci', 'key': SIGNER.pem})}]\n",
-        allow="[{image: r.io/**, signedBy: [ci], signatures: s.io/signatures}]",
+        f"{KEYS}require: [{{images: [r.io/**], signedBy: [ci], signatures: s.io/signatures}}]\n",
+        allow="[r.io]",
     )
     registries = signatures(VALID)
     served = start(elsewhere, registries=registries)

@@ -31,7 +31,7 @@ class World:
         metrics = self.metrics
         metrics.review("validate", "CREATE", "denied", "enforce", 0.0003)
         metrics.images("unlisted", 1)
-        metrics.rewrite(0)
+        metrics.rewritten([0, None])
         metrics.exemption("deleting")
         metrics.http_error(400)
         metrics.lookup("r.io", "found", 0.1)

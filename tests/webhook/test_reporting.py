@@ -192,3 +192,31 @@ async def test_an_invalid_review_counts_only_as_an_error(served: Served, content
     await served.ask(request(content))
     assert served.metric("http_errors_total", code="400") == 1
     assert served.metric("review_duration_seconds_count", endpoint="validate") == 0
+
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("require", "image", "counted"),
+    [
+        pytest.param(["digest: true"], f"registry.corp.io/a@{DIGEST}", {"met": 1}, id="met-on-the-hot-path"),
+        pytest.param(["digest: true"], "registry.corp.io/a", {"unmet": 1}, id="unmet"),
+        pytest.param(["digest: true, mode: warn"], "registry.corp.io/a", {"unmet": 1}, id="warned"),
+        pytest.param(
+            ["digest: true, namespaces: [other]", "exists: true", "digest: true"],
+            "registry.corp.io/a",
+            {"error": 1, "unmet": 1},
+            id="each-that-matches",
+        ),
+        pytest.param(["digest: true"], "quay.io/a", {}, id="names-reject-it"),
+    ],
+)
+async def test_requirements_of_judged_images_are_counted_by_their_result(
+    start: Start, require: list[str], image: str, counted: dict[str, int]
+) -> None:
+    listed = ", ".join(f"{{images: [registry.corp.io], {each}}}" for each in require)
+    served = start(policy(f"require: [{listed}]\n"))
+    await served.review(review(pod(image)))
+    found = {name: served.metric("requirements_total", result=name) for name in ("met", "unmet", "error")}
+    assert {name: count for name, count in found.items() if count} == counted

@@ -164,8 +164,8 @@ def audit(
     With --exceptions-unused, list the exceptions that have ended, that no object needs, or whose images the
     policy approves anyway.
 
-    With --look-up, the command also verifies the signatures of the images in Pods, by the digests that run.
-    It does not apply verify and pin.
+    With --look-up, the command also checks the requirements that need a registry, for the images in Pods. It
+    verifies the signatures of the digests that run. It does not apply verify and pin of mirrors.
 
     With --merge, the command reads saved audits instead of a cluster, and writes them as one audit, with the
     cluster of each object.

@@ -153,9 +153,10 @@ def diff(
     --images and --reviews (- for stdin).
 
     With --all-images, the command compares the policies for every image that can exist, in every namespace,
-    and what exceptions could approve of the images that both policies reject.
-    This needs no cluster. The answer "No image becomes approved." is then proven for all image
-    names. The proof does not cover changes of modes, look-ups, resources and dates.
+    what they require of images that both approve by name, and what exceptions could approve of the images
+    that both policies reject. This needs no cluster. The answers are proven for all image names. The proof
+    does not cover changes of modes, look-ups of mirrors, resources and dates. For --fail-on,
+    weaker requirements count as approved, and stricter ones as rejected.
 
     Exit code: 0 when no image changes in a way that --fail-on names, 1 when one does, 2 when a policy, a file
     or the cluster cannot be used, or the answer would not be complete.
@@ -224,7 +225,9 @@ def _happened(found: ImageChanges | Difference) -> frozenset[str]:
     """Return the changes of at least one image, in the words of ``--fail-on``."""
     if isinstance(found, ImageChanges):
         return frozenset(name for name, count in found.counts.items() if count)
-    return found.changes | {"granted"} if found.grants.widens else found.changes
+    happened = {"approved": found.widens, "rejected": found.narrows, "rewritten": found.rewrites}
+    happened["granted"] = found.grants.widens
+    return frozenset(name for name, holds in happened.items() if holds)
 
 
 @dataclass(frozen=True, slots=True)

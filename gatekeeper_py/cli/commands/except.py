@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
-from operator import attrgetter
 from textwrap import indent
 from typing import Final, NamedTuple
 
@@ -20,8 +20,6 @@ from gatekeeper_py.core.exceptions.document import KIND, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import qualifiers_of_all
-from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
 from gatekeeper_py.core.policy.document import API_VERSION
@@ -29,7 +27,7 @@ from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.parse.document import FILLED_LINE, parse_allowed
 from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.core.policy.requirements import Requirement
 
 _SHORTEST: Final = 60
 _LONGEST: Final = 400 * 24 * 3600
@@ -181,20 +179,22 @@ class _Request(NamedTuple):
         policy, instant = self.policy, self.policy.instant
         grants = {grant.index: grant for grant in policy.grants}
         rejected, needed, text = False, "", _NOT_APPROVED
-        signing: Rule | None = None
         if "*" in self.image:
-            needed, text, signing = self._of_pattern()
+            required = tuple(self._required())
+            rule = next(policy.deny.covering_all(self.entry.pattern, self.namespace, Scan()), None)
+            if rule is not None:
+                needed, text = "deny", f"{self.image} is denied by {rule}"
         else:
             decision = policy.decide(self.namespace, self.image)
+            required = tuple(filter(self._may_refuse, decision.requirements))
             if decision.exception is not None:
-                # A grant may override deny rules without overriding signatures.
-                if_signed = "" if decision.manifest is None else ", if it is signed"
-                return True, _covered(grants[decision.exception.grant], decision.exception.until) + if_signed
+                grant = grants[decision.exception.grant]
+                return True, _covered(grant, decision.exception.until, required)
             rejected = not decision.approved
             if decision.reason == "denied":
                 needed, text = "deny", decision.detail
-            elif decision.rule is not None and decision.rule.signed_by:
-                needed, text = "signature", decision.detail
+            elif decision.approved and required:
+                needed, text = "require", f"{decision.detail}, and it must meet {required[0]}"
             elif decision.approved:
                 text = f"the policy approves it anyway: {decision.detail}"
         misses = {grant: self._misses(grant, needed) for grant in grants.values()}
@@ -211,30 +211,19 @@ class _Request(NamedTuple):
         if rejected or states[self.entry.index] != "live":
             return False, f"{grant} allows {grant.most} live entries, and as many precede it in the document"
         whole = any(pattern.covers(self.entry.pattern) for pattern in grant.images)
-        covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until)
-        if signing is not None:
-            covered += ", if it is signed"
+        covered = ("" if whole else "in part, ") + _covered(grant, self.entry.until, required)
         return True, covered if "*" in self.image else f"{text}; {covered}"
 
-    def _of_pattern(self) -> tuple[str, str, Rule | None]:
-        """Return what a grant must override so that the entry approves images of the pattern, and why.
+    def _required(self) -> Iterator[Requirement]:
+        """Yield the requirements that some images of the entry's pattern may not meet."""
+        for each in filter(self._may_refuse, self.policy.require.all):
+            rules = (rule for rule in each.rules if rule.applies_to(self.namespace))
+            if any(rule.pattern.overlaps(self.entry.pattern) for rule in rules):
+                yield each
 
-        The rule is the one that requires a signature of all these images. A rule for digests (@*) also
-        protects tags.
-        """
-        pattern, namespace, allow = self.entry.pattern, self.namespace, self.policy.allow
-        cover = allow.cover(pattern, Scan())
-        of_all, of_digests = (
-            min(allow.covering(cover, qualifiers, namespace), key=attrgetter("index"), default=None)
-            for qualifiers in (qualifiers_of_all(pattern), (f"@{ANY}", None))
-        )
-        first = of_all or of_digests
-        signing = first if first is not None and first.signed_by else None
-        if rule := next(self.policy.deny.covering_all(pattern, namespace, Scan()), None):
-            return "deny", f"{self.image} is denied by {rule}", signing
-        if signing is not None and signing is of_all:
-            return "signature", f"{signing} requires a signature of {self.image}", signing
-        return "", _NOT_APPROVED, signing
+    def _may_refuse(self, requirement: Requirement) -> bool:
+        """Return whether a requirement can reject an image that it matches and that the entry names."""
+        return not requirement.warns and (requirement.looks_up or self.entry.pattern.digest is None)
 
     def _misses(self, grant: Grant, needed: str) -> list[str]:
         """Return why a grant does not cover the entry; an empty list if it does."""
@@ -243,7 +232,7 @@ class _Request(NamedTuple):
             f"it does not apply to {self.namespace}": not grant.applies_to(self.namespace),
             "its images do not include this one": not self._includes(grant),
             "it does not override deny rules": needed == "deny" and "deny" not in grant.overrides,
-            "it does not override signatures": needed == "signature" and "signature" not in grant.overrides,
+            "it does not override requirements": needed == "require" and "require" not in grant.overrides,
         }
         return [reason for reason, holds in reasons.items() if holds]
 
@@ -255,6 +244,7 @@ class _Request(NamedTuple):
         return any(pattern.matches(location, tag, reference.digest) for pattern in grant.images)
 
 
-def _covered(grant: Grant, until: datetime) -> str:
+def _covered(grant: Grant, until: datetime, required: Sequence[Requirement]) -> str:
     limits = f"source: {grant.source}, longest: {format_duration(grant.longest)}"
-    return f"approved until {format_instant(until)} by the grant {grant} ({limits})"
+    met = f", if it meets {required[0]}" if required and "require" not in grant.overrides else ""
+    return f"approved until {format_instant(until)} by the grant {grant} ({limits}){met}"

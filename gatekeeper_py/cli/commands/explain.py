@@ -84,8 +84,8 @@ def explain(
     With --rule, show an image whose verdict depends on this rule alone. N counts from 0, as in allow[N]. Exit
     code: 0 when there is such an image; 1 when there is none, so the rule has no effect.
 
-    With --look-up, look up images in registries as the webhook does, and show the result of each look-up. An
-    approved image that does not exist is then rejected.
+    With --look-up, look up images in registries as the webhook does. Without it, a requirement that needs a
+    look-up counts as met.
     """
     options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
     if look_up and fast_path:
@@ -107,8 +107,8 @@ def explain(
 
     explained = with_lookups(compiled, registry_config, judged) if look_up else judged(BY_NAME)
     TEXT_OR_JSON[style](
-        lambda: _print_images(explained, look_up=look_up),
-        lambda: [as_json(each) | (lookup_as_json(each) if look_up else {}) for each in explained],
+        lambda: _print_images(explained),
+        lambda: [as_json(each) for each in explained],
     )
     return 0 if all(explanation.verdict.approved for explanation in explained) else 1
 
@@ -139,15 +139,9 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
         "origins": list(explanation.origins),
         "rewritten": explanation.rewritten,
         "nearest": nearest_as_json(explanation.nearest),
-    }
-
-
-def lookup_as_json(explanation: Explanation) -> dict[str, Any]:
-    """Return the fields that ``--look-up`` adds."""
-    answer = explanation.answer
-    return {
-        "lookUp": answer and {"status": answer.status, "digest": answer.digest, "cause": answer.cause},
-        **explanation.verdict.as_json("signature"),
+        "mode": explanation.mode.name,
+        "effect": explanation.effect,
+        **verdict.as_json("requirements"),
     }
 
 
@@ -226,13 +220,13 @@ def _print_fast_path(answers: Sequence[dict[str, Any]]) -> None:
         out.print()
 
 
-def _print_images(explained: Sequence[Explanation], *, look_up: bool) -> None:
+def _print_images(explained: Sequence[Explanation]) -> None:
     out = console()
     for explanation in explained:
-        _print(out, explanation, look_up=look_up)
+        _print(out, explanation)
 
 
-def _print(out: Console, explanation: Explanation, *, look_up: bool) -> None:
+def _print(out: Console, explanation: Explanation) -> None:
     verdict, decision = explanation.verdict, explanation.verdict.decision
     style = VERDICT_STYLES[verdict.in_words]
     out.print(Text.assemble((verdict.in_words, style), " ", (escape(verdict.image), "bold")))
@@ -245,10 +239,10 @@ def _print(out: Console, explanation: Explanation, *, look_up: bool) -> None:
     for origin in explanation.origins:
         _row(out, "mirrors", origin)
     _row(out, "because", decision.detail)
-    if look_up and (answer := explanation.answer) is not None:
-        _row(out, "look-up", " ".join(filter(None, (answer.status, answer.digest, escape(answer.cause)))))
-    if verdict.signature is not None:
-        _row(out, "signature", str(verdict.signature))
+    if explanation.effect != {"approved": "admitted", "rejected": "refused"}[verdict.in_words]:
+        _row(out, "effect", f"{explanation.effect} in mode {explanation.mode}")
+    for each in verdict.requirements:
+        _row(out, "requires", escape(each.in_words, MAX_RULE))
     decided = decision.exception or decision.rule
     if decided is not None and decision.approved:
         _print_origin(out, decided.owner, decided.reason)

@@ -39,13 +39,11 @@ _KUSTOMIZED: Final = "kustomize replaces images by its field images: review the 
 _OURS: Final = "this is a document for gatekeeper-py, which no cluster can store"
 
 
-FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance, bool], None]]] = {
-    "text": lambda reports, meta, _: print_reviewed(reports, meta),
-    "json": lambda reports, _, look_up: click.echo(
-        json_text([each.as_json(looked_up=look_up) for each in reports])
-    ),
-    "sarif": lambda reports, meta, _: click.echo(json_text(sarif(reports, meta))),
-    "junit": lambda reports, meta, _: click.echo(junit(reports, meta)),
+FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance], None]]] = {
+    "text": print_reviewed,
+    "json": lambda reports, _: click.echo(json_text([each.as_json() for each in reports])),
+    "sarif": lambda reports, meta: click.echo(json_text(sarif(reports, meta))),
+    "junit": lambda reports, meta: click.echo(junit(reports, meta)),
 }
 
 
@@ -147,7 +145,7 @@ def review(
             lambda: {"apiVersion": "v1", "kind": "List", "items": stored},
         )
     else:
-        FORMATS[style](reviewed, meta, look_up)
+        FORMATS[style](reviewed, meta)
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     is_failure = any(each.verdict in failing for each in reviewed) or (strict and skipped.files)
     return 1 if is_failure else 0

@@ -22,7 +22,7 @@ from gatekeeper_py.cli.inputs.testfile import UNSET, Case, CaseFile, read_tests
 from gatekeeper_py.cli.reporting.cases import CaseResult, print_results, results_as_json, results_as_junit
 from gatekeeper_py.cli.reporting.console import json_text
 from gatekeeper_py.cli.reporting.findings import print_findings
-from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.cli.reporting.reviewed import ReviewedObject, unmet_line
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.core.admission.explain import Explanation, explain
 from gatekeeper_py.core.admission.messages import image_line
@@ -198,6 +198,7 @@ def _combined(reviewed: list[ReviewedObject]) -> str:
 def _reasons(reviewed: list[ReviewedObject]) -> Iterator[str]:
     for each in reviewed:
         lines = [image_line(image) for image in each.rejected]
+        lines += [unmet_line(image, unmet) for image, unmet in each.unmet]
         yield from (f"{each.title}: {line}" for line in lines or [each.verdict])
 
 

@@ -108,7 +108,7 @@ def _pace(policy: CompiledPolicy) -> tuple[int, float]:
     hosts = [registries.of(host) for host in policy.looked_up_hosts]
     rate = min((host.rate for host in hosts), default=1)
     timeout = min((host.timeout for host in hosts), default=1.0)
-    requests = SIGNATURE_REQUESTS if policy.allow.keys else USUAL_REQUESTS
+    requests = SIGNATURE_REQUESTS if policy.require.signed_hosts else USUAL_REQUESTS
     at_once = max(1, min(AT_ONCE, int(rate * timeout / 2 / requests)))
     return at_once, max(at_once * requests / rate - timeout / 2, 0.0)
 

@@ -17,7 +17,7 @@ import orjson
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Tallied, Usage, Use
 from gatekeeper_py.core.admission import review
-from gatekeeper_py.core.admission.judge import Signature, Verdict, exception_as_json
+from gatekeeper_py.core.admission.judge import Checked, Signature, Verdict, exception_as_json
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import Excepted, Ruling
@@ -53,13 +53,31 @@ class _Image(msgspec.Struct):
     objects: list[msgspec.Raw]
 
 
+class _Signed(msgspec.Struct):
+    by: str
+    form: str
+
+
+class _Requirement(msgspec.Struct):
+    index: int
+    met: bool | None
+    reason: Reason | None = None
+    detail: str | None = None
+    signature: _Signed | None = None
+    warns: bool = False
+
+    def checked(self) -> Checked:
+        signature = None if self.signature is None else Signature(self.signature.by, self.signature.form)
+        return Checked(self.index, self.met, self.reason or "", self.detail or "", signature, self.warns)
+
+
 class _Judged(_Image):
     canonical: str | None
     verdict: Literal["approved", "rejected", "exempt"]
     reason: Reason
     detail: str
     exception: Excepted | None = None
-    signature: Signature | Literal[""] | None = ""
+    requirements: list[_Requirement] = []
 
     def __post_init__(self) -> None:
         try:
@@ -79,9 +97,8 @@ class _Judged(_Image):
         )
         problem = self.detail if self.reason == "invalid" else ""
         slot = Slot((), "image", self.image, problem=problem)
-        return Tallied(
-            Verdict(slot, decision, signature=self.signature or None), exempt, looked_up=self.signature != ""
-        )
+        checked = tuple(each.checked() for each in self.requirements)
+        return Tallied(Verdict(slot, decision, requirements=checked), exempt)
 
 
 class _Counts(msgspec.Struct):

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage, interned
 from gatekeeper_py.core import admission
-from gatekeeper_py.core.admission import BY_NAME, Outcome, Subject, Verdict, World
+from gatekeeper_py.core.admission import BY_NAME, Subject, Verdict, World
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD
 from gatekeeper_py.core.admission.outcome import subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
@@ -32,7 +32,7 @@ class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
     ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, ``verified`` judges those
-    images of Pods that need a signature; with ``of_all``, those of all objects.
+    images of Pods with requirements that need a look-up; with ``of_all``, those of all objects.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Survey:
         self._warned = warned
         self._looks_up = looks_up
         self._of_all = of_all
-        self._signed: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
-        """The images that need a signature, each with its uses, and with the owner of each Pod if ``warned``
-        collects it."""
+        self._required: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
+        """The images whose requirements need a look-up, each with its uses, and with the owner of each Pod if
+        ``warned`` collects it."""
 
     @property
     def objects(self) -> int:
@@ -75,48 +75,48 @@ class Survey:
         self.tally.merge(other.tally)
         if self._warned is not None and other._warned is not None and other._warned is not self._warned:
             self._warned.merge(other._warned)
-        for key, usages in other._signed.items():
-            self._signed.setdefault(key, []).extend(usages)
+        for key, usages in other._required.items():
+            self._required.setdefault(key, []).extend(usages)
 
     def take(self, request: AdmissionRequest) -> None:
         self.tally.objects += 1
         outcome = admission.validate(request, self._policy)
         subject, exempt = subject_of(request, self._policy), request.namespace in self._exempt
         mode = None if exempt else outcome.mode
-        owner = None if self._warned is None or exempt else _warned_owner(request, outcome)
+        owner = None if self._warned is None else _owner(request)
         for verdict in outcome.images:
             usage = Usage(request.kind, request.namespace, request.name, verdict.slot.path, mode)
-            if _needs_signature(verdict) and not exempt:
+            if not exempt and verdict.slot.pulled and _looks_up(verdict):
                 running = _running_digest(request.object, verdict.slot) if subject.role == "pod" else ""
                 slot = verdict.slot._replace(running=running)
                 if self._of_all or (self._looks_up and subject.role == "pod"):
                     key = subject, Slot((), slot.noun, slot.value, running=running)
-                    self._signed.setdefault(key, []).append((interned(usage), owner))
+                    self._required.setdefault(key, []).append((interned(usage), owner))
                     continue
                 if running:
                     verdict = admission.judge(self._policy, subject, slot, BY_NAME)  # noqa: PLW2901
-            self.tally.add(Tallied(verdict, exempt), usage)
-            if self._warned is not None and not verdict.approved:
-                self._warned.note(owner, (verdict,))
+            self._add(Tallied(verdict, exempt), usage, owner)
 
     def verified(self, world: World) -> Survey:
-        """Return a survey of the images that need a signature, judged in a world."""
+        """Return a survey of the images whose requirements need a look-up, judged in a world."""
         # This method is called for each round of answers, and the caller merges only the last survey.
         warned = None if self._warned is None else Warned()
         found = Survey(self._policy, self._exempt, keep_approved=self._keep_approved, warned=warned)
-        for (subject, slot), usages in self._signed.items():
+        for (subject, slot), usages in self._required.items():
             verdict = admission.judge(self._policy, subject, slot, world)
-            image = Tallied(verdict, looked_up=True)
+            image = Tallied(verdict)
             for usage, owner in usages:
-                found.tally.add(image, usage)
-                if warned is not None and not verdict.approved:
-                    warned.note(owner, (verdict,))
+                found._add(image, usage, owner)
         return found
 
+    def _add(self, image: Tallied, usage: Usage, owner: ObjectReference | None) -> None:
+        self.tally.add(image, usage)
+        if self._warned is not None and owner is not None and image.effect(usage) == "warned":
+            self._warned.note(owner, image)
 
-def _needs_signature(verdict: Verdict) -> bool:
-    manifest = verdict.decision.manifest
-    return manifest is not None and not manifest.kind.found_approves and verdict.slot.pulled
+
+def _looks_up(verdict: Verdict) -> bool:
+    return any(each.looks_up for each in verdict.decision.requirements)
 
 
 def _running_digest(pod: Any, slot: Slot) -> str:
@@ -143,7 +143,7 @@ class ObjectReference(NamedTuple):
 
 
 class Warned:
-    """Collects owners with the rejected images of their Pods, each image with the reason."""
+    """Collects owners with the images of their Pods that cause warnings, each image with the reason."""
 
     def __init__(self) -> None:
         self._images: dict[ObjectReference, dict[tuple[str, Reason], None]] = {}
@@ -152,18 +152,16 @@ class Warned:
     def __iter__(self) -> Iterator[tuple[ObjectReference, tuple[tuple[str, Reason], ...]]]:
         return ((owner, tuple(images)) for owner, images in self._images.items())
 
-    def note(self, owner: ObjectReference | None, rejected: Iterable[Verdict]) -> None:
-        """Note the rejected images of a Pod, if it has any, and an owner."""
-        self._add(owner, [(each.decision.image, each.decision.reason) for each in rejected])
+    def note(self, owner: ObjectReference, image: Tallied) -> None:
+        """Note an image of a Pod, and the Pod's owner."""
+        self._add(owner, [(image.verdict.image, image.reason)])
 
     def merge(self, other: Warned) -> None:
         for owner, images in other:
             self._add(owner, images)
         self.left_out += other.left_out
 
-    def _add(self, owner: ObjectReference | None, images: Collection[tuple[str, Reason]]) -> None:
-        if owner is None or not images:
-            return
+    def _add(self, owner: ObjectReference, images: Iterable[tuple[str, Reason]]) -> None:
         if owner not in self._images and len(self._images) >= MAX_OWNERS:
             self.left_out += 1
             return
@@ -173,14 +171,10 @@ class Warned:
                 kept[image] = None
 
 
-def _warned_owner(request: AdmissionRequest, outcome: Outcome) -> ObjectReference | None:
-    """Return the owner of a Pod in a namespace whose mode warns, if it has one."""
-    if not outcome.mode.warns or (request.group, request.kind) != POD:
-        return None
-    return _owner(request)
-
-
 def _owner(request: AdmissionRequest) -> ObjectReference | None:
+    """Return the owner of a Pod, if it has one."""
+    if (request.group, request.kind) != POD:
+        return None
     metadata = request.object.get("metadata") if isinstance(request.object, dict) else None
     references = metadata.get("ownerReferences") if isinstance(metadata, dict) else None
     for reference in references if isinstance(references, list) else ():

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Checked, Verdict
 from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.policy.decision import Reason
@@ -54,19 +54,18 @@ class Use(NamedTuple):
 
 
 Effect = Literal["refused", "warned", "excepted", "approved", "exempt"]
-"""What the policy does about one use of an image. A rejected image is refused only in a mode that refuses."""
+"""What the policy does about one use of an image. A rejected image is refused only in a mode that refuses. An
+approved image that does not meet a requirement with ``mode: warn`` causes a warning in every mode."""
 
 
 class Tallied(NamedTuple):
     """A verdict, as an audit counts it where the image is used. Equal ones look the same in a report.
 
-    In an ``exempt`` namespace, the webhook does not review the image. ``looked_up`` is whether registries
-    were queried for a signature of the image.
+    In an ``exempt`` namespace, the webhook does not review the image.
     """
 
     verdict: Verdict
     exempt: bool = False
-    looked_up: bool = False
 
     @property
     def in_words(self) -> Literal["approved", "rejected", "exempt"]:
@@ -74,24 +73,31 @@ class Tallied(NamedTuple):
 
     @property
     def reason(self) -> Reason:
-        return self.verdict.decision.reason
+        """Why the image is rejected or approved, or what it lacks if the rules approve it."""
+        decided = self.verdict.decision.reason
+        return (self.unmet[0].reason if self.unmet and decided == "allowed" else "") or decided
 
     @property
     def runs_by_exception(self) -> bool:
         """Whether only an exception approves the image. In an exempt namespace, it needs none."""
-        return self.reason == "exception" and self.in_words == "approved"
+        return self.verdict.decision.reason == "exception" and self.in_words == "approved"
+
+    @property
+    def unmet(self) -> tuple[Checked, ...]:
+        """The requirements that only warn, and that the image does not meet although it is approved."""
+        return self.verdict.warned if self.in_words == "approved" else ()
 
     @property
     def always_listed(self) -> bool:
         """Whether a report lists the image even without approved images."""
-        return self.in_words == "rejected" or self.runs_by_exception
+        return self.in_words == "rejected" or self.runs_by_exception or bool(self.unmet)
 
     @property
     def key(self) -> tuple[Any, ...]:
         """The values that a report shows; it sorts by the first four. Hashing a rule would be slow."""
         verdict, decision = self.verdict, self.verdict.decision
         order = (verdict.image, self.in_words, decision.reason, decision.detail)
-        return *order, decision.exception, self.looked_up, verdict.signature
+        return *order, decision.exception, verdict.requirements
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -101,16 +107,18 @@ class Tallied(NamedTuple):
 
     @property
     def note(self) -> str:
-        """The signature, or the detail; if no rule matches, only the expired rule that the detail names."""
-        if self.verdict.signature is not None:
-            return str(self.verdict.signature)
+        """What the image lacks, who signed it, or the detail; if no rule matches, only the expired rule."""
+        if self.unmet:
+            return "; ".join(each.detail for each in self.unmet)
         if self.reason in {"denied", "invalid", *BY_LOOKUP}:
             return self.verdict.decision.detail
+        if self.verdict.signatures:
+            return ", ".join(map(str, self.verdict.signatures))
         return self.verdict.decision.detail.partition("; ")[2]
 
     def as_json(self) -> dict[str, Any]:
         names = ("image", "canonical", "verdict", "reason", "detail", "exception")
-        fields = self.verdict.as_json(*names, *(("signature",) if self.looked_up else ()))
+        fields = self.verdict.as_json(*names, *(("requirements",) if self.verdict.requirements else ()))
         return fields | {"verdict": self.in_words}
 
     def effect(self, usage: Usage) -> Effect:
@@ -118,7 +126,7 @@ class Tallied(NamedTuple):
         if self.runs_by_exception:
             return "excepted"
         if self.in_words != "rejected":
-            return self.in_words
+            return "warned" if self.unmet else self.in_words
         return "warned" if usage.only_warned else "refused"
 
 
@@ -159,7 +167,7 @@ class RuleUse:
 def to_keep(verdict: Verdict) -> Verdict:
     """Return the verdict without what only one object has, and what can be derived, to save memory."""
     slot = Slot((), verdict.slot.noun, verdict.image, problem=verdict.slot.problem)
-    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None, manifest=None))
+    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None))
 
 
 class Tally:
@@ -209,7 +217,8 @@ class Tally:
         """Return the number of objects read, and the number of images, including those not listed.
 
         ``warned`` are the rejected images that only cause warnings, and ``excepted`` the approved ones that
-        only an exception approves.
+        only an exception approves. ``unmet`` are the approved ones that do not meet a requirement with
+        ``mode: warn``.
         """
         verdicts = Counter(image.in_words for image in self._usages)
         return {
@@ -222,6 +231,7 @@ class Tally:
                 image.in_words == "rejected" and only_warned(usages) for image, usages in self._usages.items()
             ),
             "exempt": verdicts["exempt"],
+            "unmet": sum(bool(image.unmet) for image in self._usages),
         }
 
     def listed(self) -> Iterator[tuple[Tallied, list[Usage]]]:

@@ -32,7 +32,7 @@ EXCEPTED: Final = ("APPROVED BY AN EXCEPTION", "UNTIL", "OWNER", "COUNT", "REASO
 CSV_FIELDS: Final = (
     "image", "canonical", "verdict", "reason", "detail", "kind", "namespace", "name", "path", "mode",
     "cluster", "policy", "revision", "time", "version", "until", "owner", "exception_reason",
-    "signed_by", "signature_form",
+    "signed_by", "signature_form", "unmet",
 )  # fmt: skip
 _FORMULA: Final = frozenset("=+-@\u2212")
 STYLES: Final = {
@@ -73,18 +73,22 @@ def _print_table(tally: Tally, page: AuditPage) -> None:
     rows = [row for row in listed if not row[0].runs_by_exception]
     if rows:
         cells = [table_cells(*row) for row in rows]
-        styles = [
-            STYLES["warned" if image.in_words == "rejected" and only_warned(usages) else image.in_words]
-            for image, usages in rows
-        ]
+        styles = [STYLES[_style(*row)] for row in rows]
         print_table(out, HEADINGS, cells, styles, wide=page.wide)
     _print_excepted(out, listed, wide=page.wide)
     print_provenance(out, page.meta)
     counts = tally.counts
     totals = f"{counted(counts['objects'], 'object')}, {counted(counts['images'], 'image')}: "
     exempt = f", {counts['exempt']} exempt" if counts["exempt"] else ""
-    by_exceptions = f" ({counts['excepted']} by exceptions)" if counts["excepted"] else ""
-    out.print(f"{totals}{rejected_text(counts)}, {counts['approved']} approved{by_exceptions}{exempt}")
+    notes = {"by exceptions": counts["excepted"], "with unmet requirements": counts["unmet"]}
+    noted = ", ".join(f"{count} {what}" for what, count in notes.items() if count)
+    approved = f"{counts['approved']} approved" + (f" ({noted})" if noted else "")
+    out.print(f"{totals}{rejected_text(counts)}, {approved}{exempt}")
+
+
+def _style(image: Tallied, usages: Sequence[Usage]) -> str:
+    is_warned = image.unmet or (image.in_words == "rejected" and only_warned(usages))
+    return "warned" if is_warned else image.in_words
 
 
 def _print_excepted(out: Console, listed: Sequence[tuple[Tallied, list[Usage]]], *, wide: bool) -> None:
@@ -115,15 +119,17 @@ def _write_csv(tally: Tally, page: AuditPage) -> None:
         writer = csv.writer(text, lineterminator="\n")
         fields = image.as_json()
         decided = [fields[key] for key in CSV_FIELDS[:5]]
-        found, signed = image.verdict.decision.exception, image.verdict.signature
+        found, signed = image.verdict.decision.exception, image.verdict.signatures
         exception = ("", "", "") if found is None else (format_instant(found.until), found.by, found.reason)
-        signature = ("", "") if signed is None else (signed.key, signed.form)
+        signature = (" ".join(each.by for each in signed), " ".join(each.form for each in signed))
+        unmet = "; ".join(each.detail for each in image.unmet)
         for usage in usages:
             # Only in a merged report, each use has a cluster.
             origin = origins[usage.cluster if usage.cluster is not None else meta.cluster]
             mode = None if usage.mode is None else usage.mode.name
             place = (usage.kind, usage.namespace, usage.name, usage.path, mode)
-            cells = (*decided, *place, *(origin[key] for key in CSV_FIELDS[10:15]), *exception, *signature)
+            made = (origin[key] for key in CSV_FIELDS[10:15])
+            cells = (*decided, *place, *made, *exception, *signature, unmet)
             writer.writerow(map(_cell, cells))
         # Bytes, because an image may hold characters that the terminal's encoding lacks.
         click.echo(text.getvalue().encode(), nl=False)

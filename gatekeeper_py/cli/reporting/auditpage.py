@@ -49,6 +49,10 @@ REASONS: Final = {
     "unlisted": "No rule allows it",
     "denied": "A deny rule matches",
     "invalid": "Not a usable image name",
+    "unpinned": "It lacks a required digest",
+    "absent": "It does not exist in its registry",
+    "unsigned": "No key in signedBy signed it",
+    "unverified": "Its registry could not be queried",
 }
 
 MAX_RULES: Final = 1000
@@ -81,13 +85,13 @@ def audit_page(tally: Tally, page: AuditPage) -> str:
     rows = list(tally.listed())
     places = _places(rows)
     sections = [
-        Section("summary", "Summary", _summary(tally, page, places)),
+        Section("summary", "Summary", _summary(tally, page, rows, places)),
         Section("where", "Where", _where(rows)),
-        Section("refused", "Refused images", _rejected(rows, "refused"), "Refused"),
+        Section("refused", "Refused images", _by_reason(rows, "refused"), "Refused"),
     ]
     if places["warned"]:
         title = "Images that only cause warnings"
-        sections.append(Section("warned", title, _rejected(rows, "warned"), "Warned"))
+        sections.append(Section("warned", title, _by_reason(rows, "warned"), "Warned"))
     if places["excepted"]:
         title = "Images approved by exceptions"
         sections.append(Section("excepted", title, _excepted(rows), "Exceptions"))
@@ -115,7 +119,7 @@ def _places(rows: Sequence[Row]) -> dict[str, int]:
     return counts
 
 
-def _verdict(counts: Mapping[str, int], places: Mapping[str, int]) -> tuple[str, str]:
+def _verdict(counts: Mapping[str, int], rows: Sequence[Row], places: Mapping[str, int]) -> tuple[str, str]:
     """Return the headline and its style. It separates what is refused from what only causes warnings."""
     refused = counted(counts["rejected"] - counts["warned"], "image")
     if not sum(places.values()):
@@ -124,15 +128,16 @@ def _verdict(counts: Mapping[str, int], places: Mapping[str, int]) -> tuple[str,
         warned = f", and only warn in {counted(places['warned'], 'more place')}" if places["warned"] else ""
         return f"The policy would refuse {refused} in {counted(places['refused'], 'place')}{warned}.", "bad"
     if places["warned"]:
-        warned = f"{counted(counts['warned'], 'image')} in {counted(places['warned'], 'place')}"
+        images = counted(sum(1 for _ in _with(rows, "warned")), "image")
+        warned = f"{images} in {counted(places['warned'], 'place')}"
         return f"The policy would refuse nothing that runs, and only warn about {warned}.", "change"
     return "The policy would refuse nothing that runs.", "good"
 
 
-def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
+def _summary(tally: Tally, page: AuditPage, rows: Sequence[Row], places: dict[str, int]) -> Html:
     counts = tally.counts
     refused = counts["rejected"] - counts["warned"]
-    verdict, style = _verdict(counts, places)
+    verdict, style = _verdict(counts, rows, places)
     parts = [Part(kind.name, places[kind.name], kind.style) for kind in KINDS]
     shown = ", ".join(f"{part.amount} {part.name}" for part in parts)
     parts = [part for part in parts if part.amount or part.name in {"refused", "approved"}]
@@ -145,6 +150,7 @@ def _summary(tally: Tally, page: AuditPage, places: dict[str, int]) -> Html:
                     (f"{refused:,}", "images refused", "bad" if refused else "good"),
                     *((f"{n:,}", "images only warned about", "change") for n in [counts["warned"]] if n),
                     (f"{counts['approved']:,}", "images approved", ""),
+                    *((f"{n:,}", "with unmet requirements", "change") for n in [counts["unmet"]] if n),
                     (f"{sum(places.values()):,}", "places with an image", ""),
                     (f"{counts['objects']:,}", "objects read", ""),
                 )
@@ -170,7 +176,7 @@ def _where(rows: Sequence[Row]) -> Html:
         for usage in usages:
             kind = image.effect(usage)
             registries.add(registry, kind, 1)
-            if image.in_words == "rejected":
+            if image.reason in REASONS and kind != "exempt":
                 reasons.add(image.reason, kind, 1)
             namespaces.add(namespace_of(usage), kind, 1)
             if usage.cluster is not None:
@@ -198,8 +204,8 @@ def _with(rows: Sequence[Row], wanted: Effect) -> Iterator[Row]:
             yield image, found
 
 
-def _rejected(rows: Sequence[Row], wanted: Effect) -> Html:
-    """Return rejected images, grouped by reason, so that no line repeats the reason."""
+def _by_reason(rows: Sequence[Row], wanted: Effect) -> Html:
+    """Return images that are refused or cause warnings, grouped by reason, so that no line repeats it."""
     groups = []
     affected = list(_with(rows, wanted))
     style = next(kind.style for kind in KINDS if kind.name == wanted)

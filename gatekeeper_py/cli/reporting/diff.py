@@ -25,28 +25,33 @@ from gatekeeper_py.cli.reporting.tables import (
     rejected_text,
 )
 from gatekeeper_py.core.admission.explain import rule_as_json
-from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, GrantWitness, Witness
+from gatekeeper_py.core.compare.difference import Difference, GrantWitness, Witness
 from gatekeeper_py.core.compare.documents import DocumentChanges, EntryChange, JsonEntry
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
 
-STYLES: Final = {"approved": "bold green", "rejected": "bold red", "rewritten": "bold cyan"}
+STYLES: Final = {
+    "approved": "bold green",
+    "rejected": "bold red",
+    "rewritten": "bold cyan",
+    "less-required": "bold yellow",
+    "more-required": "bold red",
+    "granted": "bold yellow",
+    "withdrawn": "bold cyan",
+}
 
 MARKS: Final = {"+": "green", "-": "red", "~": "yellow"}
 
-ANSWERS: Final[dict[Change, tuple[str, str]]] = {
+ANSWERS: Final = {
     "approved": ("Some images become approved.", "No image becomes approved."),
     "rejected": ("Some images become rejected.", "No image becomes rejected."),
     "rewritten": ("Some images are rewritten differently.", "No image is rewritten differently."),
-}
-"""The answers of ``--all-images`` for each change: if some images change in this way, and if none do."""
-
-GRANT_STYLES: Final = {"granted": "bold yellow", "withdrawn": "bold cyan"}
-GRANT_ANSWERS: Final = {
+    "less-required": ("Some images get weaker requirements.", "No image gets weaker requirements."),
+    "more-required": ("Some images get stricter requirements.", "No image gets stricter requirements."),
     "granted": ("Exceptions could approve more images.", "No exception could approve more images."),
     "withdrawn": ("Exceptions could approve fewer images.", "No exception could approve fewer images."),
 }
-"""The same for what exceptions could approve."""
+"""The answers of ``--all-images`` for each change: if it happens to some images, and if to none."""
 
 MAX_RULES: Final = 50
 """Maximum number of changed entries of the document in the table. JSON has all of them."""
@@ -56,6 +61,7 @@ _NAMES: Final = {
     "deny": "image",
     "mirrors": "from",
     "registries": "host",
+    "require": "images",
     "resources": "kind",
 }
 
@@ -147,14 +153,12 @@ def print_difference(documents: DocumentChanges, difference: Difference, page: D
         for witness in witnesses_of(difference)
     ]
     if cells:
-        styles = [{**STYLES, **GRANT_STYLES}[witness.change] for witness in witnesses_of(difference)]
+        styles = [STYLES[witness.change] for witness in witnesses_of(difference)]
         headings = ("EXAMPLE", "CHANGE", "NAMESPACE", "OLD RULE", "NEW RULE")
         print_table(out, headings, cells, styles, wide=page.wide)
     print_provenance(out, page.meta)
-    for name, (some, none) in ANSWERS.items():
-        out.print(Text(some, STYLES[name]) if name in difference.changes else Text(none))
-    for change, sentence in other_answers(documents, difference.grants):
-        out.print(Text(sentence, GRANT_STYLES[change]) if change else Text(sentence))
+    for change, sentence in answers_of(difference):
+        out.print(Text(sentence, STYLES[change]) if change else Text(sentence))
     if difference.next_change is not None:
         out.print(Text(expiry_note(difference.next_change)))
 
@@ -164,25 +168,26 @@ def witnesses_of(difference: Difference) -> tuple[Witness | GrantWitness, ...]:
     return (*difference.witnesses, *difference.grants.witnesses)
 
 
-def other_answers(documents: DocumentChanges, grants: GrantDifference) -> Iterator[tuple[str, str]]:
-    """Yield the answers about exceptions and signatures that concern the policies.
+def answers_of(difference: Difference) -> Iterator[tuple[str, str]]:
+    """Yield the answers that concern the policies.
 
-    Each answer follows its key in ``GRANT_STYLES``, or ``""`` if nothing changes.
+    Each answer follows the change that happens, or ``""`` if it does not happen.
     """
-    for (change, (some, none)), holds in zip(
-        GRANT_ANSWERS.items(), (grants.widens, grants.narrows), strict=True
-    ):
-        if grants.exist:
-            yield (change, some) if holds else ("", none)
-    if documents.signatures:
-        yield "granted", "The edits can change which signatures images need. These answers do not cover that."
+    grants = difference.grants
+    happened: set[str] = {*difference.changes}
+    happened |= {name for name, holds in (("granted", grants.widens), ("withdrawn", grants.narrows)) if holds}
+    left_out: tuple[str, ...] = () if difference.requires else ("less-required", "more-required")
+    left_out += () if grants.exist else ("granted", "withdrawn")
+    for change, (some, none) in ANSWERS.items():
+        if change not in left_out:
+            yield (change, some) if change in happened else ("", none)
 
 
 def expiry_note(instant: datetime) -> str:
     """Return the note about the first instant at which the answers for all images may change."""
     return (
-        f"These answers hold until {format_instant(instant)}, when a rule or an override of a mode expires."
-        " For a later time, use --at."
+        f"These answers hold until {format_instant(instant)}, when a rule, a key or an override of a mode"
+        " expires. For a later time, use --at."
     )
 
 
@@ -215,7 +220,7 @@ def _grant_witness(witness: GrantWitness) -> dict[str, Any]:
 
 
 def deciders(witness: Witness | GrantWitness) -> tuple[str, str]:
-    """Return the rules that decided, or the grants that cover the image."""
+    """Return the rules or requirements that decided, or the grants that cover the image."""
     none = "no grant" if isinstance(witness, GrantWitness) else "no rule"
     old, new = (none if each is None else escape(str(each), MAX_CELL) for each in (witness.old, witness.new))
     return old, new

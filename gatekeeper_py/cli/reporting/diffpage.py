@@ -9,13 +9,12 @@ from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChange, ImageChang
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.console import counted
 from gatekeeper_py.cli.reporting.diff import (
-    ANSWERS,
     DiffPage,
+    answers_of,
     deciders,
     document_lines,
     expiry_note,
     mode_notes,
-    other_answers,
     witnesses_of,
 )
 from gatekeeper_py.cli.reporting.pageparts import (
@@ -34,8 +33,13 @@ from gatekeeper_py.http.page.document import Html, Section, document, figures, j
 
 STYLES: Final[dict[Change, str]] = {"rejected": "bad", "approved": "good", "rewritten": "change"}
 KINDS: Final = tuple(Kind(name, STYLES[name]) for name in CHANGES)
-GRANT_STYLES: Final = {"granted": "change", "withdrawn": "change"}
-BADGES: Final[dict[str, str]] = {**{name: STYLES[name] for name in CHANGES}, **GRANT_STYLES}
+BADGES: Final[dict[str, str]] = {
+    **{name: STYLES[name] for name in CHANGES},
+    "less-required": "change",
+    "more-required": "bad",
+    "granted": "change",
+    "withdrawn": "change",
+}
 HEADINGS: Final[dict[Change, str]] = {
     "rejected": "Images that become rejected",
     "approved": "Images that become approved",
@@ -93,12 +97,7 @@ def changes_page(documents: DocumentChanges, changes: ImageChanges, page: DiffPa
 
 def difference_page(documents: DocumentChanges, difference: Difference, page: DiffPage) -> str:
     """Return the page about every possible image."""
-    answers = [
-        _answer(some, STYLES[name]) if name in difference.changes else _answer(none, "")
-        for name, (some, none) in ANSWERS.items()
-    ]
-    others = other_answers(documents, difference.grants)
-    answers += (_answer(answer, GRANT_STYLES.get(change, "")) for change, answer in others)
+    answers = (_answer(answer, BADGES.get(change, "")) for change, answer in answers_of(difference))
     note = "These answers hold for every possible image, in every namespace."
     parts = [tag("p", note), tag("ul", *answers, class_="answers")]
     if difference.next_change is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from xml.etree import ElementTree as ET
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
-from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.cli.reporting.reviewed import ReviewedObject, unmet_line
 from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.images.reference import escape
 
@@ -28,7 +28,8 @@ def junit(reviewed: Sequence[ReviewedObject], meta: Provenance) -> str:
         if each.verdict == "rejected":
             failure = ET.SubElement(case, "failure", {"message": lines.splitlines()[0], "type": "rejected"})
             failure.text = lines
-        notes = (each.note, *each.warnings, *map(exception_line, each.excepted))
+        unmet = (unmet_line(image, requirement) for image, requirement in each.unmet)
+        notes = (each.note, *each.warnings, *unmet, *map(exception_line, each.excepted))
         lines_out = [escape(text, 500) for text in notes if text]
         if each.verdict != "rejected" and lines:
             lines_out.insert(0, lines)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
@@ -11,7 +11,7 @@ from rich.text import Text
 from gatekeeper_py.cli.inputs.manifests import Manifest
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Checked, Verdict
 from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.admission.slot import Parts
 from gatekeeper_py.core.images.reference import escape
@@ -72,6 +72,11 @@ class ReviewedObject:
     def rejected(self) -> tuple[Verdict, ...]:
         return tuple(image for image in self.images if not image.approved)
 
+    @property
+    def unmet(self) -> Iterator[tuple[Verdict, Checked]]:
+        """The approved images with each requirement that they do not meet, and that only warns."""
+        return ((image, each) for image in self.images if image.approved for each in image.warned)
+
     def as_written(self, image: Verdict) -> Verdict:
         """Return the verdict with the image as written, and with the image to store as its rewrite."""
         slot = image.slot
@@ -79,10 +84,9 @@ class ReviewedObject:
             return image
         return image._replace(slot=slot._replace(value=self.originals[slot.parts]), rewritten=slot.value)
 
-    def as_json(self, *, looked_up: bool = False) -> dict[str, Any]:
-        """Return the stable JSON form. With ``looked_up``, registries were queried."""
-        names = ["path", "image", "verdict", "reason", "detail", "rewritten", "exception"]
-        names += ["signature"] * looked_up
+    def as_json(self) -> dict[str, Any]:
+        """Return the stable JSON form."""
+        names = ("path", "image", "verdict", "reason", "detail", "rewritten", "exception", "requirements")
         return {
             "source": self.manifest.source,
             "document": self.manifest.document,
@@ -93,6 +97,11 @@ class ReviewedObject:
             "mode": self.mode and self.mode.name,
             "images": [self.as_written(image).as_json(*names) for image in self.images],
         }
+
+
+def unmet_line(image: Verdict, unmet: Checked) -> str:
+    """Return the line about a requirement that an approved image does not meet."""
+    return f"{escape(image.slot.path)}: {escape(image.image)} {unmet.detail}"
 
 
 def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None:
@@ -120,13 +129,14 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
 
 
 def _line(reviewed: ReviewedObject, image: Verdict) -> str:
-    """Return the line for an image; empty for one that a rule approves as written, without a signature."""
+    """Return the line for an image; empty for one that is approved as written, without anything to say."""
     if not image.approved:
         return image_line(image)
     written = reviewed.as_written(image)
-    if written.rewritten is None and written.signature is None:
+    if written.rewritten is None and not written.signatures and not written.warned:
         return "" if written.decision.exception is None else exception_line(written)
     verb = "becomes" if image.slot.parts in reviewed.originals else "will run as"
-    change = "" if written.rewritten is None else f" {verb} {written.rewritten}"
-    signed = "" if written.signature is None else f"{', ' if change else ' is '}{written.signature}"
-    return f"{escape(written.slot.path)}: {escape(written.image)}{change}{signed}"
+    notes = [f"{verb} {written.rewritten}"] if written.rewritten is not None else []
+    notes += [f"is {signature}" for signature in written.signatures]
+    notes += [f"{each.detail} (warning)" for each in written.warned]
+    return f"{escape(written.slot.path)}: {escape(written.image)} {', '.join(notes)}"

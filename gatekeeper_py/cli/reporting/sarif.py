@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from gatekeeper_py import __version__
 from gatekeeper_py.cli.inventory.provenance import Provenance
-from gatekeeper_py.cli.reporting.reviewed import ReviewedObject
+from gatekeeper_py.cli.reporting.reviewed import ReviewedObject, unmet_line
 from gatekeeper_py.core.admission.messages import exception_line, image_line
 from gatekeeper_py.core.admission.slot import Parts, path_text
 from gatekeeper_py.core.policy.decision import Reason
@@ -22,9 +22,9 @@ REASONS: Final[Mapping[Reason, str]] = {
     "unlisted": "The image matches no allow rule.",
     "invalid": "The image cannot be approved under any policy.",
     "absent": "The image does not exist in its registry.",
-    "unpinned": "The image needs a digest, because a rule requires a signature of it.",
-    "unsigned": "None of the keys that a rule names signed the image.",
-    "unverified": "The registry did not confirm that the image exists.",
+    "unpinned": "The image lacks a required digest.",
+    "unsigned": "No key in signedBy signed the image.",
+    "unverified": "The registry could not be queried.",
 }
 """Why an image is rejected: every ``Reason`` but ``allowed`` and ``exception``."""
 
@@ -38,9 +38,9 @@ LEVELS: Final = {"error": "error", "warning": "warning", "information": "note"}
 
 
 def sarif(reviewed: Sequence[ReviewedObject], meta: Provenance) -> dict[str, Any]:
-    """Return one result for each rejected or excepted image, and for each unknown kind.
+    """Return one result for each rejected, warned or excepted image, and for each unknown kind.
 
-    The level is ``warning`` for images in mode warn and for unknown kinds, and ``note`` for exceptions.
+    The level is ``error`` for images that are refused, ``note`` for exceptions, and otherwise ``warning``.
     """
     document = _document(RULES, (result for each in reviewed for result in _results(each)))
     document["runs"][0]["properties"] = meta.as_json()
@@ -81,9 +81,12 @@ def _document(rules: Mapping[str, str], results: Iterable[dict[str, Any]]) -> di
 
 
 def _results(each: ReviewedObject) -> Iterator[dict[str, Any]]:
-    level = "warning" if each.verdict == "warned" else "error"
+    level = "error" if each.verdict == "rejected" else "warning"
     for image in each.rejected:
         yield _result(each, f"image-{image.decision.reason}", level, image_line(image), image.slot.parts)
+    for image, unmet in each.unmet:
+        text = unmet_line(image, unmet)
+        yield _result(each, f"image-{unmet.reason}", "warning", text, image.slot.parts)
     for image in each.excepted:
         yield _result(each, "image-exception", "note", exception_line(image), image.slot.parts)
     if each.verdict == "unknown":

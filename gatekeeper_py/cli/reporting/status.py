@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, get_args
 
 from rich.console import Console
 from rich.text import Text
@@ -11,6 +11,7 @@ from rich.text import Text
 from gatekeeper_py.cli.reporting.console import console
 from gatekeeper_py.cli.reporting.tables import print_table
 from gatekeeper_py.controller.status.assess import ExceptionsInUse, Expiry, Replica, Status, Webhook
+from gatekeeper_py.core.admission.judge import Met
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 
@@ -38,11 +39,11 @@ def print_status(status: Status) -> None:
         _row(out, "next expiry", "none" if status.next_expiry is None else _expiry(status.next_expiry))
     if status.expired:
         _row(out, "expired", _listed(list(map(_expiry, status.expired)), MAX_EXPIRED))
+    if status.requirements is not None:
+        met, unmet, error = (status.requirements[result] for result in get_args(Met))
+        _row(out, "requirements", f"{unmet} unmet, {error} unverified, {met} met")
     if status.exceptions is not None:
-        _row(out, "exceptions", _exceptions(status.exceptions))
-        for label, ends in (("end soon", status.exceptions.ending), ("ended", status.exceptions.ended)):
-            if ends:
-                _row(out, f"  {label}", _listed(list(map(_expiry, ends)), MAX_EXPIRED))
+        _print_exceptions(out, status.exceptions)
     if status.paused is not None:
         _row(out, "paused until", format_instant(status.paused))
     for unknown in status.not_checked:
@@ -77,11 +78,14 @@ def _exempt(status: Status) -> str:
     return f"{text}; labels {', '.join(status.exempt_labels)}" if status.exempt_labels else text
 
 
-def _exceptions(found: ExceptionsInUse) -> str:
+def _print_exceptions(out: Console, found: ExceptionsInUse) -> None:
     live = ", ".join(f"{count} {source}" for source, count in found.live.items() if count)
     end = "" if found.next_end is None else f", next expires {found.next_end}"
     invalid = f"; invalid ConfigMaps: {found.invalid}" if found.invalid else ""
-    return f"{live or 'none live'}{end}{invalid}"
+    _row(out, "exceptions", f"{live or 'none live'}{end}{invalid}")
+    for label, ends in (("end soon", found.ending), ("ended", found.ended)):
+        if ends:
+            _row(out, f"  {label}", _listed(list(map(_expiry, ends)), MAX_EXPIRED))
 
 
 def _expiry(expiry: Expiry) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import msgspec
 
@@ -31,6 +31,7 @@ from gatekeeper_py.controller.webhooks.settings import (
     read_settings,
 )
 from gatekeeper_py.controller.webhooks.templates import VALIDATING_PATH, exemptions
+from gatekeeper_py.core.admission.judge import Met
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.names import always_exempt
 from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY
@@ -54,6 +55,7 @@ IN_STEP: Final = "gatekeeper_py_fastpath_in_step"
 ENFORCED: Final = "gatekeeper_py_control_enforced"
 LAST_ENFORCED: Final = "gatekeeper_py_control_last_enforced_timestamp_seconds"
 MUTATION_ACTIVE: Final = "gatekeeper_py_control_mutation_active"
+REQUIREMENTS: Final = "gatekeeper_py_requirements_total"
 ALARM: Final = 'gatekeeper_py_control_alarm{what="'
 
 
@@ -148,6 +150,9 @@ class Status:
     not_checked: tuple[str, ...] = ()
     exceptions: ExceptionsInUse | None = None
     """``None`` if no replica serves a policy with grants."""
+    requirements: Mapping[Met, int] | None = None
+    """The requirements of images that the replicas have judged since they started, by result. ``None`` if the
+    policy has no requirements."""
 
     @property
     def healthy(self) -> bool:
@@ -168,6 +173,7 @@ class Status:
             "nextExpiry": None if self.next_expiry is None else self.next_expiry.as_json(),
             "expired": [each.as_json() for each in self.expired],
             "exceptions": None if self.exceptions is None else self.exceptions.as_json(),
+            "requirements": self.requirements and dict(self.requirements),
             "replicas": [
                 {
                     "pod": each.pod,
@@ -252,6 +258,7 @@ class _Assessment:
                 if each.until is None or self._now < each.until
             ),
             exceptions=exceptions,
+            requirements=self._requirements(),
         )
 
     def _report(self, problem: str) -> None:
@@ -391,6 +398,15 @@ class _Assessment:
             ending=max((_ends(each.get("ending")) for each in shown), key=len),
             ended=max((_ends(each.get("ended")) for each in shown), key=len),
         )
+
+    def _requirements(self) -> Mapping[Met, int] | None:
+        if self._policy is None or not self._policy.document.require:
+            return None
+        samples = [each.metrics for each in self._facts.replicas]
+        return {
+            result: sum(int(each.get(f'{REQUIREMENTS}{{result="{result}"}}', 0)) for each in samples)
+            for result in get_args(Met)
+        }
 
     def _webhooks(self) -> tuple[Webhook, ...]:
         """Compare the configurations with what a pass of the controller plans."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import BY_NAME, World
-from gatekeeper_py.core.images.manifest import Answer
 from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
 from gatekeeper_py.core.policy.decision import Decision
+from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -21,6 +21,8 @@ from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_NEAREST: Final = 3
+Effect = Literal["admitted", "warned", "refused"]
+
 _STAGES: Final = ("host", "path", "tag", "digest", "namespace", "until")
 
 
@@ -38,8 +40,7 @@ class Explanation:
 
     ``verdict`` is that on a Pod with the image, and ``new`` what mutate mode would make of the image, with
     the decision on the rewritten image. ``matched_as`` is the folded name that patterns are compared with, or
-    ``None`` if the image is invalid. ``answer`` is the one about the image itself, or ``None`` if its rule
-    needs no look-up.
+    ``None`` if the image is invalid. ``effect`` is what happens in ``mode`` to a Pod with this image alone.
     """
 
     namespace: str | None
@@ -49,7 +50,8 @@ class Explanation:
     new: Verdict | None
     rewrite_problem: str
     nearest: tuple[NearMiss, ...]
-    answer: Answer | None
+    mode: Mode
+    effect: Effect
 
     @property
     def rewritten(self) -> str | None:
@@ -59,15 +61,17 @@ class Explanation:
 
 def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: World = BY_NAME) -> Explanation:
     """Explain what the webhook does with a Pod that has the image. Accepts any text."""
-    judge = Judge(policy, Subject(namespace, policy.mode(namespace)), world)
+    mode = policy.mode(namespace)
+    judge = Judge(policy, Subject(namespace, mode), world)
     slot = Slot((), CONTAINERS.noun, image)
     written, decision, new = judge.verdict(slot), policy.decide(namespace, image), judge.rewrite(slot)
+    final = written
     if new is not None and new.rewritten is not None:
         new = new._replace(decision=policy.decide(namespace, new.rewritten))
-        if written.decision.reason == "unpinned" and judge.subject.mode.rewrites:
-            # In mutate mode, the webhook judges the image that it wrote.
-            then = judge.verdict(slot._replace(value=new.rewritten))
-            written = then._replace(slot=slot, decision=decision) if then.approved else written
+        if mode.rewrites:  # then the webhook judges the image that it wrote
+            final = judge.verdict(slot._replace(value=new.rewritten))
+        if written.decision.reason == "unpinned" and final.approved:
+            written = final._replace(slot=slot, decision=decision)
     plan = policy.plan(namespace, image)
     location = None
     if decision.reference is not None and decision.reason != "invalid":
@@ -85,8 +89,16 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: Wo
         new=new,
         rewrite_problem=(new.problem if new is not None else "") or _excepted(plan),
         nearest=nearest,
-        answer=None if decision.manifest is None else judge.answer(decision.manifest),
+        mode=mode,
+        effect=_effect(final, mode),
     )
+
+
+def _effect(verdict: Verdict, mode: Mode) -> Effect:
+    """Return what happens to a Pod whose only image has this verdict."""
+    if not verdict.approved:
+        return "refused" if mode.refuses else "warned"
+    return "warned" if verdict.warned else "admitted"
 
 
 def _excepted(plan: Rewrite | None) -> str:
@@ -188,11 +200,6 @@ def rule_as_json(rule: Rule | None) -> dict[str, object] | None:
     fields = {
         "owner": rule.owner,
         "reason": rule.reason,
-        "verify": rule.verify or None,
-        "onError": rule.on_error if rule.verify else None,
-        "pin": rule.pin or None,
-        "signedBy": list(rule.signed_by) or None,
-        "signatures": rule.signatures or None,
     }
     shown |= {name: value for name, value in fields.items() if value is not None}
     if rule.excepts:

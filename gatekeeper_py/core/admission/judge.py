@@ -1,27 +1,32 @@
 """Decide about one image. No other module does (docs/policy.md, "How an image is judged").
 
-The names of the image decide first. Then the answers of registries can refuse an image whose name is
-approved, but they never approve an image whose name is rejected. In a mode that rewrites, a template is
-judged by the images that its Pods will have. No function does I/O: callers pass the answers of registries in.
+The names of the image decide first. Then an image with an approved name must meet each requirement that
+matches it. Requirements and the answers of registries can refuse an image, but they never approve an image
+whose name is rejected. In a mode that rewrites, a template is judged by the images that its Pods will have.
+No function does I/O: callers pass the answers of registries in.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
 from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
-from gatekeeper_py.core.policy.decision import Decision, Reason, denied_at
+from gatekeeper_py.core.policy.decision import Decision, Reason, because, denied_at
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.problems import listed
-from gatekeeper_py.core.policy.rules import Rule
+from gatekeeper_py.core.policy.requirements import Requirement
+
+SOME_DIGEST: Final = f"sha256:{'0' * 64}"
+"""Stands for a digest that is not known yet."""
 
 Role = Literal["pod", "template"]
 """A template has the images of Pods that do not exist yet."""
@@ -35,18 +40,65 @@ class Subject(NamedTuple):
     role: Role = "pod"
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(NamedTuple):
     """A valid signature: the name of the key that made it, and how the registry holds it.
 
     In a saved audit, ``form`` may be one that only a newer version knows.
     """
 
-    key: str
+    by: str
     form: str
 
     def __str__(self) -> str:
-        return f"signed by {self.key} ({self.form})"
+        return f"signed by {self.by} ({self.form})"
+
+
+Met = Literal["met", "unmet", "error"]
+
+
+class Checked(NamedTuple):
+    """One requirement that matches an image, and whether the image meets it.
+
+    ``requirement`` is its index in the document. ``met`` is ``None`` if it is not known: no registry was
+    queried, or the query failed and the requirement keeps such images; then ``reason`` is ``unverified``.
+    ``detail`` says in words why the image does not meet the requirement or was not verified. ``warns`` is
+    whether the requirement only causes a warning.
+    """
+
+    requirement: int
+    met: bool | None
+    reason: Reason | Literal[""] = ""
+    detail: str = ""
+    signature: Signature | None = None
+    warns: bool = False
+
+    @property
+    def result(self) -> Met:
+        """The result for metrics. A requirement without a look-up counts as met."""
+        if self.reason == "unverified":
+            return "error"
+        return "unmet" if self.met is False else "met"
+
+    @property
+    def in_words(self) -> str:
+        """Whether the image meets the requirement, for a person."""
+        if self.met is None:
+            state = f"unknown: {self.detail}" if self.reason else "not looked up"
+        else:
+            state = "met" if self.met else f"unmet{' (warning)' if self.warns else ''}: {self.detail}"
+        return f"require[{self.requirement}] {state}" + (f", {self.signature}" if self.signature else "")
+
+    def as_json(self) -> dict[str, Any]:
+        signature = None
+        if self.signature is not None:
+            signature = {
+                "by": self.signature.by,
+                "form": self.signature.form,
+                "subject": None,
+                "issuer": None,
+            }
+        shown = {"index": self.requirement, "met": self.met, "reason": self.reason or None}
+        return shown | {"detail": self.detail or None, "signature": signature, "warns": self.warns}
 
 
 class Verdict(NamedTuple):
@@ -54,9 +106,9 @@ class Verdict(NamedTuple):
 
     ``rewritten`` is the image after the rewrite, if that image was judged or patched in, and ``mirror`` the
     index of the mirror that replaced it. ``use`` is an approved image to use instead, if a mirror has one.
-    ``problem`` is the reason why no mirror replaces the image, or why it gets no digest although its rule
-    requires a signature. ``unverified`` is the reason why the image could not be verified, if it is kept in
-    spite of that. ``signature`` is the valid signature that a rule with ``signedBy`` requires.
+    ``problem`` is the reason why no mirror replaces the image, or why it gets no digest although a
+    requirement needs one. ``unverified`` is the reason why the image could not be verified, if it is kept
+    in spite of that. ``requirements`` are those that match the image.
     """
 
     slot: Slot
@@ -66,7 +118,17 @@ class Verdict(NamedTuple):
     use: str | None = None
     problem: str = ""
     unverified: str = ""
-    signature: Signature | None = None
+    requirements: tuple[Checked, ...] = ()
+
+    @property
+    def signatures(self) -> tuple[Signature, ...]:
+        """The valid signatures that requirements need."""
+        return tuple(each.signature for each in self.requirements if each.signature is not None)
+
+    @property
+    def warned(self) -> tuple[Checked, ...]:
+        """The requirements that the image does not meet, and that only cause a warning."""
+        return tuple(each for each in self.requirements if each.warns and each.met is False)
 
     @property
     def approved(self) -> bool:
@@ -102,7 +164,7 @@ class Verdict(NamedTuple):
             "detail": self.decision.detail,
             "rewritten": self.rewritten,
             "exception": exception_as_json(self.decision.exception),
-            "signature": self.signature and asdict(self.signature),
+            "requirements": [each.as_json() for each in self.requirements],
         }
         return {name: fields[name] for name in names if name != "exception" or fields[name] is not None}
 
@@ -135,19 +197,33 @@ class Judge(NamedTuple):
         if decision.reason in {"denied", "invalid"}:  # no mirror rewrites these, and no registry is queried
             return verdict
         if role == "template" and mode.rewrites:
-            new = self.rewrite(slot)
-            if new is not None and new.rewritten is not None:
-                decision = policy.decide(namespace, new.rewritten)
-                verdict = Verdict(slot, decision, rewritten=new.rewritten, mirror=new.mirror)
-        elif not decision.approved and (plan := policy.plan(namespace, slot.value)) is not None:
+            judged = [self._required(each) for each in self._in_pods(verdict)]
+            return next((each for each in judged if each.approved), judged[0])
+        if not decision.approved and (plan := policy.plan(namespace, slot.value)) is not None:
             verdict = Verdict(slot, decision, use=self._use(plan))
-        return self._verified(verdict) if policy.looks_up and slot.pulled else verdict
+        if policy.looks_up and slot.pulled and (plan := self._refusing_mirror(slot)) is not None:
+            verdict = self._verified_on_mirror(verdict, plan)
+        return self._required(verdict) if verdict.decision.requirements else verdict
+
+    def _in_pods(self, verdict: Verdict) -> list[Verdict]:
+        """Return a verdict on each image that the Pods of a template may have: at least one."""
+        namespace, slot = self.subject.namespace, verdict.slot
+        plan = self.policy.plan(namespace, slot.value)
+        if plan is None or (plan.mirror.verify and not slot.pulled):
+            return [verdict]
+        images = self._candidates(plan) if plan.mirror.verify else (plan.image,)
+        moved = [
+            Verdict(slot, self.policy.decide(namespace, image), rewritten=image, mirror=plan.mirror.index)
+            for image in images
+            if image is not None and image != slot.value
+        ]
+        return moved or [verdict]
 
     def rewrite(self, slot: Slot) -> Verdict | None:
         """Return what an image becomes in a mode that rewrites; ``None`` if it stays, without a problem.
 
-        If a mirror keeps an image that no target has, the image is still pinned if its rule has ``pin``. If a
-        look-up found a digest that a deny rule matches, the verdict has the decision on that digest.
+        If a mirror keeps an image that no target has, the image is still pinned if a requirement needs it.
+        If a look-up found a digest that a deny rule matches, the verdict has the decision on that digest.
         """
         if slot.problem:
             return None
@@ -162,24 +238,14 @@ class Judge(NamedTuple):
         policy, image = self.policy, slot.value
         asks = policy.looks_up and slot.pulled
         stays = Verdict(slot, policy.decide(self.subject.namespace, image))
-        if plan is not None and plan.image is None and not plan.candidates:
-            return stays._replace(problem=plan.problem)
-        if plan is not None and plan.mirror.verify:
+        if plan is not None and plan.candidates:
             return self._on_mirror(stays, plan) if asks else stays
         if plan is None or plan.image is None or plan.image == image:
-            return self._pinned(stays, image) if asks else stays
+            stays = self._pinned(stays, image) if asks else stays
+            return stays if plan is None or not plan.problem else stays._replace(problem=plan.problem)
         if not asks:
             return Verdict(slot, stays.decision, rewritten=plan.image, mirror=plan.mirror.index)
         return self._pinned(stays._replace(mirror=plan.mirror.index), plan.image)
-
-    def answer(self, manifest: Manifest) -> Answer:
-        """Return the answer to the look-up that a rule requires.
-
-        If a signature is required, look up the signature of the digest. For a tag, look up the digest first.
-        """
-        if manifest.kind.found_approves or not manifest.by_digest:
-            return self.world.answer(Lookup((manifest.pulled,))).answer
-        return self._signature(manifest)
 
     def _use(self, plan: Rewrite) -> str | None:
         """Return the first image on a mirror whose name is approved, to propose it."""
@@ -194,113 +260,159 @@ class Judge(NamedTuple):
         """Return the images on the targets of a mirror, without those whose names the policy rejects."""
         return tuple(filter(self._approves, plan.candidates))
 
-    def _verified(self, verdict: Verdict) -> Verdict:
-        """Refine the verdict with what registries hold.
+    def _required(self, verdict: Verdict) -> Verdict:
+        """Check all requirements of an image with an approved name; reject it if it does not meet one.
 
-        An approval can become a rejection (``absent``, ``unverified``, ``unpinned``, ``unsigned``,
-        ``denied``). If the image stays approved in spite of an error, the field ``unverified`` of the verdict
-        holds the cause. A rejected image stays rejected, but a look-up on its mirror can change the reason.
+        All are checked even if the image is rejected anyway, so that all look-ups are known after the first
+        decision. The first one in the document that is not met is the reason for the rejection.
         """
-        decision = verdict.decision
-        plan = self._refusing_mirror(verdict.slot)
-        if plan is not None:
-            verdict = self._verified_on_mirror(verdict, plan)
-        manifest = decision.manifest
-        if manifest is None or decision.rule is None:
+        slot, decision = verdict.slot, verdict.decision
+        image = self._image(slot, decision) if decision.requirements else None
+        if image is None:
             return verdict
-        if verdict.slot.running and not manifest.kind.found_approves and not manifest.by_digest:
-            manifest = manifest._replace(reference=verdict.slot.running)
-        # Request the rule's own look-up even if the mirror refuses the image, so that all look-ups are known
-        # after the first decision.
-        answer = self.answer(manifest)
-        at_digest = self._at_digest(decision, manifest.reference if manifest.by_digest else answer.digest)
+        checked = tuple(self._checked(each, image) for each in decision.requirements)
+        kept = next((each.detail for each in checked if each.met is None and each.reason), "")
+        verdict = verdict._replace(requirements=checked, unverified=kept)
+        at_digest = self._at_digest(decision, image.digest)
         if at_digest is not None and not at_digest.approved:
             return verdict._replace(decision=at_digest)
-        if at_digest is not None and at_digest.manifest is not None and verdict.approved:
-            # This grant overrides only ``deny``. An unsigned image needs one that overrides both.
-            verdict = verdict._replace(decision=at_digest)
-        verdict = self._answered(verdict, decision.rule, manifest, answer)
-        if at_digest is not None and verdict.approved:
-            verdict = verdict._replace(decision=at_digest)
-        return verdict
-
-    def _answered(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
-        """Return the verdict after the answer of the registry, by the fields of the image's rule."""
-        if verdict.approved and not manifest.kind.found_approves:
-            return self._signed(verdict, rule, manifest, answer)
-        if answer.status == "found" or not verdict.approved:
+        if not verdict.approved:
             return verdict
-        if answer.status == "missing":
-            return verdict._replace(decision=_absent(verdict.decision, (manifest,)))
-        if rule.on_error == "deny":
-            return verdict._replace(decision=_unverified(verdict.decision, answer))
-        return verdict._replace(unverified=answer.cause)
+        unmet = [each for each in checked if each.met is False and not each.warns]
+        if unmet:
+            first, *others = unmet
+            why = because(self.policy.require.all[first.requirement])
+            detail = f"{first.detail}{why}{others_unmet(len(others))}"
+            rejected = _rejected(decision, first.reason or "unverified", detail)
+            return verdict._replace(decision=self._excepted(rejected, image.digest if at_digest else ""))
+        return verdict if at_digest is None else verdict._replace(decision=at_digest)
+
+    def _excepted(self, rejected: Decision, denied: str) -> Decision:
+        """Return the decision with exceptions. ``denied`` is the digest that was found, if it is denied.
+
+        Then one grant must override both the deny rule and the requirement, and exceptions must match the
+        image as written, too.
+        """
+        namespace, reference = self.subject.namespace, rejected.reference
+        decision = self.policy.excepted(namespace, rejected)
+        if not denied or reference is None or not decision.approved:
+            return decision
+        at_digest = replace(rejected, reference=replace(reference, digest=denied))
+        return replace(self.policy.excepted(namespace, at_digest), reference=reference)
 
     def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
         """Return the decision on an image with a digest that was found; ``None`` if no deny rule matches it.
 
-        An exception may still approve the image. The image needs the signature that its name needs as
-        written, even if the rule is for a tag, which matches no digest.
+        An exception may still approve the image, which needs what its name needs as written.
         """
         namespace = self.subject.namespace
-        denied = denied_at(self.policy.denied_origins, decision.reference, digest, namespace)
+        denied = denied_at(self.policy.denied_origins, decision, digest, namespace)
         if denied is None:
             return None
-        excepted = self.policy.excepted(namespace, denied, decision.rule)
-        return replace(excepted, reference=decision.reference)
+        excepted = self.policy.excepted(namespace, denied)
+        return replace(excepted, reference=decision.reference, requirements=decision.requirements)
 
-    def _signed(self, verdict: Verdict, rule: Rule, manifest: Manifest, answer: Answer) -> Verdict:
-        """Refuse an image whose digest no live key of its rule signed, unless an exception approves it."""
-        decision = verdict.decision
-        if not manifest.by_digest and manifest.keys and self._will_be_pinned(answer):
-            answer = self._signature(manifest)
-        elif not manifest.by_digest:
-            # A signature is for a digest. Approving the tag would approve what the tag names tomorrow.
-            known = f"add @{answer.digest}" if answer.digest else "it needs a digest"
-            return self._unmet(verdict, _rejected(decision, "unpinned", f"is unpinned: {known}"))
-        if answer.status == "found" and (name := self._signer(rule, answer.key)):
-            return verdict._replace(signature=Signature(name, answer.form)) if answer.form else verdict
-        if answer.status != "error":
-            detail = f"{self._unsigned(rule, answer)} (unsigned)"
-            return self._unmet(verdict, _rejected(decision, "unsigned", detail))
-        if rule.on_error == "keep":
-            return verdict._replace(unverified=answer.cause)
-        return self._unmet(verdict, _unverified(decision, answer))
+    def _image(self, slot: Slot, decision: Decision) -> _Image | None:
+        """Return what is known about an image that has requirements."""
+        reference = decision.reference
+        if reference is None:
+            return None
+        manifest = manifest_of(reference, locate(reference))
+        mode, required = self.subject.mode, decision.requirements
+        asks = slot.pulled and (
+            any(each.exists and not each.signed_by for each in required)
+            or (not manifest.by_digest and any(each.looks_up for each in required))
+            or (not manifest.by_digest and mode.rewrites and self._may_pin(manifest, required))
+        )
+        answer = self.world.answer(Lookup((manifest,))).answer if asks else None
+        digest = manifest.reference if manifest.by_digest else slot.running
+        digest = digest or (answer.digest if answer is not None else "")
+        return _Image(decision.image, manifest, answer, digest, slot.pulled, bool(slot.running))
 
-    def _unmet(self, verdict: Verdict, rejected: Decision) -> Verdict:
-        """Reject an image without the required signature, unless an exception approves it."""
-        if verdict.decision.reason == "allowed":
-            # For an exception, ``with_exceptions`` already checked whether its grant overrides the signature.
-            rejected = self.policy.excepted(self.subject.namespace, rejected)
-        return verdict._replace(decision=rejected)
+    def _may_pin(self, manifest: Manifest, required: Iterable[Requirement]) -> bool:
+        """Return whether the mutating webhook may look up a digest that a requirement needs."""
+        return any(each.digest for each in required) and manifest.host in self.policy.looked_up_hosts
 
-    def _will_be_pinned(self, answer: Answer) -> bool:
-        """Return whether a digest will be written that is not known here."""
-        return self.subject.mode.rewrites and answer.status == "found" and not answer.digest
+    def _checked(self, requirement: Requirement, image: _Image) -> Checked:
+        """Return whether an image meets one requirement."""
+        _, manifest, answer, digest, pulled, runs = image
+        vouched = bool(requirement.signed_by)
+        met: bool | None = True
+        if requirement.digest and not manifest.by_digest and not (vouched and runs):
+            if not (pulled and self.subject.mode.rewrites):
+                return _unmet(requirement, "unpinned", _unpinned(digest))
+            problem = self._unpinnable(requirement, image)
+            if problem is not None:
+                return problem
+            met = None
+        if not pulled:
+            met = None if requirement.looks_up else met
+            return Checked(requirement.index, met, warns=requirement.warns)
+        if vouched:
+            return self._signed(
+                requirement, manifest if manifest.by_digest else manifest._replace(reference=digest)
+            )
+        if not requirement.exists or answer is None or answer.status == "found":
+            unknown = requirement.exists and answer is not None and not answer.digest
+            return Checked(requirement.index, None if unknown else met, warns=requirement.warns)
+        if answer.status == "missing":
+            return _unmet(requirement, "absent", _absent((manifest,)))
+        return _failed(requirement, answer)
 
-    def _signature(self, manifest: Manifest) -> Answer:
+    def _unpinnable(self, requirement: Requirement, image: _Image) -> Checked | None:
+        """Return why a Pod's image has no digest in a mode that rewrites; ``None`` if it will have one.
+
+        It will have one if a caller that queries no registry judges it before the mutating webhook writes it.
+        """
+        name, manifest, answer, digest, _, _ = image
+        if answer is None:
+            detail = f"{_unpinned('')}, and {manifest.host} is not listed under registries"
+            return _unmet(requirement, "unpinned", detail)
+        if answer.status == "found" and not answer.digest:
+            will_be = self._approves(f"{name}@{SOME_DIGEST}")
+            detail = "is unpinned: no rule approves it with a digest"
+            return None if will_be else _unmet(requirement, "unpinned", detail)
+        if answer.status == "error" and not requirement.signed_by:
+            return _failed(requirement, answer)
+        if answer.status == "missing" and requirement.exists:
+            return _unmet(requirement, "absent", _absent((manifest,)))
+        return _unmet(requirement, "unpinned", _unpinned(digest))
+
+    def _signed(self, requirement: Requirement, manifest: Manifest) -> Checked:
+        """Return whether a live key of the requirement signed the digest of an image."""
+        answer = self._signature(requirement, manifest)
+        name = self._signer(requirement, answer.key) if answer.status == "found" else ""
+        if name:
+            signature = Signature(name, answer.form) if answer.form else None
+            return Checked(
+                requirement.index, signature and True, signature=signature, warns=requirement.warns
+            )
+        if answer.status == "error":
+            return _failed(requirement, answer)
+        return _unmet(requirement, "unsigned", f"{self._unsigned(requirement, answer)} (unsigned)")
+
+    def _signature(self, requirement: Requirement, manifest: Manifest) -> Answer:
         """Return the answer about the signature of a digest."""
-        if not manifest.keys:
+        wanted = self.policy.require.signature(requirement, manifest)
+        if not wanted.keys:
             return MISSING  # without a live key, nothing is signed
-        answer = self.world.answer(Lookup((manifest.located,))).answer
-        about_it = answer.key in manifest.keys and answer.digest == manifest.reference
+        answer = self.world.answer(Lookup((wanted.located,))).answer
+        about_it = answer.key in wanted.keys and answer.digest == wanted.reference
         # Not an error: ``onError: keep`` would then approve an answer about another key or digest.
         return Answer("missing", cause=OTHER_KEY) if answer.status == "found" and not about_it else answer
 
-    def _signer(self, rule: Rule, fingerprint: str) -> str:
-        """Return the name of the rule's live key with a fingerprint; empty without one."""
-        signers = self.policy.allow.signers(rule)
+    def _signer(self, requirement: Requirement, fingerprint: str) -> str:
+        """Return the name of the requirement's live key with a fingerprint; empty without one."""
+        signers = self.policy.require.signers(requirement)
         return next((key.name for key in signers if key.fingerprint == fingerprint), "")
 
-    def _unsigned(self, rule: Rule, answer: Answer) -> str:
+    def _unsigned(self, requirement: Requirement, answer: Answer) -> str:
         """Return why an image counts as unsigned, for a sentence about the image."""
         if answer.cause == OTHER_KEY:
             return "is signed, but by another key"
-        if not rule.signed_by:
-            return "needs a signature, and its rule names no key"
-        live = tuple(key.name for key in self.policy.allow.signers(rule))
+        live = tuple(key.name for key in self.policy.require.signers(requirement))
         if not live:
-            return f"is not signed by a key that is live, and {listed(rule.signed_by)} expired"
+            return f"is not signed by an unexpired key: {listed(requirement.signed_by)} expired"
         return f"is not signed by {listed(live)}" + (f"; {answer.cause}" if answer.cause else "")
 
     def _refusing_mirror(self, slot: Slot) -> Rewrite | None:
@@ -319,16 +431,21 @@ class Judge(NamedTuple):
         if self.policy.deny.recalls:
             new = self.rewrite(verdict.slot)
             if new is not None and new.decision.reason == "denied":
-                denied = replace(new.decision, image=written.image, reference=written.reference)
+                denied = replace(
+                    new.decision,
+                    image=written.image,
+                    reference=written.reference,
+                    requirements=written.requirements,
+                )
                 return verdict._replace(decision=denied)
         manifests = tuple(map(_manifest, self._candidates(plan)))
         if not manifests:
             return verdict
         answer = self.world.answer(Lookup(manifests)).answer
         if answer.status == "missing" and plan.mirror.on_missing == "deny":
-            return verdict._replace(decision=_absent(written, manifests))
+            return verdict._replace(decision=_rejected(written, "absent", _absent(manifests)))
         if answer.status == "error" and plan.mirror.on_error == "deny":
-            return verdict._replace(decision=_unverified(written, answer))
+            return verdict._replace(decision=_rejected(written, "unverified", _unverified(answer)))
         return verdict
 
     def _on_mirror(self, stays: Verdict, plan: Rewrite) -> Verdict:
@@ -357,33 +474,29 @@ class Judge(NamedTuple):
         )
 
     def _pinned(self, stays: Verdict, image: str, found: str = "", *, pin: bool = False) -> Verdict:
-        """Return the image with its digest, or unchanged if it must not or cannot be pinned.
+        """Return the image with its digest, or without if it must not or cannot be pinned.
 
         ``image`` is the new name, or the image as written. ``found`` is the digest that the look-up on a
-        mirror found. If ``pin`` is true, add this digest. Otherwise, if the image's rule has ``pin``, look up
-        the digest. If a signature is required, pin only a digest with a valid signature; otherwise,
-        ``problem`` is the reason.
+        mirror found. If ``pin`` is true, add this digest. Otherwise, look the digest up if a requirement
+        needs one. Pin only a digest that has all required signatures; otherwise, ``problem`` is the reason.
         """
         namespace, moved = self.subject.namespace, image != stays.slot.value
         as_is = stays._replace(rewritten=image) if moved else stays
         decision = self.policy.decide(namespace, image)
-        rule, manifest, reference = decision.rule, decision.manifest, decision.reference
-        if not decision.approved or reference is None:
+        reference = decision.reference
+        if not decision.approved or reference is None or reference.digest is not None:
             return as_is
-        if reference.digest is not None:
-            problem = self._unvouched(decision, reference.digest) if moved else ""
-            return stays._replace(problem=problem) if problem else as_is
+        manifest = manifest_of(reference, locate(reference))
         digest = found if pin else ""
-        if not digest and rule is not None and rule.pin and manifest is not None:
-            answer = self.answer(manifest)
+        if not digest and self._may_pin(manifest, decision.requirements):
+            answer = self.world.answer(Lookup((manifest,))).answer
             digest = answer.digest
             found = digest or found
-            if not digest and rule.signed_by:
-                known = f": {answer.cause}" if answer.cause else f", as {manifest.host} does not have it"
-                # A world that assumes answers knows no digest, but whether it is signed.
-                unsigned = self._unvouched(decision, "") if answer.status == "found" else ""
-                if unsigned or answer.status != "found":
-                    return stays._replace(problem=unsigned or f"its digest is not known{known}")
+            if answer.status != "found" and any(
+                each.digest and not each.warns for each in decision.requirements
+            ):
+                cause = answer.cause or f"{manifest.host} does not have it"
+                as_is = as_is._replace(problem=f"its digest is unknown: {cause}")
         denied = self._at_digest(decision, found)
         if denied is not None and not denied.approved:
             return stays._replace(problem="its digest is denied", decision=denied)
@@ -391,18 +504,33 @@ class Judge(NamedTuple):
         pinned = f"{image}@{digest}"
         if not digest or not (final := self.policy.decide(namespace, pinned)).approved:
             return as_is
-        problem = self._unvouched(decision, digest) or self._unvouched(final, digest)
-        return stays._replace(problem=problem) if problem else stays._replace(rewritten=pinned)
+        required = dict.fromkeys((*decision.requirements, *final.requirements))
+        problem = next(filter(None, (self._unvouched(each, manifest, digest) for each in required)), "")
+        return as_is._replace(problem=problem) if problem else stays._replace(rewritten=pinned)
 
-    def _unvouched(self, decision: Decision, digest: str) -> str:
-        """Return why an image with this digest lacks a required signature; empty if it does not."""
-        rule, manifest = decision.rule, decision.manifest
-        if rule is None or manifest is None or manifest.kind.found_approves:
+    def _unvouched(self, requirement: Requirement, manifest: Manifest, digest: str) -> str:
+        """Return why a digest lacks the signature that a requirement needs; empty if it does not."""
+        if not requirement.signed_by:
             return ""
-        answer = self._signature(manifest._replace(reference=digest))
-        if answer.status == "error":
-            return f"its signature could not be verified: {answer.cause}"
-        return f"it {self._unsigned(rule, answer)}" if answer.status == "missing" else ""
+        checked = self._signed(requirement, manifest._replace(reference=digest))
+        return f"it {checked.detail}" if checked.met is False and not checked.warns else ""
+
+
+class _Image(NamedTuple):
+    """What is known about an image that has requirements.
+
+    ``name`` is the image to pull, after a rewrite. ``answer`` is the one about ``manifest``, or ``None`` if
+    no look-up is needed or allowed. ``digest`` is that of the name, of the running image or of the answer;
+    empty if none of them is known. ``pulled`` is as in ``Slot``, and ``runs`` is whether the digest is that
+    of the running image.
+    """
+
+    name: str
+    manifest: Manifest
+    answer: Answer | None
+    digest: str
+    pulled: bool
+    runs: bool
 
 
 def judge(policy: CompiledPolicy, subject: Subject, slot: Slot, world: World) -> Verdict:
@@ -424,17 +552,37 @@ def refusing_mirror(policy: CompiledPolicy, namespace: str | None, mode: Mode, i
     return plan if "deny" in {plan.mirror.on_missing, plan.mirror.on_error} else None
 
 
-def _absent(decision: Decision, manifests: tuple[Manifest, ...]) -> Decision:
+def others_unmet(count: int) -> str:
+    """Return the end of a sentence about an unmet requirement, with the number of the others."""
+    return f"; {count} more unmet requirement{'s' if count > 1 else ''}" if count else ""
+
+
+def _unmet(requirement: Requirement, reason: Reason, detail: str) -> Checked:
+    return Checked(requirement.index, met=False, reason=reason, detail=detail, warns=requirement.warns)
+
+
+def _failed(requirement: Requirement, answer: Answer) -> Checked:
+    """Return what a requirement makes of an error: it keeps the image, refuses it, or warns."""
+    if requirement.warns or requirement.on_error == "deny":
+        return _unmet(requirement, "unverified", _unverified(answer))
+    return Checked(requirement.index, None, "unverified", answer.cause)
+
+
+def _unpinned(digest: str) -> str:
+    return f"is unpinned: {f'add @{digest}' if digest else 'it needs a digest'}"
+
+
+def _absent(manifests: Iterable[Manifest]) -> str:
     hosts = ", ".join(dict.fromkeys(manifest.host for manifest in manifests))
-    return _rejected(decision, "absent", f"does not exist in {hosts} (absent)")
+    return f"does not exist in {hosts} (absent)"
 
 
-def _unverified(decision: Decision, answer: Answer) -> Decision:
-    return _rejected(decision, "unverified", f"could not be verified: {answer.cause} (unverified)")
+def _unverified(answer: Answer) -> str:
+    return f"could not be verified: {answer.cause} (unverified)"
 
 
 def _rejected(decision: Decision, reason: Reason, detail: str) -> Decision:
-    # Drop the ruling on the names: ``_unmet`` looks for exceptions again.
+    # Drop the ruling on the names: exceptions are looked for again.
     return replace(decision, approved=False, reason=reason, detail=detail, ruling=None)
 
 

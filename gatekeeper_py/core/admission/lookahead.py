@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Final
 
 from gatekeeper_py.core.admission.fields import CONTAINERS, POD
-from gatekeeper_py.core.admission.judge import Judge, Subject
+from gatekeeper_py.core.admission.judge import SOME_DIGEST, Judge, Subject
 from gatekeeper_py.core.admission.outcome import exemption, slots_to_judge
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Slot
@@ -27,7 +27,7 @@ MAX_LOOKED_AHEAD: Final = 32
 
 def images_ahead(request: AdmissionRequest, policy: CompiledPolicy) -> tuple[str, ...]:
     """Return the new images of a workload, if the policy requires signatures of some images."""
-    if not policy.allow.keys or (request.group, request.kind) == POD or exemption(request):
+    if not policy.require.signed_hosts or (request.group, request.kind) == POD or exemption(request):
         return ()
     found = slots_to_judge(request, policy)[0]
     images = (slot.value for slot in found if slot.pulled and not slot.problem)
@@ -53,8 +53,10 @@ def lookups_ahead(
 
 
 def _may_need_signature(policy: CompiledPolicy, subject: Subject, image: str) -> bool:
-    """Return whether a rule requires a signature of the image, or of its copy on a mirror."""
+    """Return whether a requirement needs a signature of the image, or of its copy on a mirror."""
     plan = policy.plan(subject.namespace, image) if subject.mode.rewrites else None
     names = (image,) if plan is None else (image, plan.image, *plan.candidates)
-    rules = (policy.decide(subject.namespace, name).rule for name in names if name)
-    return any(rule is not None and rule.signed_by for rule in rules)
+    # Some patterns match an image only with its digest, which the webhook may write.
+    forms = (form for name in names if name for form in (name, f"{name}@{SOME_DIGEST}"))
+    decisions = (policy.decide(subject.namespace, form) for form in forms)
+    return any(each.signed_by for decision in decisions for each in decision.requirements)

@@ -10,7 +10,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final, TypeVar
 
-from gatekeeper_py.core.admission.judge import Verdict
+from gatekeeper_py.core.admission.judge import Verdict, others_unmet
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.images.reference import escape, locate
 from gatekeeper_py.core.policy.finding import Finding
@@ -24,7 +24,7 @@ REJECTIONS: Final = {"denied": " is denied", "invalid": " is invalid"}
 """Texts in warnings about images, by the reason for the rejection. Other reasons use ``NOT_APPROVED``."""
 
 BY_LOOKUP: Final = frozenset({"absent", "unverified", "unpinned", "unsigned"})
-"""The reasons of rejections by look-ups. Their details continue a sentence that begins with the image."""
+"""The reasons of rejections by requirements and mirrors. Their details are for a sentence about the image."""
 
 NEW_PODS: Final = "; new Pods will be refused"
 """The end of a warning about an update of a workload that is allowed, but cannot roll out."""
@@ -130,7 +130,7 @@ def _how_to_ask(rejected: Sequence[Verdict], namespace: str | None) -> str:
 def exception_warnings(excepted: Sequence[Verdict], others: int = 0) -> tuple[str, ...]:
     """Return one warning per image that an exception approves, as far as ``others`` leave room for them."""
     room = MAX_WARNINGS - others
-    return _limited(excepted, exception_line, "images are approved by exceptions", room) if room else ()
+    return _limited(excepted, exception_line, "images are approved by exceptions", room) if room > 0 else ()
 
 
 def exception_list(excepted: Sequence[Verdict]) -> str:
@@ -208,13 +208,45 @@ def unverified_list(kept: Sequence[Verdict]) -> str:
 
 
 def signed_list(signed: Sequence[Verdict]) -> str:
-    """Return the audit annotation for images with a valid signature: each with the name of the key."""
-    return audit_list(signed, lambda each: f"{each.slot.value} by {each.signature and each.signature.key}")
+    """Return the audit annotation for images with valid signatures: each with the names of the keys."""
+    return audit_list(signed, _signed_text)
+
+
+def _signed_text(verdict: Verdict) -> str:
+    return f"{verdict.slot.value} by {' and '.join(made.by for made in verdict.signatures)}"
+
+
+def unmet_list(unmet: Sequence[Verdict]) -> str:
+    """Return the audit annotation for images that do not meet requirements with ``mode: warn``."""
+    return audit_list(unmet, lambda each: f"{each.slot.value} {_unmet_text(each)}")
+
+
+def _unmet_text(verdict: Verdict) -> str:
+    """Return why an image does not meet the first of its requirements with ``mode: warn``."""
+    first, *others = verdict.warned
+    return first.detail + others_unmet(len(others))
+
+
+def unmet_warnings(unmet: Sequence[Verdict], others: int = 0) -> tuple[str, ...]:
+    """Return one warning per approved image with an unmet requirement, as far as ``others`` leave room."""
+    room = MAX_WARNINGS - others
+    return _limited(unmet, _unmet_warning, "images do not meet a requirement", room) if room > 0 else ()
+
+
+def _unmet_warning(verdict: Verdict) -> str:
+    path = f"{escape(path)}: " if (path := verdict.slot.path) else ""
+    shortest = 0 if verdict.warned[0].reason == "unpinned" else SHORTEST_IMAGE
+    return _fitted(path, escape(verdict.slot.value), f" {_unmet_text(verdict)}", shortest)
 
 
 def kept_text(verdict: Verdict) -> str:
-    """Return the text that follows the name of an image that no mirror replaces: effect and reason."""
-    verb = " is left as written: " if verdict.rewritten is None else " is pinned, but not on a mirror: "
+    """Return the text that follows the name of an image that was not moved or not pinned."""
+    if verdict.rewritten is None:
+        verb = " is left as written: "
+    elif verdict.mirror is None:
+        verb = " was pinned, but not moved to a mirror: "
+    else:
+        verb = " was moved to its mirror, but not pinned: "
     return verb + verdict.problem
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from operator import attrgetter
 from typing import Final
@@ -17,6 +18,8 @@ from gatekeeper_py.core.admission.messages import (
     rollout_warnings,
     signed_list,
     undeclared_warning,
+    unmet_list,
+    unmet_warnings,
     unverified_list,
     warnings_for,
 )
@@ -32,6 +35,9 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.admission.world import BY_NAME, IsFound, World
+from gatekeeper_py.core.images.manifest import Manifest, manifest_of
+from gatekeeper_py.core.images.reference import locate
+from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 
@@ -74,13 +80,17 @@ def _conclude(
 ) -> Outcome:
     """Build the outcome. The first ``new`` verdicts can refuse the object, the others only warn."""
     audit = {"mode": mode.name, "policy": policy.revision}
-    if policy.looks_up:
+    unmet = []
+    if policy.requires:
         kept = [each for each in verdicts if each.unverified]
         if kept:
             audit["unverified"] = unverified_list(kept)
-        signed = [each for each in verdicts if each.signature]
+        signed = [each for each in verdicts if each.signatures]
         if signed:
             audit["signed"] = signed_list(signed)
+        unmet = [each for each in verdicts[:new] if each.warned]
+        if unmet:
+            audit["unmet"] = unmet_list(unmet)
     stuck = []
     if new < len(verdicts):
         stuck = [each for each in verdicts[new:] if not each.approved]
@@ -91,26 +101,30 @@ def _conclude(
         audit["exceptions"] = exception_list(excepted)
     rejected = [each for each in verdicts if not each.decision.approved]
     if rejected or stuck:
-        return _rejected(request, policy, mode, verdicts, rejected, stuck, excepted, audit)
+        return _rejected(request, policy, mode, verdicts, rejected, stuck, unmet, excepted, audit)
     kind = (request.group, request.kind)
-    warnings = exception_warnings(excepted) if excepted else ()
+    warnings = _warnings((), unmet, excepted) if unmet or excepted else ()
     if not exempt and not any_slot and not request.sub_resource and not holds_images(kind, policy.resources):
         exempt = "unknown-kind"
         warnings = (undeclared_warning(f"{request.kind}.{request.group}" if request.group else request.kind),)
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     return Outcome(
         response=response,
-        verdict="allowed",
+        verdict="warned" if unmet else "allowed",
         mode=mode,
         images=verdicts,
         exemption=exempt or ("" if verdicts else "no-images"),
     )
 
 
+def _is_never_found(_manifest: Manifest) -> bool:
+    return False
+
+
 def certainly_approved(
     request: AdmissionRequest,
     policy: CompiledPolicy,
-    is_found: IsFound = lambda _manifest: False,
+    is_found: IsFound = _is_never_found,
     most: int = MAX_IMAGES,
 ) -> list[str] | None:
     """Return the images to judge if it is certain that ``validate`` approves all of them.
@@ -127,25 +141,33 @@ def certainly_approved(
     images = pod_images(request.object, most)
     if not images or exemption(request):
         return None
-    namespace = request.namespace
-    if policy.looks_up:
-        mode, recalls = policy.mode(namespace), policy.deny.recalls
-        for image in images:
-            decision = policy.decide_by_rules(namespace, image)
-            manifest = decision.manifest
-            # If an answer needs a key, ``validate`` must name the key in an audit annotation.
-            if not decision.approved or (
-                manifest is not None
-                and (recalls or not (manifest.kind.found_approves and is_found(manifest)))
-            ):
-                return None
-            if mode.rewrites and refusing_mirror(policy, namespace, mode, image) is not None:
-                return None
-        return images
+    namespace, recalls = request.namespace, policy.deny.recalls
+    mode = policy.mode(namespace) if policy.looks_up else None
     for image in images:
-        if not policy.decide_by_rules(namespace, image).approved:
+        decision = policy.decide_by_rules(namespace, image)
+        if not decision.approved or (
+            decision.requirements and not _certainly_met(decision, recalls, is_found)
+        ):
+            return None
+        if mode is not None and refusing_mirror(policy, namespace, mode, image) is not None:
             return None
     return images
+
+
+def _certainly_met(decision: Decision, recalls: bool, is_found: IsFound) -> bool:  # noqa: FBT001
+    """Return whether it is certain that an image meets all its requirements, and that no digest is denied.
+
+    If a requirement needs a signature, return ``False``: ``validate`` must name the key in an audit
+    annotation.
+    """
+    reference = decision.reference
+    if reference is None or any(each.signed_by for each in decision.requirements):
+        return False
+    if reference.digest is None and (recalls or any(each.digest for each in decision.requirements)):
+        return False
+    if not any(each.exists for each in decision.requirements):
+        return True
+    return is_found(manifest_of(reference, locate(reference)))
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most: int) -> list[str] | None:
@@ -173,7 +195,10 @@ def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most:
         if kind == POD:
             images = new
     for image in images:
-        if not policy.decide_by_rules(namespace, image).approved:
+        decision = policy.decide_by_rules(namespace, image)
+        if not decision.approved or (
+            decision.requirements and not _certainly_met(decision, False, _is_never_found)
+        ):
             return None
     return new
 
@@ -185,6 +210,7 @@ def _rejected(
     verdicts: tuple[Verdict, ...],
     rejected: list[Verdict],
     stuck: list[Verdict],
+    unmet: list[Verdict],
     excepted: list[Verdict],
     audit: dict[str, str],
 ) -> Outcome:
@@ -200,7 +226,22 @@ def _rejected(
             response = review.denied(request.uid, message, audit_annotations=audit)
             return Outcome(response=response, verdict="denied", mode=mode, images=verdicts)
     warned = rollout_warnings(stuck) if mode.refuses else warnings_for(rejected) if mode.warns else ()
-    warnings = warned + exception_warnings(excepted, len(warned)) if excepted else warned
+    unmet = [each for each in unmet if each.approved] if unmet else unmet
+    warnings = _warnings(warned, unmet, excepted) if unmet or excepted else warned
     response = review.allowed(request.uid, warnings=warnings, audit_annotations=audit)
     verdicts = (*verdicts, *stuck)
-    return Outcome(response=response, verdict="warned" if warned else "allowed", mode=mode, images=verdicts)
+    return Outcome(
+        response=response,
+        verdict="warned" if warned or unmet else "allowed",
+        mode=mode,
+        images=verdicts,
+    )
+
+
+def _warnings(
+    first: tuple[str, ...], unmet: Sequence[Verdict], excepted: Sequence[Verdict]
+) -> tuple[str, ...]:
+    """Return the first warnings, those about unmet requirements, and those about exceptions."""
+    if unmet:
+        first += unmet_warnings(unmet, len(first))
+    return first + exception_warnings(excepted, len(first)) if excepted else first

@@ -37,7 +37,10 @@ def qualifiers(entries: Sequence[PolicyEntry], effort: Effort) -> list[Qualifier
     digests = _sets(entries, lambda entry: [entry.images.digest], effort)
     untagged, undigested = tags.pop(None, 0), digests.pop(None, 0)
     if not tags and not digests:
-        return [Qualifier("", untagged)]
+        found = [Qualifier("", untagged)]
+        if any(entry.role == "require" for entry in entries):  # which distinguishes tags from digests
+            found.append(Qualifier(f"@{_other_digest(digests)}", untagged & undigested))
+        return found
     globs = sorted(filter(None, tags))
     found = [
         Qualifier(f":{text}", _holding(tags, globs, matched, untagged) & undigested)

@@ -3,6 +3,9 @@
 Images fall into finitely many classes that no pattern of either policy tells apart: by host, by path, by tag
 or digest, and by namespace. The comparison examines one member of every class in which the two policies
 could differ. So "no difference" is a proof. Each difference is checked with the ordinary decision.
+
+Modes count only for what is written in place of an image. Requirements are compared by what they demand,
+whether or not an image meets them now.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
+from gatekeeper_py.core.compare.demands import Demand, covers, demand_of
 from gatekeeper_py.core.compare.entries import PolicyEntry, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, GlobSet, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
@@ -32,9 +36,10 @@ from gatekeeper_py.core.images.reference import (
     effective_tag,
     parse_reference,
 )
-from gatekeeper_py.core.policy.decision import names_to_except, signing_rule
+from gatekeeper_py.core.policy.decision import Decision, names_to_except
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_WITNESSES: Final = 100
@@ -46,22 +51,28 @@ _LONG_SPELLING: Final = "registry-1.docker.io"
 """A name of Docker Hub to which the grammar does not add ``library/``, so that longer names are possible."""
 
 CLASS_WORK: Final = 4
-"""Work for one class of repositories. The work for one class of tags, digests and namespaces is 1, or
-``SIGNATURE_WORK`` where grants override signatures, because then the ordinary decision is needed."""
-
-SIGNATURE_WORK: Final = 4
+"""Work for one class of repositories. The work for one class of tags, digests and namespaces is 1."""
 
 Change = Literal["approved", "rejected", "rewritten"]
 
+Requiring = Literal["less-required", "more-required"]
+"""A change of the requirements of an image whose name both policies approve."""
+
+_Demands = frozenset[Demand]
+
 
 class Witness(NamedTuple):
-    """One image that the two policies treat differently. ``old`` and ``new`` are the rules that decided."""
+    """One image that the two policies treat differently.
+
+    ``old`` and ``new`` are the rules that decided. If the requirements changed, each is a requirement by the
+    first of its patterns: the first one that is not in the other policy, or else the first of the image.
+    """
 
     image: str
     namespace: str | None
     before: Literal["approved", "rejected"]
     after: Literal["approved", "rejected"]
-    change: Change
+    change: Change | Requiring
     old: Rule | None
     new: Rule | None
 
@@ -80,9 +91,8 @@ class GrantWitness(NamedTuple):
 class GrantDifference:
     """What the new policy changes in the images that exceptions can approve.
 
-    Both policies reject these images, at least without a signature. ``False`` is a proof, as in
-    ``Difference``, if both policies require the same signatures. ``exist`` is whether a policy has grants at
-    all.
+    Both policies reject these images, at least if they do not meet the requirements. ``False`` is a proof, as
+    in ``Difference``. ``exist`` is whether a policy has grants at all.
     """
 
     widens: bool
@@ -93,25 +103,31 @@ class GrantDifference:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """What the new policy changes. ``False`` proves that no image in any namespace has this change."""
+    """What the new policy changes. ``changes`` has all kinds of change that at least one image has.
 
-    widens: bool
-    narrows: bool
-    rewrites: bool
+    It is a proof that no image in any namespace has another one.
+    """
+
+    changes: frozenset[Change | Requiring]
     witnesses: tuple[Witness, ...]
     grants: GrantDifference
+    requires: bool
+    """Whether a policy has requirements at all."""
     next_change: datetime | None
-    """When the first rule or override of either policy expires. The answers hold until then."""
+    """When the first rule, override or key of either policy expires. The answers hold until then."""
 
     @property
-    def changes(self) -> frozenset[Change]:
-        """The kinds of change that at least one image has."""
-        found: tuple[tuple[Change, bool], ...] = (
-            ("approved", self.widens),
-            ("rejected", self.narrows),
-            ("rewritten", self.rewrites),
-        )
-        return frozenset(change for change, holds in found if holds)
+    def widens(self) -> bool:
+        """Whether the new policy approves an image that the old one rejects, perhaps by a requirement."""
+        return not self.changes.isdisjoint({"approved", "less-required"})
+
+    @property
+    def narrows(self) -> bool:
+        return not self.changes.isdisjoint({"rejected", "more-required"})
+
+    @property
+    def rewrites(self) -> bool:
+        return "rewritten" in self.changes
 
 
 class Contradiction(Exception):
@@ -142,7 +158,7 @@ def shortest_by(policy: Policy, rule: Rule, instant: datetime) -> Witness | None
         others = replace(document, deny=_without(document.deny, rule.index))
     without = replace(policy, document=others)
     change = "approved" if rule.list == "allow" else "rejected"
-    found = _Comparison(without.at(instant), policy.at(instant), grants=False).run().witnesses
+    found = _Comparison(without.at(instant), policy.at(instant), names_only=True).run().witnesses
     return next((witness for witness in found if witness.change == change), None)
 
 
@@ -174,11 +190,6 @@ def _matches_all(entry: PolicyEntry) -> bool:
     return entry.unconditional and not entry.images.segments and entry.longest >= NO_LIMIT
 
 
-def _override_signatures(entries: Iterable[PolicyEntry]) -> bool:
-    """Return whether some grant overrides signatures."""
-    return any(entry.role == "signature" for entry in entries)
-
-
 def _first(entry: PolicyEntry) -> str:
     """Return the glob for the first segment of the repositories that an entry matches."""
     return entry.images.segments[0] if entry.images.segments else ANY
@@ -199,43 +210,66 @@ class _HostClass(NamedTuple):
 class _Rules:
     """The rules of one policy for one repository, as sets of entries with one bit for each entry."""
 
-    __slots__ = ("_allow", "_deny", "_grants", "_overrides", "_spare")
+    __slots__ = ("_allow", "_deny", "_grants", "_require", "_spare")
 
     def __init__(self) -> None:
         self._allow = 0
-        self._grants = 0
-        self._overrides: dict[str, int] = {}
-        """Name of the image -> the grants for it that override deny rules."""
         self._deny: dict[tuple[str, str], int] = {}
         """Name of the image, and group of deny rules -> the deny rules that match this name."""
         self._spare: dict[tuple[str, str], int] = {}
+        self._require: dict[tuple[str, str, Demand | None], int] = {}
+        self._grants: dict[tuple[str, frozenset[Override]], int] = {}
+        """Name of the image, and what grants override -> these grants for this name."""
 
     def add(self, entry: PolicyEntry, bit: int) -> None:
+        key = (entry.name, entry.group)
         if entry.role == "allow":
             self._allow |= bit
         elif entry.role == "deny":
-            key = (entry.name, entry.group)
             self._deny[key] = self._deny.get(key, 0) | bit
         elif entry.role == "spare":
-            key = (entry.name, entry.group)
             self._spare[key] = self._spare.get(key, 0) | bit
+        elif entry.role == "require":
+            demanded = (*key, entry.demand)
+            self._require[demanded] = self._require.get(demanded, 0) | bit
         elif entry.role == "grant":
-            self._grants |= bit
-        elif entry.role == "override":
-            self._overrides[entry.name] = self._overrides.get(entry.name, 0) | bit
+            granted = (entry.name, entry.overrides)
+            self._grants[granted] = self._grants.get(granted, 0) | bit
+
+    @property
+    def work(self) -> int:
+        """The work for one class of tags, digests and namespaces, beyond 1."""
+        return (len(self._require) + len(self._grants)) // 64
 
     def approve(self, holding: int) -> bool:
         """Return whether the policy approves an image for which these entries hold."""
         return bool(self._allow & holding) and not self._denied(holding)
 
-    def grant(self, holding: int) -> bool:
-        """Return whether an exception could approve such an image, if the rules reject it."""
+    def demands(self, holding: int) -> _Demands:
+        """Return what the requirements that hold for an image demand."""
+        return frozenset(
+            demand
+            for (name, group, demand), bits in self._require.items()
+            if demand is not None and bits & holding and not self._spare.get((name, group), 0) & holding
+        )
+
+    def grant(self, holding: int, *, unmet: bool) -> bool:
+        """Return whether an exception could approve such an image, if the policy rejects it.
+
+        ``unmet`` is whether it does not meet a requirement.
+        """
         names = self._denied(holding)
-        if not names and self._grants & holding:
-            return True
-        if not self._allow & holding:
+        overridden: set[Override] = {"deny"} if names else set()
+        if unmet:
+            overridden.add("require")
+        if unmet or not self._allow & holding:
             names.add("")
-        return all(self._overrides.get(name, 0) & holding for name in names)
+        found = {
+            name
+            for (name, overrides), bits in self._grants.items()
+            if bits & holding and overridden <= overrides
+        }
+        return names <= found
 
     def _denied(self, holding: int) -> set[str]:
         """Return those names of such an image that deny rules match."""
@@ -246,14 +280,47 @@ class _Rules:
         }
 
 
+class _ImageClass(NamedTuple):
+    """A class of images in a namespace, by one image, with what the old and the new policy say of it.
+
+    ``pinned`` is whether it has a digest, and ``pins`` whether both policies would write one.
+    """
+
+    image: str
+    namespace: str | None
+    approved: tuple[bool, bool]
+    demands: tuple[_Demands, _Demands]
+    pinned: bool
+    pins: bool
+
+    def asks_less(self, one: int, other: int, *, offline: bool = False) -> bool:
+        """Return whether the requirements of one policy can fail while those of the other one are met."""
+        pins = self.pins and not offline
+        demands = self.demands[other]
+        return any(not covers(demands, each, pinned=self.pinned, pins=pins) for each in self.demands[one])
+
+    def states(self) -> Iterator[tuple[bool, bool]]:
+        """Yield the combinations of whether the image fails the requirements of each policy, as written."""
+        old, new = self.demands
+        if all(each.can_be_met(pinned=self.pinned) for each in (*old, *new)):
+            yield False, False
+        if all(any(each.can_be_unmet(pinned=self.pinned) for each in side) for side in (old, new)):
+            yield True, True
+        if self.asks_less(0, 1, offline=True):
+            yield True, False
+        if self.asks_less(1, 0, offline=True):
+            yield False, True
+
+
 class _Comparison:
-    def __init__(self, old: CompiledPolicy, new: CompiledPolicy, *, grants: bool = True) -> None:
+    def __init__(self, old: CompiledPolicy, new: CompiledPolicy, *, names_only: bool = False) -> None:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
         self._sides: dict[PolicyEntry, list[bool]] = {}
+        grants = not names_only
         overridden = grants and any("deny" in g.overrides for p in (old, new) for g in p.grants)
         for side, policy in enumerate((old, new)):
-            rules = entries_of(policy, overridden=overridden)
+            rules = entries_of(policy, overridden=overridden, required=not names_only)
             for entry in chain(rules, entries_of_grants(policy) if grants else ()):
                 self._sides.setdefault(entry, [False, False])[side] = True
         self._entries = tuple(self._sides)
@@ -263,7 +330,7 @@ class _Comparison:
         self._budget = MAX_COMBINATIONS
         self._effort = Effort()
         self._found: dict[tuple[str, ...], Witness] = {}
-        self._changes: set[Change] = set()
+        self._changes: set[Change | Requiring] = set()
         self._granted: dict[tuple[str, str, str], GrantWitness] = {}
 
     def run(self) -> Difference:
@@ -276,11 +343,10 @@ class _Comparison:
         first = {id(next(w for w in witnesses if w.change == change)) for change in self._changes}
         shown = sorted(witnesses, key=lambda w: id(w) not in first)[:MAX_WITNESSES]
         return Difference(
-            widens="approved" in self._changes,
-            narrows="rejected" in self._changes,
-            rewrites="rewritten" in self._changes,
+            changes=frozenset(self._changes),
             witnesses=tuple(sorted(shown, key=lambda w: w.change)),
             grants=self._grants(),
+            requires=any(policy.require.all for policy in self._policies),
             next_change=min(
                 (p.next_expiry for p in self._policies if p.next_expiry is not None), default=None
             ),
@@ -307,36 +373,33 @@ class _Comparison:
     def _settled(self, entries: Sequence[PolicyEntry], always: Callable[[PolicyEntry], bool]) -> bool:
         """Return whether both policies treat every image that only these entries match in the same way.
 
-        This means the same verdict, the same name after a rewrite, and that exceptions can approve the same
-        images of those that both policies reject. ``always`` returns whether an entry
+        This means the same verdict, the same demands, the same name after a rewrite, and that exceptions can
+        approve the same images of those that both policies reject. ``always`` returns whether an entry
         matches all of these images.
         """
+        overridden = {override for entry in entries for override in entry.overrides}
         roles = {entry.role for entry in entries}
-        if ("signature" in roles and "allow" in roles) or ("override" in roles and "deny" in roles):
+        allows, grants = "allow" in roles, "grant" in roles
+        if ("deny" in overridden and "deny" in roles) or ("require" in overridden and "require" in roles):
             return False
         decided: dict[str, list[bool]] = {role: [False, False] for role in ("allow", "deny", "grant")}
-        allows = rewriting = grants = False
-        same_denials = same_grants = same_overrides = True
+        same = dict.fromkeys(("deny", "require", "grant"), True)
         for entry in entries:
             sides = self._sides[entry]
-            allows |= entry.role == "allow"
-            rewriting |= entry.role == "source"
-            same_denials &= entry.role != "deny" or all(sides)
-            same_grants &= entry.role not in {"grant", "override"} or all(sides)
-            same_overrides &= entry.role != "override" or all(sides)
-            grants |= entry.role in {"grant", "override"}
+            if entry.role in same:
+                same[entry.role] &= all(sides)
             # A deny rule with an ``except`` (a group) does not deny every image that it matches.
-            if entry.role in decided and not entry.group and always(entry):
+            own = not entry.name or entry.role == "deny"
+            if entry.role in decided and own and not entry.group and always(entry):
                 decided[entry.role] = [a or b for a, b in zip(decided[entry.role], sides, strict=True)]
         if all(decided["deny"]):
             return True
-        if rewriting:
+        if "source" in roles or (not same["require"] and (allows or grants)):
             return False
         if not allows:
-            same = same_grants or (same_overrides and all(decided["grant"]))
-            return not grants or (same and same_denials)
-        # If every image matches an allow rule, only a deny rule can reject it.
-        return same_denials and all(decided["allow"])
+            return not grants or (same["deny"] and (same["grant"] or all(decided["grant"])))
+        # If every image matches an allow rule, only a deny rule can reject its name.
+        return same["deny"] and all(decided["allow"])
 
     def _spend(self, count: int) -> None:
         self._budget -= count
@@ -437,109 +500,137 @@ class _Comparison:
     def _qualified(self, host: str, repository: str, entries: list[PolicyEntry]) -> None:
         """Examine every class of tags, digests and namespaces for one repository."""
         rewriting = any(entry.role == "source" for entry in entries)
-        # The mode of a namespace matters only if an image can be rewritten.
+        requiring = any(entry.role == "require" for entry in entries)
+        # The mode of a namespace matters only if something can be written in place of an image.
         names = {name for _, overrides in self._modes for names, _ in overrides for name in names}
-        in_namespaces = namespaces(entries, names if rewriting else (), self._effort)
+        in_namespaces = namespaces(entries, names if rewriting or requiring else (), self._effort)
         for_qualifiers = qualifiers(entries, self._effort)
-        signatures = _override_signatures(entries)
-        work = SIGNATURE_WORK if signatures else 1
-        self._spend(len(in_namespaces) * len(for_qualifiers) * (len(entries) // 4096 + work))
-        rules = self._rules(entries)
+        rules = old, new = self._rules(entries)
+        granting = any(entry.role == "grant" for entry in entries)
+        work = 1 + len(entries) // 4096 + sum(rule.work for rule in rules)
+        self._spend(len(in_namespaces) * len(for_qualifiers) * work)
         name = _written(host, repository)
         modes = {
-            namespace: tuple(rewriting and policy.mode(namespace).rewrites for policy in self._policies)
+            namespace: tuple(
+                (rewriting or requiring) and policy.mode(namespace).rewrites for policy in self._policies
+            )
             for namespace, _ in in_namespaces
         }
         # If the same entries hold under the same modes, the answers are the same. So the first combination is
         # enough; it is the shortest.
-        seen: set[tuple[int, tuple[bool, ...], int]] = set()
+        seen: set[tuple[int, tuple[bool, ...], bool]] = set()
         for suffix, holding in for_qualifiers:
             for namespace, there in in_namespaces:
-                # Rules for digests (@*) also protect tags, but their entries hold only for digests.
-                key = (holding & there, modes[namespace], there if signatures else 0)
+                pinned = suffix.startswith("@")
+                key = (holding & there, modes[namespace], pinned and requiring)
                 if key not in seen:
                     seen.add(key)
-                    before, after = (rule.approve(key[0]) for rule in rules)
-                    self._judge(f"{name}{suffix}", namespace, (before, after), rewriting=rewriting)
-                    if not before and not after:
-                        could = [rule.grant(key[0]) for rule in rules]
-                        if could[0] != could[1]:
-                            self._record_grant(f"{name}{suffix}", namespace, could)
-                    if signatures:
-                        self._record_unsigned(f"{name}{suffix}", namespace)
+                    class_ = _ImageClass(
+                        image=f"{name}{suffix}",
+                        namespace=namespace,
+                        approved=(old.approve(key[0]), new.approve(key[0])),
+                        demands=(old.demands(key[0]), new.demands(key[0])),
+                        pinned=pinned,
+                        pins=all(modes[namespace]) and all(host in p.looked_up_hosts for p in self._policies),
+                    )
+                    self._spend(len(class_.demands[0]) * len(class_.demands[1]) // 64)
+                    self._judge(class_, rewriting=rewriting)
+                    if granting:
+                        self._judge_grants(class_, rules, key[0])
 
-    def _rules(self, entries: Sequence[PolicyEntry]) -> list[_Rules]:
-        """Return for each policy which entries are its allow rules, its deny rules and their ``except``."""
-        found = [_Rules(), _Rules()]
+    def _rules(self, entries: Sequence[PolicyEntry]) -> tuple[_Rules, _Rules]:
+        """Return for each policy which entries have which role."""
+        found = _Rules(), _Rules()
         for index, entry in enumerate(entries):
             for side in (0, 1):
                 if self._sides[entry][side]:
                     found[side].add(entry, 1 << index)
         return found
 
-    def _judge(
-        self, image: str, namespace: str | None, approved: tuple[bool, bool], *, rewriting: bool
-    ) -> None:
-        """Compare the two policies on one image, given whether each of them approves it."""
-        before, after = approved
+    def _judge(self, images: _ImageClass, *, rewriting: bool) -> None:
+        """Compare the two policies on a class of images."""
+        image, namespace = images.image, images.namespace
+        before, after = images.approved
         if before != after:
-            self._record(image, namespace, "approved" if after else "rejected", approved)
+            self._record(images, "approved" if after else "rejected")
         elif rewriting:
             old, new = (self._rewritten(policy, namespace, image) for policy in self._policies)
             if (old and old.image) != (new and new.image):
                 # This change is caused by a mirror, not by a rule.
                 sources = tuple("" if found is None else found.mirror.source.text for found in (old, new))
-                self._record(image, namespace, "rewritten", approved, sources)
+                self._record(images, "rewritten", sources)
+        if before and after:
+            if images.asks_less(0, 1):
+                self._record(images, "less-required")
+            if images.asks_less(1, 0):
+                self._record(images, "more-required")
+
+    def _judge_grants(self, images: _ImageClass, rules: Sequence[_Rules], holding: int) -> None:
+        """Compare what exceptions can approve of a class of images, in each state of the registries."""
+        for unmet in images.states():
+            if any(approves and not fails for approves, fails in zip(images.approved, unmet, strict=True)):
+                continue
+            could = [rule.grant(holding, unmet=fails) for rule, fails in zip(rules, unmet, strict=True)]
+            if could[0] != could[1]:
+                self._record_grant(images, unmet, could)
 
     @staticmethod
     def _rewritten(policy: CompiledPolicy, namespace: str | None, image: str) -> Rewrite | None:
         return policy.plan(namespace, image) if policy.mode(namespace).rewrites else None
 
-    def _record(
-        self,
-        image: str,
-        namespace: str | None,
-        change: Change,
-        expected: tuple[bool, bool],
-        sources: tuple[str, ...] = (),
-    ) -> None:
-        old, new = (policy.decide_by_rules(namespace, image) for policy in self._policies)
-        if (old.approved, new.approved) != expected:
-            raise Contradiction(f"{image} in namespace {namespace}: computed {expected}")
+    def _record(self, images: _ImageClass, change: Change | Requiring, sources: tuple[str, ...] = ()) -> None:
+        decisions = [policy.decide_by_rules(images.namespace, images.image) for policy in self._policies]
+        names = tuple(decision.approved for decision in decisions)
+        demands = tuple(map(self._demands_of, decisions, self._policies))
+        if names != images.approved or (all(names) and demands != images.demands):
+            raise Contradiction(f"{images.image} in namespace {images.namespace}: computed {images}")
+        old, new = (decision.rule for decision in decisions)
+        if change in {"less-required", "more-required"}:
+            old, new = self._causes(images, decisions)
         self._changes.add(change)
         witness = Witness(
-            image=image,
-            namespace=namespace,
-            before="approved" if old.approved else "rejected",
-            after="approved" if new.approved else "rejected",
+            image=images.image,
+            namespace=images.namespace,
+            before="approved" if names[0] else "rejected",
+            after="approved" if names[1] else "rejected",
             change=change,
-            old=old.rule,
-            new=new.rule,
+            old=old,
+            new=new,
         )
-        key = (change, str(old.rule), str(new.rule), *sources)
+        key = (change, str(old), str(new), *sources)
         known = self._found.get(key)
-        if known is None or len(image) < len(known.image):
+        if known is None or len(images.image) < len(known.image):
             self._found[key] = witness
 
-    def _record_grant(self, image: str, namespace: str | None, expected: list[bool]) -> None:
-        old, new = (_grant_for(policy, namespace, image) for policy in self._policies)
+    @staticmethod
+    def _demands_of(decision: Decision, policy: CompiledPolicy) -> _Demands:
+        demands = (demand_of(each, policy.require) for each in decision.requirements)
+        return frozenset(each for each in demands if each is not None)
+
+    def _causes(self, images: _ImageClass, decisions: Sequence[Decision]) -> list[Rule | None]:
+        """Return for each policy the first requirement that the other one lacks, or else the first one."""
+        found: list[Rule | None] = []
+        for side, decision in enumerate(decisions):
+            policy, others = self._policies[side], images.demands[1 - side]
+
+            def is_covered(
+                requirement: Requirement, policy: CompiledPolicy = policy, others: _Demands = others
+            ) -> bool:
+                demand = demand_of(requirement, policy.require)
+                return demand is None or covers(others, demand, pinned=images.pinned, pins=images.pins)
+
+            chosen = sorted(decision.requirements, key=is_covered)[:1]
+            found.append(next((rule for each in chosen for rule in each.rules), None))
+        return found
+
+    def _record_grant(self, images: _ImageClass, unmet: tuple[bool, bool], expected: list[bool]) -> None:
+        image, namespace = images.image, images.namespace
+        old, new = (
+            _grant_for(policy, namespace, image, unmet=fails)
+            for policy, fails in zip(self._policies, unmet, strict=True)
+        )
         if [old is not None, new is not None] != expected:
             raise Contradiction(f"exceptions for {image} in namespace {namespace}: computed {expected}")
-        self._record_grants(image, namespace, old, new)
-
-    def _record_unsigned(self, image: str, namespace: str | None) -> None:
-        """Compare what exceptions can approve if the image has no signature and both policies reject it."""
-        found = []
-        for policy in self._policies:
-            needed = _needed(policy, namespace, image, signed=False)
-            if needed is None:
-                return
-            found.append(_first_grant(policy, namespace, image, needed))
-        old, new = found
-        if (old is None) != (new is None):
-            self._record_grants(image, namespace, old, new)
-
-    def _record_grants(self, image: str, namespace: str | None, old: Grant | None, new: Grant | None) -> None:
         change: Literal["granted", "withdrawn"] = "withdrawn" if new is None else "granted"
         witness = GrantWitness(image, namespace, change, old, new)
         key = (change, str(old), str(new))
@@ -548,26 +639,18 @@ class _Comparison:
             self._granted[key] = witness
 
 
-def _needed(
-    policy: CompiledPolicy, namespace: str | None, image: str, *, signed: bool
-) -> frozenset[Override] | None:
-    """Return what a grant must override to approve an image; ``None`` if none can or must.
+def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str, *, unmet: bool) -> Grant | None:
+    """Return the first grant with which an exception could approve an image that the policy rejects.
 
-    ``signed`` is whether the image has every signature that the policy requires.
+    ``unmet`` is whether the image does not meet a requirement.
     """
     decision = policy.decide_by_rules(namespace, image)
-    if decision.reference is None:
+    if decision.reference is None or (decision.approved and not unmet):
         return None
     needed: set[Override] = {"deny"} if decision.reason == "denied" else set()
-    if not signed and signing_rule(policy.allow, decision.reference, namespace) is not None:
-        needed.add("signature")
-    return None if decision.approved and not needed else frozenset(needed)
-
-
-def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str) -> Grant | None:
-    """Return the first grant with which an exception could approve an image with all signatures."""
-    needed = _needed(policy, namespace, image, signed=True)
-    return None if needed is None else _first_grant(policy, namespace, image, needed)
+    if unmet:
+        needed.add("require")
+    return _first_grant(policy, namespace, image, frozenset(needed))
 
 
 def _first_grant(

@@ -21,6 +21,7 @@ from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 
 JsonEntry = dict[str, object]
@@ -46,8 +47,6 @@ class DocumentChanges:
     added: list[JsonEntry] = field(default_factory=list)
     removed: list[JsonEntry] = field(default_factory=list)
     changed: list[EntryChange] = field(default_factory=list)
-    signatures: bool = False
-    """Whether the edits can change which images need a signature, and by which keys."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed or self.changed)
@@ -71,11 +70,10 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             found.changed.append(EntryChange(name, before, after))
     lists: tuple[Literal["allow", "deny"], ...] = ("allow", "deny")
     for kind in lists:
-        same = _pair(found, kind, getattr(old, kind), getattr(new, kind), _rule_name, _rule_meaning, _rule)
-        if kind == "allow":
-            _moved_lookups(found, old.allow, new.allow, same)
+        _pair(found, kind, getattr(old, kind), getattr(new, kind), _rule_name, _rule_meaning, _rule)
     _overrides(found, old.document.namespaces, new.document.namespaces)
     for name, key, meaning in (
+        ("require", _images_of, _requirement_meaning),
         ("mirrors", attrgetter("source.host", "source.segments"), _mirror_meaning),
         ("resources", attrgetter("group", "kind"), _itself),
         ("registries", attrgetter("host"), _itself),
@@ -91,10 +89,6 @@ def compare_documents(old: Policy, new: Policy) -> DocumentChanges:
             meaning,
             _entry_of(name),
         )
-    if old.document.keys or new.document.keys:
-        edited = {each.list for each in found.changed}
-        edited |= {str(each["list"]) for each in (*found.added, *found.removed)}
-        found.signatures = not edited.isdisjoint({"allow", "keys"})
     return found
 
 
@@ -106,21 +100,20 @@ def _pair(
     key: Callable[[Any], Hashable],
     meaning: Callable[[Any], Hashable],
     shown: Callable[[Any], JsonEntry],
-) -> list[tuple[int, int]]:
-    """Record the differences between two lists of entries, and return the pairs of equal entries.
+) -> None:
+    """Record the differences between two lists of entries.
 
     Equal entries are matched first, then entries with the same name, in order. All other entries are recorded
-    as added or removed. A pair is the old and the new index of an entry. Pairs are in the new order.
+    as added or removed.
     """
-    pairs: list[tuple[int, int]] = []
     left = defaultdict(list)
     for index, entry in enumerate(old):
         left[key(entry), meaning(entry)].append(index)
     unmatched: list[Any] = []
-    for index, entry in enumerate(new):
+    for entry in new:
         same = left[key(entry), meaning(entry)]
         if same:
-            pairs.append((same.pop(0), index))
+            same.pop(0)
         else:
             unmatched.append(entry)
     by_name = defaultdict(list)
@@ -134,34 +127,6 @@ def _pair(
             found.added.append(shown(entry))
     gone = sorted(index for indices in by_name.values() for index in indices)
     found.removed += [shown(old[index]) for index in gone]
-    return pairs
-
-
-def _moved_lookups(
-    found: DocumentChanges, old: Sequence[Rule], new: Sequence[Rule], pairs: Sequence[tuple[int, int]]
-) -> None:
-    """Record unchanged rules with a look-up that moved past a rule with another look-up or without one.
-
-    The first rule that matches an image decides whether and how the image is looked up. ``pairs`` are the old
-    and the new index of each unchanged rule, in the new order.
-    """
-    moved: set[int] = set()
-    for in_order, is_passed in ((pairs, int.__gt__), (pairs[::-1], int.__lt__)):
-        # For each kind of look-up, the highest old index so far (on the way back, the lowest). There are few
-        # kinds.
-        furthest: dict[Hashable, int] = {}
-        for old_index, new_index in in_order:
-            rule = new[new_index]
-            lookup = rule.lookup
-            if (rule.verify or rule.pin) and any(
-                is_passed(index, old_index) for other, index in furthest.items() if other != lookup
-            ):
-                moved.add(new_index)
-            if lookup not in furthest or is_passed(old_index, furthest[lookup]):
-                furthest[lookup] = old_index
-    for old_index, new_index in pairs:
-        if new_index in moved:
-            found.changed.append(EntryChange("allow", _rule(old[old_index]), _rule(new[new_index])))
 
 
 def _overrides(found: DocumentChanges, old: Sequence[OverrideEntry], new: Sequence[OverrideEntry]) -> None:
@@ -178,16 +143,28 @@ def _rule_name(rule: Rule) -> Hashable:
 
 
 def _rule_meaning(rule: Rule) -> Hashable:
-    excepts = tuple((_rule_name(each), _rule_meaning(each)) for each in rule.excepts)
-    return rule.namespaces, rule.until, rule.owner, rule.reason, *rule.lookup, excepts
+    return rule.namespaces, rule.until, rule.owner, rule.reason, _excepts_meaning(rule.excepts)
+
+
+def _excepts_meaning(excepts: Iterable[Rule]) -> Hashable:
+    return tuple((_rule_name(each), _rule_meaning(each)) for each in excepts)
 
 
 def _rule(rule: Rule) -> JsonEntry:
     return rule_as_json(rule) or {}
 
 
+def _images_of(entry: Requirement | Grant) -> Hashable:
+    return tuple(map(str, entry.images))
+
+
+def _requirement_meaning(entry: Requirement) -> Hashable:
+    plain = dataclasses.replace(entry, index=0, images=(), excepts=())
+    return plain, _excepts_meaning(entry.excepts)
+
+
 def _grant_name(entry: Grant) -> Hashable:
-    return entry.source, tuple(map(str, entry.images))
+    return entry.source, _images_of(entry)
 
 
 def _grant_meaning(entry: Grant) -> Hashable:
@@ -217,7 +194,7 @@ def _fields(entry: Any) -> Iterator[tuple[str, object]]:
         if value != each.default and each.name != "index":
             # A grant's ``source`` has this name in the document, too; a mirror's is ``from``.
             name = each.name if isinstance(entry, Grant) else _NAMES.get(each.name, each.name)
-            yield name, _plain(value)
+            yield name, "warn" if name == "mode" and value is True else _plain(value)
 
 
 def _plain(value: Any) -> object:
@@ -227,6 +204,8 @@ def _plain(value: Any) -> object:
         return format_duration(value)
     if isinstance(value, Mode):
         return value.name
+    if isinstance(value, Rule):
+        return _rule(value)
     if isinstance(value, Iterable) and not isinstance(value, str):
         return [_plain(item) for item in value]
     return getattr(value, "text", value)
@@ -238,6 +217,8 @@ _NAMES: Final = {
     "excepts": "except",
     "on_missing": "onMissing",
     "on_error": "onError",
+    "signed_by": "signedBy",
+    "warns": "mode",
     "image_pull_secret": "imagePullSecret",
     "plain_http": "plainHTTP",
     "token_hosts": "tokenHosts",

@@ -1,50 +1,50 @@
 """Everything in a policy that can distinguish two images, as entries with a role.
 
-These parts are the rules, and ``from`` and ``except`` of mirrors. A deny rule refuses an image on a mirror
-if the rule matches the original image. So a deny rule that matches images below the source of a mirror yields
-further entries for their copies below the targets of the mirror.
+These parts are the rules, the requirements that do not only warn, and ``from`` and ``except`` of mirrors. A
+deny rule and a requirement apply to an image on a mirror if they match the original image. So if they match
+images below the source of a mirror, they yield further entries for the copies below its targets.
 
-A deny rule does not match what an entry of its ``except`` matches. So such a rule and these entries, with the
-role ``spare``, have the same ``group``. On a mirror, an entry of ``except`` must match the same original as
-its rule. So the entries of each target of a mirror have a ``name`` of their own.
-
-The images of grants have the role ``grant``, or ``override`` if the grant overrides deny rules. If it
-overrides signatures, they have the role ``signature``, too.
+A deny rule or a requirement does not match what an entry of its ``except`` matches. So its entries and these
+entries, with the role ``spare``, have the same ``group``. On a mirror, an entry of ``except`` must match the
+same original. So the entries of each target of a mirror have a ``name`` of their own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from gatekeeper_py.core.compare.demands import Demand, demand_of
 from gatekeeper_py.core.compare.sequences import Item
-from gatekeeper_py.core.exceptions.grants import SOURCES
+from gatekeeper_py.core.exceptions.grants import SOURCES, Override
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
-from gatekeeper_py.core.policy.copies import copies
+from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.rules import Rule
 
-Role = Literal["allow", "deny", "spare", "source", "except", "grant", "override", "signature"]
+Role = Literal["allow", "deny", "spare", "require", "source", "except", "grant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyEntry(Entry):
     """An entry of one policy.
 
-    ``target`` distinguishes mirrors with the same source. In the role ``signature``, it is the grant's other
-    role. ``group`` names the entries of a deny rule's ``except``, all with their namespaces; it is empty if
-    there are none. If the entry matches the original of an image on a mirror, ``name`` is this mirror. It is
-    empty if the entry matches the image's own name. Two entries with equal fields have the same effect on
-    every image, even if they are of different policies.
+    ``target`` distinguishes mirrors with the same source. ``group`` names the entries of an ``except``, all
+    with their namespaces; it is empty if there are none. If the entry matches the original of an image on a
+    mirror, ``name`` is this mirror. It is empty if the entry matches the image's own name. ``demand`` is that
+    of a requirement, and ``overrides`` are those of a grant. Two entries with equal fields have the same
+    effect on every image, even if they are of different policies.
     """
 
     role: Role
     target: str = ""
     group: str = ""
     name: str = ""
+    demand: Demand | None = None
+    overrides: frozenset[Override] = frozenset()
 
     @property
     def item(self) -> Item:
@@ -57,20 +57,27 @@ class PolicyEntry(Entry):
         return self.namespaces is None and self.images.qualifier is None
 
 
-def entries_of(policy: CompiledPolicy, *, overridden: bool) -> Iterator[PolicyEntry]:
-    """Yield the entries of a policy's live rules and of its mirrors.
+def entries_of(policy: CompiledPolicy, *, overridden: bool, required: bool = True) -> Iterator[PolicyEntry]:
+    """Yield the entries of a policy's live rules and requirements, and of its mirrors.
 
     ``overridden`` is true if some grant overrides deny rules. Entries then record which name of an image a
-    deny rule matches.
+    deny rule matches. Requirements are left out unless ``required`` is true.
     """
     for rule in policy.allow:
         yield _of_rule(rule, "allow")
-    denials = tuple(entry for rule in policy.deny for entry in _of_denial(rule, policy))
-    yield from denials
+    restricting = [entry for rule in policy.deny for entry in _restricting(policy, [rule], "deny")]
+    for each in policy.require.all if required else ():
+        demand = demand_of(each, policy.require)
+        if demand is not None:
+            restricting += _restricting(policy, each.rules, "require", demand)
+    yield from restricting
     for mirror in policy.mirrors:
         yield from _of_source(mirror)
-        for denial in denials:
-            yield from _on_mirror(mirror, denial, named=overridden or bool(denial.group))
+    for order, paired in pairs(policy.mirrors, (entry.images for entry in restricting)):
+        if paired is not None:
+            entry = restricting[order]
+            named = bool(entry.group) or (overridden and entry.role == "deny")
+            yield from _on_mirror(paired, entry, named=named)
 
 
 def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
@@ -79,11 +86,19 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
     A grant that overrides deny rules must match the name that a deny rule matched. So for each target of a
     mirror, there are further entries for the copies of its images.
     """
-    for entry in _of_grants(policy):
-        yield entry
-        if "override" in {entry.role, entry.target}:
-            for mirror in policy.mirrors:
-                yield from _on_mirror(mirror, entry, named=True)
+    for grant in policy.grants:
+        names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
+        if SOURCES[grant.source].scope == "namespace" and names is None:
+            names = (ANY,)  # a request without a namespace has no such document
+        overrides = frozenset(grant.overrides)
+        for pattern in grant.images:
+            entry = PolicyEntry(
+                role="grant", images=pattern.unwritten(), namespaces=names, overrides=overrides
+            )
+            yield entry
+            if "deny" in overrides:
+                for mirror in policy.mirrors:
+                    yield from _on_mirror(mirror, entry, named=True)
 
 
 def _on_mirror(mirror: Mirror, entry: PolicyEntry, *, named: bool) -> Iterator[PolicyEntry]:
@@ -93,25 +108,18 @@ def _on_mirror(mirror: Mirror, entry: PolicyEntry, *, named: bool) -> Iterator[P
         yield from copies(mirror, to, replace(entry, name=name))
 
 
-def _of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    for grant in policy.grants:
-        names = None if grant.namespaces is None else tuple(sorted(grant.namespaces))
-        if SOURCES[grant.source].scope == "namespace" and names is None:
-            names = (ANY,)  # a request without a namespace has no such document
-        for pattern in grant.images:
-            role: Role = "override" if "deny" in grant.overrides else "grant"
-            entry = PolicyEntry(role=role, images=pattern.unwritten(), namespaces=names)
-            yield entry
-            if "signature" in grant.overrides:
-                yield replace(entry, role="signature", target=role)
-
-
-def _of_denial(rule: Rule, policy: CompiledPolicy) -> Iterator[PolicyEntry]:
-    """Yield a deny rule and what its live ``except`` spares."""
-    spares = [_of_rule(each, "spare") for each in rule.excepts_at(policy.instant)]
-    group = "; ".join(sorted(map(str, spares)))
-    yield replace(_of_rule(rule, "deny"), group=group)
-    yield from (replace(spare, group=group) for spare in spares)
+def _restricting(
+    policy: CompiledPolicy, rules: Iterable[Rule], role: Role, demand: Demand | None = None
+) -> Iterator[PolicyEntry]:
+    """Yield rules with the same ``except``, and what its live entries spare."""
+    spares: list[PolicyEntry] | None = None
+    group = ""
+    for rule in rules:
+        if spares is None:
+            spares = [_of_rule(each, "spare") for each in rule.excepts_at(policy.instant)]
+            group = "; ".join(sorted(map(str, spares)))
+            yield from (replace(spare, group=group) for spare in spares)
+        yield replace(_of_rule(rule, role), group=group, demand=demand)
 
 
 def _of_rule(rule: Rule, role: Role) -> PolicyEntry:

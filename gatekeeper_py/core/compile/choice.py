@@ -49,8 +49,8 @@ class Choice:
 def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str) -> Choice:
     """Choose among candidates.
 
-    ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``refuses``
-    in "deny[0] b.io refuses all of it".
+    ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``covers``
+    in "deny[0] b.io covers all of it".
     """
     choosing = _Choosing(EntryIndex(), verb)
     choosing.excluded.extend(excluded)

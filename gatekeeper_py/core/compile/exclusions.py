@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from operator import itemgetter
@@ -15,6 +15,7 @@ from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
 from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 
 Exclusion = Callable[[Policy, datetime], Iterable[Entry]]
@@ -26,47 +27,75 @@ def entry_of(rule: Rule) -> Entry:
     return Entry(images=rule.pattern.unwritten(), namespaces=rule.namespaces, because=str(rule))
 
 
-def denied_on_mirrors(denied: Sequence[Entry], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
-    """Yield the images on mirrors that are denied because a deny rule matches their origin."""
-    reached = pairs(mirrors, (entry.images for entry in denied))
+def without_digest(requirement: Requirement) -> Iterator[Entry]:
+    """Yield the images without a digest that a requirement matches, whatever its ``except`` spares."""
+    for rule in requirement.rules:
+        entry = entry_of(rule)
+        if entry.images.digest is None:
+            # Exactly the images without a digest have an effective tag.
+            images = replace(entry.images, tag=entry.images.tag or ANY)
+            yield replace(entry, images=images, because=f"{rule} (needs a digest)")
+
+
+def with_copies(restricting: Iterable[Entry], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
+    """Yield what deny rules or requirements match, and the images on mirrors whose origin they match."""
+    originals = tuple(restricting)
+    yield from originals
+    reached = pairs(mirrors, (entry.images for entry in originals))
     found = ((mirror.index, order, mirror) for order, mirror in reached if mirror is not None)
     for _, order, mirror in sorted(found, key=itemgetter(0, 1)):
-        entry = denied[order]
+        entry = originals[order]
         for to in mirror.targets:
             because = f"{entry.because}, by way of mirrors[{mirror.index}]"
             yield from copies(mirror, to, replace(entry, because=because))
 
 
-def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    # A rule that has expired never denies again. A rule that will expire counts as permanent. The images that
-    # the ``except`` of a rule spares count as denied, because its entries can end; the webhook judges them.
-    for rule in policy.deny:
-        if rule.lives_at(instant):
-            spared = ", which has exceptions," if rule.excepts_at(instant) else ""
-            yield replace(entry_of(rule), because=f"{rule}{spared}")
-
-
-def _mirrored(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    for each in denied_on_mirrors(tuple(_denied(policy, instant)), policy.mirrors):
+def _restricted(restricting: Iterable[Entry], policy: Policy) -> Iterator[Entry]:
+    """Yield entries and their copies, whatever the length of a repository."""
+    for each in with_copies(restricting, policy.mirrors):
         yield replace(each, longest=NO_LIMIT)
 
 
+def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
+    # A rule that has expired never denies again. A rule that will expire counts as permanent.
+    live = (rule for rule in policy.deny if rule.lives_at(instant))
+    return _restricted((_denial(rule, instant) for rule in live), policy)
+
+
+def _denial(rule: Rule, instant: datetime) -> Entry:
+    # The images that the ``except`` of a rule spares count as denied, because its entries can end; the
+    # webhook judges them.
+    spared = " (including its except)" if rule.excepts_at(instant) else ""
+    return replace(entry_of(rule), because=f"{rule}{spared}")
+
+
+def _required(policy: Policy, _: datetime) -> Iterator[Entry]:
+    return _restricted((entry for each in policy.document.require for entry in _doubtful(each)), policy)
+
+
+def _doubtful(requirement: Requirement) -> Iterator[Entry]:
+    """Yield the images of which only the webhook can find out whether they meet a requirement."""
+    if not requirement.looks_up:
+        yield from without_digest(requirement)
+        return
+    for rule in requirement.rules:
+        yield replace(entry_of(rule), because=f"{rule} (needs a look-up)")
+
+
 def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    """Yield the images that are approved by name, but that a look-up by their rule or mirror may reject."""
-    verified = [rule for rule in policy.allow if rule.verify and rule.lives_at(instant)]
-    for rule in verified:
-        yield replace(entry_of(rule), because=f"{rule}, which looks images up")
+    """Yield the images that are approved by name, but that a look-up by their mirror may reject."""
     recalls = any(rule.recalls and rule.lives_at(instant) for rule in policy.deny)
     for mirror in policy.mirrors:
-        # A deny rule for digests may match what the mirror has, so any look-up there may refuse the image.
-        if "deny" in {mirror.on_missing, mirror.on_error} or (recalls and (verified or mirror.verify)):
+        # A deny rule for digests may match what the mirror has. Then any look-up there, even one that only a
+        # requirement needs, may refuse the image.
+        looks_up = mirror.verify or bool(policy.document.require)
+        if "deny" in {mirror.on_missing, mirror.on_error} or (recalls and looks_up):
             yield from _source(mirror, f"mirrors[{mirror.index}], which looks images up")
 
 
-def _pinned(policy: Policy, instant: datetime) -> Iterator[Entry]:
-    for rule in policy.allow:
-        if rule.pin and rule.lives_at(instant):
-            yield replace(entry_of(rule), because=f"{rule}, which pins")
+def _pinned(policy: Policy, _: datetime) -> Iterator[Entry]:
+    pinning = (each for each in policy.document.require if each.digest)
+    return _restricted((entry for each in pinning for entry in without_digest(each)), policy)
 
 
 def _aliases(_: Policy, __: datetime) -> Iterator[Entry]:
@@ -103,7 +132,7 @@ SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(
 match them."""
 
 VALIDATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
-    {"denied": _denied, "mirrored": _mirrored, "looked-up": _looked_up, **SPELLING}
+    {"denied": _denied, "required": _required, "looked-up": _looked_up, **SPELLING}
 )
 MUTATING: Final[Mapping[str, Exclusion]] = MappingProxyType(
     {"rewritten": _rewritten, "pinned": _pinned, **SPELLING}

@@ -131,6 +131,10 @@ def is_pre_approved(approved: PreApproved, image: Text) -> Part:
     """Return whether one image is pre-approved, by included and excluded entries."""
     excluded, suffixed = approved.excluded, any(map(_excludes_untagged, approved.excluded))
     suffix = _SUFFIX if suffixed else _OPTIONAL_SUFFIX
+    if suffixed and any(entry.images.tag == ANY and _is_everywhere(entry) for entry in excluded):
+        # An image with a digest has no effective tag.
+        suffix = _PINNED
+        excluded = tuple(entry for entry in excluded if entry.images.tag is None)
     named = _named_form(approved.included, suffix)
     short = Part(f"size({image.text}) <= {MAX_LENGTH}", image.cost + 1)
     parts = [short, image.matches(named or _form(approved.included, suffix))]
@@ -142,10 +146,14 @@ def is_pre_approved(approved: PreApproved, image: Text) -> Part:
 
 
 def _excludes_untagged(entry: Entry) -> bool:
-    """Return whether an entry excludes images without tag and digest in every registry and namespace."""
+    """Return whether an entry excludes images without tag and digest everywhere."""
+    return _is_everywhere(entry) and pulls_latest(entry.images)
+
+
+def _is_everywhere(entry: Entry) -> bool:
+    """Return whether an entry has images in every registry, repository and namespace."""
     images = entry.images
-    anywhere = images.host == ANY and not images.segments and images.subtree
-    return anywhere and entry.namespaces is None and pulls_latest(images)
+    return images.host == ANY and not images.segments and images.subtree and entry.namespaces is None
 
 
 def _form(included: Sequence[Entry], suffix: str) -> str:

@@ -38,7 +38,7 @@ ENDPOINTS: Final[tuple[WebhookKind, ...]] = ("validating", "mutating")
 
 NEVER_CALLED: Final = "no image is ever rewritten"
 EXCLUSION_VERBS: Final[Mapping[WebhookKind, str]] = MappingProxyType(
-    {"validating": "refuses", "mutating": "rewrites"}
+    {"validating": "covers", "mutating": "rewrites"}
 )
 
 
@@ -173,12 +173,6 @@ def _declared(_: Rule, policy: Policy, __: Moment) -> str:
     return "resources declares further images of Pods" if declared else ""
 
 
-def _verified(rule: Rule, _: Policy, __: Moment) -> str:
-    if rule.signed_by:
-        return "its images must be signed"
-    return "its images are looked up in their registry" if rule.verify else ""
-
-
 def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
     """Return a problem if no image written in full is parsed as an image that the rule matches.
 
@@ -190,7 +184,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
 
 
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
-    {"until": _expired, "verified": _verified, "declared": _declared, "spelling": _spelling}
+    {"until": _expired, "declared": _declared, "spelling": _spelling}
 )
 """The reasons why a whole rule is not pre-approved, by name. A test removes them one at a time."""
 
@@ -222,7 +216,7 @@ def _compile(
     approved = {endpoint: choice.approved for endpoint, choice in chosen.items()}
     if not approved["validating"]:
         approved["mutating"] = NOTHING
-    elif not policy.rewriters:
+    elif not policy.rewrites:
         # The mutating webhook has no effect in any mode.
         approved["mutating"] = EVERYTHING
     return FastPath(

@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of
+from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, negated
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import compiled, is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
@@ -113,6 +113,9 @@ _Form = Callable[[list[Pattern], Image], Part]
 
 def _form(one: Pattern) -> _Form:
     """Return the cheapest way to compare an image with a set."""
+    anywhere = one.host == ANY and not one.segments and one.subtree
+    if one.tag == ANY and (one.literal or anywhere):
+        return _without_digest
     if one.literal and (one.digest is None or not one.subtree or one.digest == ANY):
         if one.tag is None:
             if one.digest in {None, ANY}:
@@ -121,7 +124,6 @@ def _form(one: Pattern) -> _Form:
         if not is_glob(one.tag) and not one.subtree:
             return _tagged
     # ":v1" at the end of an image is its tag, unless it could be the end of a digest.
-    anywhere = one.host == ANY and not one.segments and one.subtree
     if anywhere and one.tag is not None and not is_glob(one.tag) and not _HEX.fullmatch(one.tag):
         return _tags
     return _wildcards
@@ -134,6 +136,13 @@ def _names(sets: list[Pattern], image: Image) -> Part:
 
 def _pinned(sets: list[Pattern], image: Image) -> Part:
     return all_of([image.text.contains("@"), any_of(_names_by_depth(sets, image.text))])
+
+
+def _without_digest(sets: list[Pattern], image: Image) -> Part:
+    parts = [negated(image.text.contains("@"))]
+    if not any(each.host == ANY for each in sets):
+        parts.append(any_of(_names_by_depth(sets, image.text)))
+    return all_of(parts)
 
 
 def _names_by_depth(sets: list[Pattern], image: Text) -> Iterator[Part]:
@@ -180,7 +189,7 @@ def _wildcards(sets: list[Pattern], image: Image) -> Part:
     return image.text.matches(f"^(?:{'|'.join(alternatives)})")
 
 
-_FORMS: Final[tuple[_Form, ...]] = (_names, _tags, _pinned, _tagged, _digests, _wildcards)
+_FORMS: Final[tuple[_Form, ...]] = (_names, _tags, _pinned, _without_digest, _tagged, _digests, _wildcards)
 
 
 def _host_regex(host: str) -> str:

@@ -37,8 +37,9 @@ SOURCES: Final[Mapping[Source, ConfigMaps]] = {
     "break-glass": ConfigMaps(BREAK_GLASS_CONFIGMAP, "installation", emergency=True),
 }
 
-Override = Literal["deny", "signature"]
-"""What an exception may approve beyond images that no rule matches: denied ones, and unsigned ones."""
+Override = Literal["deny", "require"]
+"""What an exception may approve beyond images that no rule matches: denied ones, and those that do not meet a
+requirement."""
 
 OVERRIDES: Final[tuple[Override, ...]] = get_args(Override)
 

@@ -38,7 +38,7 @@ def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
     return qualifiers_of(pattern.tag, pattern.digest)
 
 
-_VALUES: Final = 4
+VALUES_EACH: Final = 4
 """Number of values of one pattern that take as long as one comparison with a glob."""
 
 _MAX_HASHED: Final = 6
@@ -362,9 +362,12 @@ class PatternMap(Generic[V]):
         for number in self._index.matching(location, qualifiers, namespace):
             yield from self._values[number]
 
-    def scanned(self) -> int:
-        """Return how many values one image is compared with at most (``PatternIndex.scanned``)."""
-        return self._index.scanned(lambda number: len(self._values[number]) // _VALUES)
+    def scanned(self, cost: Callable[[V], int] = lambda _: 1) -> int:
+        """Return how many values one image is compared with at most (``PatternIndex.scanned``).
+
+        ``cost`` is what follows for a value that is found: ``VALUES_EACH`` is the cost of one comparison.
+        """
+        return self._index.scanned(lambda number: sum(map(cost, self._values[number])) // VALUES_EACH)
 
 
 def _labels(name: str) -> tuple[str, ...]:

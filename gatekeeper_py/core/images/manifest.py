@@ -15,7 +15,7 @@ class Kind(NamedTuple):
     """A kind of look-up, and what its answer means. ``registry.kinds`` has how a registry is asked.
 
     With ``found_approves``, the answer ``found`` is enough to approve an image. Otherwise, ``found`` approves
-    one digest if the answer names that digest and a key that the rule names. Such an answer never expires.
+    one digest if the answer names that digest and a key of the requirement. Such an answer never expires.
     """
 
     name: str
@@ -26,7 +26,7 @@ EXISTENCE: Final = Kind("manifest", found_approves=True)
 """Finds out whether the manifest exists, and its digest."""
 
 SIGNATURE: Final = Kind("signature")
-"""Finds out whether one of the keys of a rule signed the manifest."""
+"""Finds out whether one of the keys of a requirement signed the manifest."""
 
 
 class Manifest(NamedTuple):
@@ -64,11 +64,6 @@ class Manifest(NamedTuple):
             return self
         host, _, repository = self.signatures.partition("/")
         return self._replace(host=host, repository=repository, signatures="")
-
-    @property
-    def pulled(self) -> Manifest:
-        """The same manifest for a look-up of the kind ``EXISTENCE``."""
-        return Manifest(self.host, self.repository, self.reference)
 
     def __str__(self) -> str:
         return f"{self.name}{'@' if self.by_digest else ':'}{self.reference}"

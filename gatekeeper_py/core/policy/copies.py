@@ -6,8 +6,9 @@ A rule for ``m.io/team/app`` and a mirror from ``m.io/team`` to ``r.io/hub`` giv
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from datetime import datetime
 from typing import Final, TypeVar
 
 from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
@@ -35,7 +36,7 @@ E = TypeVar("E", bound=Entry)
 Result = TypeVar("Result")
 
 _Place = tuple[int, int, int]
-"""Where a copy comes from: number of segments of the target, index of the mirror, order of the rule."""
+"""Where a copy comes from: number of segments of the target, index of the mirror, index of the rule."""
 
 
 def at_once(steps: Generator[None, None, Result]) -> Result:
@@ -48,87 +49,150 @@ def at_once(steps: Generator[None, None, Result]) -> Result:
             return result
 
 
-class MirroredRules:
-    """Rules, with an index of their copies on mirrors."""
+class Copies:
+    """Rules on mirrors, with an index of their copies.
 
-    __slots__ = ("_copies", "_excepts", "_listed", "_mirrors", "rules")
+    A rule may be among ``rules`` several times with different patterns. Its ``except`` spares the images of
+    all of them. Entries of ``except`` that have ended at ``instant`` do not count. If it is ``None``, all
+    count.
+    """
 
-    def __init__(self, mirrors: Iterable[Mirror], rules: RuleSet) -> None:
-        self.rules = rules
-        self._listed = tuple(rules)
+    __slots__ = ("_copied", "_excepts", "_instant", "_listed", "_mirrors", "_rules")
+
+    def __init__(self, mirrors: Iterable[Mirror], rules: Iterable[Rule], instant: datetime | None) -> None:
+        self._listed = rules
         self._mirrors = tuple(mirrors)
-        self._copies: PatternMap[tuple[_Place, int]] = PatternMap()
+        self._instant = instant
+        self._rules: dict[int, Rule] = {}
+        """The rules with copies, by their index in the document."""
+        self._copied: PatternMap[tuple[_Place, int]] = PatternMap()
         """Each copy with the maximum length of a repository: if it is longer, its origin cannot exist."""
         self._excepts: PatternMap[_Place] = PatternMap()
         """The copies of the live entries of ``except``."""
+
+    def work(self) -> Iterator[int]:
+        """Add all copies in steps. Yields the work of each (``STEP_WORK``)."""
+        return (10 + (30 + 4 * number if number else 0) for _, number in self.adding())
+
+    def adding(self) -> Iterator[tuple[Rule, int]]:
+        """Add all copies in steps. Yields a rule and the number of its copies in this step.
+
+        A rule and each entry of its ``except`` count once for each namespace and each target of a mirror.
+        """
+        listed: list[Rule] = []
+        done = set[tuple[Prefix, _Place]]()
+        for order, mirror in pairs(self._mirrors, _patterns(self._listed, listed)):
+            rule = listed[order]
+            if mirror is None:
+                yield rule, 0
+                continue
+            self._rules[rule.index] = rule
+            for to in mirror.targets:
+                place = len(to.segments), mirror.index, rule.index
+                copied = tuple(_copies(mirror, to, rule.pattern))
+                # A pair without a copy counts, too, because finding it out takes as long.
+                for names in in_parts(rule.namespaces):
+                    for images, longest in copied:
+                        self._copied.add(images, names, (place, longest))
+                    yield rule, len(names or ("",))
+                spares = copied and (to, place) not in done
+                for each in rule.excepts_at(self._instant) if spares else ():
+                    done.add((to, place))
+                    originals = tuple(_copies(mirror, to, each.pattern))
+                    for names in in_parts(each.namespaces):
+                        for images, _ in originals:
+                            self._excepts.add(images, names, place)
+                        yield rule, len(names or ("",))
+
+    def matching(
+        self, location: Location, qualifiers: Qualifiers, namespace: str | None
+    ) -> Iterator[tuple[Rule, Location]]:
+        """Yield each rule that matches an origin of an image, with this origin.
+
+        The origins of the mirrors with the shortest ``to`` come first, then in the order of the document.
+        """
+        last: tuple[int, int] | None = None
+        origin: Location | None = None
+        for depth, index, number in sorted(self._places(location, qualifiers, namespace)):
+            if (depth, index) != last:
+                last, origin = (depth, index), self._mirrors[index].origin(location.segments[depth:])
+            if origin is not None:
+                yield self._rules[number], origin
+
+    def indexes(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+        """Return the indexes of the rules that match an origin of an image.
+
+        The origins, of which there may be a thousand, are not computed.
+        """
+        return {number for _, _, number in self._places(location, qualifiers, namespace)}
+
+    def _places(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[_Place]:
+        copies = list(self._copied.matching(location, qualifiers, namespace)) if self._mirrors else ()
+        length = len("/".join(location.segments)) if copies else 0
+        found = {place for place, longest in copies if length <= longest}
+        if found:
+            found.difference_update(self._excepts.matching(location, qualifiers, namespace))
+        return found
+
+    def scanned(self, cost: Callable[[int], int] = lambda _: 1) -> int:
+        """Return how many copies one image is compared with at most (``PatternMap.scanned``).
+
+        ``cost`` is that of a rule that matches, by its index.
+        """
+        return self._copied.scanned(lambda copy: cost(copy[0][2])) + self._excepts.scanned()
+
+
+class MirroredRules:
+    """Rules, with their copies on mirrors."""
+
+    __slots__ = ("copies", "rules")
+
+    def __init__(self, mirrors: Iterable[Mirror], rules: RuleSet) -> None:
+        self.rules = rules
+        self.copies = Copies(mirrors, rules, rules.instant)
 
     @classmethod
     def compiling(cls, mirrors: Iterable[Mirror], rules: RuleSet) -> Generator[None, None, MirroredRules]:
         """Copy the rules in steps of about 0.1 ms."""
         made = cls(mirrors, rules)
-        work = 0
-        for _, number in made.copying():
-            work += 10 + (30 + 4 * number if number else 0)
-            if work > STEP_WORK:
-                work = 0
-                yield
+        yield from in_steps(made.copies.work())
         return made
-
-    def copying(self) -> Iterator[tuple[int, int]]:
-        """Add all copies in steps. Yields the order of a rule and the number of its copies in this step.
-
-        A rule and each entry of its ``except`` count once for each namespace and each target of a mirror.
-        """
-        for order, mirror in pairs(self._mirrors, (rule.pattern for rule in self._listed)):
-            if mirror is None:
-                yield order, 0
-                continue
-            rule = self._listed[order]
-            for to in mirror.targets:
-                place = len(to.segments), mirror.index, order
-                copied = tuple(_copies(mirror, to, rule.pattern))
-                # A pair without a copy counts, too, because finding it out takes as long.
-                for names in _in_steps(rule.namespaces):
-                    for images, longest in copied:
-                        self._copies.add(images, names, (place, longest))
-                    yield order, len(names or ("",))
-                for each in rule.excepts_at(self.rules.instant) if copied else ():
-                    originals = tuple(_copies(mirror, to, each.pattern))
-                    for names in _in_steps(each.namespaces):
-                        for images, _ in originals:
-                            self._excepts.add(images, names, place)
-                        yield order, len(names or ("",))
 
     def matching(
         self, location: Location, qualifiers: Qualifiers, namespace: str | None
     ) -> Iterator[tuple[Rule, Location]]:
         """Yield each name of an image that a rule matches, with the first such rule.
 
-        The image's own name is the first one. The names of its origins follow: those of the mirrors with the
-        shortest ``to`` first, then in the order of the document.
+        The image's own name is the first one. The names of its origins follow (``Copies.matching``).
         """
         own = self.rules.find(location, qualifiers, namespace)
         if own is not None:
             yield own, location
-        copies = list(self._copies.matching(location, qualifiers, namespace)) if self._mirrors else None
-        if not copies:
-            return
-        length = len("/".join(location.segments))
-        found = {place for place, longest in copies if length <= longest}
-        found.difference_update(self._excepts.matching(location, qualifiers, namespace))
-        last: tuple[int, int] | None = None
-        for depth, index, order in sorted(found):
-            mirror, rest = self._mirrors[index], location.segments[depth:]
-            if (depth, index) != last and (origin := mirror.origin(rest)) is not None:
-                last = depth, index
-                yield self._listed[order], origin
-
-    def scanned(self) -> int:
-        """Return how many copies one image is compared with at most (``PatternIndex.scanned``)."""
-        return self._copies.scanned() + self._excepts.scanned()
+        last: Location | None = None
+        for rule, origin in self.copies.matching(location, qualifiers, namespace):
+            if origin is not last:
+                last = origin
+                yield rule, origin
 
 
-def _in_steps(names: tuple[str, ...] | None) -> Iterator[tuple[str, ...] | None]:
+def _patterns(rules: Iterable[Rule], listed: list[Rule]) -> Iterator[Pattern]:
+    """Yield the patterns of rules, and append each rule to ``listed``."""
+    for rule in rules:
+        listed.append(rule)
+        yield rule.pattern
+
+
+def in_steps(work: Iterable[int]) -> Generator[None, None, None]:
+    """Run an iterator that yields the amount of work that it did, in steps of ``STEP_WORK``."""
+    done = 0
+    for amount in work:
+        done += amount
+        if done > STEP_WORK:
+            done = 0
+            yield
+
+
+def in_parts(names: tuple[str, ...] | None) -> Iterator[tuple[str, ...] | None]:
     """Yield the names of namespaces in parts, because adding one takes 10 microseconds."""
     if names is None:
         yield None

@@ -12,8 +12,6 @@ from typing import Final, Literal
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants, Override
 from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.manifest import SIGNATURE, Manifest, manifest_of
-from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
     Location,
@@ -25,22 +23,24 @@ from gatekeeper_py.core.images.reference import (
 )
 from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.core.policy.problems import listed
+from gatekeeper_py.core.policy.required import Requirements
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 Reason = Literal[
     "allowed", "denied", "unlisted", "invalid", "absent", "unverified", "unpinned", "unsigned", "exception"
 ]
-"""``decide`` returns the first four. A look-up in a registry can replace them with one of the next four.
-``with_exceptions`` can replace the reasons in ``OVERRIDDEN`` with ``exception``."""
+"""``decide`` returns the first four. An unmet requirement or a look-up on a mirror can replace them with one
+of the next four. ``with_exceptions`` can replace the reasons in ``OVERRIDDEN`` with ``exception``."""
 
 OVERRIDDEN: Final[Mapping[Reason, tuple[Override, ...]]] = MappingProxyType(
     {
         "unlisted": (),
         "denied": ("deny",),
-        "unpinned": ("signature",),
-        "unsigned": ("signature",),
-        "unverified": ("signature",),
+        "unpinned": ("require",),
+        "absent": ("require",),
+        "unsigned": ("require",),
+        "unverified": ("require",),
     }
 )
 """The reasons that an exception can replace, each with what its grant must override."""
@@ -52,10 +52,9 @@ class Decision:
 
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that decided,
     ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse. ``origin`` is set
-    when a deny rule matched not the image itself but the name that it mirrors. ``manifest`` is set when the
-    approving rule requires a look-up in the registry. If the rule has ``signed_by``, the kind of the look-up
-    is ``SIGNATURE``, even for an image without a digest, for which there is no signature. ``ruling`` is set
-    when exceptions say something about an image that the rules reject.
+    when a deny rule matched not the image itself but the name that it mirrors. ``requirements`` are those
+    that an image with an approved name must meet, in the order of the document. ``ruling`` is set when
+    exceptions say something about an image that the policy rejects.
     """
 
     image: str
@@ -65,7 +64,7 @@ class Decision:
     rule: Rule | None = None
     reference: Reference | None = None
     origin: str | None = None
-    manifest: Manifest | None = None
+    requirements: tuple[Requirement, ...] = ()
     ruling: Ruling | None = None
 
     @property
@@ -83,6 +82,7 @@ def decide(
     allow: RuleSet,
     denied_origins: MirroredRules,
     expired: RuleSet,
+    require: Requirements,
     namespace: str | None,
     image: str,
 ) -> Decision:
@@ -112,15 +112,14 @@ def decide(
         return denial
     rule = allow.find(location, qualifiers, namespace)
     if rule is not None:
-        signed = f", which requires a signature by {listed(rule.signed_by)}" if rule.signed_by else ""
         return Decision(
             image=image,
             approved=True,
             reason="allowed",
-            detail=f"{location.name} matches {rule}{signed}",
+            detail=f"{location.name} matches {rule}",
             rule=rule,
             reference=reference,
-            manifest=_looked_up(allow, rule, reference, location) if rule.verify else None,
+            requirements=require.matching(location, qualifiers, namespace),
         )
     rule = expired.find(location, qualifiers, namespace) if expired else None
     return Decision(
@@ -133,15 +132,18 @@ def decide(
 
 
 def denied_at(
-    denied_origins: MirroredRules, reference: Reference | None, digest: str, namespace: str | None
+    denied_origins: MirroredRules, decision: Decision, digest: str, namespace: str | None
 ) -> Decision | None:
     """Return the denial of an image by a digest that a look-up found; ``None`` if no deny rule matches it.
 
     Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
     is empty because it is not known.
     """
-    if not digest or not denied_origins.rules.recalls or reference is None or reference.digest is not None:
+    reference = decision.reference
+    if not digest or reference is None or reference.digest is not None:
         return None
+    if not denied_origins.rules.recalls and decision.exception is None:
+        return None  # a rule that matches the digest would match the name, too
     pinned = replace(reference, digest=digest)
     return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)
 
@@ -158,37 +160,27 @@ def _denial(
     return None
 
 
-def _looked_up(allow: RuleSet, rule: Rule, reference: Reference, location: Location) -> Manifest:
-    """Return the look-up that a rule requires for an image."""
-    manifest = manifest_of(reference, location)
-    if not rule.signed_by:
-        return manifest
-    keys = tuple(sorted({key.fingerprint for key in allow.signers(rule)}))
-    return manifest._replace(kind=SIGNATURE, keys=keys, signatures=rule.signatures)
-
-
 def with_exceptions(
     decision: Decision,
     exceptions: Exceptions,
     grants: Grants,
     allow: RuleSet,
     denied_origins: MirroredRules,
+    require: Requirements,
     namespace: str | None,
     now: datetime,
-    written: Rule | None = None,
 ) -> Decision:
     """Return the decision with exceptions for a rejected image.
 
-    ``written`` is the rule of the image as written, if the decision is about a digest that was found.
-
-    Exceptions change only rejections with the reason ``unlisted`` and, if a grant overrides them, those with
-    the other reasons in ``OVERRIDDEN``. Of the rejections by look-ups, callers pass only those for
-    signatures.
+    Exceptions change only rejections with the reasons in ``OVERRIDDEN``, if a grant overrides them. If the
+    names of an image are denied and it does not meet a requirement, one grant must override both.
     """
     reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
     if not grants or reference is None or needed is None:
         return decision
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
+    if "require" in needed and next(denied_origins.matching(location, qualifiers, namespace), None):
+        needed = ("deny", *needed)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:
         found: dict[Excepted, None] = {}
@@ -200,13 +192,7 @@ def with_exceptions(
         first, *others = sorted(found, key=attrgetter("until"))
         return Ruling(replace(first, also=tuple(others)))
 
-    ruling, rule = judged(needed), None
-    if needed in ((), ("deny",)) and ruling.approval is not None:
-        # If an allow rule requires a signature of the image, the grant must override that, too.
-        signs = written is not None and written.signed_by
-        rule = written if signs else signing_rule(allow, reference, namespace)
-        if rule is not None and (both := judged((*needed, "signature"))).approval is not None:
-            ruling, rule = both, None
+    ruling = judged(needed)
     if ruling == _SILENT:
         return decision
     found = ruling.approval
@@ -220,9 +206,8 @@ def with_exceptions(
         approved=True,
         reason="exception",
         detail=f"approved until {format_instant(found.until)} by {where}{despite}",
-        rule=rule,
         reference=reference,
-        manifest=None if rule is None else _looked_up(allow, rule, reference, location),
+        requirements=require.matching(location, qualifiers, namespace),
         ruling=ruling,
     )
 
@@ -238,25 +223,16 @@ def names_to_except(
 
     If the grants override deny rules, these are the names that deny rules match, among the image's own name
     and those of its origins. They include the image's own name if no allow rule approves the image, or if the
-    grants override signatures.
+    grants override requirements.
     """
     location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
     deny = "deny" in overriding
-    own = not deny or "signature" in overriding or allow.find(location, qualifiers, namespace) is None
+    own = not deny or "require" in overriding or allow.find(location, qualifiers, namespace) is None
     if own:
         yield location
     for _, name in denied_origins.matching(location, qualifiers, namespace) if deny else ():
         if not own or name is not location:
             yield name
-
-
-def signing_rule(allow: RuleSet, reference: Reference, namespace: str | None) -> Rule | None:
-    """Return the allow rule, if any, that requires a signature even of an excepted image."""
-    location = locate(reference)
-    rule = allow.find(location, qualifiers_of(effective_tag(reference), reference.digest), namespace)
-    if rule is None and reference.digest is None:  # a rule for digests (@*) also protects tags
-        rule = allow.find(location, (f"@{ANY}", None), namespace)
-    return rule if rule is not None and rule.signed_by else None
 
 
 def _clause(decision: Decision) -> str:
@@ -279,20 +255,19 @@ def _denied(reference: Reference, location: Location, rule: Rule, origin: str | 
     suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
     shown = f"{location.name}{suffix}"
     mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
-    because = ", ".join(
-        part
-        for part in (
-            escape(rule.reason) if rule.reason else "",
-            f"owner {escape(rule.owner)}" if rule.owner else "",
-        )
-        if part
-    )
     return Decision(
         image=reference.raw,
         approved=False,
         reason="denied",
-        detail=f"{shown}{mirrored} is denied by {rule}" + (f" ({because})" if because else ""),
+        detail=f"{shown}{mirrored} is denied by {rule}{because(rule)}",
         rule=rule,
         reference=reference,
         origin=origin,
     )
+
+
+def because(entry: Rule | Requirement) -> str:
+    """Return the reason and the owner of a rule or a requirement, in parentheses; empty without both."""
+    reason = [escape(entry.reason)] if entry.reason else []
+    owner = [f"owner {escape(entry.owner)}"] if entry.owner else []
+    return f" ({', '.join(reason + owner)})" if reason or owner else ""

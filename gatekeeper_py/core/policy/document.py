@@ -17,6 +17,7 @@ from gatekeeper_py.core.policy.finding import Finding, Path
 from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.resources import ResourcePath
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -104,6 +105,7 @@ class PolicyDocument:
     mode: Mode
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...] = ()
+    require: tuple[Requirement, ...] = ()
     namespaces: tuple[OverrideEntry, ...] = ()
     mirrors: tuple[Mirror, ...] = ()
     resources: tuple[ResourceEntry, ...] = ()
@@ -114,17 +116,18 @@ class PolicyDocument:
 
     def dated(self) -> Iterator[tuple[Path, Rule | OverrideEntry | Key, datetime]]:
         """Yield each entry that expires or has expired, with its path and its expiry."""
-        lists: list[tuple[str, Sequence[Rule | OverrideEntry | Key]]]
+        lists: list[tuple[str, Sequence[Rule | Requirement | OverrideEntry | Key]]]
         lists = [
             ("allow", self.allow),
             ("deny", self.deny),
+            ("require", self.require),
             ("namespaces", self.namespaces),
             ("keys", self.keys),
         ]
         for name, entries in lists:
             for index, entry in enumerate(entries):
-                if entry.until is not None:
+                if not isinstance(entry, Requirement) and entry.until is not None:
                     yield (name, index), entry, entry.until
-                for each in entry.excepts if isinstance(entry, Rule) else ():
+                for each in entry.excepts if isinstance(entry, (Rule, Requirement)) else ():
                     if each.until is not None:
                         yield (name, index, each.list, each.index), each, each.until

@@ -50,8 +50,8 @@ def exception_findings(policy: CompiledPolicy, exceptions: Exceptions, now: date
             found.append(_finding("warning", EXPIRED, entry, message, "remove it"))
         elif (rule := approving_rule(policy, key, entry, scan)) is not None:
             message = f"the policy approves these images anyway, by {rule.list}[{rule.index}]"
-            if rule.signed_by:
-                message = f"the exception does not replace the signature that allow[{rule.index}] requires"
+            if policy.requires:
+                message += ", and an exception does not replace a requirement"
             found.append(_finding("warning", SUPERFLUOUS, entry, message, "remove it"))
     if len(found) > MAX_FINDINGS:
         found[MAX_FINDINGS:] = [more_findings(len(found) - MAX_FINDINGS, found[MAX_FINDINGS - 1])]
@@ -70,7 +70,7 @@ def approving_rule(
 ) -> Rule | None:
     """Return an allow rule that approves all that an entry can approve, for as long as the entry lasts."""
     if any(grant.overrides for grant in policy.grants.of(key.source)):
-        return None  # the entry may be needed for images that a deny rule matches, or that nobody signed
+        return None  # the entry may be needed for denied images, or for those that do not meet a requirement
     found = None
     for namespace in reach(key, entry).namespaces or (None,):
         rules = policy.allow.covering_all(entry.pattern, namespace, scan)

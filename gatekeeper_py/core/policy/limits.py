@@ -25,15 +25,22 @@ MAX_ENTRIES: Final = MappingProxyType(
         "registries": 100,
         "keys": 100,
         "exceptions": 100,
+        "require": 1_000,
     }
 )
 """Maximum number of entries of each other list of the document."""
+
+MAX_REQUIRED_PATTERNS: Final = 20_000
+"""Maximum number of patterns in ``images`` and ``except`` of all entries of ``require`` together."""
+
+MAX_REQUIRED_NAMES: Final = 50_000
+"""Maximum number of names of namespaces in ``require``: about 2 s to compile if all have wildcards."""
 
 MAX_ITEMS: Final = 1_000
 """Maximum number of items of a list inside an entry, such as the names of namespaces."""
 
 MAX_SIGNERS: Final = 20
-"""Maximum number of keys in ``signedBy`` of one rule."""
+"""Maximum number of keys in ``signedBy`` of one requirement."""
 
 MAX_TARGETS: Final = 4
 """Maximum number of targets of one mirror, in order of preference."""

@@ -168,13 +168,14 @@ def _index(patterns: Iterable[Pattern]) -> PatternIndex:
 
 def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location) -> tuple[str | None, str]:
     """Return the image below one target, or ``None`` and the problem if it would not be usable."""
-    name = "/".join((to.text, *location.segments[len(mirror.source.segments) :]))
+    rest = location.segments[len(mirror.source.segments) :]
+    name = "/".join((to.text, *rest))
     image = f"{name}{reference.suffix}"
-    problem = _problem(to, name, image)
+    problem = _problem(Location(to.host, (*to.segments, *rest)), name, image)
     return (None if problem else image), problem
 
 
-def _problem(to: Prefix, name: str, image: str) -> str:
+def _problem(wanted: Location, name: str, image: str) -> str:
     """Return why a rewritten image would not be usable, or an empty text if it is usable."""
     if "/" not in name:
         return f"on its mirror it would be the image {name} of Docker Hub"
@@ -182,6 +183,6 @@ def _problem(to: Prefix, name: str, image: str) -> str:
         return f"on its mirror the name would be longer than {MAX_NAME_LENGTH} characters"
     # The image parses, because both ends of a mirror and the rest of the reference follow the grammar.
     place = locate(parse_reference(image))
-    if not to.holds(place):
+    if place != wanted:  # Docker Hub reads a name of one segment as that of an official image
         return f"on its mirror it would be read as {place.name}"
     return ""

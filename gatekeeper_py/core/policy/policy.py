@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
+from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.cache import ABSENT, MAX_CACHED_LENGTH, CacheCounts, DecisionCache, key_with
-from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once
+from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once, in_steps
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry, PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.excess import excess
-from gatekeeper_py.core.policy.keys import NO_KEYS, Key
+from gatekeeper_py.core.policy.keys import Key
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.mirror import Mirrors, Rewrite
 from gatekeeper_py.core.policy.overrides import Overrides
 from gatekeeper_py.core.policy.registries import Registries
+from gatekeeper_py.core.policy.required import Requirements
 from gatekeeper_py.core.policy.resources import PathTree
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -104,25 +107,27 @@ class Policy:
             message = "the instant needs an offset"
             raise ValueError(message)
         keys = {key.name: key for key in self.document.keys if key.until is None or instant < key.until}
-        allow, expired, allow_end, forgotten = yield from _rules_at(self.allow, instant, keys)
+        allow, expired, allow_end, forgotten = yield from _rules_at(self.allow, instant)
         deny, _, deny_end, _ = yield from _rules_at(self.deny, instant)
         overrides = Overrides()
         for entry in self.document.namespaces:
             if entry.until is None or instant < entry.until:
                 overrides.add(entry)
             yield
-        named: list[Manifest] = []
-        hosts, signed = set[str](), set[str]()
-        for rule in allow.verified:
-            named += _named_manifests(rule)
-            hosts.update(rule.hosts)
-            signed.update(rule.hosts if rule.signed_by else ())
+        require = yield from Requirements.compiling(self.document.require, self.mirrors, instant, keys)
+        spared_end: datetime | None = None
+        spared = chain.from_iterable(requirement.excepts for requirement in require.all)
+        while entries := tuple(islice(spared, STEP_WORK)):
+            spared_end = _next_end(entries, instant, spared_end)
             yield
+        named: list[Manifest] = []
+        hosts = set(require.signed_hosts)
+        yield from in_steps(self._finding_lookups(named, hosts))
         resources = yield from _paths_by_kind(self.document.resources)
         denied = yield from MirroredRules.compiling(self.mirrors, deny)
         grants = yield from Grants.compiling(self.document.exceptions)
         ends = (_next_end(entries, instant) for entries in (self.document.namespaces, self.document.keys))
-        next_expiry = _first(allow_end, deny_end, *ends)
+        next_expiry = _first(allow_end, deny_end, spared_end, *ends)
         change = exceptions.next_change(grants, instant) if grants else None
         return CompiledPolicy(
             policy=self,
@@ -133,40 +138,59 @@ class Policy:
             deny=deny,
             denied_origins=denied,
             expired=expired,
+            require=require,
             overrides=overrides,
             named_manifests=tuple(named),
-            verified_hosts=frozenset(hosts),
-            signed_hosts=frozenset(signed),
+            looked_up_hosts=frozenset(hosts),
             resources=resources,
             grants=grants,
             exceptions=exceptions,
         )
 
-    @cached_property
-    def rewriters(self) -> tuple[datetime | None, ...]:
-        """The expiry of each part that rewrites images in mutate mode: mirrors, and rules with ``pin``.
+    def _finding_lookups(self, named: list[Manifest], hosts: set[str]) -> Iterator[int]:
+        """Add ``named_manifests``, and ``looked_up_hosts`` except those of signatures, in steps.
+
+        Yields the work of each step (``STEP_WORK``).
+        """
+        document = self.document
+        rewrites = self.mode.rewrites or any(entry.mode.rewrites for entry in document.namespaces)
+        pins = rewrites and any(requirement.digest for requirement in document.require)
+        looks_up = any(requirement.looks_up for requirement in document.require)
+        for requirement in document.require:
+            asks = requirement.looks_up or (pins and requirement.digest)
+            for pattern in requirement.images if asks else ():
+                if not is_glob(pattern.host):
+                    hosts.add(pattern.host)
+                if requirement.looks_up:
+                    named += _named_manifests(pattern)
+                yield 4
+        for mirror in document.mirrors:
+            if mirror.verify or pins or looks_up:  # requirements follow mirrors
+                hosts.update(to.host for to in mirror.targets)
+                yield 2
+        if pins:
+            hosts.update(registry.host for registry in document.registries)
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether mirrors, or requirements of a digest, rewrite images in mutate mode.
 
         If rules or mirrors get a new field that makes them rewrite images, add the field here.
         """
-        return (*(None for _ in self.mirrors), *(rule.until for rule in self.allow if rule.pin))
+        return len(self.mirrors) > 0 or any(each.digest for each in self.document.require)
 
     def rewriting(self, now: datetime) -> Rewriting:
         """Return whether a part of the policy rewrites images and some namespace has the mode for it."""
-        modes: list[datetime | None] = [None] if self.mode.rewrites else []
-        modes += [each.until for each in self.document.namespaces if each.mode.rewrites]
-        ends = [_last_end(untils, now) for untils in (self.rewriters, modes)]
-        if any(end is not None and end <= now for end in ends):
-            return Rewriting(possible=False)
-        return Rewriting(possible=True, until=min((end for end in ends if end is not None), default=None))
+        untils: list[datetime | None] = [None] if self.mode.rewrites else []
+        untils += [each.until for each in self.document.namespaces if each.mode.rewrites]
+        live = [until for until in untils if until is None or now < until] if self.rewrites else []
+        if None in live:
+            return Rewriting(possible=True)
+        return Rewriting(possible=bool(live), until=max(filter(None, live), default=None))
 
 
 def _first(*instants: datetime | None) -> datetime | None:
     return min((each for each in instants if each is not None), default=None)
-
-
-def _last_end(untils: Sequence[datetime | None], now: datetime) -> datetime | None:
-    """Return the latest expiry; ``None`` if one never expires, and ``now`` if ``untils`` is empty."""
-    return None if None in untils else max((each for each in untils if each is not None), default=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -176,9 +200,9 @@ class CompiledPolicy:
     ``next_expiry`` is the next instant at which a rule, an override or a key expires. ``next_change`` is the
     next instant at which an answer may change: one of these expires, an exception begins or ends, or a rule
     is no longer in ``expired``. Each is ``None`` if there is no such instant. ``expired`` are the allow rules
-    that expired in the 90 days before ``instant``. ``named_manifests`` are the tags and digests that rules
-    with ``verify`` name exactly, so that they can be looked up in advance. ``verified_hosts`` are the
-    registries of these rules and of their signatures, and ``signed_hosts`` those of rules with ``signed_by``.
+    that expired in the 90 days before ``instant``. ``named_manifests`` are the tags and digests that
+    requirements with look-ups name exactly, so that they can be looked up in advance. ``looked_up_hosts`` are
+    the registries that may be queried for images (docs/registries.md). If nothing is looked up, it is empty.
     ``resources`` are the declared image paths by (group, kind). Exceptions begin and end by ``clock``, or as
     of ``instant`` without one. Without a cache, every image is decided each time.
     """
@@ -191,10 +215,10 @@ class CompiledPolicy:
     deny: RuleSet
     denied_origins: MirroredRules
     expired: RuleSet
+    require: Requirements
     overrides: Overrides
     named_manifests: tuple[Manifest, ...]
-    verified_hosts: frozenset[str]
-    signed_hosts: frozenset[str]
+    looked_up_hosts: frozenset[str]
     resources: dict[tuple[str, str], PathTree]
     grants: Grants
     exceptions: Exceptions
@@ -203,20 +227,21 @@ class CompiledPolicy:
     revision: str = field(init=False)
     by_namespace: bool = field(init=False)
     """Whether a decision can depend on the namespace."""
-    looked_up_hosts: frozenset[str] = field(init=False)
-    """The registries that may be queried for images. Empty if nothing is looked up."""
     looks_up: bool = field(init=False)
     """Whether some answer depends on a registry."""
+    requires: bool = field(init=False)
+    """Whether there is a requirement."""
     adds_pull_secrets: bool = field(init=False)
     """Whether some mirror adds a pull secret to Pods."""
 
     def __post_init__(self) -> None:
-        hosts = {to.host for mirror in self.mirrors if mirror.verify for to in mirror.targets}
         derived = {
             "revision": self.policy.revision,
-            "by_namespace": any(rules.by_namespace for rules in (self.allow, self.deny, self.expired)),
-            "looked_up_hosts": self.verified_hosts | hosts,
-            "looks_up": bool(self.verified_hosts or hosts),
+            "by_namespace": any(
+                rules.by_namespace for rules in (self.allow, self.deny, self.expired, self.require)
+            ),
+            "looks_up": bool(self.looked_up_hosts),
+            "requires": bool(self.policy.document.require),
             "adds_pull_secrets": any(mirror.image_pull_secret is not None for mirror in self.mirrors),
         }
         for name, value in derived.items():
@@ -249,7 +274,7 @@ class CompiledPolicy:
     def registries(self) -> Registries:
         """How the hosts are reached for look-ups."""
         entries = {entry.host: entry for entry in self.policy.document.registries}
-        return Registries(entries, self.signed_hosts)
+        return Registries(entries, self.require.signed_hosts)
 
     def mode(self, namespace: str | None) -> Mode:
         """Return the mode in a namespace: that of the first live override naming it, else the policy's."""
@@ -264,30 +289,26 @@ class CompiledPolicy:
         decision = self.decide_by_rules(namespace, image)
         return decision if decision.approved or not self.grants else self.excepted(namespace, decision)
 
-    def excepted(self, namespace: str | None, decision: Decision, rule: Rule | None = None) -> Decision:
-        """Return the decision on a rejected image with the exceptions that are in effect now.
-
-        ``rule`` is the rule of the image as written, if the decision is about a digest that was found.
-        """
+    def excepted(self, namespace: str | None, decision: Decision) -> Decision:
+        """Return the decision on a rejected image with the exceptions that are in effect now."""
         if not self.grants:
             return decision
         now = self.instant if self.clock is None else self.clock()
-        return with_exceptions(
-            decision, self.exceptions, self.grants, self.allow, self.denied_origins, namespace, now, rule
-        )
+        rules = self.allow, self.denied_origins, self.require
+        return with_exceptions(decision, self.exceptions, self.grants, *rules, namespace, now)
 
     def decide_by_rules(self, namespace: str | None, image: str) -> Decision:
         """Judge one image as written without exceptions. The answer holds until a rule expires."""
         cache = self.cache
         key = key_with(namespace, image) if self.by_namespace else image
         if cache is None or key is None or len(image) > MAX_CACHED_LENGTH:
-            return decide(self.allow, self.denied_origins, self.expired, namespace, image)
+            return decide(self.allow, self.denied_origins, self.expired, self.require, namespace, image)
         decision: Decision | None = cache.decisions.get(key)
         if decision is not None:
             cache.counts.hits += 1
             return decision
         cache.counts.misses += 1
-        decision = decide(self.allow, self.denied_origins, self.expired, namespace, image)
+        decision = decide(self.allow, self.denied_origins, self.expired, self.require, namespace, image)
         cache.decisions[key] = decision
         return decision
 
@@ -336,9 +357,8 @@ def _paths_by_kind(
     return trees
 
 
-def _named_manifests(rule: Rule) -> Iterator[Manifest]:
-    """Yield the manifest that a rule names exactly, if there is one."""
-    pattern = rule.pattern
+def _named_manifests(pattern: Pattern) -> Iterator[Manifest]:
+    """Yield the manifest that a pattern names exactly, if there is one."""
     exact = not pattern.subtree and not any(map(is_glob, pattern.segments))
     named = pattern.tag if pattern.digest is None else pattern.digest
     if exact and named is not None and not is_glob(named):
@@ -346,13 +366,13 @@ def _named_manifests(rule: Rule) -> Iterator[Manifest]:
 
 
 def _rules_at(
-    listed: tuple[Rule, ...], instant: datetime, keys: Mapping[str, Key] = NO_KEYS
+    listed: tuple[Rule, ...], instant: datetime
 ) -> Generator[None, None, tuple[RuleSet, RuleSet, datetime | None, datetime | None]]:
     """Return the live rules of a list, those that expired lately, and two instants. Runs in steps.
 
     At the first instant, the next rule expires. At the second one, a rule no longer counts as expired lately.
     """
-    rules, expired = RuleSet(instant=instant, keys=keys), RuleSet()
+    rules, expired = RuleSet(instant=instant), RuleSet()
     end, first, work = None, None, 0
     for rule in listed:
         work += 10 + 4 * len(rule.namespaces or ())

@@ -1,4 +1,4 @@
-"""How registries are reached for look-ups (docs/policy.md, "Look-ups")."""
+"""How registries are reached for look-ups (docs/registries.md)."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Registry:
 class Registries:
     """The settings of all hosts.
 
-    ``entries`` are the entries of ``registries`` by host, and ``signed`` are the hosts in rules with
-    ``signedBy``. A policy has at most 100 entries, but its rules may name 100,000 hosts. So the settings of a
-    host without an entry are made only when they are needed.
+    ``entries`` are the entries of ``registries`` by host, and ``signed`` are the hosts in requirements with
+    ``signedBy``. A policy has at most 100 entries, but its requirements may name 20,000 hosts. So the
+    settings of a host without an entry are made only when they are needed.
     """
 
     entries: Mapping[str, Registry] = field(default_factory=dict)

@@ -112,6 +112,20 @@ def test_every_format_separates_what_is_refused_from_what_only_causes_warnings(a
     assert "The policy would refuse nothing that runs, and only warn about 2 images in 4 places." in only
 
 
+def test_the_page_separates_what_requirements_refuse_from_what_they_only_warn_about(audit: Audit) -> None:
+    entries = "{images: [registry.corp.io], digest: true, mode: warn}, {images: [docker.io], digest: true}"
+    text = policy_text(f"require: [{entries}]\n", allow="[registry.corp.io, docker.io, quay.io]")
+    page = sections(audit("--format", "html", policy=text).out)
+    assert "The policy would refuse 1 image in 3 places, and only warn in 1 more place." in page["summary"]
+    assert (GOOD in page["refused"], GOOD in page["warned"]) == (False, True)
+    assert "unpinned It lacks a required digest: 1 image" in page["refused"]
+    assert "is unpinned: it needs a digest" in page["warned"]
+    only_warned = text.replace("digest: true}]", "digest: true, mode: warn}]")
+    page = sections(audit("--format", "html", policy=only_warned).out)
+    summary = "The policy would refuse nothing that runs, and only warn about 2 images in 4 places."
+    assert summary in page["summary"]
+
+
 def test_an_object_has_its_mode_if_the_modes_of_one_image_differ(audit: Audit, cluster: FakeCluster) -> None:
     cluster.add(PODS, named(pod("nginx:1.25"), "web", "bank"))
     out = audit(policy=policy_text(WARN_IN_BANK)).out
@@ -558,7 +572,7 @@ def test_exceptions_that_nothing_needs_are_listed_with_their_place(unneeded: Aud
 
 @pytest.mark.parametrize(
     ("overrides", "deny"),
-    [("signature", ""), ("deny", "deny: [docker.io/library/nginx]\n")],
+    [("[require]", ""), ("[deny]", "deny: [docker.io/library/nginx]\n")],
     ids=["without-a-signature", "with-a-signature"],
 )
 @pytest.mark.parametrize("path", [PODS, DEPLOYMENTS], ids=["pod", "template"])
@@ -572,8 +586,9 @@ def test_an_exception_of_an_image_that_may_be_signed_is_needed(
     cluster.documents[POLICY_IN] = {
         "data": {
             "policy.yaml": policy_text(
-                f"{keys_text()}{deny}exceptions: [{grant}]\n",
-                allow="[{image: docker.io, signedBy: [ci-2025, ci-2026]}]",
+                f"{keys_text()}{deny}exceptions: [{grant}]\n"
+                "require: [{images: [docker.io], signedBy: [ci-2025, ci-2026]}]\n",
+                allow="[docker.io]",
             )
         }
     }

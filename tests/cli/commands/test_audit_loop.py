@@ -268,10 +268,18 @@ async def test_the_end_of_the_process_cancels_an_audit(start: Start, cluster: Fa
     assert running.events == ["stopped"]
 
 
-@pytest.mark.parametrize("look_up", [False, True])
+@pytest.mark.parametrize(
+    ("look_up", "mode", "required"),
+    [
+        pytest.param(False, "warn", {}, id="by-name"),
+        pytest.param(True, "warn", {}, id="look-up"),
+        pytest.param(True, "enforce", {"mode": "warn"}, id="requirement-that-only-warns"),
+    ],
+)
 async def test_with_look_up_the_audit_finds_unsigned_images_and_looks_up_signed_ones_once(
-    start: Start, cluster: FakeCluster, *, look_up: bool
+    start: Start, cluster: FakeCluster, mode: str, required: dict[str, Any], *, look_up: bool
 ) -> None:
+    required = {"signedBy": ["ci"], **required}
     signer = Signer("p256")
     async with scripted() as registry, scripted() as down:
         down.on("GET /v2/team/app/referrers/" + DIGEST, web.Response(status=500))
@@ -289,17 +297,19 @@ async def test_with_look_up_the_audit_finds_unsigned_images_and_looks_up_signed_
         hosts = (registry.host, down.host)
         policy = policy_text(
             f"keys: [{json.dumps({'name': 'ci', 'key': signer.pem})}]\n"
-            f"registries: {json.dumps([{'host': host, 'plainHTTP': True} for host in hosts])}\n",
-            mode="warn",
-            allow=json.dumps([{"image": f"{host}/**", "signedBy": ["ci"]} for host in hosts]),
+            f"registries: {json.dumps([{'host': host, 'plainHTTP': True} for host in hosts])}\n"
+            f"require: {json.dumps([{'images': [f'{host}/**' for host in hosts], **required}])}\n",
+            mode=mode,
+            allow=json.dumps(hosts),
         )
         async with start(policy, look_up=look_up, events=True) as running:
             audits = [await running.event("audited") for _ in range(2)]
         asked = [line for line in registry.request_lines if DIGEST in line and "referrers" in line]
-    assert [each["rejected"] for each in audits] == [5 if look_up else 3] * 2
+    rejected, unmet = (2, 3) if mode == "enforce" else (5 if look_up else 3, 0)
+    assert [(each["rejected"], each["unmet"]) for each in audits] == [(rejected, unmet)] * 2
     assert len(asked) == look_up, "a valid signature is remembered between audits"
     messages = {each["involvedObject"]["name"]: each["message"] for _, each in cluster.posted}
     refused = ("unsigned", "unpinned", "unverified") if look_up else ("unpinned",)
     assert messages == {
-        name: f"Pods use images that are not approved: {images[name]} ({name})" for name in refused
+        name: f"Pods use images that cause warnings: {images[name]} ({name})" for name in refused
     }

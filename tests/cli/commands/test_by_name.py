@@ -25,19 +25,14 @@ def mirror(options: str, *, to: str = f"'{NOWHERE}/hub'", allow: str) -> str:
     return policy_text(mirrors, mode="mutate", allow=allow)
 
 
+def required(fields: str, keys: str = "", mode: str = "enforce") -> str:
+    more = f"{keys}require: [{{images: ['{NOWHERE}/**'], {fields}, onError: deny}}]\n"
+    return policy_text(more, mode=mode, allow=f"['{NOWHERE}/**']")
+
+
 POLICIES = [
-    pytest.param(
-        policy_text(allow=f"[{{image: '{NOWHERE}/**', verify: true, onError: deny}}]"),
-        IMAGE,
-        None,
-        id="rule-verify",
-    ),
-    pytest.param(
-        policy_text(mode="mutate", allow=f"[{{image: '{NOWHERE}/**', pin: true, onError: deny}}]"),
-        IMAGE,
-        None,
-        id="rule-pin",
-    ),
+    pytest.param(required("exists: true"), IMAGE, None, id="exists"),
+    pytest.param(required("digest: true", mode="mutate"), IMAGE, None, id="digest-that-mutate-writes"),
     pytest.param(
         mirror(STRICT, allow=f"['{NOWHERE}/hub/**']"), "nginx:1", f"{NOWHERE}/hub/nginx:1", id="mirror"
     ),
@@ -130,7 +125,7 @@ PINNED = f"{NOWHERE}/app@sha256:{'ab' * 32}"
         pytest.param("enforce", "", PINNED, "allowed", id="digest"),
         pytest.param("enforce", ", until: 2020-01-01", PINNED, "unsigned", id="no-live-key"),
         pytest.param("mutate", "", IMAGE, "allowed", id="mutate-writes-the-digest"),
-        pytest.param("mutate", ", until: 2020-01-01", IMAGE, "unpinned", id="mutate-without-a-live-key"),
+        pytest.param("mutate", ", until: 2020-01-01", IMAGE, "unsigned", id="mutate-without-a-live-key"),
         pytest.param("mutate", ", until: 2020-01-01", PINNED, "unsigned", id="digest-in-mutate"),
     ],
 )
@@ -138,7 +133,7 @@ def test_commands_reject_by_name_what_the_webhook_always_refuses(
     command: Command, write: Write, mode: str, until: str, image: str, reason: str
 ) -> None:
     keys = f"keys: [{{name: ci, key: {json.dumps(PUBLIC_KEYS['ci-2025'])}{until}}}]\n"
-    given = write(policy_text(keys, mode=mode, allow=f"[{{image: '{NOWHERE}/**', signedBy: [ci]}}]"))
+    given = write(required("signedBy: [ci]", keys, mode))
     (explained,) = json.loads(command("explain", given, image, "-o", "json").out)
     assert explained["reason"] == reason
     reviewed = command("review", given, write(json.dumps(pod(image)), "pod.json"), "-o", "json")

@@ -145,8 +145,8 @@ def test_a_policy_of_a_wrong_kind_or_version_is_read_as_a_policy(findings: Findi
 
 
 def test_the_keys_are_shown_by_their_fingerprints(command: Command, write: Write) -> None:
-    allow = "['registry.corp.io@*', {image: a.io@*, signedBy: [ci-2025, ci-2026]}]"
-    policy = write(policy_text(keys_text(until="2999-01-01"), allow=allow))
+    more = "require: [{images: [a.io], signedBy: [ci-2025, ci-2026]}]\n"
+    policy = write(policy_text(keys_text(until="2999-01-01") + more, allow="[a.io@*]"))
     shown = [
         "ci-2025: P-256, fingerprint cdefef5c9bb4688a622238b7a53cfc32bc296380b4ced72ad50b667fc4441279",
         (

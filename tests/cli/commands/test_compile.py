@@ -97,12 +97,13 @@ def test_exempt_namespaces_replace_the_default_and_stay_text(compiled: Compiled)
 
 
 def test_a_rule_that_cannot_be_expressed_exits_with_1(compiled: Compiled, tmp_path: Path) -> None:
-    text = policy_text(allow="[a.io, {image: b.io, until: 2999-01-01}, {image: c.io/x, verify: true}]")
+    more = "require: [{images: [c.io/x], exists: true}]\n"
+    text = policy_text(more, allow="[a.io, {image: b.io, until: 2999-01-01}, c.io/x]")
     done = compiled(text, NATIVE)
     assert (done.code, done.out) == (1, "")
     assert done.err.replace(f"{tmp_path}/", "").splitlines() == [
         "policy.yaml: allow[1] b.io: it will expire, and a native policy has no clock",
-        "policy.yaml: allow[2] c.io/x: it needs a look-up in a registry, which a native policy cannot do",
+        "policy.yaml: require[0]: it needs a look-up in a registry, which a native policy cannot do",
         "A wider policy can be compiled with --backstop.",
     ]
     backstop = compiled(text, NATIVE, "--backstop")

@@ -464,26 +464,53 @@ def test_a_field_that_only_one_policy_declares(compared: Compared, cluster: Fake
     assert back["images"][0]["detail"] == "the new policy does not declare this field"
 
 
-SIGNED: Final = "{image: a.io/**, signedBy: [ci-2025, ci-2026]}"
+UNSIGNED: Final = "require: [{images: [registry.corp.io], exists: true, digest: true}]\n"
+SIGNED: Final = f"require: [{{images: [registry.corp.io], signedBy: [ci-2025, ci-2026]}}]\n{keys_text()}"
 
 
 @pytest.mark.parametrize(
-    ("new", "says"),
+    ("old", "new", "code", "sentences"),
     [
-        pytest.param("[a.io/**]", True, id="no-signature"),
         pytest.param(
-            "[a.io/x, {image: a.io/**, signedBy: [ci-2025, ci-2026]}]", True, id="wider-rule-before"
+            SIGNED,
+            UNSIGNED,
+            1,
+            ["Some images get weaker requirements.", "No image gets stricter requirements."],
+            id="less",
         ),
-        pytest.param("[{image: a.io/**, signedBy: [ci-2025, ci-2026]}]", False, id="same"),
+        pytest.param(
+            UNSIGNED,
+            SIGNED,
+            0,
+            ["No image gets weaker requirements.", "Some images get stricter requirements."],
+            id="more",
+        ),
+        pytest.param(
+            SIGNED,
+            SIGNED,
+            0,
+            ["No image gets weaker requirements.", "No image gets stricter requirements."],
+            id="same",
+        ),
+        pytest.param("", "", 0, [], id="none"),
     ],
 )
-@pytest.mark.parametrize("style", ["table", "html"])
-def test_an_edit_that_can_change_required_signatures_is_named_as_not_compared(
-    diff: Diff, new: str, *, says: bool, style: str
+def test_all_images_shows_what_is_required(
+    diff: Diff, compared: Compared, old: str, new: str, code: int, sentences: list[str]
 ) -> None:
-    old = policy_text(keys_text(), allow="[{image: a.io/**, signedBy: [ci-2025, ci-2026]}]")
-    done = diff(
-        "--all-images", "-o", style, old=old, new=policy_text(keys_text() + "message: m\n", allow=new)
+    policies = {"old": policy_text(old), "new": policy_text(new)}
+    arguments = ("--all-images", "--fail-on", "approved")
+    found = compared(*arguments, code=code, **policies)
+    assert found["widens"] == bool(code)
+    expected = {("less" if code else "more") + "-required"} if old != new else set()
+    assert {witness["change"] for witness in found["witnesses"]} == expected
+    for witness in found["witnesses"]:
+        assert (witness["before"], witness["after"]) == ("approved", "approved")
+        shown = {"list": "require", "index": 0, "image": "registry.corp.io"}
+        assert witness["old"].items() >= shown.items() <= witness["new"].items()
+    text, page = diff(*arguments, **policies), sections(diff(*arguments, "-o", "html", **policies).out)
+    assert [line for line in text.out.splitlines() if line.endswith(" requirements.")] == sentences
+    assert all(sentence in page["summary"] for sentence in sentences)
+    assert diff("--all-images", **policies).code == (
+        1 if "Some images get stricter requirements." in sentences else 0
     )
-    assert ("can change which signatures images need" in done.out) is says
-    assert "No image becomes approved." in done.out

@@ -24,10 +24,11 @@ deny: ["*/**:latest", quay.io/bad/**]
 exceptions:
   - {source: namespace, namespaces: [team-*], images: [ghcr.io/**, quay.io/**], longest: 14d, most: 2}
   - {source: installation, images: [docker.io/**], longest: 30d}
-  - {source: break-glass, images: [quay.io/bad/x], longest: 12h, overrides: deny}
+  - {source: break-glass, images: [quay.io/bad/x], longest: 12h, overrides: [deny]}
 """,
     allow="[registry.corp.io, ghcr.io/ok/**]",
 )
+DIGEST: Final = f"sha256:{'7c' * 32}"
 FAR: Final = "2999-01-01T00:00:00Z"
 OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
 
@@ -81,25 +82,33 @@ def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
 @pytest.mark.parametrize(
     ("image", "code", "said"),
     [
-        pytest.param("a.io/x:1", 1, "exceptions[0]: it does not override signatures\n", id="signed"),
-        pytest.param("a.io/x/*", 1, "exceptions[0]: it does not override signatures\n", id="signed-pattern"),
-        pytest.param(
-            "a.io/x:1", 1, "exceptions[1]: it is for documents with source: break-glass\n", id="glass"
-        ),
-        pytest.param("b.io/x/*", 0, "longest: 12h), if it is signed\n", id="pattern-of-tags"),
-        pytest.param("b.io/x:1", 0, "longest: 12h), if it is signed\n", id="tag"),
+        pytest.param("a.io/x:1", 1, "exceptions[0]: it does not override requirements\n", id="approved"),
+        pytest.param("a.io/x:1", 1, "exceptions[1]: it is for documents with source: break", id="glass"),
+        pytest.param(f"a.io/x@{DIGEST}", 1, "and it must meet require[1]\n", id="look-up"),
+        pytest.param(f"a.io/pinned/x@{DIGEST}", 0, "approves it anyway: ", id="approved-and-met"),
+        pytest.param("a.io/warned/x:1", 0, "approves it anyway: ", id="only-warns"),
+        pytest.param("b.io/x:1", 0, "longest: 12h), if it meets require[0]\n", id="unlisted"),
+        pytest.param("b.io/x/*", 0, "longest: 12h), if it meets require[0]\n", id="pattern"),
+        pytest.param("b.io/x/*@*", 0, "longest: 12h)\n", id="pattern-that-meets-it"),
+        pytest.param("b.io/elsewhere/*", 0, "longest: 12h)\n", id="other-namespace"),
+        pytest.param("b.io/denied:1", 1, "exceptions[0]: it does not override deny rules", id="denied"),
     ],
 )
-def test_it_shows_whether_an_excepted_image_needs_a_signature(
+def test_it_shows_whether_an_excepted_image_must_meet_a_requirement(
     command: Command, write: Write, image: str, code: int, said: str
 ) -> None:
     grants = ", ".join(
         f"{{source: {source}, images: [a.io, b.io], longest: 12h}}"
-        for source in ("namespace", "break-glass, overrides: signature")
+        for source in ("namespace", "break-glass, overrides: [deny, require]")
     )
-    signed = "signedBy: [ci-2025, ci-2026]"
-    rules = f"[{{image: a.io, {signed}}}, {{image: 'b.io/**@*', {signed}}}]"
-    policy = write(policy_text(f"{keys_text()}exceptions: [{grants}]\n", allow=rules))
+    required = """deny: [b.io/denied]
+require:
+  - {images: [a.io/pinned/**, a.io/x, b.io/x, b.io/x/**, b.io/denied], digest: true}
+  - {images: [a.io/x], signedBy: [ci-2025, ci-2026]}
+  - {images: [a.io/warned/**], digest: true, mode: warn}
+  - {images: [b.io/elsewhere/**], digest: true, namespaces: [shop]}
+"""
+    policy = write(policy_text(f"{keys_text()}{required}exceptions: [{grants}]\n", allow="[a.io]"))
     done = command("except", image, "-n", "team-a", "--for", "2h", "--reason", "r", "--policy", policy)
     assert said in done.err
     assert done.code == code

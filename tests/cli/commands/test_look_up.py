@@ -6,16 +6,17 @@ import base64
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from builders import named, pod, policy_text, workload
-from commanding import Command, Write
+from commanding import Command, Done, Write
 from fakecluster import FakeCluster
 from httpserving import serving
 from registries.signing import Signer, contents, signed
@@ -77,8 +78,14 @@ def registry() -> Iterator[Registry]:
 
 
 def policy(host: str, more: str = "", *, mode: str = "enforce", on_error: str = "keep", pin: str = "") -> str:
-    allow = f"[{{image: '{host}/**', verify: true, onError: {on_error}{pin}}}]"
-    return policy_text(f"registries: [{{host: '{host}', plainHTTP: true}}]\n{more}", mode=mode, allow=allow)
+    required = f"require: [{{images: ['{host}/**'], exists: true, onError: {on_error}{pin}}}]\n"
+    registries = f"registries: [{{host: '{host}', plainHTTP: true}}]\n"
+    return policy_text(f"{registries}{required}{more}", mode=mode, allow=f"['{host}/**']")
+
+
+def shown(answer: dict[str, Any], field: str) -> list[Any]:
+    """Return a field of each requirement of an image."""
+    return [each[field] for each in answer.get("requirements", ())]
 
 
 def test_explain_shows_what_the_registry_says(command: Command, write: Write, registry: Registry) -> None:
@@ -92,13 +99,18 @@ def test_explain_shows_what_the_registry_says(command: Command, write: Write, re
         ("approved", "allowed"),
         ("rejected", "unlisted"),
     ]
-    assert [each["lookUp"] and each["lookUp"]["status"] for each in found] == [
-        "found", "missing", "error", None,
-    ]  # fmt: skip
-    assert found[0]["lookUp"] == {"status": "found", "digest": DIGEST, "cause": ""}
-    assert found[1]["detail"] == f"does not exist in {registry.host} (absent)"
-    text = command("explain", write(policy(registry.host)), images[0], "--look-up")
-    assert (text.code, f"look-up    found {DIGEST}" in text.out) == (0, True)
+    absent = f"does not exist in {registry.host} (absent)"
+    none = {"signature": None, "warns": False}
+    assert [each["requirements"] for each in found] == [
+        [{"index": 0, "met": True, "reason": None, "detail": None, **none}],
+        [{"index": 0, "met": False, "reason": "absent", "detail": absent, **none}],
+        [{"index": 0, "met": None, "reason": "unverified", "detail": "the registry answered 500", **none}],
+        [],
+    ]
+    assert found[1]["detail"] == absent
+    text = command("explain", write(policy(registry.host)), *images, "--look-up").out
+    for state in ("met", f"unmet: {absent}", "unknown: the registry answered 500"):
+        assert f"requires   require[0] {state}\n" in text
 
 
 @pytest.mark.parametrize(
@@ -125,7 +137,7 @@ def test_review_judges_by_what_exists(
 
 def test_mutate_mode_follows_mirrors_and_pins(command: Command, write: Write, registry: Registry) -> None:
     mirrors = f"mirrors: [{{from: docker.io, to: '{registry.host}/hub', verify: true, pin: true}}]\n"
-    given = write(policy(registry.host, mirrors, mode="mutate", pin=", pin: true"))
+    given = write(policy(registry.host, mirrors, mode="mutate", pin=", digest: true"))
     file = write(json.dumps(pod("nginx:good", "nginx:gone", f"{registry.host}/app:good")), "pod.json")
     done = command("review", given, file, "--look-up", "--mutate")
     assert done.code == 1  # the mirror does not have nginx:gone, and docker.io is not approved
@@ -223,10 +235,11 @@ def signing(registry: Registry) -> str:
         "keys": [{"name": "ci", "key": OURS.pem}],
         "registries": [{"host": registry.host, "plainHTTP": True}],
     }
-    return policy_text(yaml.safe_dump(more), allow=f"[{{image: '{registry.host}/**', signedBy: [ci]}}]")
+    more["require"] = [{"images": [f"{registry.host}/**"], "signedBy": ["ci"]}]
+    return policy_text(yaml.safe_dump(more), allow=f"['{registry.host}/**']")
 
 
-VALID = {"key": "ci", "form": "bundle"}
+VALID = {"by": "ci", "form": "bundle", "subject": None, "issuer": None}
 BY_OTHERS = "is signed, but by another key (unsigned)"
 
 
@@ -236,106 +249,92 @@ def test_explain_and_review_show_the_signature(
     given, app = write(signing), f"{registry.host}/team/app"
     images = [f"{app}:good@{DIGEST}", f"{app}@{OTHER}", f"{app}:good"]
     done = command("explain", given, *images, "--look-up", "-o", "json")
-    assert [(each["reason"], each["signature"]) for each in json.loads(done.out)] == [
-        ("allowed", VALID),
-        ("unsigned", None),
-        ("unpinned", None),
-    ]
-    assert "signature  signed by ci (bundle)" in command("explain", given, images[0], "--look-up").out
+    expected = [("allowed", [VALID]), ("unsigned", [None]), ("unpinned", [None])]
+    assert [(each["reason"], shown(each, "signature")) for each in json.loads(done.out)] == expected
+    met = "requires   require[0] met, signed by ci (bundle)"
+    assert met in command("explain", given, images[0], "--look-up").out
     file = write(json.dumps(pod(*images)), "pod.json")
     (answer,) = json.loads(command("review", given, file, "--look-up", "-o", "json").out)
-    assert [(each["reason"], each["signature"]) for each in answer["images"]] == [
-        ("allowed", VALID),
-        ("unsigned", None),
-        ("unpinned", None),
-    ]
+    assert [(each["reason"], shown(each, "signature")) for each in answer["images"]] == expected
     text = command("review", given, file, "--look-up").out
     assert f"{images[0]} is signed by ci (bundle)" in text
     assert BY_OTHERS in text
     assert f"add @{DIGEST}" in text
 
 
+Audited = Callable[..., Done]
+
+
+@pytest.fixture
+def audited(command: Command, write: Write, tmp_path: Path) -> Audited:
+    """Return a function that audits Pods by a policy."""
+
+    def audited(policy: str, *pods: dict[str, Any], options: Sequence[object]) -> Done:
+        cluster = FakeCluster()
+        cluster.add("/api/v1/pods", *pods)
+        with cluster.serving():
+            config = ("--kubeconfig", cluster.kubeconfig(tmp_path))
+            return command("audit", "--policy", write(policy), *config, "--all", *options)
+
+    return audited
+
+
+def running(image: str, digest: str) -> dict[str, Any]:
+    """Return a Pod whose status has the digest of its image; empty if it does not run yet."""
+    repository, _, tag = image.rpartition(":")
+    status = {"name": "c0", "imageID": f"{repository}@{digest}" if digest else ""}
+    return named(pod(image), tag) | {"status": {"containerStatuses": [status]}}
+
+
 def test_audit_judges_the_digests_that_run(
-    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
+    command: Command, write: Write, registry: Registry, signing: str, audited: Audited
 ) -> None:
-    """A Pod's status has the digests. One that does not run yet is judged as written."""
+    """A Pod's status has the digests. One that does not run yet is judged as written.
+
+    A volume whose name is that of a container does not have the container's digest.
+    """
     app = f"{registry.host}/team/app"
-    cluster = FakeCluster()
-    for name, digest in (("good", DIGEST), ("bad", OTHER), ("pending", "")):
-        running = {"name": "c0", "imageID": f"{app}@{digest}" if digest else ""}
-        each = named(pod(f"{app}:{name}"), name) | {"status": {"containerStatuses": [running]}}
-        cluster.add("/api/v1/pods", each)
-    with cluster.serving():
-        options = ("--policy", write(signing), "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
-        done = command("audit", *options, "--look-up", "-o", "json")
-        table = command("audit", *options, "--look-up", "--wide")
-        by_name = json.loads(command("audit", *options, "-o", "json").out)
+    good = running(f"{app}:good", DIGEST)
+    good["spec"]["volumes"] = [{"name": "c0", "image": {"reference": f"{app}:volume"}}]
+    pods = (good, running(f"{app}:bad", OTHER), running(f"{app}:pending", ""))
+    done = audited(signing, *pods, options=("--look-up", "-o", "json"))
+    found = json.loads(done.out)["images"]
     assert {
         each["image"].rpartition(":")[2]: (
             each["reason"],
             each["detail"].partition(": ")[0],
-            each["signature"],
+            shown(each, "signature"),
         )
-        for each in json.loads(done.out)["images"]
+        for each in found
     } == {
-        "good": (
-            "allowed",
-            f"{app} matches allow[0] {registry.host}/**, which requires a signature by ci",
-            VALID,
-        ),
-        "bad": ("unsigned", BY_OTHERS, None),
-        "pending": ("unpinned", "is unpinned", None),
+        "good": ("allowed", f"{app} matches allow[0] {registry.host}/**", [VALID]),
+        "bad": ("unsigned", BY_OTHERS, [None]),
+        "pending": ("unpinned", "is unpinned", [None]),
+        "volume": ("unpinned", "is unpinned", [None]),
     }
-    assert "signed by ci (bundle)" in table.out
+    assert "signed by ci (bundle)" in audited(signing, *pods, options=("--look-up", "--wide")).out
     merge = ("audit", "--merge", write(done.out, "saved.json"), "--all", "-o")
-    merged, audited = (json.loads(text)["images"] for text in (command(*merge, "json").out, done.out))
-    assert [each["signature"] for each in merged] == [each["signature"] for each in audited]
+    merged = json.loads(command(*merge, "json").out)["images"]
+    assert [each["requirements"] for each in merged] == [each["requirements"] for each in found]
     rows = csv.DictReader(io.StringIO(command(*merge, "csv").out))
-    assert {row["name"]: (row["signed_by"], row["signature_form"]) for row in rows} == {
-        "good": ("ci", "bundle"),
-        "bad": ("", ""),
-        "pending": ("", ""),
+    signed_by = {row["image"].rpartition(":")[2]: (row["signed_by"], row["signature_form"]) for row in rows}
+    none = ("", "")
+    assert signed_by == {"good": ("ci", "bundle"), "bad": none, "pending": none, "volume": none}
+    by_name = json.loads(audited(signing, *pods, options=("-o", "json")).out)["images"]
+    assert {each["image"].rpartition(":")[2]: (each["reason"], shown(each, "met")) for each in by_name} == {
+        "good": ("allowed", [None]),
+        "bad": ("allowed", [None]),
+        "pending": ("unpinned", [False]),
+        "volume": ("unpinned", [False]),
     }
-    assert {each["image"].rpartition(":")[2]: each["reason"] for each in by_name["images"]} == {
-        "good": "allowed",
-        "bad": "allowed",
-        "pending": "unpinned",
-    }
-    assert all("signature" not in each for each in by_name["images"])
 
 
 def test_audit_reports_a_running_digest_that_is_denied_whatever_its_tag(
-    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
+    registry: Registry, signing: str, audited: Audited
 ) -> None:
     app = f"{registry.host}/team/app"
-    running = named(pod(f"{app}:good"), "web") | {
-        "status": {"containerStatuses": [{"name": "c0", "imageID": f"{app}@{DIGEST}"}]}
-    }
-    cluster = FakeCluster()
-    cluster.add("/api/v1/pods", running)
-    given = write(f"{signing}\ndeny: ['{app}@{DIGEST}']\n")
-    with cluster.serving():
-        options = ("--policy", given, "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
-        done = command("audit", *options, "--look-up", "-o", "json")
+    denied = f"{signing}\ndeny: ['{app}@{DIGEST}']\n"
+    done = audited(denied, running(f"{app}:good", DIGEST), options=("--look-up", "-o", "json"))
     (image,) = json.loads(done.out)["images"]
-    assert (image["reason"], image["signature"]) == ("denied", None)
+    assert (image["reason"], shown(image, "met")) == ("denied", [True])
     assert f"{app}:good@{DIGEST} is denied by deny[0]" in image["detail"]
-
-
-def test_audit_does_not_take_the_digest_of_a_container_for_that_of_a_volume_with_its_name(
-    command: Command, write: Write, registry: Registry, signing: str, tmp_path: Path
-) -> None:
-    app = f"{registry.host}/team/app"
-    running = named(pod(f"{app}:good"), "web") | {
-        "status": {"containerStatuses": [{"name": "c0", "imageID": f"{app}@{DIGEST}"}]}
-    }
-    running["spec"]["volumes"] = [{"name": "c0", "image": {"reference": f"{app}:volume"}}]
-    cluster = FakeCluster()
-    cluster.add("/api/v1/pods", running)
-    with cluster.serving():
-        options = ("--policy", write(signing), "--kubeconfig", cluster.kubeconfig(tmp_path), "--all")
-        done = command("audit", *options, "--look-up", "-o", "json")
-    assert {each["image"]: each["reason"] for each in json.loads(done.out)["images"]} == {
-        f"{app}:good": "allowed",
-        f"{app}:volume": "unpinned",
-    }

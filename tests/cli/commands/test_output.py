@@ -60,6 +60,15 @@ CASES: Final = {
             *(("warn", style) for style in ("sarif", "junit")),
         )
     },
+    **{
+        f"explain-require-{style}": "explain require.yaml registry.corp.io/web:1 quay.io/tool:1"
+        f" quay.io/tool@sha256:{'7c' * 32} -o {style}"
+        for style in ("text", "json")
+    },
+    **{
+        f"review-require-{style}": f"review require.yaml pods.yaml -o {style}"
+        for style in ("text", "json", "sarif", "junit")
+    },
     "review-mutate-stored": "review mutate.yaml 'some objects.yaml' --mutate",
     "review-mutate-stored-json": "review mutate.yaml 'some objects.yaml' --mutate -o json",
     **{
@@ -76,6 +85,10 @@ CASES: Final = {
 WITH_CLUSTER: Final = {
     **{f"audit-{style}": f"audit --policy new.yaml -o {style}" for style in ("table", "json", "csv")},
     **{f"audit-all-{style}": f"audit --policy new.yaml --all -o {style}" for style in ("table", "jsonl")},
+    **{
+        f"audit-require-{style}": f"audit --policy require.yaml -n shop -o {style}"
+        for style in ("table", "json", "csv")
+    },
     "audit-namespace": "audit --policy new.yaml -n kube-system",
     "audit-clean": "audit --policy old.yaml -n shop",
     "audit-clean-json": "audit --policy old.yaml -n shop -o json",

@@ -24,8 +24,11 @@ RULE = {"image": "a.io", "namespaces": ["a-*"], "until": "2030-01-01", "owner": 
 RICH: Final = {
     **HEAD,
     "message": "ask us",
-    "allow": ["b.io", {**RULE, "verify": True, "onError": "deny"}],
+    "allow": ["b.io", RULE],
     "deny": ["*/**:latest", {"image": "c.io", "except": ["c.io/x"]}],
+    "require": [
+        {"images": ["a.io"], "except": ["a.io/x"], "exists": True, "onError": "deny", "mode": "warn"}
+    ],
     "namespaces": [{"names": ["dev"], "mode": "warn", "until": "2030-01-01"}],
     "mirrors": [{"from": "docker.io", "to": "a.io/hub", "except": ["docker.io/x"], "imagePullSecret": "s"}],
     "resources": [{"group": "tekton.dev", "kind": "Task", "images": ["spec.steps[*].image"]}],
@@ -34,7 +37,7 @@ RICH: Final = {
 }
 BEYOND_THE_SCHEMA: Final = frozenset(
     {"bad-pattern", "bad-namespace", "bad-time", "bad-duration", "bad-mirror", "bad-host", "bad-secret",
-     "bad-resource-path", "without-verify"}
+     "bad-resource-path", "without-verify", "requires-nothing", "wildcard-host"}
 )  # fmt: skip
 """The codes of findings about values. Only the parser makes them, because a schema knows types and fields."""
 OTHERS: Final = (

@@ -48,6 +48,17 @@ def test_a_template_whose_image_is_never_pulled_needs_a_rule_for_the_image_as_wr
     assert "  - docker.io/library/**\n" in done.out
 
 
+def test_an_image_that_does_not_meet_a_requirement_of_the_base_needs_no_rule(
+    suggest: Any, write: Write
+) -> None:
+    base = policy_text(
+        "require: [{images: [registry.corp.io], digest: true}]\n", allow="\n  - registry.corp.io"
+    )
+    done = suggest("--base", write(base), "-n", "shop")
+    assert "  - registry.corp.io\n  # 2 images, used 3 times" in done.out
+    assert "#   registry.corp.io/web:1: is unpinned: it needs a digest (Pod shop/web-1)\n" in done.out
+
+
 def test_the_policy_of_a_cluster(suggest: Any, command: Command, write: Write) -> None:
     done = suggest()
     assert (done.code, done.err) == (0, "")

@@ -21,7 +21,10 @@ Tested = Callable[..., Done]
 
 HEAD: Final = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicyTest"}
 POLICY = policy_text(
-    HUB_TO_CORP + "deny: ['*/**:latest']\nnamespaces: [{names: [dev], mode: warn}]\n",
+    HUB_TO_CORP + "deny: ['*/**:latest']\nnamespaces: [{names: [dev], mode: warn}]\n"
+    "require:\n"
+    "  - {images: [registry.corp.io/pinned/**], digest: true}\n"
+    "  - {images: [registry.corp.io/soon/**], digest: true, mode: warn}\n",
     allow="[registry.corp.io, {image: quay.io/tools/**, namespaces: [ci], until: 2030-01-01}]",
 )
 
@@ -52,6 +55,14 @@ MIRRORED = "registry.corp.io/dockerhub/library/nginx:1"
         ),
         pytest.param({"image": "nginx:1", "expect": "rejected", "reason": "unlisted"}, id="unlisted"),
         pytest.param({"image": "registry.corp.io/a", "expect": "rejected", "reason": "denied"}, id="denied"),
+        pytest.param(
+            {"image": "registry.corp.io/pinned/a:1", "expect": "rejected", "reason": "unpinned"},
+            id="unpinned",
+        ),
+        pytest.param(
+            {"image": "registry.corp.io/soon/a:1", "expect": "approved", "reason": "allowed"},
+            id="only-warned",
+        ),
         pytest.param({"image": "", "expect": "rejected", "reason": "invalid"}, id="empty"),
         pytest.param({"image": "a b", "expect": "rejected", "reason": "invalid"}, id="invalid"),
         pytest.param({"image": "quay.io/tools/x:1", "expect": "rejected"}, id="no-namespace"),
@@ -133,6 +144,7 @@ UNDECLARED = {
         pytest.param([pod("registry.corp.io/a:1")], {"expect": "admitted"}, id="admitted"),
         pytest.param([pod("nginx:1")], {"expect": "rejected"}, id="rejected"),
         pytest.param([pod("nginx:1")], {"expect": "warned", "mode": "warn"}, id="warned"),
+        pytest.param([pod("registry.corp.io/soon/a:1")], {"expect": "warned"}, id="warned-by-a-requirement"),
         pytest.param(
             [pod("nginx:1")], {"expect": "rewritten", "mode": "mutate", "images": [MIRRORED]}, id="rewritten"
         ),
@@ -160,13 +172,15 @@ def test_cases_of_manifests_pass(tested: Tested, objects: list[Any], case: dict[
 
 
 def test_a_manifest_that_fails_names_its_objects_and_images(tested: Tested) -> None:
-    done = tested({"manifest": [pod("nginx:1")], "expect": "admitted", "images": ["a.io/x"]})
+    objects = [pod("nginx:1", "registry.corp.io/soon/a:1")]
+    done = tested({"manifest": objects, "expect": "admitted", "images": ["a.io/x"]})
     assert done.code == 1
     why = f"nginx:1 is not approved: docker.io/library/nginx matches no rule; use {MIRRORED}"
     assert done.out.splitlines()[1:] == [
         "  expected admitted, but it is rejected",
         f'  Pod shop/web: container "c0" (spec.containers[0].image): {why}',
-        "  expected the images a.io/x, but they are nginx:1",
+        "  Pod shop/web: spec.containers[1].image: registry.corp.io/soon/a:1 is unpinned: it needs a digest",
+        "  expected the images a.io/x, but they are nginx:1, registry.corp.io/soon/a:1",
         "1 case: 0 passed, 1 failed",
     ]
 

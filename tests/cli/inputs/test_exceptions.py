@@ -17,7 +17,7 @@ GRANTS = """
 exceptions:
   - {source: namespace, images: [ghcr.io/**], longest: 400d, namespaces: [team-*]}
   - {source: installation, images: [quay.io/**], longest: 400d}
-  - {source: break-glass, images: [b.io], longest: 400d, overrides: deny}
+  - {source: break-glass, images: [b.io], longest: 400d, overrides: [deny]}
 deny: [b.io]
 """
 AT = "2026-03-01"

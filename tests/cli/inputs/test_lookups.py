@@ -11,11 +11,11 @@ from gatekeeper_py.registry.pacing import USUAL_REQUESTS
 
 @pytest.mark.parametrize("timeout", ["1s", "2s", "5s"])
 @pytest.mark.parametrize("rate", [1, 5, 20, 50, 1000])
-@pytest.mark.parametrize("signed", [False, True], ids=["verified", "signed"])
+@pytest.mark.parametrize("signed", [False, True], ids=["exists", "signed"])
 def test_a_batch_has_no_more_requests_than_the_rate_allows(rate: int, timeout: str, *, signed: bool) -> None:
-    rule = "signedBy: [ci-2025, ci-2026]" if signed else "verify: true"
+    required = "signedBy: [ci-2025, ci-2026]" if signed else "exists: true"
     settings = f"registries: [{{host: r.io, rate: {rate}, timeout: {timeout}}}]\n"
-    compiled = policy(settings + keys_text() * signed, allow=f"[{{image: r.io, {rule}}}]")
+    compiled = policy(f"{settings}{keys_text() * signed}require: [{{images: [r.io], {required}}}]\n")
     at_once, pause = _pace(compiled)
     requests = at_once * (SIGNATURE_REQUESTS if signed else USUAL_REQUESTS)
     assert requests <= rate * (pause + float(timeout[:-1]) / 2) + 1e-9

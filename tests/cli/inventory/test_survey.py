@@ -69,7 +69,7 @@ async def test_a_pod_has_no_recorded_warning_only_because_no_registry_was_querie
         running = named(pod(image), name)
         running["metadata"]["ownerReferences"] = [owner]
         cluster.add(PODS, running)
-    judge = policy(mode="warn", allow="[{image: registry.corp.io, verify: true, onError: deny}]")
+    judge = policy("require: [{images: [registry.corp.io], exists: true, onError: deny}]\n", mode="warn")
     warned = Warned()
     found = await looked(api, judge, warned=warned)
     assert [images for _, images in warned] == [(("nginx", "unlisted"),)]
@@ -250,18 +250,33 @@ async def test_an_invalid_image_is_listed_with_its_problem(api: ApiClient, clust
 async def test_decisions_equal_those_of_the_webhook(
     api: ApiClient, cluster: FakeCluster, mode: Any, kind: str
 ) -> None:
-    more = f"{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]\n"
+    more = f"""{HUB_TO_CORP}deny: [registry.corp.io/dockerhub/evil/**, quay.io]
+require:
+  - {{images: [docker.io/pinned/**, registry.corp.io/soon], digest: true}}
+  - {{images: ["*/**"], digest: true, mode: warn}}
+"""
     judge = policy(more, mode=mode)
-    images = [GOOD, "nginx", "evil/x", "quay.io/a/b", "ghcr.io/a/b", "sha256:" + "0" * 64]
+    pinned = f"registry.corp.io/soon@sha256:{'ab' * 32}"
+    images = [
+        GOOD,
+        pinned,
+        "pinned/x",
+        "registry.corp.io/soon",
+        "nginx",
+        "evil/x",
+        "quay.io/a/b",
+        "ghcr.io/a/b",
+        "sha256:" + "0" * 64,
+    ]
     obj = pod(*images) if kind == "Pod" else workload(kind, *images)
     cluster.add(PODS if kind == "Pod" else DEPLOYMENTS, named(obj, "web"))
     found = await looked(api, judge, keep_approved=True)
     expected = {
-        judgement.slot.path: (judgement.decision.approved, judgement.decision.detail)
-        for judgement in validated(review(obj), judge).images
+        each.slot.path: (each.approved, each.decision.detail, each.requirements)
+        for each in validated(review(obj), judge).images
     }
     assert {
-        usage.path: (image.verdict.approved, image.verdict.decision.detail)
+        usage.path: (image.verdict.approved, image.verdict.decision.detail, image.verdict.requirements)
         for image, usages in found.tally.listed()
         for usage in usages
     } == expected
@@ -285,6 +300,7 @@ def recorded(
     mode: Any = "warn",
     kind: str = "Pod",
     into: Warned | None = None,
+    more: str = "",
 ) -> list[tuple[ObjectReference, tuple[tuple[str, str], ...]]]:
     warned = Warned() if into is None else into
     references = list(owners) if isinstance(owners, tuple) else owners
@@ -292,7 +308,7 @@ def recorded(
         uid="a", group="", kind=kind, operation="CREATE", namespace="shop", name="web-1",
         object=pod(*images, metadata={"ownerReferences": references}),
     )  # fmt: skip
-    Survey(policy(mode=mode), keep_approved=False, warned=warned).take(request)
+    Survey(policy(more, mode=mode), keep_approved=False, warned=warned).take(request)
     return list(warned)
 
 
@@ -303,6 +319,13 @@ def test_the_controller_of_a_pod_with_a_rejected_image_is_kept() -> None:
             (("nginx", "unlisted"), ("quay.io/b", "unlisted")),
         )
     ]
+
+
+@pytest.mark.parametrize("mode", ["enforce", "warn", "mutate"])
+def test_the_controller_of_a_pod_that_a_requirement_warns_about_is_kept_in_every_mode(mode: str) -> None:
+    more = "require: [{images: ['*/**'], digest: true, mode: warn}]\n"
+    ((_, images),) = recorded("registry.corp.io/a", mode=mode, more=more)
+    assert images == (("registry.corp.io/a", "unpinned"),)
 
 
 @pytest.mark.parametrize(

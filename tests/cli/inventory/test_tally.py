@@ -11,7 +11,7 @@ import pytest
 from auditing import counts, tallied
 from gatekeeper_py.cli.inventory.recorded import InvalidRecord, SavedAudit
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage
-from gatekeeper_py.core.admission.judge import Signature
+from gatekeeper_py.core.admission.judge import Checked, Signature
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import MODES
 
@@ -79,7 +79,42 @@ ENTRY = Excepted(
     grant=0,
 )
 BOTH = dataclasses.replace(ENTRY, also=(dataclasses.replace(ENTRY, index=3, owner="web"),))
-SIGNED = GOOD.verdict._replace(signature=Signature("ci", "bundle"))
+CHECKED = (
+    Checked(0, met=True, signature=Signature("ci", "bundle")),
+    Checked(1, None, "unverified", "the registry answered 500"),
+    Checked(2, met=False, reason="unpinned", detail="is unpinned: it needs a digest", warns=True),
+    Checked(3, met=False, reason="unsigned", detail="is not signed by ci", warns=True),
+)
+
+
+def required(image: Tallied) -> Tallied:
+    return image._replace(verdict=image.verdict._replace(requirements=CHECKED))
+
+
+EXCEPTED = tallied("nginx", "exception", "approved until", ENTRY)
+LACKS = "is unpinned: it needs a digest; is not signed by ci"
+
+
+@pytest.mark.parametrize(
+    ("image", "reason", "note", "effects", "unmet"),
+    [
+        pytest.param(GOOD, "unpinned", LACKS, ["warned", "warned"], 1, id="approved"),
+        pytest.param(EXCEPTED, "exception", LACKS, ["excepted", "excepted"], 1, id="excepted"),
+        pytest.param(DENIED, "denied", "it is denied by deny[0]", ["refused", "warned"], 0, id="denied"),
+        pytest.param(
+            GOOD._replace(exempt=True), "allowed", "signed by ci (bundle)", ["exempt"] * 2, 0, id="exempt"
+        ),
+    ],
+)
+def test_an_image_that_lacks_what_a_requirement_only_warns_about(
+    image: Tallied, reason: str, note: str, effects: list[str], unmet: int
+) -> None:
+    image = required(image)
+    assert (image.reason, image.note) == (reason, note)
+    places = [usage(mode)._replace(mode=MODES[mode]) for mode in ("enforce", "warn")]
+    assert [image.effect(place) for place in places] == effects
+    tally = filled(*((image, place) for place in places))
+    assert (tally.counts["unmet"], len(list(tally.listed()))) == (unmet, int(not image.exempt))
 
 
 @pytest.mark.parametrize(
@@ -91,8 +126,7 @@ SIGNED = GOOD.verdict._replace(signature=Signature("ci", "bundle"))
         pytest.param(GOOD._replace(exempt=True), id="exempt"),
         pytest.param(BAD._replace(exempt=True), id="exempt-and-unlisted"),
         pytest.param(tallied("nginx", "exception", "approved until", BOTH), id="two-exceptions"),
-        pytest.param(Tallied(SIGNED, looked_up=True), id="signed"),
-        pytest.param(GOOD._replace(looked_up=True), id="looked-up-and-not-signed"),
+        pytest.param(required(GOOD), id="requirements"),
     ],
 )
 def test_a_verdict_is_read_back_from_a_saved_audit(image: Tallied) -> None:

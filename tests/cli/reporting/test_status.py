@@ -140,6 +140,12 @@ EMPTY_TABLE: Final = "REPLICA  READY  MODE  REVISION  CERTIFICATE EXPIRES\n"
             id="many-exempt-namespaces",
         ),
         pytest.param({"replicas": ()}, REPLICAS, EMPTY_TABLE, id="no-pods"),
+        pytest.param(
+            {"requirements": {"met": 900, "unmet": 12, "error": 1}},
+            "fast path",
+            "requirements  12 unmet, 1 unverified, 900 met\nfast path",
+            id="requirements",
+        ),
     ],
 )
 def test_the_status_as_text(

@@ -99,6 +99,15 @@ def test_a_healthy_installation(facts: Observations) -> None:
     assert status.healthy
 
 
+def test_the_results_of_requirements_are_added_up() -> None:
+    text = f"{POLICY}require: [{{images: [a.io], digest: true}}]\n"
+    counted = {f'gatekeeper_py_requirements_total{{result="{name}"}}': 2.0 for name in ("met", "unmet")}
+    replicas = [replica(name, text=text) for name in ("gk-1", "gk-2")]
+    served = tuple(replace(each, metrics=each.metrics | counted) for each in replicas)
+    facts = replace(healthy(), policy={"data": {"policy.yaml": text}}, replicas=served)
+    assert assessed(facts).as_json()["requirements"] == {"met": 4, "unmet": 4, "error": 0}
+
+
 def test_the_json_form() -> None:
     revision = parse_policy(POLICY).revision
     expires = "2026-04-01T00:00:00Z"
@@ -112,6 +121,7 @@ def test_the_json_form() -> None:
         "nextExpiry": None,
         "expired": [],
         "exceptions": None,
+        "requirements": None,
         "replicas": [
             {
                 "pod": name,

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
+from builders import INSTANT, exceptions_text, policy, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.explain import (
     MAX_NEAREST,
@@ -19,7 +19,7 @@ from gatekeeper_py.core.admission.explain import (
 from gatekeeper_py.core.admission.judge import exception_as_json
 from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.images.manifest import MISSING, SIGNATURE, Answer, Lookup, Resolution, found
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, found
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
 SHA256: Final = "sha256:" + "7c" * 32
@@ -191,10 +191,6 @@ def test_rules_as_json() -> None:
     }
     assert rule_as_json(unqualified) == {"list": "deny", "index": 1, "image": "b.io"}
     assert rule_as_json(None) is None
-    (looked_up,) = parse_policy(policy_text(allow="[{image: a.io, pin: true}]")).allow
-    assert rule_as_json(looked_up) == {
-        "list": "allow", "index": 0, "image": "a.io", "verify": True, "onError": "keep", "pin": True,
-    }  # fmt: skip
 
 
 def test_near_misses_as_json() -> None:
@@ -213,24 +209,6 @@ def explained_in(answer: Answer, image: str, more: str = "", *, allow: str = "[a
     return explain(compiled, "shop", image, Answers(lambda _lookup: Resolution(answer, 0)))
 
 
-def test_a_look_up_rejects_an_image_that_does_not_exist() -> None:
-    explanation = explained_in(MISSING, "a.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.answer) == (
-        "rejected",
-        "absent",
-        MISSING,
-    )
-
-
-def test_a_look_up_approves_nothing_that_names_reject() -> None:
-    explanation = explained_in(found(SHA256), "b.io/x", allow="[{image: a.io, verify: true}]")
-    assert (explanation.verdict.in_words, explanation.verdict.decision.reason, explanation.answer) == (
-        "rejected",
-        "unlisted",
-        None,
-    )
-
-
 def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     mirror = "mirrors: [{from: docker.io, to: a.io/hub, verify: true}]"
     there = explained_in(found(SHA256), "nginx:1", mirror)
@@ -240,21 +218,6 @@ def test_a_look_up_decides_whether_an_image_is_rewritten() -> None:
     absent = explained_in(MISSING, "nginx:1", mirror)
     assert absent.rewritten is None
     assert absent.rewrite_problem
-
-
-@pytest.mark.parametrize(("mode", "verdict"), [("mutate", "approved"), ("enforce", "rejected")])
-def test_a_signed_tag_is_approved_in_the_mode_that_pins_it(mode: str, verdict: str) -> None:
-    compiled = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025]}]", mode=mode)
-    key = compiled.allow.keys["ci-2025"].fingerprint
-
-    def resolved(lookup: Lookup) -> Resolution:
-        signed = Answer("found", SHA256, key=key, form="bundle")
-        return Resolution(signed if lookup.candidates[0].kind == SIGNATURE else found(SHA256), 0)
-
-    explanation = explain(compiled, "shop", "a.io/x:1", Answers(resolved))
-    assert explanation.verdict.in_words == verdict
-    assert explanation.rewritten == f"a.io/x:1@{SHA256}"
-    assert (explanation.verdict.signature is not None) == (mode == "mutate")
 
 
 def test_an_exception_is_shown_with_its_document_and_its_grant() -> None:

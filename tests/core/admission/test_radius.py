@@ -75,7 +75,8 @@ def test_the_impact_depends_on_the_rules_and_on_the_mode_of_the_namespace(
 
 @pytest.mark.parametrize(("mode", "tag"), [("enforce", REFUSED), ("warn", WARNED), ("mutate", APPROVED)])
 def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(mode: str, tag: int) -> None:
-    signing = policy(keys_text(), allow="[{image: a.io, signedBy: [ci-2025, ci-2026]}]", mode=mode)
+    require = "require: [{images: [a.io], signedBy: [ci-2025, ci-2026]}]\n"
+    signing = policy(keys_text() + require, allow="[a.io]", mode=mode)
     assert impact(signing, "shop", "a.io/x:1") == tag
     assert impact(signing, "shop", f"a.io/x:1@sha256:{'a' * 64}") == APPROVED
 
@@ -85,8 +86,24 @@ def test_an_image_that_must_be_signed_needs_a_digest_unless_the_mode_writes_it(m
 def test_an_image_that_must_be_signed_is_refused_without_a_live_key(
     mode: str, worst: int, image: str
 ) -> None:
-    rules = "[{image: a.io, signedBy: [ci-2026]}, {image: b.io, signedBy: [ci-2025]}]"
-    assert impact(policy(keys_text(until="2020-01-01"), allow=rules, mode=mode), "shop", image) == worst
+    more = keys_text(until="2020-01-01") + "require: [{images: [a.io], signedBy: [ci-2026]}]\n"
+    assert impact(policy(more, allow="[a.io]", mode=mode), "shop", image) == worst
+
+
+@pytest.mark.parametrize(
+    ("require", "image", "expected"),
+    [
+        pytest.param("digest: true", "a.io/x:1", REFUSED, id="unpinned"),
+        pytest.param("digest: true", f"a.io/x@sha256:{'a' * 64}", APPROVED, id="pinned"),
+        pytest.param("exists: true, onError: deny", "a.io/x:1", APPROVED, id="nothing-is-looked-up"),
+        pytest.param("digest: true, mode: warn", "a.io/x:1", APPROVED, id="only-a-warning"),
+    ],
+)
+def test_a_new_requirement_has_an_impact_if_names_do_not_meet_it(
+    require: str, image: str, expected: int
+) -> None:
+    compiled = policy(f"require: [{{images: [a.io], {require}}}]\n", allow="[a.io]")
+    assert impact(compiled, "shop", image) == expected
 
 
 @pytest.mark.parametrize(

@@ -311,12 +311,115 @@ def test_what_exceptions_could_approve(old: str, new: str, widens: bool) -> None
     assert all(witness.image.startswith("b.io/") for witness in forward.witnesses)
 
 
-SIGNED: Final = f"allow: [{{image: b.io, signedBy: [ci-2025, ci-2026]}}]\n{keys_text()}"
-DENIED: Final = "deny: [{image: b.io, namespaces: [team]}]\n"
+MIRROR_OF_C: Final = "mirrors: [{from: c.io, to: b.io/c}]\n"
 
-IN_TEAM: Final = (
-    SIGNED.replace("image: b.io", "image: 'b.io/**@*', namespaces: [team]") + "deny: ['b.io/**@*']\n"
+
+def required(*requirements: str, more: str = "", keys: str = keys_text()) -> str:
+    """Return a policy that approves b.io, with requirements."""
+    listed = "".join(f"\n  - {{images: [b.io], {each}}}" for each in requirements)
+    return f"allow: [b.io]\nrequire:{listed or ' []'}\n{keys if 'ci-' in listed else ''}{more}"
+
+
+BY_ONE, BY_BOTH = "signedBy: [ci-2025]", "signedBy: [ci-2025, ci-2026]"
+SIGNED: Final = required(BY_BOTH)
+NEVER: Final = required("signedBy: [ci-2026]", keys=keys_text(until="2025-01-01")).replace("b.io", "c.io", 1)
+DENIED: Final = "deny: [{image: b.io, namespaces: [team]}]\n"
+SWAPPED: Final = (
+    keys_text().replace("ci-2025", "ci").replace("ci-2026", "ci-2025").replace('"ci"', '"ci-2026"')
 )
+ENDED: Final = keys_text(until="2025-01-01")
+LESS, MORE = "less-required", "more-required"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(required("digest: true"), required(), {LESS}, id="no-digest"),
+        pytest.param(required("exists: true"), required(), {LESS}, id="not-even-existing"),
+        pytest.param(required("exists: true"), required("digest: true"), {LESS, MORE}, id="something-else"),
+        pytest.param(required(BY_ONE), required(BY_BOTH), {LESS}, id="one-more-signer"),
+        pytest.param(required(BY_ONE), required("exists: true, digest: true"), {LESS}, id="no-signature"),
+        pytest.param(
+            required(BY_ONE), required("exists: true, digest: true", BY_ONE), set(), id="nothing-in-addition"
+        ),
+        pytest.param(
+            required(BY_ONE), required("exists: true, onError: deny", BY_ONE), {MORE}, id="errors-in-addition"
+        ),
+        pytest.param(required(BY_ONE, BY_BOTH), required(BY_ONE), set(), id="implied-by-fewer-signers"),
+        pytest.param(required(BY_ONE), required(BY_ONE, keys=SWAPPED), {LESS, MORE}, id="another-key"),
+        pytest.param(required(BY_BOTH), required(BY_BOTH, keys=SWAPPED), set(), id="other-names-of-keys"),
+        pytest.param(required(BY_BOTH), required(BY_BOTH, keys=ENDED), {MORE}, id="a-key-that-has-ended"),
+        pytest.param(
+            required("signedBy: [ci-2026], signatures: b.io/s", keys=ENDED),
+            required(BY_ONE),
+            {LESS},
+            id="no-key-that-is-live",
+        ),
+        pytest.param(
+            required(BY_ONE), required(f"{BY_ONE}, signatures: b.io/s"), {LESS, MORE}, id="another-repository"
+        ),
+        pytest.param(required(BY_ONE), required(f"{BY_ONE}, onError: keep"), {LESS}, id="errors"),
+        pytest.param(
+            required("exists: true, onError: deny"), required(f"{BY_ONE}, onError: keep"), {LESS, MORE},
+            id="errors-of-what-is-signed",
+        ),
+        pytest.param(
+            required(BY_ONE), required(f"{BY_ONE}, onError: keep", BY_BOTH), {LESS}, id="errors-of-one-signer"
+        ),
+        pytest.param(required(BY_ONE), required(f"{BY_ONE}, mode: warn"), {LESS}, id="only-a-warning"),
+        pytest.param(required("digest: true, mode: warn"), required(), set(), id="a-warning-less"),
+        pytest.param(
+            required("digest: true"), required("digest: true, except: [b.io/x]"), {LESS}, id="an-except"
+        ),
+        pytest.param(
+            required("digest: true"), required("digest: true, namespaces: [a*]"), {LESS}, id="a-namespace"
+        ),
+        pytest.param(
+            required("digest: true").replace("[b.io], d", "[b.io/x, 'b.io/*/**', 'b.io/*'], d"),
+            required("digest: true"),
+            set(),
+            id="other-patterns",
+        ),
+        pytest.param(
+            required("digest: true", more=MIRROR_OF_C),
+            required("digest: true", more=MIRROR_OF_C).replace("[b.io], d", "[c.io], d"),
+            {LESS},
+            id="only-copies-on-a-mirror",
+        ),
+        pytest.param(
+            required("digest: true, onError: deny"), required("digest: true"), set(), id="no-look-up"
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_required_of_images_that_both_policies_approve_by_name(
+    old: str, new: str, expected: set[str]
+) -> None:
+    forward, backward = compare(policy(old), policy(new)), compare(policy(new), policy(old))
+    swapped = {LESS: MORE, MORE: LESS}
+    assert forward.changes == {witness.change for witness in forward.witnesses} == expected
+    assert backward.changes == {swapped[change] for change in expected}
+    assert (forward.widens, forward.narrows) == (LESS in expected, MORE in expected)
+
+
+def test_errors_of_a_digest_alone_count_only_where_the_webhook_writes_it() -> None:
+    old, new = (required(f"digest: true, onError: {each}") for each in ("deny", "keep"))
+    assert compare(policy(old, "mutate"), policy(new, "mutate")).changes == {LESS}
+    assert not compare(policy(old, "mutate"), policy(new)).changes
+    tags = [
+        required(f"{each}, onError: keep").replace("[b.io], ", "['b.io/**:*'], ")
+        for each in (BY_ONE, "exists: true, digest: true")
+    ]
+    assert compare(*(policy(text, "mutate") for text in tags)).changes == {LESS}
+    everywhere = [text.replace("images: [b.io]", "images: ['*.io/**']") for text in (old, new)]
+    assert not compare(*(policy(text, "mutate") for text in everywhere)).changes  # no host may be asked
+
+
+def test_a_witness_of_requirements_names_them_and_is_an_image_without_a_digest_if_that_matters() -> None:
+    old, new = required("digest: true", BY_ONE), required("digest: true, mode: warn", BY_ONE)
+    assert not compare(policy(old), policy(new)).changes, "the second one implies the first one"
+    (witness,) = compare(policy(old), policy(required("exists: true"))).witnesses[:1]
+    assert (witness.image, witness.before, witness.after) == ("b.io/x", "approved", "approved")
+    assert [str(witness.old), str(witness.new)] == ["require[0] b.io", "require[0] b.io"]
 
 
 def glass(overrides: str = "", more: str = "") -> str:
@@ -328,53 +431,45 @@ def glass(overrides: str = "", more: str = "") -> str:
 @pytest.mark.parametrize(
     ("old", "new", "widens", "namespace"),
     [
-        pytest.param(SIGNED, SIGNED + glass("signature"), True, "", id="a-grant"),
-        pytest.param(SIGNED + glass(), SIGNED + glass("signature"), True, "", id="an-override"),
-        pytest.param(SIGNED + glass("signature"), SIGNED + glass("signature"), False, "", id="the-same"),
+        pytest.param(SIGNED, SIGNED + glass("require"), True, "", id="a-grant"),
+        pytest.param(SIGNED + glass(), SIGNED + glass("require"), True, "", id="an-override"),
+        pytest.param(SIGNED + glass("require"), SIGNED + glass("require"), False, "", id="the-same"),
         pytest.param(
             f"{SIGNED}{DENIED}{glass('deny')}",
-            f"{SIGNED}{DENIED}{glass('[deny, signature]')}",
+            f"{SIGNED}{DENIED}{glass('[deny, require]')}",
             True,
             "",
             id="also-of-deny-rules",
         ),
         pytest.param(
-            SIGNED + glass("signature", ", namespaces: [a]"),
-            SIGNED + glass("signature", ", namespaces: [a, team]"),
+            SIGNED + glass("require", ", namespaces: [a]"),
+            SIGNED + glass("require", ", namespaces: [a, team]"),
             True,
             "team",
             id="a-namespace",
         ),
+        pytest.param(NEVER, NEVER + glass(), False, "", id="what-nothing-meets"),
+        pytest.param(required(), required(more=glass("require")), False, "", id="nothing-is-required"),
         pytest.param(
-            "allow: [b.io]\n", "allow: [b.io]\n" + glass("signature"), False, "", id="nothing-is-signed"
+            required("digest: true"), required("digest: true", more=glass("require")), True, "", id="a-digest"
         ),
         pytest.param(
-            f"allow: [c.io]\n{glass()}",
-            f"allow: [c.io]\n{glass('signature')}",
-            False,
+            SIGNED.replace("[b.io]", "[c.io]", 1),
+            SIGNED.replace("[b.io]", "[c.io]", 1) + glass("require"),
+            True,
             "",
             id="no-rule-approves",
         ),
-        pytest.param(
-            SIGNED.replace("image: b.io", "image: 'b.io/**@*'") + glass(),
-            SIGNED.replace("image: b.io", "image: 'b.io/**@*'") + glass("signature"),
-            True,
-            "",
-            id="a-rule-for-digests",
-        ),
-        pytest.param(
-            IN_TEAM + glass(), IN_TEAM + glass("signature"), True, "team", id="tags-by-a-rule-for-digests"
-        ),
     ],
 )
-def test_what_exceptions_could_approve_without_a_signature(
+def test_what_exceptions_could_approve_that_does_not_meet_requirements(
     old: str,
     new: str,
     widens: bool,  # noqa: FBT001
     namespace: str,
 ) -> None:
     forward, backward = compare(policy(old), policy(new)), compare(policy(new), policy(old))
-    assert not forward.changes, "all names are approved or rejected as before"
+    assert not forward.changes, "the rules and the requirements are the same"
     assert (forward.grants.widens, forward.grants.narrows) == (widens, False)
     assert (backward.grants.widens, backward.grants.narrows) == (False, widens)
     assert all(witness.image.startswith("b.io/") for witness in forward.grants.witnesses)
@@ -382,12 +477,19 @@ def test_what_exceptions_could_approve_without_a_signature(
         assert {witness.namespace for witness in forward.grants.witnesses} == {namespace}
 
 
+def test_exceptions_can_approve_more_if_less_is_required() -> None:
+    old, new = required("digest: true", more=glass()), required("exists: true", more=glass())
+    found = compare(policy(old.replace("[b.io]", "[c.io]", 1)), policy(new.replace("[b.io]", "[c.io]", 1)))
+    assert not found.changes, "no rule approves b.io"
+    assert (found.grants.widens, found.grants.narrows) == (True, True)
+
+
 def test_an_answer_about_grants_that_decisions_contradict_is_an_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    approved = difference._grant_for(policy(f"allow: [b.io]\n{GRANT}"), "team", "b.io/x")
+    approved = difference._grant_for(policy(f"allow: [b.io]\n{GRANT}"), "team", "b.io/x", unmet=False)
     assert approved is None, "an image that the rules approve needs no grant"
-    monkeypatch.setattr(difference, "_grant_for", lambda *_: None)
+    monkeypatch.setattr(difference, "_grant_for", lambda *_, **__: None)
     with pytest.raises(Contradiction, match=r"exceptions for b\.io/"):
         compare(policy("allow: [a.io]"), policy(f"allow: [a.io]\n{GRANT}"))
 

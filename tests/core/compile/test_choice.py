@@ -34,7 +34,7 @@ def chosen(
         Candidate(index=index, entry=of(each), until=(until or {}).get(index))
         for index, each in enumerate(included)
     ]
-    return choose(candidates, map(of, excluded), "refuses")
+    return choose(candidates, map(of, excluded), "covers")
 
 
 def names(entries: Iterable[Entry]) -> list[str]:
@@ -62,7 +62,7 @@ def test_a_covered_rule_is_left_out_without_a_problem() -> None:
 
 def test_a_wholly_excluded_rule_is_named() -> None:
     choice = chosen("a.io/x", "b.io", excluded=["a.io", "*/x/**"])
-    assert choice.problems == {0: "a.io refuses all of it"}
+    assert choice.problems == {0: "a.io covers all of it"}
     assert names(choice.approved.included) == ["b.io/**"]
     assert names(choice.approved.excluded) == ["*/x/**"]
 

@@ -32,6 +32,9 @@ from skipping import entry, pre_approved
         pytest.param(
             ["a.io"], ["*/**:latest"], "(?:@sha256:[0-9a-f]{64})?|@sha256:[0-9a-f]{64})$", id="tag-or-digest"
         ),
+        pytest.param(
+            ["a.io"], ["*/**:*", "*/**:latest"], "127})?@sha256:[0-9a-f]{64}$')", id="digests-alone"
+        ),
         pytest.param(["a.io"], ["a.io/**:latest"], "127})?(?:@sha256:[0-9a-f]{64})?$", id="tag-or-none"),
     ],
 )
@@ -98,6 +101,16 @@ def test_namespaces_are_compared_with_the_requests() -> None:
             entry("*/**:dev", "a", "b"),
             "!(request.namespace in ['a', 'b'] && c.image.endsWith(':dev'))",
             id="another-tag",
+        ),
+        pytest.param(
+            entry("*/**:*", "shop"),
+            "!(request.namespace == 'shop' && !(c.image.contains('@')))",
+            id="without-a-digest-in-one-namespace",
+        ),
+        pytest.param(
+            entry("a.io/x/**:*"),
+            "!(!(c.image.contains('@')) && c.image.startsWith('a.io/x/'))",
+            id="without-a-digest",
         ),
         pytest.param(
             entry("a.io/x", "*-a", "a-*-b", "*a*"),

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, pod, policy_text, review
+from builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, keys_text, pod, policy_text, review
 from gatekeeper_py.core import InvalidReference, Policy, parse_policy, parse_reference
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.exclusions import SPELLING
@@ -34,6 +34,7 @@ from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import HUB_ALIASES, fold_registry
 from gatekeeper_py.core.policy.document import PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.mirror import Mirror
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 from skipping import objection, skips
 
@@ -168,11 +169,11 @@ def test_a_rule_excludes_denied_and_ambiguous_images(rule: str, more: str, exclu
 @pytest.mark.parametrize(
     ("allow", "more", "validating", "mutating"),
     [
-        pytest.param("a.io/x", "deny: [a.io]", "deny[0] a.io refuses all of it", "", id="denied"),
+        pytest.param("a.io/x", "deny: [a.io]", "deny[0] a.io covers all of it", "", id="denied"),
         pytest.param(
             "a.io/b/x",
             "deny: [b.io]\nmirrors: [{from: b.io, to: a.io/b}]",
-            "deny[0] b.io, by way of mirrors[0] refuses all of it",
+            "deny[0] b.io, by way of mirrors[0] covers all of it",
             "",
             id="denied-at-its-origin",
         ),
@@ -383,6 +384,7 @@ def test_the_ecosystems_vectors_are_pre_approved_only_where_they_are_approved() 
         assert law(policy, review(pod(image)), "validating") == ""
 
 
+MIRROR_OF_X: Final = "mirrors: [{from: a.io/x, to: b.io}]"
 TAKEN_OUT: Final[tuple[tuple[str, WebhookKind, str, str, dict[str, Any]], ...]] = (
     ("until", "validating", "[{image: a.io, until: 2000-01-01}]", "", pod("a.io/x")),
     (
@@ -394,13 +396,27 @@ TAKEN_OUT: Final[tuple[tuple[str, WebhookKind, str, str, dict[str, Any]], ...]] 
     ),
     ("denied", "validating", "[a.io]", "deny: ['*/x']", pod("a.io/x")),
     (
-        "mirrored",
+        "denied",
         "validating",
         "[a.io]",
         "deny: [b.io/x]\nmirrors: [{from: b.io, to: [c.io, a.io/b]}]",
         pod("a.io/b/x"),
     ),
-    ("looked-up", "validating", "[{image: a.io/x, verify: true, onError: deny}, a.io]", "", pod("a.io/x")),
+    (
+        "required",
+        "validating",
+        "[a.io]",
+        "require: [{images: [a.io/x], exists: true, mode: warn}]",
+        pod(f"a.io/x{DIGEST}"),
+    ),
+    ("required", "validating", "[a.io]", "require: [{images: ['*/**'], digest: true}]", pod("a.io/x:1")),
+    (
+        "required",
+        "validating",
+        "[a.io]",
+        "require: [{images: [b.io/x], digest: true}]\nmirrors: [{from: b.io, to: [c.io, a.io/b]}]",
+        pod("a.io/b/x"),
+    ),
     (
         "looked-up",
         "validating",
@@ -411,30 +427,42 @@ TAKEN_OUT: Final[tuple[tuple[str, WebhookKind, str, str, dict[str, Any]], ...]] 
     (
         "looked-up",
         "validating",
-        "[a.io, {image: b.io, verify: true}]",
-        f"deny: ['b.io/**@sha256:{'0' * 64}']\nmirrors: [{{from: a.io/x, to: b.io, verify: true}}]",
+        "[a.io, b.io]",
+        f"deny: ['b.io/**@sha256:{'0' * 64}']\nrequire: [{{images: [b.io], digest: true}}]\n{MIRROR_OF_X}",
         pod("a.io/x/y"),
     ),
     ("rewritten", "mutating", "[a.io]", "mirrors: [{from: a.io/x, to: b.io}]", pod("a.io/x/y")),
-    ("pinned", "mutating", "[{image: a.io/x, pin: true}, a.io]", "", pod("a.io/x:1")),
+    (
+        "pinned",
+        "mutating",
+        "[a.io]",
+        "require: [{images: [a.io/x], digest: true, mode: warn}]",
+        pod("a.io/x:1"),
+    ),
+    (
+        "pinned",
+        "mutating",
+        "[a.io]",
+        "require: [{images: [b.io/x], digest: true}]\nmirrors: [{from: b.io, to: [c.io, a.io/b]}]",
+        pod("a.io/b/x"),
+    ),
 )
 """Guards and exclusions, each with a policy and a Pod that would be wrongly skipped without it.
 
 The spelling of images is not covered here, because the model checks itself which images are written in
-full. ``test_expression_evaluated`` removes those exclusions from the text. The guard ``verified`` states the
-same as the exclusion ``looked-up``.
+full. ``test_expression_evaluated`` removes those exclusions from the text.
 """
 
 
 def test_every_guard_and_exclusion_is_removed_by_a_case() -> None:
     names = {*GUARDS, *EXCLUSIONS["validating"], *EXCLUSIONS["mutating"]}
-    assert names == {*(name for name, *_ in TAKEN_OUT), "spelling", "verified", *SPELLING}
+    assert names == {*(name for name, *_ in TAKEN_OUT), "spelling", *SPELLING}
 
 
 @pytest.mark.parametrize(
     ("name", "endpoint", "allow", "more", "obj"),
     TAKEN_OUT,
-    ids=[f"{each[0]}-{each[1]}" for each in TAKEN_OUT],
+    ids=[f"{each[0]}-{number}" for number, each in enumerate(TAKEN_OUT)],
 )
 def test_each_guard_and_exclusion_is_needed(
     name: str, endpoint: WebhookKind, allow: str, more: str, obj: dict[str, Any]
@@ -447,17 +475,60 @@ def test_each_guard_and_exclusion_is_needed(
     assert law(policy, review_document, endpoint) != ""
 
 
-def test_images_that_a_rule_looks_up_are_left_to_the_webhook() -> None:
-    found = fast("[{image: a.io/x/**, verify: true}, a.io, {image: b.io, pin: true}]")
-    assert entries(found) == (["a.io/**"], ["a.io/x/**"])
-    assert entries(found, "mutating") == (["a.io/**"], [])
+@pytest.mark.parametrize(
+    ("require", "more", "validating", "mutating"),
+    [
+        pytest.param("images: ['*/**'], digest: true", "", ["*/**:*"], ["*/**:*"], id="digest"),
+        pytest.param(
+            "images: [a.io/x, 'a.io/y:v1', 'a.io/z@*'], digest: true, mode: warn, namespaces: [shop]",
+            "",
+            ["a.io/x:* in shop", "a.io/y:v1 in shop"],
+            ["a.io/x:* in shop", "a.io/y:v1 in shop"],
+            id="qualifiers-and-namespaces",
+        ),
+        pytest.param(
+            "images: [a.io/x/**], digest: true, except: [a.io/x/y]",
+            "",
+            ["a.io/x/**:*"],
+            ["a.io/x/**:*"],
+            id="an-except-stays-excluded",
+        ),
+        pytest.param("images: [a.io/x], exists: true, mode: warn", "", ["a.io/x"], None, id="exists"),
+        pytest.param(
+            "images: [a.io/x], signedBy: [ci-2026]", keys_text(), ["a.io/x"], ["a.io/x:*"], id="signature"
+        ),
+        pytest.param("images: [b.io], digest: true", "", [], [], id="of-other-images"),
+        pytest.param(
+            "images: [b.io/x], digest: true",
+            "mirrors: [{from: b.io, to: a.io/b}]",
+            ["a.io/b/x:*"],
+            ["a.io/b/x:*"],
+            id="at-its-origin",
+        ),
+    ],
+)
+def test_requirements_exclude_what_may_not_meet_them_and_what_is_pinned(
+    require: str, more: str, validating: list[str], mutating: list[str] | None
+) -> None:
+    found = fast("[a.io]", f"require: [{{{require}}}]\n{more}")
+    assert entries(found) == (["a.io/**"], validating)
+    if mutating is None:
+        assert found.approved["mutating"] == EVERYTHING
+    else:
+        assert entries(found, "mutating") == (["a.io/**"], mutating)
+
+
+def test_requirements_are_named() -> None:
+    found = fast(
+        "[a.io, b.io]",
+        "require: [{images: [a.io/x], exists: true}, {images: [a.io/x/**, b.io], exists: true}]",
+    )
     assert [verdict.validating for verdict in found.rules] == [
-        "its images are looked up in their registry",
         "",
-        "its images are looked up in their registry",
+        "require[1] b.io (needs a look-up) covers all of it",
     ]
-    assert found.why("shop", "a.io/x/y:1", "validating").startswith(
-        "it is excluded: allow[0] a.io/x/**, which"
+    assert (
+        found.why("shop", "a.io/x:1", "validating") == "it is excluded: require[0] a.io/x (needs a look-up)"
     )
 
 
@@ -477,9 +548,12 @@ def without(policy: Policy, name: str) -> FastPath:
 
 KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     # Part of an entry: pattern, namespaces. Guard: until. No influence: the others.
-    # Left to the webhook: verify and pin, and with them on_error, signed_by and signatures.
     # What an except spares counts as denied: excepts.
-    Rule: "list index pattern namespaces until owner reason verify on_error pin signed_by signatures excepts",
+    Rule: "list index pattern namespaces until owner reason excepts",
+    # Part of an entry: images, namespaces. With exists or signed_by, every image is excluded, with digest
+    # those that have none. What an except spares stays excluded. No influence: the others.
+    Requirement: "index images namespaces excepts digest exists signed_by signatures on_error warns"
+    " owner reason",
     # Excluded whatever the length of the repository: longest. Left out of an exclusion: but.
     Entry: "images namespaces longest but because",
     # Both ends of a mirror are excluded, but not for rules that its excepts cover.
@@ -487,7 +561,7 @@ KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     Mirror: "index source targets excepts verify on_missing on_error pin image_pull_secret",
     # Mode: the same result in every mode. Guard: resources. No influence: registries, keys, message.
     # Approves more than the rules do: exceptions.
-    PolicyDocument: "mode allow deny namespaces mirrors resources registries keys message exceptions",
+    PolicyDocument: "mode allow deny require namespaces mirrors resources registries keys message exceptions",
     ResourceEntry: "group kind images",
 }
 

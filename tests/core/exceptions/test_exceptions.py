@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import naive
 from budget import budget
-from builders import INSTANT, exceptions_text, pod, policy_text, review
+from builders import INSTANT, exceptions_of, exceptions_text, pod, policy_text, review
 from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judge import exception_as_json
@@ -26,7 +26,7 @@ from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.exceptions import exceptions as module
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.process.slices import run_slice
@@ -111,19 +111,6 @@ documents = st.fixed_dictionaries(
 places = st.sampled_from([*NAMESPACES, "team-a"])
 images = st.sampled_from(IMAGES)
 usual = settings(max_examples=budget(600))
-
-
-def document_of(source: Source, listed: list[dict[str, Any]]) -> ExceptionDocument:
-    head = {"apiVersion": "gatekeeper-py/v1", "kind": "ImageExceptions"}
-    return parse_exceptions(json.dumps({**head, "exceptions": listed}), source)
-
-
-def exceptions_of(written: naive.Documents) -> Exceptions:
-    found: dict[DocumentKey, ExceptionDocument] = {}
-    for (source, where), listed in written.items():
-        (known,) = (each for each in SOURCES if each == source)
-        found[DocumentKey(known, where)] = document_of(known, listed)
-    return Exceptions(found)
 
 
 def policy_of(written: dict[str, Any]) -> Policy:
@@ -343,7 +330,7 @@ def test_an_excepted_image_is_rewritten_as_without_exceptions_and_not_looked_up(
     policy = compiled(more, "image: ghcr.io/**, until: 2026-03-01T13:00:00Z, reason: r", source="break-glass")
     for image in ("ghcr.io/x", "ghcr.io/evil"):
         found = policy.decide("team-a", image)
-        assert (found.reason, found.manifest, found.rule) == ("exception", None, None)
+        assert (found.reason, found.requirements, found.rule) == ("exception", (), None)
     assert policy.rewrite("team-a", "ghcr.io/x") == "m.io/ghcr/x"
     assert policy.rewrite("team-a", "ghcr.io/evil") is None
 

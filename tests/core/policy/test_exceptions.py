@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from builders import INSTANT, exceptions_text, keys_text, policy_text
+from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import Finding, parse_policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, _Held
 from gatekeeper_py.core.exceptions.grants import Grants, Source
@@ -82,14 +82,15 @@ def test_an_entry_that_the_policy_approves_anyway(allow: str, superfluous: bool)
     assert codes == (["exception-superfluous"] if superfluous else [])
 
 
-def test_an_entry_for_images_that_must_be_signed_anyway() -> None:
-    more = f"{keys_text()}exceptions: [{GRANT}]\n"
-    text = policy_text(more, allow="[{image: ghcr.io, signedBy: [ci-2025, ci-2026]}]")
+def test_an_entry_that_does_not_replace_a_requirement() -> None:
+    text = policy_text(
+        f"exceptions: [{GRANT}]\nrequire: [{{images: [ghcr.io], digest: true}}]\n", allow="[ghcr.io]"
+    )
     document = parse_exceptions(exceptions_text(f"image: ghcr.io/x, {SOON}"), "namespace")
     exceptions = Exceptions({DocumentKey("namespace", "team-a"): document})
     (finding,) = exception_findings(parse_policy(text).at(INSTANT), exceptions, INSTANT)
     assert finding.code == "exception-superfluous"
-    assert finding.message == "the exception does not replace the signature that allow[0] requires"
+    assert finding.message.endswith("by allow[0], and an exception does not replace a requirement")
 
 
 def test_an_entry_that_may_be_needed_for_a_denied_image_is_not_superfluous() -> None:

@@ -42,9 +42,11 @@ def document(
     mirrors: Iterable[Any] = (),
     namespaces: Iterable[Any] = (),
     exceptions: Iterable[Any] = (),
+    require: Iterable[dict[str, Any]] = (),
 ) -> str:
     lists = map(list, (allow, deny, mirrors))
     more = {"namespaces": list(namespaces), "exceptions": list(exceptions)}
+    more["require"] = [{"digest": True, **each} for each in require]
     return json.dumps(policy_document(*lists, mode="enforce", **more))
 
 
@@ -115,6 +117,47 @@ def refusal(text: str) -> tuple[str, str]:
             ),
             "deny",
             id="equal-deny-rules-with-except",
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": same_pieces(3_000, "a.io/*{}*")}]), "require", id="required"
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": ["a.io"], "except": same_pieces(3_000, "a.io/*{}*")}]),
+            "require",
+            id="except-of-a-requirement",
+        ),
+        pytest.param(
+            lambda: document(require=[{"images": ["*/**"] * 20} for _ in range(1_000)]),
+            "require",
+            id="equal-requirements",
+        ),
+        pytest.param(lambda: document(require=[{"images": ["a.io"]}] * 300), "require", id="of-one-image"),
+        pytest.param(
+            lambda: document(require=[{"images": ["a.io"], "namespaces": [f"n{i}"]} for i in range(1_000)]),
+            None,
+            id="a-thousand-requirements-of-one-image-in-different-namespaces-are-accepted",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": [f"a{i}.io"], "namespaces": ["a*", "aa"]} for i in range(1_000)]
+            ),
+            None,
+            id="a-thousand-requirements-with-the-same-names-are-accepted",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": ["a.io"], "namespaces": same_pieces(1_000, "*{}*")} for _ in range(9)]
+            ),
+            "require",
+            id="namespaces-of-requirements",
+        ),
+        pytest.param(
+            lambda: document(
+                require=[{"images": ["*/**"]} for _ in range(4)],
+                mirrors=[{"from": f"m{i}.io", "to": "r.io"} for i in range(1_000)],
+            ),
+            "mirrors",
+            id="many-copies-of-requirements-with-one-target",
         ),
         pytest.param(
             lambda: document(
@@ -218,7 +261,7 @@ def test_a_rule_counts_for_a_mirror_with_which_it_shares_no_image(monkeypatch: p
     monkeypatch.setattr(limits_in_use, "MAX_COPIES", 5)
     mirrors = [{"from": f"docker.io/x{i}", "to": f"r.io/y{i}"} for i in range(6)]
     assert parse_policy(document(deny=["*/*:v0"], mirrors=mirrors[:5]))
-    with pytest.raises(PolicyError, match="takes more than 5 copies of rules"):
+    with pytest.raises(PolicyError, match="takes more than 5 copies"):
         parse_policy(document(deny=["*/*:v0"], mirrors=mirrors))
 
 
@@ -250,6 +293,40 @@ def test_a_policy_may_need_20_000_copies(rule: dict[str, Any], each: int) -> Non
     assert finding.proposal
 
 
+@pytest.mark.bulk
+def test_requirements_count_once_for_each_pattern_and_entry_of_except_on_a_mirror() -> None:
+    """Deny rules count, too. The names of namespaces do not."""
+    entry = {"images": ["*.io/a", "*.io/b"], "except": ["*/x"], "namespaces": ["x", "y"]}
+
+    def written(number: int) -> str:
+        deny = [f"*.io/d{i}" for i in range(10)]
+        mirrors = [{"from": f"m{i}.io", "to": [f"r.io/{i}", f"s.io/{i}"]} for i in range(100)]
+        return document(deny=deny, require=[entry] * number, mirrors=mirrors)
+
+    most = (MAX_COPIES - 10 * 200) // 600
+    assert parse_policy(written(most))
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(written(most + 1))
+    (finding,) = caught.value.findings
+    assert finding.code == "too-many-copies"
+    assert finding.path.startswith("require[")
+
+
+@pytest.mark.bulk
+@pytest.mark.parametrize("part", ["namespaces", "except"])
+def test_the_names_of_namespaces_in_requirements_have_a_limit(part: str) -> None:
+    names = [f"n{i}" for i in range(1_000)]
+    more = (
+        {"namespaces": names}
+        if part == "namespaces"
+        else {"except": [{"image": "b.io", "namespaces": names}]}
+    )
+    assert parse_policy(document(require=[{"images": ["a.io"], **more}] * 50))
+    with pytest.raises(PolicyError, match="more than 50,000 names of namespaces in require") as caught:
+        parse_policy(document(require=[{"images": ["a.io"], **more}] * 51))
+    assert [(each.code, each.path) for each in caught.value.findings] == [("too-many", "require")]
+
+
 def in_sections(number: int, sections: Iterable[str]) -> str:
     """Return a document with this many similar wildcards in each of these sections."""
     segments, names = same_pieces(number, "a.io/*{}*"), same_pieces(number, "*{}*")
@@ -259,12 +336,15 @@ def in_sections(number: int, sections: Iterable[str]) -> str:
         "mirrors": [{"from": "a.io", "to": "r.io", "except": segments}],
         "namespaces": [{"mode": "warn", "names": names}],
         "exceptions": [{"source": "namespace", "images": segments, "longest": "1h"}],
+        "require": [{"images": segments}],
     }
     return document(**{section: parts[section] for section in sections})
 
 
 def test_all_sections_count_together() -> None:
     sections = {"allow", "mirrors", "namespaces", "exceptions"}
+    assert parse_policy(in_sections(60, ["allow", "require"]))
+    assert refusal(in_sections(60, [*sections - {"mirrors"}, "require"]))[0] == "too-many-wildcards"
     assert parse_policy(in_sections(50, sections))
     assert refusal(in_sections(60, sections))[0] == "too-many-wildcards"
     for left_out in sections:
@@ -369,6 +449,16 @@ rules: Final = st.lists(
     min_size=1,
     max_size=24,
 )
+required: Final = st.lists(
+    st.fixed_dictionaries(
+        {"images": st.lists(patterns, min_size=1, max_size=8)},
+        optional={
+            "namespaces": st.lists(globs, min_size=1, max_size=8),
+            "except": st.lists(patterns, max_size=4),
+        },
+    ),
+    max_size=8,
+)
 images: Final = st.builds(
     lambda path, tag: f"r.io/{'/'.join(path)}{tag}",
     st.lists(st.text("ab", min_size=1, max_size=12), min_size=1, max_size=5),
@@ -377,11 +467,23 @@ images: Final = st.builds(
 
 
 @settings(max_examples=budget(30))
-@given(rules, rules, st.integers(0, 4), images)
-def test_the_bound_holds(allow: list[Any], deny: list[Any], mirrors: int, image: str) -> None:
-    policy = parse_policy(document(allow, deny, nested(mirrors)))
+@given(rules, rules, required, st.integers(0, 4), images)
+def test_the_bound_holds(
+    allow: list[Any], deny: list[Any], require: list[Any], mirrors: int, image: str
+) -> None:
+    # Every image with requirements is approved, and each requirement can be met.
+    allow += ["r.io", "m.io"] if require else []
+    policy = parse_policy(document(allow, deny, nested(mirrors), require=require))
     compiled = policy.at(NOON)
-    bound = compiled.allow.scanned() + compiled.expired.scanned()
-    bound += compiled.deny.scanned() + compiled.denied_origins.scanned()
+    parts = compiled.allow, compiled.expired, compiled.deny, compiled.denied_origins.copies
+    bound = sum(part.scanned() for part in (*parts, compiled.require, compiled.require.copies))
     executed = instructions(lambda text: compiled.decide("aabab", text), image)
     assert executed <= LEAST_INSTRUCTIONS + INSTRUCTIONS_EACH * bound
+
+
+def test_the_limit_on_names_of_namespaces_counts_those_of_except(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits_in_use, "MAX_REQUIRED_NAMES", 3)
+    entry = {"images": ["a.io"], "namespaces": ["a", "b"], "except": [{"image": "b.io", "namespaces": ["c"]}]}
+    assert parse_policy(document(require=[entry]))
+    with pytest.raises(PolicyError, match="more than 3 names of namespaces in require"):
+        parse_policy(document(require=[entry, {"images": ["b.io"], "namespaces": ["d"]}]))

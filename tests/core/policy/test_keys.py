@@ -160,14 +160,7 @@ def test_a_long_text_is_not_read() -> None:
     assert parse_key(PEM.ljust(MAX_PEM_LENGTH)) == parse_key(PEM)
 
 
-def test_signed_by_implies_verify_and_pin_and_denies_errors_unless_they_are_kept() -> None:
-    rules = "[{image: a.io, signedBy: [ci-2025]}, {image: b.io, signedBy: [ci-2026], onError: keep}]"
-    policy = parse_policy(policy_text(keys_text(), allow=rules))
-    assert [(rule.verify, rule.pin, rule.on_error) for rule in policy.allow] == [
-        (True, True, "deny"),
-        (True, True, "keep"),
-    ]
-    assert [key.name for key in policy.document.keys] == ["ci-2025", "ci-2026"]
+SIGNED: Final = "require: [{images: [a.io/x], signedBy: [ci-2025], signatures: '%s'}]\n"
 
 
 @pytest.mark.parametrize(
@@ -175,17 +168,17 @@ def test_signed_by_implies_verify_and_pin_and_denies_errors_unless_they_are_kept
     [("docker.io/nginx", "docker.io/library/nginx"), ("s.io:443/a/b", "s.io/a/b")],
 )
 def test_the_repository_of_signatures_is_folded_like_a_pattern(written: str, repository: str) -> None:
-    rules = f"[{{image: a.io, signedBy: [ci-2025, ci-2026], signatures: '{written}'}}]"
-    (rule,) = parse_policy(policy_text(keys_text(), allow=rules)).allow
-    assert rule.signatures == repository
+    policy = parse_policy(policy_text(keys_text() + SIGNED % written))
+    assert [each.signatures for each in policy.document.require] == [repository]
 
 
-def test_the_hosts_of_a_rule_with_signed_by_have_another_default_rate() -> None:
-    more = "registries: [{host: a.io, timeout: 2s}, {host: b.io, rate: 5}, {host: c.io}]\n"
-    signed = "{image: a.io/x, signedBy: [ci-2025], signatures: s.io/signatures}"
-    rules = f"[{signed}, {{image: b.io, signedBy: [ci-2026]}}, {{image: c.io, verify: true}}]"
-    compiled = parse_policy(policy_text(keys_text() + more, allow=rules)).at(INSTANT)
+def test_the_hosts_of_a_requirement_with_signed_by_have_another_default_rate() -> None:
+    registries = "registries: [{host: a.io, timeout: 2s}, {host: b.io, rate: 5}, {host: c.io}]\n"
+    require = "[{images: [a.io/x], signedBy: [ci-2025], signatures: s.io/signatures},"
+    require += " {images: [b.io], signedBy: [ci-2026]}, {images: [c.io], exists: true}]"
+    compiled = parse_policy(policy_text(f"{keys_text()}{registries}require: {require}\n")).at(INSTANT)
     assert compiled.looked_up_hosts == {"a.io", "s.io", "b.io", "c.io"}
+    assert compiled.require.signed_hosts == {"a.io", "s.io", "b.io"}
     assert [compiled.registries.of(host) for host in ("a.io", "s.io", "b.io", "c.io", "d.io")] == [
         Registry(host="a.io", timeout=2.0, rate=SIGNED_RATE),
         Registry(host="s.io", rate=SIGNED_RATE),
@@ -193,3 +186,9 @@ def test_the_hosts_of_a_rule_with_signed_by_have_another_default_rate() -> None:
         Registry(host="c.io"),
         Registry(host="d.io"),
     ]
+
+
+def test_the_keys_of_a_requirement_are_those_that_are_live() -> None:
+    more = keys_text(until="2026-03-01") + "require: [{images: [a.io], signedBy: [ci-2026, ci-2025]}]\n"
+    require = parse_policy(policy_text(more)).at(INSTANT).require
+    assert [[key.name for key in require.signers(each)] for each in require.all] == [["ci-2025"]]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
 import pytest
 
 from builders import PUBLIC_KEYS, keys_text, policy_text
-from gatekeeper_py.core import Finding, Policy, parse_policy
+from gatekeeper_py.core import Finding, Policy, PolicyError, parse_policy
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.core.policy.lint import lint as lint_policy
 from gatekeeper_py.core.policy.lint.modes import next_finding
@@ -46,7 +47,6 @@ def paths(code: str, more: str = "", allow: str = "[a.io@*]") -> list[str]:
 
 
 RECALL: Final = f"r.io/team/app@{SHA256}"
-VERIFIED: Final = "{image: r.io/team/**, verify: true}"
 RECALLS: Final = [
     pytest.param("[r.io]", "[r.io/team/app:v1.2]", ["deny-by-tag"], id="tag"),
     pytest.param("[r.io]", "[r.io/team/*:v1.2, r.io/**:v2]", ["deny-by-tag"] * 2, id="tag-of-several"),
@@ -57,7 +57,7 @@ RECALLS: Final = [
     pytest.param("[r.io]", "['r.io/**:latest']", [], id="floating-latest"),
     pytest.param("[r.io]", "['r.io/team/app:v1*']", [], id="not-literal"),
     pytest.param("[r.io]", "['r.io/team/app:v1', 'r.io/team/app@*']", [], id="digests-denied-as-well"),
-    pytest.param(f"[{VERIFIED}]", f"[r.io/team/app:v1.2, '{RECALL}']", [], id="its-digest-denied-as-well"),
+    pytest.param("[r.io@*]", f"[r.io/team/app:v1.2, '{RECALL}']", [], id="its-digest-denied-as-well"),
     pytest.param(
         "[{image: r.io, namespaces: [dev]}]", "[{image: r.io/app:v1, namespaces: [prod]}]", [], id="elsewhere"
     ),
@@ -66,12 +66,6 @@ RECALLS: Final = [
     pytest.param("['*.io/**:v*']", f"['{RECALL}']", ["deny-by-digest"], id="digest-of-some-tags"),
     pytest.param("['r.io/**@*']", f"['{RECALL}']", [], id="no-tags-approved"),
     pytest.param("[r.io]", "['r.io/team/app@*']", [], id="any-digest"),
-    pytest.param(f"[{VERIFIED}]", f"['{RECALL}']", [], id="looked-up"),
-    pytest.param(f"[{VERIFIED}, r.io]", f"['{RECALL}']", [], id="looked-up-first"),
-    pytest.param(f"[r.io, {VERIFIED}]", f"['{RECALL}']", ["deny-by-digest"], id="looked-up-later"),
-    pytest.param(
-        "[{image: 'r.io/team/app:v1', verify: true}, r.io]", f"['{RECALL}']", ["deny-by-digest"], id="some"
-    ),
     pytest.param("[r.io]", f"[r.io/team, r.io/team/app, '{RECALL}']", [], id="tags-denied-as-well"),
     pytest.param(
         "[r.io]",
@@ -92,7 +86,7 @@ RECALLS: Final = [
         id="digests-denied-elsewhere",
     ),
     pytest.param("[m.io]", f"['{RECALL}']", ["deny-by-digest"], id="copies-on-a-mirror"),
-    pytest.param("[{image: m.io, verify: true}]", f"['{RECALL}']", [], id="copies-that-are-looked-up"),
+    pytest.param("[m.io]", f"[r.io/team/app, '{RECALL}']", [], id="copies-denied-as-well"),
 ]
 
 
@@ -106,13 +100,41 @@ def test_deny_rules_that_the_same_image_passes_by_another_reference(
     assert all(each.path.startswith("deny[") and each.line and each.proposal for each in found)
 
 
-def test_what_deny_by_digest_proposes_is_no_error() -> None:
-    for allow, proposal in (("r.io", "add verify: true to allow[0]"), ("'*.io'", "deny the tags as well")):
-        found = [each for each in lint(f"deny: ['{RECALL}']", f"[{allow}]") if each.code == "deny-by-digest"]
-        assert [each.proposal for each in found] == [proposal]
-    assert "deny-by-digest" not in {
-        each.code for each in lint(f"deny: ['{RECALL}']", "[{image: r.io, verify: true}]")
-    }
+@pytest.mark.parametrize(
+    ("requirement", "mode", "found"),
+    [
+        pytest.param("images: [r.io/team/app], exists: true", "enforce", False, id="looked-up"),
+        pytest.param("images: [r.io/team/app], exists: true, mode: warn", "enforce", False, id="only-warns"),
+        pytest.param("images: [r.io], exists: true, except: [r.io/x]", "enforce", False, id="except-another"),
+        pytest.param("images: ['r.io/team/app:v1'], exists: true", "enforce", True, id="one-tag"),
+        pytest.param("images: [r.io], exists: true, namespaces: [a]", "enforce", True, id="elsewhere"),
+        pytest.param("images: [m.io], exists: true", "enforce", True, id="only-the-copies"),
+        pytest.param("images: ['*/**'], digest: true", "enforce", False, id="tags-refused"),
+        pytest.param("images: ['*/**'], digest: true, mode: warn", "enforce", True, id="tags-warned-of"),
+        pytest.param("images: ['*/**'], digest: true, mode: warn", "mutate", False, id="tags-pinned"),
+    ],
+)
+def test_a_digest_is_denied_where_a_requirement_looks_tags_up(
+    requirement: str, mode: str, *, found: bool
+) -> None:
+    more = f"deny: ['{RECALL}']\nmirrors: [{{from: r.io, to: m.io/r}}]\nrequire: [{{{requirement}}}]\n"
+    policy = parse_policy(policy_text(more, allow="[r.io, m.io]", mode=mode))
+    assert ("deny-by-digest" in {each.code for each in lint_policy(policy, NOON)}) is found
+
+
+@pytest.mark.parametrize(
+    ("deny", "proposal"),
+    [
+        (RECALL, "deny the tags as well, or write a requirement with exists: true for r.io/team/app"),
+        (f"*.io/app@{SHA256}", "deny the tags as well"),
+    ],
+)
+def test_what_deny_by_digest_proposes_is_no_error(deny: str, proposal: str) -> None:
+    found = [each for each in lint(f"deny: ['{deny}']", "[r.io]") if each.code == "deny-by-digest"]
+    assert [each.proposal for each in found] == [proposal]
+    image = proposal.partition(" for ")[2]
+    fixed = f"deny: ['{deny}']\nrequire: [{{images: [{image}], exists: true}}]" if image else ""
+    assert {each.code for each in lint(fixed, "[r.io]")} <= {"floating-latest"}
 
 
 def test_a_policy_can_be_without_findings() -> None:
@@ -278,10 +300,32 @@ namespaces:
             "[a.io]", "[{image: '*/**:latest', until: 2026-01-01}]", ["allow[0]"], id="no-longer-denied"
         ),
         pytest.param("[b.io@*, {image: a.io, until: 2026-01-01}]", "[]", [], id="no-longer-allowed"),
+        pytest.param(
+            "[{image: a.io, namespaces: [shop]}]",
+            "[{image: '*/**:latest', namespaces: [shop]}]",
+            [],
+            id="denied-wherever-it-is-approved",
+        ),
     ],
 )
 def test_floating_latest(allow: str, deny: str, expected: list[str]) -> None:
     assert paths("floating-latest", f"deny: {deny}", allow) == expected
+
+
+@pytest.mark.parametrize(
+    ("requirement", "found"),
+    [
+        pytest.param("images: ['*/**'], digest: true", False, id="everywhere"),
+        pytest.param("images: ['a.io/**:latest'], digest: true", False, id="only-latest"),
+        pytest.param("images: [a.io], digest: true, except: [a.io/x]", False, id="with-except"),
+        pytest.param("images: [a.io/x], digest: true", True, id="one-image"),
+        pytest.param("images: [a.io], exists: true", True, id="no-digest"),
+        pytest.param("images: [a.io], digest: true, namespaces: [prod]", True, id="in-one-namespace"),
+        pytest.param("images: [a.io], digest: true, mode: warn", True, id="only-warned-of"),
+    ],
+)
+def test_a_requirement_of_a_digest_refuses_latest(requirement: str, *, found: bool) -> None:
+    assert bool(paths("floating-latest", f"require: [{{{requirement}}}]", "[a.io]")) is found
 
 
 @pytest.mark.parametrize(
@@ -432,8 +476,10 @@ def test_exact_repository(pattern: str, proposal: str | None) -> None:
 
 def test_ignored_tags_wherever_a_pattern_stands() -> None:
     more = "deny: [b.io/x:1@*]\nmirrors: [{from: c.io, to: d.io, except: [c.io/x@*, c.io/y:1@*]}]\n"
-    more += "exceptions: [{source: namespace, images: [e.io, e.io/x:1@*], longest: 1d}]"
+    more += "exceptions: [{source: namespace, images: [e.io, e.io/x:1@*], longest: 1d}]\n"
+    more += "require: [{images: [e.io, e.io/x:1@*], except: [e.io/x:1@*], digest: true}]"
     expected = ["allow[0].image", "deny[0]", "mirrors[0].except[1]", "exceptions[0].images[1]"]
+    expected += ["require[0].images[1]", "require[0].except[0]"]
     assert paths("tag-ignored", more, "[{image: a.io/x:1@*}]") == expected
 
 
@@ -596,7 +642,7 @@ def test_the_number_of_other_rules_does_not_affect_cover(more: str, allow: str, 
             id="mirror",
         ),
         pytest.param(
-            "mirrors: [{from: docker.io, to: a.io/hubhub, verify: true, pin: true}]",
+            "mirrors: [{from: docker.io, to: a.io/hubhub, pin: true}]",
             "[" + alike("'a.io/*{}*/**@*'") + ", 'a.io/**:v1']",
             id="pin",
         ),
@@ -660,35 +706,6 @@ def test_overrides_are_compared_within_bounds() -> None:
 
 
 @pytest.mark.parametrize(
-    ("allow", "proposal"),
-    [
-        pytest.param("[{image: 'r.io/x:v*', pin: true}]", "allow r.io/x@* as well", id="a-tag"),
-        pytest.param("[{image: 'r.io/x:v*', pin: true}, r.io/x@*]", None, id="digests-too"),
-        pytest.param("[{image: 'r.io/x:v*', pin: true}, r.io]", None, id="everything"),
-        pytest.param("[{image: r.io/x, pin: true}]", None, id="no-tag"),
-        pytest.param("[{image: 'r.io/x:v*', verify: true}]", None, id="not-pinned"),
-    ],
-)
-def test_pin_unapproved_rules(allow: str, proposal: str | None) -> None:
-    found = [f for f in lint("", allow) if f.code == "pin-unapproved"]
-    assert [(f.path, f.proposal) for f in found] == ([("allow[0].pin", proposal)] if proposal else [])
-
-
-@pytest.mark.parametrize(
-    ("others", "proposal"),
-    [
-        pytest.param("", "allow r.io/x@* as well", id="no-digest"),
-        pytest.param(", r.io", "leave the tag out: r.io/x", id="unsigned-digests"),
-        pytest.param(", {image: r.io, signedBy: [ci-2025]}", None, id="signed-digests"),
-    ],
-)
-def test_a_tag_in_a_rule_with_signed_by_avoids_no_signature_unseen(others: str, proposal: str | None) -> None:
-    found = lint(keys_text(), f"[{{image: 'r.io/x:v*', signedBy: [ci-2025]}}{others}]")
-    pins = [(f.path, f.proposal) for f in found if f.code == "pin-unapproved"]
-    assert pins == ([("allow[0].signedBy", proposal)] if proposal else [])
-
-
-@pytest.mark.parametrize(
     ("allow", "source", "proposals"),
     [
         pytest.param("['r.io/hub/**:v*']", "docker.io", ["allow r.io/hub/**@*"], id="only-tags"),
@@ -705,43 +722,6 @@ def test_pin_unapproved_mirrors(allow: str, source: str, proposals: list[str]) -
 def test_every_target_of_a_mirror_needs_an_approval() -> None:
     found = lint("mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub]}]", "[r.io]")
     assert [f.proposal for f in found if f.code == "mirror-unapproved"] == ["allow dr.io/hub/**"]
-
-
-@pytest.mark.parametrize(
-    ("allow", "dead"),
-    [
-        pytest.param("[{image: r.io/x, verify: true}, r.io]", [], id="verified-before-a-wider-one"),
-        pytest.param("[r.io, {image: r.io/x, verify: true}]", ["allow[1]"], id="never-first"),
-        pytest.param(
-            "[{image: r.io/x, verify: true}, {image: r.io, verify: true}]", ["allow[0]"], id="the-same"
-        ),
-        pytest.param(
-            "[a.io/x*, {image: 'a.io/*y', verify: true}, a.io]", [], id="a-look-up-between-would-decide"
-        ),
-        pytest.param(
-            "[a.io/x, {image: a.io/x, verify: true}, a.io]", ["allow[1]"], id="the-same-image-between"
-        ),
-        pytest.param(
-            "[{image: a.io/x*, pin: true}, 'a.io/*y', {image: a.io, pin: true}]",
-            [],
-            id="none-between-would-decide",
-        ),
-        pytest.param(
-            "[a.io/x, {image: a.io/y, verify: true}, a.io]", ["allow[0]"], id="other-images-between"
-        ),
-        pytest.param("[a.io/x, {image: b.io, verify: true}, a.io]", ["allow[0]"], id="another-host-between"),
-        pytest.param(
-            "[a.io/x, {image: a.io/x, verify: true, until: 2020-01-01}, a.io]",
-            ["allow[0]"],
-            id="expired-between",
-        ),
-        pytest.param(
-            "[a.io/x, a.io, {image: a.io/x, verify: true}]", ["allow[0]", "allow[2]"], id="after-both"
-        ),
-    ],
-)
-def test_a_rule_that_decides_what_is_looked_up_is_not_dead(allow: str, dead: list[str]) -> None:
-    assert paths("dead-rule", "", allow) == dead
 
 
 def test_an_override_is_compared_with_a_bounded_number_of_earlier_ones() -> None:
@@ -794,7 +774,11 @@ def test_a_policy_that_approves_nothing_is_reported_first() -> None:
     ],
 )
 def test_a_rule_for_one_segment_is_reported_with_the_wider_one(pattern: str, proposal: str) -> None:
-    for more, allow in (("", f"[{pattern}]"), (f"deny: [{pattern}]", "[z.io@*]")):
+    for more, allow in (
+        ("", f"[{pattern}]"),
+        (f"deny: [{pattern}]", "[z.io@*]"),
+        (f"require: [{{images: [{pattern}], digest: true}}]", "['*.io@*']"),
+    ):
         found = [finding for finding in lint(more, allow) if finding.code == "one-segment"]
         assert [finding.proposal for finding in found] == (
             [f"to match all repositories, which is wider, write {proposal}"] if proposal else []
@@ -820,25 +804,14 @@ def test_a_mode_that_the_configmap_replaces_is_reported_at_the_documents_mode() 
         ),
         pytest.param("warn", "namespaces: [{names: [a], mode: enforce}]", [], id="another-override"),
         pytest.param("mutate", "mirrors: [{from: b.io, to: a.io}]", [], id="with-a-mirror"),
+        pytest.param("mutate", "require: [{images: [a.io], digest: true}]", [], id="with-a-pin"),
+        pytest.param("mutate", "require: [{images: [a.io], exists: true}]", ["mode"], id="only-looked-up"),
     ],
 )
-def test_a_mode_that_rewrites_is_reported_when_there_are_no_mirrors(
+def test_a_mode_that_rewrites_is_reported_when_nothing_is_rewritten(
     mode: str, more: str, found: list[str]
 ) -> None:
     findings = lint_policy(parse_policy(policy_text(more, allow="[a.io@*]"), mode), NOON)
-    assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found
-
-
-@pytest.mark.parametrize(
-    ("until", "found"),
-    [
-        pytest.param("2026-03-02", [], id="live"),
-        pytest.param("2026-02-01", ["mode"], id="expired"),
-    ],
-)
-def test_a_rule_that_pins_rewrites_too(until: str, found: list[str]) -> None:
-    allow = f"[a.io@*, {{image: b.io, pin: true, until: {until}}}]"
-    findings = lint_policy(parse_policy(policy_text(allow=allow), "mutate"), NOON)
     assert [f.path for f in findings if f.code == "mutate-without-mirrors"] == found
 
 
@@ -878,44 +851,179 @@ def test_when_the_clock_changes_the_findings(now: str, expected: str | None) -> 
     ],
 )
 def test_a_key_expires_as_rules_do(until: str, code: str | None) -> None:
-    findings = lint(keys_text(until=until), "[{image: a.io@*, signedBy: [ci-2025, ci-2026]}]")
-    assert [(f.code, f.path) for f in findings] == ([(code, "keys[1].until")] if code else [])
-    later = next_finding(parse_policy(policy_text(keys_text(until=until))).document, NOON)
+    text = keys_text(until=until) + "require: [{images: [a.io], signedBy: [ci-2025, ci-2026]}]"
+    assert [(f.code, f.path) for f in lint(text)] == ([(code, "keys[1].until")] if code else [])
+    later = next_finding(parse_policy(policy_text(text)).document, NOON)
     assert (later is None) is (code == "expired")
 
 
-def test_a_key_that_no_rule_names_and_a_key_for_ed25519_are_reported() -> None:
-    assert paths("key-unused", keys_text(), "[{image: a.io@*, signedBy: [ci-2026]}]") == ["keys[0]"]
-    prehashed = json.dumps({"name": "ed", "key": ED25519})
-    findings = lint(f"keys: [{prehashed}]\n", "[{image: a.io@*, signedBy: [ed]}]")
-    assert [(f.code, f.path, f.proposal) for f in findings] == [
-        ("key-prehashed", "keys[0].key", "sign with a P-256 key")
+@pytest.mark.parametrize(
+    ("keys", "signed_by", "expected"),
+    [
+        pytest.param(PUBLIC_KEYS, "ci-2026", [("key-unused", "keys[0]")], id="unused"),
+        pytest.param({"ed": ED25519}, "ed", [("key-prehashed", "keys[0].key")], id="prehashed"),
+        pytest.param(
+            dict.fromkeys(("first", "second", "third"), PUBLIC_KEYS["ci-2025"]),
+            "first, second, third",
+            [("key-repeated", "keys[1].key"), ("key-repeated", "keys[2].key")],
+            id="one-key-with-several-names",
+        ),
+    ],
+)
+def test_keys_that_are_of_no_use(
+    keys: dict[str, str], signed_by: str, expected: list[tuple[str, str]]
+) -> None:
+    listed = json.dumps([{"name": name, "key": key} for name, key in keys.items()])
+    findings = lint(f"keys: {listed}\nrequire: [{{images: [a.io], signedBy: [{signed_by}]}}]\n")
+    assert [(f.code, f.path) for f in findings] == expected
+
+
+@pytest.mark.parametrize(
+    ("more", "signed"),
+    [
+        pytest.param("", True, id="everywhere"),
+        pytest.param(", mode: warn", False, id="only-warned-of"),
+        pytest.param(", namespaces: [prod]", False, id="in-one-namespace"),
+        pytest.param(", except: [ghcr.io/x/**]", False, id="not-all"),
+    ],
+)
+def test_a_rule_whose_images_must_be_signed_approves_nobody_elses(more: str, *, signed: bool) -> None:
+    images = "images: [docker.io, ghcr.io], signedBy: [ci-2025, ci-2026]"
+    found = lint(keys_text() + f"require: [{{{images}{more}}}]\n", "[docker.io@*, ghcr.io@*]")
+    assert {each.code for each in found} == (set() if signed else {"hub-user-namespace", "open-registry"})
+
+
+@pytest.mark.parametrize(
+    ("images", "evaded_by"),
+    [
+        pytest.param("[r.io]", "", id="all"),
+        pytest.param("['r.io/app:v1']", "a digest", id="tag"),
+        pytest.param("['r.io/**@*']", "a tag", id="digests"),
+        pytest.param(f"['r.io/app@sha256:{'a' * 64}']", "a tag or another digest", id="one-digest"),
+        pytest.param("['r.io/app:v1', r.io]", "", id="also-required-of-all"),
+    ],
+)
+def test_a_signature_is_required_whether_by_tag_or_by_digest(images: str, evaded_by: str) -> None:
+    for condition, counts in (("signedBy: [ci-2025, ci-2026]", True), ("exists: true", False)):
+        found = lint(keys_text() + f"require: [{{images: {images}, {condition}}}]\n", "[r.io]")
+        expected = [f"the same image with {evaded_by} needs no signature"] * bool(evaded_by and counts)
+        assert [each.message for each in found if each.code == "require-in-part"] == expected
+
+
+UNMATCHED: Final = [
+    pytest.param("[a.io]", "images: [a.io/x], digest: true", True, id="approved"),
+    pytest.param("['*.corp.io']", "images: [a.corp.io/x], exists: true", True, id="by-a-glob"),
+    pytest.param("[a.io/x]", "images: ['*/**'], digest: true", True, id="of-every-registry"),
+    pytest.param("[a.io]", "images: [b.io, a.io], exists: true", True, id="one-of-several"),
+    pytest.param("[a.io]", "images: [b.io], exists: true", False, id="another-registry"),
+    pytest.param("[a.io/x]", "images: [a.io/x/**], exists: true", False, id="below-the-repository"),
+    pytest.param("[a.io@*]", "images: ['a.io/x:v1'], exists: true", False, id="only-digests-approved"),
+    pytest.param(
+        "[{image: a.io, namespaces: ['team-*']}]",
+        "images: [a.io], exists: true, namespaces: [ci]",
+        False,
+        id="elsewhere",
+    ),
+    pytest.param(
+        "[{image: a.io, namespaces: ['team-*']}]",
+        "images: [a.io], exists: true, namespaces: ['*-a']",
+        True,
+        id="in-some-namespaces",
+    ),
+    pytest.param(
+        "[a.io, {image: b.io, until: 2026-02-01}]", "images: [b.io], digest: true", False, id="ended"
+    ),
+    pytest.param(
+        "[a.io, {image: b.io, until: 2026-04-01}]", "images: [b.io], digest: true", True, id="dated"
+    ),
+    pytest.param("[m.io]", "images: [docker.io/team/**], exists: true", True, id="copies-on-a-mirror"),
+    pytest.param(
+        "[m.io/hub/other/**]", "images: [docker.io/team/**], exists: true", False, id="other-copies"
+    ),
+    pytest.param("[a.io]", "images: [g.io/x], exists: true", True, id="by-an-exception"),
+    pytest.param(
+        "[a.io]", "images: [g.io/x], exists: true, namespaces: [ci]", False, id="no-exception-there"
+    ),
+]
+
+
+@pytest.mark.parametrize(("allow", "requirement", "matched"), UNMATCHED)
+def test_a_requirement_that_matches_nothing_that_can_be_approved(
+    allow: str, requirement: str, *, matched: bool
+) -> None:
+    """`require-unmatched` (a requirement that matches nothing that `allow` can approve)."""
+    more = f"""\
+require: [{{images: ['*/**'], digest: true}}, {{{requirement}}}]
+mirrors: [{{from: docker.io, to: m.io/hub}}]
+exceptions: [{{source: namespace, namespaces: ['team-*'], images: [g.io], longest: 1d}}]
+"""
+    assert paths("require-unmatched", more, allow) == ([] if matched else ["require[1]"])
+
+
+IMPOSSIBLE: Final = [
+    pytest.param("['a.io/**:v*']", "images: [a.io], digest: true", "a.io/**:v*", id="only-tags"),
+    pytest.param("['a.io/**:v*']", "images: ['*.io'], digest: true", "a.io/**:v*", id="a-wildcard"),
+    pytest.param("['a.io/**:v*']", "images: ['a.io/x:v1'], digest: true", "a.io/**:v*", id="for-a-tag"),
+    pytest.param("['a.io/**:v*']", "images: [a.io], digest: true, mode: warn", "a.io/**:v*", id="warns"),
+    pytest.param("['m.io/**:v*']", "images: [docker.io/team/**], digest: true", "m.io/**:v*", id="copies"),
+    pytest.param(
+        "['a.io/**:v*', {image: a.io, namespaces: [dev]}]",
+        "images: [a.io], digest: true, namespaces: [prod]",
+        "a.io/**:v*",
+        id="digests-elsewhere",
+    ),
+    pytest.param("['a.io/**:v*']", "images: [a.io], exists: true", None, id="no-digest"),
+    pytest.param("['a.io/**:v*']", "images: [b.io], digest: true", None, id="nothing-approved"),
+    pytest.param("['a.io/**:v*', a.io@*]", "images: [a.io], digest: true", None, id="digests-as-well"),
+    pytest.param("['a.io/**:v*', a.io]", "images: [a.io], digest: true", None, id="everything"),
+    pytest.param("['a.io/**:v*', a.io@*]", "images: ['a.io/x:v1'], digest: true", None, id="a-tag-by-digest"),
+    pytest.param("['a.io/**:v*', b.io]", "images: ['*/**'], digest: true", None, id="some-by-digest"),
+    pytest.param(
+        "['g.example/**:v*']", "images: [g.example], digest: true", None, id="digests-by-an-exception"
+    ),
+    pytest.param(
+        "['a.io/**:v*']", "images: [a.io], digest: true, except: [a.io]", None, id="for-what-is-spared"
+    ),
+    pytest.param(
+        "['a.io/**:v*', {image: a.io@*, until: 2020-01-01}]", "images: [a.io], digest: true", None, id="ended"
+    ),
+]
+
+
+@pytest.mark.parametrize(("allow", "requirement", "rule"), IMPOSSIBLE)
+def test_a_requirement_of_a_digest_whose_images_only_rules_for_tags_approve_is_refused(
+    allow: str, requirement: str, rule: str | None
+) -> None:
+    more = f"""\
+require: [{{{requirement}}}]
+mirrors: [{{from: docker.io, to: m.io/hub}}]
+exceptions: [{{source: namespace, images: [g.example], longest: 1d}}]
+"""
+    text = policy_text(more, allow=allow)
+    if rule is None:
+        parse_policy(text)
+        return
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(text)
+    proposed = rule.replace(":v*", "@*")
+    assert [(f.code, f.path, f.severity, f.proposal) for f in caught.value.findings] == [
+        ("require-impossible", "require[0].digest", "error", f"allow {proposed} as well")
     ]
+    assert caught.value.findings[0].message.endswith(f"with a digest: allow[0] {rule}")
+    parse_policy(policy_text(more, allow=f"{allow[:-1]}, '{proposed}']"))
 
 
-def test_a_key_with_two_names_is_reported() -> None:
-    entries = [{"name": name, "key": PUBLIC_KEYS["ci-2025"]} for name in ("first", "second", "third")]
-    findings = lint(f"keys: {json.dumps(entries)}", "[{image: a.io@*, signedBy: [first, second, third]}]")
-    assert [(f.code, f.path, f.proposal) for f in findings] == [
-        ("key-repeated", f"keys[{index}].key", "name first in signedBy instead") for index in (1, 2)
-    ]
+def test_a_requirement_of_a_signature_is_one_of_a_digest() -> None:
+    more = keys_text() + "require: [{images: [a.io], signedBy: [ci-2025, ci-2026]}]\n"
+    with pytest.raises(PolicyError) as caught:
+        parse_policy(policy_text(more, allow="['a.io/**:v*']"))
+    assert [f.path for f in caught.value.findings] == ["require[0].signedBy"]
 
 
-def test_a_rule_that_requires_signatures_approves_nobody_elses_images() -> None:
-    signed = ", ".join(
-        f"{{image: {host}, signedBy: [ci-2025, ci-2026]}}" for host in ("docker.io", "ghcr.io")
-    )
-    assert lint(keys_text(), f"[{signed}]") == ()
-    assert {f.code for f in lint(allow="[docker.io, ghcr.io]")} == {
-        "floating-latest",
-        "hub-user-namespace",
-        "open-registry",
-    }
-
-
-def test_an_except_of_a_deny_rule_expires_too() -> None:
-    more = "deny: [{image: b.io, except: [{image: b.io/x, until: 2026-03-02}, b.io/y]}]"
-    assert paths("expires-soon", more) == ["deny[0].except[0].until"]
+def test_an_except_expires_too() -> None:
+    excepts = "except: [{image: a.io/x, until: 2026-03-02}, a.io/y]"
+    more = f"deny: [{{image: a.io, {excepts}}}]\nrequire: [{{images: [a.io], digest: true, {excepts}}}]"
+    assert paths("expires-soon", more) == ["deny[0].except[0].until", "require[0].except[0].until"]
 
 
 def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
@@ -941,10 +1049,11 @@ def test_findings_about_expiry_name_the_owner_and_the_reason() -> None:
         ),
     ],
 )
-def test_an_except_of_a_deny_rule_that_matches_none_of_its_images(deny: str, expected: list[int]) -> None:
+def test_an_except_that_matches_none_of_the_images(deny: str, expected: list[int]) -> None:
     """An entry that can never match what its rule matches is the warning `except-unused`."""
-    found = paths("except-unused", f"deny: [{deny}]\n")
-    assert found == [f"deny[0].except[{index}]" for index in expected]
+    required = re.sub(r"image: ([^,]+)", r"digest: true, images: [z.io, \1]", deny, count=1)
+    found = paths("except-unused", f"deny: [{deny}]\nrequire: [{required}]\n")
+    assert found == [f"{name}[0].except[{index}]" for name in ("deny", "require") for index in expected]
 
 
 def test_the_search_for_unused_excepts_is_bounded() -> None:

@@ -64,7 +64,7 @@ def origins(image: str, *mirrors: Mirror) -> list[str]:
         pytest.param("quay.io", "r.io", "quay.io:5000/a", None, id="another-port"),
         pytest.param("quay.io:05000", "r.io:0080/x", "quay.io:5000/a", "r.io:0080/x/a", id="to-as-written"),
         pytest.param("quay.io/", "r.io/x/", "quay.io/a", "r.io/x/a", id="trailing-slashes"),
-        pytest.param("quay.io", "docker.io", "quay.io/nginx", "docker.io/nginx", id="to-docker-hub"),
+        pytest.param("quay.io", "docker.io", "quay.io/a/b", "docker.io/a/b", id="to-docker-hub"),
         pytest.param("quay.io", "localhost:5000", "quay.io/a", "localhost:5000/a", id="to-localhost"),
         pytest.param("quay.io", "[::1]:5000", "quay.io/a", "[::1]:5000/a", id="to-ipv6"),
         pytest.param("docker.io", "r.io", "quay.io/a", None, id="another-registry"),
@@ -135,6 +135,8 @@ def test_the_except_of_the_longest_mirror_ends_the_search() -> None:
             "docker.io/library/nginx",
             id="a-user-is-no-image",
         ),
+        pytest.param("quay.io", "docker.io", "quay.io/a:1", "docker.io/library/a", id="an-official-image"),
+        pytest.param("quay.io/a", "docker.io/library", "quay.io/a", "docker.io/library", id="one-segment"),
         pytest.param("quay.io", f"r.io/{'x' * 200}", f"quay.io/{'y' * 50}", "longer than 255", id="too-long"),
     ],
 )

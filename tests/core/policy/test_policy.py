@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
@@ -111,6 +112,12 @@ def test_the_next_change(instant: datetime, expected: datetime | None) -> None:
     assert compiled.next_change == compiled.next_expiry == expected
 
 
+def test_the_next_change_is_the_end_of_an_except_of_a_requirement() -> None:
+    spared = "except: [{image: a.io/x, until: 2026-03-02}, {image: a.io/y, until: 2026-03-03}]"
+    policy = parse_policy(policy_text(f"require: [{{images: [a.io], digest: true, {spared}}}]"))
+    assert policy.at(NOON).next_change == datetime(2026, 3, 2, tzinfo=UTC)
+
+
 def test_nothing_changes_without_until() -> None:
     assert parse_policy(policy_text()).at(NOON).next_change is None
 
@@ -204,13 +211,27 @@ def test_a_rewrite_depends_on_the_namespace_through_its_denials() -> None:
     assert policy.rewrite("pay", "nginx") == "r.io/hub/library/nginx"
 
 
-def test_manifests_are_known_ahead_if_a_rule_to_be_verified_names_them_exactly() -> None:
+def test_manifests_are_known_ahead_if_a_requirement_with_look_ups_names_them_exactly() -> None:
     digest = "sha256:" + "7c" * 32
     named = ["a.io/x:1", f"a.io/y@{digest}"]
     others = ["a.io/x:1.*", "a.io/*:1", "a.io/z", "a.io", "a.io/w/**"]
-    allow = ", ".join(f'{{image: "{image}", verify: true}}' for image in (*named, *others))
-    policy = parse_policy(policy_text(allow=f"[{allow}, 'a.io/v:1']")).at(NOON)
+    require = [{"images": [*named, *others], "exists": True}, {"images": ["a.io/v:1"], "digest": True}]
+    policy = parse_policy(policy_text(f"require: {json.dumps(require)}\n")).at(NOON)
     assert [str(manifest) for manifest in policy.named_manifests] == named
+
+
+@pytest.mark.parametrize(
+    "require",
+    [
+        {"images": [f"a{n}.io/x:1" for n in range(500)], "exists": True},
+        {"images": [f"*.a{n}.io" for n in range(500)], "digest": True},
+    ],
+)
+def test_the_look_ups_of_requirements_are_found_in_small_steps(require: dict[str, Any]) -> None:
+    policies = [{**require, "images": images} for images in (["a.io"], require["images"])]
+    texts = (policy_text(f"require: [{json.dumps(each)}]\n", mode="mutate") for each in policies)
+    few, many = (sum(1 for _ in parse_policy(text).compiling(NOON)) for text in texts)
+    assert many - few > 28, "24 steps index the patterns, and 9 find the look-ups"
 
 
 def test_registries_are_found_by_host() -> None:
@@ -232,26 +253,26 @@ def test_a_policy_lints_itself() -> None:
 
 
 MIRRORS: Final = "mirrors: [{from: docker.io, to: a.io/hub}]\n"
+PINS: Final = "require: [{images: ['*/**'], digest: true, mode: warn}]\n"
+LOOKS_UP: Final = "require: [{images: [a.io], exists: true}]\n"
 NEVER: Final = Rewriting(possible=False)
 ALWAYS: Final = Rewriting(possible=True)
 UNTIL_MAY_3: Final = Rewriting(possible=True, until=datetime(2026, 5, 3, tzinfo=UTC))
 
 
 @pytest.mark.parametrize(
-    ("rule", "mirrors", "mode", "overrides", "expected"),
+    ("parts", "mode", "overrides", "expected"),
     [
-        pytest.param("", MIRRORS, "mutate", "", ALWAYS, id="mirrors"),
-        pytest.param("", MIRRORS, "enforce", "", NEVER, id="not-in-this-mode"),
-        pytest.param("", "", "mutate", "", NEVER, id="no-mirrors"),
-        pytest.param("pin: true", "", "mutate", "", ALWAYS, id="pins"),
-        pytest.param("pin: true", "", "enforce", "", NEVER, id="pins-not-in-this-mode"),
-        pytest.param("pin: true, until: 2026-05-03", "", "mutate", "", UNTIL_MAY_3, id="a-pin-that-expires"),
-        pytest.param("pin: true, until: 2026-04-30", "", "mutate", "", NEVER, id="an-expired-pin"),
-        pytest.param("", MIRRORS, "enforce", "mode: mutate", ALWAYS, id="override"),
-        pytest.param("", MIRRORS, "enforce", "mode: warn", NEVER, id="another-override"),
-        pytest.param("", MIRRORS, "enforce", "mode: mutate, until: 2026-04-30", NEVER, id="expired-override"),
+        pytest.param(MIRRORS, "mutate", "", ALWAYS, id="mirrors"),
+        pytest.param(MIRRORS, "enforce", "", NEVER, id="not-in-this-mode"),
+        pytest.param("", "mutate", "", NEVER, id="no-mirrors"),
+        pytest.param(PINS, "mutate", "", ALWAYS, id="pins"),
+        pytest.param(PINS, "enforce", "", NEVER, id="pins-not-in-this-mode"),
+        pytest.param(LOOKS_UP, "mutate", "", NEVER, id="look-ups-without-a-digest"),
+        pytest.param(MIRRORS, "enforce", "mode: mutate", ALWAYS, id="override"),
+        pytest.param(MIRRORS, "enforce", "mode: warn", NEVER, id="another-override"),
+        pytest.param(MIRRORS, "enforce", "mode: mutate, until: 2026-04-30", NEVER, id="expired-override"),
         pytest.param(
-            "",
             MIRRORS,
             "enforce",
             "mode: mutate, until: 2026-05-02}, {names: [y], mode: mutate, until: 2026-05-03",
@@ -259,7 +280,6 @@ UNTIL_MAY_3: Final = Rewriting(possible=True, until=datetime(2026, 5, 3, tzinfo=
             id="overrides-that-expire",
         ),
         pytest.param(
-            "",
             MIRRORS,
             "enforce",
             "mode: mutate, until: 2026-05-02}, {names: [y], mode: mutate",
@@ -268,9 +288,9 @@ UNTIL_MAY_3: Final = Rewriting(possible=True, until=datetime(2026, 5, 3, tzinfo=
         ),
     ],
 )
-def test_a_policy_rewrites_with_mirrors_or_pins_and_mutate_mode(
-    rule: str, mirrors: str, mode: str, overrides: str, expected: Rewriting
+def test_a_policy_rewrites_with_mirrors_or_required_digests_and_mutate_mode(
+    parts: str, mode: str, overrides: str, expected: Rewriting
 ) -> None:
     namespaces = f"namespaces: [{{names: [x], {overrides}}}]\n" if overrides else ""
-    text = policy_text(mirrors + namespaces, allow=f"[{{image: a.io/app, {rule}}}]", mode=mode)
+    text = policy_text(parts + namespaces, mode=mode)
     assert parse_policy(text).rewriting(datetime(2026, 5, 1, tzinfo=UTC)) == expected

@@ -1,8 +1,8 @@
 """Record Events about Pods with warnings, if a controller such as the ReplicaSet controller created the Pods.
 
 A person who creates a Pod sees its warnings. A controller of Kubernetes drops them, so nobody would see them.
-When a Pod is denied, the controller of Kubernetes records an Event itself, so only namespaces in mode
-``warn`` need these Events.
+When a Pod is denied, the controller of Kubernetes records an Event itself, so only the mode ``warn`` and
+requirements that only warn need these Events.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ MAX_REMEMBERED: Final = 10_000
 """Maximum number of owners remembered. A forgotten owner may get its next Event early."""
 
 Images = tuple[tuple[str, Reason], ...]
-"""Rejected images of Pods, each with the reason."""
+"""Images of Pods that cause warnings, each with the reason."""
 
 
 class WarningEvents:
@@ -102,7 +102,7 @@ def _event(owner: ObjectReference, images: Images, now: datetime) -> dict[str, A
         },
         "type": "Warning",
         "reason": REASON,
-        "message": f"Pods use images that are not approved: {shown}{more}"[:MAX_NOTE],
+        "message": f"Pods use images that cause warnings: {shown}{more}"[:MAX_NOTE],
         "firstTimestamp": instant,
         "lastTimestamp": instant,
         "count": 1,

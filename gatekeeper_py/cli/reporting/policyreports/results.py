@@ -1,8 +1,8 @@
 """Convert an audit to results of reports. Pure: no I/O.
 
-Only an image that would be refused, or that only an exception approves, becomes a result. Other images are
-only counted in the summary, so reports grow with the problems of a cluster and not with its size. A result
-contains no time of an audit, because such a time would change every report in every audit.
+Only an image that would be refused or cause a warning, or that only an exception approves, becomes a result.
+Other images are only counted in the summary, so reports grow with the problems of a cluster and not with its
+size. A result contains no time of an audit, because such a time would change every report in every audit.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from gatekeeper_py.cli.inventory.tally import Effect, Tallied, Tally, Usage
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
+from gatekeeper_py.core.admission.messages import BY_LOOKUP
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.instant import format_instant
@@ -71,7 +72,7 @@ def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Fi
     """Return the findings of each namespace that has an image; ``None`` is for cluster-scoped objects.
 
     ``tally`` must have been made with ``keep_approved``. The field ``result`` of a result is ``pass``
-    for an image that an exception approves, ``warn`` in the mode ``warn``, and otherwise ``fail``.
+    for an image that an exception approves, ``warn`` for one that only causes a warning, else ``fail``.
     """
     found: dict[str | None, Findings] = {}
     shown: dict[str | None, Results] = {}
@@ -94,11 +95,13 @@ def findings_by_namespace(tally: Tally, policy_name: str) -> dict[str | None, Fi
 def _result(image: Tallied, usage: Usage, result: str, policy: str) -> Result:
     shown = escape(image.verdict.image, MAX_IMAGE)
     path = escape(usage.path, MAX_PATH)
-    detail = escape(image.verdict.decision.detail, MAX_MESSAGE)
-    if image.verdict.decision.exception is None:
-        message = f"{path}: {shown or '(none)'} is not approved: {detail}"
-    else:
-        message = f"{path}: {shown} is {detail}"
+    detail = escape(image.note if image.reason in BY_LOOKUP else image.verdict.decision.detail, MAX_MESSAGE)
+    says = " is not approved: "
+    if image.verdict.decision.exception is not None:
+        says = " is "
+    elif image.reason in BY_LOOKUP:
+        says = " "
+    message = f"{path}: {shown or '(none)'}{says}{detail}"
     resource = {"kind": usage.kind, "name": usage.name}
     if usage.kind in _API_VERSIONS:
         resource["apiVersion"] = _API_VERSIONS[usage.kind]

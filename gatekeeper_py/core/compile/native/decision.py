@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, fits
-from gatekeeper_py.core.compile.exclusions import denied_on_mirrors, entry_of
 from gatekeeper_py.core.compile.expression import is_pre_approved
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
@@ -17,9 +16,7 @@ from gatekeeper_py.core.compile.native.objects import Variable
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
-from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.core.policy.rules import Rule
 
 T = TypeVar("T")
 
@@ -41,6 +38,7 @@ NAME: Final = Text("p[1]", longest=MAX_CHARACTERS + MAX_NEW_IMAGES * MAX_GROWTH)
 
 APPROVED: Final = "approved"
 REJECTED: Final = "rejected"
+UNPINNED: Final = "unpinned"
 
 Condition = Callable[[Text], Part]
 """An expression about one image."""
@@ -133,12 +131,6 @@ def denies(deny: Iterable[Entry]) -> Condition:
         return any_of(parts) if parts else Part("false", 0)
 
     return condition
-
-
-def denied_entries(deny: Iterable[Rule], mirrors: Iterable[Mirror]) -> tuple[Entry, ...]:
-    """Return the entries that deny rules match, and their copies on mirrors."""
-    denied = tuple(map(entry_of, deny))
-    return (*denied, *denied_on_mirrors(denied, mirrors))
 
 
 def every_version(allow: Iterable[Entry]) -> tuple[Entry, ...]:

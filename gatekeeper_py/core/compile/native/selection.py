@@ -14,13 +14,13 @@ from itertools import groupby
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part, fits
-from gatekeeper_py.core.compile.exclusions import entry_of
+from gatekeeper_py.core.compile.exclusions import entry_of, with_copies, without_digest
 from gatekeeper_py.core.compile.matching import in_namespaces
-from gatekeeper_py.core.compile.native.decision import denied_entries
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 
 MAX_SHOWN: Final = 100
@@ -33,9 +33,10 @@ TOO_LARGE: Final = "the expression would become too long or too expensive"
 ALL_TOO_LARGE: Final = "the expression for all of them would become too long or too expensive"
 EXPIRES: Final = "it will expire, and a native policy has no clock"
 UNREADABLE_PATHS: Final = "a native policy cannot read the declared image paths of"
-EXCEPTS: Final = "it has exceptions, which a native policy does not express"
+EXCEPTS: Final = "it has except, which a native policy does not express"
 SIGNED: Final = "its images must be signed, which a native policy cannot verify"
 LOOKS_UP: Final = "it needs a look-up in a registry, which a native policy cannot do"
+PINS: Final = "in a namespace with the mode mutate, the webhook writes the digest, which needs a look-up"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +68,7 @@ class CannotExpress(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """The live rules, overrides and mirrors that a native policy expresses.
+    """The live rules, requirements, overrides and mirrors that a native policy expresses.
 
     With ``skip_templates``, a backstop does not judge templates, because it cannot know what their Pods will
     run once mirrors have rewritten them.
@@ -76,6 +77,7 @@ class Selection:
     policy: Policy
     allow: tuple[Rule, ...]
     deny: tuple[Rule, ...]
+    require: tuple[Requirement, ...]
     overrides: tuple[OverrideEntry, ...]
     mirrors: tuple[Mirror, ...]
     skip_templates: bool = False
@@ -86,7 +88,13 @@ class Selection:
 
     def denied(self) -> tuple[Entry, ...]:
         """Return what deny rules match, on mirrors too."""
-        return denied_entries(self.deny, self.mirrors)
+        return tuple(with_copies(map(entry_of, self.deny), self.mirrors))
+
+    def without_digest(self, *, warns: bool) -> tuple[Entry, ...]:
+        """Return the images that requirements reject, or warn of, because they have no digest."""
+        requirements = (each for each in self.require if each.warns is warns)
+        unpinned = (entry for each in requirements for entry in without_digest(each))
+        return tuple(with_copies(unpinned, self.mirrors))
 
     def where(self, holds: Callable[[Mode], bool]) -> Part | bool:
         """Return the condition that something holds for the mode of the request's namespace.
@@ -119,12 +127,14 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
     A backstop
 
     - keeps allow rules that will expire, and leaves out deny rules that will expire or have ``except``,
-    - approves images by name where the policy would look them up in a registry, or verify a signature,
+    - leaves out requirements that need a look-up or have ``except``,
+    - approves images by name where a mirror would look them up in a registry,
     - uses the most permissive mode that a namespace can have before and after overrides expire.
 
     Raises ``CannotExpress`` when the policy must be exact and cannot be.
     """
-    obstacles = tuple(_obstacles(policy, now))
+    rewrites = policy.rewriting(now).possible
+    obstacles = tuple(_obstacles(policy, now, rewrites=rewrites))
     if obstacles and not backstop:
         raise CannotExpress(obstacles)
     live = _live_overrides(policy, now)
@@ -138,35 +148,50 @@ def select(policy: Policy, now: datetime, *, backstop: bool) -> Selection:
             for rule in policy.deny
             if rule.lives_at(now) and not (backstop and (rule.until is not None or rule.excepts_at(now)))
         ),
+        require=tuple(
+            each for each in policy.document.require if not any(_why_not(each, now, rewrites=rewrites))
+        ),
         # Keep an expiring override to a mode that refuses nothing. Drop any other: all modes that refuse
         # reject the same Pods, so the mode that applies in its place rejects no more. Templates differ,
         # because a mode that rewrites judges them by their names on mirrors; skip_templates leaves them out.
         overrides=kept,
         mirrors=tuple(policy.mirrors),
-        skip_templates=unsure and len(policy.mirrors) > 0 and policy.rewriting(now).possible,
+        skip_templates=unsure and len(policy.mirrors) > 0 and rewrites,
     )
 
 
-def _obstacles(policy: Policy, now: datetime) -> Iterator[Obstacle]:
+def _obstacles(policy: Policy, now: datetime, *, rewrites: bool) -> Iterator[Obstacle]:
     for rule in (*policy.allow, *policy.deny):
         if rule.lives_at(now):
             reasons = (
                 (EXPIRES, rule.until is not None),
                 (EXCEPTS, bool(rule.excepts_at(now))),
-                (SIGNED, bool(rule.signed_by)),
-                (LOOKS_UP, rule.verify and not rule.signed_by),
             )
             yield from (Obstacle(part=str(rule), why=why) for why, holds in reasons if holds)
+    for requirement in policy.document.require:
+        for why in _why_not(requirement, now, rewrites=rewrites):
+            yield Obstacle(part=str(requirement), why=why)
     for index, override in enumerate(policy.document.namespaces):
         if override.until is not None and now < override.until:
             yield Obstacle(part=f"namespaces[{index}]", why=EXPIRES)
-    may_rewrite = policy.rewriting(now).possible
     for mirror in policy.mirrors:
-        if mirror.verify and may_rewrite:
+        if mirror.verify and rewrites:
             yield Obstacle(part=f"mirrors[{mirror.index}]", why=LOOKS_UP)
     for index, entry in enumerate(policy.document.resources):
         kind = f"{entry.kind}.{entry.group}" if entry.group else entry.kind
         yield Obstacle(part=f"resources[{index}]", why=f"{UNREADABLE_PATHS} {kind}")
+
+
+def _why_not(requirement: Requirement, now: datetime, *, rewrites: bool) -> Iterator[str]:
+    """Yield why a native policy cannot express a requirement; ``rewrites`` is whether some namespace does."""
+    if requirement.signed_by:
+        yield SIGNED
+    elif requirement.looks_up:
+        yield LOOKS_UP
+    elif rewrites:
+        yield PINS
+    if any(each.lives_at(now) for each in requirement.excepts):
+        yield EXCEPTS
 
 
 def _live_overrides(policy: Policy, now: datetime) -> list[OverrideEntry]:

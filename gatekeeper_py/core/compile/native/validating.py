@@ -7,9 +7,9 @@ usual image costs as little as with the fast path, and the answer is exact for e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part, Text, negated, quoted
 from gatekeeper_py.core.compile.native import decision
@@ -21,6 +21,7 @@ from gatekeeper_py.core.compile.native.decision import (
     MAX_NEW_IMAGES,
     NAME,
     REJECTED,
+    UNPINNED,
     affordable,
     fitting,
     verdicts,
@@ -47,6 +48,9 @@ from gatekeeper_py.core.policy.policy import Policy
 
 POLICY_NAME: Final = "gatekeeper-py-images"
 WARNING_NAME: Final = f"{POLICY_NAME}-warn"
+UNMET_NAME: Final = f"{POLICY_NAME}-unmet"
+
+WARN: Final = ["Warn", "Audit"]
 
 MAX_DENIALS: Final = 2
 """Maximum number of additional expressions with the deny rules, for templates. A denied image is not
@@ -62,31 +66,39 @@ MAX_IMAGE_SHOWN: Final = 200
 def validating_policy(policy: Policy, now: datetime, options: Options) -> tuple[ApiObject, ...]:
     """Compile a policy as of an instant: native policies and bindings, in the order in which to apply them.
 
-    Namespaces whose mode warns have a policy and a binding of their own. Raises ``CannotExpress``.
+    Namespaces whose mode warns have a policy and a binding of their own, and so do requirements that only
+    warn. Raises ``CannotExpress``.
     """
     selection = select(policy, now, backstop=options.backstop)
-    variables = [variable._asdict() for variable in _variables(selection, now, options)]
-    validations = list(_validations(policy, options))
+    body = list(_variables(selection, now, options)), list(_validations(policy, options))
     spared = selection.where(lambda mode: not mode.refuses)
     warned = selection.where(lambda mode: mode.warns)
 
-    def documents_for(name: str, selected: Part | None, actions: list[str]) -> tuple[ApiObject, ApiObject]:
+    def documents_for(
+        name: str,
+        selected: Part | None,
+        actions: list[str],
+        variables: list[Variable],
+        rejecting: list[ApiObject],
+    ) -> tuple[ApiObject, ApiObject]:
         spec = {
             "failurePolicy": "Fail",
             "matchConstraints": constraints(options),
             "matchConditions": list(conditions(selected)),
-            "variables": variables,
-            "validations": validations,
+            "variables": [variable._asdict() for variable in variables],
+            "validations": rejecting,
         }
         return policy_and_binding(name, policy, options, spec, actions)
 
     documents: list[ApiObject] = []
     if spared is not True:
-        documents += documents_for(POLICY_NAME, None if spared is False else negated(spared), ["Deny"])
+        documents += documents_for(POLICY_NAME, None if spared is False else negated(spared), ["Deny"], *body)
     if warned:
-        documents += documents_for(
-            WARNING_NAME, warned if isinstance(warned, Part) else None, ["Warn", "Audit"]
-        )
+        documents += documents_for(WARNING_NAME, warned if isinstance(warned, Part) else None, WARN, *body)
+    unmet = list(_unmet(selection, now, options))
+    if unmet:
+        rejected = _rejected(policy, "without a digest", "an image has no digest", reasons=False)
+        documents += documents_for(UNMET_NAME, None, WARN, unmet, [rejected])
     return tuple(documents)
 
 
@@ -96,9 +108,19 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
     denied = selection.denied()
     rewrites, *mirrored = _mirrored(selection, denied, options) or (None,)
     judging = _judging(selection, denied, options, _judged_name(selection) if mirrored else NAME)
-    unclear = ["variables.few"]
     if rewrites is not None:
         yield rewrites
+    yield from _named(selection, now, rewrites)
+    yield from mirrored
+    names = mirrored[-1].reference if mirrored else "variables.canonical"
+    *first, last = verdicts("verdict", names, judging)
+    yield from (*first, last)
+    yield Variable("rejected", f"{last.reference}.filter(p, p[2] != '{APPROVED}')")
+
+
+def _named(selection: Selection, now: datetime, rewrites: Variable | None = None) -> Iterator[Variable]:
+    """Yield the variables up to ``canonical``: the images that the fast path does not pre-approve."""
+    unclear = ["variables.few"]
     if selection.skip_templates:
         unclear.append("object.kind == 'Pod'")
     known = decision.recognised(selection.policy, now, "i")
@@ -108,50 +130,62 @@ def _variables(selection: Selection, now: datetime, options: Options) -> Iterato
         unclear.append(f"({rewritten}!({known.text}))")
     yield Variable("unclear", f"variables.changed.filter(i, {' && '.join(unclear)}).map(i, [i, i])")
     yield from steps("variables.unclear")
-    yield from mirrored
-    yield from _judged(judging, mirrored[-1].reference if mirrored else "variables.canonical")
 
 
-class _Conditions(NamedTuple):
-    """Conditions on a name, in the order in which they decide: what denies it, then what approves it."""
+def _unmet(selection: Selection, now: datetime, options: Options) -> Iterator[Variable]:
+    """Yield the variables up to ``rejected`` for the requirements that only warn, or nothing without one.
 
-    denying: list[Part]
-    approving: list[Part]
+    A requirement with a digest follows the mirrors. Nothing is rewritten where it can be expressed.
+    """
+    unpinned = selection.without_digest(warns=True)
+    warning = fitting(unpinned, decision.denies, NAME, MAX_EXPRESSIONS)
+    if warning.remaining and not options.backstop:
+        raise _too_large(warning.remaining)
+    if not warning.parts:
+        return
+    yield from changed_images()
+    yield from _named(selection, now)
+    conditions = [(UNPINNED, part) for part in warning.parts]
+    *first, last = verdicts("verdict", "variables.canonical", conditions)
+    yield from (*first, last)
+    yield Variable("rejected", f"{last.reference}.filter(p, p[2] == '{UNPINNED}')")
 
 
-def _judging(selection: Selection, denied: tuple[Entry, ...], options: Options, name: Text) -> _Conditions:
-    """Return the conditions on a name. If not every rule fits, a backstop approves more."""
-    allowed = selection.allowed
-    choices: list[tuple[tuple[Entry, ...], tuple[Entry, ...]]] = [(allowed, denied)]
+def _judging(
+    selection: Selection, denied: tuple[Entry, ...], options: Options, name: Text
+) -> list[tuple[str, Part]]:
+    """Return pairs of a verdict and its condition on a name, in the order in which they decide.
+
+    If not every rule fits, a backstop approves more.
+    """
+    allowed, unpinned = selection.allowed, selection.without_digest(warns=False)
+    choices = [(allowed, denied, unpinned)]
     if options.backstop:
         choices += [
-            (allowed, ()),
-            (decision.every_version(allowed), ()),
-            (decision.whole_registries(allowed), ()),
+            (allowed, (), ()),
+            (decision.every_version(allowed), (), ()),
+            (decision.whole_registries(allowed), (), ()),
         ]
-    left: list[str] = []
-    for allow, deny in choices:
+    left: list[Entry] = []
+    for allow, *refusing in choices:
         approving = fitting(allow, decision.approves, name, MAX_EXPRESSIONS)
-        denying = fitting(deny, decision.denies, name, MAX_EXPRESSIONS - len(approving.parts))
-        if not approving.remaining and not denying.remaining:
-            return _Conditions(denying.parts, approving.parts)
-        entries = (*approving.remaining, *denying.remaining)
-        left = left or [entry.because for entry in entries]
-    obstacles = [Obstacle(part=part, why=TOO_LARGE) for part in dict.fromkeys(left)]
-    raise CannotExpress(obstacles, others="more rules do not fit")
+        conditions = [(APPROVED, part) for part in approving.parts]
+        remaining = list(approving.remaining)
+        for verdict, entries in zip((UNPINNED, REJECTED), reversed(refusing), strict=True):
+            found = fitting(entries, decision.denies, name, MAX_EXPRESSIONS - len(conditions))
+            conditions = [*((verdict, part) for part in found.parts), *conditions]
+            remaining += found.remaining
+        if not remaining:
+            return conditions
+        left = left or remaining
+    raise _too_large(left)
 
 
-def _judged(judging: _Conditions, names: str) -> Iterator[Variable]:
-    """Yield the variables up to ``rejected``. Each expression decides what is still undecided."""
-    if len(judging.approving) <= 1 and not judging.denying:
-        approved = judging.approving[0].text if judging.approving else "false"
-        yield Variable("rejected", f"{names}.filter(p, p[1] == '' || !({approved}))")
-        return
-    conditions = [(REJECTED, part) for part in judging.denying]
-    conditions += [(APPROVED, part) for part in judging.approving]
-    *first, last = verdicts("verdict", names, conditions)
-    yield from (*first, last)
-    yield Variable("rejected", f"{last.reference}.filter(p, p[2] != '{APPROVED}')")
+def _too_large(entries: Iterable[Entry]) -> CannotExpress:
+    parts = dict.fromkeys(entry.because for entry in entries)
+    return CannotExpress(
+        [Obstacle(part=part, why=TOO_LARGE) for part in parts], others="more rules do not fit"
+    )
 
 
 def _judged_name(selection: Selection) -> Text:
@@ -196,10 +230,14 @@ def _validations(policy: Policy, options: Options) -> Iterator[ApiObject]:
             "message": f"not approved: {bounds}{_message_of(policy)}",
             "reason": "Forbidden",
         }
-    yield {
+    yield _rejected(policy, "not approved", "an image is not approved")
+
+
+def _rejected(policy: Policy, problem: str, short: str, *, reasons: bool = True) -> ApiObject:
+    return {
         "expression": "size(variables.rejected) == 0",
-        "messageExpression": _message(policy),
-        "message": f"an image is not approved{_message_of(policy)}",
+        "messageExpression": _message(policy, problem, reasons=reasons),
+        "message": f"{short}{_message_of(policy)}",
         "reason": "Forbidden",
     }
 
@@ -209,19 +247,24 @@ def _message_of(policy: Policy) -> str:
     return f"; {policy.document.message}" if policy.document.message else ""
 
 
-def _message(policy: Policy) -> str:
-    """Return an expression for what a user reads: the first rejected images, and the policy's message."""
+def _message(policy: Policy, problem: str, *, reasons: bool) -> str:
+    """Return an expression for what a user reads: the first rejected images, and the policy's message.
+
+    With ``reasons``, it marks the images that are rejected because they have no digest.
+    """
     written = (
         f"p[0].matches('^[!-~]+$') ? {_cut('p[0]')}"
         " : p[0] == '' ? 'an empty image' : 'an image with unusual characters'"
     )
     name = f"({written}) + (p[1] == '' || p[1] == p[0] ? '' : ' (' + {_cut('p[1]')} + ')')"
+    if reasons:
+        name += f" + (p[2] == '{UNPINNED}' ? ' without a digest' : '')"
     first = ", ".join(f"variables.rejected[{index}]" for index in range(MAX_IMAGES_SHOWN))
     more = f"' and ' + string(size(variables.rejected) - {MAX_IMAGES_SHOWN}) + ' more'"
     own = _message_of(policy)
     end = f" + {quoted(own)}" if own else ""
     return (
-        f"'not approved: ' + (size(variables.rejected) <= {MAX_IMAGES_SHOWN}\n"
+        f"'{problem}: ' + (size(variables.rejected) <= {MAX_IMAGES_SHOWN}\n"
         f"  ? variables.rejected.map(p, {name}).join(', ')\n"
         f"  : [{first}].map(p, {name}).join(', ') + {more}){end}"
     )

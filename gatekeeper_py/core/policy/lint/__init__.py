@@ -25,6 +25,7 @@ from gatekeeper_py.core.policy.lint.cover import (
     dead_overrides,
     dead_rules,
     nothing_approved,
+    unmatched_requirements,
     unused_excepts,
 )
 from gatekeeper_py.core.policy.lint.mirrors import denied_mirrors, unapproved_mirrors, unapproved_pins
@@ -45,7 +46,7 @@ from gatekeeper_py.core.policy.lint.patterns import (
     one_segment,
     open_registries,
 )
-from gatekeeper_py.core.policy.lint.recalls import recalls
+from gatekeeper_py.core.policy.lint.recalls import evaded, recalls
 from gatekeeper_py.core.policy.lint.subject import Subject
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.policy import Policy
@@ -58,6 +59,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         dead_rules: ("dead-rule",),
         dead_overrides: ("dead-rule",),
         unused_excepts: ("except-unused",),
+        unmatched_requirements: ("require-unmatched",),
         expiry: ("expired", "expires-soon", "key-expires-soon"),
         keys: ("key-unused", "key-repeated", "key-prehashed"),
         floating_latest: ("floating-latest",),
@@ -70,6 +72,7 @@ CHECKS: Final[Mapping[Check, tuple[str, ...]]] = MappingProxyType(
         unapproved_pins: ("pin-unapproved",),
         denied_mirrors: ("deny-covers-mirror",),
         recalls: ("deny-by-tag", "deny-by-digest"),
+        evaded: ("require-in-part",),
         broad_hosts: ("broad-host",),
         one_segment: ("one-segment",),
         overridden_mode: (MODE_OVERRIDDEN,),

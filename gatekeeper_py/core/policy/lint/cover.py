@@ -1,4 +1,4 @@
-"""Rules and overrides that never decide anything, because others cover all that they match."""
+"""Rules, requirements and overrides that never decide anything."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from typing import Final
 
-from gatekeeper_py.core.images.entry import Entry
-from gatekeeper_py.core.images.glob import Glob, globs_overlap, is_glob
+from gatekeeper_py.core.exceptions.grants import Grant
+from gatekeeper_py.core.images.glob import Glob, is_glob
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import qualifiers_of_all
-from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.policy.approvers import approvers
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import NOTHING_APPROVED, Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, covering, entry_of, path_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_CANDIDATES: Final = 64
@@ -26,7 +25,7 @@ def nothing_approved(subject: Subject) -> Iterator[Remark]:
     scan = Scan(total=subject.comparisons)
     denial: Rule | None = None
     for rule in subject.approving():
-        denial = _denial(subject.live_deny, rule, scan)
+        denial = covering(subject.live_deny, rule, scan)
         if denial is None:
             return
     if denial is not None:
@@ -36,21 +35,6 @@ def nothing_approved(subject: Subject) -> Iterator[Remark]:
             f"no image is approved: {shown(denial)} refuses all that the allow rules approve",
             "remove the deny rule, or narrow it, unless all images are to be refused",
         )
-
-
-def _denial(denials: RuleSet, rule: Rule, scan: Scan) -> Rule | None:
-    """Return a deny rule that refuses all of an allow rule, ``None`` if some of it is not refused.
-
-    If different deny rules do so in the rule's namespaces, return the one for the last namespace.
-    """
-    cover = denials.cover(rule.pattern, scan)
-    qualifiers = qualifiers_of_all(rule.pattern)
-    found: Rule | None = None
-    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
-        found = next(denials.covering(cover, qualifiers, namespace), None)
-        if found is None:
-            return None
-    return found
 
 
 def dead_rules(subject: Subject) -> Iterator[Remark]:
@@ -66,9 +50,9 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
             if not subject.is_live(rule):
                 continue
             same = subject.live_allow if rule.list == "allow" else subject.live_deny
-            wider = _wider(same, rule, subject, dead, scan)
+            wider = _wider(same, rule, dead, scan)
             if wider is None and rule.list == "allow":
-                wider = _wider(subject.live_deny, rule, subject, dead, scan)
+                wider = _wider(subject.live_deny, rule, dead, scan)
             if wider is not None:
                 dead.add(id(rule))
                 why = "denies all of it" if wider.list != rule.list else "covers all of it"
@@ -76,58 +60,13 @@ def dead_rules(subject: Subject) -> Iterator[Remark]:
                 yield warning("dead-rule", path_of(rule), message, "remove one of the two")
 
 
-def _wider(rules: RuleSet, rule: Rule, subject: Subject, dead: AbstractSet[int], scan: Scan) -> Rule | None:
-    """Return another rule that matches all that this rule matches, for as long as this rule lives.
+def _wider(rules: RuleSet, rule: Rule, dead: AbstractSet[int], scan: Scan) -> Rule | None:
+    """Return another rule that matches all that this rule matches, for as long as this rule lives."""
 
-    If different rules do so in the rule's namespaces, return the one for the last namespace. ``None`` if no
-    rule does so in one of them.
-    """
-    cover = rules.cover(rule.pattern, scan)
-    qualifiers = qualifiers_of_all(rule.pattern)
-    found: Rule | None = None
-    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
-        found = next(
-            (
-                other
-                for other in rules.covering(cover, qualifiers, namespace)
-                if other is not rule
-                and id(other) not in dead
-                and _outlives(other, rule)
-                and _decides_alike(other, rule, subject, scan)
-            ),
-            None,
-        )
-        if found is None:
-            return None
-    return found
+    def outdoes(other: Rule) -> bool:
+        return other is not rule and id(other) not in dead and _outlives(other, rule)
 
-
-def _decides_alike(one: Rule, other: Rule, subject: Subject, scan: Scan) -> bool:
-    """Return whether nothing changes when ``one`` decides instead of ``other``; only ``True`` is certain.
-
-    The first rule that matches decides what is looked up, so nothing changes if ``one`` comes first.
-    """
-    if one.list != other.list or one.index < other.index:
-        return True
-    if one.lookup != other.lookup:
-        return False
-    verified = subject.live_allow.verified
-    if other.list != "allow" or not verified:
-        return True
-    # Without ``other``, a rule between the two could decide before ``one`` does.
-    between = subject.policy.allow[other.index + 1 : one.index] if other.verify else verified
-    return scan.spend(len(between)) and not any(
-        other.index < each.index < one.index
-        and each.lookup != other.lookup
-        and subject.is_live(each)
-        and _may_share(each.pattern, other.pattern)
-        for each in between
-    )
-
-
-def _may_share(one: Pattern, other: Pattern) -> bool:
-    """Return whether some image may match both patterns; only ``False`` is certain."""
-    return globs_overlap(one.host, other.host) and all(map(globs_overlap, one.segments, other.segments))
+    return covering(rules, rule, scan, fits=outdoes)
 
 
 def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
@@ -135,21 +74,37 @@ def _outlives(one: Rule | OverrideEntry, other: Rule | OverrideEntry) -> bool:
 
 
 def unused_excepts(subject: Subject) -> Iterator[Remark]:
-    """Yield each entry of ``except`` in a deny rule that matches nothing that the rule matches."""
+    """Yield each entry of ``except`` that matches nothing that its deny rule or requirement matches."""
     left = subject.comparisons
-    for rule in subject.policy.deny:
-        denied = Entry(images=rule.pattern, namespaces=rule.namespaces)
-        for each in rule.excepts:
-            left -= len(rule.namespaces or ("",)) * len(each.namespaces or ("",))
+    document = subject.policy.document
+    restricting: list[tuple[str, tuple[Rule, ...]]]
+    restricting = [(shown(rule), (rule,)) for rule in document.deny if rule.excepts]
+    restricting += [(str(each), tuple(each.rules)) for each in document.require if each.excepts]
+    for name, rules in restricting:
+        matched = tuple(map(entry_of, rules))
+        for each in rules[0].excepts:
+            left -= len(rules) * len(rules[0].namespaces or ("",)) * len(each.namespaces or ("",))
             if left < 0:
                 return
-            if not denied.overlaps(Entry(images=each.pattern, namespaces=each.namespaces)):
+            spared = entry_of(each)
+            if not any(entry.overlaps(spared) for entry in matched):
                 yield warning(
                     "except-unused",
-                    (*path_of(rule), *path_of(each)),
-                    f"the exception has no effect: {shown(rule)} matches none of its images",
+                    (*path_of(rules[0]), *path_of(each)),
+                    f"the entry has no effect: {name} matches none of its images",
                     "remove it",
                 )
+
+
+def unmatched_requirements(subject: Subject) -> Iterator[Remark]:
+    """Yield each requirement that matches nothing that a live allow rule or a grant can approve."""
+    document = subject.policy.document
+    approving: list[Rule | Grant] = [*subject.approving(), *document.exceptions]
+    found = approvers(document.require, subject.policy.mirrors, approving, subject.comparisons)
+    for index, by in found.items():
+        if by is None:
+            message = "it has no effect: no live allow rule and no grant approves any of its images"
+            yield warning("require-unmatched", ("require", index), message, "correct it, or remove it")
 
 
 def dead_overrides(subject: Subject) -> Iterator[Remark]:

@@ -10,7 +10,7 @@ from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, path_matches
 from gatekeeper_py.core.images.reference import DOCKER_HUB
 from gatekeeper_py.core.policy.finding import Remark
 from gatekeeper_py.core.policy.lint.patterns import TWO_SEGMENT_REGISTRIES
-from gatekeeper_py.core.policy.lint.subject import Subject, path_of, short, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, short, shown, warning
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -42,27 +42,13 @@ def unapproved_mirrors(subject: Subject) -> Iterator[Remark]:
 
 
 def unapproved_pins(subject: Subject) -> Iterator[Remark]:
-    """Yield rules and mirrors with ``pin`` whose images stay unpinned because no rule approves their digests.
-
-    Also yield rules with ``signedBy`` whose images another rule approves by digest without a signature.
-    """
+    """Yield mirrors with ``pin`` whose images stay unpinned because no rule approves their digests."""
     scan = Scan(each=None, total=subject.comparisons)
-    for rule in subject.approving():
-        if not rule.pin or rule.pattern.tag is None:
-            continue
-        without, field = rule.pattern.text.rpartition(":")[0], "signedBy" if rule.signed_by else "pin"
-        deciding = _for_digests(subject, rule.pattern, scan)
-        message = f"{short(rule.pattern.text)} never matches a digest, so "
-        if deciding is None and not scan.cut:
-            message += "its images are left unpinned"
-            yield warning("pin-unapproved", (*path_of(rule), field), message, f"allow {without}@* as well")
-        elif deciding is not None and rule.signed_by and not deciding.signed_by:
-            message += f"{shown(deciding)} approves its images by digest without a signature"
-            proposal = f"leave the tag out: {without}"
-            yield warning("pin-unapproved", (*path_of(rule), field), message, proposal)
     for mirror in subject.policy.mirrors:
         for to in mirror.targets if mirror.pin else ():
-            if _for_digests(subject, _everything_at(to, mirror), scan) is None and not scan.cut:
+            pinned = replace(_everything_at(to, mirror), digest=ANY)
+            rules = subject.live_allow.covering_all(pinned, None, scan)
+            if next(rules, None) is None and not scan.cut:
                 below = "" if _has_one_image(mirror) else "/**"
                 yield warning(
                     "pin-unapproved",
@@ -70,14 +56,6 @@ def unapproved_pins(subject: Subject) -> Iterator[Remark]:
                     f"no allow rule covers digests below {short(to.text)}, so images there are left unpinned",
                     f"allow {to.text}{below}@*",
                 )
-
-
-def _for_digests(subject: Subject, pattern: Pattern, scan: Scan) -> Rule | None:
-    """Return the first allow rule for all images of a pattern with any digest, as far as ``scan`` allows."""
-    pinned = replace(pattern, tag=None, digest=ANY)
-    rules = subject.live_allow
-    covering = rules.covering(rules.cover(pinned, scan), (f"@{ANY}", None), None)
-    return min(covering, key=lambda rule: rule.index, default=None)
 
 
 def denied_mirrors(subject: Subject) -> Iterator[Remark]:

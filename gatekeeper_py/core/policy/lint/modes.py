@@ -29,8 +29,8 @@ def overridden_mode(subject: Subject) -> Iterator[Remark]:
 
 
 def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
-    """Yield each setting of a rewriting mode, when neither mirrors nor pins rewrite images."""
-    if any(until is None or subject.instant < until for until in subject.policy.rewriters):
+    """Yield each setting of a rewriting mode, when nothing in the policy rewrites images."""
+    if subject.policy.rewrites:
         return
     policy = subject.policy
     modes: list[tuple[Path, Mode]] = [(("mode",), policy.mode)]
@@ -40,7 +40,7 @@ def rewriting_without_mirrors(subject: Subject) -> Iterator[Remark]:
             yield warning(
                 NOTHING_TO_REWRITE,
                 path,
-                f"mode {mode} rewrites nothing: the policy has neither mirrors nor a rule with pin",
+                f"mode {mode} rewrites nothing: the policy neither has mirrors nor requires digests",
                 f"add mirrors, or write mode: {ENFORCE}",
             )
 
@@ -76,8 +76,8 @@ def expiry(subject: Subject) -> Iterator[Remark]:
 
 
 def keys(subject: Subject) -> Iterator[Remark]:
-    """Yield keys that no rule names, that repeat another key, or that cannot be used with cosign."""
-    used = {name for rule in subject.policy.allow for name in rule.signed_by}
+    """Yield keys that no requirement names, that repeat another key, or that cannot be used with cosign."""
+    used = {name for each in subject.policy.document.require for name in each.signed_by}
     first: dict[str, str] = {}
     for index, key in enumerate(subject.policy.document.keys):
         name = first.setdefault(key.fingerprint, key.name)
@@ -85,7 +85,7 @@ def keys(subject: Subject) -> Iterator[Remark]:
             message = f"the same key as {name}, so removing one of them revokes nothing"
             yield warning("key-repeated", ("keys", index, "key"), message, f"name {name} in signedBy instead")
         if key.name not in used:
-            message = f"no rule of allow names {key.name} in signedBy"
+            message = f"no requirement names {key.name} in signedBy"
             yield warning("key-unused", ("keys", index), message, "remove it, or name it")
         if key.kind == "Ed25519":
             message = "cosign signs with Ed25519 keys in a prehashed form, which neither it nor we can verify"

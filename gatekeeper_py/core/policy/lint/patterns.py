@@ -18,7 +18,7 @@ from gatekeeper_py.core.policy.lint.platforms import (
     one_account,
     open_registry,
 )
-from gatekeeper_py.core.policy.lint.subject import Subject, image_path, path_of, short, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, covering, image_path, short, warning
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
@@ -26,26 +26,27 @@ TWO_SEGMENT_REGISTRIES: Final = frozenset({"ghcr.io", "quay.io", "gcr.io"})
 
 
 def floating_latest(subject: Subject) -> Iterator[Remark]:
-    """Yield the first rule that approves ``:latest`` and whose ``:latest`` no deny rule refuses."""
+    """Yield the first rule that approves ``:latest`` without a deny rule or a requirement that refuses it."""
     scan = Scan(each=None, total=subject.comparisons)
-    denials = subject.live_deny
-    if any(rule.excepts for rule in denials):
-        # Whoever wrote an ``except`` for a rule that denies :latest has considered it.
-        denials = RuleSet(replace(rule, excepts=()) for rule in denials)
-    for rule in subject.approving_unsigned():
+    refusing = subject.live_deny
+    pinning = (each for each in subject.policy.document.require if each.digest and not each.warns)
+    pinned = [rule for requirement in pinning for rule in requirement.rules]
+    if pinned or any(rule.excepts for rule in refusing):
+        # Whoever wrote an ``except`` for a rule that refuses :latest has considered it.
+        refusing = RuleSet(replace(rule, excepts=()) for rule in (*refusing, *pinned))
+    for rule in subject.approving():
         pattern = rule.pattern
         if pattern.digest is not None or (pattern.tag and not Glob(pattern.tag).matches("latest")):
             continue
-        cover = denials.cover(pattern, scan)
-        denied = next(denials.covering(cover, qualifiers_of("latest", None), None), None)
+        refused = covering(refusing, rule, scan, qualifiers_of("latest", None))
         if scan.cut:
             return
-        if denied is None:
+        if refused is None:
             yield warning(
                 "floating-latest",
                 image_path(rule),
                 f"{short(pattern.text)} approves :latest, which names another image tomorrow",
-                'deny "*/**:latest", or pin with a tag or @*',
+                'deny "*/**:latest", add a tag or @*, or require digest: true',
             )
             return
 
@@ -127,8 +128,7 @@ def _of_every_hub_user(pattern: Pattern) -> bool:
 
 def exact_repositories(subject: Subject) -> Iterator[Remark]:
     """Yield each rule for a repository that cannot exist, because its name is that of a namespace."""
-    for rule in subject.live():
-        pattern = rule.pattern
+    for path, pattern, _ in _written(subject):
         written = None
         if pattern.subtree:
             continue
@@ -139,7 +139,7 @@ def exact_repositories(subject: Subject) -> Iterator[Remark]:
         if written is not None:
             yield warning(
                 "exact-repository",
-                image_path(rule),
+                path,
                 f"{short(written)} is a namespace: there is no repository of that name",
                 f"did you mean {written}/**?",
             )
@@ -147,18 +147,15 @@ def exact_repositories(subject: Subject) -> Iterator[Remark]:
 
 def one_segment(subject: Subject) -> Iterator[Remark]:
     """Yield each rule for ``registry/*``, which matches no repository below a path."""
-    for rule in subject.live():
-        pattern = rule.pattern
-        path = pattern.segments
-        if pattern.host == DOCKER_HUB and path[:1] == (OFFICIAL_NAMESPACE,):
+    for path, pattern, verb in _written(subject):
+        if pattern.host == DOCKER_HUB and pattern.segments[:1] == (OFFICIAL_NAMESPACE,):
             # A shorter spelling of docker.io/library/*, which holds repositories of one segment only.
             continue
-        if not pattern.subtree and path == (ANY,):
-            verb = "approves" if rule.list == "allow" else "denies"
+        if not pattern.subtree and pattern.segments == (ANY,):
             wider = f"{pattern.host}/**{pattern.qualifier or ''}"
             yield warning(
                 "one-segment",
-                image_path(rule),
+                path,
                 f"{short(pattern.text)} {verb} only names of one segment, such as {pattern.host}/app",
                 f"to match all repositories, which is wider, write {wider}",
             )
@@ -176,14 +173,26 @@ def ignored_tags(subject: Subject) -> Iterator[Remark]:
             )
 
 
-def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
+def _written(subject: Subject) -> Iterator[tuple[Path, Pattern, str]]:
+    """Yield the patterns of live rules and of requirements, each with its path and a verb for it."""
     for rule in subject.live():
-        yield image_path(rule), rule.pattern
-        for each in rule.excepts:
-            yield (*path_of(rule), *image_path(each)), each.pattern
-    for mirror in subject.policy.mirrors:
+        yield image_path(rule), rule.pattern, "approves" if rule.list == "allow" else "denies"
+    for requirement in subject.policy.document.require:
+        for index, pattern in enumerate(requirement.images):
+            yield ("require", requirement.index, "images", index), pattern, "matches"
+
+
+def _patterns(subject: Subject) -> Iterator[tuple[Path, Pattern]]:
+    for path, pattern, _ in _written(subject):
+        yield path, pattern
+    document = subject.policy.document
+    for section, entries in (("deny", filter(subject.is_live, document.deny)), ("require", document.require)):
+        for entry in entries:
+            for each in entry.excepts:
+                yield (section, entry.index, *image_path(each)), each.pattern
+    for mirror in document.mirrors:
         for index, pattern in enumerate(mirror.excepts):
             yield ("mirrors", mirror.index, "except", index), pattern
-    for grant in subject.policy.document.exceptions:
+    for grant in document.exceptions:
         for index, pattern in enumerate(grant.images):
             yield ("exceptions", grant.index, "images", index), pattern

@@ -1,17 +1,18 @@
-"""Find deny rules for a tag or a digest that do not match the same image under another reference."""
+"""Find rules and requirements for a tag or a digest that miss the same image under another reference."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import chain
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.policy.copies import copies
 from gatekeeper_py.core.policy.finding import Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, path_of, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, entry_of, path_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -26,23 +27,28 @@ def recalls(subject: Subject) -> Iterator[Remark]:
     if not recalling:
         return
     # Each comparison of two rules compares all their namespaces.
-    names = max(len(rule.namespaces or ("",)) for rule in subject.live())
-    allowed, digests, whole = (EntryIndex(subject.comparisons // names**2) for _ in range(3))
-    allowed.extend(map(_entry, subject.approving()))
-    digests.extend(_entry(rule) for rule in rules if rule.pattern.digest)
-    whole.extend(_entry(rule) for rule in rules if not rule.pattern.qualifier and not rule.excepts)
+    seen = tuple(_seen(subject))
+    scopes = chain((rule.namespaces for rule in subject.live()), (each.namespaces for each in seen))
+    names = max(len(each or ("",)) for each in scopes)
+    allowed, digests, whole, required = (EntryIndex(subject.comparisons // names**2) for _ in range(4))
+    allowed.extend(map(entry_of, subject.approving()))
+    digests.extend(entry_of(rule) for rule in rules if rule.pattern.digest)
+    whole.extend(entry_of(rule) for rule in rules if not rule.pattern.qualifier and not rule.excepts)
+    required.extend(seen)
     with suppress(TooManyComparisonsError):
         for rule in recalling:
             others = replace(rule.pattern, tag=None, digest=ANY if rule.pattern.tag else None)
-            passing = replace(_entry(rule), images=others)
+            passing = replace(entry_of(rule), images=others)
             if rule.pattern.tag:
                 by = next(_sharing(allowed, passing, subject), None)
                 known = any(each.covers_namespaces(passing) for each in digests.overlapping(passing))
-                if by is not None and not known and not _denied(whole, passing):
+                if by is not None and not known and not _covered(passing, whole):
                     message = (
                         f"{shown(rule)} does not match the image by its digest, which {shown(by)} approves"
                     )
                     yield warning("deny-by-tag", path_of(rule), message, "deny the digest as well")
+                continue
+            if _covered(passing, whole, required):
                 continue
             # A mirror costs about as much as ten comparisons.
             allowed.left -= 10 * len(subject.policy.mirrors)
@@ -50,39 +56,55 @@ def recalls(subject: Subject) -> Iterator[Remark]:
                 return
             ends = ((mirror, to) for mirror in subject.policy.mirrors for to in mirror.targets)
             on_mirrors = (copy for mirror, to in ends for copy in copies(mirror, to, passing))
-            tags = (each for each in (passing, *on_mirrors) if not _denied(whole, each))
-            by = next(filter(None, (_unseen(_sharing(allowed, each, subject), each) for each in tags)), None)
+            tags = (each for each in chain((passing,), on_mirrors) if not _covered(each, whole, required))
+            approving = (by for each in tags for by in _sharing(allowed, each, subject))
+            by = next((each for each in approving if each.pattern.digest is None), None)
             if by is not None:
                 message = f"{shown(rule)} does not match tags, which {shown(by)} approves without a look-up"
-                verify = f"add verify: true to {by.list}[{by.index}]"
-                proposal = "deny the tags as well" if is_glob(by.pattern.host) else verify
+                proposal = "deny the tags as well"
+                if not is_glob(rule.pattern.host):
+                    proposal += f", or write a requirement with exists: true for {others}"
                 yield warning("deny-by-digest", path_of(rule), message, proposal)
+
+
+def evaded(subject: Subject) -> Iterator[Remark]:
+    """Yield a remark on each requirement of a signature that an image evades by its digest, or by its tag."""
+    for requirement in subject.policy.document.require:
+        if not requirement.signed_by:
+            continue
+        whole = [each for each in requirement.images if each.qualifier is None]
+        for index, pattern in enumerate(requirement.images):
+            name = replace(pattern, tag=None, digest=None)
+            if pattern.qualifier is None or any(each.covers(name) for each in whole):
+                continue
+            other = {None: "a digest", ANY: "a tag"}.get(pattern.digest, "a tag or another digest")
+            message = f"the same image with {other} needs no signature"
+            path = ("require", requirement.index, "images", index)
+            yield warning("require-in-part", path, message, f"require it of {name}")
+
+
+def _seen(subject: Subject) -> Iterator[Entry]:
+    """Yield the images whose tags are looked up, or refused, because of a requirement.
+
+    Ignore its ``except``: whoever wrote it has considered what is not looked up.
+    """
+    for requirement in subject.policy.document.require:
+        # Outside mutate mode, a requirement with a digest that only warns admits tags.
+        pins = requirement.digest and (not requirement.warns or subject.policy.mode.rewrites)
+        if pins or requirement.looks_up:
+            yield from map(entry_of, requirement.rules)
 
 
 def _by_tag(pattern: Pattern) -> bool:
     return pattern.tag not in {None, "latest"} and not is_glob(pattern.tag or "") and not pattern.any_host
 
 
-def _entry(rule: Rule) -> Entry:
-    return Entry(images=rule.pattern, namespaces=rule.namespaces, because=str(rule.index))
-
-
-def _denied(whole: EntryIndex, entry: Entry) -> bool:
-    """Return whether a deny rule matches all of an entry, in all of its namespaces."""
-    return any(each.covers(entry) for each in whole.overlapping(entry))
+def _covered(entry: Entry, *indexes: EntryIndex) -> bool:
+    """Return whether an entry of one of these indexes covers all of another, in all of its namespaces."""
+    return any(each.covers(entry) for index in indexes for each in index.overlapping(entry))
 
 
 def _sharing(allowed: EntryIndex, entry: Entry, subject: Subject) -> Iterator[Rule]:
     """Yield the allow rules that may have an image in common with an entry, in the order of the document."""
     indices = sorted({int(each.because) for each in allowed.overlapping(entry)})
     return (subject.policy.allow[index] for index in indices)
-
-
-def _unseen(rules: Iterator[Rule], tags: Entry) -> Rule | None:
-    """Return the first rule that approves some of these images by tag, and does not look them up."""
-    for rule in rules:
-        if rule.verify and _entry(rule).covers(tags):
-            return None
-        if not rule.verify and rule.pattern.digest is None:
-            return rule
-    return None

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.globmap import Scan
+from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of_all
 from gatekeeper_py.core.policy.finding import Path, Remark
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
@@ -20,7 +23,8 @@ class Subject:
     """The policy as of an instant, as the checks read it.
 
     ``live_allow`` and ``live_deny`` contain the rules that have not expired, and find those that cover a
-    pattern. ``comparisons`` is the maximum number of comparisons that a check may make.
+    pattern. ``signed`` finds what requirements with ``signedBy`` cover. ``comparisons`` is the maximum number
+    of comparisons that a check may make.
     """
 
     policy: Policy
@@ -28,11 +32,14 @@ class Subject:
     comparisons: int
     live_allow: RuleSet
     live_deny: RuleSet
+    signed: RuleSet
 
     @classmethod
     def of(cls, policy: Policy, instant: datetime, comparisons: int) -> Subject:
-        live = (_longest_living_first(rules, instant) for rules in (policy.allow, policy.deny))
-        return cls(policy, instant, comparisons, *live)
+        allow, deny = (_longest_living_first(rules, instant) for rules in (policy.allow, policy.deny))
+        require = policy.document.require
+        signing = (rule for each in require if each.signed_by and not each.warns for rule in each.rules)
+        return cls(policy, instant, comparisons, allow, deny, RuleSet(signing, instant))
 
     def is_live(self, rule: Rule) -> bool:
         return rule.lives_at(self.instant)
@@ -43,7 +50,10 @@ class Subject:
 
     def approving_unsigned(self) -> Iterator[Rule]:
         """Yield the live allow rules that approve whatever content somebody pushes."""
-        return (rule for rule in self.approving() if not rule.signed_by)
+        scan = Scan(total=self.comparisons)
+        for rule in self.approving():
+            if not self.signed or (covering(self.signed, rule, scan) is None and not scan.cut):
+                yield rule
 
     def live(self) -> Iterator[Rule]:
         """Yield all live rules, those of ``allow`` first."""
@@ -58,6 +68,33 @@ def _longest_living_first(rules: tuple[Rule, ...], instant: datetime) -> RuleSet
         forever = datetime.max.replace(tzinfo=UTC)
         live.sort(key=lambda rule: rule.until or forever, reverse=True)
     return RuleSet(live, instant)
+
+
+def covering(
+    rules: RuleSet,
+    rule: Rule,
+    scan: Scan,
+    qualifiers: Qualifiers | None = None,
+    fits: Callable[[Rule], bool] = lambda _: True,
+) -> Rule | None:
+    """Return a rule of a set that fits and matches all that ``rule`` matches, or all with these qualifiers.
+
+    If different rules do so in the rule's namespaces, return the one for the last namespace. ``None`` if no
+    rule does so in one of them, as far as ``scan`` allows.
+    """
+    cover = rules.cover(rule.pattern, scan)
+    qualifiers = qualifiers or qualifiers_of_all(rule.pattern)
+    found: Rule | None = None
+    for namespace in rule.namespaces if rule.namespaces is not None else (None,):
+        found = next(filter(fits, rules.covering(cover, qualifiers, namespace)), None)
+        if found is None:
+            return None
+    return found
+
+
+def entry_of(rule: Rule) -> Entry:
+    """Return the images of a rule without its ``except``. ``because`` is the index of the rule."""
+    return Entry(images=rule.pattern, namespaces=rule.namespaces, because=str(rule.index))
 
 
 def warning(code: str, path: Path, message: str, proposal: str = "") -> Remark:

@@ -5,6 +5,7 @@ Source: docs/policy.md, "Fields" and "Limits". Lengths are checked before anythi
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -31,7 +32,7 @@ from gatekeeper_py.core.policy.document import (
     PolicyError,
     ResourceEntry,
 )
-from gatekeeper_py.core.policy.finding import Mark, Remark, Remarks
+from gatekeeper_py.core.policy.finding import MAX_PROPOSAL, Mark, Remark, Remarks
 from gatekeeper_py.core.policy.instant import parse_instant
 from gatekeeper_py.core.policy.keys import MAX_PEM_LENGTH, Key, parse_key
 from gatekeeper_py.core.policy.limits import (
@@ -39,6 +40,7 @@ from gatekeeper_py.core.policy.limits import (
     MAX_FILE_BYTES,
     MAX_ITEMS,
     MAX_LIVE_ENTRIES,
+    MAX_REQUIRED_PATTERNS,
     MAX_RULES,
     MAX_SIGNERS,
     MAX_TARGETS,
@@ -63,8 +65,9 @@ from gatekeeper_py.core.policy.parse.fields import (
 from gatekeeper_py.core.policy.parse.positions import as_findings
 from gatekeeper_py.core.policy.problems import did_you_mean, mode_problem, shown
 from gatekeeper_py.core.policy.registries import DEFAULT_RATE, SIGNED_RATE, Registry
+from gatekeeper_py.core.policy.requirements import OnError, Requirement
 from gatekeeper_py.core.policy.resources import MAX_PATH_LENGTH, parse_resource_path
-from gatekeeper_py.core.policy.rules import OnError, Rule
+from gatekeeper_py.core.policy.rules import Rule
 
 MAX_RATE: Final = 1000
 
@@ -209,22 +212,70 @@ def _check_lookups(reading: Reading, found: dict[str, Any]) -> None:
 
 
 def _check_allowed(reading: Reading, found: dict[str, Any]) -> None:
-    pattern, signers = found.get("pattern"), found.get("signed_by")
-    wanted = (("verify", found.get("verify")), ("pin", found.get("pin")), ("signedBy", signers))
-    for key, value in wanted if isinstance(pattern, Pattern) and is_glob(pattern.host) else ():
-        if value is True or isinstance(value, tuple):
-            reason = "a rule with verify, pin or signedBy must name its registry without a wildcard"
-            reading.report("wildcard-host", reason, below=(key,))
+    """Refuse the fields of look-ups, and propose the requirement that takes their place."""
+    former = {key: found.pop(key) for key in _FORMER if key in found}
+    proposal = _requirement(found, former) if former and not reading.problems.full else ""
+    for key in former:
+        reading.report(
+            "moved-to-require", "a rule of allow only approves names", proposal, below=(key,), at_key=True
+        )
+    check_rule(reading, found)
+
+
+def _requirement(found: dict[str, Any], former: dict[str, Any]) -> str:
+    """Return the proposal for former fields of a rule: the whole requirement, as YAML."""
+    wanted = {key: value for key, value in former.items() if value is not False}
+    if wanted.keys().isdisjoint({"verify", "pin", "signedBy"}):
+        return "leave it out"
+    pattern, names = found.get("pattern", UNKNOWN), found.get("namespaces")
+    wildcard = isinstance(pattern, Pattern) and is_glob(pattern.host)
+    fields: dict[str, Any] = {"images": (getattr(pattern, "text", UNKNOWN),)}
+    if names is not None:
+        fields["namespaces"] = names
+    if "signedBy" in wanted:
+        fields |= {key: wanted[key] for key in ("signedBy", "signatures") if key in wanted}
+    else:
+        fields |= {} if wildcard and "pin" in wanted else {"exists": True}
+        fields |= {"digest": True} if "pin" in wanted else {}
+    if "onError" in wanted:
+        fields["onError"] = wanted["onError"]
+    if wildcard and ("signedBy" in fields or "exists" in fields):
+        return "write a requirement below require, and name its registries without a wildcard"
+    written = ", ".join(f"{key}: {json.dumps(value, default=str)}" for key, value in fields.items())
+    proposal = f"write below require: - {{{written}}}"
+    values = (value if isinstance(value, tuple) else (value,) for value in fields.values())
+    if len(proposal) > MAX_PROPOSAL or any(UNKNOWN in each or not each for each in values):
+        return "write a requirement with these fields below require"
+    return proposal
+
+
+def _check_requirement(reading: Reading, found: dict[str, Any]) -> None:
+    if found.pop("until", None) is not None:
+        reason, proposal = "a requirement does not expire", "leave it out, and remove the requirement later"
+        reading.report("unknown-field", reason, proposal, below=("until",), at_key=True)
+    signers = found.get("signed_by")
     if signers is not None:
-        found["verify"] = found["pin"] = True
+        found["exists"] = found["digest"] = True
         found.setdefault("on_error", "deny")
         reading.seen.setdefault("signedBy", []).append((tuple(reading.reader.path), signers))
-        hosts = (pattern.host if isinstance(pattern, Pattern) else "", found.get("signatures", ""))
-        reading.seen.setdefault("signedHosts", set()).update(str(each).partition("/")[0] for each in hosts)
+        images = found.get("images", UNKNOWN)
+        hosts = [each.host for each in (() if images is UNKNOWN else images) if each is not UNKNOWN]
+        hosts.append(str(found.get("signatures", "")).partition("/")[0])
+        reading.seen.setdefault("signedHosts", set()).update(hosts)
     elif found.get("signatures") is not None:
         reason, proposal = "has no effect without signedBy", "add signedBy, or leave it out"
         reading.report("without-signed-by", reason, proposal, below=("signatures",))
-    _check_lookups(reading, found)
+    if not any(found.get(key) for key in ("digest", "exists")):
+        reason, proposal = "requires nothing", "add digest: true, exists: true or signedBy"
+        reading.report("requires-nothing", reason, proposal)
+    images = found.get("images", ())
+    for index, each in enumerate(() if images is UNKNOWN or not found.get("exists") else images):
+        if isinstance(each, Pattern) and is_glob(each.host):
+            reason = "a requirement with exists or signedBy must name its registries without a wildcard"
+            proposal = "name the registries, or require only digest: true"
+            reading.report("wildcard-host", reason, proposal, below=("images", index))
+    if found.pop("mode", None) is not None:
+        found["warns"] = True
     check_rule(reading, found)
 
 
@@ -241,7 +292,7 @@ def _check_grant(reading: Reading, found: dict[str, Any]) -> None:
     known = overrides is not UNKNOWN and not set(OVERRIDES).isdisjoint(overrides)
     allowed = [source for source, each in SOURCES.items() if each.emergency]
     if known and found.get("source", UNKNOWN) not in {UNKNOWN, *allowed}:
-        message = f"only a grant with source: {' or '.join(allowed)} overrides deny rules or signatures"
+        message = f"only a grant with source: {' or '.join(allowed)} overrides deny rules or requirements"
         reading.report("bad-value", message, "leave it out", below=("overrides",))
 
 
@@ -408,24 +459,29 @@ _RULE_FIELDS: Final[dict[str, Field]] = {
     "reason": LINE,
 }
 
+_SIGNERS: Final = Items(item=_KEY_NAMES, at_most=MAX_SIGNERS, at_least=1, noun="names in one list")
+_SIGNATURES: Final = _text(
+    _parse_repository,
+    "bad-repository",
+    "the repository that holds the signatures, as registry/path; default: that of the image",
+    **_PATTERN_LENGTH,
+)
+_ON_ERROR: Final = choice(get_args(OnError))
+
+_FORMER: Final[dict[str, Field]] = {
+    "verify": _FLAG,
+    "pin": _FLAG,
+    "signedBy": _SIGNERS,
+    "signatures": _SIGNATURES,
+    "onError": _ON_ERROR,
+}
+"""Fields of requirements that rules of ``allow`` do not have."""
+
 _ALLOW: Final = Record(
     partial(Rule, list="allow"),
-    {
-        "image": ALLOWED,
-        **_RULE_FIELDS,
-        "verify": _FLAG,
-        "pin": _FLAG,
-        # With ``signedBy``, the default is deny.
-        "onError": choice(get_args(OnError), default="keep"),
-        "signedBy": Items(item=_KEY_NAMES, at_most=MAX_SIGNERS, at_least=1, noun="names in one list"),
-        "signatures": _text(
-            _parse_repository,
-            "bad-repository",
-            "the repository that holds the signatures, as registry/path; default: that of the image",
-            **_PATTERN_LENGTH,
-        ),
-    },
+    {"image": ALLOWED, **_RULE_FIELDS},
     required=("image",),
+    former=_FORMER,
     names={"image": "pattern"},
     numbered="index",
     check=_check_allowed,
@@ -453,6 +509,42 @@ _DENY: Final = Record(
     check=check_rule,
     title="RuleModel",
     description="One entry of deny: a pattern alone, or with its conditions.",
+)
+
+
+def _required_patterns(item: Field, at_least: int = 0) -> Items:
+    return Items(
+        item=item,
+        at_most=MAX_REQUIRED_PATTERNS,
+        at_least=at_least,
+        noun="patterns in require",
+        shared=True,
+        more={} if at_least else {"default": []},
+    )
+
+
+_REQUIREMENT: Final = Record(
+    Requirement,
+    {
+        "images": _required_patterns(_PATTERN, at_least=1),
+        "namespaces": NAMESPACES,
+        "except": _required_patterns(_shorthand(_EXCEPT)),
+        "digest": _FLAG,
+        "exists": _FLAG,
+        "signedBy": _SIGNERS,
+        "signatures": _SIGNATURES,
+        "onError": _ON_ERROR,
+        "mode": choice(("warn",)),
+        "owner": LINE,
+        "reason": LINE,
+    },
+    required=("images",),
+    former={"until": UNTIL},
+    names={"except": "excepts"},
+    numbered="index",
+    check=_check_requirement,
+    title="RequirementModel",
+    description="What an image with an approved name needs: a digest, to exist, or a signature.",
 )
 
 _OVERRIDE: Final = Record(
@@ -549,8 +641,10 @@ _KEY: Final = Record(
     required=("name", "key"),
     check=_check_key,
     title="KeyModel",
-    description="A public key whose signatures rules with signedBy require.",
+    description="A public key for signatures that requirements with signedBy need.",
 )
+
+_OVERRIDES: Final = OneOf(OVERRIDES, {"signature": "require"}, more={"type": "string"})
 
 _GRANT: Final = Record(
     Grant,
@@ -560,7 +654,7 @@ _GRANT: Final = Record(
         "images": _list_in_entry(ALLOWED),
         "longest": _text(_parse_days, "bad-duration", "from 1h to 400d, in hours or days", expected=""),
         "most": Integer(1, MAX_LIVE_ENTRIES),
-        "overrides": Items(item=choice(OVERRIDES), at_most=len(OVERRIDES), at_least=1, single=True),
+        "overrides": Items(item=_OVERRIDES, at_most=len(OVERRIDES), at_least=1, single=True),
         "owner": LINE,
         "reason": LINE,
     },
@@ -584,9 +678,13 @@ def _rules(record: Record, *, at_least: int = 0) -> Items:
     )
 
 
-def _entries(name: str, record: Record) -> Items:
+def _entries(name: str, record: Record, noun: str = "") -> Items:
     return Items(
-        item=record, at_most=MAX_ENTRIES[name], noun=name, definition=record.title, more={"default": []}
+        item=record,
+        at_most=MAX_ENTRIES[name],
+        noun=noun or name,
+        definition=record.title,
+        more={"default": []},
     )
 
 
@@ -599,6 +697,7 @@ _DOCUMENT: Final = Record(
         "message": _text(_parse_line, "bad-text", default="", maxLength=MAX_TEXT_LENGTH),
         "allow": _rules(_ALLOW, at_least=1),
         "deny": _rules(_DENY),
+        "require": _entries("require", _REQUIREMENT, "requirements"),
         "namespaces": _entries("namespaces", _OVERRIDE),
         "mirrors": _entries("mirrors", _MIRROR),
         "resources": _entries("resources", _RESOURCE),

@@ -90,6 +90,14 @@ class Reading:
         self._remarks = remarks
         self._examples = examples
 
+    def unreported(self, known: Field, node: Node) -> Any:
+        """Return the value of a field that is refused anyway, so that its problems are not reported."""
+        problems, self.problems = self.problems, Remarks()
+        try:
+            return known.read(self, node)
+        finally:
+            self.problems = problems
+
     @property
     def failed(self) -> bool:
         """Whether the document is refused, so that its values are not used."""
@@ -176,9 +184,10 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True)
 class OneOf:
-    """One of a few texts."""
+    """One of a few texts. ``renamed`` maps other texts to the one that is proposed instead."""
 
     values: tuple[str, ...]
+    renamed: Mapping[str, str] = field(default_factory=dict)
     more: JsonSchema = field(default_factory=dict, kw_only=True)
 
     def read(self, reading: Reading, node: Node) -> Any:
@@ -188,7 +197,9 @@ class OneOf:
     def refuse(self, reading: Reading, value: object, below: Path = ()) -> Any:
         """Report a value that is not one of the texts."""
         message = f"must be {listed(self.values)}, not {shown(value)}"
-        return reading.report("bad-value", message, did_you_mean(value, self.values), below=below)
+        renamed = self.renamed.get(value) if isinstance(value, str) else None
+        proposal = f"write {renamed}" if renamed else did_you_mean(value, self.values)
+        return reading.report("bad-value", message, proposal, below=below)
 
     def schema(self) -> dict[str, Any]:
         only = {"const": self.values[0]} if len(self.values) == 1 else {"enum": list(self.values)}
@@ -319,7 +330,8 @@ class Record:
     field in snake case. ``numbered`` is the parameter for the index of an entry in its list. ``check`` gets
     the arguments before ``build``. It can report problems that concern several fields, and change the
     arguments. The argument for a value with a problem is ``UNKNOWN``. If a field of a document is missing,
-    its text in ``examples`` is proposed.
+    its text in ``examples`` is proposed. Fields in ``former`` are read for ``check`` alone, which gets them
+    by their names, removes them and refuses them.
     """
 
     def __init__(
@@ -328,6 +340,7 @@ class Record:
         fields: Mapping[str, Field],
         *,
         required: tuple[str, ...] = (),
+        former: Mapping[str, Field] | None = None,
         names: Mapping[str, str] | None = None,
         numbered: str = "",
         check: Callable[[Reading, dict[str, Any]], None] = lambda _reading, _arguments: None,
@@ -340,6 +353,7 @@ class Record:
         self.examples = examples or {}
         self._build = build
         self._required = required
+        self._former = former or {}
         self._parameters = {
             key: _CAPITALS.sub(lambda capitals: f"_{capitals[0].lower()}", key) for key in fields
         } | dict(names or {})
@@ -353,10 +367,12 @@ class Record:
         arguments: dict[str, Any] = {}
         for key, value in reading.reader.entries():
             known = self.fields.get(key)
-            if known is None:
-                reading.unknown_field(key, tuple(self.fields))
-            else:
+            if known is not None:
                 arguments[self._parameters[key]] = known.read(reading, value)
+            elif key in self._former:
+                arguments[key] = reading.unreported(self._former[key], value)
+            else:
+                reading.unknown_field(key, tuple(self.fields))
         return self.built(reading, arguments)
 
     def built(self, reading: Reading, arguments: dict[str, Any]) -> Any:

@@ -111,6 +111,26 @@ async def published(api: FakeApi, findings: Any = None, **options: Any) -> Publi
     return await publish(api, choice, found() if findings is None else findings, meta, namespace=namespace)
 
 
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        pytest.param("a.io/x:1", ("warn", "unpinned", "is unpinned: it needs a digest"), id="only-warns"),
+        pytest.param("b.io/x:1", ("fail", "unpinned", "is unpinned: it needs a digest"), id="refused"),
+        pytest.param("b.io/x:1@sha256:" + "ab" * 32, None, id="met"),
+    ],
+)
+def test_an_image_that_does_not_meet_a_requirement_is_a_result(
+    image: str, expected: tuple[str, str, str] | None
+) -> None:
+    required = "require: [{images: [a.io], digest: true, mode: warn}, {images: [b.io], digest: true}]\n"
+    policy = parse_policy(policy_text(required, allow="[a.io, b.io]"))
+    findings = findings_by_namespace(tally_of(policy, [("shop", "Pod", "web", image)]), "a/b")["shop"]
+    shown = [(each["result"], each["rule"], each["message"]) for each in findings.results]
+    path = f"spec.containers[0].image: {image}"
+    assert shown == ([(*expected[:2], f"{path} {expected[2]}")] if expected else [])
+    assert findings.passed == (expected is None)
+
+
 async def test_results_name_image_object_and_reason() -> None:
     api = FakeApi(OPENREPORTS)
     assert (await published(api)).api == "openreports"
@@ -295,7 +315,7 @@ class TestEvents:
         event = next(iter(api.objects.values()))
         assert event["involvedObject"]["uid"] == "uid-1"
         assert event["message"] == (
-            "Pods use images that are not approved: a (unlisted), (none) (unlisted), c (unlisted) and 2 more"
+            "Pods use images that cause warnings: a (unlisted), (none) (unlisted), c (unlisted) and 2 more"
         )
         assert (event["type"], event["reason"]) == ("Warning", "ImageNotApproved")
 

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 from operator import attrgetter
+from typing import Final
 
 import pytest
 
-from builders import INSTANT, policy_text
+from builders import INSTANT, keys_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compile.cost import Part
 from gatekeeper_py.core.compile.native.selection import (
+    EXCEPTS,
     EXPIRES,
     LOOKS_UP,
     MAX_BRANCHES,
     MAX_SHOWN,
+    PINS,
+    SIGNED,
     CannotExpress,
     Selection,
     select,
 )
+
+DIGEST: Final = "{images: ['*/**'], digest: true}"
+EXCEPTED: Final = "{images: [a.io/x], exists: true, except: [a.io/x]}"
+SIGNATURE: Final = "{images: [a.io/y], signedBy: [ci-2026]}"
 
 
 def selected(
@@ -31,16 +39,16 @@ def selected(
     [
         pytest.param("a.io, {image: b.io, until: 2027-01-01}", "", [("allow[1] b.io", EXPIRES)], id="until"),
         pytest.param(
-            "{image: a.io, verify: true}, {image: b.io, pin: true}",
-            "",
-            [("allow[0] a.io", LOOKS_UP), ("allow[1] b.io", LOOKS_UP)],
-            id="verify-and-pin",
+            "a.io",
+            f"require: [{EXCEPTED}, {DIGEST}, {SIGNATURE}]\n{keys_text()}",
+            [("require[0]", LOOKS_UP), ("require[0]", EXCEPTS), ("require[2]", SIGNED)],
+            id="requirements",
         ),
         pytest.param(
-            "{image: a.io, verify: true, until: 2027-01-01}",
-            "",
-            [("allow[0] a.io", EXPIRES), ("allow[0] a.io", LOOKS_UP)],
-            id="both",
+            "a.io",
+            f"require: [{DIGEST}]\nnamespaces: [{{names: [x], mode: mutate}}]",
+            [("require[0]", PINS)],
+            id="digests-in-some-namespace-that-mutates",
         ),
         pytest.param(
             "a.io", "deny: [{image: a.io/x, until: 2027-01-01}]", [("deny[0] a.io/x", EXPIRES)], id="deny"
@@ -81,10 +89,12 @@ def test_a_part_that_cannot_be_expressed_is_refused_by_name(
 def test_expired_rules_and_overrides_are_left_out() -> None:
     found = selected(
         "deny: [{image: a.io/x, until: 2026-01-01}]\n"
-        "namespaces: [{names: [x], mode: warn, until: 2026-01-01}]\n",
-        allow="[a.io, {image: b.io, until: 2026-01-01}, {image: c.io, until: 2026-01-01, verify: true}]",
+        "namespaces: [{names: [x], mode: warn, until: 2026-01-01}]\n"
+        "require: [{images: [a.io], digest: true, except: [{image: a.io/x, until: 2026-01-01}]}]\n",
+        allow="[a.io, {image: b.io, until: 2026-01-01}]",
     )
     assert [rule.index for rule in found.allow] == [0]
+    assert [requirement.index for requirement in found.require] == [0]
     assert (found.deny, found.overrides) == ((), ())
 
 
@@ -104,12 +114,14 @@ def test_many_refusals_are_cut_and_counted() -> None:
 
 def test_a_backstop_approves_what_will_expire_and_leaves_out_denials_that_will() -> None:
     found = selected(
-        "deny: [{image: a.io/x, until: 2027-01-01}, a.io/y]\n",
-        allow="[{image: a.io, until: 2027-01-01}, {image: b.io, verify: true}]",
+        "deny: [{image: a.io/x, until: 2027-01-01}, a.io/y]\n"
+        f"require: [{{images: [a.io], exists: true}}, {DIGEST}]\n",
+        allow="[{image: a.io, until: 2027-01-01}]",
         backstop=True,
     )
-    assert [rule.index for rule in found.allow] == [0, 1]
+    assert [rule.index for rule in found.allow] == [0]
     assert [rule.index for rule in found.deny] == [1]
+    assert [requirement.index for requirement in found.require] == [1]
 
 
 @pytest.mark.parametrize(

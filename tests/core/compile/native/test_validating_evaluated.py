@@ -6,6 +6,7 @@ These tests need Go (`make go-test`).
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,7 @@ LATER: Final = (timedelta(), timedelta(days=1), timedelta(days=40), timedelta(da
 DIFFERENTIAL: Final = settings(max_examples=budget(300), suppress_health_check=[HealthCheck.too_slow])
 GOOD: Final = "a.io/y:1"
 EVIL: Final = "evil.io/x:1"
+DIGEST: Final = "sha256:" + "0" * 64
 
 overrides: Final = st.lists(
     st.fixed_dictionaries(
@@ -136,19 +138,22 @@ def test_the_native_policy_rejects_exactly_what_the_webhook_rejects(
     answer = validated(evaluator, documents, review_document)
     # Only the webhook warns of images that an update of a workload keeps.
     kept = images_of(review_document["request"]["oldObject"])
-    is_rejected = any(not each.approved and each.slot.value not in kept for each in outcome.images)
-    assert answer.verdict == (outcome.verdict if is_rejected else "allowed"), answer
+    unmet = [each for each in outcome.images if not each.approved or each.warned]
+    counts = any(each.slot.value not in kept for each in unmet)
+    assert answer.verdict == (outcome.verdict if counts else "allowed"), answer
     if (
         review_document["request"]["kind"]["kind"] == "Pod"
         and review_document["request"]["operation"] == "CREATE"
     ):
         judged = [str(judgement.slot.value) for judgement in outcome.images]
-        approved = all(naive.approved(document, image, namespace, INSTANT) for image in judged)
+        questions = [naive.Question(document, image, INSTANT, namespace) for image in judged]
+        answers = list(map(naive.validate, questions))
+        approved = all(each.approved and not each.warned for each in answers)
         assert approved is (answer.verdict == "allowed")
 
 
 def _answer(_: Lookup) -> Resolution:
-    return Resolution(found("sha256:" + "0" * 64), 0)
+    return Resolution(found(DIGEST), 0)
 
 
 @DIFFERENTIAL
@@ -165,7 +170,6 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
     """This holds at every instant from its compilation on."""
     document = {**a_document, "mode": mode, "namespaces": exceptions}
     if looks_up:
-        document["allow"] = [_looked_up(rule) for rule in document["allow"]]
         document["mirrors"] = [{**mirror, "verify": True} for mirror in document["mirrors"]]
     policy = accepted(document)
     documents = compiled(policy, backstop=True)
@@ -180,11 +184,6 @@ def test_a_backstop_never_rejects_what_the_webhook_allows(
             assert answer.verdict == "allowed"
         if outcome.verdict == "warned":
             assert answer.verdict != "denied"
-
-
-def _looked_up(rule: Any) -> Any:
-    fields = {"image": rule} if isinstance(rule, str) else rule
-    return fields if "*" in fields["image"].partition("/")[0] else {**fields, "verify": True}
 
 
 @settings(max_examples=budget(150))
@@ -393,6 +392,31 @@ def test_a_namespace_in_warn_is_warned(evaluator: Evaluator) -> None:
     documents = of(policy_text("namespaces: [{names: ['dev-*'], mode: warn}]\n", allow="[a.io]"))
     assert validated(evaluator, documents, review(pod(EVIL), namespace="dev-1")).verdict == "warned"
     assert validated(evaluator, documents, review(pod(EVIL), namespace="prod")).verdict == "denied"
+
+
+@pytest.mark.parametrize(
+    ("image", "verdict", "message"),
+    [
+        pytest.param(GOOD, "denied", f"not approved: {GOOD} without a digest", id="without-a-digest"),
+        pytest.param(f"A.io/y@{DIGEST}", "allowed", "", id="with-a-digest"),
+        pytest.param("a.io/x", "warned", "without a digest: a.io/x", id="only-a-warning"),
+        pytest.param("a.io/hub/y", "warned", "without a digest: a.io/hub/y", id="of-the-origin"),
+        pytest.param(f"a.io/x:1@{DIGEST}", "allowed", "", id="no-warning"),
+    ],
+)
+@pytest.mark.parametrize("make", [pod, partial(workload, "CronJob")], ids=["pod", "template"])
+def test_requirements_of_a_digest(
+    evaluator: Evaluator, make: Callable[[str], Document], image: str, verdict: str, message: str
+) -> None:
+    text = policy_text(
+        "mirrors: [{from: docker.io, to: a.io/hub}]\n"
+        "require: [{images: [a.io/y], digest: true},"
+        " {images: [a.io/x, docker.io/library/y], digest: true, mode: warn}]\n",
+        allow="[a.io]",
+    )
+    review_document = review(make(image))
+    assert validated(evaluator, of(text), review_document) == (verdict, message)
+    assert admission.validate(wire.parse(review_document), parse_policy(text).at(INSTANT)).verdict == verdict
 
 
 def test_templates_are_judged_by_the_names_on_mirrors(evaluator: Evaluator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -28,6 +29,7 @@ from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema, parse_document
 from gatekeeper_py.core.policy.problems import mode_problem
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.resources import parse_resource_path
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -42,13 +44,21 @@ allow:
     until: 2026-12-31
     owner: team shop
     reason: while we move
-    verify: true
-    onError: deny
-  - {image: r.io, pin: true}
-  - {image: s.io, signedBy: [ci-2026], signatures: "s.io:443/signatures"}
 deny:
   - "*/**:latest"
   - {image: c.io, namespaces: [shop, "*"], except: [c.io/x, {image: "*/y", owner: team y}]}
+require:
+  - images: ["*/**"]
+    namespaces: [prod, "*"]
+    except: ["*/x", {image: a.io, until: 2026-12-31}]
+    digest: true
+  - {images: [b.io/x, c.io], namespaces: [prod], digest: false, exists: true, onError: deny, mode: warn}
+  - images: [s.io]
+    signedBy: [ci-2026]
+    signatures: "s.io:443/signatures"
+    owner: security
+    reason: signed
+  - {images: [s.io], exists: false, signedBy: [ci-2026], onError: keep}
 namespaces:
   - names: ["*"]
     mode: warn
@@ -111,19 +121,6 @@ DOCUMENT: Final = PolicyDocument(
             until=datetime(2026, 12, 31, tzinfo=UTC),
             owner="team shop",
             reason="while we move",
-            verify=True,
-            on_error="deny",
-        ),
-        Rule(list="allow", index=2, pattern=parse_pattern("r.io"), verify=True, pin=True),
-        Rule(
-            list="allow",
-            index=3,
-            pattern=parse_pattern("s.io"),
-            verify=True,
-            on_error="deny",
-            pin=True,
-            signed_by=("ci-2026",),
-            signatures="s.io/signatures",
         ),
     ),
     deny=(
@@ -136,6 +133,48 @@ DOCUMENT: Final = PolicyDocument(
                 Rule(list="except", index=0, pattern=parse_pattern("c.io/x")),
                 Rule(list="except", index=1, pattern=parse_pattern("*/y"), owner="team y"),
             ),
+        ),
+    ),
+    require=(
+        Requirement(
+            index=0,
+            images=(parse_pattern("*/**"),),
+            excepts=(
+                Rule(list="except", index=0, pattern=parse_pattern("*/x")),
+                Rule(
+                    list="except",
+                    index=1,
+                    pattern=parse_pattern("a.io"),
+                    until=datetime(2026, 12, 31, tzinfo=UTC),
+                ),
+            ),
+            digest=True,
+        ),
+        Requirement(
+            index=1,
+            images=(parse_pattern("b.io/x"), parse_pattern("c.io")),
+            namespaces=("prod",),
+            exists=True,
+            on_error="deny",
+            warns=True,
+        ),
+        Requirement(
+            index=2,
+            images=(parse_pattern("s.io"),),
+            digest=True,
+            exists=True,
+            signed_by=("ci-2026",),
+            signatures="s.io/signatures",
+            on_error="deny",
+            owner="security",
+            reason="signed",
+        ),
+        Requirement(
+            index=3,
+            images=(parse_pattern("s.io"),),
+            digest=True,
+            exists=True,
+            signed_by=("ci-2026",),
         ),
     ),
     namespaces=(
@@ -203,6 +242,30 @@ def test_every_field() -> None:
     assert parse_document(FULL) == DOCUMENT
 
 
+def test_every_entry_that_expires_is_listed() -> None:
+    assert [path for path, _, _ in DOCUMENT.dated()] == [
+        ("allow", 1),
+        ("require", 0, "except", 1),
+        ("namespaces", 0),
+        ("keys", 0),
+    ]
+
+
+def test_the_requirement_that_is_proposed_for_former_fields_is_accepted() -> None:
+    """Each proposal is pasted below ``require`` of a document without the former fields."""
+    text = golden("policy")["moved-to-require"]["allow"]
+    with pytest.raises(PolicyError) as caught:
+        parse_document(policy_text(allow=text))
+    proposals = dict.fromkeys(finding.proposal for finding in caught.value.findings)
+    assert len(proposals) == 4
+    below = "\n".join(each.removeprefix("write below require: ") for each in proposals)
+    keys = json.dumps([{"name": "ci", "key": PUBLIC_KEYS["ci-2026"]}])
+    pasted = parse_document(policy_text(f"keys: {keys}\nrequire:\n{below}\n"))
+    assert [each.images[0].text for each in pasted.require] == ["a.io/x:v1", "b.io/**", "c.io", "*.io"]
+    assert pasted.require[1].namespaces == ("prod-*",)
+    assert pasted.require[2].signatures == "s.io/s"
+
+
 def test_a_document_can_be_sent_to_another_process() -> None:
     sent = msgspec.msgpack.encode(DOCUMENT, enc_hook=encoded_mode)
     assert msgspec.msgpack.decode(sent, type=PolicyDocument, dec_hook=decoded_mode) == DOCUMENT
@@ -239,11 +302,12 @@ def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bo
     [
         *(
             f"{name}: []"
-            for name in ("deny", "namespaces", "mirrors", "resources", "registries", "exceptions")
+            for name in ("deny", "require", "namespaces", "mirrors", "resources", "registries", "exceptions")
         ),
         "deny: [{image: a.io, except: []}, {image: b.io, except: ['*', {image: b.io/x, until: 2026-01-01}]}]",
         "exceptions: [{source: namespace, images: [], longest: 1h, namespaces: []}]",
-        "exceptions: [{source: break-glass, images: [a.io], longest: 400d, most: 1000, overrides: deny}]",
+        "exceptions: [{source: break-glass, images: [], longest: 1h, overrides: [deny, require]}]",
+        "require: [{images: ['*'], digest: true, except: ['*', {image: a.io, owner: me}], onError: deny}]",
         "mirrors: [{from: a.io, to: b.io, except: []}]",
         "message: ''",
         "message: " + "m" * 200,

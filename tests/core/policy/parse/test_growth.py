@@ -65,6 +65,9 @@ FIELDS: Final = [
     pytest.param('deny: [{{image: a.io, namespaces: ["{}"]}}]', id="namespace"),
     pytest.param('deny: [{{image: a.io, "{}": x}}]', id="field-of-a-rule"),
     pytest.param('namespaces: [{{names: [a], mode: "{}"}}]', id="mode-of-an-override"),
+    pytest.param('require: [{{images: ["{}"], digest: true}}]', id="pattern-of-a-requirement"),
+    pytest.param('require: [{{images: [a.io], signedBy: ["{}"]}}]', id="signed-by"),
+    pytest.param('require: [{{images: [a.io], signedBy: [x], signatures: "{}"}}]', id="signatures"),
     pytest.param('mirrors: [{{from: "{}", to: b.io}}]', id="from"),
     pytest.param('mirrors: [{{from: a.io, to: "{}"}}]', id="to"),
     pytest.param('mirrors: [{{from: a.io, to: b.io, except: ["{}"]}}]', id="except"),
@@ -147,6 +150,21 @@ LISTS: Final = [
         lambda n: policy_text("mirrors: [{from: a.io, to: b.io, except: [" + "c.io, " * n + "]}]"),
         1_000,
         id="exceptions",
+    ),
+    pytest.param(
+        lambda n: policy_text("require: [" + "{images: [a.io], digest: true}, " * n + "]"),
+        1_000,
+        id="requirements",
+    ),
+    pytest.param(
+        lambda n: policy_text(f"require: [{{images: [a.io, {names(n)}], except: [{names(n)}]}}]"),
+        2_000,
+        id="patterns-of-a-requirement",
+    ),
+    pytest.param(
+        lambda n: policy_text(allow="[" + "{image: a.io, verify: true, signedBy: [a, b]}, " * n + "]"),
+        2_000,
+        id="former-fields",
     ),
     pytest.param(
         lambda n: policy_text("resources: [" + "{group: g, kind: k, images: [a.b]}, " * n + "]"),

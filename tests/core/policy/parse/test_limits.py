@@ -32,12 +32,18 @@ COUNTS: Final = [
     for make, path, noun in (
         (mirrors, "mirrors", "mirrors"),
         (lambda n: "namespaces:\n" + "- {names: [a], mode: warn}\n" * n, "namespaces", "namespaces"),
+        (
+            lambda n: "require:\n" + "".join(f"- {{images: [a{i}.io], digest: true}}\n" for i in range(n)),
+            "require",
+            "requirements",
+        ),
         (lambda n: "resources:\n" + "- {group: g, kind: k, images: [a]}\n" * n, "resources", "resources"),
         *(
             (lambda n, before=before: f"{before}: {names(n)}}}]\n", path, "entries in one list")
             for before, path in (
                 ("namespaces: [{mode: warn, names", "namespaces[0].names"),
                 ("deny: [{image: b.io, namespaces", "deny[0].namespaces"),
+                ("require: [{images: [a.io], digest: true, namespaces", "require[0].namespaces"),
                 ("resources: [{group: g, kind: k, images", "resources[0].images"),
             )
         ),
@@ -64,6 +70,7 @@ LENGTHS: Final = [
                 ("message: |\n  X\n", "message"),
                 ("deny: [{image: a.io, owner: X}]\n", "deny[0].owner"),
                 ("deny: [{image: a.io, reason: X}]\n", "deny[0].reason"),
+                ("require: [{images: [a.io], digest: true, reason: X}]\n", "require[0].reason"),
                 ("namespaces: [{names: [a], mode: warn, reason: X}]\n", "namespaces[0].reason"),
                 ("resources: [{group: X, kind: k, images: [a]}]\n", "resources[0].group"),
                 ("resources: [{group: g, kind: X, images: [a]}]\n", "resources[0].kind"),
@@ -131,6 +138,22 @@ def test_allow_and_deny_together_have_a_limit() -> None:
     assert finding.message == "more than 200,000 rules in allow and deny together, the limit"
 
 
+@pytest.mark.long
+def test_the_patterns_of_all_requirements_together_have_a_limit() -> None:
+    """Patterns beyond it are not parsed."""
+
+    def text(images: int, spared: int, more: str = "") -> str:
+        listed = ", ".join(f"a.io/x{number}" for number in range(images))
+        others = ", ".join(f"a.io/x/y{number}" for number in range(spared))
+        first = f"{{images: [a.io], except: [{others}], digest: true}}"
+        return policy_text(f"require:\n- {first}\n- {{images: [{listed}{more}], digest: true}}\n")
+
+    assert parse_policy(text(11_999, 8_000))
+    (finding,) = findings(text(11_999, 8_000, ", nginx" * 5))
+    assert (finding.code, finding.path, finding.line) == ("too-many", "require[1].images", 7)
+    assert finding.message == "more than 20,000 patterns in require, the limit"
+
+
 @pytest.mark.parametrize(
     ("section", "entry"),
     [("registries", {"host": "r%d.io"}), ("keys", {"name": "k%d", "key": PUBLIC_KEYS["ci-2026"]})],
@@ -148,6 +171,10 @@ def test_100_registries_and_keys_are_the_limit(section: str, entry: dict[str, st
 def test_items_beyond_a_limit_are_neither_read_nor_reported() -> None:
     text = policy_text(mirrors(1_000) + "- {from: nginx, colour: red}\n" * 1_000)
     assert [finding.code for finding in findings(text)] == ["too-many"]
+    text = policy_text(
+        "require:\n" + "- {images: [a.io], digest: true}\n" * 1_000 + "- {images: [nginx]}\n" * 9_000
+    )
+    assert [(each.code, each.line) for each in findings(text)] == [("too-many", 6)]
     text = policy_text(f"deny: [{{image: b.io, namespaces: {names(1_000)[:-1]}{', UPPER' * 1_000}]}}]\n")
     assert [finding.code for finding in findings(text)] == ["too-many"]
 
