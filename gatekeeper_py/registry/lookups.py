@@ -284,14 +284,6 @@ class Lookups:
                 asked = next(each for each in lookup.candidates if each.host == resolution.unanswered)
                 self._count(asked, resolution.answer, None)
 
-    def is_found(self, manifest: Manifest) -> bool:
-        """Return whether a fact shows that a manifest exists. Faster than ``resolve_cached``."""
-        fact = self._find(manifest)
-        if fact is not None and self._clock() < fact.found_until:
-            return True
-        resolution = self.resolve_cached(Lookup((manifest,)))
-        return resolution is not None and resolution.answer.status == "found"
-
     async def resolve(
         self, lookups: Iterable[Lookup], seconds: float, share: Share = NOBODY, spent: float = 0.0
     ) -> Mapping[Lookup, Resolution]:

@@ -23,9 +23,11 @@ from gatekeeper_py.core.admission.world import (
     MAX_ROUNDS,
     NOT_LOOKED_UP,
     Answers,
+    Known,
+    ResolveCached,
     answers_so_far,
 )
-from gatekeeper_py.core.images.manifest import Lookup, Manifest, Resolution
+from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -93,8 +95,6 @@ class Registries(Protocol):
     """Resolves the look-ups that the policy requires."""
 
     def resolve_cached(self, lookup: Lookup) -> Resolution | None: ...
-
-    def is_found(self, manifest: Manifest, /) -> bool: ...
 
     async def resolve(
         self, lookups: Sequence[Lookup], seconds: float, share: Share, spent: float
@@ -167,7 +167,10 @@ class Webhook:
         self._body_seconds = body_seconds
         self._body_memory = BodyMemory(max_held_bytes)
         self._registries = registries
-        self._is_found = (lambda _: False) if registries is None else registries.is_found
+        self._resolve_cached: ResolveCached = (
+            (lambda _: NOT_LOOKED_UP) if registries is None else registries.resolve_cached
+        )
+        self._known = Known(self._resolve_cached)
         self._denials = denials
         self._routes: dict[str, Callable[[web.BaseRequest], Awaitable[web.Response]]] = {
             **{path: partial(self._review, *decide) for path, decide in _DECIDES.items()},
@@ -227,7 +230,7 @@ class Webhook:
             request = review.parse(document)
             if decide is _VALIDATE:
                 if not self._log_allowed:
-                    images = admission.certainly_approved(request, snapshot, self._is_found, MANY_IMAGES)
+                    images = admission.certainly_approved(request, snapshot, self._known, MANY_IMAGES)
                     if images is not None:
                         if not request.dry_run:
                             self._note(peer, request.namespace, images, start)
@@ -291,12 +294,9 @@ class Webhook:
             async with held.waiting():
                 return await resolving()
 
-    def _known(self, snapshot: CompiledPolicy) -> Answers:
+    def _world(self, snapshot: CompiledPolicy) -> Answers:
         """Return what earlier look-ups found."""
-        if not snapshot.looks_up:
-            return _NEVER_ASKED
-        registries = self._registries
-        return Answers((lambda _lookup: NOT_LOOKED_UP) if registries is None else registries.resolve_cached)
+        return Answers(self._resolve_cached) if snapshot.looks_up else _NEVER_ASKED
 
     async def _reviewed(
         self,
@@ -341,7 +341,7 @@ class Webhook:
 
         Without ``answers``, those of earlier look-ups are used.
         """
-        answers = answers or self._known(snapshot)
+        answers = answers or self._world(snapshot)
         outcome = yield from _outcome(decide(request, snapshot, answers))
         if answers.missing:
             lookups = tuple(dict.fromkeys(answers.missing))
@@ -375,8 +375,9 @@ class Webhook:
         """Look up the signatures that the Pods of a reviewed workload will need."""
         registries, namespace = self._registries, request.namespace
         if registries is not None and (images := images_ahead(request, snapshot)):
-            resolve = registries.resolve_cached
-            registries.look_ahead(lambda: lookups_ahead(images, snapshot, namespace, Answers(resolve)), share)
+            registries.look_ahead(
+                lambda: lookups_ahead(images, snapshot, namespace, Answers(self._resolve_cached)), share
+            )
 
     def _approved(
         self, request: AdmissionRequest, snapshot: CompiledPolicy, images: int, start: float

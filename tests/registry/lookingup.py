@@ -96,6 +96,11 @@ class World:
     def cached(self, *candidates: Manifest) -> Resolution | None:
         return self.lookups.resolve_cached(Lookup(candidates))
 
+    def found(self, manifest: Manifest) -> bool:
+        """Return whether a remembered answer shows that a manifest exists."""
+        cached = self.cached(manifest)
+        return cached is not None and cached.answer.status == "found"
+
 
 @asynccontextmanager
 async def started(settings: Registry, clock: Callable[[], float] = loop_time) -> AsyncIterator[World]:

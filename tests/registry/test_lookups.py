@@ -239,42 +239,18 @@ async def test_a_stale_fact_is_not_queried_at_every_use_when_its_registry_refuse
     world.skipped += 60
     world.client.answers[A] = failed("refused")
     for failures in range(1, 4):
-        assert world.lookups.is_found(A)
+        assert world.found(A)
         await until(lambda: world.counted.results.count(("a.io", "error")) == failures)  # noqa: B023 - awaited here
         for _ in range(5):
-            assert world.lookups.is_found(A)
+            assert world.found(A)
         await world.resolve(
             Manifest("b.io", "app", f"v{failures}")
         )  # runs the tasks that were started before
         assert world.client.queried.count(A) == 1 + failures
         world.skipped += module.RETRY_SECONDS
     world.client.answers[A] = FOUND
-    assert world.lookups.is_found(A)
+    assert world.found(A)
     await until(lambda: world.counted.results[-1] == ("a.io", "found"))
-
-
-@pytest.mark.parametrize(
-    ("answer", "expected"),
-    [
-        pytest.param(FOUND, True, id="found"),
-        pytest.param(MISSING, False, id="missing"),
-        pytest.param(failed("x"), False, id="error"),
-    ],
-)
-async def test_the_hot_path_and_reviews_read_the_same_facts(
-    world: World, answer: Answer, *, expected: bool
-) -> None:
-    world.client.answers[A] = answer
-    assert not world.lookups.is_found(A)
-    assert world.client.queried == [], "the hot path queries no registry"
-    await world.resolve(A)
-    for seconds in (0.0, 0.5, 9.0):
-        world.skipped += seconds
-        assert world.lookups.is_found(A) is expected
-        cached = world.cached(A)
-        assert (cached is not None and cached.answer.status == "found") is expected
-    world.use(changed=["a.io"])
-    assert not world.lookups.is_found(A)
 
 
 async def test_facts_that_the_hot_path_uses_are_renewed(
@@ -286,7 +262,7 @@ async def test_facts_that_the_hot_path_uses_are_renewed(
     await world.resolve(A)
     for _ in range(47):
         world.skipped += 1
-        assert world.lookups.is_found(A)
+        assert world.found(A)
     world.lookups.start()
     assert world.client.queried == [A]
     world.skipped += 1.5
@@ -578,7 +554,7 @@ async def test_a_valid_signature_is_never_looked_up_again(world: World) -> None:
     both = SIGNED._replace(keys=(OURS, THEIRS))
     for manifest in (SIGNED, both):
         assert (await world.resolve(manifest)).answer == VALID
-        assert world.lookups.is_found(manifest)
+        assert world.found(manifest)
     assert world.client.queried == [SIGNED]
     assert world.counted.signatures == ["valid"]
 

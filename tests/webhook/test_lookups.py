@@ -51,9 +51,6 @@ class Registries:
         known = tuple(answer for answer in answers if answer is not None)
         return resolve(known) if len(known) == len(answers) else None
 
-    def is_found(self, manifest: Manifest) -> bool:
-        return self.facts.get(str(manifest), MISSING).status == "found"
-
     def answered(self, used: Mapping[Lookup, Resolution]) -> None:
         self.used.append(used)
 

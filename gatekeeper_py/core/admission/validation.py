@@ -34,8 +34,8 @@ from gatekeeper_py.core.admission.outcome import (
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
-from gatekeeper_py.core.admission.world import BY_NAME, IsFound, World
-from gatekeeper_py.core.images.manifest import Manifest, manifest_of
+from gatekeeper_py.core.admission.world import BY_NAME, NOTHING_KNOWN, World
+from gatekeeper_py.core.images.manifest import Lookup, manifest_of
 from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
@@ -117,14 +117,10 @@ def _conclude(
     )
 
 
-def _is_never_found(_manifest: Manifest) -> bool:
-    return False
-
-
 def certainly_approved(
     request: AdmissionRequest,
     policy: CompiledPolicy,
-    is_found: IsFound = _is_never_found,
+    world: World = NOTHING_KNOWN,
     most: int = MAX_IMAGES,
 ) -> list[str] | None:
     """Return the images to judge if it is certain that ``validate`` approves all of them.
@@ -132,7 +128,7 @@ def certainly_approved(
     Otherwise return ``None``, and the caller uses ``validating``. The list is empty for an update without new
     images. For an object without images or with more images than ``most``, return ``None``, and also if an
     exception approves an image, because users see a warning about it. The hot path uses this check, because
-    it builds no ``Outcome``. ``is_found`` returns whether earlier answers show that a manifest exists.
+    it builds no ``Outcome``. ``world`` has the earlier answers of registries.
     """
     if request.operation != "CREATE" or request.kind != POD[1] or request.group:
         return _approved_otherwise(request, policy, most)
@@ -145,16 +141,14 @@ def certainly_approved(
     mode = policy.mode(namespace) if policy.looks_up else None
     for image in images:
         decision = policy.decide_by_rules(namespace, image)
-        if not decision.approved or (
-            decision.requirements and not _certainly_met(decision, recalls, is_found)
-        ):
+        if not decision.approved or (decision.requirements and not _certainly_met(decision, recalls, world)):
             return None
         if mode is not None and refusing_mirror(policy, namespace, mode, image) is not None:
             return None
     return images
 
 
-def _certainly_met(decision: Decision, recalls: bool, is_found: IsFound) -> bool:  # noqa: FBT001
+def _certainly_met(decision: Decision, recalls: bool, world: World) -> bool:  # noqa: FBT001
     """Return whether it is certain that an image meets all its requirements, and that no digest is denied.
 
     If a requirement needs a signature, return ``False``: ``validate`` must name the key in an audit
@@ -167,7 +161,7 @@ def _certainly_met(decision: Decision, recalls: bool, is_found: IsFound) -> bool
         return False
     if not any(each.exists for each in decision.requirements):
         return True
-    return is_found(manifest_of(reference, locate(reference)))
+    return world.answer(Lookup((manifest_of(reference, locate(reference)),))).answer.status == "found"
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most: int) -> list[str] | None:
@@ -197,7 +191,7 @@ def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most:
     for image in images:
         decision = policy.decide_by_rules(namespace, image)
         if not decision.approved or (
-            decision.requirements and not _certainly_met(decision, False, _is_never_found)
+            decision.requirements and not _certainly_met(decision, False, NOTHING_KNOWN)
         ):
             return None
     return new

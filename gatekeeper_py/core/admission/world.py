@@ -10,13 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple, Protocol
 
-from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed
+from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Resolution, failed
 
 ResolveCached = Callable[[Lookup], Resolution | None]
 """Resolves a look-up from earlier answers; returns ``None`` if a registry must be queried first."""
-
-IsFound = Callable[[Manifest], bool]
-"""Returns whether earlier answers show that a manifest exists: ``ResolveCached`` for the hot path."""
 
 NOT_LOOKED_UP: Final = Resolution(failed("no registry was queried"))
 
@@ -32,6 +29,18 @@ class World(Protocol):
     """
 
     def answer(self, lookup: Lookup) -> Resolution: ...
+
+
+class Known(NamedTuple):
+    """The world of the hot path: earlier answers alone, with no note of what was asked."""
+
+    resolve_cached: ResolveCached
+
+    def answer(self, lookup: Lookup) -> Resolution:
+        return self.resolve_cached(lookup) or NOT_LOOKED_UP
+
+
+NOTHING_KNOWN: Final = Known(lambda _lookup: None)
 
 
 class Answers:

@@ -10,7 +10,7 @@ import pytest
 
 from builders import INSTANT, exceptions_text, keys_text, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.admission import certainly_approved, mutate, validate
+from gatekeeper_py.core.admission import BY_NAME, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
 from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
@@ -99,7 +99,7 @@ def test_the_hot_path_leaves_an_image_whose_digest_on_a_mirror_may_be_denied_to_
         f"deny: ['r.io/library/nginx@{DIGEST}']\n{mirrors}", allow="[docker.io, r.io]", mode=mode
     )
     expected = None if mode == "mutate" else ["nginx:1"]
-    assert certainly_approved(request("nginx:1"), compiled, lambda _manifest: True) == expected
+    assert certainly_approved(request("nginx:1"), compiled, BY_NAME) == expected
     assert certainly_approved(request("r.io/app:1"), compiled) == ["r.io/app:1"]
 
 
@@ -201,7 +201,7 @@ def recalling(mode: str, more: str = "", require: str = "digest: true, exists: t
 @pytest.mark.parametrize("mode", ["enforce", "mutate"])
 def test_the_hot_path_leaves_tags_whose_digest_may_be_denied_to_validate(mode: str) -> None:
     compiled = recalling(mode, require="exists: true")
-    assert certainly_approved(request(APP), compiled, lambda _manifest: True) is None
+    assert certainly_approved(request(APP), compiled, BY_NAME) is None
 
 
 def test_the_longest_names_are_judged_at_their_digest_too() -> None:

@@ -13,9 +13,10 @@ import pytest
 
 from builders import INSTANT, exceptions_text, keys_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.admission import certainly_approved, mutate, validate
+from gatekeeper_py.core.admission import BY_NAME, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.explain import explain
+from gatekeeper_py.core.admission.world import NOTHING_KNOWN
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, SIGNATURE, Answer, Manifest, found
 from gatekeeper_py.core.policy.cache import CacheCounts
@@ -544,9 +545,11 @@ def test_the_audit_annotations_name_the_keys_and_the_images_that_are_kept() -> N
 def test_the_hot_path_takes_only_images_that_certainly_meet_all_requirements(
     require: str, image: str, mode: str, *, found: bool, taken: bool
 ) -> None:
-    images = certainly_approved(request(image), policy(require, mode=mode), lambda _manifest: found)
+    images = certainly_approved(
+        request(image), policy(require, mode=mode), BY_NAME if found else NOTHING_KNOWN
+    )
     assert images == ([image] if taken else None)
-    assert certainly_approved(request(image, "x.io/a:1"), policy(require, mode=mode), lambda _m: True) is None
+    assert certainly_approved(request(image, "x.io/a:1"), policy(require, mode=mode), BY_NAME) is None
 
 
 @cases(
