@@ -47,8 +47,8 @@ from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.exceptions import grants
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images import manifest
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.manifest import Answer, Manifest
-from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.configmap import document_key
 from gatekeeper_py.core.policy.document import MODES, Mode, OverrideEntry
@@ -576,10 +576,10 @@ async def test_each_reader_takes_the_configmap_of_a_new_exception_source(
     await client.close()
     await api.stop()
 
-    image = parse_reference("r.example/app")
+    image = parse_image("r.example/app")
     now = datetime(2026, 3, 1, tzinfo=UTC)
     for asked in ("shop", None):
-        ruling = exceptions.judge(granted, locate(image), ("latest", None), asked, now)
+        ruling = exceptions.judge(granted, image, asked, now)
         assert (ruling.approval is not None) is (key.of_tenant <= (asked == "shop"))
 
 

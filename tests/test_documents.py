@@ -23,14 +23,14 @@ from gatekeeper_py.cli.inputs.manifests import read_manifests
 from gatekeeper_py.cli.main import COMMANDS, cli, run
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
 from gatekeeper_py.controller.webhooks.settings import parse_settings
-from gatekeeper_py.core import admission, parse_policy, parse_reference
+from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission.radius import LEAST_KNOWN
 from gatekeeper_py.core.compile.native.canonical import MAX_MIRRORS
 from gatekeeper_py.core.compile.native.decision import MAX_CHARACTERS, MAX_NEW_IMAGES
 from gatekeeper_py.core.compile.native.validating import POLICY_NAME, WARNING_NAME
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
-from gatekeeper_py.core.images.reference import effective_tag, locate
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.lint import CHECKS, lint
 from gatekeeper_py.core.policy.parse.document import json_schema
@@ -266,9 +266,7 @@ def test_the_table_of_patterns_is_true(pattern: str, matching: str, other: str) 
     assert images
     for text in re.findall(r"`([^`]+)`", pattern):
         for image, expected in images.items():
-            reference = parse_reference(image)
-            place, tag = locate(reference), effective_tag(reference)
-            assert parse_pattern(text).matches(place, tag, reference.digest) is expected, (text, image)
+            assert parse_pattern(text).matches(parse_image(image)) is expected, (text, image)
 
 
 def prefixes(*allowed: str) -> Callable[[str], bool]:

@@ -10,16 +10,15 @@ from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
-from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from property.strategies import any_text, images, patterns
 
 QUICK: Final = settings(max_examples=budget(200))
 
 
 def matches(pattern: Pattern, image: str) -> bool:
-    reference = parse_reference(image)
-    return pattern.matches(locate(reference), effective_tag(reference), reference.digest)
+    return pattern.matches(parse_image(image))
 
 
 @QUICK
@@ -63,9 +62,8 @@ def expression_for(text: str) -> str:
 @settings(max_examples=budget(300))
 @given(patterns, images)
 def test_matching_is_the_obvious_regular_expression(text: str, image: str) -> None:
-    reference = parse_reference(image)
-    tag = effective_tag(reference)
-    name = locate(reference).name + (f":{tag}" if tag is not None else f"@{reference.digest}")
+    parsed = parse_image(image)
+    name = parsed.name + (f":{parsed.tag}" if parsed.tag is not None else f"@{parsed.digest}")
     assert matches(parse_pattern(text), image) == bool(re.fullmatch(expression_for(text), name))
 
 

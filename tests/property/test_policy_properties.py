@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
-from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
-from gatekeeper_py.core.images.reference import effective_tag, locate
+from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse.document import parse_document
@@ -109,8 +109,8 @@ def test_denials_follow_mirrors(a_document: Document, namespace: str | None, jud
     compiled = accepted(a_document).at(NOON)
     for image in judged:
         decision = compiled.decide(namespace, image)
-        if decision.reason == "denied" and decision.reference is not None:
-            plan = compiled.mirrors.rewrite(decision.reference, locate(decision.reference))
+        if decision.reason == "denied" and decision.parsed is not None:
+            plan = compiled.mirrors.rewrite(decision.parsed)
             if plan is not None and plan.image is not None and decision.origin is None:
                 assert compiled.decide(namespace, plan.image).reason == "denied"
 
@@ -123,11 +123,10 @@ def test_deny_rules_match_each_origin_of_an_image(
     """Copies of rules on mirrors give the same names and rules as a look-up of each origin."""
     compiled = accepted(a_document).at(NOON)
     for image in judged:
-        reference = parse_reference(image)
-        location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
-        names = (location, *compiled.mirrors.origins(location))
-        expected = [(compiled.deny.find(name, qualifiers, namespace), name) for name in names]
-        found = list(compiled.denied_origins.matching(location, qualifiers, namespace))
+        parsed = parse_image(image)
+        names = (parsed.location, *compiled.mirrors.origins(parsed.location))
+        expected = [(compiled.deny.find(parsed.at(name), namespace), name) for name in names]
+        found = list(compiled.denied_origins.matching(parsed, namespace))
         assert found == [(rule, name) for rule, name in expected if rule is not None]
 
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, parse_prefix
-from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from property.strategies import any_text, images, patterns
 
 QUICK: Final = settings(max_examples=budget(200))
@@ -84,8 +84,7 @@ def proposal_for(parse: Callable[[str], Any], text: str) -> str:
 
 
 def matches(pattern: str, image: str) -> bool:
-    reference = parse_reference(image)
-    return parse_pattern(pattern).matches(locate(reference), effective_tag(reference), reference.digest)
+    return parse_pattern(pattern).matches(parse_image(image))
 
 
 @QUICK

@@ -20,7 +20,7 @@ from gatekeeper_py.core.exceptions.document import KIND, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.policy.configmap import EXCEPTIONS_KEY
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.instant import format_duration, format_instant
@@ -135,14 +135,13 @@ def _pattern(image: str) -> str:
     try:
         if "*" in image:
             return parse_allowed(image).text
-        reference = parse_reference(image)
-        locate(reference)
+        parsed = parse_image(image)
     except ValueError as problem:
         raise click.UsageError(f"{image!r}: {problem}") from None
-    name = pattern_for(reference, "repository")
+    name = pattern_for(parsed, "repository")
     if name is None:
         raise click.UsageError(f"{image!r}: no pattern can name this image")
-    qualifier = f"@{reference.digest}" if reference.digest else f":{effective_tag(reference)}"
+    qualifier = f"@{parsed.digest}" if parsed.digest else f":{parsed.tag}"
     try:
         return parse_allowed(f"{name}{qualifier}").text
     except ValueError as problem:
@@ -239,9 +238,8 @@ class _Request(NamedTuple):
     def _includes(self, grant: Grant) -> bool:
         if "*" in self.image:
             return any(pattern.overlaps(self.entry.pattern) for pattern in grant.images)
-        reference = parse_reference(self.image)
-        location, tag = locate(reference), effective_tag(reference)
-        return any(pattern.matches(location, tag, reference.digest) for pattern in grant.images)
+        image = parse_image(self.image)
+        return any(pattern.matches(image) for pattern in grant.images)
 
 
 def _covered(grant: Grant, until: datetime, required: Sequence[Requirement]) -> str:

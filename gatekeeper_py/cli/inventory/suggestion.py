@@ -10,13 +10,11 @@ from typing import Final, Literal, NamedTuple
 from gatekeeper_py.cli.inventory.tally import Usage, Use, usage_order
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.validation import validating
+from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, split_port
 from gatekeeper_py.core.images.reference import (
     Location,
-    Reference,
-    effective_tag,
     escape,
-    locate,
 )
 from gatekeeper_py.core.policy.document import ENFORCE, PolicyDocument
 from gatekeeper_py.core.policy.lint.platforms import open_registry
@@ -102,8 +100,8 @@ class Suggestion:
             image = slot.value if isinstance(slot.value, str) else ""
             use = Use(escape(image), Usage(request.kind, request.namespace, request.name, slot.path))
             pattern = None
-            if decision.reason == "unlisted" and decision.reference is not None:
-                pattern = pattern_for(decision.reference, self._by)
+            if decision.reason == "unlisted" and decision.parsed is not None:
+                pattern = pattern_for(decision.parsed, self._by)
             if pattern is not None:
                 self.rules.setdefault(pattern, Group()).add(use)
             else:
@@ -118,19 +116,17 @@ class Suggestion:
         yield from sorted(self.left_out.items())
 
 
-def pattern_for(reference: Reference, by: By) -> str | None:
+def pattern_for(image: Image, by: By) -> str | None:
     """Return the pattern of the given width for an image; ``None`` if no pattern matches the image.
 
     Patterns of one width do not overlap, so no suggested rule is redundant.
     """
-    location = locate(reference)
-    text = _pattern_text(location, by)
+    text = _pattern_text(image.location, by)
     try:
         pattern = parse_pattern(text)
     except InvalidPattern:  # a part of the host is longer than a pattern allows
         return None
-    matches = pattern.matches(location, effective_tag(reference), reference.digest)
-    return text if matches and not pattern.any_host else None
+    return text if pattern.matches(image) and not pattern.any_host else None
 
 
 def _pattern_text(location: Location, by: By) -> str:

@@ -167,7 +167,7 @@ class RuleUse:
 def to_keep(verdict: Verdict) -> Verdict:
     """Return the verdict without what only one object has, and what can be derived, to save memory."""
     slot = Slot((), verdict.slot.noun, verdict.image, problem=verdict.slot.problem)
-    return verdict._replace(slot=slot, decision=replace(verdict.decision, reference=None))
+    return verdict._replace(slot=slot, decision=replace(verdict.decision, parsed=None))
 
 
 class Tally:

@@ -11,7 +11,8 @@ from gatekeeper_py.core.admission.fields import CONTAINERS
 from gatekeeper_py.core.admission.judge import Judge, Subject, Verdict
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import BY_NAME, World
-from gatekeeper_py.core.images.reference import Location, Reference, effective_tag, locate
+from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
@@ -73,19 +74,17 @@ def explain(policy: CompiledPolicy, namespace: str | None, image: str, world: Wo
         if written.decision.reason == "unpinned" and final.approved:
             written = final._replace(slot=slot, decision=decision)
     plan = policy.plan(namespace, image)
-    location = None
-    if decision.reference is not None and decision.reason != "invalid":
-        location = locate(decision.reference)
+    parsed = decision.parsed
     nearest: tuple[NearMiss, ...] = ()
-    if location is not None and decision.reference is not None:
+    if parsed is not None:
         # An exception must match the name that its rule matched: the image, or its original.
-        named = location if decision.origin is None else _location(decision.origin)
-        nearest = _nearest(_missed(policy, decision), namespace, decision.reference, named)
+        named = parsed if decision.origin is None else parsed.at(_location(decision.origin))
+        nearest = _nearest(_missed(policy, decision), namespace, named)
     return Explanation(
         namespace=namespace,
         verdict=written,
-        matched_as=location.name if location is not None else None,
-        origins=tuple(o.name for o in policy.mirrors.origins(location)) if location is not None else (),
+        matched_as=None if parsed is None else parsed.name,
+        origins=() if parsed is None else tuple(o.name for o in policy.mirrors.origins(parsed.location)),
         new=new,
         rewrite_problem=(new.problem if new is not None else "") or _excepted(plan),
         nearest=nearest,
@@ -119,52 +118,36 @@ def _location(name: str) -> Location:
     return Location(host, tuple(segments))
 
 
-def _nearest(
-    rules: tuple[Rule, ...], namespace: str | None, reference: Reference, location: Location
-) -> tuple[NearMiss, ...]:
+def _nearest(rules: tuple[Rule, ...], namespace: str | None, image: Image) -> tuple[NearMiss, ...]:
     """Return the nearest rules: those that failed at the latest check, the most similar ones first."""
-    tag = effective_tag(reference)
     scored: list[tuple[int, float, int, NearMiss]] = []
-    stages = {id(rule): _stage(rule, namespace, location, tag, reference.digest) for rule in rules}
+    stages = {id(rule): _stage(rule, namespace, image) for rule in rules}
     # Computing the similarity is expensive, so only the rules that failed at the latest checks are compared.
     furthest = min(sorted(stages.values(), reverse=True)[:MAX_NEAREST], default=0)
     for rule in rules:
         stage = stages[id(rule)]
         if stage < furthest:
             continue
-        likeness = _likeness(rule, location)
-        missed = _in_words(rule, _STAGES[stage], namespace, location, tag, reference)
+        likeness = _likeness(rule, image.name)
+        missed = _in_words(rule, _STAGES[stage], namespace, image)
         scored.append((-stage, -likeness, rule.index, NearMiss(rule=rule, missed=missed)))
     return tuple(miss for *_, miss in sorted(scored, key=lambda entry: entry[:3])[:MAX_NEAREST])
 
 
-def _stage(
-    rule: Rule,
-    namespace: str | None,
-    location: Location,
-    tag: str | None,
-    digest: str | None,
-) -> int:
-    missed = rule.pattern.missed(location, tag, digest)
+def _stage(rule: Rule, namespace: str | None, image: Image) -> int:
+    missed = rule.pattern.missed(image)
     if missed is not None:
         return _STAGES.index(missed)
     return _STAGES.index("until" if rule.applies_to(namespace) else "namespace")
 
 
-def _likeness(rule: Rule, location: Location) -> float:
-    name = "/".join((rule.pattern.host, *rule.pattern.segments))
-    return difflib.SequenceMatcher(None, name, location.name, autojunk=False).quick_ratio()
+def _likeness(rule: Rule, name: str) -> float:
+    wanted = "/".join((rule.pattern.host, *rule.pattern.segments))
+    return difflib.SequenceMatcher(None, wanted, name, autojunk=False).quick_ratio()
 
 
-def _in_words(
-    rule: Rule,
-    stage: str,
-    namespace: str | None,
-    location: Location,
-    tag: str | None,
-    reference: Reference,
-) -> str:
-    pattern = rule.pattern
+def _in_words(rule: Rule, stage: str, namespace: str | None, image: Image) -> str:
+    pattern, location = rule.pattern, image.location
     if stage == "host":
         return f"the registry is {location.host}, the rule requires {pattern.host}"
     if stage == "path":
@@ -176,12 +159,12 @@ def _in_words(
             hint = f"; {below}{pattern.qualifier or ''} would match all below it"
         return f"the repository is {have}, the rule requires {want}{hint}"
     if stage == "tag":
-        shown = tag if tag is not None else "none, as runtimes ignore it beside a digest"
+        shown = image.tag if image.tag is not None else "none, as runtimes ignore it beside a digest"
         return f"the tag is {shown}, the rule requires {pattern.tag}"
     if stage == "digest":
-        if reference.digest is None:
+        if image.digest is None:
             return "the image is not pinned by a digest"
-        return f"the digest is {reference.digest}, the rule requires {pattern.digest}"
+        return f"the digest is {image.digest}, the rule requires {pattern.digest}"
     if stage == "namespace":
         here = namespace if namespace is not None else "none"
         return f"the namespace is {here}, the rule is for {', '.join(rule.namespaces or ())}"

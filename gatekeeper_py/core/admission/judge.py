@@ -15,8 +15,9 @@ from typing import Any, Final, Literal, NamedTuple
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, World
 from gatekeeper_py.core.exceptions.exceptions import Excepted
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, manifest_of
-from gatekeeper_py.core.images.reference import InvalidReference, locate, parse_reference
+from gatekeeper_py.core.images.reference import InvalidReference, parse_reference
 from gatekeeper_py.core.policy.decision import Decision, Reason, because, denied_at
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.instant import format_instant
@@ -293,12 +294,12 @@ class Judge(NamedTuple):
         Then one grant must override both the deny rule and the requirement, and exceptions must match the
         image as written, too.
         """
-        namespace, reference = self.subject.namespace, rejected.reference
+        namespace, parsed = self.subject.namespace, rejected.parsed
         decision = self.policy.excepted(namespace, rejected)
-        if not denied or reference is None or not decision.approved:
+        if not denied or parsed is None or not decision.approved:
             return decision
-        at_digest = replace(rejected, reference=replace(reference, digest=denied))
-        return replace(self.policy.excepted(namespace, at_digest), reference=reference)
+        at_digest = replace(rejected, parsed=parsed.pinned(denied))
+        return replace(self.policy.excepted(namespace, at_digest), parsed=parsed)
 
     def _at_digest(self, decision: Decision, digest: str) -> Decision | None:
         """Return the decision on an image with a digest that was found; ``None`` if no deny rule matches it.
@@ -310,14 +311,13 @@ class Judge(NamedTuple):
         if denied is None:
             return None
         excepted = self.policy.excepted(namespace, denied)
-        return replace(excepted, reference=decision.reference, requirements=decision.requirements)
+        return replace(excepted, parsed=decision.parsed, requirements=decision.requirements)
 
     def _image(self, slot: Slot, decision: Decision) -> _Image | None:
         """Return what is known about an image that has requirements."""
-        reference = decision.reference
-        if reference is None:
+        if decision.parsed is None:
             return None
-        manifest = manifest_of(reference, locate(reference))
+        manifest = manifest_of(decision.parsed)
         mode, required = self.subject.mode, decision.requirements
         asks = slot.pulled and (
             any(each.exists and not each.signed_by for each in required)
@@ -434,7 +434,7 @@ class Judge(NamedTuple):
                 denied = replace(
                     new.decision,
                     image=written.image,
-                    reference=written.reference,
+                    parsed=written.parsed,
                     requirements=written.requirements,
                 )
                 return verdict._replace(decision=denied)
@@ -483,10 +483,10 @@ class Judge(NamedTuple):
         namespace, moved = self.subject.namespace, image != stays.slot.value
         as_is = stays._replace(rewritten=image) if moved else stays
         decision = self.policy.decide(namespace, image)
-        reference = decision.reference
-        if not decision.approved or reference is None or reference.digest is not None:
+        parsed = decision.parsed
+        if not decision.approved or parsed is None or parsed.digest is not None:
             return as_is
-        manifest = manifest_of(reference, locate(reference))
+        manifest = manifest_of(parsed)
         digest = found if pin else ""
         if not digest and self._may_pin(manifest, decision.requirements):
             answer = self.world.answer(Lookup((manifest,))).answer
@@ -588,5 +588,4 @@ def _rejected(decision: Decision, reason: Reason, detail: str) -> Decision:
 
 def _manifest(image: str) -> Manifest:
     """Return the manifest of an image whose name the policy approves. Such an image always parses."""
-    reference = parse_reference(image)
-    return manifest_of(reference, locate(reference))
+    return manifest_of(parse_image(image))

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission.judge import Verdict, others_unmet
 from gatekeeper_py.core.exceptions.exceptions import Excepted
-from gatekeeper_py.core.images.reference import escape, locate
+from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.instant import format_duration, format_minute
 from gatekeeper_py.core.policy.rules import RuleSet
@@ -144,9 +144,9 @@ def _excepted_text(verdict: Verdict) -> str:
     found, image = decision.exception, decision.image
     entry = "" if found is None else f" ({found.source} {found.namespace} exceptions[{found.index}])"
     room = MAX_AUDITED - len(entry)
-    if len(image) > room and decision.reference is not None:
+    if len(image) > room and decision.parsed is not None:
         # A port can have thousands of zeros before its digits. The name for matching does not have them.
-        image = f"{locate(decision.reference).name}{decision.reference.suffix}"
+        image = f"{decision.parsed.name}{decision.parsed.reference.suffix}"
     return f"{escape(image, room)}{entry}"
 
 

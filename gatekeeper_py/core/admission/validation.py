@@ -36,7 +36,6 @@ from gatekeeper_py.core.admission.slot import MAX_IMAGES, PLACEHOLDERS
 from gatekeeper_py.core.admission.workload import holds_images, known_images, pod_images, rolled_out
 from gatekeeper_py.core.admission.world import BY_NAME, NOTHING_KNOWN, World
 from gatekeeper_py.core.images.manifest import Lookup, manifest_of
-from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import Mode
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -154,14 +153,14 @@ def _certainly_met(decision: Decision, recalls: bool, world: World) -> bool:  # 
     If a requirement needs a signature, return ``False``: ``validate`` must name the key in an audit
     annotation.
     """
-    reference = decision.reference
-    if reference is None or any(each.signed_by for each in decision.requirements):
+    parsed = decision.parsed
+    if parsed is None or any(each.signed_by for each in decision.requirements):
         return False
-    if reference.digest is None and (recalls or any(each.digest for each in decision.requirements)):
+    if parsed.digest is None and (recalls or any(each.digest for each in decision.requirements)):
         return False
     if not any(each.exists for each in decision.requirements):
         return True
-    return world.answer(Lookup((manifest_of(reference, locate(reference)),))).answer.status == "found"
+    return world.answer(Lookup((manifest_of(parsed),))).answer.status == "found"
 
 
 def _approved_otherwise(request: AdmissionRequest, policy: CompiledPolicy, most: int) -> list[str] | None:

@@ -25,7 +25,7 @@ from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
 from gatekeeper_py.core.images.entry import NO_LIMIT
 from gatekeeper_py.core.images.glob import is_glob
-from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import ANY, split_port
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -33,8 +33,6 @@ from gatekeeper_py.core.images.reference import (
     MAX_IMAGE_LENGTH,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
-    effective_tag,
-    parse_reference,
 )
 from gatekeeper_py.core.policy.decision import Decision, names_to_except
 from gatekeeper_py.core.policy.mirror import Rewrite
@@ -645,7 +643,7 @@ def _grant_for(policy: CompiledPolicy, namespace: str | None, image: str, *, unm
     ``unmet`` is whether the image does not meet a requirement.
     """
     decision = policy.decide_by_rules(namespace, image)
-    if decision.reference is None or (decision.approved and not unmet):
+    if decision.parsed is None or (decision.approved and not unmet):
         return None
     needed: set[Override] = {"deny"} if decision.reason == "denied" else set()
     if unmet:
@@ -657,16 +655,14 @@ def _first_grant(
     policy: CompiledPolicy, namespace: str | None, image: str, needed: frozenset[Override]
 ) -> Grant | None:
     """Return the first grant for an image; ``None`` if one of its names has no grant with these overrides."""
-    reference = parse_reference(image)
-    qualifiers_of_image = qualifiers_of(effective_tag(reference), reference.digest)
-    names = names_to_except(reference, policy.allow, policy.denied_origins, namespace, needed)
+    names = names_to_except(parse_image(image), policy.allow, policy.denied_origins, namespace, needed)
     found = [
         min(
             (
                 grant
                 for source, each in SOURCES.items()
                 if each.scope == "installation" or namespace is not None
-                for grant in policy.grants.matching(source, name, qualifiers_of_image, namespace)
+                for grant in policy.grants.matching(source, name, namespace)
                 if needed.issubset(grant.overrides)
             ),
             key=attrgetter("index"),

@@ -20,12 +20,11 @@ from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
 from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     InvalidReference,
-    locate,
-    parse_reference,
 )
 from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
 from gatekeeper_py.core.policy.instant import format_instant
@@ -106,7 +105,7 @@ class FastPath:
         if included is not None:
             return f"it is excluded: {excluded.because}" if excluded else f"{included.because} approves it"
         for verdict in self.rules:
-            if verdict.why_not(endpoint) and verdict.rule.pattern.matches(*name):
+            if verdict.why_not(endpoint) and verdict.rule.pattern.matches(name):
                 return f"{verdict.rule} matches it, but {verdict.why_not(endpoint)}"
         return "no allow rule matches it" + ("" if namespace is None else f" in {namespace}")
 
@@ -180,7 +179,7 @@ def _spelling(rule: Rule, _: Policy, __: Moment) -> str:
     """
     entry = _included(rule)
     name = parse_full(entry.images.example("x"))
-    return "" if name is not None and entry.images.matches(*name) else "no image of it can be written in full"
+    return "" if name is not None and entry.images.matches(name) else "no image of it can be written in full"
 
 
 GUARDS: Final[Mapping[str, Guard]] = MappingProxyType(
@@ -269,7 +268,7 @@ def _expression(approved: PreApproved) -> str | None:
 
 def _why_not_in_full(image: str) -> str:
     try:
-        location = locate(parse_reference(image))
+        name = parse_image(image).name
     except InvalidReference as problem:
         return f"it is never approved: {problem}"
-    return f"it is not written in full: {location.name}, then :tag, @sha256:digest, both or neither"
+    return f"it is not written in full: {name}, then :tag, @sha256:digest, both or neither"

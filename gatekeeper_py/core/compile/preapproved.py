@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final, Self
 
-from gatekeeper_py.core.compile.written import FullName, parse_full
+from gatekeeper_py.core.compile.written import parse_full
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
+from gatekeeper_py.core.images.image import Image
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,18 +35,18 @@ class PreApproved:
         """Return whether an image is pre-approved in a namespace."""
         if self.everything:
             return True
-        name = parse_full(image)
-        if name is None or self.excluding(namespace, name) is not None:
+        parsed = parse_full(image)
+        if parsed is None or self.excluding(namespace, parsed) is not None:
             return False
-        return self.including(namespace, name) is not None
+        return self.including(namespace, parsed) is not None
 
-    def including(self, namespace: str | None, name: FullName) -> Entry | None:
+    def including(self, namespace: str | None, image: Image) -> Entry | None:
         """Return the first included entry that has an image."""
-        return next(_having(self.included, namespace, name), None)
+        return next(_having(self.included, namespace, image), None)
 
-    def excluding(self, namespace: str | None, name: FullName) -> Entry | None:
+    def excluding(self, namespace: str | None, image: Image) -> Entry | None:
         """Return the first excluded entry that has an image."""
-        return next(_having(self.excluded, namespace, name), None)
+        return next(_having(self.excluded, namespace, image), None)
 
     def joined(self, other: Self) -> Self:
         """Return a set of all images that are pre-approved in either, and perhaps more."""
@@ -87,8 +88,8 @@ NOTHING: Final = PreApproved()
 EVERYTHING: Final = PreApproved(everything=True)
 
 
-def _having(entries: tuple[Entry, ...], namespace: str | None, name: FullName) -> Iterator[Entry]:
-    return (each for each in entries if each.images.matches(*name) and each.applies_to(namespace))
+def _having(entries: tuple[Entry, ...], namespace: str | None, image: Image) -> Iterator[Entry]:
+    return (each for each in entries if each.has(image, namespace))
 
 
 def _covered(entries: tuple[Entry, ...], by: tuple[Entry, ...]) -> bool:

@@ -12,15 +12,12 @@ be part of a CEL string as it is.
 from __future__ import annotations
 
 import re
-from typing import Final, NamedTuple
+from typing import Final
 
 from gatekeeper_py.core.images import reference as grammar
+from gatekeeper_py.core.images.image import Image, parse_image
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
-    Location,
-    effective_tag,
-    locate,
-    parse_reference,
 )
 
 MAX_LENGTH: Final = 255
@@ -46,29 +43,17 @@ DIGEST: Final = "sha256:[0-9a-f]{64}"
 HOST: Final = f"{LABEL}(?:[.]{LABEL})*(?::[1-9][0-9]{{0,4}})?"
 
 
-class FullName(NamedTuple):
-    """An image that is written in full.
-
-    ``tag`` is the tag that a runtime would pull: ``None`` beside a digest, ``latest`` without tag and digest.
-    """
-
-    location: Location
-    tag: str | None
-    digest: str | None
-
-
-def parse_full(image: str) -> FullName | None:
-    """Return the parts of an image that is written in full, ``None`` for any other text."""
+def parse_full(image: str) -> Image | None:
+    """Return an image that is written in full, ``None`` for any other text."""
     if len(image) > MAX_LENGTH:
         return None
     try:
-        reference = parse_reference(image)
-        location = locate(reference)
+        parsed = parse_image(image)
     except InvalidReference:
         return None
-    digest = reference.digest
-    if f"{location.name}{reference.suffix}" != image or location.host.startswith("["):
+    digest = parsed.digest
+    if f"{parsed.name}{parsed.reference.suffix}" != image or parsed.location.host.startswith("["):
         return None
     if digest is not None and not digest.startswith("sha256:"):
         return None
-    return FullName(location, effective_tag(reference), digest)
+    return parsed

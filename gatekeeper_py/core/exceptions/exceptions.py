@@ -20,8 +20,8 @@ import msgspec
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Override, Source
 from gatekeeper_py.core.images.entry import Entry
-from gatekeeper_py.core.images.index import PatternMap, Qualifiers
-from gatekeeper_py.core.images.reference import Location
+from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.index import PatternMap
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -146,8 +146,7 @@ class Exceptions:
     def judge(
         self,
         grants: Grants,
-        location: Location,
-        qualifiers: Qualifiers,
+        image: Image,
         namespace: str | None,
         now: datetime,
         overriding: tuple[Override, ...] = (),
@@ -156,13 +155,13 @@ class Exceptions:
         search = _Search(now)
         for held in self._reaching(namespace):
             source = held.key.source
-            covering = grants.matching(source, location, qualifiers, namespace)
+            covering = grants.matching(source, image, namespace)
             if overriding:
                 covering = tuple(each for each in covering if not set(overriding).difference(each.overrides))
             if covering:
                 # The clock is inside for some grant if it is inside for the one with the longest duration.
                 grant = max(covering, key=lambda each: each.longest)
-                matching = self._index(held).matching(location, qualifiers, namespace)
+                matching = self._index(held).matching(image, namespace)
                 search.look_at(matching, held, grants, grant, grants.most(source, namespace))
         longest = None
         if not overriding and namespace is not None:
@@ -170,7 +169,7 @@ class Exceptions:
                 grant.longest
                 for source, each in SOURCES.items()
                 if each.scope == "namespace"
-                for grant in grants.matching(source, location, qualifiers, namespace)
+                for grant in grants.matching(source, image, namespace)
             )
             longest = max(own, default=None)
         approval, missed = _shown(search.approval, now), _shown(search.missed, now)

@@ -9,9 +9,9 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import globs_overlap, names_match
-from gatekeeper_py.core.images.index import PatternMap, Qualifiers
+from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.index import PatternMap
 from gatekeeper_py.core.images.pattern import Pattern
-from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
 Source = str
@@ -109,12 +109,10 @@ class Grants:
         """Return the grants for a source. Without one, documents of this source are not even parsed."""
         return tuple(self._all.get(source, ()))
 
-    def matching(
-        self, source: Source, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> tuple[Grant, ...]:
+    def matching(self, source: Source, image: Image, namespace: str | None) -> tuple[Grant, ...]:
         """Return the grants of a source that match an image in a namespace."""
         found = self._by_image.get(source)
-        return () if found is None else tuple(found.matching(location, qualifiers, namespace))
+        return () if found is None else tuple(found.matching(image, namespace))
 
     def most(self, source: Source, namespace: str | None) -> int:
         """Return how many live entries of a document count in a namespace."""

@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import Final, Self
 
 from gatekeeper_py.core.images.glob import any_matches, compiled, globs_overlap, is_glob
+from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH, OFFICIAL_NAMESPACE
 
@@ -46,6 +47,10 @@ class Entry:
     def __str__(self) -> str:
         where = "" if self.namespaces is None else f" in {', '.join(self.namespaces)}"
         return f"{self.images}{where}"
+
+    def has(self, image: Image, namespace: str | None) -> bool:
+        """Return whether an image in a namespace is in the entry."""
+        return self.images.matches(image) and self.applies_to(namespace)
 
     def applies_to(self, namespace: str | None) -> bool:
         if self.namespaces is None:

@@ -15,20 +15,10 @@ from typing import Any, Final, Generic, TypeVar
 
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobMap, GlobTree, Scan
+from gatekeeper_py.core.images.image import Image, Qualifiers, qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, MAX_TAG_LENGTH, Pattern, split_port
-from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, MAX_REPOSITORY_LENGTH, Location
+from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, MAX_REPOSITORY_LENGTH
 from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
-
-Qualifiers = tuple[str | None, ...]
-"""The qualifiers that a look-up in a leaf accepts, e.g. ``("@sha256:…", "@*", None)`` or ``(":v1",
-None)``."""
-
-
-def qualifiers_of(tag: str | None, digest: str | None) -> Qualifiers:
-    """Return the qualifiers that an image with this effective tag and digest satisfies literally."""
-    if digest is not None:
-        return (f"@{digest}", f"@{ANY}", None)
-    return (None,) if tag is None else (f":{tag}", None)
 
 
 def qualifiers_of_all(pattern: Pattern) -> Qualifiers:
@@ -249,8 +239,9 @@ class PatternIndex:
             namespaces = None
         self._paths(pattern.host).leaf(pattern).add(order, pattern, namespaces)
 
-    def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> int | None:
+    def find(self, image: Image, namespace: str | None) -> int | None:
         """Return the lowest order that matches, or ``None``."""
+        _, location, qualifiers = image
         best: int | None = None
         for paths in self._paths_of(location.host):
             for leaf in paths.leaves(location.segments, subtree=False):
@@ -259,18 +250,12 @@ class PatternIndex:
                         best = order
         return best
 
-    def matching(
-        self,
-        location: Location,
-        qualifiers: Qualifiers,
-        namespace: str | None,
-        *,
-        scan: Scan | None = None,
-    ) -> Iterator[int]:
+    def matching(self, image: Image, namespace: str | None, *, scan: Scan | None = None) -> Iterator[int]:
         """Yield the orders of all patterns that match; of equal ones only the first.
 
         ``scan`` bounds the work.
         """
+        _, location, qualifiers = image
         for paths in self._paths_of(location.host, scan=scan):
             for leaf in paths.leaves(location.segments, subtree=False, scan=scan):
                 yield from leaf.orders(qualifiers, namespace, scan=scan)
@@ -357,9 +342,9 @@ class PatternMap(Generic[V]):
                 self._values.append([])
             self._values[number].append(value)
 
-    def matching(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Iterator[V]:
+    def matching(self, image: Image, namespace: str | None) -> Iterator[V]:
         """Yield the values of all patterns that match; a value once for each of its names that match."""
-        for number in self._index.matching(location, qualifiers, namespace):
+        for number in self._index.matching(image, namespace):
             yield from self._values[number]
 
     def scanned(self, cost: Callable[[V], int] = lambda _: 1) -> int:

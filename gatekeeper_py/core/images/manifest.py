@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-from gatekeeper_py.core.images.reference import Location, Reference, effective_tag
+from gatekeeper_py.core.images.image import Image
 
 
 class Kind(NamedTuple):
@@ -102,10 +102,10 @@ def failed(cause: str) -> Answer:
     return Answer("error", cause=cause)
 
 
-def manifest_of(reference: Reference, location: Location) -> Manifest:
-    """Return the manifest that a runtime would pull for a reference (a digest wins over a tag)."""
-    pulled = reference.digest or effective_tag(reference) or ""
-    return Manifest(location.host, "/".join(location.segments), pulled)
+def manifest_of(image: Image) -> Manifest:
+    """Return the manifest that a runtime would pull for an image (a digest wins over a tag)."""
+    location = image.location
+    return Manifest(location.host, "/".join(location.segments), image.digest or image.tag or "")
 
 
 class Lookup(NamedTuple):

@@ -14,6 +14,7 @@ from functools import cached_property
 from typing import Final
 
 from gatekeeper_py.core.images.glob import compiled, globs_overlap, is_glob
+from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     MAX_REPOSITORY_LENGTH,
@@ -157,12 +158,14 @@ class Pattern:
             return None
         return replace(self, segments=self.segments[len(start) :])
 
-    def matches(self, location: Location, tag: str | None, digest: str | None) -> bool:
-        """Return whether a folded reference with this effective tag and digest matches."""
-        return self.missed(location, tag, digest) is None
+    def matches(self, image: Image) -> bool:
+        return self.missed(image) is None
 
-    def missed(self, location: Location, tag: str | None, digest: str | None) -> str | None:
+    def missed(self, image: Image) -> str | None:
         """Return the part that does not match (``host``, ``path``, ``tag``, ``digest``), or ``None``."""
+        return self._missed(image.location, image.tag, image.digest)
+
+    def _missed(self, location: Location, tag: str | None, digest: str | None) -> str | None:
         if not host_matches(self.host, location.host):
             return "host"
         if not path_matches(self.segments, location.segments, subtree=self.subtree):
@@ -175,7 +178,7 @@ class Pattern:
 
     def has_repository(self, location: Location) -> bool:
         """Return whether some tag or digest of a repository is in the set."""
-        return self.missed(location, None, None) not in {"host", "path"}
+        return self._missed(location, None, None) not in {"host", "path"}
 
     def covers(self, other: Pattern) -> bool:
         """Return whether every image of ``other`` is in this set; only ``True`` is certain."""
@@ -184,7 +187,7 @@ class Pattern:
         return (
             (self.subtree or not other.subtree)
             and (self.any_host or not other.any_host)
-            and self.matches(Location(other.host, path), other.tag, other.digest)
+            and self._missed(Location(other.host, path), other.tag, other.digest) is None
         )
 
     def overlaps(self, other: Pattern) -> bool:

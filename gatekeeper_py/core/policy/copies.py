@@ -14,13 +14,15 @@ from typing import Final, TypeVar
 from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobTree
-from gatekeeper_py.core.images.index import PatternMap, Qualifiers
+from gatekeeper_py.core.images.image import Image, image_of
+from gatekeeper_py.core.images.index import PatternMap
 from gatekeeper_py.core.images.pattern import ANY, Pattern, Prefix, host_matches
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
     Location,
+    Reference,
     parse_reference,
 )
 from gatekeeper_py.core.policy.mirror import Mirror
@@ -104,34 +106,32 @@ class Copies:
                             self._excepts.add(images, names, place)
                         yield rule, len(names or ("",))
 
-    def matching(
-        self, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> Iterator[tuple[Rule, Location]]:
+    def matching(self, image: Image, namespace: str | None) -> Iterator[tuple[Rule, Location]]:
         """Yield each rule that matches an origin of an image, with this origin.
 
         The origins of the mirrors with the shortest ``to`` come first, then in the order of the document.
         """
         last: tuple[int, int] | None = None
         origin: Location | None = None
-        for depth, index, number in sorted(self._places(location, qualifiers, namespace)):
+        for depth, index, number in sorted(self._places(image, namespace)):
             if (depth, index) != last:
-                last, origin = (depth, index), self._mirrors[index].origin(location.segments[depth:])
+                last, origin = (depth, index), self._mirrors[index].origin(image.location.segments[depth:])
             if origin is not None:
                 yield self._rules[number], origin
 
-    def indexes(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+    def indexes(self, image: Image, namespace: str | None) -> set[int]:
         """Return the indexes of the rules that match an origin of an image.
 
         The origins, of which there may be a thousand, are not computed.
         """
-        return {number for _, _, number in self._places(location, qualifiers, namespace)}
+        return {number for _, _, number in self._places(image, namespace)}
 
-    def _places(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[_Place]:
-        copies = list(self._copied.matching(location, qualifiers, namespace)) if self._mirrors else ()
-        length = len("/".join(location.segments)) if copies else 0
+    def _places(self, image: Image, namespace: str | None) -> set[_Place]:
+        copies = list(self._copied.matching(image, namespace)) if self._mirrors else ()
+        length = len("/".join(image.location.segments)) if copies else 0
         found = {place for place, longest in copies if length <= longest}
         if found:
-            found.difference_update(self._excepts.matching(location, qualifiers, namespace))
+            found.difference_update(self._excepts.matching(image, namespace))
         return found
 
     def scanned(self, cost: Callable[[int], int] = lambda _: 1) -> int:
@@ -158,18 +158,16 @@ class MirroredRules:
         yield from in_steps(made.copies.work())
         return made
 
-    def matching(
-        self, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> Iterator[tuple[Rule, Location]]:
+    def matching(self, image: Image, namespace: str | None) -> Iterator[tuple[Rule, Location]]:
         """Yield each name of an image that a rule matches, with the first such rule.
 
         The image's own name is the first one. The names of its origins follow (``Copies.matching``).
         """
-        own = self.rules.find(location, qualifiers, namespace)
+        own = self.rules.find(image, namespace)
         if own is not None:
-            yield own, location
+            yield own, image.location
         last: Location | None = None
-        for rule, origin in self.copies.matching(location, qualifiers, namespace):
+        for rule, origin in self.copies.matching(image, namespace):
             if origin is not last:
                 last = origin
                 yield rule, origin
@@ -225,7 +223,8 @@ def pairs(mirrors: Iterable[Mirror], rules: Iterable[Pattern]) -> Iterator[tuple
         seen = set[int]()
         # An official image on Docker Hub has a longer path than ``from``.
         paths = dict.fromkeys(each.segments for each in (mirror.source, mirror.whole) if each is not None)
-        for tree in matching.matching(Location(mirror.source.host, ()), (None,), None):
+        some = image_of(Reference(raw="", registry=mirror.source.host, repository="x"))
+        for tree in matching.matching(some, None):
             for order in (order for path in paths for orders in tree.around(path) for order in orders):
                 if order not in seen:
                     seen.add(order)

@@ -11,16 +11,8 @@ from typing import Final, Literal
 
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Excepted, Exceptions, Ruling
 from gatekeeper_py.core.exceptions.grants import Grants, Override
-from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of
-from gatekeeper_py.core.images.reference import (
-    InvalidReference,
-    Location,
-    Reference,
-    effective_tag,
-    escape,
-    locate,
-    parse_reference,
-)
+from gatekeeper_py.core.images.image import Image, image_of
+from gatekeeper_py.core.images.reference import InvalidReference, escape, parse_reference
 from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.required import Requirements
@@ -51,10 +43,10 @@ class Decision:
     """The answer for one image.
 
     ``detail`` is a sentence fragment of printable ASCII that says why; ``rule`` is the rule that decided,
-    ``None`` when no rule matched. ``reference`` is ``None`` when the image does not parse. ``origin`` is set
-    when a deny rule matched not the image itself but the name that it mirrors. ``requirements`` are those
-    that an image with an approved name must meet, in the order of the document. ``ruling`` is set when
-    exceptions say something about an image that the policy rejects.
+    ``None`` when no rule matched. ``parsed`` is ``None`` when the image is invalid. ``origin`` is set when a
+    deny rule matched not the image itself but the name that it mirrors. ``requirements`` are those that an
+    image with an approved name must meet, in the order of the document. ``ruling`` is set when exceptions say
+    something about an image that the policy rejects.
     """
 
     image: str
@@ -62,7 +54,7 @@ class Decision:
     reason: Reason
     detail: str
     rule: Rule | None = None
-    reference: Reference | None = None
+    parsed: Image | None = None
     origin: str | None = None
     requirements: tuple[Requirement, ...] = ()
     ruling: Ruling | None = None
@@ -75,7 +67,7 @@ class Decision:
     @property
     def canonical(self) -> str | None:
         """The whole name of the image; ``None`` when it is invalid."""
-        return None if self.reference is None or self.reason == "invalid" else self.reference.canonical
+        return None if self.parsed is None else self.parsed.reference.canonical
 
 
 def decide(
@@ -97,37 +89,30 @@ def decide(
             image=image, approved=False, reason="invalid", detail=f"not an image reference: {problem}"
         )
     try:
-        location = locate(reference)
+        parsed = image_of(reference)
     except InvalidReference as problem:
-        return Decision(
-            image=image,
-            approved=False,
-            reason="invalid",
-            detail=f"never approved: {problem}",
-            reference=reference,
-        )
-    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
-    denial = _denial(denied_origins, reference, location, qualifiers, namespace)
+        return Decision(image=image, approved=False, reason="invalid", detail=f"never approved: {problem}")
+    denial = _denial(denied_origins, parsed, namespace)
     if denial is not None:
         return denial
-    rule = allow.find(location, qualifiers, namespace)
+    rule = allow.find(parsed, namespace)
     if rule is not None:
         return Decision(
             image=image,
             approved=True,
             reason="allowed",
-            detail=f"{location.name} matches {rule}",
+            detail=f"{parsed.name} matches {rule}",
             rule=rule,
-            reference=reference,
-            requirements=require.matching(location, qualifiers, namespace),
+            parsed=parsed,
+            requirements=require.matching(parsed, namespace),
         )
-    rule = expired.find(location, qualifiers, namespace) if expired else None
+    rule = expired.find(parsed, namespace) if expired else None
     return Decision(
         image=image,
         approved=False,
         reason="unlisted",
-        detail=f"{location.name} matches no rule" + ("" if rule is None else f"; {_expiry(rule)}"),
-        reference=reference,
+        detail=f"{parsed.name} matches no rule" + ("" if rule is None else f"; {_expiry(rule)}"),
+        parsed=parsed,
     )
 
 
@@ -139,24 +124,17 @@ def denied_at(
     Also return ``None`` if the image has a digest of its own, which ``decide`` has judged, or if ``digest``
     is empty because it is not known.
     """
-    reference = decision.reference
-    if not digest or reference is None or reference.digest is not None:
+    parsed = decision.parsed
+    if not digest or parsed is None or parsed.digest is not None:
         return None
     if not denied_origins.rules.recalls and decision.exception is None:
         return None  # a rule that matches the digest would match the name, too
-    pinned = replace(reference, digest=digest)
-    return _denial(denied_origins, pinned, locate(pinned), qualifiers_of(None, digest), namespace)
+    return _denial(denied_origins, parsed.pinned(digest), namespace)
 
 
-def _denial(
-    denied_origins: MirroredRules,
-    reference: Reference,
-    location: Location,
-    qualifiers: Qualifiers,
-    namespace: str | None,
-) -> Decision | None:
-    for rule, name in denied_origins.matching(location, qualifiers, namespace):
-        return _denied(reference, location, rule, None if name is location else name.name)
+def _denial(denied_origins: MirroredRules, image: Image, namespace: str | None) -> Decision | None:
+    for rule, name in denied_origins.matching(image, namespace):
+        return _denied(image, rule, None if name is image.location else name.name)
     return None
 
 
@@ -175,17 +153,16 @@ def with_exceptions(
     Exceptions change only rejections with the reasons in ``OVERRIDDEN``, if a grant overrides them. If the
     names of an image are denied and it does not meet a requirement, one grant must override both.
     """
-    reference, needed = decision.reference, OVERRIDDEN.get(decision.reason)
-    if not grants or reference is None or needed is None:
+    parsed, needed = decision.parsed, OVERRIDDEN.get(decision.reason)
+    if not grants or parsed is None or needed is None:
         return decision
-    location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
-    if "require" in needed and next(denied_origins.matching(location, qualifiers, namespace), None):
+    if "require" in needed and next(denied_origins.matching(parsed, namespace), None):
         needed = ("deny", *needed)
 
     def judged(overriding: tuple[Override, ...]) -> Ruling:
         found: dict[Excepted, None] = {}
-        for name in names_to_except(reference, allow, denied_origins, namespace, overriding):
-            ruling = exceptions.judge(grants, name, qualifiers, namespace, now, overriding)
+        for name in names_to_except(parsed, allow, denied_origins, namespace, overriding):
+            ruling = exceptions.judge(grants, name, namespace, now, overriding)
             if ruling.approval is None:
                 return ruling
             found[ruling.approval] = None
@@ -206,33 +183,32 @@ def with_exceptions(
         approved=True,
         reason="exception",
         detail=f"approved until {format_instant(found.until)} by {where}{despite}",
-        reference=reference,
-        requirements=require.matching(location, qualifiers, namespace),
+        parsed=parsed,
+        requirements=require.matching(parsed, namespace),
         ruling=ruling,
     )
 
 
 def names_to_except(
-    reference: Reference,
+    image: Image,
     allow: RuleSet,
     denied_origins: MirroredRules,
     namespace: str | None,
     overriding: Collection[Override],
-) -> Iterator[Location]:
+) -> Iterator[Image]:
     """Yield the names of an image that entries and grants must match to approve it.
 
     If the grants override deny rules, these are the names that deny rules match, among the image's own name
     and those of its origins. They include the image's own name if no allow rule approves the image, or if the
     grants override requirements.
     """
-    location, qualifiers = locate(reference), qualifiers_of(effective_tag(reference), reference.digest)
     deny = "deny" in overriding
-    own = not deny or "require" in overriding or allow.find(location, qualifiers, namespace) is None
+    own = not deny or "require" in overriding or allow.find(image, namespace) is None
     if own:
-        yield location
-    for _, name in denied_origins.matching(location, qualifiers, namespace) if deny else ():
-        if not own or name is not location:
-            yield name
+        yield image
+    for _, name in denied_origins.matching(image, namespace) if deny else ():
+        if not own or name is not image.location:
+            yield image.at(name)
 
 
 def _clause(decision: Decision) -> str:
@@ -249,19 +225,19 @@ def _expiry(rule: Rule) -> str:
     return f"{rule} expired {at}" + (f" (owner: {escape(rule.owner)})" if rule.owner else "")
 
 
-def _denied(reference: Reference, location: Location, rule: Rule, origin: str | None) -> Decision:
+def _denied(image: Image, rule: Rule, origin: str | None) -> Decision:
     # Without a tag and a digest, a runtime pulls latest. If the rule is for tags, show that tag, because it
     # explains why the rule matches.
-    suffix = reference.suffix or (":latest" if rule.pattern.tag is not None else "")
-    shown = f"{location.name}{suffix}"
+    suffix = image.reference.suffix or (":latest" if rule.pattern.tag is not None else "")
+    shown = f"{image.name}{suffix}"
     mirrored = "" if origin is None else f", which mirrors {origin}{suffix},"
     return Decision(
-        image=reference.raw,
+        image=image.reference.raw,
         approved=False,
         reason="denied",
         detail=f"{shown}{mirrored} is denied by {rule}{because(rule)}",
         rule=rule,
-        reference=reference,
+        parsed=image,
         origin=origin,
     )
 

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Literal
 
-from gatekeeper_py.core.images.index import PatternIndex, qualifiers_of
+from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.index import PatternIndex
 from gatekeeper_py.core.images.pattern import Pattern, Prefix
 from gatekeeper_py.core.images.reference import (
     InvalidReference,
     Location,
-    Reference,
-    effective_tag,
     locate,
     parse_reference,
 )
@@ -103,23 +102,20 @@ class Mirrors:
     def __len__(self) -> int:
         return len(self._all)
 
-    def rewrite(self, reference: Reference, location: Location) -> Rewrite | None:
+    def rewrite(self, image: Image) -> Rewrite | None:
         """Return the rewrite by the mirror with the longest matching source, ``None`` if no source matches.
 
-        ``location`` is ``locate(reference)``. If that mirror's ``except`` matches, no mirror with a shorter
-        source is tried.
+        If that mirror's ``except`` matches, no mirror with a shorter source is tried.
         """
-        mirror = self._longest(location)
+        mirror = self._longest(image.location)
         if mirror is None:
             return None
-        tag = effective_tag(reference)
-        spared = self._excepts[mirror.index]
-        if spared.find(location, qualifiers_of(tag, reference.digest), None) is not None:
+        if self._excepts[mirror.index].find(image, None) is not None:
             return Rewrite(mirror=mirror, image=None)
-        moved = [_moved(mirror, to, reference, location) for to in mirror.targets]
-        image, problem = moved[0]
-        candidates = tuple(image for image, _ in moved if image is not None) if mirror.verify else ()
-        return Rewrite(mirror=mirror, image=image, problem=problem, candidates=candidates)
+        moved = [_moved(mirror, to, image) for to in mirror.targets]
+        first, problem = moved[0]
+        candidates = tuple(name for name, _ in moved if name is not None) if mirror.verify else ()
+        return Rewrite(mirror=mirror, image=first, problem=problem, candidates=candidates)
 
     def origins(self, location: Location) -> Iterator[Location]:
         """Yield the images that an image on a mirror may be a copy of, folded for matching.
@@ -166,13 +162,13 @@ def _index(patterns: Iterable[Pattern]) -> PatternIndex:
     return index
 
 
-def _moved(mirror: Mirror, to: Prefix, reference: Reference, location: Location) -> tuple[str | None, str]:
+def _moved(mirror: Mirror, to: Prefix, image: Image) -> tuple[str | None, str]:
     """Return the image below one target, or ``None`` and the problem if it would not be usable."""
-    rest = location.segments[len(mirror.source.segments) :]
+    rest = image.location.segments[len(mirror.source.segments) :]
     name = "/".join((to.text, *rest))
-    image = f"{name}{reference.suffix}"
-    problem = _problem(Location(to.host, (*to.segments, *rest)), name, image)
-    return (None if problem else image), problem
+    moved = f"{name}{image.reference.suffix}"
+    problem = _problem(Location(to.host, (*to.segments, *rest)), name, moved)
+    return (None if problem else moved), problem
 
 
 def _problem(wanted: Location, name: str, image: str) -> str:

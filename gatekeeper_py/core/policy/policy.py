@@ -15,7 +15,6 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.images.pattern import Pattern
-from gatekeeper_py.core.images.reference import locate
 from gatekeeper_py.core.policy.cache import ABSENT, MAX_CACHED_LENGTH, CacheCounts, DecisionCache, key_with
 from gatekeeper_py.core.policy.copies import STEP_WORK, MirroredRules, at_once, in_steps
 from gatekeeper_py.core.policy.decision import Decision, decide, with_exceptions
@@ -334,9 +333,9 @@ class CompiledPolicy:
     def _planned(self, namespace: str | None, image: str) -> Rewrite | None:
         # Exceptions change no rewrite: an image that a deny rule matches stays as written.
         decision = self.decide_by_rules(namespace, image)
-        if decision.reference is None or decision.reason in {"denied", "invalid"}:
+        if decision.parsed is None or decision.reason == "denied":
             return None
-        return self.mirrors.rewrite(decision.reference, locate(decision.reference))
+        return self.mirrors.rewrite(decision.parsed)
 
 
 def _paths_by_kind(

@@ -8,9 +8,9 @@ from itertools import chain
 from typing import Final
 
 from gatekeeper_py.core.images.globmap import GlobMap
-from gatekeeper_py.core.images.index import VALUES_EACH, Qualifiers
+from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.index import VALUES_EACH
 from gatekeeper_py.core.images.manifest import SIGNATURE, Manifest
-from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.names import MAX_NAMESPACE_LENGTH
 from gatekeeper_py.core.policy.copies import Copies, in_parts, in_steps
 from gatekeeper_py.core.policy.keys import Key
@@ -109,14 +109,12 @@ class Requirements:
                 yield 1
         self.signed_hosts = frozenset(signed)
 
-    def matching(
-        self, location: Location, qualifiers: Qualifiers, namespace: str | None
-    ) -> tuple[Requirement, ...]:
+    def matching(self, image: Image, namespace: str | None) -> tuple[Requirement, ...]:
         """Return the requirements of an image or of a name that it mirrors, in the order of the document."""
         if not self.all:
             return ()
-        found = self._own.found(location, qualifiers, namespace)
-        found |= self.copies.indexes(location, qualifiers, namespace)
+        found = self._own.found(image, namespace)
+        found |= self.copies.indexes(image, namespace)
         elsewhere = found & self._scoped
         if elsewhere and namespace is not None:
             elsewhere.difference_update(chain.from_iterable(self._names.matching(namespace)))

@@ -9,9 +9,9 @@ from typing import Literal
 
 from gatekeeper_py.core.images.glob import names_match
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, Qualifiers, qualifiers_of_all
+from gatekeeper_py.core.images.image import Image, Qualifiers
+from gatekeeper_py.core.images.index import Cover, PatternIndex, PatternMap, qualifiers_of_all
 from gatekeeper_py.core.images.pattern import Pattern
-from gatekeeper_py.core.images.reference import Location
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,20 +70,18 @@ class Sparing:
         self.rules: PatternMap[int] = PatternMap()
         self.excepts: PatternMap[int] = PatternMap()
 
-    def first(
-        self, location: Location, qualifiers: Qualifiers, namespace: str | None, other: int | None
-    ) -> int | None:
+    def first(self, image: Image, namespace: str | None, other: int | None) -> int | None:
         """Return the lowest of ``other`` and what ``found`` returns."""
-        found = self.found(location, qualifiers, namespace)
+        found = self.found(image, namespace)
         if other is not None:
             found.add(other)
         return min(found, default=None)
 
-    def found(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> set[int]:
+    def found(self, image: Image, namespace: str | None) -> set[int]:
         """Return the numbers of the rules that match and whose ``except`` does not."""
-        found = set(self.rules.matching(location, qualifiers, namespace))
+        found = set(self.rules.matching(image, namespace))
         if found:
-            found.difference_update(self.excepts.matching(location, qualifiers, namespace))
+            found.difference_update(self.excepts.matching(image, namespace))
         return found
 
     def scanned(self) -> int:
@@ -139,11 +137,11 @@ class RuleSet:
     def __len__(self) -> int:
         return len(self._rules)
 
-    def find(self, location: Location, qualifiers: Qualifiers, namespace: str | None) -> Rule | None:
+    def find(self, image: Image, namespace: str | None) -> Rule | None:
         """Return the first live rule that matches, or ``None``."""
-        order = self._index.find(location, qualifiers, namespace)
+        order = self._index.find(image, namespace)
         if self._sparing is not None:
-            order = self._sparing.first(location, qualifiers, namespace, order)
+            order = self._sparing.first(image, namespace, order)
         return None if order is None else self._rules[order]
 
     def scanned(self) -> int:

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from gatekeeper_py.core.compile.written import FullName, parse_full
-from gatekeeper_py.core.images.reference import Location, parse_reference
+from gatekeeper_py.core.compile.written import parse_full
+from gatekeeper_py.core.images.reference import parse_reference
 
 DIGEST: Final = "sha256:" + "7c" * 32
 VECTORS: Final[list[dict[str, Any]]] = json.loads(
@@ -32,7 +32,10 @@ VECTORS: Final[list[dict[str, Any]]] = json.loads(
     ],
 )
 def test_written_in_full(image: str, host: str, path: str, tag: str | None, digest: str | None) -> None:
-    assert parse_full(image) == FullName(Location(host, tuple(path.split("/"))), tag, digest)
+    parsed = parse_full(image)
+    assert parsed is not None
+    assert (parsed.location.host, "/".join(parsed.location.segments)) == (host, path)
+    assert (parsed.tag, parsed.digest) == (tag, digest)
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
 from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern
-from gatekeeper_py.core.images.reference import locate, parse_reference
 from gatekeeper_py.core.policy.copies import at_once
 
 
@@ -71,15 +71,15 @@ def test_a_grant_for_every_namespace_includes_requests_without_a_namespace(
 ) -> None:
     given = grant(0, "a.io", namespaces=names, most=7)
     found = Grants([given])
-    reference = parse_reference("a.io/x")
+    image = parse_image("a.io/x")
     for namespace in (None, "team-a"):
         assert given.applies_to(namespace)
-        assert found.matching("namespace", locate(reference), (":latest", None), namespace) == (given,)
+        assert found.matching("namespace", image, namespace) == (given,)
         assert found.most("namespace", namespace) == 7
 
 
 def test_another_name_does_not_include_requests_without_a_namespace() -> None:
     given = grant(0, "a.io", namespaces=("team-*",))
-    reference = parse_reference("a.io/x")
+    image = parse_image("a.io/x")
     assert not given.applies_to(None)
-    assert not Grants([given]).matching("namespace", locate(reference), (":latest", None), None)
+    assert not Grants([given]).matching("namespace", image, None)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from budget import budget
 from gatekeeper_py.core.images.globmap import MAX_COMPARED, MAX_COMPARISONS, Scan
-from gatekeeper_py.core.images.index import PatternIndex, Qualifiers, qualifiers_of
+from gatekeeper_py.core.images.image import Qualifiers, parse_image, qualifiers_of
+from gatekeeper_py.core.images.index import PatternIndex
 from gatekeeper_py.core.images.pattern import Pattern, parse_pattern
-from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
 from gatekeeper_py.core.policy.rules import Rule
 from growth import check_linear
 from property.strategies import images, name_lists, namespaces, patterns
@@ -43,9 +43,7 @@ def covering(
 
 
 def found(entries: Sequence[Entry], image: str, namespace: str | None = "shop") -> int | None:
-    reference = parse_reference(image)
-    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
-    return index_of(entries).find(locate(reference), qualifiers, namespace)
+    return index_of(entries).find(parse_image(image), namespace)
 
 
 @pytest.mark.parametrize(
@@ -99,18 +97,6 @@ def test_a_namespace_glob_and_a_tag_glob_together() -> None:
     assert found(entries, "a.io/x:v1", "pay") is None
 
 
-@pytest.mark.parametrize(
-    ("tag", "digest", "expected"),
-    [
-        pytest.param("v1", None, (":v1", None), id="tag"),
-        pytest.param(None, SHA256, (f"@{SHA256}", "@*", None), id="digest"),
-        pytest.param(None, None, (None,), id="neither"),
-    ],
-)
-def test_qualifiers(tag: str | None, digest: str | None, expected: Qualifiers) -> None:
-    assert qualifiers_of(tag, digest) == expected
-
-
 @settings(max_examples=budget(200))
 @given(st.lists(st.tuples(patterns, st.none() | name_lists), max_size=14), images, namespaces)
 def test_the_index_finds_what_a_scan_finds(
@@ -118,16 +104,15 @@ def test_the_index_finds_what_a_scan_finds(
 ) -> None:
     """Both return the first rule in order that matches, for any number of rules."""
     index, matching = PatternIndex(), []
-    reference = parse_reference(image)
-    location, tag, digest = locate(reference), effective_tag(reference), reference.digest
+    parsed = parse_image(image)
     for order, (text, names) in enumerate(entries):
         # The name * stands for every namespace and for none, as in a policy.
         scope = None if names is None or "*" in names else tuple(names)
         rule = Rule(list="deny", index=order, pattern=parse_pattern(text), namespaces=scope)
         index.add(order, rule.pattern, scope)
-        if rule.pattern.matches(location, tag, digest) and rule.applies_to(namespace):
+        if rule.pattern.matches(parsed) and rule.applies_to(namespace):
             matching.append(order)
-    assert index.find(location, qualifiers_of(tag, digest), namespace) == next(iter(matching), None)
+    assert index.find(parsed, namespace) == next(iter(matching), None)
 
 
 @settings(max_examples=budget(200))
@@ -237,7 +222,7 @@ def test_the_work_for_an_image_does_not_grow_with_wildcards_that_share_a_piece(
         index, images = index_and_images
         for number in range(images):
             for host in ("a.io", "x-service-x.a.io"):
-                image = locate(parse_reference(f"{host}/team/x-service-q{number}"))
-                assert index.find(image, qualifiers_of("x-service-x", None), "x-service-x") is None
+                image = parse_image(f"{host}/team/x-service-q{number}:x-service-x")
+                assert index.find(image, "x-service-x") is None
 
     check_linear(judge, made, limit=1024)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.manifest import (
     MISSING,
     Answer,
@@ -14,7 +15,6 @@ from gatekeeper_py.core.images.manifest import (
     manifest_of,
     resolve,
 )
-from gatekeeper_py.core.images.reference import locate, parse_reference
 
 DIGEST = "sha256:" + "a" * 64
 FOUND, DOWN = found(DIGEST), failed("down")
@@ -31,8 +31,7 @@ FOUND, DOWN = found(DIGEST), failed("down")
 def test_the_manifest_is_the_one_that_a_runtime_pulls(
     image: str, manifest: tuple[str, str, str], shown: str
 ) -> None:
-    reference = parse_reference(image)
-    made = manifest_of(reference, locate(reference))
+    made = manifest_of(parse_image(image))
     assert made == Manifest(*manifest)
     assert str(made) == shown
     assert made.by_digest is ("@" in image)

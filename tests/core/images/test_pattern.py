@@ -6,12 +6,13 @@ from typing import Final
 
 import pytest
 
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import (
     InvalidPattern,
     parse_pattern,
     parse_prefix,
 )
-from gatekeeper_py.core.images.reference import Location, effective_tag, locate, parse_reference
+from gatekeeper_py.core.images.reference import Location
 
 SHA256: Final = "sha256:" + "7c" * 32
 OTHER: Final = "sha256:" + "8d" * 32
@@ -20,8 +21,7 @@ SHA512: Final = "sha512:" + "7c" * 64
 
 def missed(pattern: str, image: str) -> str | None:
     """Return the part of the image that the pattern does not match."""
-    reference = parse_reference(image)
-    return parse_pattern(pattern).missed(locate(reference), effective_tag(reference), reference.digest)
+    return parse_pattern(pattern).missed(parse_image(image))
 
 
 HOSTS: Final = [

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from budget import budget
 from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, parse_policy
-from gatekeeper_py.core.images.index import qualifiers_of
-from gatekeeper_py.core.images.reference import Location, effective_tag, locate, parse_reference
+from gatekeeper_py.core.images.image import parse_image
+from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.rules import Rule
 
@@ -30,24 +30,20 @@ def compiled(deny: list[Any], mirrors: list[Any]) -> CompiledPolicy:
 
 def expected(policy: CompiledPolicy, namespace: str | None, image: str) -> list[tuple[Rule, Location]]:
     """Return the denials by definition: compare each name of the image with each rule in order."""
-    reference = parse_reference(image)
-    tag = effective_tag(reference)
+    parsed = parse_image(image)
 
     def matches(rule: Rule, name: Location) -> bool:
         spared = any(matches(each, name) for each in rule.excepts_at(policy.instant))
-        here = rule.applies_to(namespace) and rule.pattern.matches(name, tag, reference.digest)
+        here = rule.applies_to(namespace) and rule.pattern.matches(parsed.at(name))
         return here and not spared
 
-    location = locate(reference)
-    names = (location, *policy.mirrors.origins(location))
+    names = (parsed.location, *policy.mirrors.origins(parsed.location))
     found = ((next((rule for rule in policy.deny if matches(rule, name)), None), name) for name in names)
     return [(rule, name) for rule, name in found if rule is not None]
 
 
 def denials(policy: CompiledPolicy, namespace: str | None, image: str) -> list[tuple[Rule, Location]]:
-    reference = parse_reference(image)
-    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
-    found = list(policy.denied_origins.matching(locate(reference), qualifiers, namespace))
+    found = list(policy.denied_origins.matching(parse_image(image), namespace))
     assert found == expected(policy, namespace, image)
     return found
 

@@ -9,6 +9,7 @@ from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import Location, locate, parse_reference
 from gatekeeper_py.core.policy.copies import copies
@@ -28,8 +29,7 @@ def mirror(source: str, to: str, *excepts: str, index: int = 0) -> Mirror:
 
 
 def rewrite(image: str, *mirrors: Mirror) -> Rewrite | None:
-    reference = parse_reference(image)
-    return Mirrors(mirrors).rewrite(reference, locate(reference))
+    return Mirrors(mirrors).rewrite(parse_image(image))
 
 
 def rewritten(image: str, *mirrors: Mirror) -> str | None:

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from budget import budget
 from builders import policy_document
-from gatekeeper_py.core.images.index import qualifiers_of
-from gatekeeper_py.core.images.reference import effective_tag, locate, parse_reference
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.policy.copies import at_once
 from gatekeeper_py.core.policy.keys import NO_KEYS
 from gatekeeper_py.core.policy.mirror import Mirrors
@@ -33,19 +32,17 @@ def requirements(require: list[Any], mirrors: list[Any]) -> Requirements:
 
 def expected(found: Requirements, mirrors: list[Any], namespace: str | None, image: str) -> list[int]:
     """Compare every name of the image with every pattern and every entry of ``except``."""
-    reference = parse_reference(image)
-    version = effective_tag(reference), reference.digest
-    location = locate(reference)
+    parsed = parse_image(image)
     document = parse_document(json.dumps(policy_document(["r.io"], [], mirrors)))
-    names = (location, *Mirrors(document.mirrors).origins(location))
+    names = (parsed, *map(parsed.at, Mirrors(document.mirrors).origins(parsed.location)))
     return [
         each.index
         for each in found.all
         if any(rule.applies_to(namespace) for rule in each.rules)
         and any(
-            any(pattern.matches(name, *version) for pattern in each.images)
+            any(pattern.matches(name) for pattern in each.images)
             and not any(
-                rule.lives_at(NOON) and rule.applies_to(namespace) and rule.pattern.matches(name, *version)
+                rule.lives_at(NOON) and rule.applies_to(namespace) and rule.pattern.matches(name)
                 for rule in each.excepts
             )
             for name in names
@@ -54,9 +51,7 @@ def expected(found: Requirements, mirrors: list[Any], namespace: str | None, ima
 
 
 def matching(found: Requirements, namespace: str | None, image: str) -> list[int]:
-    reference = parse_reference(image)
-    qualifiers = qualifiers_of(effective_tag(reference), reference.digest)
-    return [each.index for each in found.matching(locate(reference), qualifiers, namespace)]
+    return [each.index for each in found.matching(parse_image(image), namespace)]
 
 
 paths: Final = st.lists(st.sampled_from(["a", "b", "library", "*", "a*", LONG]), max_size=2)

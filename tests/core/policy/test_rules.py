@@ -10,9 +10,8 @@ import pytest
 from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern
-from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -66,10 +65,10 @@ def test_a_set_keeps_its_order_and_finds_the_first() -> None:
     rules = RuleSet([rule("b.io"), rule("a.io/x", 1), rule("a.io", 2)])
     assert len(rules) == 3
     assert [r.index for r in rules] == [0, 1, 2]
-    found = rules.find(Location("a.io", ("x",)), qualifiers_of("v1", None), None)
+    found = rules.find(parse_image("a.io/x:v1"), None)
     assert found is not None
     assert found.index == 1
-    assert rules.find(Location("c.io", ("x",)), qualifiers_of("v1", None), None) is None
+    assert rules.find(parse_image("c.io/x:v1"), None) is None
 
 
 def test_a_set_returns_the_rules_that_cover_a_pattern() -> None:

@@ -19,6 +19,7 @@ from gatekeeper_py.core.compile.cost import Part, Text, any_of, negated, quoted
 from gatekeeper_py.core.compile.matching import NAME, Image, in_some
 from gatekeeper_py.core.compile.native.objects import Variable
 from gatekeeper_py.core.compile.written import PATH, TAG, as_re2
+from gatekeeper_py.core.images.image import image_of
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
@@ -27,7 +28,6 @@ from gatekeeper_py.core.images.reference import (
     MAX_IMAGE_LENGTH,
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
-    Location,
     Reference,
 )
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors
@@ -151,8 +151,8 @@ def _is(here: Pattern, name: Text) -> Iterator[Part]:
 
 def _has_image_itself(mirror: Mirror) -> bool:
     """Return whether the repository that a source names has a usable name on the mirror."""
-    location = Location(mirror.source.host, mirror.source.segments)
-    reference = Reference(raw="", registry=location.host, repository="/".join(location.segments))
+    repository = "/".join(mirror.source.segments)
+    image = image_of(Reference(raw="", registry=mirror.source.host, repository=repository))
     alone = replace(mirror, index=0, excepts=())
-    plan = Mirrors([alone]).rewrite(reference, location)
+    plan = Mirrors([alone]).rewrite(image)
     return plan is not None and plan.image is not None

@@ -8,7 +8,7 @@ from typing import Final
 
 from gatekeeper_py.core.images.glob import Glob, is_glob
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import qualifiers_of
+from gatekeeper_py.core.images.image import qualifiers_of
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
 from gatekeeper_py.core.images.reference import DOCKER_HUB, OFFICIAL_NAMESPACE
 from gatekeeper_py.core.policy.finding import Path, Remark

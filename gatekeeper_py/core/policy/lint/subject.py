@@ -9,7 +9,8 @@ from typing import Final
 
 from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.globmap import Scan
-from gatekeeper_py.core.images.index import Qualifiers, qualifiers_of_all
+from gatekeeper_py.core.images.image import Qualifiers
+from gatekeeper_py.core.images.index import qualifiers_of_all
 from gatekeeper_py.core.policy.finding import Path, Remark
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
