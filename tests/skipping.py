@@ -20,9 +20,9 @@ from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile import expression
 from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.compile.preapproved import PreApproved
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.manifest import Answer, Lookup, Resolution, failed, found
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.document import MODES
 
 LATER: Final = (
@@ -157,16 +157,16 @@ def _images(spec: dict[str, Any]) -> Iterator[Any]:
             yield holder.get(last) if isinstance(holder, dict) else None
 
 
-def entry(pattern: str, *namespaces: str) -> Entry:
-    """Return the entry for a pattern, in the namespaces or in all of them."""
+def scope(pattern: str, *namespaces: str) -> Scope:
+    """Return the scope of a pattern, in the namespaces or in all of them."""
     images = parse_pattern(pattern).unwritten()
-    return Entry(images=images, namespaces=namespaces or None, because=pattern)
+    return Scope(images=images, namespaces=namespaces or None, because=pattern)
 
 
-def pre_approved(*included: str | Entry, excluded: Iterable[str | Entry] = ()) -> PreApproved:
+def pre_approved(*included: str | Scope, excluded: Iterable[str | Scope] = ()) -> PreApproved:
     """Return the set of images that these patterns or entries pre-approve."""
 
-    def entries(given: Iterable[str | Entry]) -> tuple[Entry, ...]:
-        return tuple(entry(each) if isinstance(each, str) else each for each in given)
+    def entries(given: Iterable[str | Scope]) -> tuple[Scope, ...]:
+        return tuple(scope(each) if isinstance(each, str) else each for each in given)
 
     return PreApproved(included=entries(included), excluded=entries(excluded))

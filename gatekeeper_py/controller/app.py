@@ -275,7 +275,7 @@ class _Control:
         return 0
 
     def _build_prover(self, namespace: str) -> Prover:
-        servers = ApiServers(self._cluster, self._api, namespace)
+        servers = ApiServers(self._cluster.connect, self._api, namespace, in_cluster=self._cluster.in_cluster)
         return Prover(
             servers.send,
             servers.addresses,

@@ -11,8 +11,9 @@ import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
@@ -117,26 +118,29 @@ def _problem(status: int, message: str) -> str:
     return f"the webhook did not refuse the Pod; the API server answered {status}: {message}"
 
 
-class SessionFactory(Protocol):
-    """Makes sessions with API servers; ``ClusterConfiguration`` is one."""
-
-    @property
-    def in_cluster(self) -> bool: ...
-
-    async def connect(self, address: str = ..., server_name: str = ...) -> Session: ...
-
-
 class ApiServers:
-    """Finds the API servers of a cluster, and sends them probe Pods for one namespace."""
+    """Finds the API servers of a cluster, and sends them probe Pods for one namespace.
 
-    def __init__(self, cluster: SessionFactory, api: KubernetesApi, namespace: str) -> None:
-        self._cluster = cluster
+    ``connect`` makes a session with the configured API server, or with one at an address, whose certificate
+    is for another name.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[..., Awaitable[Session]],
+        api: KubernetesApi,
+        namespace: str,
+        *,
+        in_cluster: bool,
+    ) -> None:
+        self._connect = connect
+        self._in_cluster = in_cluster
         self._api = api
         self._namespace = namespace
 
     async def addresses(self) -> tuple[str, ...]:
         """Return HOST:PORT of every API server; empty outside the cluster, or if they cannot be read."""
-        if not self._cluster.in_cluster:
+        if not self._in_cluster:
             return ()  # the kubeconfig may lead through a tunnel or a load balancer
         try:
             return addresses(await self._api.get(SLICE_PATH))
@@ -145,10 +149,8 @@ class ApiServers:
 
     async def send(self, server: str, image: str) -> ProbeAnswer:
         """Create a probe Pod at an API server; an empty address means the configured server."""
-        cluster = self._cluster
-        if not server:
-            return await probe_pod.send(cluster.connect, self._namespace, image)
-        return await probe_pod.send(lambda: cluster.connect(server, SERVER_NAME), self._namespace, image)
+        named = (server, SERVER_NAME) if server else ()
+        return await probe_pod.send(partial(self._connect, *named), self._namespace, image)
 
 
 def addresses(endpoint_slice: Mapping[str, Any] | None) -> tuple[str, ...]:

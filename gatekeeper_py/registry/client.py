@@ -13,9 +13,9 @@ import re
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 import orjson
 from yarl import URL
@@ -24,6 +24,7 @@ from gatekeeper_py.core.images.manifest import Answer, Manifest, failed
 from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import NOBODY, Share
+from gatekeeper_py.registry.access import Access
 from gatekeeper_py.registry.asking import UNAUTHORIZED, Ask, Unusable, refused
 from gatekeeper_py.registry.challenge import (
     Bearer,
@@ -37,7 +38,6 @@ from gatekeeper_py.registry.challenge import (
 from gatekeeper_py.registry.connection import BadAnswer, Budget, ContentTooLarge, Response, TooLarge
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
-from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Transport
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
@@ -64,18 +64,6 @@ RENEW_AT: Final = 0.9
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-class Access(Protocol):
-    """What the client needs: the settings, trust and credentials of hosts, and public keys."""
-
-    def registry(self, host: str) -> Registry: ...
-
-    def context(self, host: str, named_by: str) -> ssl.SSLContext: ...
-
-    def credentials(self, name: str) -> tuple[Credential, ...]: ...
-
-    def keys(self, fingerprints: Iterable[str]) -> Keys: ...
 
 
 class Reply(NamedTuple):

@@ -6,7 +6,7 @@ There is at most one request for each manifest at a time, no matter how many rev
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count, islice
 from math import inf
@@ -71,13 +71,9 @@ LOG_PAUSE_SECONDS: Final = 10.0
 review that needs it has a failed look-up."""
 
 
-class ManifestClient(Protocol):
-    """Queries a registry for a review of ``share``.
-
-    Awaits ``turn`` before each request, and raises only the exceptions of ``turn``.
-    """
-
-    async def query(self, manifest: Manifest, turn: Turn, share: Share) -> Reply: ...
+Query = Callable[[Manifest, Turn, Share], Awaitable[Reply]]
+"""Queries a registry for the review of a share. Awaits the turn before each request, and raises only its
+exceptions."""
 
 
 SignatureResult = Literal["valid", "unsigned", "other_key", "error"]
@@ -112,7 +108,7 @@ class Lookups:
 
     def __init__(
         self,
-        client: ManifestClient,
+        query: Query,
         *,
         registry: Callable[[str], Registry],
         observer: Observer,
@@ -121,7 +117,7 @@ class Lookups:
     ) -> None:
         self.pinned: tuple[Manifest, ...] = ()
         self._pinned: frozenset[Manifest] = frozenset()
-        self._client = client
+        self._ask = query
         self._hosts: frozenset[str] = frozenset()
         self._keys: frozenset[str] = frozenset()
         self._registry = registry
@@ -454,7 +450,7 @@ class Lookups:
                 reason = "" if probe else pacing.blocked() or (TOO_MANY * late)
                 if reason:
                     return self._finish(manifest, failed(reason), start, generation)
-                reply = await self._client.query(manifest, self._turns(manifest, claim), claim.share)
+                reply = await self._ask(manifest, self._turns(manifest, claim), claim.share)
         except Blocked as problem:
             # Perhaps no request was sent to the host, so this failure shows nothing about the host.
             if probe:

@@ -117,7 +117,7 @@ class Suspects:
 
 
 class RemoteClient:
-    """Looks manifests up in the registry process. Implements ``lookups.ManifestClient``.
+    """Looks manifests up in the registry process. ``query`` is a ``lookups.Query``.
 
     ``directory`` is that of ``--registry-config``. ``on_refused_realm`` receives the host and the reason when
     a token realm is refused.

@@ -43,7 +43,9 @@ class RegistryService:
             clock=clock,
             on_refused_realm=self.refused_realms.__setitem__,
         )
-        self.lookups = Lookups(self._client, registry=self._registry, observer=observer, log=log, clock=clock)
+        self.lookups = Lookups(
+            self._client.query, registry=self._registry, observer=observer, log=log, clock=clock
+        )
 
     def problem(self) -> str:
         """Return why the server is not ready yet for reviews with look-ups; an empty text if it is."""

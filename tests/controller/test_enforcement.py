@@ -214,16 +214,8 @@ def test_the_number_of_addresses_is_bounded() -> None:
     assert len(addresses({"ports": PORTS, "endpoints": endpoints})) == MAX_SERVERS
 
 
-class Cluster:
-    """Records the requested connections; no API server can be reached."""
-
-    def __init__(self, *, in_cluster: bool) -> None:
-        self.in_cluster = in_cluster
-        self.connections: list[tuple[str, str]] = []
-
-    async def connect(self, address: str = "", server_name: str = "") -> Session:
-        self.connections.append((address, server_name))
-        raise SettingsError("no way there")
+async def no_way(*_: str) -> Session:
+    raise SettingsError("no way there")
 
 
 @pytest.fixture
@@ -235,27 +227,32 @@ def one_server() -> FakeCluster:
 
 
 async def test_addresses_are_read_in_a_pod(one_server: FakeCluster) -> None:
-    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe")
+    servers = ApiServers(no_way, one_server, "probe", in_cluster=True)
     assert await servers.addresses() == ("10.0.0.1:6443",)
 
 
 async def test_a_kubeconfig_leads_to_one_server_only(one_server: FakeCluster) -> None:
-    servers = ApiServers(Cluster(in_cluster=False), one_server, "probe")
+    servers = ApiServers(no_way, one_server, "probe", in_cluster=False)
     assert await servers.addresses() == ()
 
 
 async def test_forbidden_addresses_count_as_unknown(one_server: FakeCluster) -> None:
     one_server.fail = lambda _verb, _path: True
-    servers = ApiServers(Cluster(in_cluster=True), one_server, "probe")
+    servers = ApiServers(no_way, one_server, "probe", in_cluster=True)
     assert await servers.addresses() == ()
 
 
 async def test_a_probe_goes_to_the_server_that_is_named(one_server: FakeCluster) -> None:
-    cluster = Cluster(in_cluster=True)
-    servers = ApiServers(cluster, one_server, "probe")
+    connections: list[tuple[str, ...]] = []
+
+    async def connect(*address: str) -> Session:
+        connections.append(address)
+        return await no_way()
+
+    servers = ApiServers(connect, one_server, "probe", in_cluster=True)
     for server in ("10.0.0.1:6443", ""):
         assert (await servers.send(server, "a.io/x")).problem == "no way there"
-    assert cluster.connections == [("10.0.0.1:6443", SERVER_NAME), ("", "")]
+    assert connections == [("10.0.0.1:6443", SERVER_NAME), ()]
 
 
 SILENT = ProbeAnswer(problem="cannot connect")

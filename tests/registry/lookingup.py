@@ -65,7 +65,7 @@ class World:
         self.skipped = 0.0
         self.settings = {each.host: each for each in settings}
         self.lookups = Lookups(
-            self.client,
+            self.client.query,
             registry=lambda host: self.settings.get(host) or Registry(host=host),
             observer=self.counted,
             log=self.log,

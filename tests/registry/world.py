@@ -7,19 +7,21 @@ from collections.abc import Iterable
 
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
+from gatekeeper_py.registry.access import Access
 from gatekeeper_py.registry.client import REQUEST_SECONDS, Client, Reply
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Resolver, Transport
 
 
-class World:
+class World(Access):
     """A client with settings and credentials that a test can change.
 
     The client uses plain HTTP for hosts without settings, and ``trust`` for the others.
     """
 
     def __init__(self, trust: ssl.SSLContext | None = None) -> None:
+        super().__init__()
         self.settings: dict[str, Registry] = {}
         self.logins: tuple[Credential, ...] = ()
         self.trust = trust or ssl.create_default_context()

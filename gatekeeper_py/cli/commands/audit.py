@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import click
 import msgspec
@@ -48,6 +48,7 @@ from gatekeeper_py.cli.reporting.unused import FORMATS as UNUSED_FORMATS
 from gatekeeper_py.cli.reporting.unused import unused_exceptions, write_unused
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission.fields import GroupKind
+from gatekeeper_py.core.admission.judge import Role
 from gatekeeper_py.core.admission.world import BY_NAME, NOTHING_SIGNED
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.cache import CacheCounts
@@ -232,8 +233,7 @@ def audit(
             judge,
             await noted_exemptions(api, configmap, namespace, settings) if exempt is None else exempt,
             keep_approved=keep_approved,
-            looks_up=look_up,
-            of_all=unused,
+            later=get_args(Role) if unused else ("pod",) if look_up else (),
         )
         return found, compiled, survey, await read_cluster(api, survey, judge.resources, namespace)
 

@@ -27,6 +27,7 @@ from gatekeeper_py.cli.reporting.policyreports.results import findings_by_namesp
 from gatekeeper_py.cli.reporting.policyreports.writer import Published, ReportError, publish
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.core.admission.judge import Role
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.cache import CacheCounts
@@ -194,7 +195,8 @@ class AuditLoop:
             warned = Warned()
             queries, namespace = self._queries, self._settings.namespace
             exempt, looks_up = await self._exempt(api), queries is not None
-            found = Survey(judge, exempt, keep_approved=True, warned=warned, looks_up=looks_up)
+            later: tuple[Role, ...] = ("pod",) if looks_up else ()
+            found = Survey(judge, exempt, keep_approved=True, warned=warned, later=later)
             missing = await collect(api, judge.resources, found, namespace=namespace)
             if queries is not None:
                 # One object for all audits, so that each image is looked up only once.

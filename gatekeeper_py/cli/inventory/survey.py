@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -11,6 +11,7 @@ from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage, interned
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import BY_NAME, Subject, Verdict, World
 from gatekeeper_py.core.admission.fields import IMAGE_LISTS, POD
+from gatekeeper_py.core.admission.judge import Role
 from gatekeeper_py.core.admission.outcome import subject_of
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Parts, Slot
@@ -31,8 +32,8 @@ _STATUSES: Final[Mapping[Parts, str]] = {
 class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
-    ``warned`` collects the owners whose Pods would get warnings. With ``looks_up``, ``verified`` judges those
-    images of Pods with requirements that need a look-up; with ``of_all``, those of all objects.
+    ``warned`` collects the owners whose Pods would get warnings. The images of objects in the roles ``later``
+    wait for ``verified`` if a requirement needs a look-up.
     """
 
     def __init__(
@@ -42,8 +43,7 @@ class Survey:
         *,
         keep_approved: bool,
         warned: Warned | None = None,
-        looks_up: bool = False,
-        of_all: bool = False,
+        later: Collection[Role] = (),
     ) -> None:
         self.tally = Tally(keep_approved=keep_approved)
         self._policy = policy
@@ -51,8 +51,7 @@ class Survey:
         self._keep_approved = keep_approved
         # Shared by all lists: if a list is read again, its owners are noted twice, but kept once.
         self._warned = warned
-        self._looks_up = looks_up
-        self._of_all = of_all
+        self._later = later
         self._required: dict[tuple[Subject, Slot], list[tuple[Usage, ObjectReference | None]]] = {}
         """The images whose requirements need a look-up, each with its uses, and with the owner of each Pod if
         ``warned`` collects it."""
@@ -67,8 +66,7 @@ class Survey:
             self._exempt,
             keep_approved=self._keep_approved,
             warned=self._warned,
-            looks_up=self._looks_up,
-            of_all=self._of_all,
+            later=self._later,
         )
 
     def merge(self, other: Survey) -> None:
@@ -89,7 +87,7 @@ class Survey:
             if not exempt and verdict.slot.pulled and _looks_up(verdict):
                 running = _running_digest(request.object, verdict.slot) if subject.role == "pod" else ""
                 slot = verdict.slot._replace(running=running)
-                if self._of_all or (self._looks_up and subject.role == "pod"):
+                if subject.role in self._later:
                     key = subject, Slot((), slot.noun, slot.value, running=running)
                     self._required.setdefault(key, []).append((interned(usage), owner))
                     continue

@@ -20,9 +20,9 @@ from gatekeeper_py.controller import probe_pod
 from gatekeeper_py.controller.fastpath.policy_view import PolicyView, unknown
 from gatekeeper_py.controller.probe_pod import IMAGE_PATH, ProbeAnswer
 from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.process.backoff import backed_off
@@ -143,7 +143,7 @@ def _removed(previous: FastPath, current: FastPath, endpoint: WebhookKind) -> It
             yield _in_both(excluded.images, entry.images)
 
 
-def _first(entries: set[Entry]) -> list[Entry]:
+def _first(entries: set[Scope]) -> list[Scope]:
     return sorted(entries, key=lambda entry: (not entry.images.subtree, str(entry)))[:MAX_ENTRIES]
 
 

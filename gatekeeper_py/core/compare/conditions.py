@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
-from gatekeeper_py.core.compare.entries import PolicyEntry
+from gatekeeper_py.core.compare.entries import PolicyScope
 from gatekeeper_py.core.compare.parts import NAMESPACE, TAG, Effort, GlobSet, part_classes
 from gatekeeper_py.core.images.pattern import ANY
 
@@ -31,7 +31,7 @@ class NamespaceClass(NamedTuple):
     holding: int
 
 
-def qualifiers(entries: Sequence[PolicyEntry], effort: Effort) -> list[Qualifier]:
+def qualifiers(entries: Sequence[PolicyScope], effort: Effort) -> list[Qualifier]:
     """Return a member of every class of tags and digests, tags first. Raises ``TooComplex``."""
     tags = _sets(entries, lambda entry: [entry.images.tag], effort)
     digests = _sets(entries, lambda entry: [entry.images.digest], effort)
@@ -51,7 +51,7 @@ def qualifiers(entries: Sequence[PolicyEntry], effort: Effort) -> list[Qualifier
     return [*found, Qualifier(f"@{_other_digest(digests)}", pinned)]
 
 
-def namespaces(entries: Sequence[PolicyEntry], names: Iterable[str], effort: Effort) -> list[NamespaceClass]:
+def namespaces(entries: Sequence[PolicyScope], names: Iterable[str], effort: Effort) -> list[NamespaceClass]:
     """Return a namespace of every class that the entries and ``names`` distinguish.
 
     The class of requests without a namespace comes last. Raises ``TooComplex``.
@@ -69,7 +69,7 @@ def namespaces(entries: Sequence[PolicyEntry], names: Iterable[str], effort: Eff
 
 
 def _sets(
-    entries: Sequence[PolicyEntry], values: Callable[[PolicyEntry], Sequence[str | None]], effort: Effort
+    entries: Sequence[PolicyScope], values: Callable[[PolicyScope], Sequence[str | None]], effort: Effort
 ) -> dict[str | None, int]:
     """Return the set of entries for each value. Raises ``TooComplex``.
 

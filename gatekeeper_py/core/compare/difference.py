@@ -19,11 +19,10 @@ from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
 from gatekeeper_py.core.compare.demands import Demand, covers, demand_of
-from gatekeeper_py.core.compare.entries import PolicyEntry, entries_of, entries_of_grants
+from gatekeeper_py.core.compare.entries import PolicyScope, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, GlobSet, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Override
-from gatekeeper_py.core.images.entry import NO_LIMIT
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import ANY, split_port
@@ -34,6 +33,7 @@ from gatekeeper_py.core.images.reference import (
     MAX_REPOSITORY_LENGTH,
     OFFICIAL_NAMESPACE,
 )
+from gatekeeper_py.core.images.scope import NO_LIMIT
 from gatekeeper_py.core.policy.decision import Decision, names_to_except
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
@@ -168,14 +168,14 @@ def _without(rules: tuple[Rule, ...], index: int) -> tuple[Rule, ...]:
 class _Shared:
     """Entries that match several classes of hosts."""
 
-    def __init__(self, entries: Sequence[PolicyEntry]) -> None:
+    def __init__(self, entries: Sequence[PolicyScope]) -> None:
         self._all = entries
-        self._by_first: dict[str, list[PolicyEntry]] = {}
+        self._by_first: dict[str, list[PolicyScope]] = {}
         for entry in entries:
             self._by_first.setdefault(_first(entry), []).append(entry)
         self._wild = [entry for first, found in self._by_first.items() if is_glob(first) for entry in found]
 
-    def beside(self, own: Iterable[PolicyEntry]) -> Iterable[PolicyEntry]:
+    def beside(self, own: Iterable[PolicyScope]) -> Iterable[PolicyScope]:
         """Return the entries that can match an image that an entry of ``own`` also matches."""
         firsts = {_first(entry) for entry in own}
         if any(map(is_glob, firsts)):
@@ -183,12 +183,12 @@ class _Shared:
         return chain(self._wild, *(self._by_first.get(first, ()) for first in sorted(firsts)))
 
 
-def _matches_all(entry: PolicyEntry) -> bool:
+def _matches_all(entry: PolicyScope) -> bool:
     """Return whether an entry matches all images of its hosts."""
     return entry.unconditional and not entry.images.segments and entry.longest >= NO_LIMIT
 
 
-def _first(entry: PolicyEntry) -> str:
+def _first(entry: PolicyScope) -> str:
     """Return the glob for the first segment of the repositories that an entry matches."""
     return entry.images.segments[0] if entry.images.segments else ANY
 
@@ -201,7 +201,7 @@ class _HostClass(NamedTuple):
     """
 
     name: str
-    own: list[PolicyEntry]
+    own: list[PolicyScope]
     shared: _Shared | None = None
 
 
@@ -219,7 +219,7 @@ class _Rules:
         self._grants: dict[tuple[str, frozenset[Override]], int] = {}
         """Name of the image, and what grants override -> these grants for this name."""
 
-    def add(self, entry: PolicyEntry, bit: int) -> None:
+    def add(self, entry: PolicyScope, bit: int) -> None:
         key = (entry.name, entry.group)
         if entry.role == "allow":
             self._allow |= bit
@@ -314,7 +314,7 @@ class _Comparison:
     def __init__(self, old: CompiledPolicy, new: CompiledPolicy, *, names_only: bool = False) -> None:
         self._policies = (old, new)
         # Equal entries of the two policies are one: they match the same images.
-        self._sides: dict[PolicyEntry, list[bool]] = {}
+        self._sides: dict[PolicyScope, list[bool]] = {}
         grants = not names_only
         overridden = grants and any("deny" in g.overrides for p in (old, new) for g in p.grants)
         for side, policy in enumerate((old, new)):
@@ -362,13 +362,13 @@ class _Comparison:
             exist=any(policy.grants for policy in self._policies),
         )
 
-    def _may_differ(self, entries: Sequence[PolicyEntry]) -> bool:
+    def _may_differ(self, entries: Sequence[PolicyScope]) -> bool:
         """Return whether entries of the policies differ, or their modes do and an image can be rewritten."""
         if any(self._sides[entry] != [True, True] for entry in entries):
             return True
         return self._modes[0] != self._modes[1] and any(entry.role == "source" for entry in entries)
 
-    def _settled(self, entries: Sequence[PolicyEntry], always: Callable[[PolicyEntry], bool]) -> bool:
+    def _settled(self, entries: Sequence[PolicyScope], always: Callable[[PolicyScope], bool]) -> bool:
         """Return whether both policies treat every image that only these entries match in the same way.
 
         This means the same verdict, the same demands, the same name after a rewrite, and that exceptions can
@@ -407,7 +407,7 @@ class _Comparison:
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""
         everywhere = [entry for entry in self._entries if entry.images.host == ANY]
-        by_host: dict[str, list[PolicyEntry]] = {}
+        by_host: dict[str, list[PolicyScope]] = {}
         for entry in self._entries:
             if entry.images.host != ANY:
                 by_host.setdefault(entry.images.host, []).append(entry)
@@ -431,7 +431,7 @@ class _Comparison:
             }
             shared: dict[GlobSet, _Shared] = {}
 
-            def entries(matched: GlobSet, texts: Sequence[str] = texts) -> Iterator[PolicyEntry]:
+            def entries(matched: GlobSet, texts: Sequence[str] = texts) -> Iterator[PolicyScope]:
                 return (entry for index in sorted(matched) for entry in by_host.get(texts[index], ()))
 
             for matched, host in hosts.items():
@@ -461,10 +461,10 @@ class _Comparison:
                 return fewer
         return None
 
-    def _paths(self, host: str, entries: list[PolicyEntry], own: Iterable[PolicyEntry] | None = None) -> None:
+    def _paths(self, host: str, entries: list[PolicyScope], own: Iterable[PolicyScope] | None = None) -> None:
         """Examine every class of repositories in one class of hosts, or only those that ``own`` matches."""
         items = list(dict.fromkeys(entry.item for entry in entries))
-        by_item: dict[Item, list[PolicyEntry]] = {}
+        by_item: dict[Item, list[PolicyScope]] = {}
         for entry in entries:
             by_item.setdefault(entry.item, []).append(entry)
         owned = None if own is None else {entry.item for entry in own}
@@ -495,7 +495,7 @@ class _Comparison:
                 if self._may_differ(matching) and not self._settled(matching, attrgetter("unconditional")):
                     self._qualified(host, repository, matching)
 
-    def _qualified(self, host: str, repository: str, entries: list[PolicyEntry]) -> None:
+    def _qualified(self, host: str, repository: str, entries: list[PolicyScope]) -> None:
         """Examine every class of tags, digests and namespaces for one repository."""
         rewriting = any(entry.role == "source" for entry in entries)
         requiring = any(entry.role == "require" for entry in entries)
@@ -536,7 +536,7 @@ class _Comparison:
                     if granting:
                         self._judge_grants(class_, rules, key[0])
 
-    def _rules(self, entries: Sequence[PolicyEntry]) -> tuple[_Rules, _Rules]:
+    def _rules(self, entries: Sequence[PolicyScope]) -> tuple[_Rules, _Rules]:
         """Return for each policy which entries have which role."""
         found = _Rules(), _Rules()
         for index, entry in enumerate(entries):

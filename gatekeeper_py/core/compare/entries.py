@@ -18,8 +18,8 @@ from typing import Literal
 from gatekeeper_py.core.compare.demands import Demand, demand_of
 from gatekeeper_py.core.compare.sequences import Item
 from gatekeeper_py.core.exceptions.grants import SOURCES, Override
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import ANY
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -29,7 +29,7 @@ Role = Literal["allow", "deny", "spare", "require", "source", "except", "grant"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyEntry(Entry):
+class PolicyScope(Scope):
     """An entry of one policy.
 
     ``target`` distinguishes mirrors with the same source. ``group`` names the entries of an ``except``, all
@@ -57,7 +57,7 @@ class PolicyEntry(Entry):
         return self.namespaces is None and self.images.qualifier is None
 
 
-def entries_of(policy: CompiledPolicy, *, overridden: bool, required: bool = True) -> Iterator[PolicyEntry]:
+def entries_of(policy: CompiledPolicy, *, overridden: bool, required: bool = True) -> Iterator[PolicyScope]:
     """Yield the entries of a policy's live rules and requirements, and of its mirrors.
 
     ``overridden`` is true if some grant overrides deny rules. Entries then record which name of an image a
@@ -80,7 +80,7 @@ def entries_of(policy: CompiledPolicy, *, overridden: bool, required: bool = Tru
             yield from _on_mirror(paired, entry, named=named)
 
 
-def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
+def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyScope]:
     """Yield the images that exceptions can approve.
 
     A grant that overrides deny rules must match the name that a deny rule matched. So for each target of a
@@ -92,7 +92,7 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
             names = (ANY,)  # a request without a namespace has no such document
         overrides = frozenset(grant.overrides)
         for pattern in grant.images:
-            entry = PolicyEntry(
+            entry = PolicyScope(
                 role="grant", images=pattern.unwritten(), namespaces=names, overrides=overrides
             )
             yield entry
@@ -101,7 +101,7 @@ def entries_of_grants(policy: CompiledPolicy) -> Iterator[PolicyEntry]:
                     yield from _on_mirror(mirror, entry, named=True)
 
 
-def _on_mirror(mirror: Mirror, entry: PolicyEntry, *, named: bool) -> Iterator[PolicyEntry]:
+def _on_mirror(mirror: Mirror, entry: PolicyScope, *, named: bool) -> Iterator[PolicyScope]:
     """Yield the copies of an entry on a mirror. If ``named`` is true, they have its name."""
     for to in mirror.targets:
         name = f"from {mirror.source.text} to {to.text}" if named else ""
@@ -110,9 +110,9 @@ def _on_mirror(mirror: Mirror, entry: PolicyEntry, *, named: bool) -> Iterator[P
 
 def _restricting(
     policy: CompiledPolicy, rules: Iterable[Rule], role: Role, demand: Demand | None = None
-) -> Iterator[PolicyEntry]:
+) -> Iterator[PolicyScope]:
     """Yield rules with the same ``except``, and what its live entries spare."""
-    spares: list[PolicyEntry] | None = None
+    spares: list[PolicyScope] | None = None
     group = ""
     for rule in rules:
         if spares is None:
@@ -122,12 +122,12 @@ def _restricting(
         yield replace(_of_rule(rule, role), group=group, demand=demand)
 
 
-def _of_rule(rule: Rule, role: Role) -> PolicyEntry:
+def _of_rule(rule: Rule, role: Role) -> PolicyScope:
     names = None if rule.namespaces is None else tuple(sorted(rule.namespaces))
-    return PolicyEntry(role=role, images=rule.pattern.unwritten(), namespaces=names)
+    return PolicyScope(role=role, images=rule.pattern.unwritten(), namespaces=names)
 
 
-def _of_source(mirror: Mirror) -> Iterator[PolicyEntry]:
+def _of_source(mirror: Mirror) -> Iterator[PolicyScope]:
     """Yield the images that a mirror rewrites, below its source, and those that its ``except`` spares."""
     source = mirror.source
     # If the repository is longer, the rewritten name would be too long, and the image stays as written.
@@ -135,7 +135,7 @@ def _of_source(mirror: Mirror) -> Iterator[PolicyEntry]:
     longest = MAX_NAME_LENGTH - len(mirror.to.text) - 1 + source.path_length
     for end in (source.here, source.below):
         if end.segments or end.subtree:
-            yield PolicyEntry(role="source", images=end, longest=longest, target=mirror.to.text)
+            yield PolicyScope(role="source", images=end, longest=longest, target=mirror.to.text)
     for pattern in mirror.excepts:
         # It applies only to its own mirror: the mirror with the longest source decides alone.
-        yield PolicyEntry(role="except", images=pattern.unwritten(), target=source.here.start)
+        yield PolicyScope(role="except", images=pattern.unwritten(), target=source.here.start)

@@ -11,8 +11,8 @@ from typing import Final
 from gatekeeper_py.core.compile.cost import MAX_EXPRESSION_LENGTH, fits
 from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.preapproved import NOTHING, PreApproved
-from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.scope import Scope, ScopeIndex, TooManyComparisonsError
 
 MAX_ENTRIES: Final = MAX_EXPRESSION_LENGTH // len("'x:1/', ")
 """Maximum number of rules that are considered. More do not fit, however short they are."""
@@ -30,7 +30,7 @@ class Candidate:
     """The images that the rule with this index in ``allow`` approves. ``until`` is when the rule expires."""
 
     index: int
-    entry: Entry
+    entry: Scope
     until: datetime | None = None
 
 
@@ -46,13 +46,13 @@ class Choice:
     until: datetime | None = None
 
 
-def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str) -> Choice:
+def choose(candidates: Iterable[Candidate], excluded: Iterable[Scope], verb: str) -> Choice:
     """Choose among candidates.
 
     ``verb`` is for the message about a candidate that an exclusion covers completely, for example ``covers``
     in "deny[0] b.io covers all of it".
     """
-    choosing = _Choosing(EntryIndex(), verb)
+    choosing = _Choosing(ScopeIndex(), verb)
     choosing.excluded.extend(excluded)
     # Permanent rules come first: a rule that expires has no effect if a permanent one covers it.
     for candidate in sorted(candidates, key=lambda each: (each.until is not None, _widest_first(each))):
@@ -63,17 +63,17 @@ def choose(candidates: Iterable[Candidate], excluded: Iterable[Entry], verb: str
 @dataclass(frozen=True, slots=True)
 class _Kept:
     candidate: Candidate
-    excluded: tuple[Entry, ...]
+    excluded: tuple[Scope, ...]
 
 
 @dataclass(slots=True)
 class _Choosing:
-    excluded: EntryIndex
+    excluded: ScopeIndex
     verb: str
     kept: list[_Kept] = field(default_factory=list)
-    included: EntryIndex = field(default_factory=EntryIndex)
+    included: ScopeIndex = field(default_factory=ScopeIndex)
     problems: dict[int, str] = field(default_factory=dict)
-    covered: list[tuple[int, Entry]] = field(default_factory=list)
+    covered: list[tuple[int, Scope]] = field(default_factory=list)
 
     def consider(self, candidate: Candidate) -> None:
         """Keep a candidate, unless another one covers it or it does not fit."""
@@ -144,22 +144,22 @@ def _assembled(kept: Sequence[_Kept]) -> PreApproved:
     )
 
 
-def _without_covered(entries: Iterable[Entry]) -> Iterator[Entry]:
-    index = EntryIndex()
+def _without_covered(entries: Iterable[Scope]) -> Iterator[Scope]:
+    index = ScopeIndex()
     for entry in sorted(entries, key=_wide_first):
         if index.covering(entry) is None:
             index.add(entry)
             yield entry
 
 
-def _wide_first(entry: Entry) -> tuple[bool, int, int, bool, str]:
+def _wide_first(entry: Scope) -> tuple[bool, int, int, bool, str]:
     """Order entries so that each one comes after those that cover it."""
     images = entry.images
     stars = str(images).count("*")
     return (not images.subtree, len(images.segments), -stars, images.qualifier is not None, str(entry))
 
 
-def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | None:
+def _coarse_enough(entry: Scope, excluded: list[Scope]) -> tuple[Scope, ...] | None:
     """Return the exclusions of an entry, widened if they would take more than half of the expression.
 
     Returns ``None`` if even the widened ones would.
@@ -172,20 +172,20 @@ def _coarse_enough(entry: Entry, excluded: list[Entry]) -> tuple[Entry, ...] | N
     return None
 
 
-def _is_modest(entry: Entry, excluded: tuple[Entry, ...]) -> bool:
+def _is_modest(entry: Scope, excluded: tuple[Scope, ...]) -> bool:
     return fits(expression(PreApproved(included=(entry,), excluded=excluded)), _SHARE_OF_EXCLUSIONS)
 
 
-def _as_it_is(each: Entry, _: Entry) -> Iterator[Entry]:
+def _as_it_is(each: Scope, _: Scope) -> Iterator[Scope]:
     yield each
 
 
-def _every_version(each: Entry, entry: Entry) -> Iterator[Entry]:
+def _every_version(each: Scope, entry: Scope) -> Iterator[Scope]:
     wider = each.unqualified()
     yield each if wider.covers(entry) else wider
 
 
-def _first_part(each: Entry, entry: Entry) -> Iterator[Entry]:
+def _first_part(each: Scope, entry: Scope) -> Iterator[Scope]:
     """Widen an exclusion to everything under its first path segment below the entry's own path."""
     depth = len(entry.images.segments) + 1
     images = each.images

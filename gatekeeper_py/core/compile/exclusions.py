@@ -9,35 +9,35 @@ from operator import itemgetter
 from types import MappingProxyType
 from typing import Final
 
-from gatekeeper_py.core.images.entry import NO_LIMIT, Entry, EntryIndex
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.reference import DOCKER_HUB, HUB_ALIASES
+from gatekeeper_py.core.images.scope import NO_LIMIT, Scope, ScopeIndex
 from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
 
-Exclusion = Callable[[Policy, datetime], Iterable[Entry]]
+Exclusion = Callable[[Policy, datetime], Iterable[Scope]]
 """Yields entries whose images are never pre-approved from an instant on."""
 
 
-def entry_of(rule: Rule) -> Entry:
+def scope_of(rule: Rule) -> Scope:
     """Return the images and the namespaces that a rule matches."""
-    return Entry(images=rule.pattern.unwritten(), namespaces=rule.namespaces, because=str(rule))
+    return Scope(images=rule.pattern.unwritten(), namespaces=rule.namespaces, because=str(rule))
 
 
-def without_digest(requirement: Requirement) -> Iterator[Entry]:
+def without_digest(requirement: Requirement) -> Iterator[Scope]:
     """Yield the images without a digest that a requirement matches, whatever its ``except`` spares."""
     for rule in requirement.rules:
-        entry = entry_of(rule)
+        entry = scope_of(rule)
         if entry.images.digest is None:
             # Exactly the images without a digest have an effective tag.
             images = replace(entry.images, tag=entry.images.tag or ANY)
             yield replace(entry, images=images, because=f"{rule} (needs a digest)")
 
 
-def with_copies(restricting: Iterable[Entry], mirrors: Iterable[Mirror]) -> Iterator[Entry]:
+def with_copies(restricting: Iterable[Scope], mirrors: Iterable[Mirror]) -> Iterator[Scope]:
     """Yield what deny rules or requirements match, and the images on mirrors whose origin they match."""
     originals = tuple(restricting)
     yield from originals
@@ -50,39 +50,39 @@ def with_copies(restricting: Iterable[Entry], mirrors: Iterable[Mirror]) -> Iter
             yield from copies(mirror, to, replace(entry, because=because))
 
 
-def _restricted(restricting: Iterable[Entry], policy: Policy) -> Iterator[Entry]:
+def _restricted(restricting: Iterable[Scope], policy: Policy) -> Iterator[Scope]:
     """Yield entries and their copies, whatever the length of a repository."""
     for each in with_copies(restricting, policy.mirrors):
         yield replace(each, longest=NO_LIMIT)
 
 
-def _denied(policy: Policy, instant: datetime) -> Iterator[Entry]:
+def _denied(policy: Policy, instant: datetime) -> Iterator[Scope]:
     # A rule that has expired never denies again. A rule that will expire counts as permanent.
     live = (rule for rule in policy.deny if rule.lives_at(instant))
     return _restricted((_denial(rule, instant) for rule in live), policy)
 
 
-def _denial(rule: Rule, instant: datetime) -> Entry:
+def _denial(rule: Rule, instant: datetime) -> Scope:
     # The images that the ``except`` of a rule spares count as denied, because its entries can end; the
     # webhook judges them.
     spared = " (including its except)" if rule.excepts_at(instant) else ""
-    return replace(entry_of(rule), because=f"{rule}{spared}")
+    return replace(scope_of(rule), because=f"{rule}{spared}")
 
 
-def _required(policy: Policy, _: datetime) -> Iterator[Entry]:
+def _required(policy: Policy, _: datetime) -> Iterator[Scope]:
     return _restricted((entry for each in policy.document.require for entry in _doubtful(each)), policy)
 
 
-def _doubtful(requirement: Requirement) -> Iterator[Entry]:
+def _doubtful(requirement: Requirement) -> Iterator[Scope]:
     """Yield the images of which only the webhook can find out whether they meet a requirement."""
     if not requirement.looks_up:
         yield from without_digest(requirement)
         return
     for rule in requirement.rules:
-        yield replace(entry_of(rule), because=f"{rule} (needs a look-up)")
+        yield replace(scope_of(rule), because=f"{rule} (needs a look-up)")
 
 
-def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
+def _looked_up(policy: Policy, instant: datetime) -> Iterator[Scope]:
     """Yield the images that are approved by name, but that a look-up by their mirror may reject."""
     recalls = any(rule.recalls and rule.lives_at(instant) for rule in policy.deny)
     for mirror in policy.mirrors:
@@ -93,36 +93,36 @@ def _looked_up(policy: Policy, instant: datetime) -> Iterator[Entry]:
             yield from _source(mirror, f"mirrors[{mirror.index}], which looks images up")
 
 
-def _pinned(policy: Policy, _: datetime) -> Iterator[Entry]:
+def _pinned(policy: Policy, _: datetime) -> Iterator[Scope]:
     pinning = (each for each in policy.document.require if each.digest)
     return _restricted((entry for each in pinning for entry in without_digest(each)), policy)
 
 
-def _aliases(_: Policy, __: datetime) -> Iterator[Entry]:
+def _aliases(_: Policy, __: datetime) -> Iterator[Scope]:
     """Yield other names of Docker Hub, which are folded to ``docker.io`` before a rule is looked up."""
     for host in sorted(HUB_ALIASES):
-        yield Entry(images=Pattern(host=host, subtree=True), because=f"{host} stands for {DOCKER_HUB}")
+        yield Scope(images=Pattern(host=host, subtree=True), because=f"{host} stands for {DOCKER_HUB}")
 
 
-def _short_names(_: Policy, __: datetime) -> Iterator[Entry]:
+def _short_names(_: Policy, __: datetime) -> Iterator[Scope]:
     """Yield short names on Docker Hub: ``docker.io/nginx`` stands for ``docker.io/library/nginx``."""
     because = f"an official image is written in full with {DOCKER_HUB}/library"
-    yield Entry(images=Pattern(host=DOCKER_HUB, segments=(ANY,)), because=because)
+    yield Scope(images=Pattern(host=DOCKER_HUB, segments=(ANY,)), because=because)
 
 
-def _rewritten(policy: Policy, _: datetime) -> Iterator[Entry]:
+def _rewritten(policy: Policy, _: datetime) -> Iterator[Scope]:
     for mirror in policy.mirrors:
         yield from _source(mirror, f"mirrors[{mirror.index}]")
 
 
-def _source(mirror: Mirror, because: str) -> Iterator[Entry]:
+def _source(mirror: Mirror, because: str) -> Iterator[Scope]:
     """Yield the images that a mirror may rewrite, but not those of a rule that its ``except`` covers."""
-    but: EntryIndex | None = None
+    but: ScopeIndex | None = None
     if mirror.excepts:
-        but = EntryIndex()
-        but.extend(Entry(images=pattern.unwritten()) for pattern in mirror.excepts)
+        but = ScopeIndex()
+        but.extend(Scope(images=pattern.unwritten()) for pattern in mirror.excepts)
     for end in (mirror.source.here, mirror.source.below):
-        yield Entry(images=end, but=but, because=because)
+        yield Scope(images=end, but=but, because=because)
 
 
 SPELLING: Final[Mapping[str, Exclusion]] = MappingProxyType(

@@ -29,9 +29,9 @@ from gatekeeper_py.core.compile.cost import Part, Text, negated
 from gatekeeper_py.core.compile.matching import NAMESPACE, Image, in_entries, pulls_latest
 from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.compile.written import COMPONENT, DIGEST, HOST, LABEL, MAX_LENGTH, PATH, TAG
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
+from gatekeeper_py.core.images.scope import Scope
 
 MAX_POD_IMAGES: Final = 32
 """Maximum number of images in all four lists of a Pod together."""
@@ -145,18 +145,18 @@ def is_pre_approved(approved: PreApproved, image: Text) -> Part:
     return Part("\n  && ".join(part.text for part in parts), sum(part.cost for part in parts))
 
 
-def _excludes_untagged(entry: Entry) -> bool:
+def _excludes_untagged(entry: Scope) -> bool:
     """Return whether an entry excludes images without tag and digest everywhere."""
     return _is_everywhere(entry) and pulls_latest(entry.images)
 
 
-def _is_everywhere(entry: Entry) -> bool:
+def _is_everywhere(entry: Scope) -> bool:
     """Return whether an entry has images in every registry, repository and namespace."""
     images = entry.images
     return images.host == ANY and not images.segments and images.subtree and entry.namespaces is None
 
 
-def _form(included: Sequence[Entry], suffix: str) -> str:
+def _form(included: Sequence[Scope], suffix: str) -> str:
     """Return the regular expression for the form of an image written in full.
 
     It checks the form of the registry only if some entry has a wildcard there: a literal registry is compared
@@ -166,7 +166,7 @@ def _form(included: Sequence[Entry], suffix: str) -> str:
     return f"^{'[^/]+' if compared else HOST}/{PATH}{suffix}$"
 
 
-def _named_form(included: Sequence[Entry], suffix: str) -> str:
+def _named_form(included: Sequence[Scope], suffix: str) -> str:
     """Return the form with the names of all entries in it; empty if they are too long or not simple."""
     pinned = {entry.images.digest for entry in included}
     if pinned == {ANY}:
@@ -183,7 +183,7 @@ def _named_form(included: Sequence[Entry], suffix: str) -> str:
     return form if len(form) <= _MAX_NAMED_FORM else ""
 
 
-def _is_simple(entry: Entry) -> bool:
+def _is_simple(entry: Scope) -> bool:
     """Return whether an entry is a subtree, for every tag and namespace, whose wildcards are whole parts."""
     images = entry.images
     if entry.namespaces is not None or images.tag is not None or not images.subtree:

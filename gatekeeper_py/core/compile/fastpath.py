@@ -16,16 +16,16 @@ from typing import Final, Literal
 from gatekeeper_py.core.admission.fields import POD
 from gatekeeper_py.core.compile import exclusions, expression
 from gatekeeper_py.core.compile.choice import Candidate, Choice, choose
-from gatekeeper_py.core.compile.exclusions import Exclusion, entry_of
+from gatekeeper_py.core.compile.exclusions import Exclusion, scope_of
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, parse_full
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import ANY
 from gatekeeper_py.core.images.reference import (
     DOCKER_HUB,
     InvalidReference,
 )
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.finding import Finding, Remark, Remarks
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.core.policy.parse.positions import as_findings
@@ -238,9 +238,9 @@ def _candidates(policy: Policy, problems: Mapping[int, str], endpoint: WebhookKi
                 yield Candidate(index=rule.index, entry=replace(entry, namespaces=None))
 
 
-def _included(rule: Rule) -> Entry:
+def _included(rule: Rule) -> Scope:
     """Return the set of images written in full that a rule matches."""
-    entry = entry_of(rule)
+    entry = scope_of(rule)
     images = entry.images
     if images.host == DOCKER_HUB and not images.segments:
         # On Docker Hub, the path of an image written in full has at least two segments.

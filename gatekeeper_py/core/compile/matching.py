@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from gatekeeper_py.core.compile.cost import Part, Text, all_of, any_of, negated
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.glob import compiled, is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern, split_port
+from gatekeeper_py.core.images.scope import Scope
 
 NAMESPACE: Final = Text("request.namespace", longest=63)
 
@@ -60,7 +60,7 @@ def in_some(sets: Iterable[Pattern], image: Image) -> Part:
     return any_of(form(groups[form], image) for form in _FORMS if form in groups)
 
 
-def in_entries(entries: Iterable[Entry], image: Image) -> Part:
+def in_entries(entries: Iterable[Scope], image: Image) -> Part:
     """Return the condition that an entry has an image in the request's namespace.
 
     There must be at least one entry.

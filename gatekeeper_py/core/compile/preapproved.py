@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 from gatekeeper_py.core.compile.written import parse_full
-from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.image import Image
+from gatekeeper_py.core.images.scope import Scope, ScopeIndex, TooManyComparisonsError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,8 +19,8 @@ class PreApproved:
     ``excluded`` does. With ``everything``, every image is pre-approved.
     """
 
-    included: tuple[Entry, ...] = ()
-    excluded: tuple[Entry, ...] = ()
+    included: tuple[Scope, ...] = ()
+    excluded: tuple[Scope, ...] = ()
     everything: bool = False
 
     def __bool__(self) -> bool:
@@ -40,11 +40,11 @@ class PreApproved:
             return False
         return self.including(namespace, parsed) is not None
 
-    def including(self, namespace: str | None, image: Image) -> Entry | None:
+    def including(self, namespace: str | None, image: Image) -> Scope | None:
         """Return the first included entry that has an image."""
         return next(_having(self.included, namespace, image), None)
 
-    def excluding(self, namespace: str | None, image: Image) -> Entry | None:
+    def excluding(self, namespace: str | None, image: Image) -> Scope | None:
         """Return the first excluded entry that has an image."""
         return next(_having(self.excluded, namespace, image), None)
 
@@ -75,7 +75,7 @@ class PreApproved:
         added = frozenset(self.excluded) - frozenset(other.excluded)
         if not added:
             return True
-        included, excluded = EntryIndex(), EntryIndex()
+        included, excluded = ScopeIndex(), ScopeIndex()
         included.extend(other.included)
         excluded.extend(other.excluded)
         return all(
@@ -88,14 +88,14 @@ NOTHING: Final = PreApproved()
 EVERYTHING: Final = PreApproved(everything=True)
 
 
-def _having(entries: tuple[Entry, ...], namespace: str | None, image: Image) -> Iterator[Entry]:
+def _having(entries: tuple[Scope, ...], namespace: str | None, image: Image) -> Iterator[Scope]:
     return (each for each in entries if each.has(image, namespace))
 
 
-def _covered(entries: tuple[Entry, ...], by: tuple[Entry, ...]) -> bool:
+def _covered(entries: tuple[Scope, ...], by: tuple[Scope, ...]) -> bool:
     left = frozenset(entries) - frozenset(by)
     if not left:
         return True
-    index = EntryIndex()
+    index = ScopeIndex()
     index.extend(by)
     return all(index.covering(entry) is not None for entry in left)

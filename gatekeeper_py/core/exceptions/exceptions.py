@@ -19,9 +19,9 @@ import msgspec
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Override, Source
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.index import PatternMap
+from gatekeeper_py.core.images.scope import Scope
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -371,10 +371,10 @@ def _instant(number: int) -> datetime | None:
     return None if number == _NEVER else _EPOCH + number * _MICROSECOND
 
 
-def reach(key: DocumentKey, entry: ExceptionEntry) -> Entry:
+def reach(key: DocumentKey, entry: ExceptionEntry) -> Scope:
     """Return the images that an entry of a document may approve, without regard to grants."""
     here = (key.namespace,) if key.of_tenant else entry.namespaces
-    return Entry(images=entry.pattern, namespaces=here)
+    return Scope(images=entry.pattern, namespaces=here)
 
 
 def indexed(document: ExceptionDocument) -> PatternMap[ExceptionEntry]:

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final, Literal, NamedTuple, get_args
 
-from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import globs_overlap, names_match
 from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.index import PatternMap
 from gatekeeper_py.core.images.pattern import Pattern
+from gatekeeper_py.core.images.scope import Scope, ScopeIndex, TooManyComparisonsError
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 
 Source = str
@@ -86,7 +86,7 @@ class Grants:
     def __init__(self, grants: Iterable[Grant] = ()) -> None:
         self._all: dict[Source, list[Grant]] = {}
         self._by_image: dict[Source, PatternMap[Grant]] = {}
-        self._entries: dict[Source, EntryIndex] = {}
+        self._entries: dict[Source, ScopeIndex] = {}
         self._names: dict[Source, int] = {}
         """The largest number of ``namespaces`` of a grant, all of which a comparison may look at."""
         for _ in self._add(grants):
@@ -137,13 +137,13 @@ class Grants:
                         break
             yield known[names]
 
-    def overlapping(self, source: Source, entries: Iterable[Entry]) -> Iterator[list[Grant]]:
+    def overlapping(self, source: Source, entries: Iterable[Scope]) -> Iterator[list[Grant]]:
         """Yield for each entry the grants that may have an image in common with it.
 
         After too many comparisons, yield all grants of the source.
         """
         every = self._all.get(source, [])
-        index = self._entries.get(source, EntryIndex())
+        index = self._entries.get(source, ScopeIndex())
         left = MAX_COMPARED // self._names.get(source, 1)
         for entry in entries:
             names = len(entry.namespaces or ("",))
@@ -168,10 +168,10 @@ class Grants:
             names = len(grant.namespaces or ("",))
             self._names[grant.source] = max(self._names.get(grant.source, 1), names)
             by_image = self._by_image.setdefault(grant.source, PatternMap())
-            entries = self._entries.setdefault(grant.source, EntryIndex())
+            entries = self._entries.setdefault(grant.source, ScopeIndex())
             for pattern in grant.images:
                 by_image.add(pattern, grant.namespaces, grant)
-                entries.add(Entry(images=pattern, namespaces=grant.namespaces, because=str(grant.index)))
+                entries.add(Scope(images=pattern, namespaces=grant.namespaces, because=str(grant.index)))
                 work += _PATTERN_WORK * len(grant.namespaces or ("",))
                 if work > _STEP_WORK:
                     work = 0

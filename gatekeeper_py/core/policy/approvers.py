@@ -8,8 +8,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from gatekeeper_py.core.exceptions.grants import Grant
-from gatekeeper_py.core.images.entry import MAX_COMPARISONS, Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.scope import MAX_COMPARISONS, Scope, ScopeIndex, TooManyComparisonsError
 from gatekeeper_py.core.policy.copies import copies, pairs
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Remark
@@ -77,7 +77,7 @@ def approvers(
 
 
 def _search(
-    wanted: tuple[Entry, ...], approving: Sequence[Rule | Grant], comparisons: int
+    wanted: tuple[Scope, ...], approving: Sequence[Rule | Grant], comparisons: int
 ) -> dict[int, Rule | Grant]:
     """Return the first rule or grant that may share an image with the wanted entries, by their requirement.
 
@@ -85,11 +85,11 @@ def _search(
     """
     found: dict[int, Rule | Grant] = {}
     left = Counter(int(each.because) for each in wanted)
-    index, remaining, indexed = EntryIndex(comparisons), len(wanted), len(wanted)
+    index, remaining, indexed = ScopeIndex(comparisons), len(wanted), len(wanted)
     index.extend(wanted)
     for each in approving if wanted else ():
         for images in (each.pattern,) if isinstance(each, Rule) else each.images:
-            for other in index.overlapping(Entry(images=images, namespaces=each.namespaces)):
+            for other in index.overlapping(Scope(images=images, namespaces=each.namespaces)):
                 if left.pop(int(other.because), 0):
                     found[int(other.because)] = each
                     remaining = left.total()
@@ -97,19 +97,19 @@ def _search(
             break
         if 2 * remaining <= indexed:
             # Index only what is still wanted, because the rest would be compared with every other rule.
-            index, indexed = EntryIndex(index.left), remaining
+            index, indexed = ScopeIndex(index.left), remaining
             index.extend(entry for entry in wanted if int(entry.because) in left)
     return found
 
 
-def _named(requirements: Iterable[Requirement], _mirrors: Mirrors) -> Iterator[Entry]:
+def _named(requirements: Iterable[Requirement], _mirrors: Mirrors) -> Iterator[Scope]:
     """Yield the images that requirements name."""
     for each in requirements:
         for pattern in each.images:
-            yield Entry(images=pattern, namespaces=each.namespaces, because=str(each.index))
+            yield Scope(images=pattern, namespaces=each.namespaces, because=str(each.index))
 
 
-def _copied(requirements: Iterable[Requirement], mirrors: Mirrors) -> Iterator[Entry]:
+def _copied(requirements: Iterable[Requirement], mirrors: Mirrors) -> Iterator[Scope]:
     """Yield the copies of these images on mirrors."""
     named = tuple(_named(requirements, mirrors))
     for order, mirror in pairs(mirrors, (each.images for each in named)):

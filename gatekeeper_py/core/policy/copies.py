@@ -11,7 +11,6 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final, TypeVar
 
-from gatekeeper_py.core.images.entry import NO_LIMIT, Entry
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.globmap import GlobTree
 from gatekeeper_py.core.images.image import Image, image_of
@@ -25,6 +24,7 @@ from gatekeeper_py.core.images.reference import (
     Reference,
     parse_reference,
 )
+from gatekeeper_py.core.images.scope import NO_LIMIT, Scope
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
@@ -34,7 +34,7 @@ STEP_WORK: Final = 200
 STEP_NAMES: Final = 10
 """Maximum number of names of namespaces that are added in one step."""
 
-E = TypeVar("E", bound=Entry)
+E = TypeVar("E", bound=Scope)
 Result = TypeVar("Result")
 
 _Place = tuple[int, int, int]

@@ -79,10 +79,6 @@ Read = Callable[[frozenset[Source]], Coroutine[Any, Any, None]]
 _NO_SHARE: Final = Share("", None)
 
 
-class _Timer(Protocol):
-    def cancel(self) -> None: ...
-
-
 @dataclass(slots=True)
 class _Document:
     """What is known about one ConfigMap."""
@@ -104,7 +100,7 @@ class _Document:
     first: bool = False
     """Whether it is in the first list and not parsed yet. The share of time does not limit the first list,
     because a new replica would otherwise have no exceptions for minutes."""
-    stale: _Timer | None = None
+    stale: asyncio.TimerHandle | None = None
     """Stops the old version, unless the newest text is parsed before."""
 
 
@@ -120,7 +116,7 @@ class ExceptionsKeeper:
         log: Log,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
-        later: Callable[[float, Callable[[], None]], _Timer] = lambda seconds, call: (
+        later: Callable[[float, Callable[[], None]], asyncio.TimerHandle] = lambda seconds, call: (
             asyncio.get_running_loop().call_later(seconds, call)
         ),
     ) -> None:
@@ -139,7 +135,7 @@ class ExceptionsKeeper:
         """Whether some documents are beyond a limit."""
         self._beyond: set[DocumentKey] = set()
         """Documents beyond the limit of documents. At most as many as the limit are remembered."""
-        self._rereading: _Timer | None = None
+        self._rereading: asyncio.TimerHandle | None = None
         """Reads all documents again, because there may be room for those beyond a limit."""
         self._queue = ParseQueue(monotonic)
         self._parsing = False
@@ -150,7 +146,7 @@ class ExceptionsKeeper:
         self._changes: dict[DocumentKey, ExceptionDocument | None] = {}
         """Changes that are not live yet."""
         self._next_install = float("-inf")
-        self._installing: _Timer | None = None
+        self._installing: asyncio.TimerHandle | None = None
         """Makes changes live that came too soon after other changes."""
         self._limit = LineLimit(
             log, "exceptions_refused_suppressed", "namespace", monotonic=monotonic, later=later

@@ -17,18 +17,18 @@ from gatekeeper_py.core.compile.choice import (
     choose,
 )
 from gatekeeper_py.core.compile.cost import MAX_EXPRESSION_LENGTH, fits
-from gatekeeper_py.core.images.entry import Entry
-from skipping import entry
+from gatekeeper_py.core.images.scope import Scope
+from skipping import scope
 
 SOON = datetime(2026, 4, 1, tzinfo=UTC)
 LATE = datetime(2026, 5, 1, tzinfo=UTC)
 
 
 def chosen(
-    *included: str | Entry, excluded: Iterable[str | Entry] = (), until: dict[int, datetime] | None = None
+    *included: str | Scope, excluded: Iterable[str | Scope] = (), until: dict[int, datetime] | None = None
 ) -> Choice:
-    def of(each: str | Entry) -> Entry:
-        return entry(each) if isinstance(each, str) else each
+    def of(each: str | Scope) -> Scope:
+        return scope(each) if isinstance(each, str) else each
 
     candidates = [
         Candidate(index=index, entry=of(each), until=(until or {}).get(index))
@@ -37,7 +37,7 @@ def chosen(
     return choose(candidates, map(of, excluded), "covers")
 
 
-def names(entries: Iterable[Entry]) -> list[str]:
+def names(entries: Iterable[Scope]) -> list[str]:
     return [str(each) for each in entries]
 
 
@@ -55,7 +55,7 @@ def test_the_order_of_rules_does_not_matter() -> None:
 
 
 def test_a_covered_rule_is_left_out_without_a_problem() -> None:
-    choice = chosen("a.io/x", "a.io", "a.io/x:v1", entry("a.io", "shop"))
+    choice = chosen("a.io/x", "a.io", "a.io/x:v1", scope("a.io", "shop"))
     assert names(choice.approved.included) == ["a.io/**"]
     assert choice.problems == {}
 
@@ -137,7 +137,7 @@ def test_a_rule_is_left_out_when_its_widened_exclusions_cover_it() -> None:
 
 
 def test_comparisons_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gatekeeper_py.core.images.entry.MAX_COMPARISONS", 3)
+    monkeypatch.setattr("gatekeeper_py.core.images.scope.MAX_COMPARISONS", 3)
     choice = chosen("a.io", "b.io", excluded=["a.io/x", "a.io/y", "b.io/x", "b.io/y"])
     assert choice.problems == {1: TOO_MANY_COMPARISONS}
     assert names(choice.approved.included) == ["a.io/**"]

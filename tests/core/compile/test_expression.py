@@ -10,8 +10,8 @@ import pytest
 from gatekeeper_py.core.compile import expression as cel
 from gatekeeper_py.core.compile.cost import MAX_COST, MAX_EXPRESSION_LENGTH, fits
 from gatekeeper_py.core.compile.preapproved import EVERYTHING
-from gatekeeper_py.core.images.entry import Entry
-from skipping import entry, pre_approved
+from gatekeeper_py.core.images.scope import Scope
+from skipping import pre_approved, scope
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_other_names_are_compared(patterns: list[str], comparison: str) -> None:
 
 
 def test_namespaces_are_compared_with_the_requests() -> None:
-    part = cel.expression(pre_approved("a.io", entry("b.io", "shop"), excluded=[entry("a.io/x", "t-*", "u")]))
+    part = cel.expression(pre_approved("a.io", scope("b.io", "shop"), excluded=[scope("a.io/x", "t-*", "u")]))
     assert "&& has(request.namespace)" in part.text
     assert "(c.image.startsWith('a.io/') || (request.namespace == 'shop' && c.image" in part.text
     assert "!((request.namespace == 'u' || request.namespace.startsWith('t-')) && c.image" in part.text
@@ -92,35 +92,35 @@ def test_namespaces_are_compared_with_the_requests() -> None:
     ("excluded", "comparison"),
     [
         pytest.param(
-            entry("*/**:latest", "shop"),
+            scope("*/**:latest", "shop"),
             "!(request.namespace == 'shop' && (c.image.endsWith(':latest')"
             " || c.image.matches('^[^/]+/[^:@]+$')))",
             id="latest-in-one-namespace",
         ),
         pytest.param(
-            entry("*/**:dev", "a", "b"),
+            scope("*/**:dev", "a", "b"),
             "!(request.namespace in ['a', 'b'] && c.image.endsWith(':dev'))",
             id="another-tag",
         ),
         pytest.param(
-            entry("*/**:*", "shop"),
+            scope("*/**:*", "shop"),
             "!(request.namespace == 'shop' && !(c.image.contains('@')))",
             id="without-a-digest-in-one-namespace",
         ),
         pytest.param(
-            entry("a.io/x/**:*"),
+            scope("a.io/x/**:*"),
             "!(!(c.image.contains('@')) && c.image.startsWith('a.io/x/'))",
             id="without-a-digest",
         ),
         pytest.param(
-            entry("a.io/x", "*-a", "a-*-b", "*a*"),
+            scope("a.io/x", "*-a", "a-*-b", "*a*"),
             "(request.namespace.endsWith('-a') || request.namespace.matches('^.*a.*$') ||"
             " request.namespace.matches('^a-.*-b$'))",
             id="globs-of-namespaces",
         ),
     ],
 )
-def test_an_exclusion_compares_its_namespaces(excluded: Entry, comparison: str) -> None:
+def test_an_exclusion_compares_its_namespaces(excluded: Scope, comparison: str) -> None:
     assert comparison in cel.expression(pre_approved("a.io", excluded=[excluded])).text
 
 

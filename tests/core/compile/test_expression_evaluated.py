@@ -26,7 +26,7 @@ from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, TAG
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document
-from skipping import entry, objection, pre_approved, skips
+from skipping import objection, pre_approved, scope, skips
 
 pytestmark = pytest.mark.timeout(
     900
@@ -307,7 +307,7 @@ WIDE_POLICIES: Final[dict[str, tuple[PreApproved, str]]] = {
         "a.io/",
     ),
     "namespaces": (
-        pre_approved(*(entry(f"a{n}.io", f"n{n}", f"x-*-{n}") for n in range(120)), entry("z.io", "shop")),
+        pre_approved(*(scope(f"a{n}.io", f"n{n}", f"x-*-{n}") for n in range(120)), scope("z.io", "shop")),
         "z.io/",
     ),
     "digests": (

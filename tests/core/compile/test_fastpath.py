@@ -29,9 +29,9 @@ from gatekeeper_py.core.compile.fastpath import (
     not_pre_approved,
 )
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern
 from gatekeeper_py.core.images.reference import HUB_ALIASES, fold_registry
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.document import PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.requirements import Requirement
@@ -555,7 +555,7 @@ KNOWN_FIELDS: Final[dict[type[Any], str]] = {
     Requirement: "index images namespaces excepts digest exists signed_by signatures on_error warns"
     " owner reason",
     # Excluded whatever the length of the repository: longest. Left out of an exclusion: but.
-    Entry: "images namespaces longest but because",
+    Scope: "images namespaces longest but because",
     # Both ends of a mirror are excluded, but not for rules that its excepts cover.
     # A look-up that can reject is an exclusion: on_missing, on_error.
     Mirror: "index source targets excepts verify on_missing on_error pin image_pull_secret",

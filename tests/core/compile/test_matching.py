@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.core.compile.matching import regex
-from skipping import entry
+from skipping import scope
 
 DIGEST: Final = "@sha256:" + "7c" * 32
 OTHER: Final = "@sha256:" + "8d" * 32
@@ -45,5 +45,5 @@ OTHER: Final = "@sha256:" + "8d" * 32
 def test_a_set_has_the_images_that_its_regular_expression_matches(
     pattern: str, inside: list[str], outside: list[str]
 ) -> None:
-    expression = regex(entry(pattern).images)
+    expression = regex(scope(pattern).images)
     assert [image for image in (*inside, *outside) if re.match(expression, image)] == inside

@@ -7,16 +7,16 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
-from gatekeeper_py.core.images import entry as entries
+from gatekeeper_py.core.images import scope as scopes
 from property.strategies import NAMESPACES, images, patterns
-from skipping import entry, pre_approved
+from skipping import pre_approved, scope
 
 DIGEST = "@sha256:" + "7c" * 32
 APPROVED = pre_approved(
     "a.io",
-    entry("b.io/team/**", "shop", "team-*"),
+    scope("b.io/team/**", "shop", "team-*"),
     "c.io/x@*",
-    excluded=["*/**:latest", "a.io/old/**", entry("a.io/x", "shop")],
+    excluded=["*/**:latest", "a.io/old/**", scope("a.io/x", "shop")],
 )
 
 
@@ -66,7 +66,7 @@ def test_whether_there_is_anything_and_whether_namespaces_matter() -> None:
         pytest.param(pre_approved("a.io"), pre_approved("a.io/x"), True, id="wider"),
         pytest.param(pre_approved("a.io/x"), pre_approved("a.io"), False, id="narrower"),
         pytest.param(pre_approved("a.io@*"), pre_approved("a.io"), False, id="digest-required"),
-        pytest.param(pre_approved(entry("a.io", "shop")), pre_approved("a.io"), False, id="one-namespace"),
+        pytest.param(pre_approved(scope("a.io", "shop")), pre_approved("a.io"), False, id="one-namespace"),
         pytest.param(
             pre_approved("a.io", excluded=["a.io/x"]), pre_approved("a.io"), False, id="one-more-exclusion"
         ),
@@ -134,5 +134,5 @@ def test_a_comparison_over_its_budget_proves_nothing(monkeypatch: pytest.MonkeyP
     other = pre_approved("a.io", "b.io")
     one = pre_approved("a.io", "b.io", excluded=["c.io/x"])
     assert one.covers(other)
-    monkeypatch.setattr(entries, "MAX_COMPARISONS", 0)
+    monkeypatch.setattr(scopes, "MAX_COMPARISONS", 0)
     assert not pre_approved("a.io", "b.io", excluded=["a.io/x"]).covers(other)

@@ -7,9 +7,9 @@ from datetime import timedelta
 import pytest
 
 from gatekeeper_py.core.exceptions.grants import Grant, Grants, Source
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.copies import at_once
 
 
@@ -51,7 +51,7 @@ def test_after_too_many_comparisons_the_largest_number_counts() -> None:
 
 def test_an_entry_overlaps_grants_with_an_image_in_common() -> None:
     found = Grants([grant(0, "a.io/x"), grant(1, "a.io", namespaces=("team-*",)), grant(2, "b.io")])
-    entries = [Entry(images=parse_pattern(text)) for text in ("a.io/x:1", "b.io/y", "c.io")]
+    entries = [Scope(images=parse_pattern(text)) for text in ("a.io/x:1", "b.io/y", "c.io")]
     indices = [[each.index for each in over] for over in found.overlapping("namespace", entries)]
     assert indices == [[0, 1], [2], []]
 
@@ -59,7 +59,7 @@ def test_an_entry_overlaps_grants_with_an_image_in_common() -> None:
 def test_after_too_many_comparisons_every_grant_counts() -> None:
     images = [f"a.io/x/{number}" for number in range(1_000)]
     found = Grants([grant(0, *images), grant(1, "b.io")])
-    entries = [Entry(images=parse_pattern("a.io/x/other"))] * 20
+    entries = [Scope(images=parse_pattern("a.io/x/other"))] * 20
     indices = [[each.index for each in over] for over in found.overlapping("namespace", entries)]
     assert indices[0] == []
     assert indices[-1] == [0, 1]

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
 from gatekeeper_py.core.images.reference import Location, locate, parse_reference
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.copies import copies
 from gatekeeper_py.core.policy.mirror import MAX_NAME_LENGTH, Mirror, Mirrors, Rewrite
 from property.strategies import patterns, prefixes
@@ -206,14 +206,14 @@ SEGMENTS: Final = ("a", "ab", "b", "library", "nginx", "docker.io", "x-y")
 
 
 def copied(pattern: str, source: str, to: str) -> list[str]:
-    originals = Entry(images=parse_pattern(pattern).unwritten())
+    originals = Scope(images=parse_pattern(pattern).unwritten())
     of = mirror(source, to)
     return sorted(str(each.images) for each in copies(of, of.to, originals))
 
 
 def has_copy(pattern: str, of: Mirror, location: Location) -> bool:
     """Return whether a repository is among the copies, and check that so is its origin."""
-    originals = Entry(images=parse_pattern(pattern))
+    originals = Scope(images=parse_pattern(pattern))
     found = any(
         each.images.has_repository(location) and len("/".join(location.segments)) <= each.longest
         for each in copies(of, of.to, originals)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from builders import INSTANT, policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
@@ -102,7 +103,7 @@ class World:
     def _monotonic(self) -> float:
         return self.clock
 
-    def _later(self, seconds: float, call: Callable[[], None]) -> _Cancelled:
+    def _later(self, seconds: float, call: Callable[[], None]) -> Any:
         timer = (self.clock + seconds, call)
         self.timers.append(timer)
         return _Cancelled(lambda: self.timers.remove(timer) if timer in self.timers else None)

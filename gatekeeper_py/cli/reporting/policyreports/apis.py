@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, Final, Literal, Protocol
+from typing import Final, Literal
 from urllib.parse import quote
 
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.errors import ApiError
 
 ApiChoice = Literal["auto", "openreports", "policyreport", "none"]
@@ -68,19 +68,7 @@ APIS: Final = (OPENREPORTS, POLICYREPORT)
 """The APIs in the order of preference. If the cluster serves both, viewers show the reports of only one."""
 
 
-class ReportsClient(Protocol):
-    """The requests that reports and Events need. All raise ``ApiError``."""
-
-    async def read(self, path: str, query: Mapping[str, str] | None = None) -> dict[str, Any]: ...
-
-    async def post(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def replace(self, path: str, document: dict[str, Any]) -> None: ...
-
-    async def delete(self, path: str) -> None: ...
-
-
-async def served(api: ReportsClient) -> list[ReportApi]:
+async def served(api: ApiClient) -> list[ReportApi]:
     """Return the APIs that the cluster serves. Raises ``ApiError``."""
     found = []
     for each in APIS:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from gatekeeper_py.cli.inventory.survey import ObjectReference
-from gatekeeper_py.cli.reporting.policyreports.apis import ReportsClient
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.decision import Reason
@@ -56,7 +56,7 @@ class WarningEvents:
         self._due: dict[ObjectReference, datetime] = {}
 
     async def record(
-        self, api: ReportsClient, warned: Iterable[tuple[ObjectReference, Images]]
+        self, api: ApiClient, warned: Iterable[tuple[ObjectReference, Images]]
     ) -> tuple[int, list[str]]:
         """Record the Events that are due. Return how many were recorded, and the problems."""
         now = self._now()

@@ -11,7 +11,7 @@ from http import HTTPStatus
 from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.cli.inventory.provenance import Provenance
-from gatekeeper_py.cli.reporting.policyreports.apis import APIS, ApiChoice, ReportApi, ReportsClient, served
+from gatekeeper_py.cli.reporting.policyreports.apis import APIS, ApiChoice, ReportApi, served
 from gatekeeper_py.cli.reporting.policyreports.placement import (
     DesiredReport,
     Live,
@@ -20,7 +20,7 @@ from gatekeeper_py.cli.reporting.policyreports.placement import (
     place,
 )
 from gatekeeper_py.cli.reporting.policyreports.results import SOURCE, Findings
-from gatekeeper_py.cluster.api import listed
+from gatekeeper_py.cluster.api import ApiClient, listed
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import ORIGIN
@@ -76,7 +76,7 @@ class Published(NamedTuple):
 
 
 async def publish(
-    api: ReportsClient,
+    api: ApiClient,
     choice: ApiChoice,
     findings: Mapping[str | None, Findings],
     meta: Provenance,
@@ -113,7 +113,7 @@ def _target(choice: ApiChoice, available: list[ReportApi]) -> ReportApi | None:
     return target
 
 
-async def _remove(api: ReportsClient, other: ReportApi, namespace: str | None, written: Written) -> None:
+async def _remove(api: ApiClient, other: ReportApi, namespace: str | None, written: Written) -> None:
     """Remove our reports from an API that is no longer used, if RBAC allows it."""
     try:
         removed = await _write_reports(api, other, {}, {}, namespace=namespace)
@@ -133,7 +133,7 @@ def _annotations(meta: Provenance) -> dict[str, str]:
 
 
 async def _write_reports(
-    api: ReportsClient,
+    api: ApiClient,
     kind: ReportApi,
     findings: Mapping[str | None, Findings],
     annotations: Mapping[str, str],
@@ -153,7 +153,7 @@ async def _write_reports(
 
 
 async def _write(
-    api: ReportsClient,
+    api: ApiClient,
     kind: ReportApi,
     namespace: str | None,
     placement: Placement,
@@ -191,7 +191,7 @@ def _namespace_is_gone(problem: ApiError) -> bool:
 
 
 async def _live(
-    api: ReportsClient, kind: ReportApi, namespace: str | None, annotations: Mapping[str, str]
+    api: ApiClient, kind: ReportApi, namespace: str | None, annotations: Mapping[str, str]
 ) -> dict[str | None, list[Live]]:
     """Return our reports by namespace, with digests instead of their results."""
     found: dict[str | None, list[Live]] = {}

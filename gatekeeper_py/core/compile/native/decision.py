@@ -13,9 +13,9 @@ from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.compile.matching import Image, in_entries
 from gatekeeper_py.core.compile.native.canonical import name_length
 from gatekeeper_py.core.compile.native.objects import Variable
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.pattern import Pattern
 from gatekeeper_py.core.images.reference import MAX_REPOSITORY_LENGTH
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.policy import Policy
 
 T = TypeVar("T")
@@ -105,16 +105,16 @@ def _count(fits: Callable[[int], bool], most: int) -> int:
     return least + bisect_left(range(least + 1, min(number, most) + 1), True, key=lambda each: not fits(each))
 
 
-def approves(allow: Iterable[Entry]) -> Condition:
+def approves(allow: Iterable[Scope]) -> Condition:
     """Return the condition that an image matches an entry of ``allow``."""
     allowed = tuple(allow)
     return lambda name: in_entries(allowed, Image(name)) if allowed else Part("false", 0)
 
 
-def denies(deny: Iterable[Entry]) -> Condition:
+def denies(deny: Iterable[Scope]) -> Condition:
     """Return the condition that an image matches an entry of ``deny``, and is not too long for it."""
     # The entries by the maximum length of a name; 0 means no limit.
-    groups: dict[int, list[Entry]] = {}
+    groups: dict[int, list[Scope]] = {}
     for entry in deny:
         limited = entry.longest < MAX_REPOSITORY_LENGTH
         longest = len(entry.images.host) + 1 + entry.longest if limited else 0
@@ -133,15 +133,15 @@ def denies(deny: Iterable[Entry]) -> Condition:
     return condition
 
 
-def every_version(allow: Iterable[Entry]) -> tuple[Entry, ...]:
+def every_version(allow: Iterable[Scope]) -> tuple[Scope, ...]:
     """Return entries without their tags, digests and namespaces, which is wider."""
     return tuple(dict.fromkeys(entry.unqualified() for entry in allow))
 
 
-def whole_registries(allow: Iterable[Entry]) -> tuple[Entry, ...]:
+def whole_registries(allow: Iterable[Scope]) -> tuple[Scope, ...]:
     """Return the registries of entries, which is wider still."""
     hosts = dict.fromkeys(entry.images.host for entry in allow)
-    return tuple(Entry(images=Pattern(host=host, subtree=True)) for host in hosts)
+    return tuple(Scope(images=Pattern(host=host, subtree=True)) for host in hosts)
 
 
 def verdicts(prefix: str, source: str, conditions: Iterable[tuple[str, Part]]) -> Iterator[Variable]:

@@ -14,9 +14,9 @@ from itertools import groupby
 from typing import Final
 
 from gatekeeper_py.core.compile.cost import Part, fits
-from gatekeeper_py.core.compile.exclusions import entry_of, with_copies, without_digest
+from gatekeeper_py.core.compile.exclusions import scope_of, with_copies, without_digest
 from gatekeeper_py.core.compile.matching import in_namespaces
-from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.document import Mode, OverrideEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.policy import Policy
@@ -83,14 +83,14 @@ class Selection:
     skip_templates: bool = False
 
     @property
-    def allowed(self) -> tuple[Entry, ...]:
-        return tuple(map(entry_of, self.allow))
+    def allowed(self) -> tuple[Scope, ...]:
+        return tuple(map(scope_of, self.allow))
 
-    def denied(self) -> tuple[Entry, ...]:
+    def denied(self) -> tuple[Scope, ...]:
         """Return what deny rules match, on mirrors too."""
-        return tuple(with_copies(map(entry_of, self.deny), self.mirrors))
+        return tuple(with_copies(map(scope_of, self.deny), self.mirrors))
 
-    def without_digest(self, *, warns: bool) -> tuple[Entry, ...]:
+    def without_digest(self, *, warns: bool) -> tuple[Scope, ...]:
         """Return the images that requirements reject, or warn of, because they have no digest."""
         requirements = (each for each in self.require if each.warns is warns)
         unpinned = (entry for each in requirements for entry in without_digest(each))

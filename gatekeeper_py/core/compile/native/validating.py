@@ -43,7 +43,7 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
-from gatekeeper_py.core.images.entry import Entry
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.policy import Policy
 
 POLICY_NAME: Final = "gatekeeper-py-images"
@@ -152,7 +152,7 @@ def _unmet(selection: Selection, now: datetime, options: Options) -> Iterator[Va
 
 
 def _judging(
-    selection: Selection, denied: tuple[Entry, ...], options: Options, name: Text
+    selection: Selection, denied: tuple[Scope, ...], options: Options, name: Text
 ) -> list[tuple[str, Part]]:
     """Return pairs of a verdict and its condition on a name, in the order in which they decide.
 
@@ -166,7 +166,7 @@ def _judging(
             (decision.every_version(allowed), (), ()),
             (decision.whole_registries(allowed), (), ()),
         ]
-    left: list[Entry] = []
+    left: list[Scope] = []
     for allow, *refusing in choices:
         approving = fitting(allow, decision.approves, name, MAX_EXPRESSIONS)
         conditions = [(APPROVED, part) for part in approving.parts]
@@ -181,7 +181,7 @@ def _judging(
     raise _too_large(left)
 
 
-def _too_large(entries: Iterable[Entry]) -> CannotExpress:
+def _too_large(entries: Iterable[Scope]) -> CannotExpress:
     parts = dict.fromkeys(entry.because for entry in entries)
     return CannotExpress(
         [Obstacle(part=part, why=TOO_LARGE) for part in parts], others="more rules do not fit"
@@ -194,7 +194,7 @@ def _judged_name(selection: Selection) -> Text:
     return NAME._replace(longest=NAME.longest + MAX_NEW_IMAGES * growth)
 
 
-def _mirrored(selection: Selection, denied: tuple[Entry, ...], options: Options) -> tuple[Variable, ...]:
+def _mirrored(selection: Selection, denied: tuple[Scope, ...], options: Options) -> tuple[Variable, ...]:
     """Return the variables that judge templates by the names that mirrors will give to their Pods' images.
 
     The first variable is whether the object is such a template. Return nothing when no mirror can apply.

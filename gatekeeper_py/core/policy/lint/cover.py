@@ -12,7 +12,7 @@ from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.policy.approvers import approvers
 from gatekeeper_py.core.policy.document import OverrideEntry
 from gatekeeper_py.core.policy.finding import NOTHING_APPROVED, Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, covering, entry_of, path_of, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, covering, path_of, scope_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
 
 MAX_CANDIDATES: Final = 64
@@ -81,12 +81,12 @@ def unused_excepts(subject: Subject) -> Iterator[Remark]:
     restricting = [(shown(rule), (rule,)) for rule in document.deny if rule.excepts]
     restricting += [(str(each), tuple(each.rules)) for each in document.require if each.excepts]
     for name, rules in restricting:
-        matched = tuple(map(entry_of, rules))
+        matched = tuple(map(scope_of, rules))
         for each in rules[0].excepts:
             left -= len(rules) * len(rules[0].namespaces or ("",)) * len(each.namespaces or ("",))
             if left < 0:
                 return
-            spared = entry_of(each)
+            spared = scope_of(each)
             if not any(entry.overlaps(spared) for entry in matched):
                 yield warning(
                     "except-unused",

@@ -7,12 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 
-from gatekeeper_py.core.images.entry import Entry, EntryIndex, TooManyComparisonsError
 from gatekeeper_py.core.images.glob import is_glob
 from gatekeeper_py.core.images.pattern import ANY, Pattern
+from gatekeeper_py.core.images.scope import Scope, ScopeIndex, TooManyComparisonsError
 from gatekeeper_py.core.policy.copies import copies
 from gatekeeper_py.core.policy.finding import Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, entry_of, path_of, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, path_of, scope_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -30,15 +30,15 @@ def recalls(subject: Subject) -> Iterator[Remark]:
     seen = tuple(_seen(subject))
     scopes = chain((rule.namespaces for rule in subject.live()), (each.namespaces for each in seen))
     names = max(len(each or ("",)) for each in scopes)
-    allowed, digests, whole, required = (EntryIndex(subject.comparisons // names**2) for _ in range(4))
-    allowed.extend(map(entry_of, subject.approving()))
-    digests.extend(entry_of(rule) for rule in rules if rule.pattern.digest)
-    whole.extend(entry_of(rule) for rule in rules if not rule.pattern.qualifier and not rule.excepts)
+    allowed, digests, whole, required = (ScopeIndex(subject.comparisons // names**2) for _ in range(4))
+    allowed.extend(map(scope_of, subject.approving()))
+    digests.extend(scope_of(rule) for rule in rules if rule.pattern.digest)
+    whole.extend(scope_of(rule) for rule in rules if not rule.pattern.qualifier and not rule.excepts)
     required.extend(seen)
     with suppress(TooManyComparisonsError):
         for rule in recalling:
             others = replace(rule.pattern, tag=None, digest=ANY if rule.pattern.tag else None)
-            passing = replace(entry_of(rule), images=others)
+            passing = replace(scope_of(rule), images=others)
             if rule.pattern.tag:
                 by = next(_sharing(allowed, passing, subject), None)
                 known = any(each.covers_namespaces(passing) for each in digests.overlapping(passing))
@@ -83,7 +83,7 @@ def evaded(subject: Subject) -> Iterator[Remark]:
             yield warning("require-in-part", path, message, f"require it of {name}")
 
 
-def _seen(subject: Subject) -> Iterator[Entry]:
+def _seen(subject: Subject) -> Iterator[Scope]:
     """Yield the images whose tags are looked up, or refused, because of a requirement.
 
     Ignore its ``except``: whoever wrote it has considered what is not looked up.
@@ -92,19 +92,19 @@ def _seen(subject: Subject) -> Iterator[Entry]:
         # Outside mutate mode, a requirement with a digest that only warns admits tags.
         pins = requirement.digest and (not requirement.warns or subject.policy.mode.rewrites)
         if pins or requirement.looks_up:
-            yield from map(entry_of, requirement.rules)
+            yield from map(scope_of, requirement.rules)
 
 
 def _by_tag(pattern: Pattern) -> bool:
     return pattern.tag not in {None, "latest"} and not is_glob(pattern.tag or "") and not pattern.any_host
 
 
-def _covered(entry: Entry, *indexes: EntryIndex) -> bool:
+def _covered(entry: Scope, *indexes: ScopeIndex) -> bool:
     """Return whether an entry of one of these indexes covers all of another, in all of its namespaces."""
     return any(each.covers(entry) for index in indexes for each in index.overlapping(entry))
 
 
-def _sharing(allowed: EntryIndex, entry: Entry, subject: Subject) -> Iterator[Rule]:
+def _sharing(allowed: ScopeIndex, entry: Scope, subject: Subject) -> Iterator[Rule]:
     """Yield the allow rules that may have an image in common with an entry, in the order of the document."""
     indices = sorted({int(each.because) for each in allowed.overlapping(entry)})
     return (subject.policy.allow[index] for index in indices)

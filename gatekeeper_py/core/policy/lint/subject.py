@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from gatekeeper_py.core.images.entry import Entry
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.image import Qualifiers
 from gatekeeper_py.core.images.index import qualifiers_of_all
+from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.finding import Path, Remark
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
@@ -93,9 +93,9 @@ def covering(
     return found
 
 
-def entry_of(rule: Rule) -> Entry:
+def scope_of(rule: Rule) -> Scope:
     """Return the images of a rule without its ``except``. ``because`` is the index of the rule."""
-    return Entry(images=rule.pattern, namespaces=rule.namespaces, because=str(rule.index))
+    return Scope(images=rule.pattern, namespaces=rule.namespaces, because=str(rule.index))
 
 
 def warning(code: str, path: Path, message: str, proposal: str = "") -> Remark:

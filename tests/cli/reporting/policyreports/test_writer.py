@@ -25,6 +25,7 @@ from gatekeeper_py.cli.reporting.policyreports.events import (
 )
 from gatekeeper_py.cli.reporting.policyreports.results import Findings, findings_by_namespace
 from gatekeeper_py.cli.reporting.policyreports.writer import Published, ReportError, Written, publish
+from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.exceptions.exceptions import Excepted
@@ -33,7 +34,7 @@ from gatekeeper_py.core.policy.document import ENFORCE
 POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\n"))
 
 
-class FakeApi:
+class FakeApi(ApiClient):
     """An API server with objects by path. Writes to the paths in ``broken`` fail."""
 
     def __init__(self, *kinds: ReportApi) -> None:

@@ -17,7 +17,7 @@ from gatekeeper_py.core.compile.native.decision import (
     denies,
     fitting,
 )
-from skipping import entry
+from skipping import scope
 
 
 def costing(costs: Sequence[int]) -> Condition:
@@ -64,12 +64,12 @@ def test_nothing_is_approved_or_denied_without_entries() -> None:
     name = Text("x", longest=1)
     assert approves([])(name).text == "false"
     assert denies([])(name).text == "false"
-    assert approves([entry("a.io")])(name).text == "x.startsWith('a.io/')"
+    assert approves([scope("a.io")])(name).text == "x.startsWith('a.io/')"
 
 
 def test_an_entry_for_short_names_compares_the_length_too() -> None:
     """A denied image has a name on a mirror only if the name is not too long there."""
     name = Text("x", longest=1)
-    assert denies([entry("a.io"), replace(entry("b.io"), longest=195)])(name).text == (
+    assert denies([scope("a.io"), replace(scope("b.io"), longest=195)])(name).text == (
         "(x.startsWith('a.io/') || (size(x.find('^[^/]+/[^:@]+')) <= 200 && x.startsWith('b.io/')))"
     )

@@ -1,7 +1,7 @@
-"""Entries: a set of images in some namespaces, and an index over many of them.
+"""Scopes: a set of images in some namespaces, and an index over many of them.
 
 Match conditions, native policies and comparisons of policies must be right for every image that can exist, so
-they are computed from entries instead of single images.
+they are computed from scopes instead of single images.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ NO_LIMIT: Final = MAX_REPOSITORY_LENGTH + len(OFFICIAL_NAMESPACE) + 1
 an image such as ``registry-1.docker.io/nginx``, ``library/`` is added after that check."""
 
 MAX_COMPARISONS: Final = 500_000
-"""Maximum number of pairs of entries that are compared for one policy: about a second. Without it, the time
+"""Maximum number of pairs of scopes that are compared for one policy: about a second. Without it, the time
 for 100,000 rules with wildcards would grow with the square of their number."""
 
 MAX_SCANNED: Final = 256
-"""Maximum number of entries in one group of the index that are searched for a covering one."""
+"""Maximum number of scopes in one group of the index that are searched for a covering one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Scope:
     """Images in some namespaces.
 
     ``namespaces`` are globs, or ``None`` for all namespaces. Repositories that are longer than ``longest``
-    characters are not in the entry. An entry neither covers nor overlaps an entry that ``but`` covers;
-    expressions ignore ``but``. ``because`` names the part of the policy from which the entry was made.
-    Whether two entries are equal does not depend on the last two fields.
+    characters are not in the scope. A scope neither covers nor overlaps a scope that ``but`` covers;
+    expressions ignore ``but``. ``because`` names the part of the policy from which the scope was made.
+    Whether two scopes are equal does not depend on the last two fields.
     """
 
     images: Pattern
     namespaces: tuple[str, ...] | None = None
     longest: int = NO_LIMIT
-    but: EntryIndex | None = field(default=None, compare=False)
+    but: ScopeIndex | None = field(default=None, compare=False)
     because: str = field(default="", compare=False)
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class Entry:
         return f"{self.images}{where}"
 
     def has(self, image: Image, namespace: str | None) -> bool:
-        """Return whether an image in a namespace is in the entry."""
+        """Return whether an image in a namespace is in the scope."""
         return self.images.matches(image) and self.applies_to(namespace)
 
     def applies_to(self, namespace: str | None) -> bool:
@@ -58,7 +58,7 @@ class Entry:
         return namespace is not None and any_matches(tuple(map(compiled, self.namespaces)), namespace)
 
     def covers(self, other: Self) -> bool:
-        """Return whether this entry has all images of ``other`` in the same namespaces.
+        """Return whether this scope has all images of ``other`` in the same namespaces.
 
         Only ``True`` is certain.
         """
@@ -78,14 +78,14 @@ class Entry:
         )
 
     def unqualified(self) -> Self:
-        """Return the entry for every tag, digest and namespace."""
+        """Return the scope for every tag, digest and namespace."""
         return replace(self, images=self.images.unqualified(), namespaces=None)
 
     def _leaves_out(self, other: Self) -> bool:
         return self.but is not None and self.but.covering(other) is not None
 
     def covers_namespaces(self, other: Self) -> bool:
-        """Return whether this entry holds in all namespaces of ``other``. Only ``True`` is certain."""
+        """Return whether this scope holds in all namespaces of ``other``. Only ``True`` is certain."""
         if self.namespaces is None:
             return True
         mine = tuple(map(compiled, self.namespaces))
@@ -106,43 +106,43 @@ _Key = tuple[str | None, str | None]
 
 
 @dataclass(slots=True)
-class EntryIndex:
-    """An index of entries by registry and path. ``left`` is the number of comparisons still allowed."""
+class ScopeIndex:
+    """An index of scopes by registry and path. ``left`` is the number of comparisons still allowed."""
 
     left: int = field(default_factory=lambda: MAX_COMPARISONS)
-    _by_start: dict[tuple[str, bool], list[Entry]] = field(default_factory=dict)
-    _wildcards: list[Entry] = field(default_factory=list)
-    _by_key: dict[str | None, dict[str | None, list[Entry]]] = field(default_factory=dict)
+    _by_start: dict[tuple[str, bool], list[Scope]] = field(default_factory=dict)
+    _wildcards: list[Scope] = field(default_factory=list)
+    _by_key: dict[str | None, dict[str | None, list[Scope]]] = field(default_factory=dict)
 
-    def add(self, entry: Entry) -> None:
-        images = entry.images
+    def add(self, scope: Scope) -> None:
+        images = scope.images
         if images.literal:
-            self._by_start.setdefault((images.start, images.subtree), []).append(entry)
+            self._by_start.setdefault((images.start, images.subtree), []).append(scope)
         else:
-            self._wildcards.append(entry)
+            self._wildcards.append(scope)
         host, first = _key(images)
-        self._by_key.setdefault(host, {}).setdefault(first, []).append(entry)
+        self._by_key.setdefault(host, {}).setdefault(first, []).append(scope)
 
-    def extend(self, entries: Iterable[Entry]) -> None:
-        for entry in entries:
-            self.add(entry)
+    def extend(self, scopes: Iterable[Scope]) -> None:
+        for scope in scopes:
+            self.add(scope)
 
-    def covering(self, entry: Entry) -> Entry | None:
-        """Return an entry that covers another. ``None`` is not certain, because the search is bounded."""
-        images = entry.images
+    def covering(self, scope: Scope) -> Scope | None:
+        """Return a scope that covers another. ``None`` is not certain, because the search is bounded."""
+        images = scope.images
         parts = (images.host, *images.segments)
         starts = ["/".join((*parts[: length + 1], "")) for length in range(len(parts))]
         keys = [(start, True) for start in starts] + [(images.start, False)]
         candidates = chain.from_iterable(islice(self._by_start.get(key, ()), MAX_SCANNED) for key in keys)
         wildcards = islice(self._wildcards, MAX_SCANNED)
-        return next((each for each in chain(candidates, wildcards) if each.covers(entry)), None)
+        return next((each for each in chain(candidates, wildcards) if each.covers(scope)), None)
 
-    def overlapping(self, entry: Entry) -> Iterator[Entry]:
-        """Yield every entry that may have an image in common with another.
+    def overlapping(self, scope: Scope) -> Iterator[Scope]:
+        """Yield every scope that may have an image in common with another.
 
         Raises ``TooManyComparisonsError``.
         """
-        host, first = _key(entry.images)
+        host, first = _key(scope.images)
         hosts = self._by_key.values() if host is None else map(self._by_key.get, (host, None))
         for by_first in hosts:
             if by_first is None:
@@ -152,7 +152,7 @@ class EntryIndex:
                 if not self.left:
                     raise TooManyComparisonsError
                 self.left -= 1
-                if each.overlaps(entry):
+                if each.overlaps(scope):
                     yield each
 
 
