@@ -2,7 +2,7 @@
 
 For each image near the requirements, the second implementation of the decision judges each requirement in
 every state of the registries: the image exists, is missing, or cannot be queried, and each repository of
-signatures holds those of some keys, and perhaps cannot be queried beyond these. What is signed exists.
+signatures holds those of some keys, and perhaps cannot be queried beyond these.
 """
 
 from __future__ import annotations
@@ -111,8 +111,6 @@ def outcomes(sides: Sequence[list[tuple[str, frozenset[State]]]]) -> set[tuple[b
     """Return whether each policy refuses an image by requirements, in every state of the registries."""
     outcomes = set()
     for found, own, other in product(FOUND, SIGNATURES, SIGNATURES):
-        if found == "missing" and (own[0] or other[0]):
-            continue
         states = {"": (found, *own), REPOSITORY: (found, *other)}
         old, new = (any(states[where] in refusing for where, refusing in side) for side in sides)
         outcomes.add((old, new))

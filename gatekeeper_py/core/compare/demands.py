@@ -7,11 +7,41 @@ other policy refuses the image and this policy does not.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
-from gatekeeper_py.core.policy.required import Requirements
+from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.requirements import Requirement
+
+
+class Refusal(NamedTuple):
+    """The states of the registries in which a demand refuses an image.
+
+    Without ``signers``, the image is missing. Otherwise no key with these fingerprints signed it, as far as
+    the repository ``signatures`` shows (empty for the image's own). With ``errors``, the image is also
+    refused if the registry could not be queried.
+    """
+
+    errors: bool
+    signers: frozenset[str] | None = None
+    signatures: str = ""
+
+    def includes(self, other: Refusal) -> bool:
+        """Return whether it has all states of another.
+
+        A signature can be known of an image that is missing. If only other keys signed the image, just the
+        demands for some of these keys refuse it, too.
+        """
+        if self.signers is not None and not self.signers:
+            return True  # without a key, nothing is signed
+        if self.errors < other.errors:
+            return False
+        if self.signers is None or other.signers is None:
+            return self.signers is other.signers
+        return self.signatures == other.signatures and self.signers <= other.signers
+
+
+ALWAYS: Final = Refusal(errors=True, signers=frozenset())
 
 
 class Demand(NamedTuple):
@@ -19,7 +49,8 @@ class Demand(NamedTuple):
 
     ``signers`` are the fingerprints of the live keys, or ``None`` if no signature is needed. ``signatures``
     is the repository that must hold the signatures, empty for the image's own. ``refuses_errors`` is whether
-    the image is refused if a registry could not be queried.
+    the image is refused if a registry could not be queried. If the image needs a digest, ``hosts`` are those
+    that may be asked for it.
     """
 
     digest: bool
@@ -27,44 +58,25 @@ class Demand(NamedTuple):
     refuses_errors: bool
     signers: frozenset[str] | None = None
     signatures: str = ""
+    hosts: frozenset[str] = frozenset()
 
-    @property
-    def always_refuses(self) -> bool:
-        """Whether the image is refused whatever registries say, even if it has a digest."""
-        return self.signers is not None and not self.signers
+    def refusals(self, *, pinned: bool, pins: bool) -> Iterable[Refusal]:
+        """Yield the states in which an image is refused.
 
-    @property
-    def pinning(self) -> Demand:
-        """The demand on an image without a digest in mutate mode, where the webhook writes the digest."""
-        if not self.digest:
-            return self
-        refuses = self.refuses_errors or self.signers is not None
-        return Demand(digest=False, exists=True, refuses_errors=refuses)
-
-    def includes(self, other: Demand) -> bool:
-        """Return whether it refuses an image in every state in which the other one does.
-
-        The image has a digest or needs none. What is signed exists; but a signature can be known although the
-        registry does not answer whether the image exists. If only other keys signed the image, just the
-        demands for some of these keys refuse it, too.
+        ``pinned`` is whether the image has a digest, and ``pins`` whether the webhook would write one. It
+        writes only the digest of an image that is signed as required.
         """
-        if self.signers is not None and other.signers is None:
-            return self.refuses_errors and not other.refuses_errors
-        if self.refuses_errors < other.refuses_errors:
-            return False
-        if self.signers is None or other.signers is None:
-            return self.exists and other.signers is None
-        return self.signatures == other.signatures and self.signers <= other.signers
-
-    def can_be_met(self, *, pinned: bool) -> bool:
-        """Return whether an image meets the demand in some state. ``pinned`` is whether it has a digest."""
-        return (pinned or not self.digest) and not self.always_refuses
-
-    def can_be_unmet(self, *, pinned: bool) -> bool:
-        return self.exists or (self.digest and not pinned)
+        writes = self.digest and not pinned
+        if writes and not pins:
+            yield ALWAYS
+            return
+        if writes or (self.exists and self.signers is None):
+            yield Refusal(self.refuses_errors or (writes and self.signers is not None))
+        if self.signers is not None:
+            yield Refusal(self.refuses_errors, self.signers, self.signatures)
 
 
-def demand_of(requirement: Requirement, among: Requirements) -> Demand | None:
+def demand_of(requirement: Requirement, policy: CompiledPolicy) -> Demand | None:
     """Return what a requirement demands; ``None`` if it refuses nothing, because it only warns."""
     if requirement.warns:
         return None
@@ -72,29 +84,15 @@ def demand_of(requirement: Requirement, among: Requirements) -> Demand | None:
         digest=requirement.digest,
         exists=requirement.exists,
         refuses_errors=requirement.on_error == "deny",
-        signers=frozenset(key.fingerprint for key in among.signers(requirement))
+        signers=frozenset(key.fingerprint for key in policy.require.signers(requirement))
         if requirement.signed_by
         else None,
         signatures=requirement.signatures,
+        hosts=policy.looked_up_hosts if requirement.digest else frozenset(),
     )
 
 
-def covers(demands: Collection[Demand], demand: Demand, *, pinned: bool, pins: bool) -> bool:
-    """Return whether an image is refused by ``demands`` in every state in which ``demand`` refuses it.
-
-    ``pinned`` is whether the image has a digest, and ``pins`` whether the webhook would write one.
-    """
-    if demand in demands:
-        return True
-    if pinned:
-        return _covers(demands, demand)
-    if not any(each.digest for each in demands) and (demand.digest or not _covers(demands, demand)):
-        return False
-    return not pins or _covers([each.pinning for each in demands], demand.pinning)
-
-
-def _covers(demands: Collection[Demand], demand: Demand) -> bool:
-    """Return whether ``covers`` holds for an image whose digest is not demanded or present."""
-    if not demand.exists:
-        return True
-    return any(each.always_refuses or each.includes(demand) for each in demands)
+def includes(refusals: Iterable[Refusal], others: Iterable[Refusal]) -> bool:
+    """Return whether an image is refused in all states of ``others``."""
+    refusals = tuple(refusals)
+    return all(any(each.includes(other) for each in refusals) for other in others)

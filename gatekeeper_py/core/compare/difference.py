@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import Final, Literal, NamedTuple
 
 from gatekeeper_py.core.compare.conditions import namespaces, qualifiers
-from gatekeeper_py.core.compare.demands import Demand, covers, demand_of
+from gatekeeper_py.core.compare.demands import ALWAYS, Demand, Refusal, demand_of, includes
 from gatekeeper_py.core.compare.entries import PolicyScope, entries_of, entries_of_grants
 from gatekeeper_py.core.compare.parts import LABEL, SEGMENT, Effort, GlobSet, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
@@ -281,7 +281,7 @@ class _Rules:
 class _ImageClass(NamedTuple):
     """A class of images in a namespace, by one image, with what the old and the new policy say of it.
 
-    ``pinned`` is whether it has a digest, and ``pins`` whether both policies would write one.
+    ``pinned`` is whether it has a digest, and ``pins`` whether each policy would write one.
     """
 
     image: str
@@ -289,24 +289,31 @@ class _ImageClass(NamedTuple):
     approved: tuple[bool, bool]
     demands: tuple[_Demands, _Demands]
     pinned: bool
-    pins: bool
+    pins: tuple[bool, bool]
 
-    def asks_less(self, one: int, other: int, *, offline: bool = False) -> bool:
+    def refusals(self, side: int, *, offline: bool = False) -> frozenset[Refusal]:
+        """Return the states of the registries in which a policy refuses the image because of requirements."""
+        pins = self.pins[side] and not offline
+        return frozenset(
+            refusal
+            for demand in self.demands[side]
+            for refusal in demand.refusals(pinned=self.pinned, pins=pins)
+        )
+
+    def asks_less(self, one: int, other: int) -> bool:
         """Return whether the requirements of one policy can fail while those of the other one are met."""
-        pins = self.pins and not offline
-        demands = self.demands[other]
-        return any(not covers(demands, each, pinned=self.pinned, pins=pins) for each in self.demands[one])
+        return not includes(self.refusals(other), self.refusals(one))
 
     def states(self) -> Iterator[tuple[bool, bool]]:
         """Yield the combinations of whether the image fails the requirements of each policy, as written."""
-        old, new = self.demands
-        if all(each.can_be_met(pinned=self.pinned) for each in (*old, *new)):
+        old, new = (self.refusals(side, offline=True) for side in (0, 1))
+        if not includes(old | new, [ALWAYS]):
             yield False, False
-        if all(any(each.can_be_unmet(pinned=self.pinned) for each in side) for side in (old, new)):
+        if old and new:
             yield True, True
-        if self.asks_less(0, 1, offline=True):
+        if not includes(new, old):
             yield True, False
-        if self.asks_less(1, 0, offline=True):
+        if not includes(old, new):
             yield False, True
 
 
@@ -322,6 +329,9 @@ class _Comparison:
             for entry in chain(rules, entries_of_grants(policy) if grants else ()):
                 self._sides.setdefault(entry, [False, False])[side] = True
         self._entries = tuple(self._sides)
+        needs_digests = any(entry.demand is not None and entry.demand.digest for entry in self._entries)
+        self._asked_by_one = old.looked_up_hosts ^ new.looked_up_hosts if needs_digests else frozenset[str]()
+        """The hosts that only one policy allows to be asked for the digest of an image."""
         self._modes = tuple(
             (policy.policy.mode, tuple((o.names, o.mode) for o in policy.overrides)) for policy in (old, new)
         )
@@ -407,7 +417,7 @@ class _Comparison:
     def _hosts(self) -> Iterator[_HostClass]:
         """Yield every class of hosts."""
         everywhere = [entry for entry in self._entries if entry.images.host == ANY]
-        by_host: dict[str, list[PolicyScope]] = {}
+        by_host: dict[str, list[PolicyScope]] = {host: [] for host in self._asked_by_one}
         for entry in self._entries:
             if entry.images.host != ANY:
                 by_host.setdefault(entry.images.host, []).append(entry)
@@ -436,7 +446,7 @@ class _Comparison:
 
             for matched, host in hosts.items():
                 common = self._common(matched, host, hosts, texts)
-                if common is None:
+                if common is None or host in self._asked_by_one:
                     yield _HostClass(host, [*everywhere, *entries(matched)])
                 else:
                     if common not in shared:
@@ -529,9 +539,12 @@ class _Comparison:
                         approved=(old.approve(key[0]), new.approve(key[0])),
                         demands=(old.demands(key[0]), new.demands(key[0])),
                         pinned=pinned,
-                        pins=all(modes[namespace]) and all(host in p.looked_up_hosts for p in self._policies),
+                        pins=(
+                            all(modes[namespace]) and host in self._policies[0].looked_up_hosts,
+                            all(modes[namespace]) and host in self._policies[1].looked_up_hosts,
+                        ),
                     )
-                    self._spend(len(class_.demands[0]) * len(class_.demands[1]) // 64)
+                    self._spend(len(class_.demands[0]) * len(class_.demands[1]) // 8)
                     self._judge(class_, rewriting=rewriting)
                     if granting:
                         self._judge_grants(class_, rules, key[0])
@@ -602,20 +615,23 @@ class _Comparison:
 
     @staticmethod
     def _demands_of(decision: Decision, policy: CompiledPolicy) -> _Demands:
-        demands = (demand_of(each, policy.require) for each in decision.requirements)
+        demands = (demand_of(each, policy) for each in decision.requirements)
         return frozenset(each for each in demands if each is not None)
 
     def _causes(self, images: _ImageClass, decisions: Sequence[Decision]) -> list[Rule | None]:
         """Return for each policy the first requirement that the other one lacks, or else the first one."""
         found: list[Rule | None] = []
         for side, decision in enumerate(decisions):
-            policy, others = self._policies[side], images.demands[1 - side]
+            policy, pins, others = self._policies[side], images.pins[side], images.refusals(1 - side)
 
             def is_covered(
-                requirement: Requirement, policy: CompiledPolicy = policy, others: _Demands = others
+                requirement: Requirement,
+                policy: CompiledPolicy = policy,
+                pins: bool = pins,  # noqa: FBT001
+                others: frozenset[Refusal] = others,
             ) -> bool:
-                demand = demand_of(requirement, policy.require)
-                return demand is None or covers(others, demand, pinned=images.pinned, pins=images.pins)
+                demand = demand_of(requirement, policy)
+                return demand is None or includes(others, demand.refusals(pinned=images.pinned, pins=pins))
 
             chosen = sorted(decision.requirements, key=is_covered)[:1]
             found.append(next((rule for each in chosen for rule in each.rules), None))

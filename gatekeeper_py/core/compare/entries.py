@@ -67,7 +67,7 @@ def entries_of(policy: CompiledPolicy, *, overridden: bool, required: bool = Tru
         yield _of_rule(rule, "allow")
     restricting = [entry for rule in policy.deny for entry in _restricting(policy, [rule], "deny")]
     for each in policy.require.all if required else ():
-        demand = demand_of(each, policy.require)
+        demand = demand_of(each, policy)
         if demand is not None:
             restricting += _restricting(policy, each.rules, "require", demand)
     yield from restricting

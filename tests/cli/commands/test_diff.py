@@ -464,7 +464,7 @@ def test_a_field_that_only_one_policy_declares(compared: Compared, cluster: Fake
     assert back["images"][0]["detail"] == "the new policy does not declare this field"
 
 
-UNSIGNED: Final = "require: [{images: [registry.corp.io], exists: true, digest: true}]\n"
+UNSIGNED: Final = "require: [{images: [registry.corp.io], digest: true}]\n"
 SIGNED: Final = f"require: [{{images: [registry.corp.io], signedBy: [ci-2025, ci-2026]}}]\n{keys_text()}"
 
 

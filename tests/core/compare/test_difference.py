@@ -338,13 +338,9 @@ LESS, MORE = "less-required", "more-required"
         pytest.param(required("exists: true"), required(), {LESS}, id="not-even-existing"),
         pytest.param(required("exists: true"), required("digest: true"), {LESS, MORE}, id="something-else"),
         pytest.param(required(BY_ONE), required(BY_BOTH), {LESS}, id="one-more-signer"),
-        pytest.param(required(BY_ONE), required("exists: true, digest: true"), {LESS}, id="no-signature"),
-        pytest.param(
-            required(BY_ONE), required("exists: true, digest: true", BY_ONE), set(), id="nothing-in-addition"
-        ),
-        pytest.param(
-            required(BY_ONE), required("exists: true, onError: deny", BY_ONE), {MORE}, id="errors-in-addition"
-        ),
+        pytest.param(required(BY_ONE), required("digest: true"), {LESS}, id="no-signature"),
+        pytest.param(required(BY_ONE), required("digest: true", BY_ONE), set(), id="nothing-in-addition"),
+        pytest.param(required(BY_ONE), required("exists: true", BY_ONE), {MORE}, id="signed-and-existing"),
         pytest.param(required(BY_ONE, BY_BOTH), required(BY_ONE), set(), id="implied-by-fewer-signers"),
         pytest.param(required(BY_ONE), required(BY_ONE, keys=SWAPPED), {LESS, MORE}, id="another-key"),
         pytest.param(required(BY_BOTH), required(BY_BOTH, keys=SWAPPED), set(), id="other-names-of-keys"),
@@ -475,6 +471,38 @@ def test_what_exceptions_could_approve_that_does_not_meet_requirements(
     assert all(witness.image.startswith("b.io/") for witness in forward.grants.witnesses)
     if namespace:
         assert {witness.namespace for witness in forward.grants.witnesses} == {namespace}
+
+
+LOOKED_UP: Final = "registries: [{host: b.io}]\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        pytest.param(BY_ONE, BY_BOTH, {LESS}, id="one-more-signer"),
+        pytest.param(BY_ONE, "digest: true, exists: true, onError: deny", {LESS}, id="no-signature"),
+        pytest.param(BY_ONE, f"{BY_ONE}, onError: keep", {LESS}, id="errors"),
+    ],
+)
+def test_a_tag_that_the_webhook_pins_needs_its_signatures(old: str, new: str, expected: set[str]) -> None:
+    """The digest that it writes is no longer matched by the pattern."""
+    texts = (
+        required(each, "signedBy: [ci-2026]").replace("[b.io], ", "['b.io/x:v1'], ", 1) for each in (old, new)
+    )
+    one, two = (policy(text, mode="mutate") for text in texts)
+    assert compare(one, two).changes == expected
+    assert compare(two, one).changes == {MORE}
+
+
+def test_a_registry_that_may_be_asked_for_digests_makes_a_requirement_easier_to_meet() -> None:
+    """Even if only wildcards match its images."""
+    rules = "allow: ['*.io/x']\nrequire: [{images: ['*/**'], digest: true}]\n"
+    for mode, expected in (("mutate", {LESS}), ("enforce", set())):
+        old, new = policy(rules, mode=mode), policy(f"{rules}{LOOKED_UP}", mode=mode)
+        found, back = compare(old, new), compare(new, old)
+        assert found.changes == expected
+        assert back.changes == {MORE for _ in expected}
+        assert {witness.image for witness in (*found.witnesses, *back.witnesses)} <= {"b.io/x"}
 
 
 def test_exceptions_can_approve_more_if_less_is_required() -> None:
