@@ -20,8 +20,8 @@ from hostilejson import VALUES
 MAX_BODY: Final = 7 * 1024 * 1024
 MOST_MIB: Final = 110
 MOST_TIMES: Final = 25.0
-"""Bound of the CPU time, as a multiple of that for ``SAMPLE``, which takes 0.01 s on an idle machine. The heaviest
-body takes 14 times as long. A busy machine takes longer for both."""
+"""Bound of the CPU time, as a multiple of that for ``SAMPLE``, which takes 0.01 s on an idle machine. The
+heaviest body takes 14 times as long. A busy machine takes longer for both."""
 
 SAMPLE: Final = b"[" + b",".join([b'{"a":[1],"b":{}}'] * 50_000) + b"]"
 

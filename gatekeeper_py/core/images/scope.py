@@ -24,6 +24,9 @@ MAX_COMPARISONS: Final = 500_000
 """Maximum number of pairs of scopes that are compared for one policy: about a second. Without it, the time
 for 100,000 rules with wildcards would grow with the square of their number."""
 
+CHEAP_SEGMENTS: Final = 16
+"""A comparison counts as one more for so many segments of the path, because each segment is compared."""
+
 MAX_SCANNED: Final = 256
 """Maximum number of scopes in one group of the index that are searched for a covering one."""
 
@@ -47,6 +50,11 @@ class Scope:
     def __str__(self) -> str:
         where = "" if self.namespaces is None else f" in {', '.join(self.namespaces)}"
         return f"{self.images}{where}"
+
+    @property
+    def cost(self) -> int:
+        """How many comparisons one with its path counts as."""
+        return 1 + len(self.images.segments) // CHEAP_SEGMENTS
 
     def has(self, image: Image, namespace: str | None) -> bool:
         """Return whether an image in a namespace is in the scope."""
@@ -149,9 +157,9 @@ class ScopeIndex:
                 continue
             firsts = by_first.values() if first is None else map(by_first.get, (first, None))
             for each in chain.from_iterable(found for found in firsts if found is not None):
-                if not self.left:
+                if self.left <= 0:
                     raise TooManyComparisonsError
-                self.left -= 1
+                self.left -= scope.cost
                 if each.overlaps(scope):
                     yield each
 

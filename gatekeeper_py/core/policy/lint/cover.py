@@ -83,10 +83,11 @@ def unused_excepts(subject: Subject) -> Iterator[Remark]:
     for name, rules in restricting:
         matched = tuple(map(scope_of, rules))
         for each in rules[0].excepts:
-            left -= len(rules) * len(rules[0].namespaces or ("",)) * len(each.namespaces or ("",))
+            spared = scope_of(each)
+            names = len(rules[0].namespaces or ("",)) * len(each.namespaces or ("",))
+            left -= len(rules) * names * spared.cost
             if left < 0:
                 return
-            spared = scope_of(each)
             if not any(entry.overlaps(spared) for entry in matched):
                 yield warning(
                     "except-unused",
