@@ -408,11 +408,12 @@ class Judge(NamedTuple):
 
     def _unsigned(self, requirement: Requirement, answer: Answer) -> str:
         """Return why an image counts as unsigned, for a sentence about the image."""
-        if answer.cause == OTHER_KEY:
-            return "is signed, but by another key"
         live = tuple(key.name for key in self.policy.require.signers(requirement))
         if not live:
             return f"is not signed by an unexpired key: {listed(requirement.signed_by)} expired"
+        if answer.cause == OTHER_KEY:
+            expired = tuple(name for name in requirement.signed_by if name not in live)
+            return "is signed, but by another key" + (f"; {listed(expired)} expired" if expired else "")
         return f"is not signed by {listed(live)}" + (f"; {answer.cause}" if answer.cause else "")
 
     def _refusing_mirror(self, slot: Slot) -> Rewrite | None:

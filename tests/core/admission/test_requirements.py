@@ -552,6 +552,12 @@ def test_the_hot_path_takes_only_images_that_certainly_meet_all_requirements(
     assert certainly_approved(request(image, "x.io/a:1"), policy(require, mode=mode), BY_NAME) is None
 
 
+def test_an_expired_key_is_named_if_only_other_keys_signed() -> None:
+    compiled = policy(SIGNED, until="2026-02-01")
+    (verdict,) = validate(request(AT_DIGEST), compiled, known(BY_OTHER)).images
+    assert verdict.decision.detail == "is signed, but by another key; ci-2026 expired (unsigned)"
+
+
 @cases(
     "image options said",
     {

@@ -910,6 +910,29 @@ def test_a_signature_is_required_whether_by_tag_or_by_digest(images: str, evaded
         assert [each.message for each in found if each.code == "require-in-part"] == expected
 
 
+@pytest.mark.parametrize(
+    ("more", "evaded"),
+    [
+        pytest.param("require: [{images: ['r.io/app:v1'], BY}, {images: [r.io], BY}]", False, id="elsewhere"),
+        pytest.param("require: [{images: ['r.io/app:*', 'r.io/app@*'], BY}]", False, id="both"),
+        pytest.param("require: [{images: ['r.io/**@*'], BY}]\ndeny: ['r.io/**:*']", False, id="denied"),
+        pytest.param(
+            "require: [{images: ['r.io/app:v1'], BY}, {images: [r.io], namespaces: [a], BY}]",
+            True,
+            id="in-one-namespace",
+        ),
+        pytest.param(
+            "require: [{images: ['r.io/app:v1'], BY}, {images: [r.io], mode: warn, BY}]",
+            True,
+            id="only-warned-of",
+        ),
+    ],
+)
+def test_a_signature_may_be_required_elsewhere(more: str, *, evaded: bool) -> None:
+    found = lint(keys_text() + more.replace("BY", "signedBy: [ci-2025, ci-2026]") + "\n", "[r.io]")
+    assert ("require-in-part" in {each.code for each in found}) is evaded
+
+
 UNMATCHED: Final = [
     pytest.param("[a.io]", "images: [a.io/x], digest: true", True, id="approved"),
     pytest.param("['*.corp.io']", "images: [a.corp.io/x], exists: true", True, id="by-a-glob"),

@@ -8,11 +8,12 @@ from dataclasses import replace
 from itertools import chain
 
 from gatekeeper_py.core.images.glob import is_glob
+from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.scope import Scope, ScopeIndex, TooManyComparisonsError
 from gatekeeper_py.core.policy.copies import copies
 from gatekeeper_py.core.policy.finding import Remark
-from gatekeeper_py.core.policy.lint.subject import Subject, path_of, scope_of, shown, warning
+from gatekeeper_py.core.policy.lint.subject import Subject, covering, path_of, scope_of, shown, warning
 from gatekeeper_py.core.policy.rules import Rule
 
 
@@ -69,18 +70,25 @@ def recalls(subject: Subject) -> Iterator[Remark]:
 
 def evaded(subject: Subject) -> Iterator[Remark]:
     """Yield a remark on each requirement of a signature that an image evades by its digest, or by its tag."""
+    scan = Scan(total=subject.comparisons)
     for requirement in subject.policy.document.require:
-        if not requirement.signed_by:
-            continue
         whole = [each for each in requirement.images if each.qualifier is None]
-        for index, pattern in enumerate(requirement.images):
+        for index, rule in enumerate(requirement.rules if requirement.signed_by else ()):
+            pattern = rule.pattern
             name = replace(pattern, tag=None, digest=None)
-            if pattern.qualifier is None or any(each.covers(name) for each in whole):
+            others = {None: replace(name, digest=ANY), ANY: replace(name, tag=ANY)}.get(pattern.digest, name)
+            missed = replace(rule, pattern=others, excepts=())
+            if any(each.covers(name) for each in whole) or _restricted(subject, missed, scan):
                 continue
             other = {None: "a digest", ANY: "a tag"}.get(pattern.digest, "a tag or another digest")
             message = f"the same image with {other} needs no signature"
             path = ("require", requirement.index, "images", index)
             yield warning("require-in-part", path, message, f"require it of {name}")
+
+
+def _restricted(subject: Subject, rule: Rule, scan: Scan) -> bool:
+    """Return whether all images of a rule are denied, or need a signature."""
+    return any(covering(rules, rule, scan) is not None for rules in (subject.signed, subject.live_deny))
 
 
 def _seen(subject: Subject) -> Iterator[Scope]:
