@@ -29,6 +29,9 @@ from gatekeeper_py.core.policy.requirements import Requirement
 SOME_DIGEST: Final = f"sha256:{'0' * 64}"
 """Stands for a digest that is not known yet."""
 
+UNPINNED: Final = "is unpinned: it needs a digest"
+NEVER_PINNED: Final = "is unpinned: no rule approves it with a digest"
+
 Role = Literal["pod", "template"]
 """A template has the images of Pods that do not exist yet."""
 
@@ -340,7 +343,7 @@ class Judge(NamedTuple):
         met: bool | None = True
         if requirement.digest and not manifest.by_digest and not (vouched and runs):
             if not (pulled and self.subject.mode.rewrites):
-                return _unmet(requirement, "unpinned", _unpinned(digest))
+                return _unmet(requirement, "unpinned", self._unpinned(image))
             problem = self._unpinnable(requirement, image)
             if problem is not None:
                 return problem
@@ -364,19 +367,25 @@ class Judge(NamedTuple):
 
         It will have one if a caller that queries no registry judges it before the mutating webhook writes it.
         """
-        name, manifest, answer, digest, _, _ = image
+        name, manifest, answer, _, _, _ = image
         if answer is None:
-            detail = f"{_unpinned('')}, and {manifest.host} is not listed under registries"
+            detail = f"{UNPINNED}, and {manifest.host} is not listed under registries"
             return _unmet(requirement, "unpinned", detail)
         if answer.status == "found" and not answer.digest:
             will_be = self._approves(f"{name}@{SOME_DIGEST}")
-            detail = "is unpinned: no rule approves it with a digest"
-            return None if will_be else _unmet(requirement, "unpinned", detail)
+            return None if will_be else _unmet(requirement, "unpinned", NEVER_PINNED)
         if answer.status == "error" and not requirement.signed_by:
             return _failed(requirement, answer)
         if answer.status == "missing" and requirement.exists:
             return _unmet(requirement, "absent", _absent((manifest,)))
-        return _unmet(requirement, "unpinned", _unpinned(digest))
+        return _unmet(requirement, "unpinned", self._unpinned(image))
+
+    def _unpinned(self, image: _Image) -> str:
+        """Return that an image needs a digest, and which one if the policy approves the image with it."""
+        if not image.digest:
+            return UNPINNED
+        approved = self._approves(f"{image.name}@{image.digest}")
+        return f"is unpinned: add @{image.digest}" if approved else NEVER_PINNED
 
     def _signed(self, requirement: Requirement, manifest: Manifest) -> Checked:
         """Return whether a live key of the requirement signed the digest of an image."""
@@ -567,10 +576,6 @@ def _failed(requirement: Requirement, answer: Answer) -> Checked:
     if requirement.warns or requirement.on_error == "deny":
         return _unmet(requirement, "unverified", _unverified(answer))
     return Checked(requirement.index, None, "unverified", answer.cause)
-
-
-def _unpinned(digest: str) -> str:
-    return f"is unpinned: {f'add @{digest}' if digest else 'it needs a digest'}"
 
 
 def _absent(manifests: Iterable[Manifest]) -> str:

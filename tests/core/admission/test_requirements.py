@@ -552,6 +552,14 @@ def test_the_hot_path_takes_only_images_that_certainly_meet_all_requirements(
     assert certainly_approved(request(image, "x.io/a:1"), policy(require, mode=mode), BY_NAME) is None
 
 
+def test_a_digest_that_the_policy_rejects_is_not_proposed() -> None:
+    compiled = policy("{images: [r.io], digest: true, exists: true}", allow="['r.io/app:1', r.io/b]")
+    details = [
+        each.decision.detail for each in validate(request(TAG, "r.io/b:1"), compiled, known(GOOD)).images
+    ]
+    assert details == ["is unpinned: no rule approves it with a digest", ADD]
+
+
 def test_an_expired_key_is_named_if_only_other_keys_signed() -> None:
     compiled = policy(SIGNED, until="2026-02-01")
     (verdict,) = validate(request(AT_DIGEST), compiled, known(BY_OTHER)).images
