@@ -111,7 +111,8 @@ def test_deny_rules_that_the_same_image_passes_by_another_reference(
         pytest.param("images: [m.io], exists: true", "enforce", True, id="only-the-copies"),
         pytest.param("images: ['*/**'], digest: true", "enforce", False, id="tags-refused"),
         pytest.param("images: ['*/**'], digest: true, mode: warn", "enforce", True, id="tags-warned-of"),
-        pytest.param("images: ['*/**'], digest: true, mode: warn", "mutate", False, id="tags-pinned"),
+        pytest.param("images: [r.io], digest: true, mode: warn", "mutate", False, id="tags-pinned"),
+        pytest.param("images: ['*/**'], digest: true, mode: warn", "mutate", True, id="nobody-may-be-asked"),
     ],
 )
 def test_a_digest_is_denied_where_a_requirement_looks_tags_up(

@@ -96,11 +96,14 @@ def _seen(subject: Subject) -> Iterator[Scope]:
 
     Ignore its ``except``: whoever wrote it has considered what is not looked up.
     """
-    for requirement in subject.policy.document.require:
-        # Outside mutate mode, a requirement with a digest that only warns admits tags.
-        pins = requirement.digest and (not requirement.warns or subject.policy.mode.rewrites)
-        if pins or requirement.looks_up:
-            yield from map(scope_of, requirement.rules)
+    document = subject.policy.document
+    rewrites = subject.policy.mode.rewrites and all(each.mode.rewrites for each in document.namespaces)
+    for requirement in document.require:
+        for rule in requirement.rules:
+            # One that only warns admits tags, except where the webhook adds their digests.
+            pins = not requirement.warns or (rewrites and not is_glob(rule.pattern.host))
+            if requirement.looks_up or (requirement.digest and pins):
+                yield scope_of(rule)
 
 
 def _by_tag(pattern: Pattern) -> bool:
