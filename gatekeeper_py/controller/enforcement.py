@@ -121,8 +121,7 @@ def _problem(status: int, message: str) -> str:
 class ApiServers:
     """Finds the API servers of a cluster, and sends them probe Pods for one namespace.
 
-    ``connect`` makes a session with the configured API server, or with one at an address, whose certificate
-    is for another name.
+    ``connect(address, server_name)`` opens a session; without arguments, with the configured API server.
     """
 
     def __init__(

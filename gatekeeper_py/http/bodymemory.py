@@ -76,7 +76,7 @@ class Body:
         return 0.0 if self._bodies is None else self._bodies.burden()
 
     def worth(self, now: float) -> float:
-        """Return the good requests of the connection plus one, for each second that the body takes to arrive.
+        """Return (good requests of the connection + 1) / (seconds that the body has taken to arrive).
 
         Of the bodies of one peer, the one with the lowest value is ended first.
         """

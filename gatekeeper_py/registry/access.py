@@ -13,7 +13,7 @@ from gatekeeper_py.registry.transport import Resolver, Transport
 
 
 class Access:
-    """The policy's entries and the files, as the client needs them.
+    """The policy's registry entries and keys, and the credentials and CAs of ``--registry-config``.
 
     Must be created inside a running event loop.
     """

@@ -240,7 +240,7 @@ def test_scanners_see_the_debian_packages_in_it(image: Image) -> None:
 
 
 def test_the_server_is_ready_after_little_work(server: Server, base: str, measured: list[str]) -> None:
-    """This takes half a second of CPU time. The time on a clock depends on what else the machine does."""
+    """This takes half a second of CPU time. Wall-clock time depends on the load of the machine."""
     measured.append(f"{base}: ready after {server.ready_cpu_seconds:.2f} s of CPU time")
     assert server.ready_cpu_seconds < READY_CPU_SECONDS
 

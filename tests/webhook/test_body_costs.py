@@ -30,7 +30,7 @@ TRIES: Final = 3
 
 @pytest.fixture(scope="module")
 def costs() -> dict[str, dict[str, float]]:
-    """Return CPU time and MiB by kind of body, measured in a separate process."""
+    """Return MiB, and CPU time as a multiple of that for ``SAMPLE``, by kind of body."""
     command = [sys.executable, __file__]
     tests = str(Path(__file__).resolve().parents[1])
     done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": tests})

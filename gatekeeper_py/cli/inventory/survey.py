@@ -32,8 +32,8 @@ _STATUSES: Final[Mapping[Parts, str]] = {
 class Survey:
     """Collects the verdicts about all images. An image in an ``exempt`` namespace has the verdict ``exempt``.
 
-    ``warned`` collects the owners whose Pods would get warnings. The images of objects in the roles ``later``
-    wait for ``verified`` if a requirement needs a look-up.
+    ``warned`` collects the owners whose Pods would get warnings. ``verified`` judges the images of objects in
+    the roles ``later`` whose requirements need a look-up.
     """
 
     def __init__(

@@ -32,7 +32,7 @@ class World(Protocol):
 
 
 class Known(NamedTuple):
-    """The world of the hot path: earlier answers alone, with no note of what was asked."""
+    """The world of the hot path: earlier answers only. It does not record look-ups."""
 
     resolve_cached: ResolveCached
 

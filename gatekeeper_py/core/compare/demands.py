@@ -17,9 +17,9 @@ from gatekeeper_py.core.policy.requirements import Requirement
 class Refusal(NamedTuple):
     """The states of the registries in which a demand refuses an image.
 
-    Without ``signers``, the image is missing. Otherwise no key with these fingerprints signed it, as far as
-    the repository ``signatures`` shows (empty for the image's own). With ``errors``, the image is also
-    refused if the registry could not be queried.
+    If ``signers`` is ``None``, the image is missing. Otherwise no key with these fingerprints signed it, by
+    the signatures in the repository ``signatures`` (empty for the image's own). With ``errors``, the image is
+    also refused if the registry could not be queried.
     """
 
     errors: bool
@@ -27,13 +27,13 @@ class Refusal(NamedTuple):
     signatures: str = ""
 
     def includes(self, other: Refusal) -> bool:
-        """Return whether it has all states of another.
+        """Return whether this has all states of ``other``.
 
-        A signature can be known of an image that is missing. If only other keys signed the image, just the
-        demands for some of these keys refuse it, too.
+        Signatures of a missing image can be known. If no key of a set signed the image, a demand for a part
+        of these keys refuses it, too.
         """
         if self.signers is not None and not self.signers:
-            return True  # without a key, nothing is signed
+            return True  # an empty set: no image is signed
         if self.errors < other.errors:
             return False
         if self.signers is None or other.signers is None:
@@ -49,8 +49,8 @@ class Demand(NamedTuple):
 
     ``signers`` are the fingerprints of the live keys, or ``None`` if no signature is needed. ``signatures``
     is the repository that must hold the signatures, empty for the image's own. ``refuses_errors`` is whether
-    the image is refused if a registry could not be queried. If the image needs a digest, ``hosts`` are those
-    that may be asked for it.
+    the image is refused if a registry could not be queried. ``hosts`` are the registries that may be
+    queried for a required digest.
     """
 
     digest: bool

@@ -292,7 +292,10 @@ class _ImageClass(NamedTuple):
     pins: tuple[bool, bool]
 
     def refusals(self, side: int, *, offline: bool = False) -> frozenset[Refusal]:
-        """Return the states of the registries in which a policy refuses the image because of requirements."""
+        """Return the states of the registries in which a policy refuses the image because of requirements.
+
+        With ``offline``, the webhook writes no digest.
+        """
         pins = self.pins[side] and not offline
         return frozenset(
             refusal
@@ -300,12 +303,15 @@ class _ImageClass(NamedTuple):
             for refusal in demand.refusals(pinned=self.pinned, pins=pins)
         )
 
-    def asks_less(self, one: int, other: int) -> bool:
-        """Return whether the requirements of one policy can fail while those of the other one are met."""
+    def requires_more(self, one: int, other: int) -> bool:
+        """Return whether one policy refuses the image in a state in which the other one does not."""
         return not includes(self.refusals(other), self.refusals(one))
 
     def states(self) -> Iterator[tuple[bool, bool]]:
-        """Yield the combinations of whether the image fails the requirements of each policy, as written."""
+        """Yield each possible pair: whether the image does not meet the old, and the new requirements.
+
+        The webhook writes no digest here.
+        """
         old, new = (self.refusals(side, offline=True) for side in (0, 1))
         if not includes(old | new, [ALWAYS]):
             yield False, False
@@ -331,7 +337,7 @@ class _Comparison:
         self._entries = tuple(self._sides)
         needs_digests = any(entry.demand is not None and entry.demand.digest for entry in self._entries)
         self._asked_by_one = old.looked_up_hosts ^ new.looked_up_hosts if needs_digests else frozenset[str]()
-        """The hosts that only one policy allows to be asked for the digest of an image."""
+        """The hosts that only one policy allows to query for digests."""
         self._modes = tuple(
             (policy.policy.mode, tuple((o.names, o.mode) for o in policy.overrides)) for policy in (old, new)
         )
@@ -571,9 +577,9 @@ class _Comparison:
                 sources = tuple("" if found is None else found.mirror.source.text for found in (old, new))
                 self._record(images, "rewritten", sources)
         if before and after:
-            if images.asks_less(0, 1):
+            if images.requires_more(0, 1):
                 self._record(images, "less-required")
-            if images.asks_less(1, 0):
+            if images.requires_more(1, 0):
                 self._record(images, "more-required")
 
     def _judge_grants(self, images: _ImageClass, rules: Sequence[_Rules], holding: int) -> None:

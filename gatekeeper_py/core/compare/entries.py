@@ -30,7 +30,7 @@ Role = Literal["allow", "deny", "spare", "require", "source", "except", "grant"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyScope(Scope):
-    """An entry of one policy.
+    """A scope with its role in one policy.
 
     ``target`` distinguishes mirrors with the same source. ``group`` names the entries of an ``except``, all
     with their namespaces; it is empty if there are none. If the entry matches the original of an image on a

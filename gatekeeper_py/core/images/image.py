@@ -15,8 +15,8 @@ Qualifiers = tuple[str | None, ...]
 class Image(NamedTuple):
     """An image that can be matched.
 
-    ``location`` is the place of ``reference``, or that of an image that it mirrors. ``qualifiers`` are those
-    that the image satisfies literally.
+    ``location`` is the place of ``reference``, or of the original, if it is on a mirror. ``qualifiers`` are
+    those that the image satisfies literally.
     """
 
     reference: Reference
@@ -38,7 +38,7 @@ class Image(NamedTuple):
         return self.location.name
 
     def at(self, location: Location) -> Self:
-        """Return the same tag or digest of another repository."""
+        """Return the image with the same tag or digest, matched at another location."""
         return self._replace(location=location)
 
     def pinned(self, digest: str) -> Self:

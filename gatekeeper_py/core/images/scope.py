@@ -1,4 +1,4 @@
-"""Scopes: a set of images in some namespaces, and an index over many of them.
+"""Scopes: sets of images in some namespaces, and an index over many of them.
 
 Match conditions, native policies and comparisons of policies must be right for every image that can exist, so
 they are computed from scopes instead of single images.
@@ -25,7 +25,7 @@ MAX_COMPARISONS: Final = 500_000
 for 100,000 rules with wildcards would grow with the square of their number."""
 
 CHEAP_SEGMENTS: Final = 16
-"""A comparison counts as one more for so many segments of the path, because each segment is compared."""
+"""A comparison counts as one more for each 16 segments of the path, because it compares each segment."""
 
 MAX_SCANNED: Final = 256
 """Maximum number of scopes in one group of the index that are searched for a covering one."""
@@ -53,7 +53,7 @@ class Scope:
 
     @property
     def cost(self) -> int:
-        """How many comparisons one with its path counts as."""
+        """How many comparisons a comparison with this scope counts as."""
         return 1 + len(self.images.segments) // CHEAP_SEGMENTS
 
     def has(self, image: Image, namespace: str | None) -> bool:

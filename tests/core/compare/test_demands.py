@@ -15,7 +15,7 @@ REPOSITORIES: Final = ("", "b.io/signatures")
 
 
 class Signed(NamedTuple):
-    """The keys that a repository shows, and whether it fails beyond that."""
+    """The keys whose signatures a repository shows, and whether reading others fails."""
 
     keys: frozenset[str]
     fails: bool
@@ -73,7 +73,7 @@ demands = st.one_of(
 
 
 @given(several=st.lists(demands, max_size=3), demand=demands, pinned=st.booleans(), pins=st.tuples(*BOTH))
-def test_demands_include_one_that_refuses_only_what_they_refuse(
+def test_demands_include_another_if_they_refuse_in_all_its_states(
     several: list[Demand], demand: Demand, *, pinned: bool, pins: tuple[bool, bool]
 ) -> None:
     """The webhook may write a digest under one policy, and not under the other one."""
@@ -87,7 +87,9 @@ def test_demands_include_one_that_refuses_only_what_they_refuse(
 
 
 @given(demand=demands, pinned=st.booleans(), pins=st.booleans())
-def test_a_demand_that_always_refuses_says_so(demand: Demand, *, pinned: bool, pins: bool) -> None:
+def test_a_demand_that_refuses_in_all_states_includes_always(
+    demand: Demand, *, pinned: bool, pins: bool
+) -> None:
     seen = {refuses(demand, state, pinned=pinned, pins=pins) for state in STATES}
     refusals = set(demand.refusals(pinned=pinned, pins=pins))
     assert includes(refusals, [ALWAYS]) == (False not in seen)

@@ -28,7 +28,7 @@ def test_a_digest_replaces_the_tag(
     assert (parsed.tag, parsed.digest, parsed.qualifiers) == (tag, digest, qualifiers)
 
 
-def test_a_pinned_image_is_that_of_the_digest() -> None:
+def test_pinning_an_image_equals_writing_its_digest() -> None:
     pinned, written = parse_image("a.io/x:v1").pinned(SHA256), parse_image(f"a.io/x:v1@{SHA256}")
     assert pinned[1:] == written[1:]
     assert pinned.reference.canonical == written.reference.canonical

@@ -69,7 +69,7 @@ def recalls(subject: Subject) -> Iterator[Remark]:
 
 
 def evaded(subject: Subject) -> Iterator[Remark]:
-    """Yield a remark on each requirement of a signature that an image evades by its digest, or by its tag."""
+    """Yield a remark on each pattern that needs a signature, but misses other references to its images."""
     scan = Scan(total=subject.comparisons)
     for requirement in subject.policy.document.require:
         whole = [each for each in requirement.images if each.qualifier is None]
@@ -100,7 +100,7 @@ def _seen(subject: Subject) -> Iterator[Scope]:
     rewrites = subject.policy.mode.rewrites and all(each.mode.rewrites for each in document.namespaces)
     for requirement in document.require:
         for rule in requirement.rules:
-            # One that only warns admits tags, except where the webhook adds their digests.
+            # A requirement that only warns admits tags, unless the webhook adds their digests.
             pins = not requirement.warns or (rewrites and not is_glob(rule.pattern.host))
             if requirement.looks_up or (requirement.digest and pins):
                 yield scope_of(rule)
@@ -111,7 +111,7 @@ def _by_tag(pattern: Pattern) -> bool:
 
 
 def _covered(entry: Scope, *indexes: ScopeIndex) -> bool:
-    """Return whether an entry of one of these indexes covers all of another, in all of its namespaces."""
+    """Return whether a scope in one of these indexes covers another one, in all of its namespaces."""
     return any(each.covers(entry) for index in indexes for each in index.overlapping(entry))
 
 
