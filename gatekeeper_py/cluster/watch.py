@@ -25,7 +25,7 @@ from aiohttp import hdrs
 
 from gatekeeper_py.cluster.errors import failure_of
 from gatekeeper_py.cluster.session import Session
-from gatekeeper_py.process.backoff import backed_off
+from gatekeeper_py.process.waiting import backed_off
 
 MAX_BYTES: Final = 16 * 1024 * 1024
 """Limit for one list or one line. An object has at most 1.5 MiB, and JSON escapes multiply it by up to 6."""

@@ -15,8 +15,8 @@ from gatekeeper_py.controller.reconcile import PASS_ERRORS, Alarm, Passes, Repor
 from gatekeeper_py.controller.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.controller.webhooks.templates import MUTATING_NAME
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.waiting import backed_off
 
 DEBOUNCE_SECONDS: Final = 0.05
 """Changes arrive in bursts; one pass covers all changes within this time."""

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from gatekeeper_py.core.policy.document import MODES, PolicyError
 from gatekeeper_py.core.policy.policy import Policy, Rewriting
+from gatekeeper_py.live.feed import Feed
 from gatekeeper_py.live.parser.process import Fetch, Parser, ParserError
 from gatekeeper_py.live.sources import Delivery
-from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.waiting import wait_until
 
 KEEP_SECONDS: Final = 10.0
 """How long the mutating webhook stays registered after the policy stopped rewriting images. Toggling the mode
@@ -28,12 +28,6 @@ back within this time does not change the configuration. Afterwards every replic
 
 UNSEEN_SECONDS: Final = 300.0
 """A policy that was not confirmed by the API server for this long raises an alarm."""
-
-LONGEST_WAIT_SECONDS: Final = 3600.0
-
-FIRST_RETRY_SECONDS: Final = 1.0
-LONGEST_RETRY_SECONDS: Final = 300.0
-"""First and longest pause before a policy is parsed again after a failure that may be temporary."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +60,6 @@ class PolicyFollower:
         on_known: Callable[[KnownPolicy], None] = lambda _known: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.mutates: bool | None = None
         self.judgement = True
@@ -78,14 +71,12 @@ class PolicyFollower:
         self._log = log
         self._now = now
         self._monotonic = monotonic
-        self._sleep = sleep
         self.refused = ""
         """The problem of the document in the source; empty when it was accepted."""
         self._problem = ""
         self._synced_at = monotonic()
         self._timer: asyncio.Task[None] | None = None
-        self._latest: Delivery | None = None
-        self._arrived = asyncio.Event()
+        self._feed = Feed(self.take)
 
     def seen(self) -> None:
         """Note that the source is in step with the API server at this moment."""
@@ -102,26 +93,12 @@ class PolicyFollower:
         """Follow a source until cancelled. A delivery replaces earlier ones that are not processed yet."""
         try:
             async with asyncio.TaskGroup() as group:
-                group.create_task(self._take_forever())
+                group.create_task(self._feed.run())
                 async for delivery in deliveries:
-                    self._latest = delivery
                     self._on_arrived()
-                    self._arrived.set()
+                    self._feed.put(delivery)
         finally:
             self._stop_timer()
-
-    async def _take_forever(self) -> None:
-        failures, pause = 0, None
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._arrived.wait()
-                    failures = 0
-            self._arrived.clear()
-            pause = None
-            if self._latest is not None and not await self.take(self._latest):
-                pause = backed_off(FIRST_RETRY_SECONDS, failures, LONGEST_RETRY_SECONDS)
-                failures += 1
 
     async def take(self, delivery: Delivery) -> bool:
         """Process one delivery. Return false if it could not be parsed for a reason that may be temporary."""
@@ -168,26 +145,18 @@ class PolicyFollower:
         return found[0]
 
     def _apply(self, found: Rewriting) -> None:
+        ends = found.until if found.possible else self._now()
         if found.possible or self.mutates is None:
             self.mutates = found.possible
-            if found.possible and found.until is not None:
-                self._timer = asyncio.create_task(self._stop_at(found.until))
-        elif self.mutates:
-            self._timer = asyncio.create_task(self._stop_after(KEEP_SECONDS))
+        if self.mutates and ends is not None:
+            self._timer = asyncio.create_task(self._stop_after(ends))
 
-    async def _stop_at(self, instant: datetime) -> None:
-        """Set ``mutates`` to false ``KEEP_SECONDS`` after ``instant``.
+    async def _stop_after(self, instant: datetime) -> None:
+        """Set ``mutates`` to false ``KEEP_SECONDS`` after the policy stops rewriting images.
 
-        At that instant the policy stops rewriting images, because its last rule or override for that expires.
-        The source does not deliver a policy when something expires.
+        The source does not deliver a policy when the last rule or override for that expires.
         """
-        while (left := (instant - self._now()).total_seconds()) > 0:
-            # Sleep in steps, so that a change of the clock is noticed.
-            await self._sleep(min(left, LONGEST_WAIT_SECONDS))
-        await self._stop_after(KEEP_SECONDS)
-
-    async def _stop_after(self, seconds: float) -> None:
-        await self._sleep(seconds)
+        await wait_until(instant + timedelta(seconds=KEEP_SECONDS), self._now, asyncio.Event())
         self.mutates = False
         self._on_changed()
 

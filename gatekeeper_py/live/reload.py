@@ -18,13 +18,14 @@ from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.document import MODES, Mode
 from gatekeeper_py.core.policy.finding import MODE_CODES, Finding, in_order
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
+from gatekeeper_py.live.feed import Feed
 from gatekeeper_py.live.parser.process import Fetch, Interrupted, Judged, Parser, ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
-from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.memory import collector_paused, dismantling, give_back
 from gatekeeper_py.process.slices import in_slices
+from gatekeeper_py.process.waiting import PartOfTime, wait_until
 
 Result = Literal["loaded", "refused", "unchanged"]
 
@@ -43,19 +44,13 @@ closer than this plus twice the time that compiling takes."""
 MAX_CATCH_UP: Final = 3
 """How often a policy is compiled again before it becomes live, if rules expire meanwhile."""
 
-LONGEST_SLEEP_SECONDS: Final = 10.0
-"""Maximum time between two looks at the system clock, because it can be set."""
-
-FIRST_RETRY_SECONDS: Final = 1.0
-LONGEST_RETRY_SECONDS: Final = 300.0
-"""First and longest pause before a document is parsed again. This happens only after a failure that may be
-temporary: the parser process could not be started, was killed from outside, or was too slow, for example on
-an overloaded machine."""
-
-LINT_SHARE: Final = 20
-LEAST_LINT_PAUSE: Final = timedelta(seconds=10)
+LINT_PAUSE_FACTOR: Final = 20.0
+LEAST_LINT_PAUSE_SECONDS: Final = 10.0
 """Lint of the live policy takes at most a twentieth of the time, even if a rule expires every second. The
 pause after it has this minimum."""
+
+NOT_LINTED_SECONDS: Final = 300.0
+"""Pause before lint is tried again after a failure that may be temporary."""
 
 MAX_LOGGED_CHARACTERS: Final = 10_000
 """Maximum length of the findings in one log line. A log line has at most 16 KiB; ``/policy`` shows more."""
@@ -137,9 +132,10 @@ class Reloader:
         self._log = log
         self._on_live = tuple(on_live)
         self._now = now
-        self._latest: Delivery | None = None
-        self._delivered = asyncio.Event()
-        self._failures = 0
+        self._feed = Feed(self._take)
+        self._lint_time = PartOfTime(LINT_PAUSE_FACTOR)
+        self._noted = asyncio.Event()
+        """Findings were noted, so lint may be due at another time."""
         self._successor: CompiledPolicy | None = None
         """What replaces the live snapshot at its next expiry, once it is compiled."""
         self._installed = asyncio.Event()
@@ -150,12 +146,18 @@ class Reloader:
         """Follow a source until cancelled. A delivery replaces earlier ones that still wait."""
         async with asyncio.TaskGroup() as group:
             # Separate tasks, because a rule must expire even while another policy is loaded or linted.
-            for step in (self._apply_next, self._expire_next, self._lint_when_due):
+            for step in (self._feed.run, self._expire_next, self._lint_when_due):
                 group.create_task(self._forever(step))
-            async for delivery in deliveries:
-                self._latest = delivery
-                self._failures = 0
-                self._delivered.set()
+            await self._feed.follow(deliveries)
+
+    async def _take(self, delivery: Delivery) -> bool:
+        """Apply a delivery. Return false if it may be accepted later.
+
+        The parser process could not be started, was killed from outside, or was too slow, for example on an
+        overloaded machine.
+        """
+        await self.apply(delivery)
+        return self.refused is None or self.refused.final
 
     async def apply(self, delivery: Delivery) -> Result:
         """Make the policy of a delivery live, or keep the last good one and report why."""
@@ -243,10 +245,12 @@ class Reloader:
         return "loaded"
 
     async def _lint_when_due(self) -> None:
-        """Wait, and lint the live policy again if that is due, unless a change of the policy is due first."""
-        await asyncio.sleep(LONGEST_SLEEP_SECONDS)
-        with suppress(Interrupted):
-            await self._lint_again()
+        """Lint the live policy again once that is due, unless a change of the policy is due first."""
+        self._noted.clear()
+        due = None if self.loaded is None else self.loaded.lint_due
+        if not await wait_until(due, self._now, self._noted):
+            with suppress(Interrupted):
+                await self._lint_again()
 
     async def _lint_again(self) -> None:
         """Lint the live policy again if that is due. Raises ``Interrupted``."""
@@ -278,16 +282,20 @@ class Reloader:
     def _note_findings(self, loaded: Loaded, report: Judged, begun: datetime | None = None) -> None:
         """Store what lint found, and when to lint again. ``begun`` is ``None`` if lint did not run."""
         due, now = report.until, self._now()
-        if due is not None and begun is not None:
-            due = max(due, now + max(LEAST_LINT_PAUSE, LINT_SHARE * (now - begun)))
+        if begun is not None:
+            self._lint_time.spent(begun.timestamp(), now.timestamp())
+        if due is not None:
+            free_at = max(self._lint_time.free_at, now.timestamp() + LEAST_LINT_PAUSE_SECONDS)
+            due = max(due, datetime.fromtimestamp(free_at, UTC))
         self.loaded = replace(loaded, findings=report.findings, lint_due=due)
+        self._noted.set()
         self._observer.policy_linted(report.findings)
 
     def _not_linted(self, problem: ParserError) -> Judged:
         """Return the finding that a live policy could not be linted. Unless it is too costly, try again."""
         self._log.warning("policy_not_linted", source=self.source_name, problem=str(problem))
         findings = (_warning("not-linted", f"the policy is live but was not checked: {problem}"),)
-        again = None if problem.permanent else self._now() + timedelta(seconds=LONGEST_RETRY_SECONDS)
+        again = None if problem.permanent else self._now() + timedelta(seconds=NOT_LINTED_SECONDS)
         return Judged(accepted=True, findings=findings, until=again)
 
     async def _forever(self, step: Callable[[], Awaitable[None]]) -> None:
@@ -298,46 +306,12 @@ class Reloader:
                 self._log.error("policy_not_compiled", source=self.source_name, exc_info=True)
                 await asyncio.sleep(AFTER_BUG_SECONDS)
 
-    async def _apply_next(self) -> None:
-        """Wait for the next delivery, or until the last one is to be parsed again, and apply it."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds_until(self._next_try())):
-                await self._delivered.wait()
-        self._delivered.clear()
-        latest, self._latest = self._latest, None
-        if latest is None:
-            latest = self._due_again()
-        if latest is not None:
-            await self.apply(latest)
-
     async def _expire_next(self) -> None:
-        """Expire what is due, and wait for the next expiry."""
-        await self._expire()
-        await self._prepare_and_wait()
+        """Expire what is due, compile the successor of the live policy in time, and wait until it is due.
 
-    def _seconds_until(self, instant: datetime | None) -> float | None:
-        return None if instant is None else max((instant - self._now()).total_seconds(), 0.0)
-
-    def _next_change(self) -> datetime | None:
-        snapshot = self._live.snapshot
-        return None if snapshot is None else snapshot.next_change
-
-    def _next_try(self) -> datetime | None:
-        refused = self.refused
-        if refused is None or refused.final:
-            return None
-        pause = backed_off(FIRST_RETRY_SECONDS, self._failures - 1, LONGEST_RETRY_SECONDS)
-        return refused.at + timedelta(seconds=pause)
-
-    def _due_again(self) -> Delivery | None:
-        due = self._next_try()
-        return None if due is None or self.refused is None or due > self._now() else self.refused.delivery
-
-    async def _prepare_and_wait(self) -> None:
-        """Compile the successor of the live policy in time, and wait until it is due.
-
-        Returns early if another policy becomes live, and at least every ``LONGEST_SLEEP_SECONDS``.
+        Returns early if another policy becomes live.
         """
+        await self._expire()
         self._installed.clear()
         snapshot, due = self._live.snapshot, self._next_change()
         if snapshot is not None and due is not None and self._successor is None:
@@ -346,10 +320,12 @@ class Reloader:
                 await self._prepare(snapshot, due)
             else:
                 due = prepare_at
-        seconds = self._seconds_until(due)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(None if seconds is None else min(seconds, LONGEST_SLEEP_SECONDS)):
-                await self._installed.wait()
+        del snapshot
+        await wait_until(due, self._now, self._installed)
+
+    def _next_change(self) -> datetime | None:
+        snapshot = self._live.snapshot
+        return None if snapshot is None else snapshot.next_change
 
     async def _prepare(self, snapshot: CompiledPolicy, instant: datetime) -> None:
         """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
@@ -454,7 +430,6 @@ class Reloader:
 
     def _refuse(self, delivery: Delivery, findings: tuple[Finding, ...], *, final: bool = True) -> Result:
         self.refused = RefusedDelivery(at=self._now(), findings=findings, delivery=delivery, final=final)
-        self._failures += 0 if final else 1
         serving = self._live.snapshot
         self._log.error(
             "policy_refused",

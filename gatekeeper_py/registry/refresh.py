@@ -9,11 +9,10 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Final, Protocol
 
 from gatekeeper_py.core.images.manifest import Answer, Manifest
-from gatekeeper_py.process.backoff import backed_off
+from gatekeeper_py.process.waiting import backed_off, wait_for
 
 MAX_OF_HOST: Final = 4
 """Maximum number of these look-ups in one registry at once. Most of the concurrent requests to a registry
@@ -110,7 +109,7 @@ class Refresh:
             seconds = LONGEST_SLEEP_SECONDS
             if self._heap:
                 seconds = min(max(self._heap[0][0] - now, SHORTEST_SLEEP_SECONDS), seconds)
-            await self._sleep(seconds)
+            await wait_for(self._wake, seconds)
 
     def _start(self, host: str) -> None:
         """Start the due look-ups in a registry, as far as the limits allow."""
@@ -133,8 +132,3 @@ class Refresh:
         if not self._running[host]:
             del self._running[host]
         self._wake.set()
-
-    async def _sleep(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()

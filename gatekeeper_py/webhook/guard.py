@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission import Outcome, guard
@@ -36,6 +37,7 @@ from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.settings import DEFAULT_MOST_REJECTED, ConfigMapName
 from gatekeeper_py.process.shares import NOBODY, Share, Shares
 from gatekeeper_py.process.slices import in_slices
+from gatekeeper_py.process.waiting import PartOfTime
 from gatekeeper_py.webhook.metrics import CheckResult, Metrics
 from gatekeeper_py.webhook.recent import RecentImages
 
@@ -141,8 +143,8 @@ class Checks:
         """The milliseconds that each share used: for the installation (true), and for namespaces (false)."""
         self._spent: deque[tuple[float, Shares, Share, int]] = deque()
         """The milliseconds of earlier checks, with the time from which they no longer count."""
-        self._pauses: dict[tuple[bool, Share], float] = {}
-        """Share -> the end of its pause."""
+        self._parts: dict[tuple[bool, Share], PartOfTime] = {}
+        """The part of the time that each share may use. Those that are free are left out."""
         self._places: dict[_Place, None] = {}
         self._queue: dict[_Place, None] = {}
         self._running: _Place | None = None
@@ -174,13 +176,13 @@ class Checks:
         try:
             while True:
                 now = self._monotonic()
-                start = max(self._pauses.get(place.key, now), now)
+                start = max(self._free_at(place), now)
                 if start > latest_start or place.lost:
                     raise _Busy(busy)
                 try:
                     async with self._turn(place, latest_start - now, start - now):
                         # Another check of the share may have ended meanwhile, and begun a new pause.
-                        if self._pauses.get(place.key, now) <= start:
+                        if self._free_at(place) <= start:
                             async with self._parser.turn(gives_way=True):
                                 return await self._timed(place, check, end)
                 except Interrupted:
@@ -267,8 +269,12 @@ class Checks:
             now = self._charge(place)
             place.charged = None
             if not place.scope.expired():
-                self._pauses = {key: until for key, until in self._pauses.items() if until > now}
-                self._pauses[place.key] = now + place.pause_factor * (now - start)
+                self._parts = {key: part for key, part in self._parts.items() if part.free_at > now}
+                self._parts.setdefault(place.key, PartOfTime(place.pause_factor)).spent(start, now)
+
+    def _free_at(self, place: _Place) -> float:
+        part = self._parts.get(place.key)
+        return -inf if part is None else part.free_at
 
     def _charge(self, place: _Place) -> float:
         """Charge a share for the time of its check until now. Return the present time."""

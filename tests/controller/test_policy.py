@@ -15,8 +15,10 @@ from gatekeeper_py.controller.policy import (
     PolicyFollower,
 )
 from gatekeeper_py.core.policy.policy import parse_policy
+from gatekeeper_py.live import feed
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.sources import Delivery
+from gatekeeper_py.process import waiting
 from parsing import InProcessParser
 from recording import RecordingLog
 from wire import eventually
@@ -29,7 +31,7 @@ ENFORCE = HEAD + MIRRORS + "mode: enforce\n"
 
 
 class Setup:
-    """A policy follower with a clock. ``tick`` ends the next sleep of the follower."""
+    """A policy follower with a clock."""
 
     def __init__(self) -> None:
         self.now = NOW
@@ -38,7 +40,6 @@ class Setup:
         self.known: list[KnownPolicy] = []
         self.parser = InProcessParser()
         self.log = RecordingLog()
-        self.sleeping: asyncio.Queue[tuple[float, asyncio.Event]] = asyncio.Queue()
         self.follower = PolicyFollower(
             self.parser,
             on_changed=self.changed,
@@ -47,7 +48,6 @@ class Setup:
             log=self.log,
             now=lambda: self.now,
             monotonic=lambda: self.now.timestamp(),  # noqa: PLW0108 - the clock moves
-            sleep=self.sleep,
         )
 
     def changed(self) -> None:
@@ -56,19 +56,15 @@ class Setup:
     def count_arrival(self) -> None:
         self.arrived += 1
 
-    async def sleep(self, seconds: float) -> None:
-        woken = asyncio.Event()
-        await self.sleeping.put((seconds, woken))
-        await woken.wait()
-
-    async def tick(self) -> float:
-        """End the follower's next sleep, and return its length in seconds."""
-        seconds, woken = await self.sleeping.get()
-        self.now += timedelta(seconds=seconds)
-        woken.set()
-        for _ in range(5):
-            await asyncio.sleep(0)
-        return seconds
+    async def mutates_until(self, instant: datetime) -> None:
+        """Check that the policy stops rewriting images ``KEEP_SECONDS`` after an instant."""
+        changes = self.changes
+        self.now = instant + timedelta(seconds=KEEP_SECONDS) - datetime.resolution
+        await asyncio.sleep(0.01)
+        assert self.follower.mutates is True
+        self.now += datetime.resolution
+        await eventually(lambda: self.follower.mutates is False)
+        assert self.changes == changes + 1
 
     async def take(self, text: str | None, mode: str | None = None, problem: str = "") -> bool:
         problem = problem if text is not None else "ConfigMap was deleted"
@@ -76,7 +72,8 @@ class Setup:
 
 
 @pytest.fixture
-def setup() -> Setup:
+def setup(monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setattr(waiting, "LONGEST_SLEEP_SECONDS", 0.001)  # the clock moves without a timer
     return Setup()
 
 
@@ -100,31 +97,21 @@ async def test_a_change_to_mutate_counts_at_once(setup: Setup) -> None:
 async def test_a_change_from_mutate_counts_after_a_delay(setup: Setup) -> None:
     await setup.take(MUTATE)
     await setup.take(ENFORCE)
-    assert setup.follower.mutates is True
-    changes = setup.changes
-    assert await setup.tick() == KEEP_SECONDS
-    assert setup.follower.mutates is False
-    assert setup.changes == changes + 1
+    await setup.mutates_until(NOW)
 
 
 async def test_a_change_back_and_forth_has_no_effect(setup: Setup) -> None:
     await setup.take(MUTATE)
     await setup.take(ENFORCE)
-    await setup.sleeping.get()
     await setup.take(MUTATE)
-    for _ in range(5):
-        await asyncio.sleep(0)
+    setup.now += timedelta(days=1)
+    await asyncio.sleep(0.01)
     assert setup.follower.mutates is True
-    assert setup.sleeping.empty()
 
 
 async def test_rewriting_ends_when_its_override_expires(setup: Setup) -> None:
     await setup.take(ENFORCE + "namespaces: [{names: [x], mode: mutate, until: 2026-05-01T02:30:00Z}]")
-    slept = [await setup.tick() for _ in range(3)]
-    assert slept == [3600.0, 3600.0, 1800.0]
-    assert setup.follower.mutates is True
-    assert await setup.tick() == KEEP_SECONDS
-    assert setup.follower.mutates is False
+    await setup.mutates_until(NOW + timedelta(hours=2.5))
 
 
 @pytest.mark.parametrize("text", [None, "nonsense"], ids=["deleted", "bad"])
@@ -188,7 +175,9 @@ async def test_a_policy_that_was_not_confirmed_for_long_is_a_problem(setup: Setu
     assert setup.follower.problem() == ""
 
 
-async def test_a_delivery_replaces_those_that_still_wait(setup: Setup) -> None:
+async def test_a_delivery_replaces_those_that_still_wait(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A policy that could not be parsed for a temporary reason is parsed again."""
     setup.parser.failures = [ParserError("died", "it was killed")]
     texts = [ENFORCE + f"message: change {number}\n" for number in range(4)]
@@ -198,6 +187,7 @@ async def test_a_delivery_replaces_those_that_still_wait(setup: Setup) -> None:
             yield Delivery(text=text)
         await asyncio.Event().wait()
 
+    monkeypatch.setattr(feed, "FIRST_RETRY_SECONDS", 0.001)
     task = asyncio.create_task(setup.follower.run(source()))
     await eventually(lambda: len(setup.known) == 2)
     task.cancel()

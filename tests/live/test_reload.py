@@ -22,11 +22,12 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.live import reload
+from gatekeeper_py.live import feed, reload
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
+from gatekeeper_py.process import waiting
 from parsing import InProcessParser
 from recording import RecordingLog
 from wire import eventually
@@ -314,13 +315,11 @@ async def test_an_override_that_expires_gives_the_mode_back(world: World) -> Non
     await world.take(text)
     assert world.live.snapshot is not None
     assert world.live.snapshot.mode("shop").name == "warn"
-    assert world.reloader._seconds_until(world.reloader._next_change()) == 3 * 86_400.0
+    assert world.reloader._next_change() == until
     world.now = until - timedelta(seconds=1)
-    assert world.reloader._seconds_until(world.reloader._next_change()) == 1.0
     await world.reloader._expire()
     assert world.live.snapshot.mode("shop").name == "warn"
     world.now = until
-    assert world.reloader._seconds_until(world.reloader._next_change()) == 0.0
     await world.reloader._expire()
     assert world.live.snapshot.mode("shop").name == "enforce"
 
@@ -343,17 +342,19 @@ async def test_a_rule_expires_while_another_policy_is_parsed(world: World) -> No
 async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The clock moves without a timer."""
+    monkeypatch.setattr(waiting, "LONGEST_SLEEP_SECONDS", 0.001)
     until = START + timedelta(days=3)
     await world.take(policy_text(allow=f"[{{image: quay.io, until: {until.isoformat()}}}, other.io]"))
     world.now = until - timedelta(seconds=reload.LEAD_SECONDS + 1)
-    monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.0)
-    await world.reloader._prepare_and_wait()
+    task = asyncio.create_task(world.reloader._forever(world.reloader._expire_next))
+    await asyncio.sleep(0.01)
     assert world.reloader._successor is None
     world.now += timedelta(seconds=1)
-    await world.reloader._prepare_and_wait()
-    assert world.reloader._successor is not None
-    await world.reloader._expire()
+    await eventually(lambda: world.reloader._successor is not None)
     assert world.approves("quay.io/a")
+    task.cancel()
+    assert world.live.snapshot is not None
     monkeypatch.setattr(type(world.live.snapshot.policy), "compiling", None)
     world.now = until
     await world.reloader._expire()
@@ -427,7 +428,7 @@ async def test_a_bug_during_expiry_does_not_end_the_server(
 
 async def test_nothing_expires_without_a_policy(world: World) -> None:
     await world.reloader._expire()
-    assert world.reloader._seconds_until(world.reloader._next_change()) is None
+    assert world.reloader._next_change() is None
 
 
 def resident_bytes() -> int:
@@ -535,9 +536,9 @@ class TestParsing:
         assert await world.take(OTHER) == "refused"
         assert await world.take(OTHER) == "refused"
         assert world.parser.parsed == [GOOD, OTHER]
-        assert world.reloader._seconds_until(world.reloader._next_try()) is None
         assert world.approves("registry.corp.io/a")
         assert world.reloader.refused is not None
+        assert world.reloader.refused.final
         (finding,) = world.reloader.refused.findings
         assert "it needs more than it may" in finding.message
 
@@ -566,29 +567,23 @@ class TestRetries:
     """The document may be good even if the parser process does not start, is killed or is too slow."""
 
     @pytest.mark.parametrize("cause", ["start", "died", "time"])
-    async def test_a_failed_document_is_retried_with_growing_pauses_until_it_loads(
-        self, world: World, cause: Any
+    async def test_a_failed_document_is_retried_until_it_loads(
+        self, world: World, cause: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        pauses = []
-        world.parser.failures = [ParserError(cause, "no luck")] * 12
+        monkeypatch.setattr(feed, "FIRST_RETRY_SECONDS", 0.001)
+        world.parser.failures = [ParserError(cause, "no luck")] * 3
         async with world.following(GOOD):
-            while left := len(world.parser.failures):
-                await eventually(lambda left=left: len(world.parser.failures) < left)  # type: ignore[misc]
-                await eventually(lambda: bool(world.reloader.refused and not world.reloader.refused.final))
-                pause = world.reloader._seconds_until(world.reloader._next_try())
-                assert pause is not None
-                pauses.append(pause)
-                world.now += timedelta(seconds=pause)
-                world.reloader._delivered.set()  # as if the time had passed
             await eventually(lambda: world.reloader.loaded is not None)
+        assert world.parser.parsed == [GOOD] * 4
+        assert world.observer.results == ["refused"] * 3 + ["loaded"]
         assert world.reloader.refused is None
-        assert pauses == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 300.0, 300.0, 300.0]
 
     async def test_another_document_is_parsed_at_once(self, world: World) -> None:
         world.parser.failures.append(ParserError("start", "no luck"))
         assert await world.take(GOOD) == "refused"
+        assert world.reloader.refused is not None
+        assert not world.reloader.refused.final
         assert await world.take(OTHER) == "loaded"
-        assert world.reloader._next_try() is None
 
 
 async def test_a_policy_that_could_not_be_linted_is_live_all_the_same(world: World) -> None:
@@ -620,8 +615,7 @@ DATED = policy_text(
 class TestLintAgain:
     """The findings stay true for months without a delivery."""
 
-    async def test_the_findings_follow_the_clock(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.0)
+    async def test_the_findings_follow_the_clock(self, world: World) -> None:
         await world.take(DATED)
         assert world.observer.codes == []
         for now, codes, parsed in (
@@ -632,7 +626,7 @@ class TestLintAgain:
             (UNTIL + timedelta(days=365), ["expired"], 3),
         ):
             world.now = now
-            await world.reloader._lint_when_due()
+            await world.reloader._lint_again()
             assert world.reloader.loaded is not None
             assert [each.code for each in world.reloader.loaded.findings] == world.observer.codes == codes
             assert len(world.parser.parsed) == parsed
@@ -648,7 +642,7 @@ class TestLintAgain:
     async def test_a_running_server_lints_by_itself(
         self, world: World, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(reload, "LONGEST_SLEEP_SECONDS", 0.01)
+        monkeypatch.setattr(waiting, "LONGEST_SLEEP_SECONDS", 0.001)
         async with world.following(DATED):
             await eventually(lambda: world.observer.results == ["loaded"])
             world.now = UNTIL
@@ -658,6 +652,7 @@ class TestLintAgain:
         await world.take(GOOD)
         await world.take(GOOD, mode="warn")
         assert world.observer.codes == ["floating-latest"]
+        world.now += timedelta(seconds=reload.LEAST_LINT_PAUSE_SECONDS)
         await world.reloader._lint_again()
         assert sorted(world.observer.codes) == ["floating-latest", "mode-overridden"]
         await world.reloader._lint_again()
@@ -674,10 +669,13 @@ class TestLintAgain:
             return report
 
         world.parser.judge = slow  # type: ignore[method-assign]
+        world.now += timedelta(seconds=reload.LEAST_LINT_PAUSE_SECONDS)
         await world.reloader._lint_again()
         assert world.observer.codes == ["floating-latest"]
         assert world.reloader.loaded is not None
-        assert world.reloader.loaded.lint_due == world.now
+        assert world.reloader.loaded.lint_due == world.now + timedelta(
+            seconds=reload.LEAST_LINT_PAUSE_SECONDS
+        )
 
     async def test_a_policy_that_was_loaded_meanwhile_is_not_linted_again(self, world: World) -> None:
         await world.take(DATED)

@@ -23,7 +23,7 @@ from gatekeeper_py.controller.webhooks.desired import (
 )
 from gatekeeper_py.core.compile.fastpath import FastPath, WebhookKind
 from gatekeeper_py.core.compile.preapproved import PreApproved
-from gatekeeper_py.process.backoff import backed_off
+from gatekeeper_py.process.waiting import backed_off
 
 ENDPOINT: Final[MappingProxyType[str, WebhookKind]] = MappingProxyType(
     {"ValidatingWebhookConfiguration": "validating", "MutatingWebhookConfiguration": "mutating"}

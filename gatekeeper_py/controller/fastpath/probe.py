@@ -25,8 +25,8 @@ from gatekeeper_py.core.images.pattern import ANY, Pattern
 from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.mirror import Rewrite
 from gatekeeper_py.core.policy.policy import Policy
-from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.waiting import backed_off
 
 FIRST_PAUSE_SECONDS: Final = 0.02
 LONGEST_PAUSE_SECONDS: Final = 5.0

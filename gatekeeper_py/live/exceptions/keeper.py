@@ -36,6 +36,7 @@ from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.process.logs import LineLimit, Log
 from gatekeeper_py.process.shares import Share, Shares
+from gatekeeper_py.process.waiting import PartOfTime, wait_for
 
 APART_SECONDS: Final = 1.0
 """Minimum time between two parses of one document."""
@@ -145,7 +146,7 @@ class ExceptionsKeeper:
         self._queued = asyncio.Event()
         self._changes: dict[DocumentKey, ExceptionDocument | None] = {}
         """Changes that are not live yet."""
-        self._next_install = float("-inf")
+        self._install_time = PartOfTime(PAUSE_FACTOR)
         self._installing: asyncio.TimerHandle | None = None
         """Makes changes live that came too soon after other changes."""
         self._limit = LineLimit(
@@ -406,7 +407,7 @@ class ExceptionsKeeper:
 
     def _install_soon(self) -> None:
         """Make all changes live, after a pause if others became live a moment ago."""
-        pause = self._next_install - self._monotonic()
+        pause = self._install_time.free_at - self._monotonic()
         if pause <= 0:
             self._install()
         elif self._installing is None:
@@ -421,8 +422,7 @@ class ExceptionsKeeper:
             start = self._monotonic()
             self._live.use_exceptions(self._live.exceptions.updated(self._changes))
             self._changes = {}
-            end = self._monotonic()
-            self._next_install = end + PAUSE_FACTOR * (end - start)
+            self._install_time.spent(start, self._monotonic())
             self.entries.changed.set()
 
     async def _parse_forever(self) -> None:
@@ -434,9 +434,7 @@ class ExceptionsKeeper:
                 self._log.error("exceptions_not_read", exc_info=True)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._queued.wait()
+            await wait_for(self._queued, pause)
 
     async def step(self) -> float | None:
         """Parse the documents that are due, and make them live.

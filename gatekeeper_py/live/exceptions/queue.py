@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.process.shares import Shares
+from gatekeeper_py.process.waiting import PartOfTime
 
 PAUSE_FACTOR: Final = 9.0
 """The pause after work, as a multiple of the work's time. So work takes at most a tenth of the time."""
@@ -61,8 +62,7 @@ class ParseQueue:
         self._asked = Shares()
         """The seconds that the changes of each namespace need to be parsed, even if they are never parsed."""
         self._forget_at = -inf
-        self._paid_at = -inf
-        """When the time that was used falls to a tenth of the time again."""
+        self._part = PartOfTime(PAUSE_FACTOR, reserve=RESERVE_SECONDS)
 
     @property
     def first_wait(self) -> bool:
@@ -95,16 +95,14 @@ class ParseQueue:
 
     def spent(self, start: float, end: float) -> None:
         """Count the time in which a document of a namespace was parsed."""
-        saved = start - (1 + PAUSE_FACTOR) * RESERVE_SECONDS
-        self._paid_at = max(self._paid_at, saved) + (1 + PAUSE_FACTOR) * (end - start)
+        self._part.spent(start, end)
 
     def _starts(self) -> Iterator[tuple[float, DocumentKey]]:
         """Yield the first document of each queue and when its parse may start, in the order of the queues."""
         for queue in (self._own, self._due, self._listed, self._early):
             if queue:
                 rank, _, key = queue[0]
-                saved = self._paid_at + (1 + PAUSE_FACTOR) * min(rank, RESERVE_SECONDS)
-                yield (saved if queue is self._due else rank), key
+                yield (self._part.free_without(rank) if queue is self._due else rank), key
 
     def _move(self, now: float) -> None:
         """Queue the documents that are due, in the order of the time that their namespaces needed so far."""

@@ -14,10 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Final, Literal, NamedTuple, Protocol, cast
 
-from gatekeeper_py.process.backoff import backed_off
 from gatekeeper_py.process.children import frames
 from gatekeeper_py.process.children.program import OUT_OF_MEMORY
 from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.waiting import backed_off
 
 REAP_SECONDS: Final = 5.0
 """Maximum wait for the end of a killed process. Only a process that hangs in the kernel takes longer."""

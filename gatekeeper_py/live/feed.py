@@ -1,0 +1,60 @@
+"""Hand each new state of something to a function: the latest one wins, and what failed is repeated.
+
+A failure that may be temporary is repeated with growing pauses, until it succeeds or a newer state arrives.
+What uses a feed keeps the last good state meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final, Generic, TypeVar
+
+from gatekeeper_py.process.waiting import backed_off, wait_for
+
+FIRST_RETRY_SECONDS: Final = 1.0
+LONGEST_RETRY_SECONDS: Final = 300.0
+"""First and longest pause before a state is taken again."""
+
+T = TypeVar("T")
+
+
+class Feed(Generic[T]):
+    """Calls ``take`` with the latest item. ``take`` returns false if it failed and may succeed later."""
+
+    def __init__(
+        self, take: Callable[[T], Awaitable[bool]], *, longest_retry: float = LONGEST_RETRY_SECONDS
+    ) -> None:
+        self._take = take
+        self._longest_retry = longest_retry
+        self._latest: T | None = None
+        self._arrived = asyncio.Event()
+        self._failures = 0
+
+    @property
+    def retry_seconds(self) -> float | None:
+        """The pause before the latest item is taken again; ``None`` if its last result is final."""
+        if not self._failures:
+            return None
+        return backed_off(FIRST_RETRY_SECONDS, self._failures - 1, self._longest_retry)
+
+    def put(self, item: T) -> None:
+        """Take an item next, instead of earlier ones that still wait."""
+        self._latest = item
+        self._arrived.set()
+
+    async def follow(self, items: AsyncIterator[T]) -> None:
+        """Put all items of a source."""
+        async for item in items:
+            self.put(item)
+
+    async def run(self) -> None:
+        """Take items until cancelled, or until ``take`` raises an exception. Then call ``run`` again."""
+        while True:
+            if await wait_for(self._arrived, self.retry_seconds):
+                self._failures = 0
+            self._arrived.clear()
+            if self._latest is not None:
+                failures, self._failures = self._failures, 0
+                if not await self._take(self._latest):
+                    self._failures = failures + 1

@@ -1,0 +1,64 @@
+"""When work goes on: after a failure, at an instant of the system clock, or once others had their time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from math import inf
+from typing import Final
+
+LONGEST_SLEEP_SECONDS: Final = 10.0
+"""Maximum time between two looks at the system clock, because it can be set."""
+
+
+def backed_off(first: float, failures: int, longest: float) -> float:
+    """Return the pause in seconds after this many failures.
+
+    The pause is ``first`` after 0 failures, doubles with each failure, and never exceeds ``longest``.
+    """
+    # The exponent is bounded because 2.0 ** 1024 overflows, which an outage of some hours would reach.
+    return min(first * 2.0 ** min(failures, 20), longest)
+
+
+async def wait_for(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until an event is set, but at most this long. Return whether it is set."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
+
+
+async def wait_until(instant: datetime | None, now: Callable[[], datetime], event: asyncio.Event) -> bool:
+    """Wait until an instant of the system clock, or until an event is set. Return whether it is set.
+
+    Without an instant, wait for the event.
+    """
+    while instant is None or now() < instant:
+        left = None if instant is None else (instant - now()).total_seconds()
+        if await wait_for(event, left and min(left, LONGEST_SLEEP_SECONDS)):
+            break
+    return event.is_set()
+
+
+class PartOfTime:
+    """Limits work to a part of the time: the pause after it is ``factor`` times as long as the work.
+
+    ``free_at`` is the time from which more work may begin. While nothing is done, up to ``reserve`` seconds
+    of work are saved up. All times are seconds on one clock of the caller.
+    """
+
+    def __init__(self, factor: float, *, reserve: float = 0.0) -> None:
+        self.free_at = -inf
+        self._factor = factor
+        self._reserve = reserve
+
+    def spent(self, start: float, end: float) -> None:
+        """Count work that was done. If it began too early, only the pause after it counts."""
+        saved = start - (1 + self._factor) * self._reserve
+        self.free_at = min(max(self.free_at, saved), start) + (1 + self._factor) * (end - start)
+
+    def free_without(self, seconds: float) -> float:
+        """Return from when work may begin that must leave so much of the reserve to others."""
+        return self.free_at + (1 + self._factor) * min(seconds, self._reserve)
