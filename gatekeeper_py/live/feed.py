@@ -14,18 +14,26 @@ from gatekeeper_py.process.waiting import backed_off, wait_for
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
-"""First and longest pause before a state is taken again."""
+"""Default of the first and of the longest pause before a state is taken again."""
 
 T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """Calls ``take`` with the latest item. ``take`` returns false if it failed and may succeed later."""
+    """Calls ``take`` with the latest item. ``take`` returns false if it failed and may succeed later.
+
+    ``first_retry`` and ``longest_retry`` are the pauses before an item is taken again, in seconds.
+    """
 
     def __init__(
-        self, take: Callable[[T], Awaitable[bool]], *, longest_retry: float = LONGEST_RETRY_SECONDS
+        self,
+        take: Callable[[T], Awaitable[bool]],
+        *,
+        first_retry: float = FIRST_RETRY_SECONDS,
+        longest_retry: float = LONGEST_RETRY_SECONDS,
     ) -> None:
         self._take = take
+        self._first_retry = first_retry
         self._longest_retry = longest_retry
         self._latest: T | None = None
         self._arrived = asyncio.Event()
@@ -36,7 +44,7 @@ class Feed(Generic[T]):
         """The pause before the latest item is taken again; ``None`` if its last result is final."""
         if not self._failures:
             return None
-        return backed_off(FIRST_RETRY_SECONDS, self._failures - 1, self._longest_retry)
+        return backed_off(self._first_retry, self._failures - 1, self._longest_retry)
 
     def put(self, item: T) -> None:
         """Take an item next, instead of earlier ones that still wait."""

@@ -15,7 +15,6 @@ from gatekeeper_py.controller.policy import (
     PolicyFollower,
 )
 from gatekeeper_py.core.policy.policy import parse_policy
-from gatekeeper_py.live import feed
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process import waiting
@@ -187,7 +186,7 @@ async def test_a_delivery_replaces_those_that_still_wait(
             yield Delivery(text=text)
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(feed, "FIRST_RETRY_SECONDS", 0.001)
+    monkeypatch.setattr(setup.follower._feed, "_first_retry", 0.001)
     task = asyncio.create_task(setup.follower.run(source()))
     await eventually(lambda: len(setup.known) == 2)
     task.cancel()

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from gatekeeper_py.live import feed
 from gatekeeper_py.live.feed import Feed
 from wire import eventually
 
@@ -15,12 +14,12 @@ from wire import eventually
 class Taker:
     """Notes what it takes, and fails as often as it was told to."""
 
-    def __init__(self) -> None:
+    def __init__(self, first_retry: float = 1.0) -> None:
         self.taken: list[str] = []
         self.failures = 0
         self.may_end = asyncio.Event()
         self.may_end.set()
-        self.feed = Feed(self.take)
+        self.feed = Feed(self.take, first_retry=first_retry)
 
     async def take(self, item: str) -> bool:
         self.taken.append(item)
@@ -53,9 +52,8 @@ async def test_a_newer_item_replaces_those_that_wait() -> None:
     await ends(running)
 
 
-async def test_a_failure_is_repeated_until_the_item_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feed, "FIRST_RETRY_SECONDS", 0.0)
-    taker = Taker()
+async def test_a_failure_is_repeated_until_the_item_is_taken() -> None:
+    taker = Taker(first_retry=0.0)
     taker.failures = 5
     running = asyncio.create_task(taker.feed.run())
     taker.feed.put("a")

@@ -22,7 +22,7 @@ from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.live import feed, reload
+from gatekeeper_py.live import reload
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import LivePolicy
@@ -570,7 +570,7 @@ class TestRetries:
     async def test_a_failed_document_is_retried_until_it_loads(
         self, world: World, cause: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(feed, "FIRST_RETRY_SECONDS", 0.001)
+        monkeypatch.setattr(world.reloader._feed, "_first_retry", 0.001)
         world.parser.failures = [ParserError(cause, "no luck")] * 3
         async with world.following(GOOD):
             await eventually(lambda: world.reloader.loaded is not None)

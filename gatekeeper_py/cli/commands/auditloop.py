@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +33,14 @@ from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.http.health import Health, LoopWatch, listen
+from gatekeeper_py.live.feed import Feed
 from gatekeeper_py.process import settings as checked
 from gatekeeper_py.process.process import Process
 
 MAX_LOGGED: Final = 5
+
+RETRIES: Final = 10
+"""A failed audit is repeated after a tenth of the interval, and then after pauses that double."""
 
 
 class UnusablePolicy(Exception):
@@ -113,7 +117,11 @@ class AuditMetrics:
 
 
 class AuditLoop:
-    """Runs one audit after another. A failed audit is logged, and the reports stay as they are."""
+    """Runs one audit after another.
+
+    A failed audit is logged, and the reports stay as they are. If it may succeed later, it is repeated before
+    the next one is due.
+    """
 
     def __init__(
         self,
@@ -160,19 +168,30 @@ class AuditLoop:
         api = ApiClient(self._settings.cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
         try:
             await api.connect()
-            while not self._stop.is_set():
-                began = self._monotonic()
-                await self._until_stopped(self._audit(api))
-                rest = began + self._settings.every - self._monotonic()
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stop.wait(), max(rest, 0))
+            await self._until_stopped(self._audits(api))
         finally:
             if self._queries is not None:
                 await self._queries.close()
             await api.close()
 
+    async def _audits(self, api: ApiClient) -> None:
+        """Audit at the interval until cancelled."""
+        every = self._settings.every
+        feed: Feed[float] = Feed(
+            lambda _due: self._audit(api), first_retry=every / RETRIES, longest_retry=every
+        )
+
+        async def due() -> AsyncIterator[float]:
+            while True:
+                yield (began := self._monotonic())
+                await asyncio.sleep(began + every - self._monotonic())
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(feed.run())
+            await feed.follow(due())
+
     async def _until_stopped(self, work: Any) -> None:
-        """Run the audit; cancel it on a signal. The next process writes the reports that are then missing."""
+        """Run the audits; cancel them on a signal. The next process writes the reports that are missing."""
         task = asyncio.ensure_future(work)
         stop = asyncio.ensure_future(self._stop.wait())
         try:
@@ -184,7 +203,8 @@ class AuditLoop:
         with suppress(asyncio.CancelledError):
             await task
 
-    async def _audit(self, api: ApiClient) -> None:
+    async def _audit(self, api: ApiClient) -> bool:
+        """Audit once. Return false if the audit failed and may succeed if it is repeated."""
         began = self._monotonic()
         try:
             policy = _usable(await self._policy(api))
@@ -210,7 +230,7 @@ class AuditLoop:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)
             self._metrics.ended(succeeded=False)
             self._log.error("audit_failed", problem=text)
-            return
+            return isinstance(problem, UnreadableError | UnusablePolicy)
         self._metrics.ended(succeeded=not published.written.failed)
         self._log_reports(published)
         self._log.info(
@@ -226,6 +246,7 @@ class AuditLoop:
             unchanged=published.written.unchanged,
             events=recorded,
         )
+        return not published.written.failed
 
     async def _policy(self, api: ApiClient) -> PolicyInput:
         """Read the policy again, because it may have changed."""

@@ -25,6 +25,7 @@ from builders import exceptions_text, pod, policy_text
 from commanding import Write
 from documented import DOCS, check_event
 from fakecluster import FakeCluster, status
+from gatekeeper_py.cli.commands import auditloop
 from gatekeeper_py.cli.commands.auditloop import AuditLoop, LoopSettings
 from gatekeeper_py.cli.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
@@ -96,7 +97,7 @@ def start(cluster: FakeCluster, tmp_path: Path, write: Write) -> Start:
             "namespace": None,
             "exempt": frozenset(),
             "installation": DEFAULT_NAMESPACE,
-            "every": 0.0,
+            "every": 0.01,
             "report": "none",
             "events": False,
             "health_listen": None,
@@ -213,6 +214,20 @@ def asked(address: str, path: str) -> tuple[int, str]:
     found = response.status, response.read().decode()
     connection.close()
     return found
+
+
+async def test_a_failed_audit_is_repeated_unless_the_policy_cannot_be_used(
+    start: Start, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auditloop, "RETRIES", 10_000)
+    cluster.script[PODS] += [status(403, "pods is forbidden")] * 3
+    async with start(every=60.0) as running:
+        await running.event("audited")
+        assert running.events == [*["audit_failed"] * 3, "audited"]
+    async with start("mode: [", every=60.0) as running:
+        await running.event("audit_failed")
+        await asyncio.sleep(0.1)
+        assert running.events == ["audit_failed"]
 
 
 FAILED = "the last audit failed; the log has the reason"
