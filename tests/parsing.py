@@ -9,6 +9,7 @@ from datetime import datetime
 from gatekeeper_py.core.admission.radius import Admitted
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.core.policy.configmap import ParsedExceptions
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.live.parser.messages import (
     Accepted,
@@ -23,7 +24,7 @@ from gatekeeper_py.live.parser.messages import (
     parse_job,
     parse_reply,
 )
-from gatekeeper_py.live.parser.process import Fetch, Judged, ParsedExceptions, Parser, ParserError
+from gatekeeper_py.live.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.live.parser.program import judge
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics

@@ -22,11 +22,10 @@ from math import inf
 from typing import Final, TypeVar
 
 from gatekeeper_py.core.admission import Outcome, guard
-from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.radius import Admitted
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
-from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, ExceptionsText
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import Finding, in_order
 from gatekeeper_py.http.answers import TRY_AGAIN, Refusal
@@ -324,7 +323,7 @@ class PolicyGuard:
         """Checks in progress or waiting for their turn."""
         return self._checks.checking
 
-    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | WrittenExceptions | None:
+    def read(self, request: AdmissionRequest) -> ConfigMapPolicy | ExceptionsText | None:
         """Return what a request would write: the policy, exceptions, or ``None`` for another object."""
         name = self._name
         if name is None:
@@ -335,7 +334,7 @@ class PolicyGuard:
     async def judge(
         self,
         request: AdmissionRequest,
-        written: ConfigMapPolicy | WrittenExceptions | None,
+        written: ConfigMapPolicy | ExceptionsText | None,
         seconds: float,
         peer: Peer | None = None,
     ) -> Outcome:
@@ -350,7 +349,7 @@ class PolicyGuard:
         if written.text is None:
             return self._counted("refused", request, guard.refused(request, written.findings, what))
         try:
-            if isinstance(written, WrittenExceptions):
+            if isinstance(written, ExceptionsText):
                 return await self._judge_exceptions(request, written, written.text, seconds, peer)
             return await self._judge_policy(request, written, written.text, seconds, peer)
         except _Busy as problem:
@@ -397,7 +396,7 @@ class PolicyGuard:
     async def _judge_exceptions(
         self,
         request: AdmissionRequest,
-        written: WrittenExceptions,
+        written: ExceptionsText,
         text: str,
         seconds: float,
         peer: Peer | None,

@@ -16,7 +16,6 @@ from aiohttp import hdrs, web
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Judging, Outcome, review
 from gatekeeper_py.core.admission.fields import POD, POD_SPECS
-from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview
 from gatekeeper_py.core.admission.world import (
@@ -29,7 +28,7 @@ from gatekeeper_py.core.admission.world import (
 )
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.images.reference import escape
-from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, ExceptionsText
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.http.aiohttp_internals import Message
 from gatekeeper_py.http.answers import Refusal, bytes_response, error_response, json_response
@@ -414,7 +413,7 @@ class Webhook:
 
     def _parse_policy_review(
         self, document: Any
-    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | WrittenExceptions | None]]:
+    ) -> Steps[tuple[AdmissionRequest, ConfigMapPolicy | ExceptionsText | None]]:
         """Parse a review of ``/validate-policy`` in two steps. Raises ``InvalidReview``."""
         request = review.parse(document)
         yield

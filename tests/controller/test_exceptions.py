@@ -14,8 +14,8 @@ from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.exceptions import APART_SECONDS, ExceptionEvents
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.instant import format_instant
-from gatekeeper_py.live.sources import DeliveredExceptions
 from parsing import InProcessParser
 from recording import RecordingLog
 
@@ -55,7 +55,7 @@ class World:
         self.paused += seconds
 
     async def deliver(self, key: DocumentKey, text: str | None) -> None:
-        await self.events.keeper.deliver(DeliveredExceptions(key=key, text=text))
+        await self.events.keeper.deliver(ExceptionsText(key=key, text=text))
 
     async def recorded(self) -> list[dict[str, Any]]:
         """Parse and count what was delivered. Return the Events that are recorded then."""

@@ -17,11 +17,11 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.cache import CacheCounts
-from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, ParsedExceptions
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.http.connections.peers import Peer
-from gatekeeper_py.live.parser.process import Interrupted, Judged, ParsedExceptions, ParserError
+from gatekeeper_py.live.parser.process import Interrupted, Judged, ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.memory import collector_off
 from gatekeeper_py.webhook.guard import (

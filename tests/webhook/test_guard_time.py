@@ -8,14 +8,13 @@ from typing import Any, Final
 
 import pytest
 
-from gatekeeper_py.core.admission.guard import WrittenExceptions
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.cache import CacheCounts
-from gatekeeper_py.core.policy.configmap import ConfigMapPolicy
+from gatekeeper_py.core.policy.configmap import ConfigMapPolicy, ExceptionsText, ParsedExceptions
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.http.connections.peers import Peer
-from gatekeeper_py.live.parser.process import Judged, ParsedExceptions
+from gatekeeper_py.live.parser.process import Judged
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
@@ -76,8 +75,8 @@ def policy(seconds: float) -> ConfigMapPolicy:
     return ConfigMapPolicy(text=str(seconds), mode=None, findings=())
 
 
-def exceptions(namespace: str, seconds: float) -> WrittenExceptions:
-    return WrittenExceptions(DocumentKey("namespace", namespace), str(seconds), ())
+def exceptions(namespace: str, seconds: float) -> ExceptionsText:
+    return ExceptionsText(DocumentKey("namespace", namespace), str(seconds), ())
 
 
 class Crowd:
@@ -101,7 +100,7 @@ class Crowd:
         self,
         name: str,
         peer: Peer,
-        written: ConfigMapPolicy | WrittenExceptions,
+        written: ConfigMapPolicy | ExceptionsText,
         *,
         after: float = 0.0,
         every: float = 0.25,

@@ -17,6 +17,7 @@ from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS, Finding
@@ -27,7 +28,7 @@ from gatekeeper_py.live.exceptions.counting import MAX_SHOWN
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.reload import RefusedDelivery, Reloader
 from gatekeeper_py.live.snapshot import LivePolicy
-from gatekeeper_py.live.sources import DeliveredExceptions, Delivery
+from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
 from gatekeeper_py.webhook.metrics import Metrics
@@ -172,7 +173,7 @@ async def test_exceptions_are_shown_with_the_documents_that_are_bad() -> None:
     await world.reloader.apply(Delivery(text=policy_text(grants)))
     assert world.live.snapshot is not None
     world.keeper.use_policy(world.live.snapshot)
-    await world.keeper.deliver(DeliveredExceptions(key=DocumentKey("namespace", "team-a"), text="{"))
+    await world.keeper.deliver(ExceptionsText(key=DocumentKey("namespace", "team-a"), text="{"))
     await world.keeper.step()
     await world.keeper.entries.count()
     shown = sections(world.page.render())["policy"]

@@ -186,10 +186,10 @@ def _items(part: Part) -> list[dict[str, Any]]:
 def _from_configmap(
     part: Part, key: DocumentKey, data: object, binary: object, shift: Shift
 ) -> ExceptionInput:
-    text, errors = read_exceptions(data, binary)
-    if text is None or errors:
-        return ExceptionInput(name=part.name, key=key, errors=errors, shift=shift)
-    return _parsed(part, key, text, shift)
+    found = read_exceptions(key, data, binary)
+    if found.text is None or found.findings:
+        return ExceptionInput(name=part.name, key=key, errors=found.findings, shift=shift)
+    return _parsed(part, key, found.text, shift)
 
 
 def _parsed(part: Part, key: DocumentKey | None, text: str, shift: Shift) -> ExceptionInput:

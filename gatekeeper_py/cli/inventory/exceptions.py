@@ -16,10 +16,9 @@ from gatekeeper_py.core.exceptions.document import (
     ExceptionDocument,
 )
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
-from gatekeeper_py.core.exceptions.grants import SOURCES, Grants, Source
-from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
-from gatekeeper_py.core.policy.finding import Finding
-from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, parse_exceptions
+from gatekeeper_py.core.exceptions.grants import SOURCES, Grants
+from gatekeeper_py.core.policy.configmap import exceptions_of
+from gatekeeper_py.core.policy.parse.exceptions import parsed_exceptions
 
 PAGE_SIZE: Final = 20
 """ConfigMaps in one page. Users decide how large a ConfigMap is, up to 1 MiB."""
@@ -50,12 +49,12 @@ async def read_exceptions_of(
     for name, where in _lists(grants, installation, namespace):
         try:
             async for item in _listed(api, name, where):
-                metadata = item.get("metadata") or {}
-                key = document_key(metadata.get("name"), metadata.get("namespace"), installation)
-                if key is None or not grants.of(key.source):
+                text = exceptions_of(item, installation)
+                if text is None or not grants.of(text.key.source):
                     continue
+                key = text.key
                 # In a thread, so that a periodic audit answers health checks meanwhile.
-                document, findings = await asyncio.to_thread(_parsed, item, key.source)
+                document, findings = await asyncio.to_thread(parsed_exceptions, text)
                 if document is None:
                     lines = (f"line {each.line}: {each.message}" for each in findings[:1])
                     problems.append(": ".join((f"the ConfigMap {key.namespace}/{name} is invalid", *lines)))
@@ -73,18 +72,6 @@ async def read_exceptions_of(
                 raise
             problems.append(str(problem))
     return ClusterExceptions(Exceptions(found), tuple(problems[:MAX_PROBLEMS]), len(problems))
-
-
-def _parsed(
-    configmap: dict[str, Any], source: Source
-) -> tuple[ExceptionDocument | None, tuple[Finding, ...]]:
-    text, errors = read_exceptions(configmap.get("data"), configmap.get("binaryData"))
-    if text is None or errors:
-        return None, errors
-    try:
-        return parse_exceptions(text, source), ()
-    except ExceptionsError as problem:
-        return None, problem.findings
 
 
 def _lists(grants: Grants, installation: str, namespace: str | None) -> list[tuple[str, str | None]]:

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.messages import (
@@ -22,12 +22,13 @@ from gatekeeper_py.core.admission.messages import (
 from gatekeeper_py.core.admission.outcome import Outcome
 from gatekeeper_py.core.admission.radius import Radius
 from gatekeeper_py.core.admission.review import AdmissionRequest
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.exceptions.grants import Grants
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.names import ACCEPT_REJECTIONS
 from gatekeeper_py.core.policy.configmap import (
     ConfigMapPolicy,
+    ExceptionsText,
     document_key,
     read_configmap,
     read_exceptions,
@@ -68,15 +69,7 @@ def guarded(request: AdmissionRequest, namespace: str, name: str) -> ConfigMapPo
     )
 
 
-class WrittenExceptions(NamedTuple):
-    """A document with exceptions that a request would write, as ``read_exceptions`` returns it."""
-
-    key: DocumentKey
-    text: str | None
-    findings: tuple[Finding, ...]
-
-
-def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenExceptions | None:
+def written_exceptions(request: AdmissionRequest, installation: str) -> ExceptionsText | None:
     """Return the exceptions that a request would write; ``None`` when it writes none, as in ``guarded``.
 
     ``installation`` is the namespace of the installation.
@@ -90,7 +83,7 @@ def written_exceptions(request: AdmissionRequest, installation: str) -> WrittenE
     key = next(filter(None, keys), None)
     if key is None or _leaves_texts(request):
         return None
-    return WrittenExceptions(key, *read_exceptions(obj.get("data"), obj.get("binaryData")))
+    return read_exceptions(key, obj.get("data"), obj.get("binaryData"))
 
 
 def approvals(grants: Grants, exceptions: Exceptions, now: datetime) -> tuple[str, ...]:

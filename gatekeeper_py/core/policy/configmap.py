@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from gatekeeper_py.core.exceptions.document import MAX_BYTES
+from gatekeeper_py.core.exceptions.document import MAX_BYTES, ExceptionDocument
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.images.reference import escape
@@ -84,17 +84,42 @@ def document_key(name: object, namespace: object, installation: str) -> Document
     return None
 
 
-def read_exceptions(data: object, binary_data: object = None) -> tuple[str | None, tuple[Finding, ...]]:
-    """Return the document in a ConfigMap with exceptions, and the errors of the ConfigMap itself.
+class ExceptionsText(NamedTuple):
+    """The document in a ConfigMap with exceptions, before it is parsed.
 
-    The document is ``None`` if it is missing, too long or not text. With an error, it approves nothing.
+    ``text`` is ``None`` if it is missing, too long or not text, or if the ConfigMap is gone. ``findings`` are
+    the errors of the ConfigMap itself. With an error, the document approves nothing.
     """
+
+    key: DocumentKey
+    text: str | None
+    findings: tuple[Finding, ...] = ()
+
+
+class ParsedExceptions(NamedTuple):
+    """A document with exceptions, ``None`` if it has errors; ``findings`` lists them."""
+
+    document: ExceptionDocument | None
+    findings: tuple[Finding, ...] = ()
+
+
+def exceptions_of(configmap: Mapping[str, Any], installation: str) -> ExceptionsText | None:
+    """Read a ConfigMap as the API server serves it; ``None`` if it is not one with exceptions."""
+    metadata = configmap.get("metadata")
+    if not isinstance(metadata, dict):
+        return None
+    key = document_key(metadata.get("name"), metadata.get("namespace"), installation)
+    return None if key is None else read_exceptions(key, configmap.get("data"), configmap.get("binaryData"))
+
+
+def read_exceptions(key: DocumentKey, data: object, binary_data: object = None) -> ExceptionsText:
+    """Read the fields ``data`` and ``binaryData`` of a ConfigMap with exceptions, as plain values."""
     text, findings = _read_text(data, EXCEPTIONS_KEY, MAX_BYTES, "")
     unknown = [str(key) for key in data if key != EXCEPTIONS_KEY] if isinstance(data, dict) else []
     findings += unknown_keys(unknown, f"the only key is {EXCEPTIONS_KEY}")
     if binary_data:
         findings.append(_binary_problem(binary_data, EXCEPTIONS_KEY, "exceptions are"))
-    return text, tuple(findings)
+    return ExceptionsText(key, text, tuple(findings))
 
 
 def unknown_keys(unknown: Sequence[str], message: str, proposal: str = "") -> Iterator[Finding]:

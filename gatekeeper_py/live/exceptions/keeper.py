@@ -26,14 +26,13 @@ from gatekeeper_py.core.exceptions.document import (
 )
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
-from gatekeeper_py.core.policy.configmap import configmap_error
+from gatekeeper_py.core.policy.configmap import ExceptionsText, ParsedExceptions, configmap_error
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live.exceptions.counting import EntryCounts
 from gatekeeper_py.live.exceptions.queue import PAUSE_FACTOR, ParseQueue
-from gatekeeper_py.live.parser.process import Interrupted, ParsedExceptions, Parser, ParserError
+from gatekeeper_py.live.parser.process import Interrupted, Parser, ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
-from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.process.logs import LineLimit, Log
 from gatekeeper_py.process.shares import Share, Shares
 from gatekeeper_py.process.waiting import PartOfTime, wait_for
@@ -221,7 +220,7 @@ class ExceptionsKeeper:
                 self._log.error("exceptions_not_read", exc_info=True)
             await asyncio.sleep(RETRY_SECONDS)
 
-    async def deliver(self, delivered: DeliveredExceptions) -> None:
+    async def deliver(self, delivered: ExceptionsText) -> None:
         """Take the current state of a document. Waits while too many texts wait for their turn."""
         key, text = delivered.key, delivered.text
         if key.source not in self._granted:

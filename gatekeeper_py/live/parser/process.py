@@ -19,8 +19,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from gatekeeper_py.core.admission.radius import Admitted, Radius
-from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.exceptions.grants import Source
+from gatekeeper_py.core.policy.configmap import ParsedExceptions
 from gatekeeper_py.core.policy.document import PolicyDocument
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live.parser import messages
@@ -81,13 +81,6 @@ class Judged(NamedTuple):
     findings: tuple[Finding, ...]
     until: datetime | None = None
     radius: Radius | None = None
-
-
-class ParsedExceptions(NamedTuple):
-    """A document with exceptions, ``None`` if it has errors; ``findings`` lists them."""
-
-    document: ExceptionDocument | None
-    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

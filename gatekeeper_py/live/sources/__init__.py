@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.finding import Finding
 
 
@@ -28,16 +27,3 @@ class Delivery:
     def same_state(self, other: Delivery) -> bool:
         """Return whether two deliveries are equal except for their versions."""
         return replace(self, resource_version=None) == replace(other, resource_version=None)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveredExceptions:
-    """The current state of one document with exceptions.
-
-    ``text`` is ``None`` if the ConfigMap is gone, or if it holds no document. ``findings`` are the errors of
-    the ConfigMap itself.
-    """
-
-    key: DocumentKey
-    text: str | None
-    findings: tuple[Finding, ...] = ()

@@ -10,9 +10,13 @@ from typing import Final
 from gatekeeper_py.core.exceptions.document import MAX_DOCUMENTS
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
-from gatekeeper_py.core.policy.configmap import configmap_error, document_key, read_exceptions
+from gatekeeper_py.core.policy.configmap import (
+    ExceptionsText,
+    configmap_error,
+    document_key,
+    read_exceptions,
+)
 from gatekeeper_py.live.parser.process import Interrupted, Parser, ParserError
-from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.live.sources.exceptions import Consumer
 from gatekeeper_py.live.sources.file import POLL_SECONDS, FileSource
 from gatekeeper_py.process.logs import Log
@@ -58,19 +62,18 @@ class ExceptionFilesSource:
             await self._sleep(POLL_SECONDS)
 
     async def _deliver(self, texts: dict[Path, str], granted: frozenset[Source]) -> None:
-        delivered: dict[DocumentKey, DeliveredExceptions] = {}
+        delivered: dict[DocumentKey, ExceptionsText] = {}
+        twice = configmap_error("given-twice", "", "two files hold this ConfigMap")
         for path, text in texts.items():
-            for key, document in await self._documents(path, text):
-                if key in delivered:
-                    twice = configmap_error("given-twice", "", "two files hold this ConfigMap")
-                    document = DeliveredExceptions(key=key, text=None, findings=(twice,))  # noqa: PLW2901
-                delivered[key] = document
+            for found in await self._documents(path, text):
+                key = found.key
+                delivered[key] = ExceptionsText(key, None, (twice,)) if key in delivered else found
         kept = [each for each in delivered.values() if each.key.source in granted]
         for each in kept:
             await self._consumer.deliver(each)
         self._consumer.listed(granted, frozenset(each.key for each in kept))
 
-    async def _documents(self, path: Path, text: str) -> list[tuple[DocumentKey, DeliveredExceptions]]:
+    async def _documents(self, path: Path, text: str) -> list[ExceptionsText]:
         """Return the documents in a file; none, and a log line, if it cannot be read."""
         try:
             while True:
@@ -86,13 +89,12 @@ class ExceptionFilesSource:
         if problem:
             self._log.warning("exceptions_unread", configmaps=str(path), problem=problem, retry_seconds=0.0)
             return []
-        found = []
-        for each in manifests.found:
-            key = document_key(each.name, each.namespace, self._installation)
-            if key is not None:
-                content, findings = read_exceptions(each.data, each.binary)
-                found.append((key, DeliveredExceptions(key=key, text=content, findings=findings)))
-        return found
+        keys = [document_key(each.name, each.namespace, self._installation) for each in manifests.found]
+        return [
+            read_exceptions(key, each.data, each.binary)
+            for key, each in zip(keys, manifests.found, strict=True)
+            if key is not None
+        ]
 
     def _read(self) -> tuple[dict[Path, str], dict[Path, str]]:
         """Return the text of each file that can be read, and the problem of each other file."""

@@ -10,15 +10,14 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing
 from http import HTTPStatus
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 from urllib.parse import quote
 
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
-from gatekeeper_py.core.policy.configmap import document_key, read_exceptions
-from gatekeeper_py.live.sources import DeliveredExceptions
+from gatekeeper_py.core.policy.configmap import ExceptionsText, exceptions_of
 from gatekeeper_py.process.logs import Log
 
 ENABLE: Final = "set the chart value exceptions.enabled, or add the kustomize component exceptions"
@@ -27,7 +26,7 @@ ENABLE: Final = "set the chart value exceptions.enabled, or add the kustomize co
 class Consumer(Protocol):
     """Receives documents. ``deliver`` may wait, and no other document is read meanwhile."""
 
-    async def deliver(self, delivered: DeliveredExceptions) -> None: ...
+    async def deliver(self, delivered: ExceptionsText) -> None: ...
 
     def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
         """All documents of some sources were delivered: those with these keys."""
@@ -96,22 +95,11 @@ class ExceptionsSource:
                     self._consumer.listed(frozenset({source}), frozenset(listed))
                     listed.clear()
 
-    def _delivered(self, seen: Seen, source: Source) -> Iterator[DeliveredExceptions]:
+    def _delivered(self, seen: Seen, source: Source) -> Iterator[ExceptionsText]:
         for item in seen.objects:
-            key = self._key(item)
-            if key is None or key.source != source:
-                continue
-            if seen.kind == "DELETED":
-                yield DeliveredExceptions(key=key, text=None)
-            else:
-                text, findings = read_exceptions(item.get("data"), item.get("binaryData"))
-                yield DeliveredExceptions(key=key, text=text, findings=findings)
-
-    def _key(self, item: dict[str, Any]) -> DocumentKey | None:
-        metadata = item.get("metadata")
-        if not isinstance(metadata, dict):
-            return None
-        return document_key(metadata.get("name"), metadata.get("namespace"), self._installation)
+            found = exceptions_of(item, self._installation)
+            if found is not None and found.key.source == source:
+                yield ExceptionsText(found.key, None) if seen.kind == "DELETED" else found
 
     def _failed(self, name: str, source: Source, error: WatchError, pause: float) -> None:
         problem = str(error)

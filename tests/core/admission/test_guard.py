@@ -12,7 +12,6 @@ from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import (
     MAX_RADIUS_LINES,
-    WrittenExceptions,
     accepted,
     approvals,
     excess,
@@ -26,6 +25,7 @@ from gatekeeper_py.core.admission.messages import MAX_MESSAGE_BYTES
 from gatekeeper_py.core.admission.radius import Radius, Ratio
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 
@@ -268,7 +268,7 @@ def test_exceptions_are_recognised_by_name_and_namespace(
 ) -> None:
     given = {"name": "gatekeeper-py-exceptions", "namespace": "team", **changed}
     found = written_exceptions(parse(change(EXCEPTIONS, **given)), "system")
-    assert found == (None if key is None else WrittenExceptions(key, "text", ()))
+    assert found == (None if key is None else ExceptionsText(key, "text", ()))
 
 
 BINARY: Final = {"data": EXCEPTIONS, "binaryData": {"a": "AA=="}}

@@ -121,6 +121,8 @@ def test_the_name_and_the_namespace_of_a_configmap_are_the_source_of_its_excepti
     ],
 )
 def test_a_configmap_with_exceptions_holds_one_text(data: Any, binary_data: Any, codes: list[str]) -> None:
-    text, findings = read_exceptions(data, binary_data)
+    key = DocumentKey("namespace", "team")
+    found, text, findings = read_exceptions(key, data, binary_data)
+    assert found is key
     assert [finding.code for finding in findings] == codes
     assert (text is None) == bool({"missing-field", "wrong-type", "too-long"} & set(codes))

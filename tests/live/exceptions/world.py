@@ -11,10 +11,10 @@ from builders import INSTANT, policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.cache import CacheCounts
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.snapshot import LivePolicy
-from gatekeeper_py.live.sources import DeliveredExceptions
 from parsing import InProcessParser
 from recording import RecordingLog
 
@@ -78,7 +78,7 @@ class World:
             call()
 
     async def deliver(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
-        await self.keeper.deliver(DeliveredExceptions(key=key, text=text, findings=findings))
+        await self.keeper.deliver(ExceptionsText(key=key, text=text, findings=findings))
 
     async def load(self, text: str | None, key: DocumentKey = TEAM, *findings: Finding) -> None:
         """Deliver a document, and let the keeper take a step."""

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.live.parser.messages import Manifests, ManifestsJob
 from gatekeeper_py.live.parser.program import judge
-from gatekeeper_py.live.sources import DeliveredExceptions
 from gatekeeper_py.live.sources.exceptionfiles import ExceptionFilesSource
 from parsing import InProcessParser
 from recording import RecordingLog
@@ -37,14 +37,14 @@ class World:
     """The source, and what it delivered in each round."""
 
     def __init__(self, *paths: Path) -> None:
-        self.rounds: list[dict[DocumentKey, DeliveredExceptions]] = [{}]
+        self.rounds: list[dict[DocumentKey, ExceptionsText]] = [{}]
         self.log = RecordingLog()
         self.source = ExceptionFilesSource(
             paths, "gatekeeper-py", FindingParser(), self, log=self.log, sleep=self._sleep
         )
         self.turn = asyncio.Event()
 
-    async def deliver(self, delivered: DeliveredExceptions) -> None:
+    async def deliver(self, delivered: ExceptionsText) -> None:
         self.rounds[-1][delivered.key] = delivered
 
     def listed(self, _sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:
@@ -54,7 +54,7 @@ class World:
     def unreadable(self, sources: frozenset[Source]) -> None:
         raise AssertionError(sources)
 
-    async def once(self) -> dict[DocumentKey, DeliveredExceptions]:
+    async def once(self) -> dict[DocumentKey, ExceptionsText]:
         """Read once, and return the documents that were delivered."""
         running = asyncio.create_task(self.source.read(frozenset(SOURCES)))
         await self.turn.wait()

@@ -17,7 +17,7 @@ from fakeapi import FakeApi, answer, event, stream, until
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from gatekeeper_py.live.sources import DeliveredExceptions
+from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.live.sources.exceptions import ExceptionsSource
 from recording import RecordingLog
 
@@ -38,7 +38,7 @@ class Followed:
     def __init__(
         self, api: FakeApi, directory: Path, granted: frozenset[Source] = frozenset(SOURCES)
     ) -> None:
-        self.delivered: list[DeliveredExceptions] = []
+        self.delivered: list[ExceptionsText] = []
         self.complete: dict[frozenset[Source], frozenset[DocumentKey]] = {}
         self.forbidden: list[frozenset[Source]] = []
         self.log = RecordingLog()
@@ -46,7 +46,7 @@ class Followed:
         source = ExceptionsSource(OWN, connecting(api, directory), self, log=self.log, timing=timing)
         self.task = asyncio.create_task(source.read(granted))
 
-    async def deliver(self, delivered: DeliveredExceptions) -> None:
+    async def deliver(self, delivered: ExceptionsText) -> None:
         self.delivered.append(delivered)
 
     def listed(self, sources: frozenset[Source], keys: frozenset[DocumentKey]) -> None:

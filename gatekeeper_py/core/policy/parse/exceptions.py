@@ -14,6 +14,7 @@ from gatekeeper_py.core.exceptions.document import (
 )
 from gatekeeper_py.core.exceptions.exceptions import indexed
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
+from gatekeeper_py.core.policy.configmap import ExceptionsText, ParsedExceptions
 from gatekeeper_py.core.policy.document import API_VERSION
 from gatekeeper_py.core.policy.excess import too_many_wildcards
 from gatekeeper_py.core.policy.finding import Finding, Mark, Remark, Remarks
@@ -36,6 +37,16 @@ class ExceptionsError(ValueError):
     def __init__(self, findings: Sequence[Finding]) -> None:
         super().__init__("; ".join(map(str, findings)))
         self.findings = tuple(findings)
+
+
+def parsed_exceptions(found: ExceptionsText) -> ParsedExceptions:
+    """Parse what a ConfigMap holds."""
+    if found.text is None or found.findings:
+        return ParsedExceptions(None, found.findings)
+    try:
+        return ParsedExceptions(parse_exceptions(found.text, found.key.source))
+    except ExceptionsError as problem:
+        return ParsedExceptions(None, problem.findings)
 
 
 def parse_exceptions(text: str, source: Source | None = None) -> ExceptionDocument:
