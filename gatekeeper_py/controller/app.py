@@ -16,7 +16,7 @@ from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.watch import ListWatch, Timing
 from gatekeeper_py.controller import enforcement
 from gatekeeper_py.controller.certificates import CertificateSettings
-from gatekeeper_py.controller.configurations import DesiredState
+from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.enforcement import ApiServers, Prover
 from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.exceptions import ExceptionEvents
@@ -26,8 +26,9 @@ from gatekeeper_py.controller.fastpath.reconcile import FastPathController
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.loop import Alarms, Controller
 from gatekeeper_py.controller.metrics import ControlMetrics, EnforcementMetrics, FastPathMetrics
+from gatekeeper_py.controller.plan import Alarm
 from gatekeeper_py.controller.policy import KnownPolicy, PolicyFollower
-from gatekeeper_py.controller.reconcile import Alarm, Passes
+from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.removal import remove
 from gatekeeper_py.controller.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.controller.webhooks.file import SettingsFile
@@ -174,7 +175,7 @@ class _Control:
         )
         self._controller = Controller(
             self._passes,
-            self._desired_state,
+            self._wanted,
             alarms=Alarms(self._metrics, self._log),
             events=events,
             metrics=self._metrics,
@@ -199,12 +200,11 @@ class _Control:
             await self._parser.close()
             await self._api.close()
 
-    def _desired_state(self) -> DesiredState:
-        fast_path = self._fast_path
-        return DesiredState(
+    def _wanted(self) -> Wanted:
+        return Wanted(
             settings=self._file.settings,
             mutates=self._policy.mutates,
-            conditions=None if fast_path is None else lambda: fast_path.conditions,
+            conditions=None if self._fast_path is None else self._fast_path.conditions,
         )
 
     def _problems(self) -> dict[Alarm, str]:
@@ -252,7 +252,7 @@ class _Control:
             ]
             watched = [
                 *self._installation.watched(),
-                *((each.collection, each.name) for each in self._passes.configurations.templates),
+                *((each.collection, each.name) for each in self._passes.configurations),
             ]
             tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
             if self._installation.exceptions:
@@ -294,7 +294,7 @@ class _Control:
 
         return FastPathController(
             self._api,
-            self._passes.configurations.templates,
+            self._passes.configurations,
             self._installation.policy_path,
             RemovalProbe(probe, self._settings.probe_namespace, log=self._log),
             expected=self._expected,

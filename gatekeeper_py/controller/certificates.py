@@ -102,7 +102,7 @@ class CertificateStore:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class CertificateUse:
     """The certificates that configurations and replicas use now.
 
     ``trusted`` holds the CA bundles of our webhooks in the existing configurations. ``trusted_since`` is
@@ -132,7 +132,7 @@ Issue = Callable[[Sequence[str], datetime, timedelta], Issued]
 
 def advance(
     store: CertificateStore | None,
-    observed: Observed,
+    use: CertificateUse,
     settings: CertificateSettings,
     now: datetime,
     issue_pair: Issue = issue,
@@ -142,15 +142,15 @@ def advance(
     current = None if store is None else _usable(store.current, cas, settings, now)
     pending = None if store is None else _usable(store.pending, cas, settings, now)
     if store is not None and pending is not None:
-        if _may_promote(store, pending, observed, settings, now):
+        if _may_promote(store, pending, use, settings, now):
             return replace(store, current=pending, pending=None), "promote"
         return store, ""
     if store is None or current is None:
         # Keep every CA that the configurations trust now: replicas serve the old leaf until they see the
         # new one, even if somebody deleted the Secret.
         made = issue_pair(settings.names, now, settings.lifetime)
-        kept = _valid([*cas, *observed.trusted], now)
-        if observed.trusted:
+        kept = _valid([*cas, *use.trusted], now)
+        if use.trusted:
             return CertificateStore(current=None, pending=_pair(made), cas=(*kept, made.ca)), "create"
         return CertificateStore(current=_pair(made), cas=(*kept, made.ca)), "create"
     if store.pending is not None or current.leaf.not_valid_after_utc - now <= settings.renew_before:
@@ -158,38 +158,38 @@ def advance(
         kept = _valid(cas, now)
         return replace(store, pending=_pair(made), cas=(*kept, made.ca)), "prepare"
     signer = _signer(current.leaf, cas)
-    if signer is not None and cas != (signer,) and everywhere(store, observed):
+    if signer is not None and cas != (signer,) and everywhere(store, use):
         return replace(store, cas=(signer,)), "retire"
     return store, ""
 
 
-def everywhere(store: CertificateStore, observed: Observed) -> bool:
+def everywhere(store: CertificateStore, use: CertificateUse) -> bool:
     """Return whether every replica serves the current leaf, so that only the CA of this leaf is needed."""
     return (
         store.current is not None
-        and bool(observed.served)
-        and not observed.unseen
+        and bool(use.served)
+        and not use.unseen
         and _signer(store.current.leaf, store.cas) is not None
-        and set(observed.served.values()) == {store.current.fingerprint}
+        and set(use.served.values()) == {store.current.fingerprint}
     )
 
 
-def trusted_by_all(store: CertificateStore, observed: Observed) -> bool:
+def trusted_by_all(store: CertificateStore, use: CertificateUse) -> bool:
     """Return whether every webhook configuration trusts all CAs of the store."""
     required = set(store.cas)
-    return all(required <= set(_certificates(bundle)) for bundle in observed.trusted)
+    return all(required <= set(_certificates(bundle)) for bundle in use.trusted)
 
 
-def bundle(store: CertificateStore, observed: Observed, now: datetime) -> bytes:
+def bundle(store: CertificateStore, use: CertificateUse, now: datetime) -> bytes:
     """Return the ``caBundle`` to write now.
 
     If every replica serves the current leaf, the bundle holds only the CAs of the store. Otherwise it also
     keeps every unexpired CA that a configuration trusts: another controller, or this one before a restart,
     may have written a leaf of such a CA to the Secret.
     """
-    if everywhere(store, observed):
+    if everywhere(store, use):
         return store.bundle
-    return b"".join(dict.fromkeys([*store.cas, *_valid(observed.trusted, now)]))
+    return b"".join(dict.fromkeys([*store.cas, *_valid(use.trusted, now)]))
 
 
 def trusts(bundle: bytes, store: CertificateStore) -> bool:
@@ -270,16 +270,16 @@ def _valid(bundles: Iterable[bytes], now: datetime) -> tuple[bytes, ...]:
 def _may_promote(
     store: CertificateStore,
     pending: KeyPair,
-    observed: Observed,
+    use: CertificateUse,
     settings: CertificateSettings,
     now: datetime,
 ) -> bool:
     if pending.leaf.not_valid_before_utc > now:
         return False  # issued by a machine whose clock is ahead; a replica would refuse to load it
-    if not observed.trusted:
+    if not use.trusted:
         return True
-    since = observed.trusted_since
-    return since is not None and now - since >= settings.settle and trusted_by_all(store, observed)
+    since = use.trusted_since
+    return since is not None and now - since >= settings.settle and trusted_by_all(store, use)
 
 
 def _usable(

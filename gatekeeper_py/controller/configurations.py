@@ -1,13 +1,14 @@
-"""The two webhook configurations: read, create, repair and remove them."""
+"""How the two webhook configurations must change: created, updated, repaired or removed. Pure: no I/O."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
-from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.controller.webhooks import drift
 from gatekeeper_py.controller.webhooks.desired import (
     MUTATING,
@@ -33,18 +34,18 @@ EVERYTHING: Final = WebhookSettings(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DesiredState:
+class Wanted:
     """The desired state of the configurations, as far as it is known.
 
     ``settings`` is ``None`` until the first valid settings are loaded; until then, existing configurations
     keep their settings. ``mutates`` is whether the policy can rewrite images. While it is ``None`` (not
-    known), the mutating configuration stays as it is. ``conditions`` returns the fast path's current
-    conditions; it is ``None`` without a fast path.
+    known), the mutating configuration stays as it is. ``conditions`` are the fast path's current conditions;
+    ``None`` without a fast path.
     """
 
     settings: WebhookSettings | None = field(default_factory=WebhookSettings)
     mutates: bool | None = None
-    conditions: Callable[[], Conditions] | None = None
+    conditions: Conditions | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +77,24 @@ class Changes:
         return bool(self.created or self.updated or self.repaired or self.removed)
 
 
+Reason = Literal["created", "updated", "repaired", "removed"]
+"""Why a configuration is written, as in ``Changes``."""
+
+
+class Write(NamedTuple):
+    """One request that changes an object. ``document`` is what to store; ``None`` for a deletion."""
+
+    verb: Literal["create", "replace", "delete"]
+    path: str
+    document: dict[str, Any] | None = None
+    reason: Reason = "created"
+
+    @property
+    def name(self) -> str:
+        """The name of the object."""
+        return self.path.rpartition("/")[2]
+
+
 def complete(target: Target) -> tuple[Desired, Desired]:
     """Return both configurations, with every webhook that they can have."""
     return validating(replace(target, exceptions=True), EVERYTHING), mutating(target, EVERYTHING)
@@ -84,7 +103,7 @@ def complete(target: Target) -> tuple[Desired, Desired]:
 def planned(
     target: Target,
     live: Mapping[str, dict[str, Any]],
-    desired_state: DesiredState,
+    wanted: Wanted,
     found: Mapping[str, Desired],
 ) -> list[Desired]:
     """Return the configurations that should exist, before certificates and owner are known.
@@ -94,12 +113,12 @@ def planned(
     """
     plan = []
     for build in (validating, mutating):
-        desired = build(target, desired_state.settings or WebhookSettings())
+        desired = build(target, wanted.settings or WebhookSettings())
         if desired.kind == MUTATING and not (
-            desired.path in live if desired_state.mutates is None else desired_state.mutates
+            desired.path in live if wanted.mutates is None else wanted.mutates
         ):
             continue
-        plan.append(found.get(desired.path, desired) if desired_state.settings is None else desired)
+        plan.append(found.get(desired.path, desired) if wanted.settings is None else desired)
     return plan
 
 
@@ -116,112 +135,114 @@ def as_found(target: Target, live: Mapping[str, dict[str, Any]]) -> dict[str, De
     return {path: desired for path, desired in kept.items() if desired is not None}
 
 
-class Configurations:
-    """Reads and writes the webhook configurations of one installation."""
+class Memory(NamedTuple):
+    """What one controller remembers of the configurations, by path where it is a mapping."""
 
-    def __init__(self, api: KubernetesApi, target: Target) -> None:
-        self._api = api
-        self._target = target
-        self.templates = complete(target)
-        self._left: dict[str, dict[str, Any]] = {}
-        """Each configuration as the last pass left it, by path."""
-        self._carried: dict[str, Conditions] = {}
-        """The conditions of the fast path that each configuration was last seen to carry, by path."""
-        self._found: dict[str, Desired] = {}
-        """Each configuration as it was first seen while no valid settings were known, by path."""
-        self._registered_at: datetime | None = None
+    left: Mapping[str, dict[str, Any]] = MappingProxyType({})
+    """Each configuration as the last pass left it."""
+    carried: Mapping[str, Conditions] = MappingProxyType({})
+    """The conditions of the fast path that each configuration was last seen to carry."""
+    found: Mapping[str, Desired] = MappingProxyType({})
+    """Each configuration as it was first seen while no valid settings were known."""
+    registered_at: datetime | None = None
+    """When this controller created the mutating configuration."""
 
-    async def read(self) -> dict[str, dict[str, Any]]:
-        """Return the configurations that exist, by path."""
-        found = {template.path: await self._api.get(template.path) for template in self.templates}
-        return {path: live for path, live in found.items() if live is not None}
 
-    async def remove(self) -> None:
-        """Delete both configurations, so that API servers call no webhook."""
-        for template in self.templates:
-            await self._api.delete(template.path)
-        self._left.clear()
-        self._carried.clear()
+def changes_to(
+    target: Target,
+    live: Mapping[str, dict[str, Any]],
+    wanted: Wanted,
+    bundle: bytes,
+    owner: OwnerReference,
+    memory: Memory,
+    now: datetime,
+) -> tuple[tuple[Write, ...], Changes, Memory]:
+    """Return how to create, update or repair the configurations that should exist, and to delete the others.
 
-    async def apply(
+    Conditions of the fast path are kept as found, because only the fast path knows the policy that they were
+    compiled from. If the fast path is off, nothing keeps the conditions in step with the policy, so they are
+    removed.
+    """
+    if wanted.settings is None:
+        # A configuration found earlier stays the desired one, so later edits of it are repaired.
+        memory = memory._replace(found={**as_found(target, live), **memory.found})
+    desired = planned(target, live, wanted, memory.found)
+    parts = [_Part(each, live.get(each.path), wanted, bundle, owner, memory) for each in desired]
+    unwanted = live.keys() - {each.path for each in desired}
+    writes = [each.write for each in parts if each.write is not None]
+    writes += [Write("delete", path, reason="removed") for path in unwanted]
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for write in writes:
+        names[write.reason].append(write.name)
+    registered = any(each.kind == MUTATING for each in desired)
+    created = any(each.desired.kind == MUTATING and each.live is None for each in parts)
+    since = now if created else memory.registered_at
+    changes = Changes(
+        **{reason: tuple(each) for reason, each in names.items()},
+        details=tuple(detail for each in parts for detail in each.details),
+        tampering=tuple(kind for each in parts for kind in each.tampering),
+        registered=registered,
+        active=registered and (since is None or (now - since).total_seconds() >= ACTIVE_SECONDS),
+        tolerated_terms=sum(each.tolerated for each in parts),
+        selector_problem=next(filter(None, (each.selector_problem for each in parts)), ""),
+        conditions_differ=any(each.conditions_differ for each in parts),
+    )
+    left = {each.desired.path: each.document for each in parts}
+    carried = {each.desired.path: each.carried for each in parts if each.carried is not None}
+    return tuple(writes), changes, memory._replace(left=left, carried=carried, registered_at=since)
+
+
+class _Part:
+    """How one configuration must change, and what somebody else changed in it."""
+
+    def __init__(
         self,
-        live: dict[str, dict[str, Any]],
-        desired_state: DesiredState,
+        desired: Desired,
+        live: dict[str, Any] | None,
+        wanted: Wanted,
         bundle: bytes,
         owner: OwnerReference,
-        now: datetime,
-    ) -> Changes:
-        """Create, update or repair the configurations that should exist, then delete the others.
+        memory: Memory,
+    ) -> None:
+        self.desired = desired
+        self.live = live
+        self.carried: Conditions | None = None
+        self.conditions_differ = False
+        self.details: tuple[str, ...] = ()
+        self.tolerated = 0
+        self.selector_problem = ""
+        self._left = memory.left.get(desired.path)
+        changed: list[drift.Tampering] = []
+        kept = NO_CONDITIONS
+        if live is not None and wanted.conditions is not None:
+            kept = found_conditions(live, desired.names)
+        self.document = desired.document(bundle, owner, kept)
+        if wanted.conditions is not None:
+            changed += self._changed_conditions(wanted.conditions, memory.carried.get(desired.path))
+        self.write = self._created() if live is None else self._replaced(live)
+        if self.write is not None and self.write.reason == "repaired":
+            changed += ["deleted"] if live is None else drift.tampering_in(self.details)
+        self.tampering = drift.causes(changed)
 
-        Return the changes. Conditions of the fast path are kept as found, because only the fast path knows
-        the policy that they were compiled from. If the fast path is off, nothing keeps the conditions in step
-        with the policy, so they are removed.
-        """
-        written: dict[str, list[str]] = {"created": [], "updated": [], "repaired": [], "removed": []}
-        details: list[str] = []
-        kinds: list[drift.Tampering] = []
-        tolerated, conditions_differ, selectors = 0, False, ""
-        desired = self._planned(live, desired_state)
-        for each in desired:
-            current = live.get(each.path)
-            kept = NO_CONDITIONS
-            changed: list[drift.Tampering] = []
-            if current is not None and desired_state.conditions is not None:
-                kept = found_conditions(current, each.names)
-            document = each.document(bundle, owner, kept)
-            if desired_state.conditions is not None:
-                conditions = desired_state.conditions()
-                conditions_differ |= not carries(document, each.names, conditions)
-                changed += self._changed_conditions(each, current, conditions)
-            if current is None:
-                await self._api.create(each.path, document)
-                if each.kind == MUTATING:
-                    self._registered_at = now
-                if each.path in self._left:
-                    written["repaired"].append(each.name)
-                    details.append(f"{each.name}{drift.DELETED}")
-                    changed.append("deleted")
-                else:
-                    written["created"].append(each.name)
-            else:
-                tolerated += drift.tolerated_terms(current, document)
-                different = drift.differences(current, document)
-                if different:
-                    reason = self._reason(each, current)
-                    await self._api.replace(each.path, drift.repaired(current, document))
-                    written[reason].append(each.name)
-                    if reason == "repaired":
-                        details += different
-                        changed += drift.tampering_in(different)
-                        selectors = selectors or _selector_problem(different)
-            kinds += drift.causes(changed)
-            self._left[each.path] = document
-        for path in live.keys() - {each.path for each in desired}:
-            await self._api.delete(path)
-            self._left.pop(path, None)
-            self._carried.pop(path, None)
-            written["removed"].append(path.rpartition("/")[2])
-        registered = any(each.kind == MUTATING for each in desired)
-        since = self._registered_at
-        return Changes(
-            **{reason: tuple(names) for reason, names in written.items()},
-            details=tuple(details),
-            tampering=tuple(kinds),
-            registered=registered,
-            active=registered and (since is None or (now - since).total_seconds() >= ACTIVE_SECONDS),
-            tolerated_terms=tolerated,
-            selector_problem=selectors,
-            conditions_differ=conditions_differ,
-        )
+    def _created(self) -> Write:
+        if self._left is None:
+            return Write("create", self.desired.path, self.document, "created")
+        self.details = (f"{self.desired.name}{drift.DELETED}",)
+        return Write("create", self.desired.path, self.document, "repaired")
 
-    def _planned(self, live: dict[str, dict[str, Any]], desired_state: DesiredState) -> list[Desired]:
-        if desired_state.settings is None:
-            # A configuration found earlier stays the desired one, so later edits of it are repaired.
-            self._found = as_found(self._target, live) | self._found
-        return planned(self._target, live, desired_state, self._found)
+    def _replaced(self, live: dict[str, Any]) -> Write | None:
+        self.tolerated = drift.tolerated_terms(live, self.document)
+        different = drift.differences(live, self.document)
+        if not different:
+            return None
+        reason = self._reason(live)
+        if reason == "repaired":
+            self.details = different
+            self.selector_problem = _selector_problem(different)
+        return Write("replace", self.desired.path, drift.repaired(live, self.document), reason)
 
     def _changed_conditions(
-        self, each: Desired, current: dict[str, Any] | None, conditions: Conditions
+        self, conditions: Conditions, carried: Conditions | None
     ) -> tuple[drift.Tampering, ...]:
         """Return ``("conditions",)`` if somebody else changed the fast path's conditions, else nothing.
 
@@ -229,29 +250,32 @@ class Configurations:
         the conditions are still the same, and the configuration does not carry them any more. The fast path
         repairs such a change.
         """
-        if current is None:
-            self._carried.pop(each.path, None)
+        names = self.desired.names
+        self.conditions_differ = not carries(self.document, names, conditions)
+        if self.live is None:
             return ()
-        if carries(current, each.names, conditions):
-            self._carried[each.path] = conditions
+        if carries(self.live, names, conditions):
+            self.carried = conditions
             return ()
-        return ("conditions",) if self._carried.pop(each.path, None) == conditions else ()
+        return ("conditions",) if carried == conditions else ()
 
-    def _reason(self, each: Desired, current: dict[str, Any]) -> str:
+    def _reason(self, live: dict[str, Any]) -> Reason:
         """Return ``repaired`` if somebody else changed the configuration, else ``updated``."""
-        left = self._left.get(each.path)
-        if left is None:
+        if self._left is None:
             # This process has not seen the configuration yet. The usual reason for a difference is an
             # upgrade.
             return "updated"
         # Conditions belong to the fast path, which writes them between two passes.
-        kept = found_conditions(current, each.names)
+        kept = found_conditions(live, self.desired.names)
         expected = {
-            **left,
-            "webhooks": [kept.added_to(without_conditions(webhook)) for webhook in left["webhooks"]],
+            **self._left,
+            "webhooks": [kept.added_to(without_conditions(webhook)) for webhook in self._left["webhooks"]],
         }
-        expected["metadata"] = {**left["metadata"], "annotations": kept.annotations(each.names)}
-        return "repaired" if drift.differences(current, expected) else "updated"
+        expected["metadata"] = {
+            **self._left["metadata"],
+            "annotations": kept.annotations(self.desired.names),
+        }
+        return "repaired" if drift.differences(live, expected) else "updated"
 
 
 def _selector_problem(different: tuple[str, ...]) -> str:

@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from typing import Final, get_args
 
-from gatekeeper_py.controller.configurations import DesiredState
+from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.events import CONFIGMAP, Events
 from gatekeeper_py.controller.metrics import ControlMetrics
-from gatekeeper_py.controller.reconcile import PASS_ERRORS, Alarm, Passes, Report
+from gatekeeper_py.controller.plan import Alarm, Armed, Paused, Removing, Report, Waiting
+from gatekeeper_py.controller.reconcile import PASS_ERRORS, Passes
 from gatekeeper_py.controller.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.controller.webhooks.templates import MUTATING_NAME
 from gatekeeper_py.core.policy.instant import format_instant
@@ -61,7 +62,7 @@ class Alarms:
 class Controller:
     """Runs passes, and reports what they did.
 
-    ``desired_state`` returns the current desired state of the configurations. ``problems`` returns the alarms
+    ``wanted`` returns the current desired state of the configurations. ``problems`` returns the alarms
     of other parts. ``refused`` returns the name of the policy's ConfigMap, and why its policy is refused;
     the reason is empty if the policy is accepted. ``check_conditions`` is called when the match conditions of
     a configuration differ from those of the fast path.
@@ -70,7 +71,7 @@ class Controller:
     def __init__(
         self,
         passes: Passes,
-        desired_state: Callable[[], DesiredState],
+        wanted: Callable[[], Wanted],
         *,
         alarms: Alarms,
         events: Events,
@@ -85,7 +86,7 @@ class Controller:
     ) -> None:
         self.changed = asyncio.Event()
         self._passes = passes
-        self._desired_state = desired_state
+        self._wanted = wanted
         self._alarms = alarms
         self._events = events
         self._metrics = metrics
@@ -148,7 +149,7 @@ class Controller:
     async def attempt(self) -> float:
         """Run one pass; return the seconds until the next pass is due."""
         try:
-            report = await self._passes.run(self._desired_state(), self._now())
+            report = await self._passes.run(self._wanted, self._now())
         except PASS_ERRORS as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1
@@ -180,8 +181,7 @@ class Controller:
         if report.change:
             self._log.info("certificate_step", step=report.change)
         await self._report_refused()
-        await self._report_pause(last, report)
-        await self._report_armed(last, report)
+        await self._report_stage(last, report)
         await self._report_changes(report)
         if report.changes.active and (last is None or not last.changes.active):
             self._log.info("mutation_active")
@@ -193,33 +193,31 @@ class Controller:
             await self._events.record("PolicyRefused", message, kind=CONFIGMAP, name=name)
         self._last_refused = problem
 
-    async def _report_pause(self, last: Report | None, report: Report) -> None:
-        before = None if last is None else last.pause
-        until, problem = report.pause.until, report.pause.problem
-        if until is not None and (before is None or before.until != until):
-            self._metrics.paused()
-            self._log.warning("paused", until=format_instant(until))
-            await self._events.record(
-                "Paused",
-                f"paused until {format_instant(until)}: the webhook configurations are removed, and every"
-                " image is admitted",
-            )
-        if problem and (before is None or before.problem != problem):
-            self._log.warning("pause_ignored", problem=problem)
-            await self._events.record("PauseIgnored", problem)
-
-    async def _report_armed(self, last: Report | None, report: Report) -> None:
+    async def _report_stage(self, last: Report | None, report: Report) -> None:
         was_armed = last is not None and last.armed
-        if report.armed and not was_armed:
-            self._log.info("armed", replicas=report.replicas)
-            if report.changes.created:
-                await self._events.record("Armed", f"armed with {report.replicas} replicas")
-        if report.removed and (last is None or last.removed != report.removed):
-            self._log.warning("disarmed", reason=report.removed)
-            if was_armed:
-                await self._events.record("Disarmed", f"disarmed: {report.removed}")
-        if report.waiting and (last is None or last.waiting != report.waiting):
-            self._log.info("not_armed", reason=report.waiting)
+        ignored = report.alarms.get("pause")
+        if ignored and (last is None or last.alarms.get("pause") != ignored):
+            self._log.warning("pause_ignored", problem=ignored)
+            await self._events.record("PauseIgnored", ignored)
+        if last is not None and last.stage == report.stage:
+            return
+        match report.stage:
+            case Armed() if not was_armed:
+                self._log.info("armed", replicas=report.replicas)
+                if report.changes.created:
+                    await self._events.record("Armed", f"armed with {report.replicas} replicas")
+            case Waiting(why):
+                self._log.info("not_armed", reason=why)
+            case Paused(until):
+                self._metrics.paused()
+                end = format_instant(until)
+                self._log.warning("paused", until=end)
+                removed = "the webhook configurations are removed, and every image is admitted"
+                await self._events.record("Paused", f"paused until {end}: {removed}")
+            case Removing(why):
+                self._log.warning("disarmed", reason=why)
+                if was_armed:
+                    await self._events.record("Disarmed", f"disarmed: {why}")
 
     async def _report_changes(self, report: Report) -> None:
         changes = report.changes

@@ -16,7 +16,7 @@ from prometheus_client import (
 )
 
 from gatekeeper_py.controller import certificates
-from gatekeeper_py.controller.reconcile import Alarm, Report
+from gatekeeper_py.controller.plan import Alarm, Paused, Report
 from gatekeeper_py.controller.webhooks.drift import TAMPERINGS
 from gatekeeper_py.controller.webhooks.templates import MUTATING_NAME, VALIDATING_NAME
 from gatekeeper_py.core.compile.fastpath import WebhookKind
@@ -100,8 +100,8 @@ class ControlMetrics:
             self._repairs.labels(name).inc()
         for what in report.changes.tampering:
             self._tampering.labels(what).inc()
-        until = report.pause.until
-        self._paused_until.set(0 if until is None else until.timestamp())
+        until = report.stage.until.timestamp() if isinstance(report.stage, Paused) else 0
+        self._paused_until.set(until)
         self._mutation.set(1 if report.changes.active else 0)
         self._tolerated.set(report.changes.tolerated_terms)
 

@@ -12,9 +12,9 @@ from controller.world import CERTIFICATES, START, b64
 from gatekeeper_py.cluster.issuing import Issued, issue
 from gatekeeper_py.controller.certificates import (
     CertificateStore,
+    CertificateUse,
     InvalidSecret,
     KeyPair,
-    Observed,
     advance,
     bundle,
     everywhere,
@@ -41,48 +41,48 @@ PROMOTED = CertificateStore(current=pair(NEW), cas=(OLD.ca, NEW.ca))
 BOTH = (OLD.ca + NEW.ca,) * 2
 
 
-def serving(*leaves: Issued | None, unseen: bool = False) -> Observed:
+def serving(*leaves: Issued | None, unseen: bool = False) -> CertificateUse:
     served = {str(at): None if leaf is None else pair(leaf).fingerprint for at, leaf in enumerate(leaves)}
-    return Observed(served=served, unseen=unseen)
+    return CertificateUse(served=served, unseen=unseen)
 
 
-STEPS: dict[str, tuple[CertificateStore | None, Observed, datetime, str]] = {
-    "no-secret": (None, Observed(), START, "create"),
-    "nothing-is-due": (STEADY, Observed(), START, ""),
-    "near-expiry": (STEADY, Observed(), NEAR_EXPIRY, "prepare"),
-    "just-before-that": (STEADY, Observed(), NEAR_EXPIRY - timedelta(seconds=1), ""),
-    "expired": (STEADY, Observed(), START + CERTIFICATES.lifetime, "create"),
-    "unknown-signer": (replace(STEADY, cas=(NEW.ca,)), Observed(), START, "create"),
+STEPS: dict[str, tuple[CertificateStore | None, CertificateUse, datetime, str]] = {
+    "no-secret": (None, CertificateUse(), START, "create"),
+    "nothing-is-due": (STEADY, CertificateUse(), START, ""),
+    "near-expiry": (STEADY, CertificateUse(), NEAR_EXPIRY, "prepare"),
+    "just-before-that": (STEADY, CertificateUse(), NEAR_EXPIRY - timedelta(seconds=1), ""),
+    "expired": (STEADY, CertificateUse(), START + CERTIFICATES.lifetime, "create"),
+    "unknown-signer": (replace(STEADY, cas=(NEW.ca,)), CertificateUse(), START, "create"),
     "for-another-name": (
         CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)),
-        Observed(),
+        CertificateUse(),
         START,
         "create",
     ),
-    "no-replica-to-wait-for": (PREPARED, Observed(), START, "promote"),
+    "no-replica-to-wait-for": (PREPARED, CertificateUse(), START, "promote"),
     "settled": (
         PREPARED,
-        Observed(trusted=BOTH, trusted_since=START),
+        CertificateUse(trusted=BOTH, trusted_since=START),
         START + CERTIFICATES.settle,
         "promote",
     ),
-    "trusted-only-since-now": (PREPARED, Observed(trusted=BOTH, trusted_since=LATER), LATER, ""),
-    "never-seen-trusted": (PREPARED, Observed(trusted=BOTH), LATER, ""),
+    "trusted-only-since-now": (PREPARED, CertificateUse(trusted=BOTH, trusted_since=LATER), LATER, ""),
+    "never-seen-trusted": (PREPARED, CertificateUse(trusted=BOTH), LATER, ""),
     "one-configuration-does-not-trust-it": (
         PREPARED,
-        Observed(trusted=(BOTH[0], OLD.ca), trusted_since=START),
+        CertificateUse(trusted=(BOTH[0], OLD.ca), trusted_since=START),
         LATER,
         "",
     ),
     "one-bundle-is-garbled": (
         PREPARED,
-        Observed(trusted=(BOTH[0], b"garbage"), trusted_since=START),
+        CertificateUse(trusted=(BOTH[0], b"garbage"), trusted_since=START),
         LATER,
         "",
     ),
     "with-nothing-served": (
         replace(PREPARED, current=None),
-        Observed(trusted=BOTH, trusted_since=START),
+        CertificateUse(trusted=BOTH, trusted_since=START),
         LATER,
         "promote",
     ),
@@ -92,11 +92,11 @@ STEPS: dict[str, tuple[CertificateStore | None, Observed, datetime, str]] = {
             pending=pair(ahead := issue_pair(start=START + timedelta(hours=3))),
             cas=(OLD.ca, ahead.ca),
         ),
-        Observed(),
+        CertificateUse(),
         START,
         "",
     ),
-    "next-pair-without-authority": (replace(PREPARED, cas=(OLD.ca,)), Observed(), START, "prepare"),
+    "next-pair-without-authority": (replace(PREPARED, cas=(OLD.ca,)), CertificateUse(), START, "prepare"),
     "all-replicas-serve-it": (PROMOTED, serving(NEW, NEW), START, "retire"),
     "one-replica-is-behind": (PROMOTED, serving(NEW, OLD), START, ""),
     "one-replica-does-not-answer": (PROMOTED, serving(NEW, None), START, ""),
@@ -107,21 +107,21 @@ STEPS: dict[str, tuple[CertificateStore | None, Observed, datetime, str]] = {
 
 @pytest.mark.parametrize("case", STEPS)
 def test_step_that_is_due(case: str) -> None:
-    store, observed, now, change = STEPS[case]
-    after, step = advance(store, observed, CERTIFICATES, now)
+    store, use, now, change = STEPS[case]
+    after, step = advance(store, use, CERTIFICATES, now)
     assert step == change
     assert (after == store) is (change == "")
     assert after.not_after is not None
 
 
 def test_a_new_pair_is_served_at_once_before_configurations_exist() -> None:
-    after, _ = advance(None, Observed(), CERTIFICATES, START)
+    after, _ = advance(None, CertificateUse(), CERTIFICATES, START)
     assert after.current is not None
     assert settled(after)
 
 
 def test_a_new_pair_waits_for_existing_configurations() -> None:
-    after, _ = advance(None, Observed(trusted=(OLD.ca, b"garbage")), CERTIFICATES, START)
+    after, _ = advance(None, CertificateUse(trusted=(OLD.ca, b"garbage")), CERTIFICATES, START)
     assert after.current is None
     assert after.pending is not None
     assert after.cas[0] == OLD.ca
@@ -142,14 +142,14 @@ def test_expired_cas_do_not_accumulate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("observed", "expected"),
+    ("use", "expected"),
     [
         pytest.param(serving(OLD), OLD.ca, id="foreign-ones-go-when-every-replica-is-seen"),
         pytest.param(serving(OLD, None), OLD.ca + NEW.ca, id="kept-while-one-is-not"),
     ],
 )
-def test_a_configuration_loses_a_ca_only_when_it_is_not_needed(observed: Observed, expected: bytes) -> None:
-    assert bundle(STEADY, replace(observed, trusted=(NEW.ca + OLD.ca,)), START) == expected
+def test_a_configuration_loses_a_ca_only_when_it_is_not_needed(use: CertificateUse, expected: bytes) -> None:
+    assert bundle(STEADY, replace(use, trusted=(NEW.ca + OLD.ca,)), START) == expected
 
 
 def test_a_leaf_without_its_ca_does_not_retire_other_cas() -> None:
@@ -158,8 +158,8 @@ def test_a_leaf_without_its_ca_does_not_retire_other_cas() -> None:
 
 def test_addresses_may_be_among_the_names() -> None:
     terms = replace(CERTIFICATES, names=("gk.ns.svc", "10.0.0.1", "2001:db8:0::1"))
-    store, _ = advance(None, Observed(), terms, START)
-    assert advance(store, Observed(), terms, START) == (store, "")
+    store, _ = advance(None, CertificateUse(), terms, START)
+    assert advance(store, CertificateUse(), terms, START) == (store, "")
 
 
 @pytest.mark.parametrize(
@@ -195,6 +195,6 @@ def test_one_garbled_pair_leaves_the_other(key: str) -> None:
 def test_a_leaf_without_names_is_replaced() -> None:
     nameless = KeyPair(certificate=OLD.ca, key=b"")
     assert (
-        advance(CertificateStore(current=nameless, cas=(OLD.ca,)), Observed(), CERTIFICATES, START)[1]
+        advance(CertificateStore(current=nameless, cas=(OLD.ca,)), CertificateUse(), CERTIFICATES, START)[1]
         == "create"
     )

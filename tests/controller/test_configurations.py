@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from controller.world import BOTH, VALIDATING, World
-from gatekeeper_py.controller.configurations import Changes, DesiredState
+from controller.world import BOTH, INSTALLATION, VALIDATING, World
+from gatekeeper_py.controller.configurations import Changes, Wanted
 from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.webhooks.desired import Conditions
 from gatekeeper_py.controller.webhooks.drift import TAMPERINGS, tampering_in
@@ -40,14 +41,14 @@ EDITS: dict[str, Callable[[dict[str, Any]], object]] = {
 }
 
 
-async def after(edit: Callable[[World], object], desired_state: DesiredState = BOTH) -> Changes:
+async def after(edit: Callable[[World], object], wanted: Wanted = BOTH) -> Changes:
     """Return what a pass wrote after somebody edited an armed installation."""
     world = World()
     process = world.process()
-    await world.converge(process, desired_state=desired_state)
+    await world.converge(process, wanted=wanted)
     edit(world)
-    changes = (await world.reconcile(process, desired_state)).changes
-    again = (await world.reconcile(process, desired_state)).changes
+    changes = (await world.reconcile(process, wanted)).changes
+    again = (await world.reconcile(process, wanted)).changes
     assert again.tampering == ()
     return changes
 
@@ -80,19 +81,19 @@ async def test_a_label_of_another_writer_is_not_tampering() -> None:
     assert changes.tampering == ()
 
 
-async def with_conditions_of(current: list[Conditions]) -> tuple[World, Passes, DesiredState]:
-    """Return an armed installation whose fast path has the conditions in ``current``, and wrote them."""
-    desired_state = DesiredState(mutates=True, conditions=lambda: current[0])
+async def with_conditions() -> tuple[World, Passes, Wanted]:
+    """Return an armed installation whose fast path has ``CONDITIONS``, and wrote them."""
+    wanted = Wanted(mutates=True, conditions=CONDITIONS)
     world = World()
     process = world.process()
-    await world.converge(process, desired_state=desired_state)
-    world.put_conditions(current[0])
-    return world, process, desired_state
+    await world.converge(process, wanted=wanted)
+    world.put_conditions(CONDITIONS)
+    return world, process, wanted
 
 
 async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
-    world, process, desired_state = await with_conditions_of([CONDITIONS])
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
+    world, process, wanted = await with_conditions()
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
 
     def edit(document: dict[str, Any]) -> None:
         for each in pods(document)["matchConditions"]:
@@ -100,34 +101,33 @@ async def test_edited_conditions_of_the_fast_path_are_tampering() -> None:
                 each["expression"] = "false"
 
     world.cluster.edit(VALIDATING, edit)
-    changes = (await world.reconcile(process, desired_state)).changes
+    changes = (await world.reconcile(process, wanted)).changes
     assert changes.tampering == ("conditions",)
     assert changes.conditions_differ
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
 
 
 async def test_a_webhook_that_is_removed_with_its_conditions_is_one_change() -> None:
-    world, process, desired_state = await with_conditions_of([CONDITIONS])
-    await world.reconcile(process, desired_state)
+    world, process, wanted = await with_conditions()
+    await world.reconcile(process, wanted)
     world.cluster.edit(VALIDATING, lambda document: document["webhooks"].pop(0))
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ("webhooks",)
+    assert (await world.reconcile(process, wanted)).changes.tampering == ("webhooks",)
     world.put_conditions(CONDITIONS)
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
 
 
 async def test_conditions_of_a_new_policy_are_not_tampering() -> None:
     newer = Conditions(expressions={POD_VALIDATION: "false"}, revision="fedcba987654")
-    current = [CONDITIONS]
-    world, process, desired_state = await with_conditions_of(current)
-    await world.reconcile(process, desired_state)
-    current[0] = newer
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
+    world, process, wanted = await with_conditions()
+    await world.reconcile(process, wanted)
+    wanted = replace(wanted, conditions=newer)
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
     world.put_conditions(newer)
-    assert (await world.reconcile(process, desired_state)).changes.tampering == ()
+    assert (await world.reconcile(process, wanted)).changes.tampering == ()
 
 
 def test_every_field_that_we_write_has_a_kind() -> None:
-    target = World().process().configurations._target
+    target = INSTALLATION.target
     fields = {
         key
         for build in (validating, mutating)

@@ -10,7 +10,7 @@ from typing import get_args
 import pytest
 
 from controller.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
-from gatekeeper_py.controller.configurations import DesiredState
+from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.loop import (
     AFTER_WRITE_SECONDS,
@@ -20,7 +20,7 @@ from gatekeeper_py.controller.loop import (
     Controller,
 )
 from gatekeeper_py.controller.metrics import ControlMetrics
-from gatekeeper_py.controller.reconcile import Alarm
+from gatekeeper_py.controller.plan import Alarm
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions
 from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
 from recording import RecordingLog
@@ -39,13 +39,13 @@ class Setup:
         self.log = RecordingLog()
         self.slept: list[float] = []
         self.at_sleep: Callable[[float], None] = lambda _seconds: None
-        self.desired_state = BOTH
+        self.wanted = BOTH
         self.problems: dict[Alarm, str] = {"settings": ""}
         self.refused = ""
         self.checks = 0
         self.controller = Controller(
             world.process(),
-            lambda: self.desired_state,
+            lambda: self.wanted,
             alarms=Alarms(self.metrics, RecordingLog()),
             events=Events(world.cluster, INSTALLATION, log=self.log, now=lambda: world.now),
             metrics=self.metrics,
@@ -268,9 +268,9 @@ async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup:
 
 async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
     await setup.armed()
-    setup.desired_state = DesiredState(mutates=False)
+    setup.wanted = Wanted(mutates=False)
     await setup.controller.attempt()
-    setup.desired_state = DesiredState(mutates=True)
+    setup.wanted = Wanted(mutates=True)
     assert await setup.controller.attempt() == 2.0
     assert setup.log.events == ["mutation_unregistered", "mutation_registered"]
     setup.world.now += timedelta(seconds=2)
@@ -305,11 +305,11 @@ async def test_shutting_down(
 
 
 async def test_a_missing_condition_starts_a_check_of_the_fast_path(setup: Setup) -> None:
-    conditions = NO_CONDITIONS
-    setup.desired_state = DesiredState(mutates=True, conditions=lambda: conditions)
+    setup.wanted = Wanted(mutates=True, conditions=NO_CONDITIONS)
     await setup.controller.run_once(300)
     assert setup.checks == 0
     conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
+    setup.wanted = Wanted(mutates=True, conditions=conditions)
     await setup.controller.attempt()
     assert setup.checks == 1
 

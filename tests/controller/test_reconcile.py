@@ -21,8 +21,8 @@ from controller.world import (
     World,
 )
 from gatekeeper_py.cluster.errors import ApiError
-from gatekeeper_py.controller.configurations import DesiredState
-from gatekeeper_py.controller.reconcile import Report
+from gatekeeper_py.controller.configurations import Wanted
+from gatekeeper_py.controller.plan import Armed, Paused, Removing, Report, Waiting
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, carries
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import (
@@ -54,7 +54,7 @@ async def test_installation(world: World) -> None:
     first = await world.reconcile()
     assert (first.armed, first.change, world.configured()) == (False, "create", {})
     second = await world.reconcile()
-    assert (second.armed, second.waiting) == (False, "10.0.0.1: refused; 10.0.0.2: refused")
+    assert second.stage == Waiting("10.0.0.1: refused; 10.0.0.2: refused")
     world.pick_up_all()
     third = await world.reconcile()
     assert third.steady
@@ -69,7 +69,7 @@ async def test_installation(world: World) -> None:
 async def test_the_controller_waits_without_replicas() -> None:
     world = World(replicas=0)
     await world.reconcile()
-    assert (await world.reconcile()).waiting == "there is no replica behind the Service"
+    assert (await world.reconcile()).stage == Waiting("there is no replica behind the Service")
     del world.cluster.objects[INSTALLATION.slices_path]
     assert not (await world.reconcile()).armed
 
@@ -91,8 +91,8 @@ async def test_a_replica_that_does_not_judge_arms_nothing(state: dict[str, bool]
         setattr(world.replicas[0], key, value)
     world.announce()
     report = await world.reconcile()
-    assert not report.armed
-    assert report.waiting
+    assert isinstance(report.stage, Waiting)
+    assert report.stage.why
     assert world.configured() == {}
 
 
@@ -103,8 +103,8 @@ async def test_the_controller_waits_for_a_replica_with_an_untrusted_leaf(world: 
     await world.reconcile()
     world.pick_up(world.replicas[0])
     report = await world.reconcile()
-    assert not report.armed
-    assert "unknown authority" in report.waiting
+    assert isinstance(report.stage, Waiting)
+    assert "unknown authority" in report.stage.why
     world.pick_up(world.replicas[1])
     assert (await world.reconcile()).armed
 
@@ -121,7 +121,7 @@ async def test_disarmed_when_the_installation_is_removed(armed: World, part: str
     process = armed.process()
     report = await armed.reconcile(process)
     reason = "is being deleted" if going else "does not exist"
-    assert (report.armed, report.removed) == (False, f"{part} {reason}")
+    assert report.stage == Removing(f"{part} {reason}")
     assert armed.cluster.writes() == [("delete", path) for path in CONFIGURATIONS]
     assert foreign in armed.cluster.objects
     assert await process.shut_down()
@@ -183,16 +183,15 @@ async def test_a_pause_removes_the_configurations_and_ends_by_itself(armed: Worl
     armed.pause("2026-01-01T01:00:00+00:00")
     armed.now = armed.now.replace(hour=0, minute=59, second=30)
     report = await armed.reconcile(process)
-    assert (report.armed, report.changes.any) == (False, False)
-    assert report.pause.until is not None
-    assert report.next_seconds == 30.0
+    assert report.stage == Paused(armed.now + timedelta(seconds=30))
+    assert (report.changes.any, report.next_seconds) == (False, 30.0)
     assert armed.configured() == {}
     armed.cluster.requests.clear()
     await armed.reconcile(process)
     assert armed.cluster.writes() == []
     armed.now += timedelta(seconds=30)
     report = await armed.reconcile(process)
-    assert (report.armed, report.pause.until) == (True, None)
+    assert report.armed
     assert report.changes.created == (VALIDATING_NAME, MUTATING_NAME)
 
 
@@ -205,17 +204,18 @@ async def test_after_a_pause_the_webhook_is_armed_only_once_a_replica_answers(ar
         replica.judges = False
     armed.pause(None)
     report = await armed.reconcile(process)
-    assert (report.armed, armed.configured()) == (False, {})
-    assert report.waiting
+    assert isinstance(report.stage, Waiting)
+    assert report.stage.why
+    assert armed.configured() == {}
 
 
 async def test_the_mutating_configuration_exists_only_while_the_policy_rewrites(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    report = await armed.reconcile(process, DesiredState(mutates=False))
+    report = await armed.reconcile(process, Wanted(mutates=False))
     assert report.changes.removed == (MUTATING_NAME,)
     assert set(armed.configured()) == {VALIDATING}
-    report = await armed.reconcile(process, DesiredState(mutates=True))
+    report = await armed.reconcile(process, Wanted(mutates=True))
     assert report.changes.created == (MUTATING_NAME,)
     assert set(armed.configured()) == {VALIDATING, MUTATING}
 
@@ -225,9 +225,9 @@ async def test_while_the_policy_is_unknown_the_mutating_configuration_stays_as_i
     armed: World,
     exists: bool,  # noqa: FBT001
 ) -> None:
-    await armed.reconcile(None, DesiredState(mutates=exists))
+    await armed.reconcile(None, Wanted(mutates=exists))
     armed.cluster.requests.clear()
-    report = await armed.reconcile(None, DesiredState(mutates=None))
+    report = await armed.reconcile(None, Wanted(mutates=None))
     assert armed.cluster.writes() == []
     assert report.changes.registered is exists
 
@@ -288,7 +288,7 @@ async def test_after_a_start_without_settings_later_changes_are_repaired(
 
 
 async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: World) -> None:
-    await world.converge(desired_state=replace(BOTH, settings=None))
+    await world.converge(wanted=replace(BOTH, settings=None))
     names = [webhook["name"] for webhook in world.cluster.objects[VALIDATING]["webhooks"]]
     assert names == list(TEMPLATES[0].names)
 
@@ -296,12 +296,12 @@ async def test_unknown_settings_mean_the_defaults_where_nothing_exists(world: Wo
 async def test_a_change_of_the_settings_is_an_update_and_not_a_repair(armed: World) -> None:
     process = armed.process()
     await armed.reconcile(process)
-    desired_state = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
-    report = await armed.reconcile(process, desired_state)
+    wanted = replace(BOTH, settings=WebhookSettings(exempt_namespaces=("calico-system",)))
+    report = await armed.reconcile(process, wanted)
     assert (report.changes.updated, report.changes.repaired) == ((VALIDATING_NAME, MUTATING_NAME), ())
     assert report.changes.tampering == ()
     armed.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(timeoutSeconds=30))
-    report = await armed.reconcile(process, desired_state)
+    report = await armed.reconcile(process, wanted)
     assert (report.changes.updated, report.changes.repaired) == ((), (VALIDATING_NAME,))
     assert report.changes.details == (f"webhooks[{POD_VALIDATION}].timeoutSeconds",)
 
@@ -400,10 +400,10 @@ async def test_rotation_takes_its_steps_in_order(armed: World) -> None:
     armed.now += CERTIFICATES.settle
     assert (await armed.reconcile(process)).change == "promote"
     report = await armed.reconcile(process)
-    assert (report.change, report.settled, report.next_seconds) == ("", False, 5.0)
+    assert (report.change, report.stage, report.next_seconds) == ("", Armed(settled=False), 5.0)
     armed.pick_up_all()
     report = await armed.reconcile(process)
-    assert (report.change, report.settled, report.next_seconds) == ("retire", True, 60.0)
+    assert (report.change, report.stage, report.next_seconds) == ("retire", Armed(settled=True), 60.0)
     assert len(armed.store.cas) == 1
     assert "next.crt" not in armed.secret["data"]
 
@@ -431,7 +431,7 @@ async def test_a_ca_stays_while_a_replica_may_serve_its_leaf(armed: World, kind:
             armed.pick_up(replica)
         report = await armed.reconcile(process)
         armed.now += CERTIFICATES.settle
-    assert not report.settled
+    assert report.stage == Armed(settled=False)
     assert len(armed.store.cas) == 2
     armed.replicas.remove(straggler)
     armed.announce()
@@ -483,7 +483,7 @@ CONDITIONS = Conditions(expressions={POD_VALIDATION: "p", POD_MUTATION: "m"}, re
 
 async def pass_with(world: World, conditions: Conditions | None = CONDITIONS) -> Report:
     """Run a pass of a controller whose fast path has these conditions; ``None`` means no fast path."""
-    state = replace(BOTH, conditions=None if conditions is None else lambda: conditions)
+    state = replace(BOTH, conditions=conditions)
     return await world.reconcile(None, state)
 
 

@@ -59,7 +59,7 @@ class Controller(FakeCluster):
 
     def begin(self) -> None:
         self.answered = False
-        self.task = asyncio.ensure_future(self.passes.run(BOTH, self.world.now))
+        self.task = asyncio.ensure_future(self.passes.run(lambda: BOTH, self.world.now))
 
     async def probe(self, host: str, port: int, bundle: bytes) -> ProbeResult:
         result = await self.world.probe(host, port, bundle)

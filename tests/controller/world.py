@@ -20,9 +20,10 @@ from gatekeeper_py.controller.certificates import (
     KeyPair,
     parse_secret,
 )
-from gatekeeper_py.controller.configurations import DesiredState
+from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.installation import Installation
-from gatekeeper_py.controller.reconcile import Passes, Report
+from gatekeeper_py.controller.plan import Report
+from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.replicas import ProbeResult
 from gatekeeper_py.controller.webhooks.desired import Conditions, Desired, with_conditions
 from gatekeeper_py.controller.webhooks.drift import bundles
@@ -60,7 +61,7 @@ TEMPLATES: Final = (
 )
 CONFIGURATIONS: Final = tuple(each.path for each in TEMPLATES)
 VALIDATING, MUTATING = CONFIGURATIONS
-BOTH: Final = DesiredState(mutates=True)
+BOTH: Final = Wanted(mutates=True)
 """The desired state has both configurations, default settings and no fast path."""
 
 PARTS: Final = (
@@ -247,17 +248,17 @@ class World:
         """Return a new controller process without any state."""
         return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
 
-    async def reconcile(self, process: Passes | None = None, desired_state: DesiredState = BOTH) -> Report:
+    async def reconcile(self, process: Passes | None = None, wanted: Wanted = BOTH) -> Report:
         """Run one pass, in a new process unless one is given."""
-        return await (process or self.process()).run(desired_state, self.now)
+        return await (process or self.process()).run(lambda: wanted, self.now)
 
     async def converge(
-        self, process: Passes | None = None, rounds: int = 20, desired_state: DesiredState = BOTH
+        self, process: Passes | None = None, rounds: int = 20, wanted: Wanted = BOTH
     ) -> Report:
         """Run passes, 20 s apart and with updated replicas, until a pass has nothing to do."""
         process = process or self.process()
         for _ in range(rounds):
-            report = await self.reconcile(process, desired_state)
+            report = await self.reconcile(process, wanted)
             if report.steady and not report.changes.any:
                 return report
             self.pick_up_all()

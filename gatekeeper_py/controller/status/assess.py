@@ -11,7 +11,7 @@ import msgspec
 
 from gatekeeper_py.controller import certificates
 from gatekeeper_py.controller.certificates import CertificateStore, InvalidSecret
-from gatekeeper_py.controller.configurations import DesiredState, as_found, complete, planned
+from gatekeeper_py.controller.configurations import Wanted, as_found, complete, planned
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.pause import read_pause
 from gatekeeper_py.controller.status.reading import (
@@ -411,9 +411,9 @@ class _Assessment:
     def _webhooks(self) -> tuple[Webhook, ...]:
         """Compare the configurations with what a pass of the controller plans."""
         target, live = self._installation.target, self._facts.webhooks
-        state = DesiredState(settings=None, mutates=True)
+        state = Wanted(settings=None, mutates=True)
         if self._has_controller:
-            state = DesiredState(settings=self._settings, mutates=self._rewrites())
+            state = Wanted(settings=self._settings, mutates=self._rewrites())
         nothing = self._paused_until is not None or self._facts.namespace is None
         plan = [] if nothing else planned(target, live, state, as_found(target, live))
         planned_by_path = {each.path: each for each in plan}

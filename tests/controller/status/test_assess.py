@@ -13,7 +13,7 @@ import pytest
 from controller.world import CERTIFICATES, INSTALLATION, START
 from gatekeeper_py.cluster.issuing import issue
 from gatekeeper_py.controller import certificates
-from gatekeeper_py.controller.certificates import Observed
+from gatekeeper_py.controller.certificates import CertificateUse
 from gatekeeper_py.controller.status.assess import Status, assess
 from gatekeeper_py.controller.status.reading import Observations, PodFacts
 from gatekeeper_py.controller.webhooks.desired import Conditions, OwnerReference
@@ -38,7 +38,7 @@ POLICY = (
 OWNER = OwnerReference(
     api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name=INSTALLATION.owner, uid="u"
 )
-STORE, _ = certificates.advance(None, Observed(), CERTIFICATES, START)
+STORE, _ = certificates.advance(None, CertificateUse(), CERTIFICATES, START)
 EXPIRES = START + timedelta(days=90)
 
 
