@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.watch import ListWatch, Timing
 from gatekeeper_py.controller import enforcement
 from gatekeeper_py.controller.certificates import CertificateSettings
 from gatekeeper_py.controller.configurations import Wanted
@@ -30,6 +29,7 @@ from gatekeeper_py.controller.plan import Alarm
 from gatekeeper_py.controller.policy import KnownPolicy, PolicyFollower
 from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.removal import remove
+from gatekeeper_py.controller.store import Store
 from gatekeeper_py.controller.webhooks.desired import MUTATING, Desired
 from gatekeeper_py.controller.webhooks.file import SettingsFile
 from gatekeeper_py.controller.webhooks.templates import MUTATING_PATH, VALIDATING_PATH
@@ -55,10 +55,6 @@ ONCE_SECONDS: Final = 300.0
 ONCE_RETRY_SECONDS: Final = 1.0
 
 EXIT_INTERRUPTED: Final = 130
-
-WATCH_TIMING: Final = Timing(first_pause=2.0, longest_pause=3.0)
-"""After a failure, the controller lists an object again in 2 to 3 s. The pass that runs each minute handles
-changes that it missed in the meantime."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +149,10 @@ class _Control:
         self._log = process.log
         self._metrics = ControlMetrics()
         self._api = ApiClient(cluster.connect, field_manager=FIELD_MANAGER)
-        self._passes = Passes(self._api, self._installation, settings.certificates)
+        self._store = Store(
+            self._api, cluster.connect, self._installation.watched(), on_changed=self._changed
+        )
+        self._passes = Passes(self._api, self._installation, settings.certificates, store=self._store)
         self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
         self._fast_path = self._build_fast_path() if settings.fast_path else None
         self._parser = Parser(
@@ -250,11 +249,7 @@ class _Control:
                 group.create_task(self._file.run()),
                 group.create_task(self._follow_policy()),
             ]
-            watched = [
-                *self._installation.watched(),
-                *((each.collection, each.name) for each in self._passes.configurations),
-            ]
-            tasks += [group.create_task(self._watch(collection, name)) for collection, name in watched]
+            tasks.append(group.create_task(self._store.run()))
             if self._installation.exceptions:
                 source = ExceptionsSource(
                     self._installation.namespace,
@@ -336,18 +331,3 @@ class _Control:
     async def _follow_policy(self) -> None:
         async with aclosing(self._source().deliveries()) as deliveries:
             await self._policy.run(deliveries)
-
-    async def _watch(self, collection: str, name: str) -> None:
-        """Watch an object, and start a pass after each change. Runs until cancelled."""
-        watch = ListWatch(
-            self._cluster.connect,
-            collection,
-            {"fieldSelector": f"metadata.name={name}"} if name else {},
-            read=lambda seen: None if seen.kind == "BOOKMARK" else seen,
-            # Start a pass: if the API server fails, the pass logs the reason.
-            on_failed=lambda _error, _pause: self._changed(),
-            timing=WATCH_TIMING,
-        )
-        async with aclosing(watch.results()) as changes:
-            async for _ in changes:
-                self._changed()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import unquote
 
+from gatekeeper_py.controller.store import Watched, named
 from gatekeeper_py.controller.webhooks.desired import OwnerReference
 from gatekeeper_py.controller.webhooks.settings import SETTINGS_CONFIGMAP
-from gatekeeper_py.controller.webhooks.templates import Target
+from gatekeeper_py.controller.webhooks.templates import MUTATING_PATH, VALIDATING_PATH, Target
 from gatekeeper_py.process.settings import ConfigMapName
 
 
@@ -86,15 +88,17 @@ class Installation:
         slices = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
         return f"{slices}?labelSelector=kubernetes.io/service-name%3D{self.service}"
 
-    def watched(self) -> list[tuple[str, str]]:
-        """Return the collection and the name of each object whose change starts a pass.
-
-        An empty name means every object of the collection.
-        """
-        return [
-            ("/api/v1/namespaces", self.namespace),
-            (f"{self.namespace_path}/secrets", self.secret),
-            (f"{self.namespace_path}/services", self.service),
-            (f"/apis/apps/v1/namespaces/{self.namespace}/deployments", self.deployment),
-            (f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices", ""),
-        ]
+    def watched(self) -> list[Watched]:
+        """Return the watches of the objects whose changes start a pass."""
+        slices, _, selector = self.slices_path.partition("?labelSelector=")
+        labels = {"labelSelector": unquote(selector)}
+        paths = (
+            self.namespace_path,
+            self.owner_path,
+            self.secret_path,
+            self.service_path,
+            self.deployment_path,
+            VALIDATING_PATH,
+            MUTATING_PATH,
+        )
+        return [*map(named, paths), Watched(self.slices_path, slices, labels, is_list=True)]

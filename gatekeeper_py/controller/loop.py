@@ -17,7 +17,7 @@ from gatekeeper_py.controller.webhooks.desired import MUTATING, VALIDATING
 from gatekeeper_py.controller.webhooks.templates import MUTATING_NAME
 from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.process.logs import Log
-from gatekeeper_py.process.waiting import backed_off
+from gatekeeper_py.process.waiting import backed_off, wait_for
 
 DEBOUNCE_SECONDS: Final = 0.05
 """Changes arrive in bursts; one pass covers all changes within this time."""
@@ -114,18 +114,18 @@ class Controller:
 
     async def run(self) -> None:
         """Run passes until cancelled. Setting ``changed`` starts one at once, except after a failed pass."""
+        direct = True
         while True:
-            seconds = await self.attempt()
+            seconds = await self.attempt(direct=direct)
+            direct = True
             if self._failures:
                 # Do not let a change shorten this pause: a watch that fails counts as a change, and watches
                 # fail together with the passes.
                 await self._sleep(seconds)
                 continue
-            try:
-                async with asyncio.timeout(seconds):
-                    await self.changed.wait()
-            except TimeoutError:
+            if not await wait_for(self.changed, seconds):
                 continue
+            direct = False
             last = self._last
             wrote = last is not None and (last.change or last.changes.any)
             await self._sleep(AFTER_WRITE_SECONDS if wrote else DEBOUNCE_SECONDS)
@@ -146,10 +146,10 @@ class Controller:
                 return False
             await self._sleep(min(wait, left))
 
-    async def attempt(self) -> float:
-        """Run one pass; return the seconds until the next pass is due."""
+    async def attempt(self, *, direct: bool = True) -> float:
+        """Run one pass; return the seconds until the next pass is due. ``direct`` is as for a pass."""
         try:
-            report = await self._passes.run(self._wanted, self._now())
+            report = await self._passes.run(self._wanted, self._now(), direct=direct)
         except PASS_ERRORS as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1

@@ -107,6 +107,14 @@ class State(NamedTuple):
     """Since when every configuration trusts these CAs, which are those in the Secret."""
     configurations: Memory = Memory()
 
+    def with_trust_of(self, before: State) -> State:
+        """Return this state, but without a trust that began since ``before``, because a watch may lag."""
+        return (
+            self
+            if self.trusted_since is None
+            else self._replace(trusted=before.trusted, trusted_since=before.trusted_since)
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:

@@ -9,16 +9,27 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller import replicas
 from gatekeeper_py.controller.certificates import CertificateSettings
-from gatekeeper_py.controller.configurations import Wanted, Write, complete
+from gatekeeper_py.controller.configurations import Wanted, complete
 from gatekeeper_py.controller.installation import Installation
-from gatekeeper_py.controller.plan import Observed, Report, State, plan, removal, stored_certificates
+from gatekeeper_py.controller.plan import (
+    SOON_SECONDS,
+    Armed,
+    Observed,
+    Plan,
+    Report,
+    State,
+    plan,
+    removal,
+    stored_certificates,
+)
 
 SERVICE_PORT: Final = "webhook"
 
@@ -27,6 +38,12 @@ PASS_ERRORS: Final = (ApiError, LookupError)
 
 ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
 """Takes host, port and the CA bundle to trust."""
+
+
+class Reads(Protocol):
+    """Where a pass reads objects: the API server, or what its watches show."""
+
+    async def get(self, path: str) -> dict[str, Any] | None: ...
 
 
 class Passes:
@@ -38,6 +55,7 @@ class Passes:
         installation: Installation,
         settings: CertificateSettings,
         *,
+        store: Reads | None = None,
         probe_replica: ProbeReplica | None = None,
     ) -> None:
         self.configurations = complete(installation.target)
@@ -46,82 +64,114 @@ class Passes:
         self._installation = installation
         self._settings = settings
         self._probe_replica = probe_replica or self._probe_directly
+        self._store = store
         self._state = State()
+        self._probed: dict[replicas.ReplicaAddress, replicas.ProbeResult] = {}
+        """What the replicas answered last."""
 
-    async def run(self, wanted: Callable[[], Wanted], now: datetime) -> Report:
+    async def run(self, wanted: Callable[[], Wanted], now: datetime, *, direct: bool = True) -> Report:
         """Run one pass.
+
+        Unless it is ``direct``, it first plans with what the watches show. If nothing is to be written, it
+        sends no request. Otherwise it reads the API server and plans again, because a watch may lag. This
+        does not wait for replicas, unless a certificate step is due. Until the webhook is armed, each pass
+        is direct.
 
         Raises the client's errors, and ``LookupError`` if the owner is deleted during the pass. An error ends
         the pass.
         """
-        observed = await self._observe()
-        due = plan(observed, wanted(), self._state, now, self._installation, self._settings)
+        direct = direct or self._store is None or not isinstance(self._state.stage, Armed)
+        if not direct and self._store is not None:
+            due = await self._plan(self._store, wanted, now, probe=False)
+            if not due.writes:
+                due = await self._plan(self._store, wanted, now, probe=True)
+            if not due.writes:
+                self._state = due.state.with_trust_of(self._state)
+                return due.report
+        due = await self._plan(self._api, wanted, now, probe=direct)
         self._state = due.seen
-        await self._write(due.writes, observed.owner)
+        await self._write(due)
         self._state = due.state
-        return due.report
+        # Without the answers of replicas, the pass is not complete.
+        return due.report if direct else replace(due.report, next_seconds=SOON_SECONDS)
+
+    async def _plan(self, reads: Reads, wanted: Callable[[], Wanted], now: datetime, *, probe: bool) -> Plan:
+        """Plan a pass.
+
+        Without ``probe``, use the last answers of the replicas, unless a certificate step is due.
+        """
+        observed = await self._observe(reads, probe=probe)
+        due = plan(observed, wanted(), self._state, now, self._installation, self._settings)
+        if due.report.change and not probe:
+            return await self._plan(reads, wanted, now, probe=True)
+        return due
 
     async def shut_down(self) -> bool:
         """Remove the configurations if the installation is being removed; return whether it is."""
-        removed = removal(self._installation, *await self._parents())
+        removed = removal(self._installation, *await self._parents(self._api))
         if removed:
             for each in self.configurations:
                 await self._api.delete(each.path)
         return bool(removed)
 
-    async def _observe(self) -> Observed:
+    async def _observe(self, reads: Reads, *, probe: bool) -> Observed:
         """Read the cluster, the configurations first."""
-        configurations = await self._read_configurations()
-        namespace, owner = await self._parents()
+        configurations = await self._read_configurations(reads)
+        namespace, owner = await self._parents(reads)
         if removal(self._installation, namespace, owner):
             return Observed(namespace, owner, configurations, None, None, None, {})
-        secret = await self._api.get(self._installation.secret_path)
+        secret = await reads.get(self._installation.secret_path)
         store = stored_certificates(secret)
         if store is None and not configurations:
             # Another controller may have created them meanwhile, with a CA that this Secret lost.
-            configurations = await self._read_configurations()
+            configurations = await self._read_configurations(reads)
+        if probe:
+            self._probed = {} if store is None else await self._probe(reads, store.bundle)
         return Observed(
             namespace=namespace,
             owner=owner,
             configurations=configurations,
             secret=secret,
-            probed={} if store is None else await self._probe(store.bundle),
-            service=await self._api.get(self._installation.service_path),
-            deployment=await self._api.get(self._installation.deployment_path),
+            probed={} if store is None else self._probed,
+            service=await reads.get(self._installation.service_path),
+            deployment=await reads.get(self._installation.deployment_path),
         )
 
-    async def _read_configurations(self) -> dict[str, dict[str, Any]]:
-        found = {each.path: await self._api.get(each.path) for each in self.configurations}
+    async def _read_configurations(self, reads: Reads) -> dict[str, dict[str, Any]]:
+        found = {each.path: await reads.get(each.path) for each in self.configurations}
         return {path: live for path, live in found.items() if live is not None}
 
-    async def _parents(self) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    async def _parents(self, reads: Reads) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the Namespace and the owner, whose removal removes the installation."""
-        namespace = await self._api.get(self._installation.namespace_path)
-        return namespace, await self._api.get(self._installation.owner_path)
+        namespace = await reads.get(self._installation.namespace_path)
+        return namespace, await reads.get(self._installation.owner_path)
 
-    async def _write(self, writes: tuple[Write, ...], owner: dict[str, Any] | None) -> None:
+    async def _write(self, due: Plan) -> None:
         """Make the writes, in their order. Before the first configuration, look at its owner again."""
         paths, checked = {each.path for each in self.configurations}, False
-        for write in writes:
+        for write in due.writes:
             if write.document is None:
                 await self._api.delete(write.path)
                 continue
             if write.path in paths and not checked:
-                await self._check_owner(owner)
+                await self._check_owner(write.document)
                 checked = True
             store = self._api.create if write.verb == "create" else self._api.replace
             await store(write.path, write.document)
 
-    async def _check_owner(self, owner: dict[str, Any] | None) -> None:
-        """Raise ``LookupError`` if the owner is not the one that was read before."""
+    async def _check_owner(self, document: dict[str, Any]) -> None:
+        """Raise ``LookupError`` if the owner of a configuration does not exist any more."""
         path = self._installation.owner_path
         found = await self._api.get(path)
-        if found is None or owner is None or found["metadata"]["uid"] != owner["metadata"]["uid"]:
+        owners = [each["uid"] for each in document["metadata"]["ownerReferences"]]
+        if found is None or found["metadata"]["uid"] not in owners:
             raise LookupError(f"the owner {path} was deleted during the pass")
 
-    async def _probe(self, bundle: bytes) -> dict[replicas.ReplicaAddress, replicas.ProbeResult]:
+    async def _probe(
+        self, reads: Reads, bundle: bytes
+    ) -> dict[replicas.ReplicaAddress, replicas.ProbeResult]:
         """Probe every replica behind the Service."""
-        slices = await self._api.get(self._installation.slices_path) or {}
+        slices = await reads.get(self._installation.slices_path) or {}
         addresses = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
         probes = (self._probe_replica(each.host, each.port, bundle) for each in addresses)
         return dict(zip(addresses, await asyncio.gather(*probes), strict=True))

@@ -166,7 +166,8 @@ async def test_a_change_starts_a_pass_soon_and_later_after_a_write(setup: Setup)
 async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> None:
     left = [0.0, 0.0]
 
-    async def attempt() -> float:
+    async def attempt(*, direct: bool = True) -> float:
+        assert direct
         if not left:
             raise Enough
         return left.pop()

@@ -18,11 +18,14 @@ from controller.world import (
     PARTS,
     TEMPLATES,
     VALIDATING,
+    WATCHED,
+    LateStore,
     World,
 )
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.plan import Armed, Paused, Removing, Report, Waiting
+from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, carries
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import (
@@ -561,3 +564,66 @@ async def test_a_pass_conflicts_with_a_concurrent_change_by_the_fast_path(armed:
     with pytest.raises(ApiError, match="409"):
         await pass_with(armed)
     assert has_conditions(armed, NO_CONDITIONS)
+
+
+class TestWithAStore:
+    """A watch may lag, so it starts a pass and never a write."""
+
+    @pytest.fixture
+    async def store(self, armed: World) -> LateStore:
+        return LateStore(armed)
+
+    @pytest.fixture
+    async def process(self, armed: World, store: LateStore) -> Passes:
+        process = armed.process(store)
+        await armed.reconcile(process)
+        armed.cluster.requests.clear()
+        return process
+
+    async def test_a_pass_that_writes_nothing_sends_no_request(self, armed: World, process: Passes) -> None:
+        report = await armed.reconcile(process, direct=False)
+        assert report.steady
+        assert armed.cluster.requests == []
+
+    async def test_a_change_is_repaired_before_replicas_are_asked(
+        self, armed: World, store: LateStore, process: Passes, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        armed.cluster.edit(VALIDATING, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
+        store.catch_up(VALIDATING)
+        monkeypatch.setattr(process, "_probe", None)
+        report = await armed.reconcile(process, direct=False)
+        assert report.changes.repaired == (VALIDATING_NAME,)
+        assert report.next_seconds == 2.0
+        assert armed.cluster.writes() == [("replace", VALIDATING)]
+
+    @pytest.mark.parametrize("path", [*PARTS, *CONFIGURATIONS, SECRET, INSTALLATION.slices_path])
+    async def test_what_only_a_watch_misses_is_not_written(
+        self, armed: World, store: LateStore, process: Passes, path: str
+    ) -> None:
+        store.shown[path] = None
+        await armed.reconcile(process, direct=False)
+        assert armed.cluster.writes() == []
+        report = await armed.reconcile(process)
+        assert report.steady
+        assert armed.cluster.writes() == []
+
+    async def test_a_removed_owner_that_no_watch_shows_yet_is_found_before_a_write(
+        self, armed: World, store: LateStore, process: Passes
+    ) -> None:
+        armed.cluster.edit(VALIDATING, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
+        store.catch_up(VALIDATING)
+        del armed.cluster.objects[INSTALLATION.owner_path]
+        report = await armed.reconcile(process, direct=False)
+        assert isinstance(report.stage, Removing)
+        assert armed.configured() == {}
+
+    async def test_only_a_direct_pass_notes_since_when_a_ca_is_trusted(
+        self, armed: World, store: LateStore, process: Passes
+    ) -> None:
+        armed.now += CERTIFICATES.lifetime - CERTIFICATES.renew_before
+        assert (await armed.reconcile(process, direct=False)).change == "prepare"
+        for path in WATCHED:
+            store.catch_up(path)
+        for direct, change in ((False, ""), (False, ""), (True, ""), (False, "promote")):
+            assert (await armed.reconcile(process, direct=direct)).change == change
+            armed.now += CERTIFICATES.settle

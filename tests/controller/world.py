@@ -64,6 +64,7 @@ VALIDATING, MUTATING = CONFIGURATIONS
 BOTH: Final = Wanted(mutates=True)
 """The desired state has both configurations, default settings and no fast path."""
 
+WATCHED: Final = tuple(each.path for each in INSTALLATION.watched())
 PARTS: Final = (
     INSTALLATION.namespace_path,
     INSTALLATION.owner_path,
@@ -244,13 +245,15 @@ class World:
             if each.path in self.cluster.objects
         }
 
-    def process(self) -> Passes:
+    def process(self, store: LateStore | None = None) -> Passes:
         """Return a new controller process without any state."""
-        return Passes(self.cluster, INSTALLATION, CERTIFICATES, probe_replica=self.probe)
+        return Passes(self.cluster, INSTALLATION, CERTIFICATES, store=store, probe_replica=self.probe)
 
-    async def reconcile(self, process: Passes | None = None, wanted: Wanted = BOTH) -> Report:
+    async def reconcile(
+        self, process: Passes | None = None, wanted: Wanted = BOTH, *, direct: bool = True
+    ) -> Report:
         """Run one pass, in a new process unless one is given."""
-        return await (process or self.process()).run(lambda: wanted, self.now)
+        return await (process or self.process()).run(lambda: wanted, self.now, direct=direct)
 
     async def converge(
         self, process: Passes | None = None, rounds: int = 20, wanted: Wanted = BOTH
@@ -264,6 +267,22 @@ class World:
             self.pick_up_all()
             self.now += timedelta(seconds=20)
         raise AssertionError(f"not converged: {report}")
+
+
+class LateStore:
+    """What the watches of a controller show: each object as it was some time ago."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.shown: dict[str, dict[str, Any] | None] = {}
+        for path in WATCHED:
+            self.catch_up(path)
+
+    def catch_up(self, path: str) -> None:
+        self.shown[path] = copy.deepcopy(self.world.cluster.objects.get(path))
+
+    async def get(self, path: str) -> dict[str, Any] | None:
+        return self.shown[path]
 
 
 def trusts(bundle: bytes, certificate: bytes) -> bool:
