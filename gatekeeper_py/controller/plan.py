@@ -74,14 +74,11 @@ class Observed(NamedTuple):
     configurations: Mapping[str, dict[str, Any]]
     """The webhook configurations that exist, by path."""
     secret: dict[str, Any] | None
+    certificates: CertificateStore | None
+    """The content of the Secret, ``None`` if it is unusable: the next certificate step replaces it."""
     service: dict[str, Any] | None
     deployment: dict[str, Any] | None
     probed: Mapping[ReplicaAddress, ProbeResult]
-
-    @property
-    def certificates(self) -> CertificateStore | None:
-        """The content of the Secret, ``None`` if it is unusable: the next certificate step replaces it."""
-        return stored_certificates(self.secret)
 
 
 def stored_certificates(secret: Mapping[str, Any] | None) -> CertificateStore | None:

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller import replicas
-from gatekeeper_py.controller.certificates import CertificateSettings
+from gatekeeper_py.controller.certificates import CertificateSettings, CertificateStore
 from gatekeeper_py.controller.configurations import Wanted, complete
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.plan import (
@@ -38,6 +38,9 @@ PASS_ERRORS: Final = (ApiError, LookupError)
 
 ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
 """Takes host, port and the CA bundle to trust."""
+
+
+Probed = dict[replicas.ReplicaAddress, replicas.ProbeResult]
 
 
 class Reads(Protocol):
@@ -66,7 +69,7 @@ class Passes:
         self._probe_replica = probe_replica or self._probe_directly
         self._store = store
         self._state = State()
-        self._probed: dict[replicas.ReplicaAddress, replicas.ProbeResult] = {}
+        self._probed: Probed = {}
         """What the replicas answered last."""
 
     async def run(self, wanted: Callable[[], Wanted], now: datetime, *, direct: bool = True) -> Report:
@@ -82,29 +85,30 @@ class Passes:
         """
         direct = direct or self._store is None or not isinstance(self._state.stage, Armed)
         if not direct and self._store is not None:
-            due = await self._plan(self._store, wanted, now, probe=False)
+            observed, due = await self._plan(self._store, wanted, now, self._probed)
             if not due.writes:
-                due = await self._plan(self._store, wanted, now, probe=True)
+                probed = await self._probe(self._store, observed.certificates)
+                if probed != observed.probed:
+                    _, due = await self._plan(self._store, wanted, now, probed)
             if not due.writes:
                 self._state = due.state.with_trust_of(self._state)
                 return due.report
-        due = await self._plan(self._api, wanted, now, probe=direct)
+        _, due = await self._plan(self._api, wanted, now, None if direct else self._probed)
         self._state = due.seen
         await self._write(due)
         self._state = due.state
         # Without the answers of replicas, the pass is not complete.
         return due.report if direct else replace(due.report, next_seconds=SOON_SECONDS)
 
-    async def _plan(self, reads: Reads, wanted: Callable[[], Wanted], now: datetime, *, probe: bool) -> Plan:
-        """Plan a pass.
-
-        Without ``probe``, use the last answers of the replicas, unless a certificate step is due.
-        """
-        observed = await self._observe(reads, probe=probe)
+    async def _plan(
+        self, reads: Reads, wanted: Callable[[], Wanted], now: datetime, probed: Probed | None
+    ) -> tuple[Observed, Plan]:
+        """Plan a pass. ``probed`` is as for ``_observe``; a certificate step always asks the replicas."""
+        observed = await self._observe(reads, probed)
         due = plan(observed, wanted(), self._state, now, self._installation, self._settings)
-        if due.report.change and not probe:
-            return await self._plan(reads, wanted, now, probe=True)
-        return due
+        if due.report.change and probed is not None:
+            return await self._plan(reads, wanted, now, None)
+        return observed, due
 
     async def shut_down(self) -> bool:
         """Remove the configurations if the installation is being removed; return whether it is."""
@@ -114,25 +118,29 @@ class Passes:
                 await self._api.delete(each.path)
         return bool(removed)
 
-    async def _observe(self, reads: Reads, *, probe: bool) -> Observed:
-        """Read the cluster, the configurations first."""
+    async def _observe(self, reads: Reads, probed: Probed | None) -> Observed:
+        """Read the cluster, the configurations first.
+
+        ``probed`` are the last answers of replicas; ``None``: ask them now.
+        """
         configurations = await self._read_configurations(reads)
         namespace, owner = await self._parents(reads)
         if removal(self._installation, namespace, owner):
-            return Observed(namespace, owner, configurations, None, None, None, {})
+            return Observed(namespace, owner, configurations, None, None, None, None, {})
         secret = await reads.get(self._installation.secret_path)
         store = stored_certificates(secret)
         if store is None and not configurations:
             # Another controller may have created them meanwhile, with a CA that this Secret lost.
             configurations = await self._read_configurations(reads)
-        if probe:
-            self._probed = {} if store is None else await self._probe(reads, store.bundle)
+        if probed is None:
+            probed = await self._probe(reads, store)
         return Observed(
             namespace=namespace,
             owner=owner,
             configurations=configurations,
             secret=secret,
-            probed={} if store is None else self._probed,
+            certificates=store,
+            probed={} if store is None else probed,
             service=await reads.get(self._installation.service_path),
             deployment=await reads.get(self._installation.deployment_path),
         )
@@ -167,14 +175,15 @@ class Passes:
         if found is None or found["metadata"]["uid"] not in owners:
             raise LookupError(f"the owner {path} was deleted during the pass")
 
-    async def _probe(
-        self, reads: Reads, bundle: bytes
-    ) -> dict[replicas.ReplicaAddress, replicas.ProbeResult]:
-        """Probe every replica behind the Service."""
+    async def _probe(self, reads: Reads, store: CertificateStore | None) -> Probed:
+        """Probe every replica behind the Service. Without certificates to trust, none is probed."""
+        if store is None:
+            return {}
         slices = await reads.get(self._installation.slices_path) or {}
         addresses = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
-        probes = (self._probe_replica(each.host, each.port, bundle) for each in addresses)
-        return dict(zip(addresses, await asyncio.gather(*probes), strict=True))
+        probes = (self._probe_replica(each.host, each.port, store.bundle) for each in addresses)
+        self._probed = dict(zip(addresses, await asyncio.gather(*probes), strict=True))
+        return self._probed
 
     async def _probe_directly(self, host: str, port: int, bundle: bytes) -> replicas.ProbeResult:
         name = self._installation.server_name

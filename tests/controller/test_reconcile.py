@@ -590,7 +590,7 @@ class TestWithAStore:
     ) -> None:
         armed.cluster.edit(VALIDATING, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
         store.catch_up(VALIDATING)
-        monkeypatch.setattr(process, "_probe", None)
+        monkeypatch.setattr(process, "_probe_replica", None)
         report = await armed.reconcile(process, direct=False)
         assert report.changes.repaired == (VALIDATING_NAME,)
         assert report.next_seconds == 2.0
