@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, get_args
+from typing import Final, get_args
 
 import click
 import msgspec
@@ -19,6 +18,7 @@ from gatekeeper_py.cli.commands.parameters import (
     given,
     interval,
     namespace_option,
+    usage,
 )
 from gatekeeper_py.cli.commands.suggestion import suggested
 from gatekeeper_py.cli.inputs.cluster import (
@@ -58,8 +58,6 @@ from gatekeeper_py.core.policy.lint.modes import EXPIRES_SOON
 from gatekeeper_py.core.policy.policy import CompiledPolicy, Policy
 from gatekeeper_py.core.policy.rules import Rule
 from gatekeeper_py.process import settings as checked
-
-_DEFAULT: Final = next(iter(FORMATS))
 
 MAX_EXPIRING: Final = 20
 """Maximum number of expiring entries in the warnings. A count of the others follows."""
@@ -122,10 +120,29 @@ MAX_EXPIRING: Final = 20
 )
 @cluster_options
 @options.CLUSTER_NAME
-@options.WEBHOOKS_CONFIG
-@options.EXEMPT_NAMESPACES
+@options.exemptions
 @options.look_ups
 @options.EXCEPTIONS
+@usage(
+    "FILE needs --merge: only --merge reads saved audits",
+    "--merge needs FILE: at least one saved audit",
+    "--merge takes only FILE, --all, --format and --wide: it reads saved audits",
+    "give only one of FILE -, --policy -, --base - and --webhooks-config -: stdin can be read only once",
+    "give exactly one of --policy, --configmap, --suggest and --merge",
+    "--by and --base need --suggest",
+    "--report, --events and --health-listen need --every",
+    "give only one of --suggest, --every and --exceptions-unused",
+    "--suggest cannot be combined with --format, --look-up or --webhooks-config: it prints a policy",
+    "--every cannot be combined with --format, --wide, --all, --exceptions, --webhooks-config or --policy -:"
+    " it writes reports into the cluster",
+    "--exceptions-unused cannot be combined with --namespace, --all or --look-up: it lists exceptions of the"
+    " whole cluster",
+    *(
+        f"--exceptions-unused cannot be combined with --format {each}"
+        for each in FORMATS
+        if each not in UNUSED_FORMATS
+    ),
+)
 def audit(
     files: tuple[str, ...],
     policy: str | None,
@@ -178,7 +195,6 @@ def audit(
     policy cannot be used. With --suggest or --every: 0 or 2. With --exceptions-unused: 0 when no exception
     can be deleted, 1 when some can.
     """
-    _check_usage(**click.get_current_context().params)
     written = FORMATS[style]
     keep_approved = approved_too or written.counts_approved
     if merge:
@@ -188,6 +204,8 @@ def audit(
         )
         return _write(tally, page, written)
     if suggest:
+        if approved_too and given("exempt_namespaces"):
+            raise click.UsageError("--suggest --all cannot be combined with --exempt-namespace")
         left_out = frozenset(() if approved_too else exempt_namespaces)
         click.echo(suggested(base, by or "registry", namespace, left_out, cluster), nl=False)
         return 0
@@ -290,72 +308,3 @@ def _expiring(tally: Tally, policy: Policy, instant: datetime) -> tuple[str, ...
             found.append(f"{entry} {at}: it decides about {counted(use.places, 'place')}")
     more = len(found) - MAX_EXPIRING
     return (*found[:MAX_EXPIRING], *([f"{more:,} more entries in use expire soon"] if more > 0 else ()))
-
-
-def _check_usage(
-    *,
-    files: tuple[str, ...],
-    merge: bool,
-    policy: str | None,
-    configmap: checked.ConfigMapName | None,
-    style: str,
-    every: float | None,
-    suggest: bool,
-    approved_too: bool,
-    **others: Any,
-) -> None:
-    if merge or files:
-        _check_merge(files, merge=merge)
-        return
-    options.check_exempt_usage()
-    _check_lookups(others, combined=suggest)
-    combined = approved_too or suggest or every is not None or style not in UNUSED_FORMATS
-    _check_unused(unused=others["unused"], combined=combined)
-    if others["webhooks_config"] is not None and (suggest or every is not None):
-        raise click.UsageError("--webhooks-config cannot be combined with --suggest or --every")
-    if every is None and (others["report"] or others["events"] or others["health_listen"]):
-        raise click.UsageError("--report, --events and --health-listen need --every")
-    a_report = style != _DEFAULT or suggest or others["wide"] or approved_too
-    if every is not None and (a_report or policy == "-" or given("exceptions")):
-        raise click.UsageError(
-            "--every writes reports; it takes no --format, --wide, --all, --suggest or --exceptions, and no"
-            " policy on stdin"
-        )
-    if not suggest:
-        if others["by"] is not None or others["base"] is not None:
-            raise click.UsageError("--by and --base need --suggest")
-        try:
-            checked.check_sources(None if policy is None else Path(policy), configmap)
-        except checked.SettingsError as problem:
-            raise click.UsageError(str(problem)) from None
-        return
-    if policy is not None or configmap is not None or style != _DEFAULT:
-        raise click.UsageError("--suggest prints a policy; it takes --by and --base, and no policy or format")
-    if approved_too and given("exempt_namespaces"):
-        raise click.UsageError("--suggest --all includes exempt namespaces; it takes no --exempt-namespace")
-
-
-def _check_lookups(others: Mapping[str, Any], *, combined: bool) -> None:
-    options.check_lookup_usage(look_up=others["look_up"], registry_config=others["registry_config"])
-    if others["look_up"] and (combined or others["unused"]):
-        raise click.UsageError("--look-up cannot be combined with --suggest or --exceptions-unused")
-
-
-def _check_unused(*, unused: bool, combined: bool) -> None:
-    if unused and (combined or given("namespace")):
-        raise click.UsageError(
-            "--exceptions-unused lists exceptions of the whole cluster as a table or as JSON; it takes no -n,"
-            " --all, --suggest or --every"
-        )
-
-
-def _check_merge(files: tuple[str, ...], *, merge: bool) -> None:
-    if not merge:
-        raise click.UsageError(f"unexpected argument {files[0]!r}: only --merge reads saved audits")
-    if not files:
-        raise click.UsageError("--merge needs at least one saved audit: FILE...")
-    if files.count("-") > 1:
-        raise click.UsageError("stdin can be read only once")
-    taken = {"files", "merge", "approved_too", "style", "wide"}
-    if any(given(name) for name in click.get_current_context().params if name not in taken):
-        raise click.UsageError("--merge reads saved audits; it takes only --all, --format and --wide")

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import format_option, namespace_option
+from gatekeeper_py.cli.commands.parameters import format_option, namespace_option, usage
 from gatekeeper_py.cli.inputs.exceptions import ExceptionInput, Place
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.inputs.stream import OtherDocument, PolicyStream, read_stream
@@ -93,6 +93,7 @@ FORMATS: Final[Mapping[str, Callable[[Checked], None]]] = {
     is_flag=True,
     help="Also report which rules the fast path leaves to the webhook.",
 )
+@usage("give only one of POLICY - and --policy -: stdin can be read only once")
 def check(
     policy: str,
     style: str,

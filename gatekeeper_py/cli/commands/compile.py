@@ -8,7 +8,7 @@ from typing import Any, Final
 import click
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import format_option, given
+from gatekeeper_py.cli.commands.parameters import format_option, usage
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, note
 from gatekeeper_py.cli.reporting.manifest import as_yaml
@@ -54,6 +54,7 @@ FORMATS: Final = {"yaml": TEXT_OR_JSON["text"], "json": TEXT_OR_JSON["json"]}
     " admission control).",
 )
 @options.EXEMPT_NAMESPACES
+@usage(f"--backstop, --static and --exempt-namespace need --to {NATIVE}")
 def compile(  # noqa: A001
     policy: str,
     target: str,
@@ -80,7 +81,6 @@ def compile(  # noqa: A001
     Exit code: 0 when done, 1 when a native policy cannot express a rule, 2 when POLICY cannot be used.
     """
     if target == MATCH_CONDITIONS:
-        _refuse_native_options()
         read = usable_policy(policy)
         # The expressions are the same in every mode, so the revision is that for the document's own mode.
         revision = replace(read, mode=read.document.mode).revision
@@ -104,14 +104,6 @@ def compile(  # noqa: A001
         lambda: {"apiVersion": "v1", "kind": "List", "items": documents},
     )
     return 0
-
-
-def _refuse_native_options() -> None:
-    """Raise a usage error for options that have no meaning for match conditions."""
-    native = {"backstop": "--backstop", "static": "--static", "exempt_namespaces": "--exempt-namespace"}
-    for name, option in native.items():
-        if given(name):
-            raise click.UsageError(f"{option} has no meaning for --to {MATCH_CONDITIONS}")
 
 
 def as_json(fast_path: FastPath) -> dict[str, Any]:

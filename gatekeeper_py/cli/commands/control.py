@@ -13,17 +13,19 @@ from gatekeeper_py.cli.commands.parameters import (
     ADDRESS,
     CONFIGMAP,
     LOG_FORMAT,
+    NAMESPACE,
     Days,
     Seconds,
     cluster_options,
     usable_log_format,
+    usage,
 )
 from gatekeeper_py.cli.inputs.selection import Cluster
 from gatekeeper_py.controller.app import ControlSettings
 from gatekeeper_py.controller.app import control as run
 from gatekeeper_py.controller.certificates import CertificateSettings
 from gatekeeper_py.controller.installation import Installation
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, POLICY_CONFIGMAP, always_exempt
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, POLICY_CONFIGMAP, always_exempt
 from gatekeeper_py.process import settings as checked
 from gatekeeper_py.process.logs import LEVELS
 
@@ -105,7 +107,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 )
 @click.option(
     "--probe-namespace",
-    metavar="NAMESPACE",
+    type=NAMESPACE,
     help="Namespace for dry-run Pods, which prove each minute that API servers enforce the policy. With"
     " --fast-path, dry-run Pods also prove that an image whose rule was removed is refused.",
 )
@@ -118,6 +120,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 )
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", help="Lowest level that is logged.")
 @LOG_FORMAT
+@usage("give only one of --once, --remove and --fast-path")
 def control(cluster: Cluster, **options: Any) -> int:
     """Run the controller, which keeps the webhook installed.
 
@@ -139,14 +142,10 @@ def _settings(cluster: Cluster, options: dict[str, Any]) -> ControlSettings:
     """Return the settings that the command's options specify. Raises ``SettingsError``."""
     if options["renew_before_days"] >= options["certificate_days"]:
         raise checked.SettingsError("--renew-before-days must be less than --certificate-days")
-    if options["remove"] and (options["once"] or options["fast_path"]):
-        raise checked.SettingsError("--remove cannot be combined with --once or --fast-path")
-    if options["fast_path"] and options["once"]:
+    if options["probe_namespace"] in always_exempt(options["namespace"]):
         raise checked.SettingsError(
-            "--once cannot be combined with --fast-path, which needs a running controller"
+            f"--probe-namespace: Pods in {options['probe_namespace']} are never reviewed"
         )
-    if options["probe_namespace"] is not None:
-        _check_probe_namespace(options["probe_namespace"], options["namespace"])
     policy = options["configmap"] or checked.ConfigMapName(options["namespace"], POLICY_CONFIGMAP)
     if not _NAME.fullmatch(policy.name):
         raise checked.SettingsError(f"--configmap: {policy.name!r} is not a valid ConfigMap name")
@@ -171,11 +170,3 @@ def _settings(cluster: Cluster, options: dict[str, Any]) -> ControlSettings:
         log_format=usable_log_format(options["log_format"]),
         **{name: options[name] for name in same},
     )
-
-
-def _check_probe_namespace(name: str, installation: str) -> None:
-    """Raise ``SettingsError`` for a namespace in which a probe would prove nothing."""
-    if not NAMESPACE_NAME.fullmatch(name):
-        raise checked.SettingsError(f"--probe-namespace: {name!r} is not a valid namespace name")
-    if name in always_exempt(installation):
-        raise checked.SettingsError(f"--probe-namespace: Pods in {name} are never reviewed")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
@@ -18,6 +18,7 @@ from gatekeeper_py.cli.commands.parameters import (
     format_option,
     given,
     namespace_option,
+    usage,
 )
 from gatekeeper_py.cli.inputs.cluster import (
     CACHE_SIZE,
@@ -126,9 +127,18 @@ def _changes(text: str) -> tuple[FailOn, ...]:
 @options.WIDE
 @cluster_options
 @options.CLUSTER_NAME
-@options.WEBHOOKS_CONFIG
-@options.EXEMPT_NAMESPACES
+@options.exemptions
 @options.EXCEPTIONS
+@usage(
+    "give only one of --all-images, --audit, --images and --reviews",
+    "--all-images cannot be combined with --exceptions, --namespace, --exempt-namespace or --webhooks-config:"
+    " it compares the rules of the policies, for every namespace",
+    "--webhooks-config cannot be combined with --audit, --images or --reviews: only a cluster has labels of"
+    " namespaces, so give --exempt-namespace instead",
+    "--fail-on granted needs --all-images",
+    "give only one of OLD -, NEW -, --audit -, --images -, --reviews - and --webhooks-config -: stdin can be"
+    " read only once",
+)
 def diff(
     policies: tuple[str, ...],
     configmap: checked.ConfigMapName | None,
@@ -161,9 +171,8 @@ def diff(
     Exit code: 0 when no image changes in a way that --fail-on names, 1 when one does, 2 when a policy, a file
     or the cluster cannot be used, or the answer would not be complete.
     """
+    _check_number(policies, configmap)
     recordings = {option: name for option, name in files.items() if name is not None}
-    _check_usage(policies, configmap, recordings, all_images=all_images)
-    _check_fail_on(fail_on, all_images=all_images)
     given_policies = [usable_policy(each) for each in policies]
     excepted = exceptions.read(namespace)
     change = _PolicyChange(given_policies[0], given_policies[-1], instant or now(), excepted)
@@ -266,40 +275,6 @@ class _PolicyChange:
         return ImageChanges(old, new, frozenset(exempt))
 
 
-def _check_fail_on(fail_on: Iterable[tuple[FailOn, ...]], *, all_images: bool) -> None:
-    if not all_images and any("granted" in names for names in fail_on):
-        raise click.UsageError("--fail-on granted needs --all-images")
-
-
-def _check_usage(
-    policies: Sequence[str],
-    configmap: checked.ConfigMapName | None,
-    recordings: Mapping[str, str],
-    *,
-    all_images: bool,
-) -> None:
-    needed = 2 if configmap is None else 1
-    if len(policies) != needed:
-        raise click.UsageError(
-            "give two policies: OLD and NEW" if needed == 2 else "with --configmap, give only the policy NEW"  # noqa: PLR2004
-        )
-    names = recordings.values()
-    if len(names) > 1:
-        raise click.UsageError("give only one of --audit, --images and --reviews")
-    if all_images and names:
-        raise click.UsageError("--all-images cannot be combined with a file of images")
-    if all_images and given("exceptions"):
-        raise click.UsageError("--all-images compares the rules of the policies; it takes no --exceptions")
-    if all_images and (given("namespace") or given("exempt_namespaces")):
-        raise click.UsageError(
-            "--all-images compares the policies for every namespace; it cannot be combined with --namespace"
-            " or --exempt-namespace"
-        )
-    options.check_exempt_usage()
-    if given("webhooks_config") and (all_images or names):
-        raise click.UsageError(
-            "--webhooks-config needs the cluster, which has the labels of namespaces: with a file of images,"
-            " give --exempt-namespace"
-        )
-    if (*policies, *names).count("-") > 1:
-        raise click.UsageError("stdin can be read only once")
+def _check_number(policies: tuple[str, ...], configmap: checked.ConfigMapName | None) -> None:
+    if len(policies) != (2 if configmap is None else 1):
+        raise click.UsageError("give OLD and NEW, or --configmap and only NEW")

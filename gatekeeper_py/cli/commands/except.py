@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 import click
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import Parsed, interval, namespace_option
+from gatekeeper_py.cli.commands.parameters import Parsed, interval, namespace_option, usage
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.inventory.suggestion import pattern_for
 from gatekeeper_py.cli.reporting.console import note
@@ -54,7 +54,7 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
 
 @click.command("except")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@namespace_option("Namespace that needs the images. Required.")
+@namespace_option("Namespace that needs the images.", required=True)
 @click.option(
     "--for",
     "duration",
@@ -73,9 +73,10 @@ _LINE: Final = Parsed("text", FILLED_LINE.parse)
     help="Print the entries alone, to paste below those of an existing ConfigMap.",
 )
 @options.INSTALLATION
+@usage("give exactly one of --for and --until")
 def except_(
     images: tuple[str, ...],
-    namespace: str | None,
+    namespace: str,
     duration: float | None,
     until: datetime | None,
     reason: str,
@@ -94,10 +95,6 @@ def except_(
     Exit code: 0 when a grant covers every image, or without --policy; 1 when a grant is missing or allows
     less, and then nothing is printed; 2 when the exception or the policy cannot be used.
     """
-    if namespace is None:
-        raise click.UsageError("Missing option '-n' / '--namespace'.")
-    if (duration is None) == (until is None):
-        raise click.UsageError("give --for or --until")
     instant = now()
     end = until or instant + timedelta(seconds=duration or 0)
     if end <= instant:

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import format_option, namespace_option
+from gatekeeper_py.cli.commands.parameters import format_option, namespace_option, usage
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
 from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.cli.inputs.lookups import with_lookups
@@ -61,6 +61,11 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     is_flag=True,
     help="Show instead whether the API server admits the image without calling the webhook.",
 )
+@usage(
+    "give only one of --rule, --fast-path and --look-up",
+    "give exactly one of IMAGE and --rule",
+    "--rule cannot be combined with --namespace",
+)
 def explain(
     policy: str,
     images: tuple[str, ...],
@@ -87,12 +92,7 @@ def explain(
     With --look-up, look up images in registries as the webhook does. Without it, a requirement that needs a
     look-up counts as met.
     """
-    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
-    if look_up and fast_path:
-        raise click.UsageError("--fast-path cannot be combined with --look-up")
     if rule is not None:
-        if images or namespace is not None or fast_path or look_up:
-            raise click.UsageError("--rule takes no image, no namespace, no --fast-path and no --look-up")
         return _explain_rule(usable_policy(policy), rule, instant or now(), style)
     _check_images(policy, images)
     if fast_path:
@@ -114,9 +114,7 @@ def explain(
 
 
 def _check_images(policy: str, images: Sequence[str]) -> None:
-    """Refuse to explain no image, the name of a manifest, and arguments in the wrong order."""
-    if not images:
-        raise click.UsageError("Missing argument 'IMAGE...'.")
+    """Refuse to explain the name of a manifest, and arguments in the wrong order."""
     file = next((image for image in images if image.endswith(SUFFIXES) and Path(image).is_file()), None)
     if file is not None and policy != "-" and not Path(policy).exists():
         raise click.UsageError("the policy comes first: gatekeeper-py explain POLICY IMAGE...")

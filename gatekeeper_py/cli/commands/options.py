@@ -8,26 +8,20 @@ from typing import Any, Final
 
 import click
 
-from gatekeeper_py.cli.commands.parameters import Parsed, given, grouped
+from gatekeeper_py.cli.commands.parameters import Parsed, given, grouped, parse_namespace, usage
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
-from gatekeeper_py.core.names import DEFAULT_NAMESPACE, NAMESPACE_NAME, always_exempt
+from gatekeeper_py.core.names import DEFAULT_NAMESPACE, always_exempt
 from gatekeeper_py.core.policy.instant import parse_instant
-from gatekeeper_py.process.settings import ConfigMapName, SettingsError
+from gatekeeper_py.process.settings import ConfigMapName
 
 MAX_CLUSTER_NAME: Final = 253
 """Maximum number of characters of ``--cluster-name``."""
 
 
-def _parse_namespace(text: str) -> str:
-    if text and not NAMESPACE_NAME.fullmatch(text):
-        raise SettingsError(f"{text!r} is not a valid namespace name")
+def _parse_cluster_name(text: str) -> str:
+    if not 0 < len(text) <= MAX_CLUSTER_NAME:
+        raise ValueError(f"give 1 to {MAX_CLUSTER_NAME} characters")
     return text
-
-
-def _checked_cluster_name(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    if name is not None and not 0 < len(name) <= MAX_CLUSTER_NAME:
-        raise click.UsageError(f"--cluster-name: give 1 to {MAX_CLUSTER_NAME} characters")
-    return name
 
 
 INSTANT: Final = Parsed("time", parse_instant)
@@ -73,13 +67,7 @@ _REGISTRY_CONFIG: Final = click.option(
 
 def look_ups(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that switch look-ups on."""
-    return _LOOK_UP(_REGISTRY_CONFIG(command))
-
-
-def check_lookup_usage(*, look_up: bool, registry_config: Path | None) -> None:
-    """Refuse --registry-config without --look-up."""
-    if registry_config is not None and not look_up:
-        raise click.UsageError("--registry-config needs --look-up")
+    return _LOOK_UP(_REGISTRY_CONFIG(usage("--registry-config needs --look-up")(command)))
 
 
 def installation_of(configmap: ConfigMapName | None, named: str) -> str:
@@ -89,8 +77,7 @@ def installation_of(configmap: ConfigMapName | None, named: str) -> str:
 
 CLUSTER_NAME: Final = click.option(
     "--cluster-name",
-    metavar="NAME",
-    callback=_checked_cluster_name,
+    type=Parsed("NAME", _parse_cluster_name),
     help="Name of the cluster in the report. Default: the context of the kubeconfig.",
 )
 
@@ -102,7 +89,7 @@ EXEMPT_NAMESPACES: Final = click.option(
     multiple=True,
     default=always_exempt(DEFAULT_NAMESPACE),
     show_default=True,
-    type=Parsed("NAME", _parse_namespace),
+    type=Parsed("NAME", lambda text: text and parse_namespace(text)),
     help="Do not judge objects in this namespace. Repeatable; replaces the default.",
 )
 """An option of commands that judge objects. An object in an exempt namespace has the verdict ``exempt``."""
@@ -115,7 +102,7 @@ WEBHOOKS_CONFIG: Final = click.option(
 """An option of the same commands: the settings that list the exempt namespaces of the webhook."""
 
 
-def check_exempt_usage() -> None:
-    """Refuse --exempt-namespace together with --webhooks-config in the running command."""
-    if given("webhooks_config") and given("exempt_namespaces"):
-        raise click.UsageError("--exempt-namespace replaces the settings: give it or --webhooks-config")
+def exemptions(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add both options, of which users give one."""
+    checked = usage("give only one of --webhooks-config and --exempt-namespace")(command)
+    return WEBHOOKS_CONFIG(EXEMPT_NAMESPACES(checked))

@@ -79,24 +79,19 @@ _INTERVAL: Final = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
-def _checked_namespace(_ctx: click.Context, _param: click.Parameter, name: str | None) -> str | None:
-    """Refuse an invalid name, before it becomes part of a path."""
-    if name is not None and not NAMESPACE_NAME.fullmatch(name):
-        raise click.UsageError(f"--namespace: {name!r} is not a valid namespace name")
-    return name
+def parse_namespace(text: str) -> str:
+    """Return the name of a namespace. Raises ``ValueError`` for an invalid one."""
+    if not NAMESPACE_NAME.fullmatch(text):
+        raise ValueError(f"{text!r} is not a valid namespace name")
+    return text
 
 
-def namespace_option(explained: str, default: str | None = None) -> Decorator:
+NAMESPACE: Final = Parsed("NAMESPACE", parse_namespace)
+
+
+def namespace_option(explained: str, **attributes: Any) -> Decorator:
     """Return the option ``--namespace`` with its help text."""
-    return click.option(
-        "-n",
-        "--namespace",
-        metavar="NAMESPACE",
-        default=default,
-        show_default=default is not None,
-        callback=_checked_namespace,
-        help=explained,
-    )
+    return click.option("-n", "--namespace", type=NAMESPACE, show_default=True, help=explained, **attributes)
 
 
 def format_option(formats: Mapping[str, Any]) -> Decorator:
@@ -113,9 +108,77 @@ def format_option(formats: Mapping[str, Any]) -> Decorator:
 
 
 def given(parameter: str) -> bool:
-    """Return whether the user set a parameter of the running command, instead of using its default."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    return source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+    """Return whether the user set a parameter of the running command, instead of using its default.
+
+    A flag that an environment variable sets to false does not count, nor does a list without values.
+    """
+    context = click.get_current_context()
+    value, source = context.params[parameter], context.get_parameter_source(parameter)
+    is_set = value is not None and value is not False and value != ()
+    return is_set and source not in {ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP}
+
+
+def usage(*rules: str) -> Decorator:
+    """Return a decorator that refuses a command line that breaks one of the rules. The rule is the message.
+
+    The forms of a rule are "A and B need C or D", "A cannot be combined with B or C", "A takes only B and C",
+    "give exactly one of A and B" and "give only one of A and B". Each letter stands for an option or an
+    argument, as the help shows it, or for one with a value: "--policy -". A colon may begin an explanation.
+    """
+
+    def decorated(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def checked(**values: Any) -> Any:
+            for rule in rules:
+                if _breaks(rule, click.get_current_context()):
+                    raise click.UsageError(rule)
+            return command(**values)
+
+        return checked
+
+    return decorated
+
+
+_VERB: Final = re.compile(
+    r" ?\b(needs?|cannot be combined with|takes only|give exactly one of|give only one of) "
+)
+_SETTING: Final = re.compile(r"(--[a-z-]+|[A-Z]+)(?: (?!and |or )([a-z-]+))?")
+
+
+def _breaks(rule: str, context: click.Context) -> bool:
+    names = {
+        word: str(each.name)
+        for each in context.command.params
+        for word in (*each.opts, *re.findall("[A-Z]+", each.human_readable_name))
+    }
+
+    def settings(text: str) -> set[tuple[str, str]]:
+        return {(names[word], value) for word, value in _SETTING.findall(text)}
+
+    def number(text: str) -> int:
+        return sum(
+            _flat(context.params[name]).count(value) if value else given(name)
+            for name, value in settings(text)
+        )
+
+    left, verb, right = _VERB.split(rule.partition(":")[0])
+    match verb:
+        case "give exactly one of":
+            return number(right) != 1
+        case "give only one of":
+            return number(right) > 1
+        case "cannot be combined with":
+            return number(left) > 0 and number(right) > 0
+        case "takes only":
+            taken = {name for name, _ in settings(left) | settings(right)}
+            return number(left) > 0 and any(map(given, context.params.keys() - taken))
+        case _:
+            return number(left) > 0 and number(right) == 0
+
+
+def _flat(value: Any) -> list[Any]:
+    """Return the values of a parameter. Several may be in tuples, and each in a tuple of its own."""
+    return [one for each in value for one in _flat(each)] if isinstance(value, tuple) else [value]
 
 
 _KUBECONFIG: Final = click.option(

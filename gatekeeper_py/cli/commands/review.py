@@ -11,7 +11,7 @@ from typing import Any, Final
 import click
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import format_option, given, namespace_option
+from gatekeeper_py.cli.commands.parameters import format_option, namespace_option, usage
 from gatekeeper_py.cli.inputs.cluster import exempt_by
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
 from gatekeeper_py.cli.inputs.files import shown
@@ -77,8 +77,11 @@ FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance], None]]]
 @options.look_ups
 @options.EXCEPTIONS
 @options.CLUSTER_NAME
-@options.WEBHOOKS_CONFIG
-@options.EXEMPT_NAMESPACES
+@options.exemptions
+@usage(
+    *(f"--mutate cannot be combined with --format {each}" for each in FORMATS if each not in TEXT_OR_JSON),
+    "give only one of POLICY -, FILE - and --webhooks-config -: stdin can be read only once",
+)
 def review(
     policy: str,
     files: tuple[str, ...],
@@ -112,8 +115,8 @@ def review(
     Exit code: 0 when all objects are admitted, 1 when some are rejected, 2 when a file cannot be read or
     holds no object.
     """
-    _check_usage((policy, webhooks_config, *files), style, mutate=mutate)
-    options.check_lookup_usage(look_up=look_up, registry_config=registry_config)
+    if ignore and not any(Path(file).is_dir() for file in files):
+        raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()
     judged_by = chosen if mode is None else replace(chosen, mode=MODES[mode])
@@ -149,17 +152,6 @@ def review(
     failing = {"rejected", "unknown"} if strict else {"rejected"}
     is_failure = any(each.verdict in failing for each in reviewed) or (strict and skipped.files)
     return 1 if is_failure else 0
-
-
-def _check_usage(read: Sequence[str | None], style: str, *, mutate: bool) -> None:
-    """Check the combination of options. ``read`` are the policy, the settings if any, and the files."""
-    if mutate and style not in TEXT_OR_JSON:
-        raise click.UsageError(f"--mutate prints objects; --format {style} prints a report")
-    options.check_exempt_usage()
-    if given("ignore") and not any(file and Path(file).is_dir() for file in read):
-        raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
-    if read.count("-") > 1:
-        raise click.UsageError("stdin can be read only once")
 
 
 def exempt_among(settings: WebhookSettings, manifests: Iterable[Manifest]) -> frozenset[str]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from gatekeeper_py.cli.commands import options
-from gatekeeper_py.cli.commands.parameters import format_option
+from gatekeeper_py.cli.commands.parameters import format_option, usage
 from gatekeeper_py.cli.commands.review import exempt_among, review_manifest
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
 from gatekeeper_py.cli.inputs.files import UnreadableError, in_folder, real_folder
@@ -42,6 +42,7 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[CaseResult]], None]]] = {
 @format_option(FORMATS)
 @options.WEBHOOKS_CONFIG
 @options.EXCEPTIONS
+@usage("give only one of FILE - and --webhooks-config -: stdin can be read only once")
 def test(
     files: tuple[str, ...],
     style: str,
@@ -58,8 +59,6 @@ def test(
 
     Exit code: 0 when all cases pass, 1 when some fail, 2 when a file cannot be used.
     """
-    if (*files, webhooks_config).count("-") > 1:
-        raise click.UsageError("stdin can be read only once")
     instant = now()
     # All files are read before any case runs, so that an invalid file is reported at once.
     given = [(argument, read_tests(argument)) for argument in files]

@@ -285,4 +285,4 @@ def test_diff_judges_by_both_policies_with_the_same_exceptions(
     assert command("diff", old, policy, *judged).code == 0
     assert command("diff", old, policy, *judged, *exceptions).code == 1
     done = command("diff", old, policy, "--all-images", *exceptions)
-    assert (done.code, "it takes no --exceptions" in done.err) == (2, True)
+    assert (done.code, "cannot be combined with --exceptions" in done.err) == (2, True)
