@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -111,31 +111,3 @@ def parse_configmap(text: str) -> ConfigMapName:
     if not slash or not namespace or not name or "/" in name:
         raise SettingsError(f"{text!r} is not NAMESPACE/NAME")
     return ConfigMapName(namespace, name)
-
-
-def check_sources(
-    policy: Path | None, configmap: ConfigMapName | None, exceptions: tuple[Path, ...] = ()
-) -> None:
-    """Check that there is exactly one source, and that exceptions fit to it. Raises ``SettingsError``."""
-    if exceptions and policy is None:
-        raise SettingsError("--exceptions requires --policy; with --configmap they are read from the cluster")
-    if (policy is None) == (configmap is None):
-        raise SettingsError("give exactly one of --policy FILE and --configmap NAMESPACE/NAME")
-
-
-def check_tls(tls: TlsSettings, *, self_signed: bool, policy_is_file: bool) -> TlsSettings:
-    """Check that the options for TLS fit together, and return them with the default names.
-
-    ``self_signed`` is whether --tls-self-signed was given. Raises ``SettingsError``.
-    """
-    if (tls.cert is None) != (tls.key is None):
-        raise SettingsError("--tls-cert and --tls-key require each other")
-    if tls.cert is not None and self_signed:
-        raise SettingsError("--tls-self-signed and --tls-cert cannot be combined")
-    if tls.cert is None and not self_signed and not policy_is_file:
-        raise SettingsError("give --tls-cert and --tls-key, or --tls-self-signed to try it out")
-    if tls.cert is not None and tls.ca_out is not None:
-        raise SettingsError("--tls-ca-out requires a self-signed certificate")
-    if tls.client_names and tls.client_ca is None:
-        raise SettingsError("--client-name requires --client-ca")
-    return tls if tls.cert is not None or tls.hostnames else replace(tls, hostnames=DEFAULT_HOSTNAMES)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gatekeeper_py.process.settings import (
-    DEFAULT_HOSTNAMES,
     Address,
     ConfigMapName,
     SettingsError,
-    TlsSettings,
-    check_sources,
-    check_tls,
     parse_address,
     parse_configmap,
 )
-
-FILE = Path("file")
 
 
 @pytest.mark.parametrize(
@@ -74,57 +65,3 @@ def test_configmap_names() -> None:
 def test_an_invalid_configmap_name_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="NAMESPACE/NAME"):
         parse_configmap(text)
-
-
-def test_exactly_one_source() -> None:
-    name = ConfigMapName("a", "b")
-    check_sources(FILE, None)
-    check_sources(None, name)
-    for both in ((None, None), (FILE, name)):
-        with pytest.raises(SettingsError, match="--policy"):
-            check_sources(*both)
-
-
-def _tls(*, self_signed: bool = False, policy_is_file: bool = True, **given: Any) -> TlsSettings:
-    options: dict[str, Any] = dict.fromkeys(("cert", "key", "ca_out", "client_ca"))
-    tls = TlsSettings(**{**options, "hostnames": (), "client_names": (), **given})
-    return check_tls(tls, self_signed=self_signed, policy_is_file=policy_is_file)
-
-
-def test_a_certificate_from_files() -> None:
-    tls = _tls(cert=FILE, key=FILE, policy_is_file=False)
-    assert (tls.cert, tls.key) == (FILE, FILE)
-
-
-def test_names_for_a_certificate_from_files_are_those_it_has_to_cover() -> None:
-    assert _tls(cert=FILE, key=FILE, hostnames=("a.svc", "b.svc")).hostnames == ("a.svc", "b.svc")
-    assert _tls(cert=FILE, key=FILE).hostnames == (), "callers may use any of its names"
-
-
-@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "by-default"])
-def test_a_self_signed_certificate_is_the_default_with_a_policy_file(explicit: bool) -> None:  # noqa: FBT001
-    tls = _tls(self_signed=explicit)
-    assert tls.cert is None
-    assert tls.hostnames == DEFAULT_HOSTNAMES == ("localhost", "127.0.0.1", "::1")
-    assert _tls(hostnames=("a.svc",)).hostnames == ("a.svc",)
-
-
-def test_a_self_signed_certificate_with_a_configmap_needs_the_option() -> None:
-    assert _tls(self_signed=True, policy_is_file=False).cert is None
-    with pytest.raises(SettingsError, match="--tls-cert"):
-        _tls(policy_is_file=False)
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        pytest.param({"cert": FILE}, "--tls-key", id="cert-alone"),
-        pytest.param({"key": FILE}, "--tls-cert", id="key-alone"),
-        pytest.param({"cert": FILE, "key": FILE, "self_signed": True}, "--tls-self-signed", id="both"),
-        pytest.param({"cert": FILE, "key": FILE, "ca_out": FILE}, "--tls-ca-out", id="ca-out"),
-        pytest.param({"client_names": ("a",)}, "--client-ca", id="client-name-alone"),
-    ],
-)
-def test_contradicting_options_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        _tls(**changes)

@@ -7,7 +7,14 @@ from typing import Any, Literal
 
 import click
 
-from gatekeeper_py.cli.commands.parameters import ADDRESS, CONFIGMAP, LOG_FORMAT, Seconds, usable_log_format
+from gatekeeper_py.cli.commands.parameters import (
+    ADDRESS,
+    CONFIGMAP,
+    LOG_FORMAT,
+    Seconds,
+    usable_log_format,
+    usage,
+)
 from gatekeeper_py.process import settings as checked
 from gatekeeper_py.process.logs import LEVELS
 from gatekeeper_py.webhook.app import serve as run
@@ -118,6 +125,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
     is_flag=True,
     help="Show images, namespaces, names and users of the last denials on the status page.",
 )
+@usage(
+    "give exactly one of --policy and --configmap",
+    "--exceptions needs --policy: with --configmap they are read from the cluster",
+    "--tls-cert needs --tls-key",
+    "--tls-key needs --tls-cert",
+    "--tls-cert cannot be combined with --tls-self-signed or --tls-ca-out",
+    "--configmap needs --tls-cert or --tls-self-signed",
+    "--client-name needs --client-ca",
+)
 def serve(
     tls_cert: Path | None,
     tls_key: Path | None,
@@ -127,7 +143,7 @@ def serve(
     client_name: tuple[str, ...],
     log_format: Literal["json", "console"] | None,
     *,
-    tls_self_signed: bool,
+    tls_self_signed: bool,  # noqa: ARG001 - says nothing more than the absence of --tls-cert
     **options: Any,
 ) -> int:
     """Run the webhook server, which answers AdmissionReviews over HTTPS.
@@ -137,19 +153,15 @@ def serve(
     Exit code: 0 after the drain, or at once after a second signal; 2 on bad settings or when it
     cannot listen.
     """
+    tls = checked.TlsSettings(
+        cert=tls_cert,
+        key=tls_key,
+        hostnames=tls_hostname or (() if tls_cert else checked.DEFAULT_HOSTNAMES),
+        ca_out=tls_ca_out,
+        client_ca=client_ca,
+        client_names=client_name,
+    )
     try:
-        checked.check_sources(options["policy"], options["configmap"], options["exceptions"])
-        tls = checked.TlsSettings(
-            cert=tls_cert,
-            key=tls_key,
-            hostnames=tls_hostname,
-            ca_out=tls_ca_out,
-            client_ca=client_ca,
-            client_names=client_name,
-        )
-        tls = checked.check_tls(
-            tls, self_signed=tls_self_signed, policy_is_file=options["policy"] is not None
-        )
         return run(checked.Settings(**options, tls=tls, log_format=usable_log_format(log_format)))
     except checked.SettingsError as problem:
         raise click.UsageError(str(problem)) from None
