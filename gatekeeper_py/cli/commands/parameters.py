@@ -9,7 +9,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, cast
+from typing import Any, Final, Literal, TypeVar, cast
 
 import click
 from click.core import ParameterSource
@@ -17,9 +17,6 @@ from click.core import ParameterSource
 from gatekeeper_py.cli.inputs.selection import Cluster
 from gatekeeper_py.core.names import NAMESPACE_NAME
 from gatekeeper_py.process.settings import parse_address, parse_configmap
-
-if TYPE_CHECKING:
-    pass
 
 T = TypeVar("T")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
