@@ -25,7 +25,9 @@ LONGEST_PARSE_SECONDS: Final = 0.1
 """Time to parse the longest document on an ordinary machine. The time is in proportion to the length."""
 
 FORGET_SECONDS: Final = 60.0
-"""After this time, the times that the changes of namespaces needed are set to zero."""
+"""After this time, the times that the changes of namespaces needed are set to zero. Those of documents that
+still wait are only limited to the reserve: what a flood left behind must not go before the next change of a
+quiet namespace, and must leave the reserve to it."""
 
 
 class _Place(NamedTuple):
@@ -61,6 +63,8 @@ class ParseQueue:
         self._number = 0
         self._asked = Shares()
         """The seconds that the changes of each namespace need to be parsed, even if they are never parsed."""
+        self._kept: dict[DocumentKey, float] = {}
+        """The least time of the namespace of each document that waited when the times were set to zero."""
         self._forget_at = -inf
         self._part = PartOfTime(PAUSE_FACTOR, reserve=RESERVE_SECONDS)
 
@@ -91,11 +95,16 @@ class ParseQueue:
 
     def take(self, key: DocumentKey) -> None:
         """Take the place of the next document."""
+        self._kept.pop(key, None)
         heapq.heappop(self._queues.pop(key))
 
     def spent(self, start: float, end: float) -> None:
-        """Count the time in which a document of a namespace was parsed."""
-        self._part.spent(start, end)
+        """Count the time in which a document of a namespace was parsed, up to the reserve.
+
+        A parse that takes longer waits for a processor most of the time. If all of it counted, one second
+        would delay the next change of a quiet namespace by seven.
+        """
+        self._part.spent(start, min(end, start + RESERVE_SECONDS))
 
     def _starts(self) -> Iterator[tuple[float, DocumentKey]]:
         """Yield the first document of each queue and when its parse may start, in the order of the queues."""
@@ -107,9 +116,11 @@ class ParseQueue:
     def _move(self, now: float) -> None:
         """Queue the documents that are due, in the order of the time that their namespaces needed so far."""
         if now >= self._forget_at:
+            waiting = (place.key for queue in (self._early, self._due) for place in queue)
+            self._kept = {key: min(self._seconds(key), RESERVE_SECONDS) for key in waiting}
             self._asked.clear()
             self._forget_at = now + FORGET_SECONDS
-            self._due[:] = [place._replace(rank=0.0) for place in self._due]
+            self._due[:] = [place._replace(rank=self._kept[place.key]) for place in self._due]
             heapq.heapify(self._due)
         while self._early and self._early[0].rank <= now:
             _, number, key = heapq.heappop(self._early)
@@ -123,4 +134,6 @@ class ParseQueue:
     def _seconds(self, key: DocumentKey) -> float:
         """Return the time of a namespace; infinity, to go last, if it is not counted by itself."""
         share = self._asked.of(key.source, key.namespace)
-        return self._asked.used(share)[1] if share.namespace == key.namespace else inf
+        if share.namespace != key.namespace:
+            return inf
+        return max(self._asked.used(share)[1], self._kept.get(key, 0.0))
