@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
 
 import pytest
+import uvloop
 
 from gatekeeper_py.process.children import process
 from gatekeeper_py.process.children.process import Cause, ChildError, ChildProcess
@@ -133,3 +135,19 @@ async def test_the_pause_before_a_start_grows_until_the_process_works(world: Wor
     await child.start()
     await failure(child)
     assert child._not_before - loop.time() <= process.FIRST_PAUSE_SECONDS
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_a_message_to_a_process_that_has_ended_is_an_error(run: Callable[..., Any]) -> None:
+    async def send() -> None:
+        world = World()
+        child = world.child(EXIT)
+        await child.start()
+        await eventually(lambda: child.has_ended)
+        with pytest.raises(ChildError):
+            await child.send(bytes(100_000), 200_000)
+        with pytest.raises(ChildError):
+            await child.receive(100)
+        await child.end()
+
+    run(send())
