@@ -114,13 +114,15 @@ class Programs:
         if self._complete(directory):
             return directory
         directory.parent.mkdir(parents=True, exist_ok=True)
-        with locked(directory.parent / ".lock"):
+        # Other programs may be built in the same parent at the same time.
+        with locked(directory.parent / f".lock-{directory.name}"):
             if self._complete(directory):
                 return directory
-            for leftover in directory.parent.glob(".building-*"):
+            building = f".building-{directory.name}-"
+            for leftover in directory.parent.glob(f"{building}*"):
                 # Only the holder of the lock builds, so the process that made this was killed.
                 shutil.rmtree(leftover)
-            unfinished = Path(tempfile.mkdtemp(prefix=".building-", dir=directory.parent))
+            unfinished = Path(tempfile.mkdtemp(prefix=building, dir=directory.parent))
             try:
                 self._fill(unfinished, go, assets)
                 unfinished.chmod(0o755)

@@ -50,7 +50,11 @@ class Machine:
     @property
     def cached(self) -> list[str]:
         """Return the control planes in the cache."""
-        return [path.name for path in (self.cache / "controlplane").iterdir() if path.name != ".lock"]
+        return [
+            path.name
+            for path in (self.cache / "controlplane").iterdir()
+            if not path.name.startswith(".lock-")
+        ]
 
 
 @pytest.fixture(autouse=True)
@@ -129,9 +133,10 @@ def test_a_failed_build_leaves_nothing_and_names_the_failed_program(machine: Mac
 
 
 def test_the_rest_of_a_killed_build_is_removed(machine: Machine) -> None:
-    (machine.cache / "controlplane" / ".building-killed").mkdir(parents=True)
+    built = CONTROL_PLANE.build()
+    rest = built.rename(built.parent / f".building-{built.name}-killed")
 
-    assert machine.cached == [".building-killed"]
+    assert machine.cached == [rest.name]
     assert [CONTROL_PLANE.build().name] == machine.cached
 
 
