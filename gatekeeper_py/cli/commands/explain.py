@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from gatekeeper_py.cli.commands import options
 from gatekeeper_py.cli.commands.parameters import format_option, namespace_option, usage
@@ -19,7 +17,7 @@ from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.cli.inputs.lookups import with_lookups
 from gatekeeper_py.cli.inputs.manifests import SUFFIXES
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
-from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, console
+from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, Console, console
 from gatekeeper_py.core.admission.explain import (
     Explanation,
     nearest_as_json,
@@ -190,7 +188,7 @@ def _rule_named(policy: Policy, text: str) -> Rule:
 def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
     out = console()
     verb = "approves" if rule.list == "allow" else "denies"
-    out.print(Text.assemble(("rule", "bold"), " ", (escape(str(rule), MAX_RULE), "bold")))
+    out.print(("rule", "bold"), " ", (escape(str(rule), MAX_RULE), "bold"))
     if expired:
         _row(out, "expired", "it decides nothing any more")
     elif witness is None:
@@ -211,7 +209,7 @@ def _print_fast_path(answers: Sequence[dict[str, Any]]) -> None:
     for answer in answers:
         skipped = all(answer[endpoint]["preApproved"] for endpoint in ENDPOINTS)
         heading = ("pre-approved", "bold green") if skipped else ("calls the webhook", "bold yellow")
-        out.print(Text.assemble(heading, " ", (escape(answer["image"]), "bold")))
+        out.print(heading, " ", (escape(answer["image"]), "bold"))
         for endpoint in ENDPOINTS:
             approved, why = answer[endpoint]["preApproved"], answer[endpoint]["why"]
             _row(out, endpoint, f"skipped: {why}" if approved else why)
@@ -227,7 +225,7 @@ def _print_images(explained: Sequence[Explanation]) -> None:
 def _print(out: Console, explanation: Explanation) -> None:
     verdict, decision = explanation.verdict, explanation.verdict.decision
     style = VERDICT_STYLES[verdict.in_words]
-    out.print(Text.assemble((verdict.in_words, style), " ", (escape(verdict.image), "bold")))
+    out.print((verdict.in_words, style), " ", (escape(verdict.image), "bold"))
     if explanation.namespace is not None:
         _row(out, "namespace", escape(explanation.namespace))
     if verdict.canonical is not None:
@@ -267,4 +265,4 @@ def _print_rewrite(out: Console, explanation: Explanation) -> None:
 
 
 def _row(out: Console, label: str, value: str) -> None:
-    out.print(Text.assemble((f"  {label:<11}", "dim"), value))
+    out.print((f"  {label:<11}", "dim"), value)

@@ -232,12 +232,12 @@ def _progress() -> Iterator[OnPage]:
 
     The bar must end before any other output, because it erases its lines.
     """
-    from rich.console import Console  # noqa: PLC0415 - see above
-    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
-
     if not sys.stderr.isatty():
         yield lambda _resource, _seen, _left: None
         return
+    from rich.console import Console  # noqa: PLC0415 - see above
+    from rich.progress import BarColumn, Progress, TextColumn  # noqa: PLC0415
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.completed}"))
     # Redrawn once per page and erased at the end, so that only the report stays on the screen.
     with Progress(

@@ -9,11 +9,10 @@ from typing import Any, Final, NamedTuple
 from unicodedata import normalize
 
 import click
-from rich.console import Console
 
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage, only_warned
 from gatekeeper_py.cli.reporting.auditpage import AuditPage, audit_page
-from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
+from gatekeeper_py.cli.reporting.console import Console, console, counted, print_provenance
 from gatekeeper_py.cli.reporting.images import write_image_lines, write_images
 from gatekeeper_py.cli.reporting.pageparts import write_page
 from gatekeeper_py.cli.reporting.tables import (

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from xml.etree import ElementTree as ET
 
-from rich.text import Text
-
 from gatekeeper_py.cli.reporting.console import console, counted
 from gatekeeper_py.cli.reporting.junit import as_document
 from gatekeeper_py.core.images.reference import escape
@@ -40,7 +38,7 @@ def print_results(results: Sequence[CaseResult]) -> None:
     for each in results:
         if not each.passed:
             place = f"{each.source}:{each.line}"
-            out.print(Text.assemble(("failed", "bold red"), f" {place} ", (escape(each.name), "bold")))
+            out.print(("failed", "bold red"), f" {place} ", (escape(each.name), "bold"))
             for failure in each.failures:
                 out.print(f"  {escape(failure, MAX_LINE)}")
     failed = sum(not each.passed for each in results)

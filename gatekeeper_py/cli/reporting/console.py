@@ -1,5 +1,7 @@
 """Write text and JSON to stdout and stderr, without wrapping, and with all values escaped.
 
+This module and its users do without rich, because importing it takes longer than most commands run.
+
 A stranger may have chosen a value. In a terminal, control characters and characters that change the direction
 of text could hide or forge lines. A CI runner executes lines of a job's output that look like a command.
 """
@@ -7,16 +9,19 @@ of text could hide or forge lines. A CI runner executes lines of a job's output 
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
+import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
-from rich.console import Console
-from rich.text import Text
 
-from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.core.images.reference import escape, printable
+
+if TYPE_CHECKING:
+    from gatekeeper_py.cli.inventory.provenance import Provenance
 
 MAX_LINE: Final = 2000
 """Maximum number of characters of a line about the origin of a report."""
@@ -28,24 +33,53 @@ _LOGGING_COMMAND: Final = re.compile(r"##(?=\w{0,20}\[)")
 """What GitHub Actions, Azure Pipelines and TeamCity execute anywhere in a line."""
 
 
-class _Console(Console):
-    """A console that escapes what it prints, and lets the command line handle a closed pipe."""
+_CODES: Final = {
+    "bold": "1",
+    "dim": "2",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "cyan": "36",
+}
+"""The words of a style, and what a terminal understands by each (ECMA-48, SGR)."""
 
-    def print(self, *texts: Any, **options: Any) -> None:
-        """Print each text or ``Text`` on one line."""
-        super().print(*map(self._harmless, texts), **options)
+Part = str | tuple[str, str]
+"""A part of a line: a text, or a text and its style, such as ``bold red``."""
 
-    def on_broken_pipe(self) -> None:
-        """Raise, so that the command line chooses the exit code; rich's own, 1, means rejected here."""
-        raise BrokenPipeError
 
-    def _harmless(self, given: str | Text) -> Text:
-        text = Text(given) if isinstance(given, str) else given
-        parts = [(printable(part.text), part.style or "") for part in text.render(self)]
-        line = "".join(part for part, _ in parts)
+class Console:
+    """Prints escaped lines on stdout or stderr. A terminal shows their styles."""
+
+    __slots__ = ("_has_styles", "_stderr")
+
+    def __init__(self, *, stderr: bool) -> None:
+        stream = sys.stderr if stderr else sys.stdout
+        is_terminal = bool(os.environ.get("FORCE_COLOR")) or (stream is not None and stream.isatty())
+        is_dumb = os.environ.get("TERM") in {"dumb", "unknown"}
+        self._has_styles = is_terminal and not is_dumb and not os.environ.get("NO_COLOR")
+        self._stderr = stderr
+
+    @property
+    def width(self) -> int:
+        """The width of the terminal."""
+        return shutil.get_terminal_size().columns
+
+    def print(self, *parts: Part) -> None:
+        """Print the parts on one line."""
+        styled = [(part, "") if isinstance(part, str) else part for part in parts]
+        shown = [(printable(text), style) for text, style in styled]
+        line = "".join(text for text, _ in shown)
         escaped = harmless(line)
         # The styles of an escaped line would be in the wrong places.
-        return Text.assemble(*parts) if escaped == line else Text(escaped)
+        if self._has_styles and escaped == line:
+            escaped = "".join(_in_style(text, style) for text, style in shown)
+        click.echo(escaped, err=self._stderr, color=True)
+
+
+def _in_style(text: str, style: str) -> str:
+    codes = ";".join(_CODES[word] for word in style.split())
+    return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text
 
 
 def harmless(text: str) -> str:
@@ -59,8 +93,8 @@ def without_logging_commands(text: str) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that wraps nothing and honours NO_COLOR and pipes."""
-    return _Console(stderr=stderr, soft_wrap=True, highlight=False, markup=False, emoji=False)
+    """Return a console that wraps nothing, and honours NO_COLOR and pipes."""
+    return Console(stderr=stderr)
 
 
 def note(text: str) -> None:
@@ -71,9 +105,9 @@ def note(text: str) -> None:
 def print_provenance(out: Console, meta: Provenance) -> None:
     """Print a line for each report from which this one was made, then one for this report, and warnings."""
     for each in (*meta.audits, meta):
-        out.print(Text(escape(str(each), MAX_LINE), "dim"))
+        out.print((escape(str(each), MAX_LINE), "dim"))
     for warning in meta.warnings:
-        out.print(Text(f"Warning: {escape(warning, MAX_LINE)}", "bold yellow"))
+        out.print((f"Warning: {escape(warning, MAX_LINE)}", "bold yellow"))
 
 
 def json_text(value: Any, indent: int | None = 2) -> str:

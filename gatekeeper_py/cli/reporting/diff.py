@@ -8,13 +8,11 @@ from datetime import datetime
 from typing import Any, Final
 
 import click
-from rich.console import Console
-from rich.text import Text
 
 from gatekeeper_py.cli.inventory.changes import CHANGES, ImageChange, ImageChanges
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.inventory.tally import Usage
-from gatekeeper_py.cli.reporting.console import console, counted, json_text, print_provenance
+from gatekeeper_py.cli.reporting.console import Console, console, counted, json_text, print_provenance
 from gatekeeper_py.cli.reporting.images import write_images
 from gatekeeper_py.cli.reporting.tables import (
     MAX_CELL,
@@ -107,7 +105,7 @@ def print_changes(documents: DocumentChanges, changes: ImageChanges, page: DiffP
     objects = f"{counted(changes.objects, 'object')}, " if changes.objects else ""
     images = counted(sum(counts[name] for name in (*CHANGES, "unchanged")), "image")
     for sentence in mode_notes(counts):
-        out.print(Text(sentence, STYLES["rejected"]))
+        out.print((sentence, STYLES["rejected"]))
     out.print(f"{objects}{images}: {', '.join((rejected_text(counts), *others))}")
 
 
@@ -158,9 +156,9 @@ def print_difference(documents: DocumentChanges, difference: Difference, page: D
         print_table(out, headings, cells, styles, wide=page.wide)
     print_provenance(out, page.meta)
     for change, sentence in answers_of(difference):
-        out.print(Text(sentence, STYLES[change]) if change else Text(sentence))
+        out.print((sentence, STYLES[change]) if change else sentence)
     if difference.next_change is not None:
-        out.print(Text(expiry_note(difference.next_change)))
+        out.print(expiry_note(difference.next_change))
 
 
 def witnesses_of(difference: Difference) -> tuple[Witness | GrantWitness, ...]:
@@ -230,7 +228,7 @@ def _print_documents(out: Console, documents: DocumentChanges) -> None:
     """Print the edited entries, one in each line."""
     lines = document_lines(documents)
     for mark, text in lines[:MAX_RULES]:
-        out.print(Text.assemble((mark, f"bold {MARKS[mark]}"), f" {escape(text, MAX_CELL)}"))
+        out.print((mark, f"bold {MARKS[mark]}"), f" {escape(text, MAX_CELL)}")
     if len(lines) > MAX_RULES:
         out.print(f"... and {len(lines) - MAX_RULES} more; --format json shows all of them")
     if lines:

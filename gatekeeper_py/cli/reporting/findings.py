@@ -6,10 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from rich.console import Console
-from rich.text import Text
-
-from gatekeeper_py.cli.reporting.console import console, without_logging_commands
+from gatekeeper_py.cli.reporting.console import Console, Part, console, without_logging_commands
 from gatekeeper_py.core.images.reference import printable
 from gatekeeper_py.core.policy.finding import Finding
 
@@ -56,12 +53,13 @@ def _escaped(text: str, more: str = "") -> str:
 
 def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Finding) -> None:
     style = STYLES[finding.severity]
-    head = Text()
-    head.append(f"{finding.severity}[{finding.code}]", style)
-    head.append(f" {name}:{finding.line}:{finding.column}", "bold")
+    head: list[Part] = [
+        (f"{finding.severity}[{finding.code}]", style),
+        (f" {name}:{finding.line}:{finding.column}", "bold"),
+    ]
     if finding.path:
         head.append(f" {finding.path}")
-    out.print(head)
+    out.print(*head)
     if finding.line <= len(lines) and not (
         finding.path.startswith("keys") and _KEY.search(lines[finding.line - 1])
     ):
@@ -70,9 +68,9 @@ def _print_finding(out: Console, name: str, lines: Sequence[str], finding: Findi
         start = min(finding.column - 1, len(line))
         word = _WORD.match(line, start)
         width = max(len(word.group()) if word else 1, 1)
-        out.print(Text.assemble((f"  {number} | ", "dim"), line))
-        out.print(Text.assemble((f"  {' ' * len(number)} | ", "dim"), " " * start, ("^" * width, style)))
+        out.print((f"  {number} | ", "dim"), line)
+        out.print((f"  {' ' * len(number)} | ", "dim"), " " * start, ("^" * width, style))
     out.print(f"  {finding.message}")
     if finding.proposal:
-        out.print(Text.assemble(("  help: ", "green"), finding.proposal))
+        out.print(("  help: ", "green"), finding.proposal)
     out.print()

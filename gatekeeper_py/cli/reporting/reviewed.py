@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from rich.text import Text
-
 from gatekeeper_py.cli.inputs.manifests import Manifest
 from gatekeeper_py.cli.inventory.provenance import Provenance
 from gatekeeper_py.cli.reporting.console import console, counted, print_provenance
@@ -111,11 +109,7 @@ def print_reviewed(reviewed: Sequence[ReviewedObject], meta: Provenance) -> None
         where = (
             f"{each.manifest.source}[{each.manifest.document}]{f' (mode {each.mode})' if each.mode else ''}"
         )
-        out.print(
-            Text.assemble(
-                (each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}"
-            )
-        )
+        out.print((each.verdict, STYLES[each.verdict]), " ", (escape(each.title), "bold"), f" {where}")
         if each.note:
             out.print(f"  {escape(each.note, MAX_NOTE)}")
         for image in each.images:

@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, get_args
 
-from rich.console import Console
-from rich.text import Text
-
-from gatekeeper_py.cli.reporting.console import console
+from gatekeeper_py.cli.reporting.console import Console, console
 from gatekeeper_py.cli.reporting.tables import print_table
 from gatekeeper_py.controller.status.assess import ExceptionsInUse, Expiry, Replica, Status, Webhook
 from gatekeeper_py.core.admission.judge import Met
@@ -26,9 +23,9 @@ def print_status(status: Status) -> None:
     """Print the status with its problems first."""
     out = console()
     verdict = ("healthy", "bold green") if status.healthy else ("not healthy", "bold red")
-    out.print(Text.assemble(f"gatekeeper-py in the namespace {status.namespace}: ", verdict))
+    out.print(f"gatekeeper-py in the namespace {status.namespace}: ", verdict)
     for problem in status.problems:
-        out.print(Text.assemble(("  - ", "bold red"), problem))
+        out.print(("  - ", "bold red"), problem)
     out.print()
     _row(out, "mode", "unknown" if status.mode is None else _effect(status.mode))
     for each in status.overrides:
@@ -58,7 +55,7 @@ def print_status(status: Status) -> None:
 
 
 def _row(out: Console, label: str, value: str) -> None:
-    out.print(Text.assemble((f"{label:<14}", "dim"), value))
+    out.print((f"{label:<14}", "dim"), value)
 
 
 def _effect(mode: Mode) -> str:

@@ -11,10 +11,8 @@ import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 
-from rich.console import Console
-from rich.text import Text
-
 from gatekeeper_py.cli.inventory.tally import Usage
+from gatekeeper_py.cli.reporting.console import Console
 from gatekeeper_py.core.images.reference import escape
 
 GAP: Final = "  "
@@ -82,9 +80,9 @@ def print_table(
     """
     width = out.width if sys.stdout.isatty() and not wide else None
     first, *lines = layout(headings, rows, width, right={"COUNT"})
-    out.print(Text(GAP.join(first), "bold"))
+    out.print((GAP.join(first), "bold"))
     for style, (subject, second, *rest) in zip(styles, lines, strict=True):
-        out.print(Text.assemble(subject, GAP, (second, style), GAP, GAP.join(rest)))
+        out.print(subject, GAP, (second, style), GAP, GAP.join(rest))
 
 
 def rejected_text(counts: Mapping[str, int]) -> str:

@@ -140,7 +140,7 @@ def test_ctrl_c_exits_with_130_and_no_traceback(tmp_path: Path, write: Write) ->
     [
         pytest.param("click", ["check", "policy.yaml"], id="check-as-the-command-line-is-loaded"),
         pytest.param("click", ["serve", "--policy", "p.yaml"], id="serve-as-the-command-line-is-loaded"),
-        pytest.param("rich", ["check", "policy.yaml"], id="check-as-the-command-is-loaded"),
+        pytest.param("yaml", ["check", "policy.yaml"], id="check-as-the-command-is-loaded"),
         pytest.param("aiohttp", ["serve", "--policy", "p.yaml"], id="serve-as-the-command-is-loaded"),
     ],
 )
