@@ -16,12 +16,6 @@ from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.inputs.stream import OtherDocument, PolicyStream, read_stream
 from gatekeeper_py.cli.reporting.console import console, counted, json_text
 from gatekeeper_py.cli.reporting.findings import concise, github, print_findings
-from gatekeeper_py.cli.reporting.sarif import findings_as_sarif
-from gatekeeper_py.core.admission.explain import key_as_json
-from gatekeeper_py.core.admission.fields import POD, POD_SPECS
-from gatekeeper_py.core.admission.workload import slots
-from gatekeeper_py.core.compile.committed import KINDS, problems
-from gatekeeper_py.core.compile.fastpath import not_pre_approved
 from gatekeeper_py.core.exceptions.exceptions import Exceptions
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL, SYSTEM_NAMESPACE
 from gatekeeper_py.core.policy.exceptions import exception_findings
@@ -56,6 +50,8 @@ def _print_text(checked: Checked) -> None:
 
 
 def _print_json(checked: Checked) -> None:
+    from gatekeeper_py.core.admission.explain import key_as_json  # noqa: PLC0415 - see the command
+
     findings, keys = [each.as_json() for each in checked.findings], [*map(key_as_json, checked.keys)]
     click.echo(json_text({"ok": checked.ok, "findings": findings, "keys": keys}))
 
@@ -70,12 +66,18 @@ def _print_github(checked: Checked) -> None:
         click.echo(github(checked.name, finding))
 
 
+def _print_sarif(checked: Checked) -> None:
+    from gatekeeper_py.cli.reporting.sarif import findings_as_sarif  # noqa: PLC0415 - see the command
+
+    click.echo(json_text(findings_as_sarif(checked.name, checked.findings)))
+
+
 FORMATS: Final[Mapping[str, Callable[[Checked], None]]] = {
     "text": _print_text,
     "json": _print_json,
     "concise": _print_concise,
     "github": _print_github,
-    "sarif": lambda checked: click.echo(json_text(findings_as_sarif(checked.name, checked.findings))),
+    "sarif": _print_sarif,
 }
 
 
@@ -121,10 +123,13 @@ def check(
     instant = now()
     parts: list[tuple[str, Sequence[str], Sequence[Finding]]] = []
     for given in stream.policies:
+        left_to_webhook: Iterable[Finding] = ()
         # Only on request, because most policies have such rules and few clusters use the fast path.
-        left_to_webhook = (
-            not_pre_approved(given.policy, instant) if fast_path and given.policy is not None else ()
-        )
+        if fast_path and given.policy is not None:
+            # Imported here, because most runs check one policy and need neither the compiler nor the judge.
+            from gatekeeper_py.core.compile.fastpath import not_pre_approved  # noqa: PLC0415
+
+            left_to_webhook = not_pre_approved(given.policy, instant)
         found = in_order((*given.errors, *given.lint(instant), *map(given.shift.moved, left_to_webhook)))
         parts.append((given.name, given.lines, found))
     policies = [usable_policy(by)] if by is not None else [p.policy for p in stream.policies if p.policy]
@@ -164,7 +169,11 @@ def _under(policies: Iterable[Policy], given: ExceptionInput, instant: datetime)
 def outdated(stream: PolicyStream, instant: datetime) -> Iterator[Finding]:
     """Yield a warning for each object of a stream that was compiled from an older policy."""
     policies = [given.policy for given in stream.policies if given.policy is not None]
-    for document in stream.others if policies else ():
+    if not policies or not stream.others:
+        return
+    from gatekeeper_py.core.compile.committed import KINDS, problems  # noqa: PLC0415 - see the command
+
+    for document in stream.others:
         if document.kind not in KINDS:
             continue
         proposal = "compile it again: gatekeeper-py compile POLICY --to ..."
@@ -179,8 +188,12 @@ def refused_own_images(stream: PolicyStream, instant: datetime) -> Iterator[Find
     the images in another namespace, the webhook refuses them. It would even refuse new Pods of its own.
     """
     policies = [given.policy.at(instant) for given in stream.policies if given.policy is not None]
+    if not policies or not stream.others:
+        return
+    from gatekeeper_py.core.admission.fields import POD, POD_SPECS  # noqa: PLC0415 - see the command
+
     kinds = {kind for _, kind in (POD, *POD_SPECS)}
-    for document in stream.others if policies else ():
+    for document in stream.others:
         if document.kind not in kinds:
             continue
         yield from _refused(document, document.content, policies)
@@ -196,6 +209,8 @@ def _refused(
     is_ours = isinstance(labels, dict) and labels.get(PART_OF_LABEL) == PART_OF
     if not is_ours and namespace != SYSTEM_NAMESPACE:
         return
+    from gatekeeper_py.core.admission.workload import slots  # noqa: PLC0415 - see the command
+
     version = obj.get("apiVersion")
     group = version.rpartition("/")[0] if isinstance(version, str) else ""
     pod_namespace = namespace if isinstance(namespace, str) else None

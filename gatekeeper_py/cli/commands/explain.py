@@ -6,16 +6,15 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from gatekeeper_py.cli.commands import options
 from gatekeeper_py.cli.commands.parameters import format_option, namespace_option, usage
 from gatekeeper_py.cli.inputs.exceptions import ExceptionFiles
-from gatekeeper_py.cli.inputs.files import UnreadableError
+from gatekeeper_py.cli.inputs.files import SUFFIXES, UnreadableError
 from gatekeeper_py.cli.inputs.lookups import with_lookups
-from gatekeeper_py.cli.inputs.manifests import SUFFIXES
 from gatekeeper_py.cli.inputs.policies import now, usable_policy
 from gatekeeper_py.cli.reporting.console import TEXT_OR_JSON, Console, console
 from gatekeeper_py.core.admission.explain import (
@@ -26,11 +25,12 @@ from gatekeeper_py.core.admission.explain import (
 from gatekeeper_py.core.admission.explain import explain as explain_image
 from gatekeeper_py.core.admission.messages import exception_text
 from gatekeeper_py.core.admission.world import BY_NAME, World
-from gatekeeper_py.core.compare.difference import TooComplex, Witness, shortest_by
-from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, compile_fastpath
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.policy import Policy
 from gatekeeper_py.core.policy.rules import Rule
+
+if TYPE_CHECKING:
+    from gatekeeper_py.core.compare.difference import Witness
 
 MAX_RULE: Final = 600
 """Maximum number of characters of a rule that are shown. A pattern has at most 512."""
@@ -94,10 +94,7 @@ def explain(
         return _explain_rule(usable_policy(policy), rule, instant or now(), style)
     _check_images(policy, images)
     if fast_path:
-        path = compile_fastpath(usable_policy(policy), instant or now())
-        shown = [fast_path_as_json(path, namespace, image) for image in images]
-        TEXT_OR_JSON[style](lambda: _print_fast_path(shown), lambda: shown)
-        return 0
+        return _explain_fast_path(usable_policy(policy), images, namespace, instant or now(), style)
     compiled = usable_policy(policy).at(instant or now(), exceptions.read(namespace))
 
     def judged(world: World) -> list[Explanation]:
@@ -141,22 +138,34 @@ def as_json(explanation: Explanation) -> dict[str, Any]:
     }
 
 
-def fast_path_as_json(fast_path: FastPath, namespace: str | None, image: str) -> dict[str, Any]:
-    """Return the stable JSON form of the fast path's answers about an image, one for each webhook."""
-    return {
-        "image": image,
-        "namespace": namespace,
-        **{
-            endpoint: {
-                "preApproved": fast_path.approves(namespace, image, endpoint),
-                "why": fast_path.why(namespace, image, endpoint),
-            }
-            for endpoint in ENDPOINTS
-        },
-    }
+def _explain_fast_path(
+    policy: Policy, images: Sequence[str], namespace: str | None, instant: datetime, style: str
+) -> int:
+    # Imported here, like what --rule needs, because most runs explain verdicts.
+    from gatekeeper_py.core.compile.fastpath import ENDPOINTS, compile_fastpath  # noqa: PLC0415
+
+    path = compile_fastpath(policy, instant)
+    shown: list[dict[str, Any]] = [
+        {
+            "image": image,
+            "namespace": namespace,
+            **{
+                endpoint: {
+                    "preApproved": path.approves(namespace, image, endpoint),
+                    "why": path.why(namespace, image, endpoint),
+                }
+                for endpoint in ENDPOINTS
+            },
+        }
+        for image in images
+    ]
+    TEXT_OR_JSON[style](lambda: _print_fast_path(shown, ENDPOINTS), lambda: shown)
+    return 0
 
 
 def _explain_rule(policy: Policy, text: str, instant: datetime, style: str) -> int:
+    from gatekeeper_py.core.compare.difference import TooComplex, shortest_by  # noqa: PLC0415 - see above
+
     rule = _rule_named(policy, text)
     expired = not rule.lives_at(instant)
     try:
@@ -204,13 +213,13 @@ def _print_rule(rule: Rule, witness: Witness | None, *, expired: bool) -> None:
             _row(out, "namespace", witness.namespace)
 
 
-def _print_fast_path(answers: Sequence[dict[str, Any]]) -> None:
+def _print_fast_path(answers: Sequence[dict[str, Any]], endpoints: Sequence[str]) -> None:
     out = console()
     for answer in answers:
-        skipped = all(answer[endpoint]["preApproved"] for endpoint in ENDPOINTS)
+        skipped = all(answer[endpoint]["preApproved"] for endpoint in endpoints)
         heading = ("pre-approved", "bold green") if skipped else ("calls the webhook", "bold yellow")
         out.print(heading, " ", (escape(answer["image"]), "bold"))
-        for endpoint in ENDPOINTS:
+        for endpoint in endpoints:
             approved, why = answer[endpoint]["preApproved"], answer[endpoint]["why"]
             _row(out, endpoint, f"skipped: {why}" if approved else why)
         out.print()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -48,6 +47,8 @@ def with_cluster(cluster: Cluster, work: Callable[[ApiClient], Awaitable[T]]) ->
 
     Raises ``UnreadableError`` when the configuration or the cluster cannot be used.
     """
+    import asyncio  # noqa: PLC0415 - see _connected
+
     try:
         return asyncio.run(_connected(cluster.configuration, work))
     except checked.SettingsError as problem:

@@ -9,8 +9,7 @@ from typing import Any
 import click
 import yaml
 
-from gatekeeper_py.cli.inputs.files import UnreadableError, decoded, read_bytes
-from gatekeeper_py.cli.inputs.manifests import manifest_files
+from gatekeeper_py.cli.inputs.files import UnreadableError, decoded, manifest_files, read_bytes
 from gatekeeper_py.cli.inputs.outline import Outline, Part, Shift, parts_of, shift_to
 from gatekeeper_py.cli.inputs.recognition import may_be_ours
 from gatekeeper_py.cli.inputs.yaml12 import Merges, described, is_syntax_error, load_documents

@@ -21,8 +21,14 @@ from typing import BinaryIO, Final
 
 import click
 
+from gatekeeper_py.cli.reporting.console import note
+from gatekeeper_py.core.images.glob import compiled
+
 MAX_BYTES: Final = 64 * 2**20
 """Maximum size of a file, unless the caller has another limit."""
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+"""Suffixes of the files in a directory that are read."""
 
 # Without O_NONBLOCK, opening a pipe would wait for a writer. Without O_NOCTTY, opening a terminal could make
 # it the one that controls this process. Only Windows has O_BINARY, and it lacks the others.
@@ -70,6 +76,60 @@ def real_folder(folder: str, within: Sequence[str] = ()) -> str:
         path = os.path.realpath(folder, strict=True)
         _check_place(path, folder, within)
         return path
+
+
+def manifest_files(
+    argument: str, within: Sequence[str] = (), ignore: Sequence[str] = ()
+) -> Iterator[tuple[str, Sequence[str]]]:
+    """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
+
+    With each file, yield its ``within`` (see ``read_bytes``). Files and directories whose path below the
+    argument matches one of the globs ``ignore`` are left out (see ``path_matches``). Links to directories are
+    not followed, because they may form a cycle. A note on stderr names each link.
+    """
+    if argument == "-" or not Path(argument).is_dir():
+        yield argument, within
+        return
+    named = (real_folder(argument, within),)
+
+    def fail(problem: OSError) -> None:
+        raise UnreadableError(f"{problem.filename}: {problem.strerror}")
+
+    def is_kept(folder: str, name: str) -> bool:
+        path = (Path(folder) / name).relative_to(argument).as_posix()
+        return not any(path_matches(glob, path) for glob in ignore)
+
+    for folder, folders, files in os.walk(argument, onerror=fail):
+        folders[:] = [name for name in sorted(folders) if is_kept(folder, name)]
+        for link in (Path(folder) / each for each in folders):
+            # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
+            if link.is_symlink() and link.name != "..data":
+                note(f"note: {link} is a link to a directory and is not read")
+        for file in sorted(files):
+            if file.endswith(SUFFIXES) and is_kept(folder, file):
+                yield str(Path(folder) / file), named
+
+
+def path_matches(glob: str, path: str) -> bool:
+    """Return whether a path matches a glob. Both use slashes.
+
+    ``*`` stands for any characters of one name, and ``**`` for any number of names, even none. The number of
+    comparisons is at most the number of names in the path times those in the glob.
+    """
+    parts, names = glob.removeprefix("./").strip("/").split("/"), path.split("/")
+    part = name = 0
+    after, resumed = -1, 0  # where to resume if the names after the last ** do not match
+    while name < len(names):
+        if part < len(parts) and parts[part] == "**":
+            part, after, resumed = part + 1, part + 1, name
+        elif part < len(parts) and compiled(parts[part]).matches(names[name]):
+            part, name = part + 1, name + 1
+        elif after >= 0:
+            resumed += 1
+            part, name = after, resumed
+        else:
+            return False
+    return all(left == "**" for left in parts[part:])
 
 
 def read_bytes(argument: str, most: int = MAX_BYTES, within: Sequence[str] = ()) -> tuple[str, bytes]:

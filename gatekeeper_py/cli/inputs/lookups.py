@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.core.admission.world import NOT_LOOKED_UP, Answers
 from gatekeeper_py.core.images.manifest import Lookup, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
-from gatekeeper_py.process.logs import Log
+
+if TYPE_CHECKING:
+    from gatekeeper_py.process.logs import Log
 
 AT_ONCE: Final = 4
 """Maximum number of look-ups in one batch. A batch starts when the one before it has ended."""
@@ -32,6 +33,9 @@ def with_lookups(policy: CompiledPolicy, directory: Path | None, work: Callable[
     ``work`` must be pure, because it is called again after each round of answers. Raises ``UnreadableError``
     when a file in the directory cannot be used.
     """
+    # Imported here, so that commands without look-ups start fast.
+    import asyncio  # noqa: PLC0415
+
     return asyncio.run(_looked_up(policy, directory, work))
 
 
@@ -50,8 +54,7 @@ class Queries:
     """
 
     def __init__(self, directory: Path | None, log: Log) -> None:
-        # Imported here, so that commands without look-ups start fast.
-        from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415
+        from gatekeeper_py.registry.service import RegistryService  # noqa: PLC0415 - see above
 
         self._directory = directory
         self._version: str | None = None
@@ -62,6 +65,8 @@ class Queries:
 
     async def answered(self, policy: CompiledPolicy, work: Callable[[Answers], T]) -> T:
         """Return the result of ``work``, as ``with_lookups`` does."""
+        import asyncio  # noqa: PLC0415 - see above
+
         service = self._service
         self._read_files()
         service.use_policy(policy)

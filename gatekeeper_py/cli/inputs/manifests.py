@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Final
 
 from gatekeeper_py.cli.inputs.documents import documents_in, each_document
@@ -14,24 +12,20 @@ from gatekeeper_py.cli.inputs.files import (
     OtherFileError,
     UnreadableError,
     decoded,
+    manifest_files,
     read_bytes,
-    real_folder,
     shown,
 )
 from gatekeeper_py.cli.inputs.recognition import KUSTOMIZATION, REPLACES_IMAGES, recognised
 from gatekeeper_py.cli.inputs.yaml12 import SourceText
-from gatekeeper_py.cli.reporting.console import counted, note
+from gatekeeper_py.cli.reporting.console import counted
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, PatchOperation
 from gatekeeper_py.core.admission.slot import Parts
-from gatekeeper_py.core.images.glob import compiled
 from gatekeeper_py.core.images.reference import escape
 from gatekeeper_py.core.policy.document import API_VERSION
 
 UID: Final = "offline"
-
-SUFFIXES: Final = (".yaml", ".yml", ".json")
-"""Suffixes of the files in a directory that are read."""
 
 MAX_NAMED: Final = 5
 """Maximum number of skipped files that a message names."""
@@ -109,60 +103,6 @@ def read_manifests(
     if empty:
         reason = f"; {skipped}" if skipped is not None and skipped.files else ""
         raise UnreadableError(f"{shown(argument)}: there is no object to judge{reason}")
-
-
-def manifest_files(
-    argument: str, within: Sequence[str] = (), ignore: Sequence[str] = ()
-) -> Iterator[tuple[str, Sequence[str]]]:
-    """Yield the argument itself, or the manifests below it if it is a directory, in a fixed order.
-
-    With each file, yield its ``within`` (see ``read_bytes``). Files and directories whose path below the
-    argument matches one of the globs ``ignore`` are left out (see ``path_matches``). Links to directories are
-    not followed, because they may form a cycle. A note on stderr names each link.
-    """
-    if argument == "-" or not Path(argument).is_dir():
-        yield argument, within
-        return
-    named = (real_folder(argument, within),)
-
-    def fail(problem: OSError) -> None:
-        raise UnreadableError(f"{problem.filename}: {problem.strerror}")
-
-    def is_kept(folder: str, name: str) -> bool:
-        path = (Path(folder) / name).relative_to(argument).as_posix()
-        return not any(path_matches(glob, path) for glob in ignore)
-
-    for folder, folders, files in os.walk(argument, onerror=fail):
-        folders[:] = [name for name in sorted(folders) if is_kept(folder, name)]
-        for link in (Path(folder) / each for each in folders):
-            # In a mounted ConfigMap, ..data is a link to a directory, and each file a link to one in ..data.
-            if link.is_symlink() and link.name != "..data":
-                note(f"note: {link} is a link to a directory and is not read")
-        for file in sorted(files):
-            if file.endswith(SUFFIXES) and is_kept(folder, file):
-                yield str(Path(folder) / file), named
-
-
-def path_matches(glob: str, path: str) -> bool:
-    """Return whether a path matches a glob. Both use slashes.
-
-    ``*`` stands for any characters of one name, and ``**`` for any number of names, even none. The number of
-    comparisons is at most the number of names in the path times those in the glob.
-    """
-    parts, names = glob.removeprefix("./").strip("/").split("/"), path.split("/")
-    part = name = 0
-    after, resumed = -1, 0  # where to resume if the names after the last ** do not match
-    while name < len(names):
-        if part < len(parts) and parts[part] == "**":
-            part, after, resumed = part + 1, part + 1, name
-        elif part < len(parts) and compiled(parts[part]).matches(names[name]):
-            part, name = part + 1, name + 1
-        elif after >= 0:
-            resumed += 1
-            part, name = after, resumed
-        else:
-            return False
-    return all(left == "**" for left in parts[part:])
 
 
 def applied(patch: Iterable[PatchOperation], obj: Any) -> Any:

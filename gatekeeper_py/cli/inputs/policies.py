@@ -41,7 +41,6 @@ from gatekeeper_py.core.policy.configmap import MODE_KEY, POLICY_KEY, UNKNOWN_KE
 from gatekeeper_py.core.policy.document import API_VERSION, KIND, PolicyError
 from gatekeeper_py.core.policy.finding import Finding, Mark, in_order
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
-from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 
 _KIND_NAME: Final = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
@@ -81,6 +80,9 @@ class PolicyInput:
         """Return the warnings at an instant; without a policy, there are none."""
         if self.policy is None:
             return ()
+        # Imported here, because most commands do not lint.
+        from gatekeeper_py.core.policy.lint import lint  # noqa: PLC0415
+
         return tuple(self.shift.moved(finding) for finding in lint(self.policy, instant))
 
 

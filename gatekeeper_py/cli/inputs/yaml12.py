@@ -11,11 +11,12 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from gatekeeper_py.core.admission.slot import Parts
+if TYPE_CHECKING:
+    from gatekeeper_py.core.admission.slot import Parts
 
 MAX_NODES: Final = 5_000_000
 """Maximum number of values with all aliases expanded. A few lines of YAML can expand to billions."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from builders import pod, policy_text
 from commanding import Command, Done, Write
-from gatekeeper_py.cli.inputs.manifests import path_matches
+from gatekeeper_py.cli.inputs.files import path_matches
 
 GOOD: Final = json.dumps(pod("registry.corp.io/web:1"))
 BAD: Final = json.dumps(pod("nginx:1.25"))
