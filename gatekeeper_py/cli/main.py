@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from keyword import iskeyword
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
-from click.shell_completion import CompletionItem
 
 from gatekeeper_py import DISTRIBUTION, __version__
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 MAX_MISSPELT: Final = 60
 """Characters of an unknown command that are compared with the known ones."""
@@ -75,6 +77,8 @@ class _Commands(click.Group):
                 formatter.write_dl([(name.ljust(width), summary) for name, summary in group.items()])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem  # noqa: PLC0415 - keeps commands fast to start
+
         names = [name for name in self.list_commands(ctx) if name.startswith(incomplete)]
         options = click.Command.shell_complete(self, ctx, incomplete)
         return [*(CompletionItem(name, help=COMMANDS[name]) for name in names), *options]
@@ -83,7 +87,13 @@ class _Commands(click.Group):
         if name not in COMMANDS:
             return None
         function = f"{name}_" if iskeyword(name) else name
-        command: click.Command = getattr(import_module(f"gatekeeper_py.cli.commands.{name}"), function)
+        # Code that is being loaded leaves no garbage, so collections would only take time.
+        gc.disable()
+        try:
+            module = import_module(f"gatekeeper_py.cli.commands.{name}")
+        finally:
+            gc.enable()
+        command: click.Command = getattr(module, function)
         return command
 
     def resolve_command(
@@ -91,6 +101,8 @@ class _Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if name not in COMMANDS and not name.startswith("-"):
+            from difflib import get_close_matches  # noqa: PLC0415 - see above
+
             known = OTHER_NAMES.get(name) or next(
                 iter(get_close_matches(name[:MAX_MISSPELT], COMMANDS, n=1)), ""
             )

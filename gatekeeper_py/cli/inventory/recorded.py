@@ -84,6 +84,8 @@ class _Judged(_Image):
             exception_as_json(self.exception)
         except OverflowError:
             raise ValueError("an exception has a time that does not exist in UTC") from None
+        if self.exception is not None and not _has_zones(self.exception):
+            raise ValueError("an exception has a time without a time zone")
 
     def tallied(self) -> Tallied:
         """Return the tallied image. In an exempt namespace, derive the approval from the reason."""
@@ -99,6 +101,10 @@ class _Judged(_Image):
         slot = Slot((), "image", self.image, problem=problem)
         checked = tuple(each.checked() for each in self.requirements)
         return Tallied(Verdict(slot, decision, requirements=checked), exempt)
+
+
+def _has_zones(exception: Excepted) -> bool:
+    return exception.until.tzinfo is not None and all(map(_has_zones, exception.also))
 
 
 class _Counts(msgspec.Struct):

@@ -12,16 +12,17 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Annotated, Final, Literal, NamedTuple
-
-import msgspec
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.grants import SOURCES, Grant, Grants, Override, Source
 from gatekeeper_py.core.images.image import Image
 from gatekeeper_py.core.images.index import PatternMap
 from gatekeeper_py.core.images.scope import Scope
+
+if TYPE_CHECKING:
+    from msgspec import msgpack
 
 State = Literal["live", "early", "expired", "outside", "too-many"]
 """The state of an entry, in this order: in effect; ``until`` is still further away than its grant allows;
@@ -45,9 +46,6 @@ _NOTHING: Final = timedelta()
 _NEVER: Final = 2**63
 _OUTSIDE: Final = -1
 """No grant covers the entry. This value takes the place of the number of entries that count."""
-
-_encoder: Final = msgspec.msgpack.Encoder()
-_decoder: Final = msgspec.msgpack.Decoder(ExceptionDocument)
 
 
 class DocumentKey(NamedTuple):
@@ -77,7 +75,7 @@ class Excepted:
     ``namespace`` is that of the document. The exception is in effect from ``begins``, included, to
     ``until``, excluded. ``ended`` is true if it has expired. If other names of the image
     need an exception, too, ``also`` holds these exceptions; they end later. ``msgspec`` decodes it from a
-    saved audit, which does not hold ``begins``.
+    saved audit, which does not hold ``begins``. All times have a time zone.
     """
 
     source: Source
@@ -85,7 +83,7 @@ class Excepted:
     index: int
     image: str
     begins: datetime = _EVER
-    until: Annotated[datetime, msgspec.Meta(tz=True)]
+    until: datetime
     reason: str
     owner: str | None
     grant: int
@@ -251,6 +249,14 @@ class Exceptions:
 NO_EXCEPTIONS: Final = Exceptions()
 
 
+@cache
+def _packing() -> tuple[msgpack.Encoder, msgpack.Decoder[ExceptionDocument]]:
+    # Imported here, because most commands judge without exceptions.
+    from msgspec import msgpack  # noqa: PLC0415
+
+    return msgpack.Encoder(), msgpack.Decoder(ExceptionDocument)
+
+
 class _Held:
     """One document, with the windows of its entries under the grants of the last call.
 
@@ -263,14 +269,13 @@ class _Held:
     def __init__(self, key: DocumentKey, document: ExceptionDocument) -> None:
         self.key = key
         self.length = len(document.entries)
-        self._packed = _encoder.encode(document)
+        self._packed = _packing()[0].encode(document)
         self._grants: Grants | None = None
         self._windows = array("q")
 
     def document(self) -> ExceptionDocument:
         """Return the document as objects. This takes 3 ms for 1,000 entries."""
-        document: ExceptionDocument = _decoder.decode(self._packed)
-        return document
+        return _packing()[1].decode(self._packed)
 
     def windows(self, grants: Grants) -> Iterator[tuple[int, int, int]]:
         """Yield the start and the end of each entry, and the maximum number of live entries that apply to it.
