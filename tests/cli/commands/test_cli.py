@@ -212,22 +212,3 @@ def test_completion_is_as_documented(shell: str) -> None:
         assert done.stderr == ""
         assert done.stdout
     assert "explain" in done.stdout
-
-
-@pytest.mark.parametrize(
-    ("program", "unused"),
-    [
-        pytest.param(
-            "from gatekeeper_py.cli.main import run; run(['--help'])", "gatekeeper_py.cli.commands", id="help"
-        ),
-        pytest.param("import gatekeeper_py.cli.commands.serve", "pydantic yaml rich", id="serve"),
-        pytest.param("import gatekeeper_py.cli.commands.control", "pydantic rich", id="control"),
-        pytest.param("import gatekeeper_py.cli.commands.check", "aiohttp", id="check"),
-    ],
-)
-def test_a_command_imports_nothing_that_it_does_not_need(program: str, unused: str) -> None:
-    """Unused modules would slow the start, and take memory in every replica."""
-    found = f"set({unused.split()!r}) & sys.modules.keys()"
-    code = f"import sys; {program}; print(*({found}), file=sys.stderr)"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    assert done.stderr.split() == []
