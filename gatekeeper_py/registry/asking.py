@@ -1,13 +1,23 @@
-"""One request of a look-up: what it asks for, and the error for an answer that cannot be used."""
+"""What a look-up asks a host, what the host answered, what the look-up found, and the errors of answers.
+
+The server imports this module, so it needs nothing that only the registry process uses, such as h11.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from gatekeeper_py.registry.connection import Response
+from gatekeeper_py.core.images.manifest import Answer
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
+
+REQUEST_SECONDS: Final = 5.0
+"""Timeout of a look-up in one registry. A look-up may continue after the review that started it has ended,
+because its answer fills the cache."""
 
 MEDIA_TYPES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -32,6 +42,14 @@ MAX_DATE_LENGTH: Final = 64
 UNAUTHORIZED: Final = frozenset({401, 403})
 
 
+class TooLarge(ValueError):
+    """The host sent more than allowed."""
+
+
+class ContentTooLarge(TooLarge):
+    """An answer, or all answers of a look-up, are too large. Somebody with push access can cause this."""
+
+
 class Ask(NamedTuple):
     """One request about a repository.
 
@@ -46,12 +64,54 @@ class Ask(NamedTuple):
     limit: int = MAX_BODY_BYTES
 
 
+class Response(NamedTuple):
+    """An answer. ``size`` is the size of its whole body, and ``hash`` the body's hexadecimal hash."""
+
+    status: int
+    headers: CIMultiDictProxy[str]
+    body: bytes
+    size: int
+    hash: str
+
+
 Send = Callable[[Ask], Awaitable[Response]]
 """Sends a request with the authentication that the registry requires. Raises ``Unusable``."""
 
 
+class Reply(NamedTuple):
+    """An answer, and what it shows about the host.
+
+    ``trouble`` is true after a failure of the host (5xx, connection, TLS, HTTP, no answer at all). It is
+    false after a refusal, and after anything that somebody with push access can cause. It is ``None`` if the
+    look-up shows nothing about the host. ``pause`` is the pause that the host requested, in seconds; 0 if it
+    requested none.
+    """
+
+    answer: Answer
+    trouble: bool | None = False
+    pause: float = 0.0
+
+
+Turn = Callable[[str], Awaitable[None]]
+"""Waits until a request may be sent to a host. If this function raises an exception, the look-up ends."""
+
+
+def after_first_turn(host: str, turn: Turn) -> Turn:
+    """Return a turn that does not wait for the first request to a host, because it is already admitted."""
+    is_admitted = True
+
+    async def wait(asked: str) -> None:
+        nonlocal is_admitted
+        if is_admitted and asked == host:
+            is_admitted = False
+        else:
+            await turn(asked)
+
+    return wait
+
+
 class Unusable(Exception):
-    """The registry's answer cannot be used. ``trouble`` and ``pause`` are defined as in ``client.Reply``."""
+    """The registry's answer cannot be used. ``trouble`` and ``pause`` are defined as in ``Reply``."""
 
     def __init__(self, cause: str, *, trouble: bool = False, pause: float = 0.0) -> None:
         super().__init__(cause)

@@ -13,19 +13,30 @@ import re
 import socket
 import ssl
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 import orjson
 from yarl import URL
 
-from gatekeeper_py.core.images.manifest import Answer, Manifest, failed
+from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.core.images.reference import DOCKER_HUB, escape
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry.access import Access
-from gatekeeper_py.registry.asking import UNAUTHORIZED, Ask, Unusable, refused
+from gatekeeper_py.registry.asking import (
+    REQUEST_SECONDS,
+    UNAUTHORIZED,
+    Ask,
+    ContentTooLarge,
+    Reply,
+    Response,
+    TooLarge,
+    Turn,
+    Unusable,
+    refused,
+)
 from gatekeeper_py.registry.challenge import (
     Bearer,
     ChallengeError,
@@ -35,16 +46,12 @@ from gatekeeper_py.registry.challenge import (
     parse_challenges,
     parse_url,
 )
-from gatekeeper_py.registry.connection import BadAnswer, Budget, ContentTooLarge, Response, TooLarge
+from gatekeeper_py.registry.connection import BadAnswer, Budget
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.kinds import KINDS
 from gatekeeper_py.registry.transport import Transport
 
 DOCKER_HUB_API: Final = "registry-1.docker.io"
-
-REQUEST_SECONDS: Final = 5.0
-"""Timeout of a look-up in one registry. A look-up may continue after the review that started it has ended,
-because its answer fills the cache."""
 
 MAX_REDIRECTS: Final = 3
 MAX_TOKEN_LENGTH: Final = 64 * 1024
@@ -64,38 +71,6 @@ RENEW_AT: Final = 0.9
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-
-
-class Reply(NamedTuple):
-    """An answer, and what it shows about the host.
-
-    ``trouble`` is true after a failure of the host (5xx, connection, TLS, HTTP, no answer at all). It is
-    false after a refusal, and after anything that somebody with push access can cause. It is ``None`` if the
-    look-up shows nothing about the host. ``pause`` is the pause that the host requested, in seconds; 0 if it
-    requested none.
-    """
-
-    answer: Answer
-    trouble: bool | None = False
-    pause: float = 0.0
-
-
-Turn = Callable[[str], Awaitable[None]]
-"""Waits until a request may be sent to a host. If this function raises an exception, the look-up ends."""
-
-
-def after_first_turn(host: str, turn: Turn) -> Turn:
-    """Return a turn that does not wait for the first request to a host, because it is already admitted."""
-    is_admitted = True
-
-    async def wait(asked: str) -> None:
-        nonlocal is_admitted
-        if is_admitted and asked == host:
-            is_admitted = False
-        else:
-            await turn(asked)
-
-    return wait
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ import h11
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatekeeper_py.process.shares import NOBODY, Share
+from gatekeeper_py.registry.asking import ContentTooLarge, Response, TooLarge
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -72,14 +73,6 @@ _EOF: Final = b""
 
 class BadAnswer(Exception):
     """The host sent something that is not valid HTTP/1.1."""
-
-
-class TooLarge(ValueError):
-    """The host sent more than allowed."""
-
-
-class ContentTooLarge(TooLarge):
-    """An answer, or all answers of a look-up, are too large. Somebody with push access can cause this."""
 
 
 @dataclass(slots=True)
@@ -139,16 +132,6 @@ async def _no_turn(_host: str) -> None:
 
 
 NOTHING: Final = Request("", "", {}, 0, Budget(_no_turn, NOBODY, "", 0))
-
-
-class Response(NamedTuple):
-    """An answer. ``size`` is the size of its whole body, and ``hash`` the body's hexadecimal hash."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-    size: int
-    hash: str
 
 
 class Connection(asyncio.BufferedProtocol):

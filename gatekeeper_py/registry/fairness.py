@@ -11,6 +11,11 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from gatekeeper_py.process.shares import NOBODY, Share, Shares
 
+MAX_CONNECTIONS: Final = 20
+"""Maximum number of connections to one host. A repository gets at most 10, a namespace 15 and a peer 18. The
+rate limits the requests; this constant limits the sockets. There is no common limit, because a
+host that hangs would use up the connections of all others."""
+
 MAX_REMEMBERED: Final = 1000
 """Maximum number of peers, of namespaces of each, and of repositories of each of these, without a waiting
 look-up whose last round is remembered. A forgotten one is treated like a new one."""

@@ -13,8 +13,7 @@ from typing import Final, NamedTuple
 from gatekeeper_py.core.images.manifest import EXISTENCE, MISSING, SIGNATURE, Answer, Kind, Manifest, found
 from gatekeeper_py.core.images.reference import InvalidReference, check_digest, escape
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.asking import MAX_BODY_BYTES, MEDIA_TYPES, Ask, Send, Unusable, refused
-from gatekeeper_py.registry.connection import Response
+from gatekeeper_py.registry.asking import MAX_BODY_BYTES, MEDIA_TYPES, Ask, Response, Send, Unusable, refused
 from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.registry.signatures.verification import Keys
 

@@ -26,7 +26,7 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.children.process import Observer as ChildObserver
 from gatekeeper_py.process.logs import Log, RateLimit
 from gatekeeper_py.process.shares import NOBODY, Share, Shares
-from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn, after_first_turn
+from gatekeeper_py.registry.asking import REQUEST_SECONDS, Reply, Turn, after_first_turn
 from gatekeeper_py.registry.facts import Fact, FactCache, ValidSignatures
 from gatekeeper_py.registry.fairness import OVER_SHARE, Claim, Places, TooManyWaiting
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, Blocked, Pacing

@@ -16,7 +16,7 @@ from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.limits import MAX_FILE_BYTES
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import Share
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 """Maximum size of a message from the registry process. The longest texts are two image names and an error."""

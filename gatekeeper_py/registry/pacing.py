@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from gatekeeper_py.registry.fairness import Claim, FairQueue, FairSlots, Place
-from gatekeeper_py.registry.transport import MAX_CONNECTIONS
+from gatekeeper_py.registry.fairness import MAX_CONNECTIONS, Claim, FairQueue, FairSlots, Place
 
 FAILURES_TO_OPEN: Final = 5
 """Failures in a row after which the breaker opens."""

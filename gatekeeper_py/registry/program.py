@@ -25,7 +25,8 @@ from gatekeeper_py.process.children import frames
 from gatekeeper_py.process.children.program import OUT_OF_MEMORY, Allowance, begin
 from gatekeeper_py.registry import messages
 from gatekeeper_py.registry.access import Access
-from gatekeeper_py.registry.client import Client, Reply, after_first_turn
+from gatekeeper_py.registry.asking import Reply, after_first_turn
+from gatekeeper_py.registry.client import Client
 from gatekeeper_py.registry.files import NO_FILES, FilesError, read_files
 
 MEMORY_BYTES: Final = 192 * 1024 * 1024

@@ -22,8 +22,7 @@ from gatekeeper_py.process.children.process import ChildError, ChildProcess, Obs
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry import messages
-from gatekeeper_py.registry.asking import MAX_PAUSE_SECONDS
-from gatekeeper_py.registry.client import REQUEST_SECONDS, Reply, Turn
+from gatekeeper_py.registry.asking import MAX_PAUSE_SECONDS, REQUEST_SECONDS, Reply, Turn
 from gatekeeper_py.registry.fairness import Claim, FairSlots
 from gatekeeper_py.registry.kinds import KINDS
 

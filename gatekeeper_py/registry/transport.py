@@ -21,13 +21,9 @@ from aiohappyeyeballs import AddrInfoType
 from yarl import URL
 
 from gatekeeper_py import __version__
-from gatekeeper_py.registry.connection import Budget, Connection, Request, Response
-from gatekeeper_py.registry.fairness import Claim, FairSlots
-
-MAX_CONNECTIONS: Final = 20
-"""Maximum number of connections to one host. A repository gets at most 10, a namespace 15 and a peer 18. The
-rate limits the requests; this constant limits the sockets. There is no common limit, because a
-host that hangs would use up the connections of all others."""
+from gatekeeper_py.registry.asking import Response
+from gatekeeper_py.registry.connection import Budget, Connection, Request
+from gatekeeper_py.registry.fairness import MAX_CONNECTIONS, Claim, FairSlots
 
 IDLE_SECONDS: Final = 30.0
 
@@ -97,7 +93,7 @@ class Transport:
     ) -> Response:
         """Send one request and receive the whole answer (see ``connection.Request``).
 
-        Raises ``OSError``, ``connection.BadAnswer`` and ``connection.TooLarge``.
+        Raises ``OSError``, ``connection.BadAnswer`` and ``asking.TooLarge``.
         """
         headers = {
             "Host": url.host_port_subcomponent or "",

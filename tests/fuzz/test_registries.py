@@ -35,7 +35,7 @@ from fuzz.loops import MeasuredLoop
 from fuzz.mutations import HTTP_LINES, HTTP_TOKENS, mutated_bytes
 from gatekeeper_py.core.images.reference import check_digest
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply
 from registry.world import World
 
 STREAM_BYTES: Final = 8 * 2**20 if SECONDS else 1_000_000

@@ -10,7 +10,7 @@ from typing import Final
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Lookup, Manifest, Resolution, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import Share
-from gatekeeper_py.registry.client import Reply, Turn
+from gatekeeper_py.registry.asking import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
 from recording import Counted, RecordingLog
 from virtualtime import loop_time

@@ -10,8 +10,7 @@ from gatekeeper_py.core.images import manifest as core
 from gatekeeper_py.core.images.manifest import Answer, Kind, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import client, facts, remote
-from gatekeeper_py.registry.asking import Send
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply, Send
 from gatekeeper_py.registry.facts import FactCache
 from gatekeeper_py.registry.kinds import KINDS, LookupKind
 from gatekeeper_py.registry.signatures.verification import Keys

@@ -24,7 +24,7 @@ from gatekeeper_py.core.images.manifest import (
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import NOBODY, Share
 from gatekeeper_py.registry import lookups as module
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
 from registry.lookingup import DOWN, FOUND, OTHER, OURS, THEIRS, World, until

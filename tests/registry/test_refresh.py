@@ -11,7 +11,7 @@ import pytest
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Manifest, Resolution, failed
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry import refresh as module
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.refresh import MAX_IN_ALL, MAX_OF_HOST, Refresh
 from registry.lookingup import DOWN, FOUND, started, until
 

@@ -18,7 +18,7 @@ from gatekeeper_py.core.policy.registries import Registries, Registry
 from gatekeeper_py.process.children.frames import frame
 from gatekeeper_py.process.children.process import Cause
 from gatekeeper_py.registry import remote
-from gatekeeper_py.registry.client import Reply
+from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
 from gatekeeper_py.registry.remote import LEFT_OUT_SECONDS, SUSPECT_SECONDS, RemoteClient, Suspects
 from recording import Counted, RecordingLog

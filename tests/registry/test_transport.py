@@ -8,8 +8,8 @@ from aiohttp import web
 
 from gatekeeper_py.core.images.manifest import Manifest, failed
 from gatekeeper_py.process.shares import Share
-from gatekeeper_py.registry.client import Reply
-from gatekeeper_py.registry.transport import MAX_CONNECTIONS
+from gatekeeper_py.registry.asking import Reply
+from gatekeeper_py.registry.fairness import MAX_CONNECTIONS
 from registry.scripted import found, scripted, speaking
 from registry.world import World
 from wire import eventually

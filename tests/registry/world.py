@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from gatekeeper_py.core.images.manifest import Manifest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.access import Access
-from gatekeeper_py.registry.client import REQUEST_SECONDS, Client, Reply
+from gatekeeper_py.registry.asking import REQUEST_SECONDS, Reply
+from gatekeeper_py.registry.client import Client
 from gatekeeper_py.registry.credentials import Credential
 from gatekeeper_py.registry.signatures.verification import Keys
 from gatekeeper_py.registry.transport import Resolver, Transport

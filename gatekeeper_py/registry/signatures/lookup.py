@@ -18,8 +18,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Manifest
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, Send, refused
-from gatekeeper_py.registry.connection import ContentTooLarge
+from gatekeeper_py.registry.asking import MEDIA_TYPES, Ask, ContentTooLarge, Send, refused
 from gatekeeper_py.registry.signatures.candidates import (
     MAX_BLOB_BYTES,
     MAX_BUNDLE_MANIFEST_BYTES,

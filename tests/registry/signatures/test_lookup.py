@@ -13,9 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, SIGNATURE, Answer, Manifest, failed, found
 from gatekeeper_py.core.policy.registries import Registry
-from gatekeeper_py.registry.asking import Ask
-from gatekeeper_py.registry.client import Reply
-from gatekeeper_py.registry.connection import Response
+from gatekeeper_py.registry.asking import Ask, Reply, Response
 from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.registry.signatures.candidates import (
     BUNDLE_TYPE,
