@@ -16,7 +16,6 @@ import aiohttp
 from aiohttp import http_parser
 
 from gatekeeper_py import __version__
-from gatekeeper_py.cluster.issuing import issue
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http import aiohttp_internals
@@ -324,6 +323,9 @@ def _make_certificate(tls: TlsSettings) -> Certificate:
 
     Raises ``SettingsError`` for a file that cannot be read or written.
     """
+    # Imported here, because a certificate from files needs no issuer.
+    from gatekeeper_py.cluster.issuing import issue  # noqa: PLC0415
+
     made = issue(tls.hostnames, datetime.now(UTC), SELF_SIGNED_LIFETIME)
     client_ca: tuple[bytes, ...] = ()
     if tls.client_ca is not None:
