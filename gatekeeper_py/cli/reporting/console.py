@@ -33,17 +33,6 @@ _LOGGING_COMMAND: Final = re.compile(r"##(?=\w{0,20}\[)")
 """What GitHub Actions, Azure Pipelines and TeamCity execute anywhere in a line."""
 
 
-_CODES: Final = {
-    "bold": "1",
-    "dim": "2",
-    "red": "31",
-    "green": "32",
-    "yellow": "33",
-    "blue": "34",
-    "cyan": "36",
-}
-"""The words of a style, and what a terminal understands by each (ECMA-48, SGR)."""
-
 Part = str | tuple[str, str]
 """A part of a line: a text, or a text and its style, such as ``bold red``."""
 
@@ -78,8 +67,11 @@ class Console:
 
 
 def _in_style(text: str, style: str) -> str:
-    codes = ";".join(_CODES[word] for word in style.split())
-    return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text
+    words = set(style.split())
+    if not text or not words:
+        return text
+    colour = next(iter(words - {"bold", "dim"}), None)
+    return click.style(text, colour, bold="bold" in words or None, dim="dim" in words or None)
 
 
 def harmless(text: str) -> str:

@@ -261,7 +261,7 @@ def test_on_a_terminal_lines_fit_and_digests_are_cut_first(
 def test_on_a_terminal_reasons_are_coloured_and_a_bar_shows_that_lists_come_in(
     audit: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert "\x1b[1;31munlisted" in audit(terminal="stdout").out
+    assert "\x1b[31m\x1b[1munlisted" in audit(terminal="stdout").out
     colour = re.compile("\x1b\\[[0-9;]*3[0-9;]*m")
     done = audit(terminal="stderr")
     assert done.code == 1

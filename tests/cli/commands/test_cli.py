@@ -158,7 +158,7 @@ def test_colours_appear_only_on_terminals_and_not_with_no_color(
 ) -> None:
     path = write(policy_text(allow="[nginx]"))
     assert "\x1b" not in command("check", path).out
-    assert "\x1b[1;31m" in command("check", path, terminal="stdout").out
+    assert "\x1b[31m\x1b[1m" in command("check", path, terminal="stdout").out
     monkeypatch.setenv("NO_COLOR", "1")
     plain = command("check", path, terminal="stdout").out
     assert "error[bad-pattern]" in plain
