@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import gc
+import random
 import signal
 import sys
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import groupby
 from pathlib import Path
+from pkgutil import walk_packages
 from typing import Any
 
 import pytest
@@ -62,23 +67,57 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Generator[None, object, object]:
+    """With ``--cover-core``, trace the import of the core, but not that of the tests, which takes longer."""
+    if not _covers_core(session.config):
+        return (yield)
+    core = import_module("gatekeeper_py.core")
+    for module in walk_packages(core.__path__, f"{core.__name__}."):
+        import_module(module.name)
+    with _suspended():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Shuffle the modules in each process of pytest-xdist.
+
+    On a fresh machine, each process then compiles other modules first, and finds the rest compiled.
+    """
+    report = yield
+    if isinstance(collector, pytest.Directory) and (worker := _worker(collector.config)):
+        random.Random(worker).shuffle(report.result or [])
+    return report
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by their folder, module or fixtures.
 
     Tests below :data:`LONG` and in modules named ``*growth.py`` are long. Tests with the API server's
     evaluator need Go. Tests of pages need a browser.
 
     Other modules that check how work grows also run in `make test`, where they compare less.
+
+    The order is the same in each process of pytest-xdist, whatever the order of collection was.
     """
-    for item in items:
-        if item.path.is_relative_to(BROWSER):
-            item.add_marker("browser")
-        if item.path.name.endswith("growth.py") or any(item.path.is_relative_to(folder) for folder in LONG):
-            item.add_marker("long")
-        if "evaluator" in getattr(item, "fixturenames", ()):
-            item.add_marker("go")
-        if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):
-            item.add_marker("growth")
+    if _worker(config):
+        items.sort(key=lambda item: item.path)
+    for path, tests in groupby(items, lambda item: item.path):
+        is_browser = path.is_relative_to(BROWSER)
+        is_long = path.name.endswith("growth.py") or any(path.is_relative_to(folder) for folder in LONG)
+        for item in tests:
+            if is_browser:
+                item.add_marker("browser")
+            if is_long:
+                item.add_marker("long")
+            if "evaluator" in getattr(item, "fixturenames", ()):
+                item.add_marker("go")
+            if isinstance(item, pytest.Function) and hasattr(item.module, "check_linear"):
+                item.add_marker("growth")
 
 
 def pytest_collection_finish() -> None:
@@ -93,17 +132,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
     The marker ``no_cover`` of pytest-cov does not work in the processes of pytest-xdist. A debugger stays on.
     """
-    tracing = (sys.gettrace(), threading.gettrace())
-    covers = type(tracing[0]).__module__.partition(".")[0] == "coverage"
-    if not item.config.getoption("--cover-core") or not covers:
+    if not _covers_core(item.config):
         return (yield)
-    if _is_traced(item):
-        item.stash[TRACING] = tracing
-    _trace(None, None)
-    try:
+    with _suspended() as tracing:
+        if _is_traced(item):
+            item.stash[TRACING] = tracing
         return (yield)
-    finally:
-        _trace(*tracing)
 
 
 @pytest.hookimpl(wrapper=True, trylast=True)
@@ -131,6 +165,28 @@ def _is_traced(item: pytest.Item) -> bool:
         item.function, "hypothesis_explicit_examples"
     )
     return not (counts_instructions or is_random or item.get_closest_marker("bulk"))
+
+
+def _worker(config: pytest.Config) -> str:
+    """Return the name of this process of pytest-xdist, empty in the only or the main process."""
+    return str(getattr(config, "workerinput", {}).get("workerid", ""))
+
+
+def _covers_core(config: pytest.Config) -> bool:
+    """Return whether only the core is measured, and coverage traces now."""
+    tracer = type(sys.gettrace()).__module__.partition(".")[0]
+    return bool(config.getoption("--cover-core")) and tracer == "coverage"
+
+
+@contextmanager
+def _suspended() -> Iterator[tuple[Any, Any]]:
+    """Suspend tracing. Yield the trace functions of this thread and of new ones."""
+    tracing = (sys.gettrace(), threading.gettrace())
+    _trace(None, None)
+    try:
+        yield tracing
+    finally:
+        _trace(*tracing)
 
 
 def _trace(here: Any, in_new_threads: Any) -> None:
