@@ -11,5 +11,5 @@ def is_long() -> bool:
 
 
 def budget(count: int) -> int:
-    """Return how many examples to draw: an eighth of ``count``, or four thirds of it in a long run."""
-    return max(count * 4 // 3 if is_long() else count // 8, 20)
+    """Return how many examples to draw: a twelfth of ``count``, or four thirds of it in a long run."""
+    return max(count * 4 // 3 if is_long() else count // 12, 15)

@@ -7,6 +7,8 @@ from collections import Counter
 from random import Random
 from typing import Any, Final
 
+import pytest
+
 import naive
 from budget import budget
 from builders import INSTANT, PUBLIC_KEYS, exceptions_of, policy_document
@@ -312,6 +314,7 @@ def shown(verdict: Verdict) -> str:
     return f"{verdict.decision.detail} -> {verdict.rewritten} ({verdict.problem})\n{verdict.requirements}"
 
 
+@pytest.mark.hypothesis  # hypothesis does not draw the examples, but a long run has more of them, too
 def test_the_judge_agrees_with_an_independent_oracle() -> None:
     reasons = Counter[str]()
     for seed in range(budget(8_000)):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from budget import budget
 from builders import policy_text
 from commanding import READERS, Done, Reading, Write
 
@@ -81,7 +82,7 @@ def test_no_output_quotes_a_file_of_another_kind(
     assert done.code in {1, 2} or name in {"diff-images", "test-manifest"}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=budget(400))
 @given(st.lists(st.sampled_from([SECRET, *"\n -:#[]{}&*!|>'\"%@`,?\t\\=.", "a", "1", "---\n", ": "])))
 def test_no_check_quotes_any_text(on_file: Callable[[str, bytes], Done], parts: list[str]) -> None:
     content = "".join(parts).encode()
