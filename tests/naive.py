@@ -2,8 +2,8 @@
 
 It is written from the specification alone (policy.md, exceptions.md, signatures.md, interface.md), and shares
 no code with the product: no parser, no pattern, no index. It reads the document as plain data, checks every
-rule in turn, and is slow. Tests of compiled policies and of the images that are judged compare their results
-with it.
+rule in turn, and is slow; it only remembers how it read a pattern or an image. Tests of compiled policies and
+of the images that are judged compare their results with it.
 
 The document must be one that ``check`` accepts: nothing is validated here.
 
@@ -17,6 +17,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 HUB: Final = {"index.docker.io", "registry-1.docker.io", "registry.hub.docker.com"}
@@ -813,6 +814,7 @@ def _read(image: str) -> Image:
     return seen
 
 
+@lru_cache(4096)
 def read(image: str) -> Image | None:
     """Read an image as a container runtime does; ``None`` for one that is never approved."""
     if len(image) > 4096 or re.fullmatch("[a-f0-9]{64}", image):
@@ -875,6 +877,7 @@ class Pattern(NamedTuple):
     digest: str
 
 
+@lru_cache(4096)
 def read_pattern(text: str) -> Pattern:
     name, _, digest = text.partition("@")
     host, slash, path = name.partition("/")
