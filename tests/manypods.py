@@ -22,19 +22,25 @@ sys.exit(code)
 """Runs a command, and prints the peak of its resident memory in KiB, which varies by megabytes."""
 
 ALLOCATED: Final = """
+import json
 import sys
 import tracemalloc
 from contextlib import redirect_stdout
 from io import StringIO
 from gatekeeper_py.cli.main import run
+*commands, last = json.loads(sys.argv[1])
 with redirect_stdout(StringIO()):
-    run(sys.argv[1:])  # imports the modules, which take more than the Pods
-tracemalloc.start()
-code = run(sys.argv[1:])
-print(tracemalloc.get_traced_memory()[1] // 1024, file=sys.stderr)
+    run(commands[0])  # imports the modules, which take more than the Pods
+for arguments in (*commands, last):
+    tracemalloc.start()
+    with redirect_stdout(StringIO()) as out:
+        code = run(arguments)
+    print(tracemalloc.get_traced_memory()[1] // 1024, file=sys.stderr)
+    tracemalloc.stop()
+print(out.getvalue())
 sys.exit(code)
 """
-"""Runs a command twice, and prints the peak of what the second run allocated, in KiB."""
+"""Runs commands, and prints the peak of what each allocated, in KiB, and the output of the last."""
 
 
 class ManyPods(FakeCluster):
@@ -77,10 +83,10 @@ def a_pod(number: int) -> dict[str, Any]:
     }
 
 
-def measured(directory: Path, *arguments: object, driver: str = RESIDENT) -> tuple[int, int, str]:
-    """Run a command in a process with a driver. Return its exit code, its memory in KiB, and its output."""
+def measured(directory: Path, *arguments: object, driver: str = RESIDENT) -> tuple[int, list[int], str]:
+    """Run a driver in a process. Return its exit code, the memory in KiB that it printed, and its output."""
     command = [sys.executable, "-c", driver, *map(str, arguments)]
     done = subprocess.run(command, cwd=directory, capture_output=True, check=False, text=True)
-    *_, memory = done.stderr.splitlines()
-    assert memory.isdecimal(), done.stderr
-    return done.returncode, int(memory), done.stdout
+    memory = [int(line) for line in done.stderr.splitlines() if line.isdecimal()]
+    assert memory, done.stderr
+    return done.returncode, memory, done.stdout
