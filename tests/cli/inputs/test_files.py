@@ -284,11 +284,11 @@ def test_a_name_that_no_file_can_have_is_exit_2(command: Command, write: Write, 
 
 
 def test_running_out_of_memory_is_one_line_and_exit_2(write: Write, tmp_path: Path) -> None:
-    """The limit leaves enough memory to start the command, and too little for the values of the manifest."""
+    """The limit leaves enough memory to start the command, and too little for the text in the manifest."""
     write(policy_text())
-    write("apiVersion: v1\nkind: Pod\nspec:\n" + "- a\n" * 1_000_000, "many.yaml")
+    write(f"apiVersion: v1\nkind: Pod\nspec: {'a' * 50_000_000}\n", "long.yaml")
     done = subprocess.run(
-        ["sh", "-c", f"ulimit -v 250000; {sys.executable} -m gatekeeper_py review policy.yaml many.yaml"],
+        ["sh", "-c", f"ulimit -v 250000; {sys.executable} -m gatekeeper_py review policy.yaml long.yaml"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
