@@ -635,6 +635,7 @@ class TestProposal:
 class TestHostileObjects:
     """Unusual objects also get an answer."""
 
+    @pytest.mark.bulk
     @pytest.mark.parametrize("kind", [("", "Pod"), ("apps", "Deployment"), ("example.com", "Widget")])
     @pytest.mark.parametrize("levels", [50, 1000, 5000])
     def test_deep_nesting(self, kind: tuple[str, str], levels: int) -> None:

@@ -211,6 +211,7 @@ class TestDenial:
         host = ".".join(["h" * 60] * 60)
         assert len(lines(pod(f"{host}/a", "b"), "message: ask\n")) == 3
 
+    @pytest.mark.bulk
     def test_only_the_first_thousand_rules_are_looked_at(self) -> None:
         """A denial stays cheap even if the policy has very many rules for other namespaces."""
         rules = [f"{{image: r{i}.io, namespaces: [other]}}" for i in range(1000)]

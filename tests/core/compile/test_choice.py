@@ -114,6 +114,7 @@ def test_many_exclusions_are_widened_until_they_fit() -> None:
     assert names(choice.approved.excluded) == ["*/**:latest", "a.io/x/**", "a.io/y/**", "a.io/x", "a.io/y"]
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     "excluded",
     [

@@ -244,6 +244,7 @@ def test_the_image_itself_counts_before_its_origins() -> None:
     assert denial(policy, None, "r.io/a/b") == (tuple(policy.deny)[1], None)
 
 
+@pytest.mark.bulk
 def test_compiling_is_done_in_small_steps() -> None:
     """The number of steps grows with the work, so a large policy does not block reviews."""
     few = steps(10)

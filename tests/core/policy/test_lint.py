@@ -613,6 +613,7 @@ def test_long_patterns_are_cut_in_messages() -> None:
     assert finding.message.endswith("... covers all of it")
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     ("more", "allow", "code"),
     [

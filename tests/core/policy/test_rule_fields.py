@@ -202,6 +202,7 @@ def test_the_table_and_the_schema_have_the_fields_of_rules_and_requirements() ->
         assert schema_of(model) == {WRITTEN.get(name, name) for name in fields}
 
 
+@pytest.mark.bulk
 @every_field
 def test_a_field_changes_the_decisions_that_its_row_names_and_the_comparison_reports_it(
     field: tuple[Section, str],
@@ -212,6 +213,7 @@ def test_a_field_changes_the_decisions_that_its_row_names_and_the_comparison_rep
     assert changes == REPORTED[field[0]][row.approves]
 
 
+@pytest.mark.bulk
 @every_field
 def test_an_image_is_pre_approved_only_if_it_is_admitted_whatever_registries_hold(
     field: tuple[Section, str],

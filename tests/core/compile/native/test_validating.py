@@ -186,6 +186,7 @@ def many(pattern: str, count: int) -> str:
     return ", ".join(f"'{pattern.format(number)}'" for number in range(count))
 
 
+@pytest.mark.bulk
 def test_rules_without_room_are_refused_by_name() -> None:
     count = 500
     with pytest.raises(CannotExpress) as refused:

@@ -74,6 +74,7 @@ def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bo
     assert {finding.severity for finding in caught.value.findings} == {"error"}
 
 
+@pytest.mark.bulk
 def test_the_limits() -> None:
     most = exceptions_text(*[ENTRY] * MAX_ENTRIES)
     assert len(parse_exceptions(most + "#" * (MAX_BYTES - len(most))).entries) == MAX_ENTRIES
@@ -83,6 +84,7 @@ def test_the_limits() -> None:
     )
 
 
+@pytest.mark.bulk
 @pytest.mark.parametrize(
     "entry",
     [

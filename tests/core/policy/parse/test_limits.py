@@ -168,6 +168,7 @@ def test_100_registries_and_keys_are_the_limit(section: str, entry: dict[str, st
     assert finding.message == f"more than 100 {section}, the limit"
 
 
+@pytest.mark.bulk
 def test_items_beyond_a_limit_are_neither_read_nor_reported() -> None:
     text = policy_text(mirrors(1_000) + "- {from: nginx, colour: red}\n" * 1_000)
     assert [finding.code for finding in findings(text)] == ["too-many"]
