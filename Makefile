@@ -15,6 +15,8 @@ CORE_COVERAGE ?= 99.9
 # These tests have targets of their own.
 SEPARATE := --ignore=tests/e2e --ignore=tests/image --ignore=tests/package --ignore=tests/registries \
 	--ignore=tests/chart --ignore=tests/prometheus --ignore=tests/site --ignore=tests/exhaustion
+# All tests in these modules are long or need a browser; `make test` does not even import them.
+NOT_QUICK := --ignore=tests/faults --ignore=tests/pages --ignore-glob='*growth.py'
 QUICK := not long and not browser and not go
 # Markers of the tests that `make test-long` runs.
 LONG ?= long or hypothesis or growth
@@ -68,14 +70,15 @@ ifneq ($(VERSIONS),)
 		environment=.build/python$$version; \
 		UV_PROJECT_ENVIRONMENT=$$environment $(UV) sync --quiet --frozen --python "$$path" || exit; \
 		echo "Python $$version"; \
-		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) -m "$(QUICK) and not hypothesis" $(ARGS) || exit; \
+		$$environment/bin/python -m pytest $(PYTEST_OPTIONS) $(NOT_QUICK) -m "$(QUICK) and not hypothesis" \
+			$(ARGS) || exit; \
 	done < .build/pythons
 else
-	$(PYTEST) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
+	$(PYTEST) $(NOT_QUICK) -m "$(QUICK)" --cov --cov-report= --cover-core $(ARGS)
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 endif
 
-test-long: setup ## run the fault tests, and the property tests with three to ten times the examples (10 minutes)
+test-long: setup ## run the fault tests, and the property tests with five to sixteen times the examples (10 minutes)
 	$(PYTEST) -n auto -m "($(LONG)) and not go" --hypothesis-profile=long $(ARGS)
 
 go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code
