@@ -76,20 +76,21 @@ def selected(query: str) -> list[tuple[str, set[str]]]:
     ]
 
 
-@pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)
-def test_a_query_names_metrics_and_labels_that_exist(query: str, exposed: dict[str, set[str]]) -> None:
-    metrics = selected(query)
-    assert metrics or "apiserver_" in query
-    grouped = {
-        label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for label in group.split(", ")
-    }
-    known = TARGET_LABELS | {"le"}
-    for metric, labels in metrics:
-        assert metric in exposed
-        assert labels <= exposed[metric] | TARGET_LABELS, metric
-        known |= exposed[metric]
-    if metrics:
-        assert grouped - {""} <= known
+def test_every_query_names_metrics_and_labels_that_exist(exposed: dict[str, set[str]]) -> None:
+    """One test reads all queries, so that only one process of pytest-xdist starts the programs."""
+    for name, query in QUERIES.items():
+        metrics = selected(query)
+        assert metrics or "apiserver_" in query, name
+        grouped = {
+            label for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", query) for label in group.split(", ")
+        }
+        known = TARGET_LABELS | {"le"}
+        for metric, labels in metrics:
+            assert metric in exposed, name
+            assert labels <= exposed[metric] | TARGET_LABELS, (name, metric)
+            known |= exposed[metric]
+        if metrics:
+            assert grouped - {""} <= known, name
 
 
 def test_the_check_would_find_a_wrong_name() -> None:
