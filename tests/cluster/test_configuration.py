@@ -513,10 +513,12 @@ class TestFinding:
     ("kubeconfig", "later"),
     [
         pytest.param(True, "", id="kubeconfig"),
+        pytest.param(False, "", id="service-account"),
         pytest.param(
             False,
             "from kubernetes_asyncio.client import ApiClient, V1Pod",
             id="service-account-and-a-later-import",
+            marks=pytest.mark.long,
         ),
     ],
 )
