@@ -31,7 +31,7 @@ TRACING = pytest.StashKey[tuple[Any, Any]]()
 
 # A slow example on a busy machine is not a failure, so no profile has a deadline. `make test-long`
 # selects "long"; budget.py reads its name. An option on the command line takes precedence over this.
-settings.register_profile("quick", deadline=None, max_examples=30)
+settings.register_profile("quick", deadline=None, max_examples=20)
 settings.register_profile("long", deadline=None, max_examples=100, print_blob=True)
 settings.load_profile("quick")
 

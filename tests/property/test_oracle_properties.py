@@ -314,6 +314,7 @@ def shown(verdict: Verdict) -> str:
     return f"{verdict.decision.detail} -> {verdict.rewritten} ({verdict.problem})\n{verdict.requirements}"
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.hypothesis  # hypothesis does not draw the examples, but a long run has more of them, too
 def test_the_judge_agrees_with_an_independent_oracle() -> None:
     reasons = Counter[str]()
