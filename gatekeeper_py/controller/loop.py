@@ -114,22 +114,25 @@ class Controller:
 
     async def run(self) -> None:
         """Run passes until cancelled. Setting ``changed`` starts one at once, except after a failed pass."""
-        direct = True
+        direct, due = True, 0.0
         while True:
             seconds = await self.attempt(direct=direct)
+            # Changes must not put off the direct pass that is due.
+            now = self._monotonic()
+            due = now + seconds if direct else min(due, now + seconds)
             direct = True
             if self._failures:
                 # Do not let a change shorten this pause: a watch that fails counts as a change, and watches
                 # fail together with the passes.
                 await self._sleep(seconds)
                 continue
-            if not await wait_for(self.changed, seconds):
+            if not await wait_for(self.changed, max(due - now, 0.0)):
                 continue
-            direct = False
             last = self._last
             wrote = last is not None and (last.change or last.changes.any)
             await self._sleep(AFTER_WRITE_SECONDS if wrote else DEBOUNCE_SECONDS)
             self.changed.clear()
+            direct = self._monotonic() >= due
 
     async def run_once(self, seconds: float) -> bool:
         """Run passes until the webhook is armed and no rotation is in progress.
@@ -149,7 +152,7 @@ class Controller:
     async def attempt(self, *, direct: bool = True) -> float:
         """Run one pass; return the seconds until the next pass is due. ``direct`` is as for a pass."""
         try:
-            report = await self._passes.run(self._wanted, self._now(), direct=direct)
+            report = await self._passes.run(self._wanted, self._now, direct=direct)
         except PASS_ERRORS as problem:
             pause = backed_off(FIRST_RETRY_SECONDS, self._failures, LONGEST_RETRY_SECONDS)
             self._failures += 1

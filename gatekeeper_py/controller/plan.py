@@ -104,6 +104,11 @@ class State(NamedTuple):
     """Since when every configuration trusts these CAs, which are those in the Secret."""
     configurations: Memory = Memory()
 
+    def leaving(self, path: str, after: State) -> State:
+        """Return this state, but with a configuration left as in the state ``after`` its write."""
+        left = {**self.configurations.left, path: after.configurations.left[path]}
+        return self._replace(configurations=self.configurations._replace(left=left))
+
     def with_trust_of(self, before: State) -> State:
         """Return this state, but without a trust that began since ``before``, because a watch may lag."""
         return (
@@ -140,12 +145,14 @@ class Plan(NamedTuple):
     """The writes that are due, in their order, and what to report once they are done.
 
     ``seen`` is the state to remember in any case, ``state`` the one to remember once the writes are done.
+    ``asks_replicas`` is whether the plan depends on which certificates the replicas serve.
     """
 
     writes: tuple[Write, ...]
     report: Report
     seen: State
     state: State
+    asks_replicas: bool = False
 
 
 def plan(
@@ -164,13 +171,23 @@ def plan(
     pause = read_pause(observed.namespace, now)
     if pause.until is None:
         return _Closed(observed, wanted, state, now, installation, settings, pause).plan()
-    # The certificates go on, so that the webhook can be armed at once after the pause.
     open_state = _forgotten(state, Paused(pause.until))
-    unarmed = observed._replace(configurations={})
-    found = _Closed(unarmed, wanted, open_state, now, installation, settings, pause).plan()
+    if observed.configurations:
+        # A pause is for emergencies. So nothing else must be readable before they are gone.
+        report = Report(stage=open_state.stage, next_seconds=SOON_SECONDS)
+        return Plan(_deletions(observed.configurations), report, state, open_state)
+    # The certificates go on, so that the webhook can be armed at once after the pause.
+    found = _Closed(observed, wanted, open_state, now, installation, settings, pause).plan()
     left = min(max((pause.until - now).total_seconds(), 0.0), STEADY_SECONDS)
-    report = replace(found.report, next_seconds=left)
-    return Plan((*_deletions(observed.configurations), *found.writes), report, state, found.state)
+    return found._replace(report=replace(found.report, next_seconds=left))
+
+
+def is_open(installation: Installation, observed: Observed, now: datetime) -> bool:
+    """Return whether the configurations must go, so that the plan needs nothing but them and the parents."""
+    namespace = observed.namespace
+    if removal(installation, namespace, observed.owner) or namespace is None:
+        return True
+    return bool(observed.configurations) and read_pause(namespace, now).until is not None
 
 
 def removal(
@@ -230,6 +247,7 @@ class _Closed:
     def plan(self) -> Plan:
         seen, after = self._seen, self._after
         bundle = certificates.bundle(after, self._used, self._now)
+        widest = certificates.bundle(after, replace(self._used, unseen=True), self._now)
         writes = self._secret_writes() if self._change else ()
         changes, alarms = Changes(), self._alarms()
         stage, memory = self._stage(), seen.configurations
@@ -237,6 +255,7 @@ class _Closed:
             owner = self._installation.owner_of((self._observed.owner or {})["metadata"]["uid"])
             live, target = self._observed.configurations, self._installation.target
             found, changes, memory = changes_to(target, live, self._wanted, bundle, owner, memory, self._now)
+            seen = seen._replace(configurations=seen.configurations._replace(found=memory.found))
             writes = (*writes, *found)
             alarms["selector"] = changes.selector_problem
             stage = Armed(settled=certificates.settled(after) and bundle == after.bundle)
@@ -249,7 +268,8 @@ class _Closed:
             replicas=len({each.replica for each in self._observed.probed if not each.leaving}),
             next_seconds=_next_seconds(stage, changes),
         )
-        return Plan(writes, report, seen, seen._replace(stage=stage, configurations=memory))
+        state = seen._replace(stage=stage, configurations=memory)
+        return Plan(writes, report, seen, state, bool(self._change) or widest != after.bundle)
 
     def _stage(self) -> Stage:
         """Return whether the webhook is armed.

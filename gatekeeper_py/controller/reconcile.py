@@ -26,6 +26,7 @@ from gatekeeper_py.controller.plan import (
     Plan,
     Report,
     State,
+    is_open,
     plan,
     removal,
     stored_certificates,
@@ -72,13 +73,15 @@ class Passes:
         self._probed: Probed = {}
         """What the replicas answered last."""
 
-    async def run(self, wanted: Callable[[], Wanted], now: datetime, *, direct: bool = True) -> Report:
+    async def run(
+        self, wanted: Callable[[], Wanted], now: Callable[[], datetime], *, direct: bool = True
+    ) -> Report:
         """Run one pass.
 
         Unless it is ``direct``, it first plans with what the watches show. If nothing is to be written, it
         sends no request. Otherwise it reads the API server and plans again, because a watch may lag. This
-        does not wait for replicas, unless a certificate step is due. Until the webhook is armed, each pass
-        is direct.
+        does not wait for replicas, unless the plan depends on their certificates. Until the webhook is
+        armed, each pass is direct.
 
         Raises the client's errors, and ``LookupError`` if the owner is deleted during the pass. An error ends
         the pass.
@@ -90,9 +93,10 @@ class Passes:
                 probed = await self._probe(self._store, observed.certificates)
                 if probed != observed.probed:
                     _, due = await self._plan(self._store, wanted, now, probed)
-            if not due.writes:
+            report = due.report
+            if not due.writes and isinstance(report.stage, Armed) and not report.changes.tampering:
                 self._state = due.state.with_trust_of(self._state)
-                return due.report
+                return report
         _, due = await self._plan(self._api, wanted, now, None if direct else self._probed)
         self._state = due.seen
         await self._write(due)
@@ -101,12 +105,13 @@ class Passes:
         return due.report if direct else replace(due.report, next_seconds=SOON_SECONDS)
 
     async def _plan(
-        self, reads: Reads, wanted: Callable[[], Wanted], now: datetime, probed: Probed | None
+        self, reads: Reads, wanted: Callable[[], Wanted], now: Callable[[], datetime], probed: Probed | None
     ) -> tuple[Observed, Plan]:
-        """Plan a pass. ``probed`` is as for ``_observe``; a certificate step always asks the replicas."""
-        observed = await self._observe(reads, probed)
-        due = plan(observed, wanted(), self._state, now, self._installation, self._settings)
-        if due.report.change and probed is not None:
+        """Plan a pass. ``probed`` is as for ``_observe``; if the plan depends on replicas, ask them."""
+        begun = now()
+        observed = await self._observe(reads, begun, probed)
+        due = plan(observed, wanted(), self._state, begun, self._installation, self._settings)
+        if due.asks_replicas and probed is not None:
             return await self._plan(reads, wanted, now, None)
         return observed, due
 
@@ -118,15 +123,16 @@ class Passes:
                 await self._api.delete(each.path)
         return bool(removed)
 
-    async def _observe(self, reads: Reads, probed: Probed | None) -> Observed:
+    async def _observe(self, reads: Reads, now: datetime, probed: Probed | None) -> Observed:
         """Read the cluster, the configurations first.
 
         ``probed`` are the last answers of replicas; ``None``: ask them now.
         """
         configurations = await self._read_configurations(reads)
         namespace, owner = await self._parents(reads)
-        if removal(self._installation, namespace, owner):
-            return Observed(namespace, owner, configurations, None, None, None, None, {})
+        few = Observed(namespace, owner, configurations, None, None, None, None, {})
+        if is_open(self._installation, few, now):
+            return few
         secret = await reads.get(self._installation.secret_path)
         store = stored_certificates(secret)
         if store is None and not configurations:
@@ -134,9 +140,7 @@ class Passes:
             configurations = await self._read_configurations(reads)
         if probed is None:
             probed = await self._probe(reads, store)
-        return Observed(
-            namespace=namespace,
-            owner=owner,
+        return few._replace(
             configurations=configurations,
             secret=secret,
             certificates=store,
@@ -166,6 +170,8 @@ class Passes:
                 checked = True
             store = self._api.create if write.verb == "create" else self._api.replace
             await store(write.path, write.document)
+            if write.path in paths:
+                self._state = self._state.leaving(write.path, due.state)
 
     async def _check_owner(self, document: dict[str, Any]) -> None:
         """Raise ``LookupError`` if the owner of a configuration does not exist any more."""

@@ -100,7 +100,8 @@ class Store:
         found = {
             name: each
             for each in seen.objects
-            if isinstance(name := (each.get("metadata") or {}).get("name"), str)
+            if isinstance(metadata := each.get("metadata"), dict)
+            and isinstance(name := metadata.get("name"), str)
             and (watched.is_list or watched.path.endswith(f"/{name}"))
         }
         shown = self._shown.get(watched.path, {})

@@ -8,8 +8,8 @@ problems, a metric counts the refusal, and ``/policy`` shows it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Literal, Protocol
@@ -119,6 +119,7 @@ class Reloader:
         log: Log,
         on_live: Iterable[Callable[[CompiledPolicy], None]] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.source = source
         self.source_name = source_name
@@ -132,6 +133,7 @@ class Reloader:
         self._log = log
         self._on_live = tuple(on_live)
         self._now = now
+        self._monotonic = monotonic
         self._feed = Feed(self._take)
         self._lint_time = PartOfTime(LINT_PAUSE_FACTOR)
         self._noted = asyncio.Event()
@@ -200,7 +202,7 @@ class Reloader:
 
         # If the source reported a problem, the policy does not become live. Only its findings are needed.
         on_accepted = None if delivery.problem else load
-        begun = self._now()
+        begun = self._monotonic()
         try:
             async with self._parser.turn():
                 report = await self._parser.judge(text, delivery.mode, self._now(), on_accepted=on_accepted)
@@ -249,12 +251,14 @@ class Reloader:
         self._noted.clear()
         due = None if self.loaded is None else self.loaded.lint_due
         if not await wait_until(due, self._now, self._noted):
-            with suppress(Interrupted):
+            try:
                 await self._lint_again()
+            except Interrupted:
+                await asyncio.sleep(LEAST_LINT_PAUSE_SECONDS)
 
     async def _lint_again(self) -> None:
         """Lint the live policy again if that is due. Raises ``Interrupted``."""
-        begun = self._now()
+        begun = self._monotonic()
         if self._to_lint() is None:
             return
         async with self._parser.turn(gives_way=True):
@@ -279,14 +283,17 @@ class Reloader:
             return None
         return loaded.policy
 
-    def _note_findings(self, loaded: Loaded, report: Judged, begun: datetime | None = None) -> None:
-        """Store what lint found, and when to lint again. ``begun`` is ``None`` if lint did not run."""
-        due, now = report.until, self._now()
+    def _note_findings(self, loaded: Loaded, report: Judged, begun: float | None = None) -> None:
+        """Store what lint found, and when to lint again.
+
+        ``begun`` is when lint began, in seconds of the monotonic clock; ``None`` if lint did not run.
+        """
+        due, now = report.until, self._monotonic()
         if begun is not None:
-            self._lint_time.spent(begun.timestamp(), now.timestamp())
+            self._lint_time.spent(begun, now)
         if due is not None:
-            free_at = max(self._lint_time.free_at, now.timestamp() + LEAST_LINT_PAUSE_SECONDS)
-            due = max(due, datetime.fromtimestamp(free_at, UTC))
+            pause = max(self._lint_time.free_at - now, LEAST_LINT_PAUSE_SECONDS)
+            due = max(due, self._now() + timedelta(seconds=pause))
         self.loaded = replace(loaded, findings=report.findings, lint_due=due)
         self._noted.set()
         self._observer.policy_linted(report.findings)

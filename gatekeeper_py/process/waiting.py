@@ -55,9 +55,10 @@ class PartOfTime:
         self._reserve = reserve
 
     def spent(self, start: float, end: float) -> None:
-        """Count work that was done. If it began too early, only the pause after it counts."""
+        """Count work that was done. Without a reserve, work that began too early owes only its own pause."""
         saved = start - (1 + self._factor) * self._reserve
-        self.free_at = min(max(self.free_at, saved), start) + (1 + self._factor) * (end - start)
+        begun = max(self.free_at, saved) if self._reserve else start
+        self.free_at = begun + (1 + self._factor) * (end - start)
 
     def free_without(self, seconds: float) -> float:
         """Return from when work may begin that must leave so much of the reserve to others."""

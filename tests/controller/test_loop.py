@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from typing import get_args
 
 import pytest
 
 from controller.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
+from gatekeeper_py.controller import loop
 from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.loop import (
@@ -176,6 +178,31 @@ async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> No
     with pytest.raises(Enough):
         await setup.controller.run()
     assert setup.slept == []
+
+
+async def test_changes_do_not_put_off_a_direct_pass(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch may lie, so the API server is read each minute."""
+    await setup.armed()
+    passes: list[float] = []
+
+    async def attempt(*, direct: bool = True) -> float:
+        if direct:
+            passes.append(setup.world.now.timestamp())
+        return 60.0
+
+    async def wait_for(event: asyncio.Event, seconds: float) -> bool:
+        if len(passes) > 5:
+            raise Enough
+        setup.world.now += timedelta(seconds=min(seconds, 7.0))
+        if seconds > 7.0:
+            event.set()
+        return event.is_set()
+
+    setup.controller.attempt = attempt  # type: ignore[method-assign]
+    monkeypatch.setattr(loop, "wait_for", wait_for)
+    with pytest.raises(Enough):
+        await setup.controller.run()
+    assert max(after - before for before, after in pairwise(passes)) <= 62.0
 
 
 async def test_an_internal_error_is_raised(setup: Setup) -> None:

@@ -21,6 +21,7 @@ from controller.world import (
     WATCHED,
     LateStore,
     World,
+    trusts,
 )
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller.configurations import Wanted
@@ -187,15 +188,52 @@ async def test_a_pause_removes_the_configurations_and_ends_by_itself(armed: Worl
     armed.now = armed.now.replace(hour=0, minute=59, second=30)
     report = await armed.reconcile(process)
     assert report.stage == Paused(armed.now + timedelta(seconds=30))
-    assert (report.changes.any, report.next_seconds) == (False, 30.0)
+    assert (report.changes.any, report.next_seconds) == (False, 2.0)
     assert armed.configured() == {}
     armed.cluster.requests.clear()
-    await armed.reconcile(process)
+    report = await armed.reconcile(process)
+    assert report.next_seconds == 30.0
     assert armed.cluster.writes() == []
     armed.now += timedelta(seconds=30)
     report = await armed.reconcile(process)
     assert report.armed
     assert report.changes.created == (VALIDATING_NAME, MUTATING_NAME)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [SECRET, INSTALLATION.service_path, INSTALLATION.deployment_path, INSTALLATION.slices_path],
+)
+async def test_a_pause_needs_no_other_object(armed: World, path: str) -> None:
+    process = armed.process()
+    await armed.reconcile(process)
+    armed.cluster.fail = lambda _verb, failing: failing == path
+    armed.pause("2026-01-01T12:00:00Z")
+    report = await armed.reconcile(process)
+    assert isinstance(report.stage, Paused)
+    assert armed.configured() == {}
+    with pytest.raises(ApiError):
+        await armed.reconcile(process)
+    armed.pause(None)
+    for replica in armed.replicas:
+        replica.judges = False
+    armed.cluster.fail = lambda _verb, _path: False
+    assert isinstance((await armed.reconcile(process)).stage, Waiting)
+
+
+async def test_what_was_found_and_left_outlasts_a_failed_pass(armed: World) -> None:
+    """A failed write of one configuration must not make later edits of the other look intended."""
+    await armed.reconcile(None, Wanted(mutates=False))
+    process, wanted = armed.process(), Wanted(settings=None, mutates=True)
+    armed.cluster.edit(VALIDATING, lambda live: live["metadata"].pop("labels"))
+    armed.cluster.fail = lambda verb, path: (verb, path) == ("create", MUTATING)
+    with pytest.raises(ApiError):
+        await armed.reconcile(process, wanted)
+    armed.cluster.edit(VALIDATING, lambda live: live["webhooks"][0].update(failurePolicy="Ignore"))
+    armed.cluster.fail = lambda _verb, _path: False
+    report = await armed.reconcile(process, wanted)
+    assert report.changes.repaired == (VALIDATING_NAME,)
+    assert armed.cluster.objects[VALIDATING]["webhooks"][0]["failurePolicy"] == "Fail"
 
 
 async def test_after_a_pause_the_webhook_is_armed_only_once_a_replica_answers(armed: World) -> None:
@@ -606,6 +644,59 @@ class TestWithAStore:
         report = await armed.reconcile(process)
         assert report.steady
         assert armed.cluster.writes() == []
+
+    @pytest.mark.parametrize("missing", [INSTALLATION.owner_path, INSTALLATION.namespace_path, "paused"])
+    async def test_late_watches_change_no_stage(
+        self, armed: World, store: LateStore, process: Passes, missing: str
+    ) -> None:
+        if missing == "paused":
+            armed.pause("2026-01-01T12:00:00Z")
+            store.catch_up(INSTALLATION.namespace_path)
+            armed.pause(None)
+        else:
+            store.shown[missing] = None
+        for path in CONFIGURATIONS:
+            store.shown[path] = None
+        assert (await armed.reconcile(process, direct=False)).armed
+        for replica in armed.replicas:
+            replica.judges = False
+        for path in CONFIGURATIONS:
+            del armed.cluster.objects[path]
+        assert (await armed.reconcile(process)).armed
+        assert set(armed.configured()) == set(CONFIGURATIONS)
+
+    async def test_late_conditions_are_no_tampering(
+        self, armed: World, store: LateStore, process: Passes
+    ) -> None:
+        older = Conditions(expressions=CONDITIONS.expressions, revision="b")
+        armed.put_conditions(older)
+        await armed.reconcile(process, replace(BOTH, conditions=older))
+        for path in CONFIGURATIONS:
+            store.catch_up(path)
+        armed.put_conditions(CONDITIONS)
+        wanted = replace(BOTH, conditions=CONDITIONS)
+        await armed.reconcile(process, wanted)
+        assert (await armed.reconcile(process, wanted, direct=False)).changes.tampering == ()
+
+    async def test_old_answers_of_replicas_take_no_ca_away(
+        self, armed: World, store: LateStore, process: Passes
+    ) -> None:
+        """The replicas served the old leaf when they were asked, and the Secret comes from a backup."""
+        backup = armed.secret["data"]
+        del armed.cluster.objects[SECRET]
+        other = armed.process()
+        while (await armed.reconcile(other)).change != "promote":
+            armed.now += timedelta(seconds=5)
+        await armed.reconcile(process)
+        armed.pick_up_all()
+        armed.cluster.edit(SECRET, lambda live: live.update(data=backup))
+        for path in WATCHED:
+            store.catch_up(path)
+        await armed.reconcile(process, direct=False)
+        for bundles in armed.configured().values():
+            for replica in armed.replicas:
+                assert replica.mounted is not None
+                assert all(trusts(bundle, replica.mounted) for bundle in bundles)
 
     async def test_a_removed_owner_that_no_watch_shows_yet_is_found_before_a_write(
         self, armed: World, store: LateStore, process: Passes

@@ -62,7 +62,9 @@ class Controller(FakeCluster):
 
     def begin(self, *, direct: bool) -> None:
         self.answered = False
-        self.task = asyncio.ensure_future(self.passes.run(lambda: BOTH, self.world.now, direct=direct))
+        self.task = asyncio.ensure_future(
+            self.passes.run(lambda: BOTH, lambda: self.world.now, direct=direct)
+        )
 
     async def probe(self, host: str, port: int, bundle: bytes) -> ProbeResult:
         result = await self.world.probe(host, port, bundle)

@@ -105,6 +105,12 @@ async def test_an_object_is_shown_as_its_watch_saw_it_last(
     assert followed.direct.requests == []
 
 
+async def test_an_item_without_a_name_is_not_shown(followed: Followed) -> None:
+    followed.lists[SLICES] = [{"metadata": "x"}, {}, SLICE_1]
+    await until(lambda: followed.changes >= 2)
+    assert await followed.store.get(SLICES) == {"items": [SLICE_1]}
+
+
 async def test_a_list_is_shown_with_all_its_objects(followed: Followed) -> None:
     followed.lists[SLICES] = [SLICE_1]
     followed.events[SLICES] = [event("ADDED", SLICE_2), event("DELETED", SLICE_1)]

@@ -253,7 +253,7 @@ class World:
         self, process: Passes | None = None, wanted: Wanted = BOTH, *, direct: bool = True
     ) -> Report:
         """Run one pass, in a new process unless one is given."""
-        return await (process or self.process()).run(lambda: wanted, self.now, direct=direct)
+        return await (process or self.process()).run(lambda: wanted, lambda: self.now, direct=direct)
 
     async def converge(
         self, process: Passes | None = None, rounds: int = 20, wanted: Wanted = BOTH

@@ -23,7 +23,7 @@ from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.live import reload
-from gatekeeper_py.live.parser.process import ParserError
+from gatekeeper_py.live.parser.process import Interrupted, ParserError
 from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
@@ -75,6 +75,7 @@ class World:
             observer=self.observer,
             log=self.log,
             now=lambda: self.now,
+            monotonic=lambda: self.reloader._now().timestamp(),
         )
 
     async def take(self, text: str | None, **more: Any) -> str:
@@ -704,21 +705,36 @@ class TestLintAgain:
     async def test_rules_that_expire_one_after_another_cost_a_twentieth_of_the_time(
         self, world: World
     ) -> None:
-        """The clock advances by a second each time it is read, as if lint took seconds."""
         dates = ((UNTIL + timedelta(seconds=second)).isoformat() for second in range(100))
         rules = ", ".join(f"{{image: r.io/x{index}, until: '{at}'}}" for index, at in enumerate(dates))
         await world.take(policy_text(allow=f"[other.io, {rules}]"))
         world.now = UNTIL
+        judge = world.parser.judge
 
-        def now() -> datetime:
-            world.now += timedelta(seconds=1)
-            return world.now
+        async def slow(*arguments: Any, **more: Any) -> Any:
+            world.now += timedelta(seconds=5)
+            return await judge(*arguments, **more)
 
-        world.reloader._now = now
-        begun = world.now
+        world.parser.judge = slow  # type: ignore[method-assign]
         await world.reloader._lint_again()
-        taken = world.now - begun
         assert world.reloader.loaded is not None
-        due = world.reloader.loaded.lint_due
-        assert due is not None
-        assert due - world.now >= 19 * (taken - timedelta(seconds=1))
+        assert world.reloader.loaded.lint_due == world.now + timedelta(seconds=100)
+
+    async def test_lint_that_is_interrupted_pauses(
+        self, world: World, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Otherwise, deliveries that are refused would start and interrupt it all the time."""
+        monkeypatch.setattr(reload, "LEAST_LINT_PAUSE_SECONDS", 0.2)
+        await world.take(DATED)
+        world.now = UNTIL
+        begun = []
+
+        async def interrupted(*_: Any, **__: Any) -> Any:
+            begun.append(world.now)
+            raise Interrupted
+
+        world.parser.judge = interrupted  # type: ignore[method-assign]
+        task = asyncio.create_task(world.reloader._forever(world.reloader._lint_when_due))
+        await asyncio.sleep(0.3)
+        task.cancel()
+        assert 1 <= len(begun) <= 2

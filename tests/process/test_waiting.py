@@ -57,6 +57,7 @@ async def test_an_event_ends_a_wait_for_an_instant(instant: datetime | None) -> 
         pytest.param(0.5, [(10.0, 10.25)], 7.5, id="from-the-reserve"),
         pytest.param(0.5, [(10.0, 10.25), (10.25, 10.5)], 10.0, id="reserve-used"),
         pytest.param(0.5, [(10.0, 10.25), (90.0, 90.25)], 87.5, id="reserve-full-again"),
+        pytest.param(0.5, [(10.0, 11.0), (11.0, 11.5)], 20.0, id="too-early-with-a-reserve"),
     ],
 )
 def test_work_takes_a_tenth_of_the_time(

@@ -19,7 +19,7 @@ from gatekeeper_py.cli.inputs.policies import PolicyInput, now, read_policy
 from gatekeeper_py.cli.inventory.exceptions import read_exceptions_of
 from gatekeeper_py.cli.inventory.listing import collect
 from gatekeeper_py.cli.inventory.provenance import provenance
-from gatekeeper_py.cli.inventory.resources import ClusterError, kind_text
+from gatekeeper_py.cli.inventory.resources import ClusterError, Forbidden, kind_text
 from gatekeeper_py.cli.inventory.survey import Survey, Warned
 from gatekeeper_py.cli.reporting.policyreports.apis import ApiChoice
 from gatekeeper_py.cli.reporting.policyreports.events import WarningEvents
@@ -186,9 +186,11 @@ class AuditLoop:
                 yield (began := self._monotonic())
                 await asyncio.sleep(began + every - self._monotonic())
 
-        async with asyncio.TaskGroup() as group:
-            group.create_task(feed.run())
-            await feed.follow(due())
+        ticking = asyncio.create_task(feed.follow(due()))
+        try:
+            await feed.run()
+        finally:
+            ticking.cancel()
 
     async def _until_stopped(self, work: Any) -> None:
         """Run the audits; cancel them on a signal. The next process writes the reports that are missing."""
@@ -204,7 +206,7 @@ class AuditLoop:
             await task
 
     async def _audit(self, api: ApiClient) -> bool:
-        """Audit once. Return false if the audit failed and may succeed if it is repeated."""
+        """Audit once. Return false if nothing was written, and a repetition may succeed."""
         began = self._monotonic()
         try:
             policy = _usable(await self._policy(api))
@@ -230,7 +232,7 @@ class AuditLoop:
             text = problem.message if isinstance(problem, UnreadableError) else str(problem)
             self._metrics.ended(succeeded=False)
             self._log.error("audit_failed", problem=text)
-            return isinstance(problem, UnreadableError | UnusablePolicy)
+            return isinstance(problem, UnreadableError | UnusablePolicy | Forbidden)
         self._metrics.ended(succeeded=not published.written.failed)
         self._log_reports(published)
         self._log.info(
@@ -246,7 +248,7 @@ class AuditLoop:
             unchanged=published.written.unchanged,
             events=recorded,
         )
-        return not published.written.failed
+        return True
 
     async def _policy(self, api: ApiClient) -> PolicyInput:
         """Read the policy again, because it may have changed."""

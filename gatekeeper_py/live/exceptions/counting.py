@@ -6,7 +6,7 @@ import asyncio
 import heapq
 from collections import Counter
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 
 from gatekeeper_py.core.exceptions.exceptions import Counted, DocumentKey, Noted
@@ -16,9 +16,9 @@ from gatekeeper_py.core.policy.instant import format_instant
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import Log
 from gatekeeper_py.process.slices import Steps, in_slices
-from gatekeeper_py.process.waiting import PartOfTime, wait_until
+from gatekeeper_py.process.waiting import PartOfTime, wait_for
 
-LONGEST_PAUSE: Final = timedelta(minutes=1)
+SECONDS: Final = 60.0
 LEAST_PAUSE_SECONDS: Final = 1.0
 PAUSE_FACTOR: Final = 20.0
 """The entries are counted after each change, and at least each minute. The pause after a count is a multiple
@@ -80,8 +80,12 @@ class EntryCounts:
             await self.count()
             part.spent(start, now := self._monotonic())
             await asyncio.sleep(max(LEAST_PAUSE_SECONDS, part.free_at - now))
-            due = self._now() + LONGEST_PAUSE
-            await wait_until(min(due, self.next_end or due), self._now, self.changed)
+            await wait_for(self.changed, self._seconds_to_count())
+
+    def _seconds_to_count(self) -> float:
+        if self.next_end is None:
+            return SECONDS
+        return min(max((self.next_end - self._now()).total_seconds(), 0.0), SECONDS)
 
     def _counting(self, now: datetime, before: datetime) -> Steps[Counted]:
         """Count the entries by source and state, and the invalid documents."""
