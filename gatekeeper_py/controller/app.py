@@ -152,7 +152,7 @@ class _Control:
         self._store = Store(
             self._api, cluster.connect, self._installation.watched(), on_changed=self._changed
         )
-        self._passes = Passes(self._api, self._installation, settings.certificates, store=self._store)
+        self._passes = Passes(self._api, self._installation, settings.certificates, shown=self._store.get)
         self._file = SettingsFile(settings.webhooks_config, log=self._log, on_changed=self._changed)
         self._fast_path = self._build_fast_path() if settings.fast_path else None
         self._parser = Parser(

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from gatekeeper_py.cluster.api import KubernetesApi
 from gatekeeper_py.cluster.errors import ApiError
@@ -43,11 +43,8 @@ ProbeReplica = Callable[[str, int, bytes], Awaitable[replicas.ProbeResult]]
 
 Probed = dict[replicas.ReplicaAddress, replicas.ProbeResult]
 
-
-class Reads(Protocol):
-    """Where a pass reads objects: the API server, or what its watches show."""
-
-    async def get(self, path: str) -> dict[str, Any] | None: ...
+Read = Callable[[str], Awaitable[dict[str, Any] | None]]
+"""Returns an object by its path, ``None`` if it does not exist: from the API server, or from the watches."""
 
 
 class Passes:
@@ -59,7 +56,7 @@ class Passes:
         installation: Installation,
         settings: CertificateSettings,
         *,
-        store: Reads | None = None,
+        shown: Read | None = None,
         probe_replica: ProbeReplica | None = None,
     ) -> None:
         self.configurations = complete(installation.target)
@@ -68,7 +65,7 @@ class Passes:
         self._installation = installation
         self._settings = settings
         self._probe_replica = probe_replica or self._probe_directly
-        self._store = store
+        self._shown = shown
         self._state = State()
         self._probed: Probed = {}
         """What the replicas answered last."""
@@ -86,18 +83,18 @@ class Passes:
         Raises the client's errors, and ``LookupError`` if the owner is deleted during the pass. An error ends
         the pass.
         """
-        direct = direct or self._store is None or not isinstance(self._state.stage, Armed)
-        if not direct and self._store is not None:
-            observed, due = await self._plan(self._store, wanted, now, self._probed)
+        direct = direct or self._shown is None or not isinstance(self._state.stage, Armed)
+        if not direct and self._shown is not None:
+            observed, due = await self._plan(self._shown, wanted, now, self._probed)
             if not due.writes:
-                probed = await self._probe(self._store, observed.certificates)
+                probed = await self._probe(self._shown, observed.certificates)
                 if probed != observed.probed:
-                    _, due = await self._plan(self._store, wanted, now, probed)
+                    _, due = await self._plan(self._shown, wanted, now, probed)
             report = due.report
             if not due.writes and isinstance(report.stage, Armed) and not report.changes.tampering:
                 self._state = due.state.with_trust_of(self._state)
                 return report
-        _, due = await self._plan(self._api, wanted, now, None if direct else self._probed)
+        _, due = await self._plan(self._api.get, wanted, now, None if direct else self._probed)
         self._state = due.seen
         await self._write(due)
         self._state = due.state
@@ -105,58 +102,58 @@ class Passes:
         return due.report if direct else replace(due.report, next_seconds=SOON_SECONDS)
 
     async def _plan(
-        self, reads: Reads, wanted: Callable[[], Wanted], now: Callable[[], datetime], probed: Probed | None
+        self, read: Read, wanted: Callable[[], Wanted], now: Callable[[], datetime], probed: Probed | None
     ) -> tuple[Observed, Plan]:
         """Plan a pass. ``probed`` is as for ``_observe``; if the plan depends on replicas, ask them."""
         begun = now()
-        observed = await self._observe(reads, begun, probed)
+        observed = await self._observe(read, begun, probed)
         due = plan(observed, wanted(), self._state, begun, self._installation, self._settings)
         if due.asks_replicas and probed is not None:
-            return await self._plan(reads, wanted, now, None)
+            return await self._plan(read, wanted, now, None)
         return observed, due
 
     async def shut_down(self) -> bool:
         """Remove the configurations if the installation is being removed; return whether it is."""
-        removed = removal(self._installation, *await self._parents(self._api))
+        removed = removal(self._installation, *await self._parents(self._api.get))
         if removed:
             for each in self.configurations:
                 await self._api.delete(each.path)
         return bool(removed)
 
-    async def _observe(self, reads: Reads, now: datetime, probed: Probed | None) -> Observed:
+    async def _observe(self, read: Read, now: datetime, probed: Probed | None) -> Observed:
         """Read the cluster, the configurations first.
 
         ``probed`` are the last answers of replicas; ``None``: ask them now.
         """
-        configurations = await self._read_configurations(reads)
-        namespace, owner = await self._parents(reads)
+        configurations = await self._read_configurations(read)
+        namespace, owner = await self._parents(read)
         few = Observed(namespace, owner, configurations, None, None, None, None, {})
         if is_open(self._installation, few, now):
             return few
-        secret = await reads.get(self._installation.secret_path)
+        secret = await read(self._installation.secret_path)
         store = stored_certificates(secret)
         if store is None and not configurations:
             # Another controller may have created them meanwhile, with a CA that this Secret lost.
-            configurations = await self._read_configurations(reads)
+            configurations = await self._read_configurations(read)
         if probed is None:
-            probed = await self._probe(reads, store)
+            probed = await self._probe(read, store)
         return few._replace(
             configurations=configurations,
             secret=secret,
             certificates=store,
             probed={} if store is None else probed,
-            service=await reads.get(self._installation.service_path),
-            deployment=await reads.get(self._installation.deployment_path),
+            service=await read(self._installation.service_path),
+            deployment=await read(self._installation.deployment_path),
         )
 
-    async def _read_configurations(self, reads: Reads) -> dict[str, dict[str, Any]]:
-        found = {each.path: await reads.get(each.path) for each in self.configurations}
+    async def _read_configurations(self, read: Read) -> dict[str, dict[str, Any]]:
+        found = {each.path: await read(each.path) for each in self.configurations}
         return {path: live for path, live in found.items() if live is not None}
 
-    async def _parents(self, reads: Reads) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    async def _parents(self, read: Read) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
         """Return the Namespace and the owner, whose removal removes the installation."""
-        namespace = await reads.get(self._installation.namespace_path)
-        return namespace, await reads.get(self._installation.owner_path)
+        namespace = await read(self._installation.namespace_path)
+        return namespace, await read(self._installation.owner_path)
 
     async def _write(self, due: Plan) -> None:
         """Make the writes, in their order. Before the first configuration, look at its owner again."""
@@ -181,11 +178,11 @@ class Passes:
         if found is None or found["metadata"]["uid"] not in owners:
             raise LookupError(f"the owner {path} was deleted during the pass")
 
-    async def _probe(self, reads: Reads, store: CertificateStore | None) -> Probed:
+    async def _probe(self, read: Read, store: CertificateStore | None) -> Probed:
         """Probe every replica behind the Service. Without certificates to trust, none is probed."""
         if store is None:
             return {}
-        slices = await reads.get(self._installation.slices_path) or {}
+        slices = await read(self._installation.slices_path) or {}
         addresses = list(dict.fromkeys(replicas.addresses(slices, SERVICE_PORT)))
         probes = (self._probe_replica(each.host, each.port, store.bundle) for each in addresses)
         self._probed = dict(zip(addresses, await asyncio.gather(*probes), strict=True))

@@ -54,7 +54,7 @@ class Controller(FakeCluster):
         super().__init__()
         self.world = world
         self.store = LateStore(world)
-        self.passes = Passes(self, INSTALLATION, CERTIFICATES, store=self.store, probe_replica=self.probe)
+        self.passes = Passes(self, INSTALLATION, CERTIFICATES, shown=self.store.get, probe_replica=self.probe)
         self.task: asyncio.Task[Any] | None = None
         self.turn: asyncio.Future[None] | None = None
         self.answered = self.armed_before = False

@@ -247,7 +247,8 @@ class World:
 
     def process(self, store: LateStore | None = None) -> Passes:
         """Return a new controller process without any state."""
-        return Passes(self.cluster, INSTALLATION, CERTIFICATES, store=store, probe_replica=self.probe)
+        shown = None if store is None else store.get
+        return Passes(self.cluster, INSTALLATION, CERTIFICATES, shown=shown, probe_replica=self.probe)
 
     async def reconcile(
         self, process: Passes | None = None, wanted: Wanted = BOTH, *, direct: bool = True
