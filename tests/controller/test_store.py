@@ -129,3 +129,14 @@ async def test_what_no_watch_shows_is_read_from_the_api_server(followed: Followe
     assert found is not None
     assert found["data"] == {"a": "2"}
     assert followed.direct.requests == [("get", SECRET)]
+
+
+async def test_a_watch_that_ended_shows_nothing(followed: Followed) -> None:
+    followed.lists[SECRET] = [SECRET_1]
+    await until(lambda: followed.changes >= 2)
+    assert await followed.store.get(SECRET) == SECRET_1
+    followed.changes = 0
+    await followed.api.stop()
+    await until(lambda: followed.changes >= 2)
+    assert await followed.store.get(SECRET) is None
+    assert followed.direct.requests == [("get", SECRET)]

@@ -140,7 +140,7 @@ def test_a_verdict_is_read_back_from_a_saved_audit(image: Tallied) -> None:
 @pytest.mark.parametrize(
     ("until", "problem"),
     [
-        pytest.param("2026-04-01T10:30:00", "until", id="no-offset"),
+        pytest.param("2026-04-01T10:30:00", "without a time zone", id="no-offset"),
         pytest.param("0001-01-01T00:00:00+14:00", "does not exist in UTC", id="before-the-first-year"),
         pytest.param("9999-12-31T23:59:59-14:00", "does not exist in UTC", id="after-the-last-year"),
     ],
