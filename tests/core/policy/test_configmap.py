@@ -11,7 +11,9 @@ from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.configmap import (
     MAX_UNKNOWN_KEYS,
+    ExceptionsText,
     document_key,
+    exceptions_of,
     read_configmap,
     read_exceptions,
 )
@@ -126,3 +128,17 @@ def test_a_configmap_with_exceptions_holds_one_text(data: Any, binary_data: Any,
     assert found is key
     assert [finding.code for finding in findings] == codes
     assert (text is None) == bool({"missing-field", "wrong-type", "too-long"} & set(codes))
+
+
+@pytest.mark.parametrize(
+    ("metadata", "is_read"),
+    [
+        pytest.param({"name": "gatekeeper-py-exceptions", "namespace": "team"}, True, id="exceptions"),
+        pytest.param({"name": "gatekeeper-py-policy", "namespace": "team"}, False, id="another-name"),
+        pytest.param("text", False, id="no-mapping"),
+    ],
+)
+def test_an_object_of_the_api_server_is_read_if_it_holds_exceptions(metadata: Any, *, is_read: bool) -> None:
+    found = exceptions_of({"metadata": metadata, "data": {"exceptions.yaml": "x"}}, "system")
+    key = DocumentKey("namespace", "team")
+    assert found == (ExceptionsText(key, "x") if is_read else None)

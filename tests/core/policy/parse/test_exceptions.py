@@ -12,9 +12,16 @@ from jsonschema import Draft202012Validator
 from builders import exceptions_text
 from findings import check_findings, golden
 from gatekeeper_py.core.exceptions.document import MAX_BYTES, MAX_ENTRIES, ExceptionDocument, ExceptionEntry
+from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.pattern import parse_pattern
+from gatekeeper_py.core.policy.configmap import ExceptionsText, configmap_error
 from gatekeeper_py.core.policy.parse import exceptions
-from gatekeeper_py.core.policy.parse.exceptions import ExceptionsError, exceptions_schema, parse_exceptions
+from gatekeeper_py.core.policy.parse.exceptions import (
+    ExceptionsError,
+    exceptions_schema,
+    parse_exceptions,
+    parsed_exceptions,
+)
 
 ENTRY = "image: ghcr.io/x, until: 2026-03-01, reason: r"
 FULL = """\
@@ -129,3 +136,14 @@ def test_the_schema_accepts_what_the_parser_accepts() -> None:
     entry = {"image": "ghcr.io/x", "until": "2026-03-01", "reason": "r"}
     assert validator.is_valid({**head, "exceptions": [entry]})
     assert not validator.is_valid({**head, "exceptions": [{**entry, "verify": True}]})
+
+
+def test_what_a_configmap_holds_is_parsed_unless_it_has_errors() -> None:
+    key = DocumentKey("installation", "gatekeeper-py")
+    problem = configmap_error("unknown-key", "data.x", "no")
+    assert parsed_exceptions(ExceptionsText(key, FULL)) == (DOCUMENT, ())
+    assert parsed_exceptions(ExceptionsText(key, FULL, (problem,))) == (None, (problem,))
+    assert parsed_exceptions(ExceptionsText(key, None)) == (None, ())
+    document, findings = parsed_exceptions(ExceptionsText(key, "x"))
+    assert document is None
+    assert findings
