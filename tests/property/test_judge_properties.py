@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
+from zlib import crc32
 
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
@@ -135,7 +136,7 @@ def policies(draw: st.DrawFn, *modes: str) -> CompiledPolicy:
 
 def answer(policy: CompiledPolicy, seed: int, manifest: Manifest) -> Answer:
     """Return what a world holds about a manifest. Each seed is another world."""
-    number = hash((seed, manifest)) % 5
+    number = crc32(repr((seed, manifest)).encode()) % 5  # `hash` differs from process to process
     if manifest.kind is EXISTENCE:
         digest = manifest.reference if manifest.by_digest else (DIGEST, OTHER)[number % 2]
         there = Answer("found", digest)
@@ -284,7 +285,9 @@ def test_mutation_writes_only_digests_that_were_verified(
         return
     verdict = judged(policy, new.rewritten, seed)
     assert verdict.decision.reason not in {"unsigned", "unpinned"}
-    if judged(policy, name, seed).approved:
+    # In some worlds, a tag has a digest that does not exist.
+    exists = about(looked_up._replace(reference=digest)).status == "found"
+    if exists and judged(policy, name, seed).approved:
         assert verdict.approved, "a digest makes no approved image a rejected one"
 
 
