@@ -62,7 +62,7 @@ $(VENV)/.installed: pyproject.toml uv.lock | $(UV)
 demo: setup ## run the webhook on an example policy and show what kubectl would print (20 s at first; ARGS=--once exits)
 	$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(if $(VERSIONS),$(UV),setup) ## run the quick tests and check the coverage of the core (three minutes; VERSIONS="3.12 3.13" uses these versions of Python)
+test: $(if $(VERSIONS),$(UV),setup) ## run the quick tests and check the coverage of the core (150 seconds; VERSIONS="3.12 3.13" uses these versions of Python)
 ifneq ($(VERSIONS),)
 	@mkdir -p .build
 	$(PYTHON) -m tools.pythons $(VERSIONS) > .build/pythons
