@@ -78,7 +78,7 @@ else
 	$(BIN)/coverage report --include='gatekeeper_py/core/*' --precision=1 --fail-under=$(CORE_COVERAGE)
 endif
 
-test-long: setup ## run the fault tests, and the property tests with five to sixteen times the examples (10 minutes)
+test-long: setup ## run the fault tests, and the property tests with up to sixteen times the examples (10 minutes)
 	$(PYTEST) -n auto -m "($(LONG)) and not go" --hypothesis-profile=long $(ARGS)
 
 go-test: setup ## run the tests that need Go: they evaluate compiled policies with the API server's own code

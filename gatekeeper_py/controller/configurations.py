@@ -1,4 +1,4 @@
-"""How the two webhook configurations must change: created, updated, repaired or removed. Pure: no I/O."""
+"""Plan how to create, update, repair or remove the webhook configurations. Pure: no I/O."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Changes:
 
 
 Reason = Literal["created", "updated", "repaired", "removed"]
-"""Why a configuration is written, as in ``Changes``."""
+"""Why a configuration is created, replaced or deleted. Not used for the Secret."""
 
 
 class Write(NamedTuple):
@@ -157,7 +157,7 @@ def changes_to(
     memory: Memory,
     now: datetime,
 ) -> tuple[tuple[Write, ...], Changes, Memory]:
-    """Return how to create, update or repair the configurations that should exist, and to delete the others.
+    """Return the writes that bring the configurations to their desired state, the changes, and the memory.
 
     Conditions of the fast path are kept as found, because only the fast path knows the policy that they were
     compiled from. If the fast path is off, nothing keeps the conditions in step with the policy, so they are

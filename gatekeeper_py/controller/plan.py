@@ -1,4 +1,4 @@
-"""What the controller does about what it sees. Pure: no I/O, no clock."""
+"""Plan a pass of the controller. Pure: no I/O, no clock."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Alarm = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """The webhook is not armed yet, and why."""
+    """The webhook is not armed yet; ``why`` is the reason."""
 
     why: str = ""
 
@@ -58,7 +58,7 @@ class Paused:
 
 @dataclass(frozen=True, slots=True)
 class Removing:
-    """There are no webhook configurations, because this part of the installation is being removed."""
+    """There are no webhook configurations, because the Namespace or the owner is gone; ``why`` names it."""
 
     why: str
 
@@ -67,7 +67,10 @@ Stage = Waiting | Armed | Paused | Removing
 
 
 class Observed(NamedTuple):
-    """The objects of an installation, ``None`` for one that does not exist, and what its replicas answer."""
+    """The objects of an installation, and the probe results of its replicas.
+
+    An object is ``None`` if it does not exist or was not read.
+    """
 
     namespace: dict[str, Any] | None
     owner: dict[str, Any] | None
@@ -105,7 +108,7 @@ class State(NamedTuple):
     configurations: Memory = Memory()
 
     def leaving(self, path: str, after: State) -> State:
-        """Return this state, but with a configuration left as in the state ``after`` its write."""
+        """Return this state, with one configuration as the state ``after`` records it."""
         left = {**self.configurations.left, path: after.configurations.left[path]}
         return self._replace(configurations=self.configurations._replace(left=left))
 
@@ -163,27 +166,27 @@ def plan(
     installation: Installation,
     settings: CertificateSettings,
 ) -> Plan:
-    """Return what to do about what was observed."""
+    """Return the plan of one pass."""
     removed = removal(installation, observed.namespace, observed.owner)
     if removed or observed.namespace is None or observed.owner is None:
         report = Report(stage=Removing(removed), next_seconds=SOON_SECONDS)
         return Plan(_deletions(observed.configurations), report, state, _forgotten(state, report.stage))
     pause = read_pause(observed.namespace, now)
     if pause.until is None:
-        return _Closed(observed, wanted, state, now, installation, settings, pause).plan()
+        return _Installed(observed, wanted, state, now, installation, settings, pause).plan()
     open_state = _forgotten(state, Paused(pause.until))
     if observed.configurations:
-        # A pause is for emergencies. So nothing else must be readable before they are gone.
+        # A pause is for emergencies, so remove the configurations without reading other objects.
         report = Report(stage=open_state.stage, next_seconds=SOON_SECONDS)
         return Plan(_deletions(observed.configurations), report, state, open_state)
-    # The certificates go on, so that the webhook can be armed at once after the pause.
-    found = _Closed(observed, wanted, open_state, now, installation, settings, pause).plan()
+    # Keep renewing certificates, so that the webhook can be armed at once after the pause.
+    found = _Installed(observed, wanted, open_state, now, installation, settings, pause).plan()
     left = min(max((pause.until - now).total_seconds(), 0.0), STEADY_SECONDS)
     return found._replace(report=replace(found.report, next_seconds=left))
 
 
-def is_open(installation: Installation, observed: Observed, now: datetime) -> bool:
-    """Return whether the configurations must go, so that the plan needs nothing but them and the parents."""
+def must_remove(installation: Installation, observed: Observed, now: datetime) -> bool:
+    """Return whether the configurations must be removed. Then the plan needs no other objects."""
     namespace = observed.namespace
     if removal(installation, namespace, observed.owner) or namespace is None:
         return True
@@ -216,7 +219,7 @@ def _forgotten(state: State, stage: Stage) -> State:
     return state._replace(stage=stage, bundles=(), configurations=memory)
 
 
-class _Closed:
+class _Installed:
     """The plan of an installation that is not being removed. During a pause, nothing is armed."""
 
     def __init__(
@@ -272,7 +275,7 @@ class _Closed:
         return Plan(writes, report, seen, state, bool(self._change) or widest != after.bundle)
 
     def _stage(self) -> Stage:
-        """Return whether the webhook is armed.
+        """Return the stage: paused, armed or waiting.
 
         Once armed, it stays armed: neither a failing replica nor a deleted configuration may open the
         cluster.

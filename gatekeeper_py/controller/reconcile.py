@@ -26,7 +26,7 @@ from gatekeeper_py.controller.plan import (
     Plan,
     Report,
     State,
-    is_open,
+    must_remove,
     plan,
     removal,
     stored_certificates,
@@ -68,17 +68,17 @@ class Passes:
         self._shown = shown
         self._state = State()
         self._probed: Probed = {}
-        """What the replicas answered last."""
+        """The last probe results."""
 
     async def run(
         self, wanted: Callable[[], Wanted], now: Callable[[], datetime], *, direct: bool = True
     ) -> Report:
         """Run one pass.
 
-        Unless it is ``direct``, it first plans with what the watches show. If nothing is to be written, it
-        sends no request. Otherwise it reads the API server and plans again, because a watch may lag. This
-        does not wait for replicas, unless the plan depends on their certificates. Until the webhook is
-        armed, each pass is direct.
+        A ``direct`` pass reads the API server and probes the replicas. Any other pass plans from the watches,
+        and ends there if nothing is due. Otherwise it reads the API server and plans again, because a watch
+        may lag. It uses the last probe results, unless the plan depends on new ones. Until the webhook is
+        armed, every pass is direct.
 
         Raises the client's errors, and ``LookupError`` if the owner is deleted during the pass. An error ends
         the pass.
@@ -98,13 +98,13 @@ class Passes:
         self._state = due.seen
         await self._write(due)
         self._state = due.state
-        # Without the answers of replicas, the pass is not complete.
+        # This pass used old probe results, so a direct pass follows soon.
         return due.report if direct else replace(due.report, next_seconds=SOON_SECONDS)
 
     async def _plan(
         self, read: Read, wanted: Callable[[], Wanted], now: Callable[[], datetime], probed: Probed | None
     ) -> tuple[Observed, Plan]:
-        """Plan a pass. ``probed`` is as for ``_observe``; if the plan depends on replicas, ask them."""
+        """Plan a pass. ``probed`` is as for ``_observe``; if the plan depends on it, probe again."""
         begun = now()
         observed = await self._observe(read, begun, probed)
         due = plan(observed, wanted(), self._state, begun, self._installation, self._settings)
@@ -123,12 +123,12 @@ class Passes:
     async def _observe(self, read: Read, now: datetime, probed: Probed | None) -> Observed:
         """Read the cluster, the configurations first.
 
-        ``probed`` are the last answers of replicas; ``None``: ask them now.
+        ``probed`` are the last probe results; ``None``: probe the replicas now.
         """
         configurations = await self._read_configurations(read)
         namespace, owner = await self._parents(read)
         few = Observed(namespace, owner, configurations, None, None, None, None, {})
-        if is_open(self._installation, few, now):
+        if must_remove(self._installation, few, now):
             return few
         secret = await read(self._installation.secret_path)
         store = stored_certificates(secret)
@@ -151,12 +151,12 @@ class Passes:
         return {path: live for path, live in found.items() if live is not None}
 
     async def _parents(self, read: Read) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
-        """Return the Namespace and the owner, whose removal removes the installation."""
+        """Return the Namespace and the owner. If one of them is deleted, the webhook is removed."""
         namespace = await read(self._installation.namespace_path)
         return namespace, await read(self._installation.owner_path)
 
     async def _write(self, due: Plan) -> None:
-        """Make the writes, in their order. Before the first configuration, look at its owner again."""
+        """Send the writes in order. Check the owner before the first configuration is created or replaced."""
         paths, checked = {each.path for each in self.configurations}, False
         for write in due.writes:
             if write.document is None:
@@ -165,8 +165,8 @@ class Passes:
             if write.path in paths and not checked:
                 await self._check_owner(write.document)
                 checked = True
-            store = self._api.create if write.verb == "create" else self._api.replace
-            await store(write.path, write.document)
+            send = self._api.create if write.verb == "create" else self._api.replace
+            await send(write.path, write.document)
             if write.path in paths:
                 self._state = self._state.leaving(write.path, due.state)
 

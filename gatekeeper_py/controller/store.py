@@ -79,7 +79,7 @@ class Store:
     async def _follow(self, watched: Watched) -> None:
         def failed(_error: WatchError, _pause: float) -> None:
             self._shown.pop(watched.path, None)
-            # A pass starts: if the API server fails, it logs the reason.
+            # A pass starts: if the API server fails, the pass logs the reason.
             self._on_changed()
 
         watch = ListWatch(
@@ -96,7 +96,7 @@ class Store:
                 self._on_changed()
 
     def _show(self, watched: Watched, seen: Seen) -> None:
-        # The query already asks for the name. It is checked here as well, so that no proxy shows another one.
+        # Check the name again, because a proxy may ignore the query.
         found = {
             name: each
             for each in seen.objects

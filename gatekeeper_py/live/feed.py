@@ -1,7 +1,6 @@
-"""Hand each new state of something to a function: the latest one wins, and what failed is repeated.
+"""Pass the latest item of a source to a function, and repeat that if it fails.
 
-A failure that may be temporary is repeated with growing pauses, until it succeeds or a newer state arrives.
-What uses a feed keeps the last good state meanwhile.
+A failure that may be temporary is repeated with growing pauses, until it succeeds or a newer item arrives.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from gatekeeper_py.process.waiting import backed_off, wait_for
 
 FIRST_RETRY_SECONDS: Final = 1.0
 LONGEST_RETRY_SECONDS: Final = 300.0
-"""Default of the first and of the longest pause before a state is taken again."""
+"""Default of the first and of the longest pause before an item is taken again."""
 
 T = TypeVar("T")
 
@@ -47,7 +46,7 @@ class Feed(Generic[T]):
         return backed_off(self._first_retry, self._failures - 1, self._longest_retry)
 
     def put(self, item: T) -> None:
-        """Take an item next, instead of earlier ones that still wait."""
+        """Make this the next item; drop earlier ones that wait."""
         self._latest = item
         self._arrived.set()
 
@@ -57,7 +56,7 @@ class Feed(Generic[T]):
             self.put(item)
 
     async def run(self) -> None:
-        """Take items until cancelled, or until ``take`` raises an exception. Then call ``run`` again."""
+        """Take items until cancelled. If ``take`` raises, call ``run`` again for the next item."""
         while True:
             if await wait_for(self._arrived, self.retry_seconds):
                 self._failures = 0

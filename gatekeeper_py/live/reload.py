@@ -153,10 +153,9 @@ class Reloader:
             await self._feed.follow(deliveries)
 
     async def _take(self, delivery: Delivery) -> bool:
-        """Apply a delivery. Return false if it may be accepted later.
+        """Apply a delivery. Return false if a retry may succeed.
 
-        The parser process could not be started, was killed from outside, or was too slow, for example on an
-        overloaded machine.
+        This is so if the parser process did not start, was killed from outside, or was too slow.
         """
         await self.apply(delivery)
         return self.refused is None or self.refused.final
@@ -247,7 +246,7 @@ class Reloader:
         return "loaded"
 
     async def _lint_when_due(self) -> None:
-        """Lint the live policy again once that is due, unless a change of the policy is due first."""
+        """Wait until lint is due, and lint the live policy. Return early when new findings are noted."""
         self._noted.clear()
         due = None if self.loaded is None else self.loaded.lint_due
         if not await wait_until(due, self._now, self._noted):

@@ -1,4 +1,4 @@
-"""When work goes on: after a failure, at an instant of the system clock, or once others had their time."""
+"""Pauses: after a failure, until an instant or an event, and after work that may use a part of the time."""
 
 from __future__ import annotations
 
@@ -55,11 +55,11 @@ class PartOfTime:
         self._reserve = reserve
 
     def spent(self, start: float, end: float) -> None:
-        """Count work that was done. Without a reserve, work that began too early owes only its own pause."""
+        """Count work that was done. Without a reserve, only the pause after the latest work counts."""
         saved = start - (1 + self._factor) * self._reserve
         begun = max(self.free_at, saved) if self._reserve else start
         self.free_at = begun + (1 + self._factor) * (end - start)
 
     def free_without(self, seconds: float) -> float:
-        """Return from when work may begin that must leave so much of the reserve to others."""
+        """Return the time at which so many seconds of work, at most the reserve, are saved up."""
         return self.free_at + (1 + self._factor) * min(seconds, self._reserve)

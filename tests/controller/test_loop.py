@@ -181,7 +181,7 @@ async def test_without_changes_the_next_pass_comes_by_itself(setup: Setup) -> No
 
 
 async def test_changes_do_not_put_off_a_direct_pass(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A watch may lie, so the API server is read each minute."""
+    """A watch may lag, so a direct pass reads the API server each minute."""
     await setup.armed()
     passes: list[float] = []
 

@@ -56,7 +56,7 @@ class Setup:
         self.arrived += 1
 
     async def mutates_until(self, instant: datetime) -> None:
-        """Check that the policy stops rewriting images ``KEEP_SECONDS`` after an instant."""
+        """Check that ``mutates`` becomes false ``KEEP_SECONDS`` after an instant."""
         changes = self.changes
         self.now = instant + timedelta(seconds=KEEP_SECONDS) - datetime.resolution
         await asyncio.sleep(0.01)

@@ -221,7 +221,7 @@ async def test_a_pause_needs_no_other_object(armed: World, path: str) -> None:
     assert isinstance((await armed.reconcile(process)).stage, Waiting)
 
 
-async def test_what_was_found_and_left_outlasts_a_failed_pass(armed: World) -> None:
+async def test_a_failed_pass_keeps_what_it_found_and_wrote(armed: World) -> None:
     """A failed write of one configuration must not make later edits of the other look intended."""
     await armed.reconcile(None, Wanted(mutates=False))
     process, wanted = armed.process(), Wanted(settings=None, mutates=True)
@@ -646,7 +646,7 @@ class TestWithAStore:
         assert armed.cluster.writes() == []
 
     @pytest.mark.parametrize("missing", [INSTALLATION.owner_path, INSTALLATION.namespace_path, "paused"])
-    async def test_late_watches_change_no_stage(
+    async def test_late_watches_do_not_change_the_stage(
         self, armed: World, store: LateStore, process: Passes, missing: str
     ) -> None:
         if missing == "paused":
@@ -665,7 +665,7 @@ class TestWithAStore:
         assert (await armed.reconcile(process)).armed
         assert set(armed.configured()) == set(CONFIGURATIONS)
 
-    async def test_late_conditions_are_no_tampering(
+    async def test_late_conditions_are_not_tampering(
         self, armed: World, store: LateStore, process: Passes
     ) -> None:
         older = Conditions(expressions=CONDITIONS.expressions, revision="b")
@@ -678,7 +678,7 @@ class TestWithAStore:
         await armed.reconcile(process, wanted)
         assert (await armed.reconcile(process, wanted, direct=False)).changes.tampering == ()
 
-    async def test_old_answers_of_replicas_take_no_ca_away(
+    async def test_old_probe_results_do_not_remove_a_ca(
         self, armed: World, store: LateStore, process: Passes
     ) -> None:
         """The replicas served the old leaf when they were asked, and the Secret comes from a backup."""

@@ -80,7 +80,7 @@ async def test_the_pause_grows_to_a_bound_and_a_newer_item_ends_it() -> None:
     await ends(running)
 
 
-async def test_a_bug_costs_one_item() -> None:
+async def test_an_item_whose_take_raises_is_not_retried() -> None:
     taker = Taker()
     taker.feed.put("bug")
     with pytest.raises(ZeroDivisionError):

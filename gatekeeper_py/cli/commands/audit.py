@@ -127,11 +127,11 @@ MAX_EXPIRING: Final = 20
     "FILE needs --merge: only --merge reads saved audits",
     "--merge needs FILE: at least one saved audit",
     "--merge takes only FILE, --all, --format and --wide: it reads saved audits",
-    "give only one of FILE -, --policy -, --base - and --webhooks-config -: stdin can be read only once",
+    "give at most one of FILE -, --policy -, --base - and --webhooks-config -: stdin can be read only once",
     "give exactly one of --policy, --configmap, --suggest and --merge",
     "--by and --base need --suggest",
     "--report, --events and --health-listen need --every",
-    "give only one of --suggest, --every and --exceptions-unused",
+    "give at most one of --suggest, --every and --exceptions-unused",
     "--suggest cannot be combined with --format, --look-up or --webhooks-config: it prints a policy",
     "--every cannot be combined with --format, --wide, --all, --exceptions, --webhooks-config or --policy -:"
     " it writes reports into the cluster",

@@ -39,8 +39,8 @@ from gatekeeper_py.process.process import Process
 
 MAX_LOGGED: Final = 5
 
-RETRIES: Final = 10
-"""A failed audit is repeated after a tenth of the interval, and then after pauses that double."""
+RETRY_PART: Final = 0.1
+"""A failed audit is repeated after this part of the interval, and then after pauses that double."""
 
 
 class UnusablePolicy(Exception):
@@ -178,7 +178,7 @@ class AuditLoop:
         """Audit at the interval until cancelled."""
         every = self._settings.every
         feed: Feed[float] = Feed(
-            lambda _due: self._audit(api), first_retry=every / RETRIES, longest_retry=every
+            lambda _due: self._audit(api), first_retry=every * RETRY_PART, longest_retry=every
         )
 
         async def due() -> AsyncIterator[float]:

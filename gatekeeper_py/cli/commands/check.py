@@ -95,7 +95,7 @@ FORMATS: Final[Mapping[str, Callable[[Checked], None]]] = {
     is_flag=True,
     help="Also report which rules the fast path leaves to the webhook.",
 )
-@usage("give only one of POLICY - and --policy -: stdin can be read only once")
+@usage("give at most one of POLICY - and --policy -: stdin can be read only once")
 def check(
     policy: str,
     style: str,

@@ -120,7 +120,7 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 )
 @click.option("--log-level", type=click.Choice(LEVELS), default="info", help="Lowest level that is logged.")
 @LOG_FORMAT
-@usage("give only one of --once, --remove and --fast-path")
+@usage("give at most one of --once, --remove and --fast-path")
 def control(cluster: Cluster, **options: Any) -> int:
     """Run the controller, which keeps the webhook installed.
 

@@ -130,14 +130,14 @@ def _changes(text: str) -> tuple[FailOn, ...]:
 @options.exemptions
 @options.EXCEPTIONS
 @usage(
-    "give only one of --all-images, --audit, --images and --reviews",
+    "give at most one of --all-images, --audit, --images and --reviews",
     "--all-images cannot be combined with --exceptions, --namespace, --exempt-namespace or --webhooks-config:"
     " it compares the rules of the policies, for every namespace",
     "--webhooks-config cannot be combined with --audit, --images or --reviews: only a cluster has labels of"
     " namespaces, so give --exempt-namespace instead",
     "--fail-on granted needs --all-images",
-    "give only one of OLD -, NEW -, --audit -, --images -, --reviews - and --webhooks-config -: stdin can be"
-    " read only once",
+    "give at most one of OLD -, NEW -, --audit -, --images -, --reviews - and --webhooks-config -: stdin can"
+    " be read only once",
 )
 def diff(
     policies: tuple[str, ...],

@@ -60,7 +60,7 @@ VERDICT_STYLES: Final = {"approved": "bold green", "rejected": "bold red"}
     help="Show instead whether the API server admits the image without calling the webhook.",
 )
 @usage(
-    "give only one of --rule, --fast-path and --look-up",
+    "give at most one of --rule, --fast-path and --look-up",
     "give exactly one of IMAGE and --rule",
     "--rule cannot be combined with --namespace",
 )

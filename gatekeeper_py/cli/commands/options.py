@@ -103,6 +103,6 @@ WEBHOOKS_CONFIG: Final = click.option(
 
 
 def exemptions(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add both options, of which users give one."""
-    checked = usage("give only one of --webhooks-config and --exempt-namespace")(command)
+    """Add --webhooks-config and --exempt-namespace, of which at most one may be given."""
+    checked = usage("give at most one of --webhooks-config and --exempt-namespace")(command)
     return WEBHOOKS_CONFIG(EXEMPT_NAMESPACES(checked))

@@ -119,7 +119,7 @@ def usage(*rules: str) -> Decorator:
     """Return a decorator that refuses a command line that breaks one of the rules. The rule is the message.
 
     The forms of a rule are "A and B need C or D", "A cannot be combined with B or C", "A takes only B and C",
-    "give exactly one of A and B" and "give only one of A and B". Each letter stands for an option or an
+    "give exactly one of A and B" and "give at most one of A and B". Each letter stands for an option or an
     argument, as the help shows it, or for one with a value: "--policy -". A colon may begin an explanation.
     """
 
@@ -137,7 +137,7 @@ def usage(*rules: str) -> Decorator:
 
 
 _VERB: Final = re.compile(
-    r" ?\b(needs?|cannot be combined with|takes only|give exactly one of|give only one of) "
+    r" ?\b(needs?|cannot be combined with|takes only|give exactly one of|give at most one of) "
 )
 _SETTING: Final = re.compile(r"(--[a-z-]+|[A-Z]+)(?: (?!and |or )([a-z-]+))?")
 
@@ -162,7 +162,7 @@ def _breaks(rule: str, context: click.Context) -> bool:
     match verb:
         case "give exactly one of":
             return number(right) != 1
-        case "give only one of":
+        case "give at most one of":
             return number(right) > 1
         case "cannot be combined with":
             return number(left) > 0 and number(right) > 0

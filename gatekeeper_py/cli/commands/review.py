@@ -80,7 +80,7 @@ FORMATS: Final[Mapping[str, Callable[[list[ReviewedObject], Provenance], None]]]
 @options.exemptions
 @usage(
     *(f"--mutate cannot be combined with --format {each}" for each in FORMATS if each not in TEXT_OR_JSON),
-    "give only one of POLICY -, FILE - and --webhooks-config -: stdin can be read only once",
+    "give at most one of POLICY -, FILE - and --webhooks-config -: stdin can be read only once",
 )
 def review(
     policy: str,

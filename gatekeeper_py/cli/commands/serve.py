@@ -127,7 +127,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 )
 @usage(
     "give exactly one of --policy and --configmap",
-    "--exceptions needs --policy: with --configmap they are read from the cluster",
+    "--exceptions needs --policy: with --configmap, exceptions come from the cluster",
     "--tls-cert needs --tls-key",
     "--tls-key needs --tls-cert",
     "--tls-cert cannot be combined with --tls-self-signed or --tls-ca-out",

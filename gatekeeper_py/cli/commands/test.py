@@ -42,7 +42,7 @@ FORMATS: Final[Mapping[str, Callable[[Sequence[CaseResult]], None]]] = {
 @format_option(FORMATS)
 @options.WEBHOOKS_CONFIG
 @options.EXCEPTIONS
-@usage("give only one of FILE - and --webhooks-config -: stdin can be read only once")
+@usage("give at most one of FILE - and --webhooks-config -: stdin can be read only once")
 def test(
     files: tuple[str, ...],
     style: str,

@@ -1,6 +1,6 @@
 """Write text and JSON to stdout and stderr, without wrapping, and with all values escaped.
 
-This module and its users do without rich, because importing it takes longer than most commands run.
+It does not use rich, because importing rich slows every command.
 
 A stranger may have chosen a value. In a terminal, control characters and characters that change the direction
 of text could hide or forge lines. A CI runner executes lines of a job's output that look like a command.

@@ -97,7 +97,7 @@ class ExceptionsText(NamedTuple):
 
 
 class ParsedExceptions(NamedTuple):
-    """A document with exceptions, ``None`` if it has errors; ``findings`` lists them."""
+    """The parsed document, ``None`` if it is missing or invalid. ``findings`` are its errors."""
 
     document: ExceptionDocument | None
     findings: tuple[Finding, ...] = ()

@@ -25,9 +25,9 @@ LONGEST_PARSE_SECONDS: Final = 0.1
 """Time to parse the longest document on an ordinary machine. The time is in proportion to the length."""
 
 FORGET_SECONDS: Final = 60.0
-"""After this time, the times that the changes of namespaces needed are set to zero. Those of documents that
-still wait are only limited to the reserve: what a flood left behind must not go before the next change of a
-quiet namespace, and must leave the reserve to it."""
+"""Interval at which the used time of each namespace is set to zero. A namespace with waiting documents keeps
+its time, up to the reserve. So documents that a flood left behind neither go before a quiet namespace nor use
+its reserve."""
 
 
 class _Place(NamedTuple):
@@ -64,7 +64,7 @@ class ParseQueue:
         self._asked = Shares()
         """The seconds that the changes of each namespace need to be parsed, even if they are never parsed."""
         self._kept: dict[DocumentKey, float] = {}
-        """The least time of the namespace of each document that waited when the times were set to zero."""
+        """For each document that waited at the last reset: a minimum for its namespace's time."""
         self._forget_at = -inf
         self._part = PartOfTime(PAUSE_FACTOR, reserve=RESERVE_SECONDS)
 
@@ -102,7 +102,7 @@ class ParseQueue:
         """Count the time in which a document of a namespace was parsed, up to the reserve.
 
         A parse that takes longer waits for a processor most of the time. If all of it counted, one second
-        would delay the next change of a quiet namespace by seven.
+        would delay the next change of a quiet namespace by seven seconds.
         """
         self._part.spent(start, min(end, start + RESERVE_SECONDS))
 

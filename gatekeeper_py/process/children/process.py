@@ -168,7 +168,7 @@ class ChildProcess:
 
     def _flush(self) -> None:
         if self._running is not None and self._posted:
-            # uvloop raises RuntimeError if the process has ended; receiving its answer finds that out.
+            # uvloop raises RuntimeError if the process has ended. `send` or `receive` then raise ChildError.
             with suppress(RuntimeError):
                 self._running.stdin.write(b"".join(self._posted))
         self._posted.clear()

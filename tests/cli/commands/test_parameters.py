@@ -34,8 +34,8 @@ USAGE: Final = (
     ("explain POLICY nginx --namespace=-a", "'-a' is not a valid namespace name"),
     ("explain POLICY nginx --registry-config .", "--registry-config needs --look-up"),
     ("explain POLICY nginx --look-up --registry-config /nowhere", "does not exist"),
-    ("explain POLICY nginx --look-up --fast-path", "give only one of --rule, --fast-path and --look-up"),
-    ("explain POLICY --rule 0 --look-up", "give only one of --rule, --fast-path and --look-up"),
+    ("explain POLICY nginx --look-up --fast-path", "give at most one of --rule, --fast-path and --look-up"),
+    ("explain POLICY --rule 0 --look-up", "give at most one of --rule, --fast-path and --look-up"),
     ("explain POLICY --rule 0 -n shop", "--rule cannot be combined with --namespace"),
     ("explain POLICY nginx --rule 0", "give exactly one of IMAGE and --rule"),
     ("explain POLICY --rule 9", "there is no allow[9]; the policy has 1 such rules"),
@@ -47,7 +47,7 @@ USAGE: Final = (
     ("review POLICY x --exempt-namespace=*", "'*' is not a valid namespace name"),
     (
         "review POLICY x --webhooks-config y --exempt-namespace a",
-        "give only one of --webhooks-config and --exempt-namespace",
+        "give at most one of --webhooks-config and --exempt-namespace",
     ),
     ("review POLICY POLICY --ignore=b", "no FILE is a directory"),
     ("review POLICY x --mutate --format sarif", "--mutate cannot be combined with --format sarif"),
@@ -70,8 +70,8 @@ USAGE: Final = (
     ("diff a", "give OLD and NEW, or --configmap and only NEW"),
     ("diff a b c", "give OLD and NEW, or --configmap and only NEW"),
     ("diff a b --configmap x/y", "give OLD and NEW, or --configmap and only NEW"),
-    ("diff a b --images x --audit y", "give only one of --all-images, --audit, --images and --reviews"),
-    ("diff a b --images x --all-images", "give only one of --all-images, --audit, --images and --reviews"),
+    ("diff a b --images x --audit y", "give at most one of --all-images, --audit, --images and --reviews"),
+    ("diff a b --images x --all-images", "give at most one of --all-images, --audit, --images and --reviews"),
     ("diff a b --all-images -n shop", "--all-images cannot be combined with"),
     ("diff a b --all-images --exempt-namespace shop", "--all-images cannot be combined with"),
     ("diff a b --all-images --exceptions x", "--all-images cannot be combined with"),
@@ -79,7 +79,7 @@ USAGE: Final = (
     ("diff a b --images x --webhooks-config y", "--webhooks-config cannot be combined with --audit"),
     (
         "diff a b --exempt-namespace x --webhooks-config y",
-        "give only one of --webhooks-config and --exempt-namespace",
+        "give at most one of --webhooks-config and --exempt-namespace",
     ),
     ("diff - b --images -", "stdin can be read only once"),
     ("diff - -", "stdin can be read only once"),
@@ -105,7 +105,7 @@ USAGE: Final = (
     ),
     (
         "audit --policy POLICY --exceptions-unused --every 10s",
-        "give only one of --suggest, --every and --exceptions-unused",
+        "give at most one of --suggest, --every and --exceptions-unused",
     ),
     ("audit --merge", "--merge needs FILE: at least one saved audit"),
     ("audit a.json", "only --merge reads saved audits"),
@@ -118,7 +118,7 @@ USAGE: Final = (
     ("audit --policy POLICY --base x", "--by and --base need --suggest"),
     (
         "audit --policy POLICY --webhooks-config x --exempt-namespace a",
-        "give only one of --webhooks-config and --exempt-namespace",
+        "give at most one of --webhooks-config and --exempt-namespace",
     ),
     ("audit --policy POLICY --webhooks-config x --every 10m", "--every cannot be combined with"),
     ("audit --suggest --webhooks-config x", "--suggest cannot be combined with"),
@@ -132,7 +132,7 @@ USAGE: Final = (
     ("audit --policy POLICY --report auto", "need --every"),
     ("audit --policy POLICY --events", "need --every"),
     ("audit --policy POLICY --every 10m --format json", "--every cannot be combined with"),
-    ("audit --every 10m --suggest", "give only one of --suggest, --every and --exceptions-unused"),
+    ("audit --every 10m --suggest", "give at most one of --suggest, --every and --exceptions-unused"),
     ("audit --policy POLICY --every 10m --all", "--every cannot be combined with"),
     ("audit --policy POLICY --every 10m --exceptions x", "--every cannot be combined with"),
     ("audit --policy - --every 10m", "--every cannot be combined with"),
@@ -187,9 +187,9 @@ USAGE: Final = (
     ("control --settle-seconds=inf", "--settle-seconds"),
     ("control --health-listen=nowhere", "'--health-listen': 'nowhere' is not"),
     ("control --log-level=loud", "--log-level"),
-    ("control --fast-path --once", "give only one of --once, --remove and --fast-path"),
-    ("control --remove --once", "give only one of --once, --remove and --fast-path"),
-    ("control --remove --fast-path", "give only one of --once, --remove and --fast-path"),
+    ("control --fast-path --once", "give at most one of --once, --remove and --fast-path"),
+    ("control --remove --once", "give at most one of --once, --remove and --fast-path"),
+    ("control --remove --fast-path", "give at most one of --once, --remove and --fast-path"),
     ("control --configmap=ns/p", "must be in the namespace"),
     ("control --configmap=policy", "'policy' is not NAMESPACE/NAME"),
     ('control "--configmap=gatekeeper-py/p\'"', "is not a valid ConfigMap name"),
@@ -217,7 +217,7 @@ _NEEDS: Final = "--flag and --many need FILE or --text: why"
 _EXCLUDES: Final = "--flag cannot be combined with --many or FILE"
 _TAKES: Final = "--flag takes only FILE and --text"
 _EXACTLY: Final = "give exactly one of FILE and --flag"
-_ONLY: Final = "give only one of FILE -, --text - and --many c: why"
+_ONLY: Final = "give at most one of FILE -, --text - and --many c: why"
 
 
 @pytest.mark.parametrize(

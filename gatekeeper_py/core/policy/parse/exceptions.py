@@ -40,7 +40,7 @@ class ExceptionsError(ValueError):
 
 
 def parsed_exceptions(found: ExceptionsText) -> ParsedExceptions:
-    """Parse what a ConfigMap holds."""
+    """Parse the document of a ConfigMap. Returns errors instead of raising them."""
     if found.text is None or found.findings:
         return ParsedExceptions(None, found.findings)
     try:
