@@ -11,7 +11,7 @@ from string import ascii_lowercase
 from typing import Any, Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from budget import budget
@@ -474,7 +474,11 @@ def test_the_bound_holds(
 ) -> None:
     # Every image with requirements is approved, and each requirement can be met.
     allow += ["r.io", "m.io"] if require else []
-    policy = parse_policy(document(allow, deny, nested(mirrors), require=require))
+    try:
+        policy = parse_policy(document(allow, deny, nested(mirrors), require=require))
+    except PolicyError as error:
+        assume([finding.code for finding in error.findings] != ["too-many-wildcards"])
+        raise
     compiled = policy.at(NOON)
     parts = compiled.allow, compiled.expired, compiled.deny, compiled.denied_origins.copies
     bound = sum(part.scanned() for part in (*parts, compiled.require, compiled.require.copies))
