@@ -128,15 +128,20 @@ MAX_EXPIRING: Final = 20
     "--merge needs FILE: at least one saved audit",
     "--merge takes only FILE, --all, --format and --wide: it reads saved audits",
     "give at most one of FILE -, --policy -, --base - and --webhooks-config -: stdin can be read only once",
-    "give exactly one of --policy, --configmap, --suggest and --merge",
     "--by and --base need --suggest",
     "--report, --events and --health-listen need --every",
+    "give exactly one of --policy, --configmap, --suggest and --merge",
     "give at most one of --suggest, --every and --exceptions-unused",
-    "--suggest cannot be combined with --format, --look-up or --webhooks-config: it prints a policy",
-    "--every cannot be combined with --format, --wide, --all, --exceptions, --webhooks-config or --policy -:"
+    "--suggest cannot be combined with --look-up or --webhooks-config: it prints a policy",
+    "--every cannot be combined with --wide, --all, --exceptions, --webhooks-config or --policy -:"
     " it writes reports into the cluster",
     "--exceptions-unused cannot be combined with --namespace, --all or --look-up: it lists exceptions of the"
     " whole cluster",
+    *(
+        f"{each} cannot be combined with --format {style}"
+        for each in ("--suggest", "--every")
+        for style in list(FORMATS)[1:]
+    ),
     *(
         f"--exceptions-unused cannot be combined with --format {each}"
         for each in FORMATS
