@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import urlencode
 
 from gatekeeper_py.controller.store import Watched, named
 from gatekeeper_py.controller.webhooks.desired import OwnerReference
@@ -85,13 +85,16 @@ class Installation:
 
     @property
     def slices_path(self) -> str:
-        slices = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
-        return f"{slices}?labelSelector=kubernetes.io/service-name%3D{self.service}"
+        return self._slices.path
+
+    @property
+    def _slices(self) -> Watched:
+        collection = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace}/endpointslices"
+        query = {"labelSelector": f"kubernetes.io/service-name={self.service}"}
+        return Watched(f"{collection}?{urlencode(query, safe='/')}", collection, query, is_list=True)
 
     def watched(self) -> list[Watched]:
         """Return the watches of the objects whose changes start a pass."""
-        slices, _, selector = self.slices_path.partition("?labelSelector=")
-        labels = {"labelSelector": unquote(selector)}
         paths = (
             self.namespace_path,
             self.owner_path,
@@ -101,4 +104,4 @@ class Installation:
             VALIDATING_PATH,
             MUTATING_PATH,
         )
-        return [*map(named, paths), Watched(self.slices_path, slices, labels, is_list=True)]
+        return [*map(named, paths), self._slices]

@@ -17,7 +17,7 @@ from gatekeeper_py.controller.certificates import (
 )
 from gatekeeper_py.controller.configurations import Changes, Memory, Wanted, Write, changes_to, complete
 from gatekeeper_py.controller.installation import Installation
-from gatekeeper_py.controller.pause import Pause, read_pause
+from gatekeeper_py.controller.pause import read_pause
 from gatekeeper_py.controller.replicas import ProbeResult, ReplicaAddress
 from gatekeeper_py.controller.webhooks import drift
 from gatekeeper_py.core.names import PART_OF, PART_OF_LABEL
@@ -167,30 +167,30 @@ def plan(
     settings: CertificateSettings,
 ) -> Plan:
     """Return the plan of one pass."""
-    removed = removal(installation, observed.namespace, observed.owner)
-    if removed or observed.namespace is None or observed.owner is None:
-        report = Report(stage=Removing(removed), next_seconds=SOON_SECONDS)
-        return Plan(_deletions(observed.configurations), report, state, _forgotten(state, report.stage))
-    pause = read_pause(observed.namespace, now)
-    if pause.until is None:
-        return _Installed(observed, wanted, state, now, installation, settings, pause).plan()
-    open_state = _forgotten(state, Paused(pause.until))
-    if observed.configurations:
-        # A pause is for emergencies, so remove the configurations without reading other objects.
-        report = Report(stage=open_state.stage, next_seconds=SOON_SECONDS)
-        return Plan(_deletions(observed.configurations), report, state, open_state)
+    stage = unarmed(installation, observed, now)
+    if stage is None:
+        return _Installed(observed, wanted, state, now, installation, settings).plan()
+    state_after = _forgotten(state, stage)
+    if isinstance(stage, Removing) or observed.configurations:
+        report = Report(stage=stage, next_seconds=SOON_SECONDS)
+        writes = (Write("delete", path, reason="removed") for path in observed.configurations)
+        return Plan(tuple(writes), report, state, state_after)
     # Keep renewing certificates, so that the webhook can be armed at once after the pause.
-    found = _Installed(observed, wanted, open_state, now, installation, settings, pause).plan()
-    left = min(max((pause.until - now).total_seconds(), 0.0), STEADY_SECONDS)
+    found = _Installed(observed, wanted, state_after, now, installation, settings).plan()
+    left = min(max((stage.until - now).total_seconds(), 0.0), STEADY_SECONDS)
     return found._replace(report=replace(found.report, next_seconds=left))
 
 
-def must_remove(installation: Installation, observed: Observed, now: datetime) -> bool:
-    """Return whether the configurations must be removed. Then the plan needs no other objects."""
-    namespace = observed.namespace
-    if removal(installation, namespace, observed.owner) or namespace is None:
-        return True
-    return bool(observed.configurations) and read_pause(namespace, now).until is not None
+def unarmed(installation: Installation, observed: Observed, now: datetime) -> Removing | Paused | None:
+    """Return the stage if there must be no configurations, else ``None``.
+
+    While configurations exist, removing them needs no other objects. A pause is for emergencies.
+    """
+    removed = removal(installation, observed.namespace, observed.owner)
+    if removed:
+        return Removing(removed)
+    until = read_pause(observed.namespace or {}, now).until
+    return None if until is None else Paused(until)
 
 
 def removal(
@@ -207,10 +207,6 @@ def removal(
         if part.get("metadata", {}).get("deletionTimestamp"):
             return f"{path} is being deleted"
     return ""
-
-
-def _deletions(live: Mapping[str, dict[str, Any]]) -> tuple[Write, ...]:
-    return tuple(Write("delete", path, reason="removed") for path in live)
 
 
 def _forgotten(state: State, stage: Stage) -> State:
@@ -230,13 +226,12 @@ class _Installed:
         now: datetime,
         installation: Installation,
         settings: CertificateSettings,
-        pause: Pause,
     ) -> None:
         self._observed = observed
         self._wanted = wanted
         self._now = now
         self._installation = installation
-        self._pause = pause
+        self._pause = read_pause(observed.namespace or {}, now)
         self._store = observed.certificates
         bundles = self._bundles() if observed.configurations else state.bundles
         use = self._use(bundles)

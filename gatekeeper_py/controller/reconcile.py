@@ -24,12 +24,13 @@ from gatekeeper_py.controller.plan import (
     Armed,
     Observed,
     Plan,
+    Removing,
     Report,
     State,
-    must_remove,
     plan,
     removal,
     stored_certificates,
+    unarmed,
 )
 
 SERVICE_PORT: Final = "webhook"
@@ -128,7 +129,8 @@ class Passes:
         configurations = await self._read_configurations(read)
         namespace, owner = await self._parents(read)
         few = Observed(namespace, owner, configurations, None, None, None, None, {})
-        if must_remove(self._installation, few, now):
+        stage = unarmed(self._installation, few, now)
+        if isinstance(stage, Removing) or (stage is not None and configurations):
             return few
         secret = await read(self._installation.secret_path)
         store = stored_certificates(secret)

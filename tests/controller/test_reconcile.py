@@ -116,7 +116,7 @@ async def test_the_controller_waits_for_a_replica_with_an_untrusted_leaf(world: 
 @pytest.mark.parametrize("part", PARTS[:2], ids=["namespace", "owner"])
 @pytest.mark.parametrize("going", [True, False], ids=["being-deleted", "gone"])
 async def test_disarmed_when_the_installation_is_removed(armed: World, part: str, going: bool) -> None:  # noqa: FBT001
-    foreign = f"{TEMPLATES[0].collection}/foreign"
+    foreign = f"{VALIDATING.rpartition('/')[0]}/foreign"
     armed.cluster.put(foreign, {})
     if going:
         armed.cluster.edit(part, lambda it: it["metadata"].update(deletionTimestamp="2026-01-01T00:00:00Z"))

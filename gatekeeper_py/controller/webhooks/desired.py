@@ -20,14 +20,9 @@ PLURALS: Final = {
 }
 
 
-def collection_path(kind: str) -> str:
-    """Return the path that lists all configurations of a kind."""
-    return f"/apis/{API_VERSION}/{PLURALS[kind]}"
-
-
 def configuration_path(kind: str, name: str) -> str:
     """Return the path of one configuration."""
-    return f"{collection_path(kind)}/{name}"
+    return f"/apis/{API_VERSION}/{PLURALS[kind]}/{name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +76,6 @@ class Desired:
     name: str
     labels: Mapping[str, str]
     webhooks: tuple[Mapping[str, Any], ...]
-
-    @property
-    def collection(self) -> str:
-        """The path that lists all configurations of this kind."""
-        return collection_path(self.kind)
 
     @property
     def path(self) -> str:
