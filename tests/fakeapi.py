@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import orjson
 from aiohttp import web
@@ -55,6 +55,13 @@ class FakeApi:
         self._history: list[tuple[int, bytes]] = []
         self._streams: set[asyncio.Queue[bytes | None]] = set()
         self._runner: web.ServerRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
 
     async def start(self) -> None:
         """Listen on any port; after a stop, listen on the same port again."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Final
 
+from gatekeeper_py.process.waiting import wait_for
 from gatekeeper_py.registry.fairness import MAX_CONNECTIONS, Claim, FairQueue, FairSlots, Place
 
 FAILURES_TO_OPEN: Final = 5
@@ -40,9 +40,7 @@ class Blocked(Exception):
 
 async def _sleep(seconds: float, end: asyncio.Event) -> None:
     """Sleep for some seconds, or until ``end`` is set."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await end.wait()
+    await wait_for(end, seconds)
 
 
 class Pacing:

@@ -70,10 +70,8 @@ class Followed:
 
 @pytest.fixture
 async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    await fake.start()
-    yield fake
-    await fake.stop()
+    async with FakeApi() as fake:
+        yield fake
 
 
 @pytest.fixture

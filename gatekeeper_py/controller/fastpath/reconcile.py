@@ -20,7 +20,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -42,6 +41,7 @@ from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions,
 from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.process.logs import Log
+from gatekeeper_py.process.waiting import wait_for
 
 QUIET_SECONDS: Final = 1.0
 WRITE_INTERVAL_SECONDS: Final = 5.0
@@ -183,9 +183,7 @@ class FastPathController:
         while True:
             self._wake.clear()
             pause = await self.step()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._wake.wait()
+            await wait_for(self._wake, pause)
 
     async def _compile(self) -> None:
         """Compile the last policy, or the same one again when a rule expires."""

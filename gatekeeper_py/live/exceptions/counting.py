@@ -74,9 +74,10 @@ class EntryCounts:
 
     async def run(self) -> None:
         """Count until cancelled."""
+        part = PartOfTime(PAUSE_FACTOR)
         while True:
             self.changed.clear()
-            start, part = self._monotonic(), PartOfTime(PAUSE_FACTOR)
+            start = self._monotonic()
             await self.count()
             part.spent(start, now := self._monotonic())
             await asyncio.sleep(max(LEAST_PAUSE_SECONDS, part.free_at - now))

@@ -53,11 +53,9 @@ class Followed:
 
 @pytest.fixture
 async def api() -> AsyncIterator[FakeApi]:
-    fake = FakeApi()
-    fake.apply("first", mode="warn")
-    await fake.start()
-    yield fake
-    await fake.stop()
+    async with FakeApi() as fake:
+        fake.apply("first", mode="warn")
+        yield fake
 
 
 @pytest.fixture
