@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import runs
 from tools.controlplane.processes import Processes
 from tools.polling import wait_until
 
@@ -35,14 +36,6 @@ def processes(tmp_path: Path) -> Iterator[Processes]:
     started = Processes(tmp_path, os.environ)
     yield started
     started.kill_all()
-
-
-def alive(pid: int) -> bool:
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text(encoding="ascii")
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"  # a zombie has ended, and its parent has not waited yet
 
 
 def test_the_log_holds_the_output_of_a_process_across_restarts(processes: Processes) -> None:
@@ -106,8 +99,8 @@ def test_nothing_survives_a_kill_of_the_test_run(tmp_path: Path) -> None:
     ) as run:
         assert run.stdout is not None
         pid = int(run.stdout.readline())
-        was_alive = alive(pid)
+        was_alive = runs(pid)
         run.kill()
 
     assert was_alive
-    wait_until(lambda: not alive(pid), seconds=10, what="the child gone")
+    wait_until(lambda: not runs(pid), seconds=10, what="the child gone")
