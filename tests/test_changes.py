@@ -19,14 +19,10 @@ import click
 import pytest
 import yaml
 
-import contract
-import monitoring_files
-from builders import INSTANT, WORKLOADS, exceptions_text, pod, policy_text, review
 from chart.rendering import nested
 from chart.test_values import EFFECTS
 from cluster.following import connecting
 from core.policy import test_rule_fields
-from fakeapi import FakeApi, until
 from gatekeeper_py.cli import main as cli
 from gatekeeper_py.cli.commands.auditloop import AuditMetrics
 from gatekeeper_py.cli.inventory.exceptions import read_exceptions_of
@@ -60,6 +56,9 @@ from gatekeeper_py.registry import kinds
 from gatekeeper_py.registry.signatures import lookup
 from gatekeeper_py.webhook.metrics import Metrics
 from live.sources.test_exceptions import OWN, Cluster, Followed, configmap
+from support import contract, monitoring_files
+from support.builders import INSTANT, WORKLOADS, exceptions_text, pod, policy_text, review
+from support.fakeapi import FakeApi, until
 
 ROOT: Final = Path(__file__).parents[1]
 PACKAGE: Final = ROOT / "gatekeeper_py"
@@ -312,7 +311,7 @@ CHANGES: Final[Mapping[str, Change]] = {
             "k8s/components/reports/rbac.yaml": words("k8s/components/reports/rbac.yaml"),
             "k8s/identity/writes.yaml": words("k8s/identity/writes.yaml"),
             f"{CHART}/templates/reports.yaml": words(f"{CHART}/templates/reports.yaml"),
-            "tests/builders.py": lambda: {f"{kind.lower()}s" for kind in ("Pod", *WORKLOADS)},
+            "tests/support/builders.py": lambda: {f"{kind.lower()}s" for kind in ("Pod", *WORKLOADS)},
         },
     ),
     "a field that holds images": Change(
@@ -322,7 +321,7 @@ CHANGES: Final[Mapping[str, Change]] = {
             "k8s/base/webhooks/validating.yaml": words("k8s/base/webhooks/validating.yaml"),
             IDENTITY: lambda: guarded_lists(IDENTITY),
             f"{CHART}/templates/identity.yaml": lambda: guarded_lists(f"{CHART}/templates/identity.yaml"),
-            "tests/contract.py": lambda: (*contract.CONTAINER_LISTS, "volumes"),
+            "tests/support/contract.py": lambda: (*contract.CONTAINER_LISTS, "volumes"),
             "docs/policy.md": words("docs/policy.md"),
         },
     ),
@@ -333,7 +332,7 @@ CHANGES: Final[Mapping[str, Change]] = {
             f"{CHART}/values.schema.json": lambda: chart_enum("policy", "mode"),
             "k8s/overlays": folders("k8s/overlays"),
             "tools/installation/manifests": folders("tools/installation/manifests"),
-            "tests/contract.py": lambda: contract.MODES,
+            "tests/support/contract.py": lambda: contract.MODES,
             "monitoring/rules.yaml": watched_modes,
             "docs/policy.md": words("docs/policy.md"),
         },

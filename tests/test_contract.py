@@ -8,8 +8,8 @@ from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, review, workload
-from contract import ORIGINAL_IMAGES, BrokenContract, Endpoint, check_response
+from support.builders import UID, pod, review, workload
+from support.contract import ORIGINAL_IMAGES, BrokenContract, Endpoint, check_response
 
 POINTER = "/metadata/annotations/gatekeeper-py~1original-images"
 RECORD = '{"spec.containers[0].image":"nginx"}'

@@ -16,8 +16,6 @@ import click
 import pytest
 import yaml
 
-from builders import pod, policy_document, policy_text
-from documented import LOG_EVENTS, STATUSES, check_event, check_status
 from examples import demo
 from gatekeeper_py.cli.inputs.manifests import read_manifests
 from gatekeeper_py.cli.main import COMMANDS, cli, run
@@ -37,6 +35,8 @@ from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
+from support.builders import pod, policy_document, policy_text
+from support.documented import LOG_EVENTS, STATUSES, check_event, check_status
 from tools.site import hooks
 
 ROOT = Path(__file__).parents[1]

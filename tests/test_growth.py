@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from budget import is_long
-from growth import check_linear
+from support.budget import is_long
+from support.growth import check_linear
 
 Work = Callable[[str], object]
 Make = Callable[[int], str]

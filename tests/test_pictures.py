@@ -14,7 +14,7 @@ from gatekeeper_py.core.policy.decision import OVERRIDDEN
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.http.limits import HANDSHAKE_SECONDS
 from gatekeeper_py.webhook.body import BODY_SECONDS
-from screens import DRAWINGS, PICTURES
+from support.screens import DRAWINGS, PICTURES
 
 HOST: Final = Registry(host="registry.corp.example")
 STATED: Final = {

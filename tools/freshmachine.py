@@ -92,7 +92,7 @@ class FreshMachine:
         """
         began = time.monotonic()
         if subprocess.run(self._inside(*command), stdin=subprocess.DEVNULL, check=False).returncode:
-            print(f"{' '.join(command)} failed and runs once more", flush=True)
+            sys.stderr.write(f"{' '.join(command)} failed and runs once more\n")
             began = time.monotonic()
             subprocess.run(self._inside(*command), stdin=subprocess.DEVNULL, check=True)
         return time.monotonic() - began

@@ -18,8 +18,8 @@ from benchmarks.load.bench import WrongAnswer
 from benchmarks.load.scenarios import SCENARIOS
 from benchmarks.peers import corpus, roster
 from benchmarks.peers.roster import HERE, Peer, contestants, missing
-from calling import validate
 from gatekeeper_py.core import CompiledPolicy, parse_policy
+from support.calling import validate
 from tools.gobuild import BuildError
 
 ROOT = Path(__file__).parents[2]

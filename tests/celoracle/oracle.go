@@ -1,6 +1,6 @@
 // celoracle evaluates match conditions and admission policies with the API server's own code: its CEL environment,
 // its conversion of objects, its cost limits. It reads one JSON question from each line of standard input, and writes
-// one JSON answer on each line of standard output. See ../evaluating.py.
+// one JSON answer on each line of standard output. See ../support/evaluating.py.
 package main
 
 import (

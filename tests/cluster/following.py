@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, Final, Self
 
-from fakeapi import NAME, NAMESPACE, FakeApi
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.cluster.watch import ListWatch, Seen, Timing, WatchError
+from support.fakeapi import NAME, NAMESPACE, FakeApi
 
 PATIENT: Final = Timing(connect=5.0, read=5.0, list=5.0, silence=5.0)
 PATH: Final = f"/api/v1/namespaces/{NAMESPACE}/configmaps"

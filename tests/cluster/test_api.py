@@ -11,10 +11,10 @@ import orjson
 import pytest
 from aiohttp import web
 
-from apisession import session_with
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.cluster.session import Session
+from support.apisession import session_with
 
 
 class Server:

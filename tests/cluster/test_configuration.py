@@ -19,13 +19,13 @@ import pytest
 import trustme
 import yaml
 
-from builders import policy_text
 from cluster.following import Connect, Followed
-from fakeapi import TOKEN, FakeApi, until
 from faults.following import following
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.controller import probe_pod
 from gatekeeper_py.process.settings import SettingsError
+from support.builders import policy_text
+from support.fakeapi import TOKEN, FakeApi, until
 
 LIMITS = aiohttp.ClientTimeout(total=5)
 

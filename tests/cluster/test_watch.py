@@ -16,7 +16,11 @@ import orjson
 import pytest
 
 from cluster.following import PATH, PATIENT, SELECTOR, Followed, connecting
-from fakeapi import (
+from gatekeeper_py.cluster.configuration import ClusterConfiguration
+from gatekeeper_py.cluster.session import Session
+from gatekeeper_py.cluster.watch import MAX_BYTES, PAGE_BYTES, ListWatch, Timing
+from gatekeeper_py.process.settings import SettingsError
+from support.fakeapi import (
     NAME,
     TOKEN,
     FakeApi,
@@ -32,10 +36,6 @@ from fakeapi import (
     stream,
     until,
 )
-from gatekeeper_py.cluster.configuration import ClusterConfiguration
-from gatekeeper_py.cluster.session import Session
-from gatekeeper_py.cluster.watch import MAX_BYTES, PAGE_BYTES, ListWatch, Timing
-from gatekeeper_py.process.settings import SettingsError
 
 HASTY = Timing(connect=5.0, read=0.1, list=0.15, silence=0.1)
 

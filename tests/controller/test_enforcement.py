@@ -9,7 +9,6 @@ from typing import Any, get_args
 
 import pytest
 
-from builders import INSTANT, NAMESPACE, policy_text, review
 from controller.world import FakeCluster
 from gatekeeper_py.cluster.session import Session
 from gatekeeper_py.controller.enforcement import (
@@ -36,7 +35,8 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
 from gatekeeper_py.process.settings import SettingsError
-from recording import RecordingLog
+from support.builders import INSTANT, NAMESPACE, policy_text, review
+from support.recording import RecordingLog
 
 TOKEN = "0123456789abcdef"
 OTHER_TOKEN = "fedcba9876543210"

@@ -8,7 +8,7 @@ import pytest
 
 from controller.world import INSTALLATION, START, FakeCluster
 from gatekeeper_py.controller.events import Events, Reason
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class Setup:

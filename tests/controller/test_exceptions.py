@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from builders import exceptions_text, policy
 from controller.world import INSTALLATION, START, FakeCluster
 from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller.events import Events
@@ -16,8 +15,9 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES
 from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.instant import format_instant
-from parsing import InProcessParser
-from recording import RecordingLog
+from support.builders import exceptions_text, policy
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
 
 GRANTS = "exceptions:\n" + "".join(
     f"  - {{source: {source}, images: ['ghcr.io/**'], longest: 400d}}\n" for source in SOURCES

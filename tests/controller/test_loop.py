@@ -25,7 +25,7 @@ from gatekeeper_py.controller.metrics import ControlMetrics
 from gatekeeper_py.controller.plan import Alarm
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions
 from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class Enough(Exception):

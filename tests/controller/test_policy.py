@@ -18,9 +18,9 @@ from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process import waiting
-from parsing import InProcessParser
-from recording import RecordingLog
-from wire import eventually
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.wire import eventually
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nallow: [a.io]\n"

@@ -8,7 +8,7 @@ import pytest
 
 from controller.world import FakeCluster
 from gatekeeper_py.controller.removal import GONE_SECONDS, REMOVAL_SECONDS, remove
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 OWNER, VALIDATING, MUTATING = "/owner", "/validating", "/mutating"
 

@@ -24,7 +24,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from budget import budget
 from controller.world import (
     BOTH,
     CERTIFICATES,
@@ -43,6 +42,7 @@ from gatekeeper_py.cluster.issuing import issue
 from gatekeeper_py.controller.certificates import KEYS, InvalidSecret
 from gatekeeper_py.controller.reconcile import Passes
 from gatekeeper_py.controller.replicas import ProbeResult
+from support.budget import budget
 
 FOREIGN = issue(("elsewhere",), START, timedelta(days=3650)).ca
 

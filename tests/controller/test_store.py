@@ -14,8 +14,8 @@ from aiohttp import web
 
 from cluster.following import PATIENT, connecting
 from controller.world import INSTALLATION, FakeCluster
-from fakeapi import FakeApi, answer, event, stream, until
 from gatekeeper_py.controller.store import Store
+from support.fakeapi import FakeApi, answer, event, stream, until
 
 SECRET = INSTALLATION.secret_path
 SLICES = INSTALLATION.slices_path

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import builders
+from support import builders
 from tools.controlplane.exchange import exchange
 from tools.installation.product import APPROVED, NAMESPACE, UNLISTED
 from tools.polling import wait_until

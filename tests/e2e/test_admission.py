@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from builders import WORKLOADS, workload
 from e2e.acting import apply
+from support.builders import WORKLOADS, workload
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import APPROVED, NAMESPACE, POLICY, UNLISTED, Installed, deployment, pod
 from tools.polling import wait_until

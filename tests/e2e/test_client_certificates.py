@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import pod, policy_text, review
 from e2e.acting import try_pod
 from e2e.fixtures import CALLED_WITH_CERTIFICATE, CALLER
-from server import ask
+from support.builders import pod, policy_text, review
+from support.server import ask
 from tools.controlplane.plane import ControlPlane
 from tools.polling import wait_until
 

@@ -13,8 +13,8 @@ import yaml
 
 from e2e.acting import CONTROLLER, SETTINGS, control, scale
 from e2e.fastpath import Site
-from monitoring_files import groups, panel_queries
 from prometheus.running import start_prometheus
+from support.monitoring_files import groups, panel_queries
 from tools.controlplane.components import API_ADDRESS
 from tools.controlplane.exchange import ApiError, exchange
 from tools.installation.product import NAMESPACE, UNLISTED, VALIDATING, Installed, pod

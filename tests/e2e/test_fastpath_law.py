@@ -12,7 +12,6 @@ from typing import Any, Final
 
 import pytest
 
-from builders import review
 from e2e import adversary
 from e2e.acting import Document, decoded, images_of, send_all
 from e2e.fastpath import Site
@@ -20,7 +19,8 @@ from gatekeeper_py.controller.fastpath.policy_view import EXPIRY_MARGIN
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, FastPath, WebhookKind, compile_fastpath
-from skipping import skips
+from support.builders import review
+from support.skipping import skips
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import MUTATING, pod
 from tools.polling import wait_until

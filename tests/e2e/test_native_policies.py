@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import pytest
 
-from builders import review
 from e2e import adversary
 from e2e.acting import CLIENTS, Document, Reply, decoded, no_webhooks, send_all
 from gatekeeper_py.cli.reporting.manifest import as_yaml
@@ -23,6 +22,7 @@ from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.native.objects import KIND, Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
+from support.builders import review
 from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, VALIDATING, deployment, pod
 from tools.polling import wait_until

@@ -16,10 +16,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from builders import pod, review
 from exhaustion.making import body, items, named, pod_with
 from exhaustion.target import Attack, Target
-from wire import JSON_TYPE, chunked, request
+from support.builders import pod, review
+from support.wire import JSON_TYPE, chunked, request
 
 Speaks = Literal["tcp", "tls", "health"]
 """Target of a crowd: the webhook's port without TLS, the webhook with TLS, or the health port."""

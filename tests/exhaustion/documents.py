@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from builders import policy_text
+from support.builders import policy_text
 
 CONFIGMAP_BYTES: Final = 2**20
 FILE_BYTES: Final = 2 * 2**20

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from builders import container, pod
 from exhaustion.target import Attack, Target
-from wire import Answer, request
+from support.builders import container, pod
+from support.wire import Answer, request
 
 MAX_BODY: Final = 7 * 2**20
 API_BODY: Final = 3_000_000

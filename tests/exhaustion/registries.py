@@ -32,7 +32,7 @@ from exhaustion.steps import (
     pour,
     reset,
 )
-from hostilejson import VALUES
+from support.hostilejson import VALUES
 
 MANIFEST_BYTES: Final = 4 * 2**20
 TOKEN_BYTES: Final = 250_000

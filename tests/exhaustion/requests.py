@@ -7,7 +7,6 @@ import time
 from string import ascii_lowercase
 from typing import Any, Final
 
-from builders import pod, pod_spec, review, workload
 from exhaustion.making import (
     API_BODY,
     MAX_BODY,
@@ -28,7 +27,8 @@ from exhaustion.making import (
     text_of,
     thing,
 )
-from wire import request
+from support.builders import pod, pod_spec, review, workload
+from support.wire import request
 
 GOOD: Final = "registry.corp.io/team/app:{n}"
 BAD: Final = "evil.io/team/app:{n}"

@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from builders import pod, review
 from exhaustion.memory import MIB, Limited, Resident, Rlimit, children, limited, pod_limit
 from exhaustion.probe import Sample
-from fakeapi import NAME, NAMESPACE, FakeApi
-from server import Server, start_server
-from wire import Answer, Connection, request
+from support.builders import pod, review
+from support.fakeapi import NAME, NAMESPACE, FakeApi
+from support.server import Server, start_server
+from support.wire import Answer, Connection, request
 
 KINDS: Final = {"established": 0.25, "new": 1.0, "look-up": 1.0}
 """Kinds of reviews, and the maximum seconds of each: on an established connection, on a new one, and of an

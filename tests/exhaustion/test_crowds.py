@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from builders import policy_text
 from exhaustion.crowds import crowds
 from exhaustion.target import KINDS, Arena, Attempt, policy_arena
 from gatekeeper_py.process.process import allow_descriptors
+from support.builders import policy_text
 
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
 """An attack ends without a close_notify on any connection, as a real attacker would end it."""

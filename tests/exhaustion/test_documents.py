@@ -12,12 +12,12 @@ from typing import Final
 import pytest
 import pytest_asyncio
 
-from builders import policy_text, review
 from exhaustion.documents import CONFIGMAP_BYTES, FILE_BYTES, ROWS, Row
 from exhaustion.memory import MIB
 from exhaustion.target import Arena, Attempt, Target, watching_arena
-from fakeapi import NAME, NAMESPACE, FakeApi
-from wire import Answer, request
+from support.builders import policy_text, review
+from support.fakeapi import NAME, NAMESPACE, FakeApi
+from support.wire import Answer, request
 
 GOOD: Final = policy_text()
 JUDGED_SECONDS: Final = 60.0

@@ -20,13 +20,13 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from builders import exceptions_text, pod, policy_text, review
 from exhaustion.target import Arena, Attempt, Target, watching_arena
 from exhaustion.test_shares import COSTLY, changed_policy
-from fakeapi import NAME, NAMESPACE, FakeApi, event
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
-from wire import Connection, request
+from support.builders import exceptions_text, pod, policy_text, review
+from support.fakeapi import NAME, NAMESPACE, FakeApi, event
+from support.wire import Connection, request
 
 pytestmark = [
     pytest.mark.long,

@@ -15,14 +15,14 @@ from typing import Final
 import pytest
 import trustme
 
-from builders import keys_text, pod, policy_text, review
 from exhaustion.hostile import Hostile
 from exhaustion.memory import MIB, pod_limit
 from exhaustion.probe import UNIQUE
 from exhaustion.registries import GROUPS
 from exhaustion.steps import Outcome, Row
 from exhaustion.target import GROWTH_BYTES, Arena, Attempt, Target
-from wire import request
+from support.builders import keys_text, pod, policy_text, review
+from support.wire import request
 
 CA_NAME: Final = "test-ca.crt"
 LONG_CHAIN, TOO_LONG_CHAIN, NAMES = 90, 250, 3000

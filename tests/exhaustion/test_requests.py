@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from builders import policy_text
 from exhaustion.requests import ROWS
 from exhaustion.target import Arena, Attempt, policy_arena
+from support.builders import policy_text
 
 PATHS: Final = ", ".join(f'"spec.steps[*].f{number}"' for number in range(1000))
 MIRRORS: Final = "".join(

@@ -18,14 +18,14 @@ import pytest
 import pytest_asyncio
 from aiohttp import web
 
-from builders import exceptions_text, pod, policy_text, review
 from exhaustion import probe
 from exhaustion.target import Arena, Attempt, Target, policy_arena, watching_arena
-from fakeapi import NAME, NAMESPACE, FakeApi, configmap, listed
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.process.logs import MAX_LINES
-from httpserving import serving
-from wire import Answer, Connection, eventually, request
+from support.builders import exceptions_text, pod, policy_text, review
+from support.fakeapi import NAME, NAMESPACE, FakeApi, configmap, listed
+from support.httpserving import serving
+from support.wire import Answer, Connection, eventually, request
 
 pytestmark = [
     pytest.mark.long,

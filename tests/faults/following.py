@@ -9,10 +9,10 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from fakeapi import NAME, NAMESPACE, FakeApi
-from processes import children
-from server import Server, start_server
-from wire import Connection, eventually
+from support.fakeapi import NAME, NAMESPACE, FakeApi
+from support.processes import children
+from support.server import Server, start_server
+from support.wire import Connection, eventually
 
 
 class Source:

@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Final
 
-from builders import pod, policy_text, review
-from contract import check_response
-from server import Server, ready_server
-from wire import Connection, eventually, request
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, ready_server
+from support.wire import Connection, eventually, request
 
 REVIEW: Final = review(pod("registry.corp.io/web:1"))
 REVIEW_BODY: Final = json.dumps(REVIEW).encode()

@@ -20,7 +20,7 @@ from typing import Any, Final, Self
 from benchmarks import bodies, policies
 from benchmarks.load.generator import build
 from gatekeeper_py.cluster.issuing import issue
-from server import Server
+from support.server import Server
 
 SERVER_NAME: Final = "localhost"
 

@@ -16,7 +16,6 @@ import pytest
 import trustme
 from aiohttp import web
 
-from builders import policy
 from faults.mounted import MountedSecret, Pair, make_pair
 from faults.rolling import GeneratorRun, Site, lost
 from gatekeeper_py.core.policy.cache import CacheCounts
@@ -28,9 +27,10 @@ from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import CertificateFiles
 from gatekeeper_py.webhook.webhook import Webhook
-from parsing import InProcessParser
-from recording import RecordingLog
-from wire import Connection, eventually, request
+from support.builders import policy
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.wire import Connection, eventually, request
 
 LOG = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import MAX_READS, CertificateFiles
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 SERVICE = "gatekeeper-py.gatekeeper-py.svc"
 SAN = x509.SubjectAlternativeName([x509.DNSName(SERVICE)])

@@ -19,10 +19,10 @@ import pytest
 import trustme
 from cryptography import x509
 
-from builders import pod, policy_text, review
-from contract import check_response
 from faults.mounted import MountedSecret, Pair, make_pair
-from server import Server, ask
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, ask
 from tools.polling import wait_until
 
 APPROVED = review(pod())

@@ -13,10 +13,10 @@ from typing import Final
 
 import pytest
 
-from builders import pod, review
-from contract import check_response
 from faults.monitored import GOOD_REQUEST, REVIEW, MonitoredServer, warmed_up
-from wire import DEADLINE_SECONDS, Connection, chunked, eventually, request
+from support.builders import pod, review
+from support.contract import check_response
+from support.wire import DEADLINE_SECONDS, Connection, chunked, eventually, request
 
 MOST: Final = 2000
 HEADER_SECONDS: Final = 5.0

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from faults.rolling import GeneratorRun, Leaving, Site, answered, leaves_when_unready, lost, refuses
-from server import Server
+from support.server import Server
 from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import pytest
 
-from builders import pod, policy_text, review
-from contract import check_response
 from faults.rolling import Site, refuses
 from gatekeeper_py.webhook.app import QUIET_SECONDS
-from server import Server, ask
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, ask
 from tools.polling import wait_until
 
 LOG = logging.getLogger(__name__)

@@ -14,11 +14,11 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from builders import pod, review
-from contract import Answer as Verdict
-from contract import check_response
 from faults.monitored import GOOD_REQUEST, REVIEW, REVIEW_BODY, MonitoredServer, warmed_up
-from wire import JSON_TYPE, Answer, chunked, request
+from support.builders import pod, review
+from support.contract import Answer as Verdict
+from support.contract import check_response
+from support.wire import JSON_TYPE, Answer, chunked, request
 
 MIB: Final = 1024 * 1024
 MAX_BODY: Final = 7 * MIB

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import pod, policy_text, review
-from contract import check_response
 from gatekeeper_py.process.logs import QUEUE_LINES, LogWriter
-from server import Server, start_server
-from wire import request
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, start_server
+from support.wire import request
 
 APPROVED: Final = review(pod("registry.corp.io/web:1"))
 BATCH: Final = 50

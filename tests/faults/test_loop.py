@@ -18,16 +18,16 @@ import pytest
 import uvloop
 import yaml
 
-from builders import pod, policy_text, review
-from contract import check_response
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.health import LAG_INTERVAL_SECONDS, STUCK_SECONDS, Health, LoopWatch
 from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
-from server import Server, ask, ready_server
-from wire import Answer, Connection, eventually, request
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, ask, ready_server
+from support.wire import Answer, Connection, eventually, request
 
 DEPLOYMENT: Final = Path(__file__).parents[2] / "k8s" / "base" / "deployment.yaml"
 GET: Final = request(path="/livez", method="GET", headers=[])

@@ -10,9 +10,9 @@ from typing import Final
 
 import pytest
 
-from contract import check_response
 from faults.monitored import GOOD_REQUEST, REVIEW, MonitoredServer, monitored_server
-from wire import Answer, request
+from support.contract import check_response
+from support.wire import Answer, request
 
 MIB: Final = 2**20
 CLIENTS: Final = 12

@@ -12,9 +12,9 @@ from typing import Final
 
 import pytest
 
-from builders import pod, policy_text, review
 from faults.following import Source, following
-from wire import eventually, request
+from support.builders import pod, policy_text, review
+from support.wire import eventually, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fault tests run on Linux")
 

@@ -15,14 +15,14 @@ from typing import Any, Final, Self
 
 import pytest
 
-from builders import pod, policy_text, review
-from fakeapi import NAME, NAMESPACE
 from faults.following import Source, following
 from gatekeeper_py.webhook.app import QUIET_SECONDS
 from gatekeeper_py.webhook.recent import MAX_IMAGES, MAX_OF_REVIEW
-from processes import runs
-from server import ask as post
-from wire import Answer, eventually, request
+from support.builders import pod, policy_text, review
+from support.fakeapi import NAME, NAMESPACE
+from support.processes import runs
+from support.server import ask as post
+from support.wire import Answer, eventually, request
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 

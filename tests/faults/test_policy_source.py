@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from builders import pod, policy_text, review
-from fakeapi import FakeApi
 from faults.following import Source, following
 from gatekeeper_py.core import parse_policy
-from wire import Connection, eventually, request
+from support.builders import pod, policy_text, review
+from support.fakeapi import FakeApi
+from support.wire import Connection, eventually, request
 
 CORP, QUAY = "registry.corp.io", "quay.io"
 POLICIES = {allowed: policy_text(allow=f"[{allowed}]") for allowed in (CORP, QUAY)}

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import pytest
 
-from builders import pod, policy_text, review
-from contract import check_response
-from server import Server, ready_server
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import Server, ready_server
 
 POLICY: Final = policy_text(
     "namespaces: [{names: [dev-*], mode: warn}]\n",

@@ -6,7 +6,6 @@ import contextlib
 import socket
 from typing import Final, NamedTuple
 
-from builders import policy
 from fuzz.loops import MeasuredLoop
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.listener import Listener
@@ -16,10 +15,11 @@ from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.webhook import Webhook
-from parsing import InProcessParser
-from recording import RecordingLog
-from served import GUARDED
-from wire import DEADLINE_SECONDS
+from support.builders import policy
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.served import GUARDED
+from support.wire import DEADLINE_SECONDS
 
 VERSIONS: Final = frozenset({b"HTTP/1.0", b"HTTP/1.1"})
 """HTTP versions that an answer may have."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 
 import uvloop
 
-from wire import DEADLINE_SECONDS
+from support.wire import DEADLINE_SECONDS
 
 SLICE_SECONDS: Final = 0.25
 """Limit of CPU time in one turn of the loop: the wait of an established connection (docs/reliability.md). The

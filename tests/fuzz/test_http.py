@@ -14,13 +14,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import pod, review
-from contract import check_response
 from fuzz.listeners import Served, Stream, split
 from fuzz.mutations import HTTP_LINES, HTTP_TOKENS, mutated_bytes
 from gatekeeper_py.http.connections.slowpath import TOO_MUCH_FRAMING
-from wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
+from support.budget import budget
+from support.builders import pod, review
+from support.contract import check_response
+from support.wire import DEADLINE_SECONDS, JSON_TYPE, chunked, request
 
 STATUSES: Final = frozenset({200, 400, 404, 405, 408, 413, 415})
 """Statuses of docs/interface.md, "HTTP", for a webhook that has a policy and is not overloaded."""

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import HUB_TO_CORP, policy
 from fuzz.mutations import ODD_TEXTS, mutated_text
 from gatekeeper_py.core import InvalidReference, Reference, parse_reference
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.images.reference import Location, locate
 from gatekeeper_py.core.policy.cache import CacheCounts
 from property.strategies import DIGESTS, HOSTS, any_text, images, namespaces, varied_images
+from support.budget import budget
+from support.builders import HUB_TO_CORP, policy
 
 TOKENS: Final = (
     "/", "//", ":", "::", "@", "@sha256:", ".", "..", "-", "_", "__", "*", "%2f", "%00", "\0", " ", "\n",

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import HUB_TO_CORP, INSTANT, policy_document, policy_text
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.admission.explain import explain
@@ -25,6 +23,8 @@ from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.live.parser.messages import Job, Refused
 from gatekeeper_py.live.parser.program import judge
 from property.strategies import any_text, documents, images, namespaces, text_of
+from support.budget import budget
+from support.builders import HUB_TO_CORP, INSTANT, policy_document, policy_text
 
 ROOT: Final = Path(__file__).parents[2]
 

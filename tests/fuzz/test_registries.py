@@ -14,7 +14,6 @@ import pytest
 import trustme
 from hypothesis import HealthCheck, given, settings
 
-from budget import budget
 from exhaustion.hostile import Listening
 from exhaustion.registries import (
     CHUNKED,
@@ -37,6 +36,7 @@ from gatekeeper_py.core.images.reference import check_digest
 from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.registry.asking import Reply
 from registry.world import World
+from support.budget import budget
 
 STREAM_BYTES: Final = 8 * 2**20 if SECONDS else 1_000_000
 PEAK_BYTES: Final = 24 * 2**20

@@ -12,9 +12,6 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import INSTANT, WORKLOADS, container, pod, policy, review, workload
-from contract import Answer, check_response
 from fuzz.mutations import ODD_TEXTS, anything, mutated
 from gatekeeper_py.core import admission, parse_policy
 from gatekeeper_py.core.admission import Outcome, guard
@@ -24,6 +21,9 @@ from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.webhook.body import parse_json
 from gatekeeper_py.webhook.decode import parse_pod_review, updates_template
+from support.budget import budget
+from support.builders import INSTANT, WORKLOADS, container, pod, policy, review, workload
+from support.contract import Answer, check_response
 
 DATA: Final = Path(__file__).parent.parent / "data"
 

@@ -17,7 +17,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from fuzz.mutations import mutated, mutated_text
 from gatekeeper_py.registry.signatures.candidates import find_blob, list_bundles, list_payloads
 from gatekeeper_py.registry.signatures.keys import load_keys
@@ -41,6 +40,7 @@ from registry.signatures.signing import (
     sign_with,
     text_of,
 )
+from support.budget import budget
 
 NAMES: Final = ("p256", "ed25519", "rsa")
 DERS: Final = (*KEYS.values(), *map(der_of, NAMES))

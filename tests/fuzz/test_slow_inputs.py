@@ -15,12 +15,12 @@ from typing import Final
 
 import pytest
 
-from builders import pod, pod_spec, review
 from fuzz.climbing import Grammar, Recipe
 from fuzz.conftest import SECONDS, search
 from fuzz.listeners import Served
 from gatekeeper_py.core import PolicyError, parse_policy
-from wire import request
+from support.builders import pod, pod_spec, review
+from support.wire import request
 
 pytestmark = pytest.mark.long
 

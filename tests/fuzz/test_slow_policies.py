@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import policy_document
 from fuzz.climbing import climb
 from fuzz.conftest import CALLS, SECONDS
 from fuzz.loops import SLICE_SECONDS
 from gatekeeper_py.core import PolicyError, parse_policy
+from support.builders import policy_document
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 IMAGES_IN_A_STEP: Final = 32

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from contract import check_response
 from gatekeeper_py.http.listener import SPARE_RATIO
-from served import ASKED, CONTENT, GOOD, Start
-from wire import Connection, eventually, request
+from support.contract import check_response
+from support.served import ASKED, CONTENT, GOOD, Start
+from support.wire import Connection, eventually, request
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,8 @@ from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
-from served import families
-from wire import Answer, Connection, request
+from support.served import families
+from support.wire import Answer, Connection, request
 
 
 class World:

@@ -11,14 +11,14 @@ import ssl
 
 import pytest
 
-from contract import check_response
 from gatekeeper_py.http.answers import json_response
 from gatekeeper_py.http.connections.protocol import HttpConnection
 from gatekeeper_py.http.connections.scheduler import Scheduler
 from gatekeeper_py.http.listener import ACCEPTS_A_TURN, Listener
 from gatekeeper_py.process.settings import Address
-from served import ASKED, CONTENT, GOOD, Served, Start
-from wire import Connection, chunked, eventually, request
+from support.contract import check_response
+from support.served import ASKED, CONTENT, GOOD, Served, Start
+from support.wire import Connection, chunked, eventually, request
 
 HEAD = b"POST /validate-image HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 

@@ -16,12 +16,12 @@ from typing import Any
 import pytest
 import trustme
 
-from builders import pod, policy_text, review
-from contract import check_response
 from gatekeeper_py.cli.commands.serve import serve
 from gatekeeper_py.process.settings import Address
 from image.build import PROJECT, Builder, Image, project
 from image.sandbox import START_SECONDS, Process, Sandbox
+from support.builders import pod, policy_text, review
+from support.contract import check_response
 
 pytestmark = pytest.mark.timeout(900)  # the first test of a base makes the base and builds the image
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gatekeeper_py.live.feed import Feed
-from wire import eventually
+from support.wire import eventually
 
 
 class Taker:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
@@ -28,9 +27,10 @@ from gatekeeper_py.live.reload import Reloader
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.process import waiting
-from parsing import InProcessParser
-from recording import RecordingLog
-from wire import eventually
+from support.builders import policy_text
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.wire import eventually
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 GOOD = policy_text()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from builders import policy
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.live.snapshot import LivePolicy
+from support.builders import policy
 
 IMAGE: Final = "registry.corp.io/web:1"
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from monitoring_files import MONITORING, dashboard, panel_queries
+from support.monitoring_files import MONITORING, dashboard, panel_queries
 from tools.monitoring.dashboard import rendered
 
 PANELS = [panel for panel in dashboard()["panels"] if panel["type"] != "row"]

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from gatekeeper_py.controller.metrics import ControlMetrics, FastPathMetrics
-from monitoring_files import LATER, alerts, exceptions_metrics, panel_queries
-from scraped import start_audit, start_controller
-from served import families
-from server import Server
+from support.monitoring_files import LATER, alerts, exceptions_metrics, panel_queries
+from support.scraped import start_audit, start_controller
+from support.served import families
+from support.server import Server
 
 NEXT_END = "gatekeeper_py_exceptions_next_end_timestamp_seconds"
 

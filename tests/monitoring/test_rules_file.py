@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from monitoring_files import MONITORING, ROOT, alerts
+from support.monitoring_files import MONITORING, ROOT, alerts
 
 
 @pytest.mark.parametrize("alert", alerts())

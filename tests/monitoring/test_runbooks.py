@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from documented import LOG_EVENTS
-from monitoring_files import MONITORING, ROOT, RUNBOOKS, alerts, groups
+from support.documented import LOG_EVENTS
+from support.monitoring_files import MONITORING, ROOT, RUNBOOKS, alerts, groups
 
 QUESTIONS = ["Meaning.", "Impact.", "Look.", "Fix."]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from builders import pod, policy_text, review
-from contract import check_response
 from package.outside import PROJECT, ROOT, UV, run
-from server import start_server
+from support.builders import pod, policy_text, review
+from support.contract import check_response
+from support.server import start_server
 from tools import pythons
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")

@@ -8,10 +8,10 @@ from typing import Final
 
 import pytest
 
-from auditing import HOSTILE, page_of, tally_of
 from gatekeeper_py.cli.reporting.auditpage import audit_page
 from gatekeeper_py.core import parse_policy
-from screens import LUMINANCE, SCREENS, check_fits
+from support.auditing import HOSTILE, page_of, tally_of
+from support.screens import LUMINANCE, SCREENS, check_fits
 from tools.browser import Page, Scheme
 
 POLICY: Final = """

@@ -7,8 +7,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from auditing import HOSTILE, META
-from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.cli.reporting.diff import DiffPage
@@ -16,7 +14,9 @@ from gatekeeper_py.cli.reporting.diffpage import changes_page, difference_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents
-from screens import SCREENS, check_fits
+from support.auditing import HOSTILE, META
+from support.builders import INSTANT, policy_text
+from support.screens import SCREENS, check_fits
 from tools.browser import Page, Scheme
 
 LONG = "registry.corp.io/a-very-long-name-of-a-team/" + "x" * 150

@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from screens import DRAWINGS
+from support.screens import DRAWINGS
 from tools.browser import Page, Scheme
 
 PHONE_TEXT: Final = 358

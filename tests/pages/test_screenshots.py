@@ -12,8 +12,6 @@ from typing import Final
 import msgspec
 import pytest
 
-from auditing import META, page_of, tally_of
-from builders import INSTANT, pod, review
 from gatekeeper_py import __version__
 from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource
@@ -23,8 +21,10 @@ from gatekeeper_py.cli.reporting.diff import DiffPage
 from gatekeeper_py.cli.reporting.diffpage import changes_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.documents import compare_documents
-from screens import PICTURES, screenshot
-from server import Server
+from support.auditing import META, page_of, tally_of
+from support.builders import INSTANT, pod, review
+from support.screens import PICTURES, screenshot
+from support.server import Server
 from tools.browser import Page
 
 WIDTH: Final = 960

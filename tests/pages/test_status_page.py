@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from auditing import HOSTILE
-from builders import pod, policy_text, review, workload
-from screens import SCREENS, check_fits
-from server import Server
+from support.auditing import HOSTILE
+from support.builders import pod, policy_text, review, workload
+from support.screens import SCREENS, check_fits
+from support.server import Server
 from tools.browser import Page, Scheme
 
 POLICY = policy_text(

@@ -26,7 +26,7 @@ from gatekeeper_py.process.logs import (
     stdout_stream,
 )
 from gatekeeper_py.process.shares import MAX_NAMESPACES, MAX_PEERS, OTHERS
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class Written:

@@ -8,7 +8,7 @@ from collections.abc import Generator
 import pytest
 
 from gatekeeper_py.process.slices import Unfinished, in_slices, run_slice
-from recording import Clock
+from support.recording import Clock
 
 
 def steps(clock: Clock, number: int, seconds: float) -> Generator[None, None, str]:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from builders import policy_text
-from server import Server
+from support.builders import policy_text
+from support.server import Server
 
 
 class Servers:

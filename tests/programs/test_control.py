@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from scraped import UNREACHABLE
+from support.scraped import UNREACHABLE
 
 
 def test_once_ends_at_a_signal_while_the_cluster_cannot_be_reached(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pytest
 
-from builders import pod, policy_text, review
-from httpserving import serving
-from server import Server
+from support.builders import pod, policy_text, review
+from support.httpserving import serving
+from support.server import Server
 
 Servers = Callable[..., Server]
 

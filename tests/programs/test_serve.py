@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from builders import UID, pod, policy_text, review
-from contract import check_response
 from gatekeeper_py.core import parse_policy
-from served import families
-from server import CLEAN_ENVIRONMENT, Server, ask, ready_server
+from support.builders import UID, pod, policy_text, review
+from support.contract import check_response
+from support.served import families
+from support.server import CLEAN_ENVIRONMENT, Server, ask, ready_server
 
 Servers = Callable[..., Server]
 

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import pod, policy_text, review
-from monitoring_files import LATER, ROOT, alerts, exceptions_metrics, groups, panel_queries
 from prometheus.running import Jobs, Prometheus, start_prometheus
-from scraped import start_audit, start_controller
-from server import Server, ask
+from support.builders import pod, policy_text, review
+from support.monitoring_files import LATER, ROOT, alerts, exceptions_metrics, groups, panel_queries
+from support.scraped import start_audit, start_controller
+from support.server import Server, ask
 
 API_SERVER: Final = (ROOT / "tests/data/monitoring/apiserver-metrics.txt").read_bytes()
 """Recorded metrics of an API server. A test in tests/e2e compares the names with a real one."""

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from monitoring_files import alerts, groups
 from prometheus.running import promtool
 from prometheus.timelines import TIMELINES, Timeline
+from support.monitoring_files import alerts, groups
 
 
 def expected(timeline: Timeline) -> list[dict[str, Any]]:

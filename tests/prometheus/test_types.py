@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from monitoring_files import ROOT, dashboard
+from support.monitoring_files import ROOT, dashboard
 
 SOURCE = ROOT / "tools" / "monitoring" / "grafana"
 

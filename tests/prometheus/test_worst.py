@@ -8,8 +8,8 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from monitoring_files import dashboard
 from prometheus.running import promtool
+from support.monitoring_files import dashboard
 
 MINUTE: Final = 100
 """The time of the queries, in minutes since the Unix epoch."""

@@ -7,11 +7,11 @@ from typing import Any, Final
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from builders import policy_document
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.compile.fastpath import FastPath
 from gatekeeper_py.core.images.pattern import Pattern
 from property.strategies import DIGESTS, Document, any_text, images, text_of, varied_images
+from support.builders import policy_document
 
 HOSTS: Final = (
     "a.io", "b.io", "docker.io", "a.io:5000", "localhost", "foo:5000", "foo:443", "eu.corp.io", "us.corp.io",

@@ -8,9 +8,9 @@ from typing import Any, Final
 from hypothesis import assume
 from hypothesis import strategies as st
 
-from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
 from property.strategies import documents, text_of
+from support.builders import policy_document
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
 

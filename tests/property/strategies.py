@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 
-from builders import policy_document
+from support.builders import policy_document
 
 DIGESTS: Final = ("sha256:" + "7c" * 32, "sha256:" + "8d" * 32, "sha512:" + "9e" * 64)
 HOSTS: Final = (

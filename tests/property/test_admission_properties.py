@@ -7,12 +7,12 @@ from typing import Any
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import WORKLOADS, policy, review, workload
-from calling import mutate, validate, validated
 from gatekeeper_py.core import CompiledPolicy
 from gatekeeper_py.core.admission import certainly_approved
 from gatekeeper_py.core.admission.review import allowed, parse
+from support.budget import budget
+from support.builders import WORKLOADS, policy, review, workload
+from support.calling import mutate, validate, validated
 
 MORE = """
 deny: [docker.io/evil/**, registry.corp.io/old/**, registry.corp.io/hub/library/bad]

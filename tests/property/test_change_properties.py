@@ -7,8 +7,6 @@ from typing import Any, Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import WORKLOADS, pod, review, workload
 from gatekeeper_py.cli.inventory.changes import ImageChange, ImageChanges
 from gatekeeper_py.cli.inventory.tally import Usage
 from gatekeeper_py.core import CompiledPolicy, admission
@@ -17,6 +15,8 @@ from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.policy.cache import CacheCounts
 from property.policy_pairs import pairs
 from property.strategies import images, namespaces
+from support.budget import budget
+from support.builders import WORKLOADS, pod, review, workload
 
 Pair = tuple[CompiledPolicy, CompiledPolicy]
 examples: Final = settings(max_examples=budget(60))

@@ -18,14 +18,14 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naive
-from budget import budget
-from builders import policy_document as policy
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare.difference import Change, Difference, GrantDifference, compare
 from property.edges import Edges
 from property.policy_pairs import hub_pairs, pairs
 from property.strategies import allow_patterns, name_lists
+from support import naive
+from support.budget import budget
+from support.builders import policy_document as policy
 
 Pair = tuple[CompiledPolicy, CompiledPolicy]
 Example = tuple[str, str | None]

@@ -7,14 +7,14 @@ from typing import Final
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import INSTANT, pod, review
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import ENDPOINTS, NEVER_CALLED, compile_fastpath
 from gatekeeper_py.core.images.reference import locate, parse_reference
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document
-from skipping import objection, skips
+from support.budget import budget
+from support.builders import INSTANT, pod, review
+from support.skipping import objection, skips
 
 examples: Final = settings(max_examples=budget(250))
 

@@ -12,10 +12,6 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 from yaml import safe_load
 
-from budget import budget
-from builders import INSTANT, exceptions_text, keys_text, pod, policy_document, review, workload
-from calling import mutate as mutated
-from calling import validated
 from gatekeeper_py.core.admission import (
     BY_NAME,
     Answers,
@@ -46,7 +42,11 @@ from gatekeeper_py.core.images.reference import parse_reference
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
-from worlds import DIGEST, DOWN, OTHER, known, outcome_of, request, resolved, stored
+from support.budget import budget
+from support.builders import INSTANT, exceptions_text, keys_text, pod, policy_document, review, workload
+from support.calling import mutate as mutated
+from support.calling import validated
+from support.worlds import DIGEST, DOWN, OTHER, known, outcome_of, request, resolved, stored
 
 NAMES: Final = ("r.io/app", "r.io/hub/library/nginx", "docker.io/library/nginx", "docker.io/library/bad")
 TAGGED: Final = st.builds(

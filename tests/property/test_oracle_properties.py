@@ -9,9 +9,6 @@ from typing import Any, Final
 
 import pytest
 
-import naive
-from budget import budget
-from builders import INSTANT, PUBLIC_KEYS, exceptions_of, policy_document
 from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject
 from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.slot import Slot
@@ -29,6 +26,9 @@ from gatekeeper_py.core.images.manifest import (
 )
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import CompiledPolicy, parse_policy
+from support import naive
+from support.budget import budget
+from support.builders import INSTANT, PUBLIC_KEYS, exceptions_of, policy_document
 
 DIGESTS: Final = tuple(f"sha256:{letter * 64}" for letter in "ab")
 ABSENT: Final = f"sha256:{'c' * 64}"

@@ -9,10 +9,10 @@ from typing import Final
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import InvalidPattern, Pattern, parse_pattern, parse_prefix
 from property.strategies import any_text, images, patterns
+from support.budget import budget
 
 QUICK: Final = settings(max_examples=budget(200))
 

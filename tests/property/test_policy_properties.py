@@ -10,8 +10,6 @@ from typing import Any, Final
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, Finding, Policy, PolicyError, parse_policy, parse_reference
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
@@ -34,6 +32,8 @@ from property.strategies import (
     plain_documents,
     text_of,
 )
+from support.budget import budget
+from support.builders import policy_document
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 INSTANTS: Final = (NOON, datetime(2026, 3, 20, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))

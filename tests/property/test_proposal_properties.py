@@ -11,12 +11,12 @@ from typing import Any, Final
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import InvalidPattern, parse_pattern, parse_prefix
 from property.strategies import any_text, images, patterns
+from support.budget import budget
+from support.builders import policy_text
 
 QUICK: Final = settings(max_examples=budget(200))
 

@@ -10,8 +10,6 @@ from typing import Any, Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import INSTANT, pod, policy_text, review
 from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.recorded import (
     InvalidRecord,
@@ -22,6 +20,8 @@ from gatekeeper_py.cli.inventory.recorded import (
 from gatekeeper_py.cli.inventory.tally import Use
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.review import AdmissionRequest
+from support.budget import budget
+from support.builders import INSTANT, pod, policy_text, review
 
 examples: Final = settings(max_examples=budget(100))
 OLD: Final = parse_policy(policy_text(allow="[a.io, docker.io/library/**]")).at(INSTANT)

@@ -9,11 +9,11 @@ from typing import Final
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.core import InvalidReference, parse_reference
 from gatekeeper_py.core.images.glob import Glob
 from gatekeeper_py.core.images.reference import escape, locate
 from property.strategies import any_text, images, varied_images
+from support.budget import budget
 
 QUICK: Final = settings(max_examples=budget(200))
 any_image = images | varied_images

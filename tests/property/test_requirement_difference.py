@@ -16,11 +16,11 @@ from typing import Any, Final
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-import naive
-from budget import budget
-from builders import PUBLIC_KEYS, policy_document
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
 from gatekeeper_py.core.compare.difference import Difference, GrantWitness, Witness, compare
+from support import naive
+from support.budget import budget
+from support.builders import PUBLIC_KEYS, policy_document
 
 NOW: Final = datetime(2026, 3, 1, tzinfo=UTC)
 DIGEST: Final = f"sha256:{'ab' * 32}"

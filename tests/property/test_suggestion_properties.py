@@ -7,8 +7,6 @@ from typing import Final
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import pod, policy_text, review
 from gatekeeper_py.cli.commands.suggestion import extended, new_policy
 from gatekeeper_py.cli.inventory.suggestion import NOTHING, By, Suggestion
 from gatekeeper_py.core import CompiledPolicy, PolicyError, parse_policy
@@ -17,6 +15,8 @@ from gatekeeper_py.core.policy.lint.platforms import every_account, open_registr
 from gatekeeper_py.core.policy.policy import Policy
 from property.policy_pairs import NOW
 from property.strategies import any_text, documents, images, namespaces, text_of, varied_images
+from support.budget import budget
+from support.builders import pod, policy_text, review
 
 examples: Final = settings(max_examples=budget(60))
 running = st.lists(

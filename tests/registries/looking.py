@@ -12,8 +12,8 @@ from typing import Any
 
 import jsonpatch
 
-from builders import pod, review
-from server import Server
+from support.builders import pod, review
+from support.server import Server
 
 
 @dataclass(frozen=True)

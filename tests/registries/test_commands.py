@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import trustme
 
-from builders import pod
 from registries.distribution import CA_FILE, Registry, config_files
 from registries.guarded import with_tokens
 from registries.tokenserver import TokenServer
-from server import CLEAN_ENVIRONMENT
+from support.builders import pod
+from support.server import CLEAN_ENVIRONMENT
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import trustme
 
-from builders import pod, review
 from gatekeeper_py.registry.lookups import MAX_WAITING
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
 from registries.distribution import Registry, start_registry
 from registries.hanging import Hanging, hanging
 from registries.looking import Looking, looking
-from server import ask
+from support.builders import pod, review
+from support.server import ask
 
 TOO_MANY = 10
 NAMED = "registry.corp.example/team/app:v1"

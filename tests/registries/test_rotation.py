@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 import trustme
 
-from builders import pod, review
 from gatekeeper_py.registry.files import POLL_SECONDS
 from registries.distribution import CA_FILE, Registry, config_files
 from registries.guarded import with_tokens
 from registries.looking import Looking, looking
 from registries.tokenserver import TokenServer
-from server import ask
+from support.builders import pod, review
+from support.server import ask
 
 MARGIN_SECONDS = 10  # for slow machines
 TAGS = [f"v{number}" for number in range(8)]

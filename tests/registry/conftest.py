@@ -9,7 +9,7 @@ from typing import Final
 import pytest
 import uvloop
 
-from virtualtime import VirtualLoop
+from support.virtualtime import VirtualLoop
 
 Make = Callable[[], asyncio.AbstractEventLoop]
 

@@ -12,8 +12,8 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.process.shares import Share
 from gatekeeper_py.registry.asking import Reply, Turn
 from gatekeeper_py.registry.lookups import Lookups
-from recording import Counted, RecordingLog
-from virtualtime import loop_time
+from support.recording import Counted, RecordingLog
+from support.virtualtime import loop_time
 
 FOUND: Final = found("sha256:" + "a" * 64)
 OTHER: Final = found("sha256:" + "b" * 64)

@@ -13,7 +13,7 @@ from gatekeeper_py.registry.challenge import (
     check_bearer,
     parse_challenges,
 )
-from growth import check_linear
+from support.growth import check_linear
 
 HUB = 'Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:library/nginx:pull"'
 

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.registry.credentials import (
     MAX_CONFIG_BYTES,
     MAX_ENTRIES,
@@ -21,6 +20,7 @@ from gatekeeper_py.registry.credentials import (
     parse_docker_config,
 )
 from registry.kubelet import keys_tried
+from support.budget import budget
 
 HUB_KEY = "https://index.docker.io/v1/"
 

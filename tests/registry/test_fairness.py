@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.process.shares import Share
 from gatekeeper_py.registry.fairness import MAX_JOINED, MAX_REMEMBERED, Claim, FairQueue, FairSlots, Place
-from wire import DEADLINE_SECONDS, eventually
+from support.wire import DEADLINE_SECONDS, eventually
 
 NAMESPACES = ("a", "b", "c")
 

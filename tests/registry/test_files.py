@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from gatekeeper_py.registry.files import FilesWatch, Summary
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class Watched:

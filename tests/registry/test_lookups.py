@@ -28,7 +28,7 @@ from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.fairness import OVER_SHARE
 from gatekeeper_py.registry.pacing import MAX_CONCURRENT, RESERVED
 from registry.lookingup import DOWN, FOUND, OTHER, OURS, THEIRS, World, until
-from virtualtime import loop_time
+from support.virtualtime import loop_time
 
 A, B = Manifest("a.io", "app", "v1"), Manifest("b.io", "app", "v1")
 BY_DIGEST = Manifest("a.io", "app", "sha256:" + "1" * 64)

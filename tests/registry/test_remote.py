@@ -21,10 +21,10 @@ from gatekeeper_py.registry import remote
 from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.messages import MAX_EVENT_BYTES, Answered, Event, Pong, TurnWanted, encode
 from gatekeeper_py.registry.remote import LEFT_OUT_SECONDS, SUSPECT_SECONDS, RemoteClient, Suspects
-from recording import Counted, RecordingLog
 from registry.scripted import DIGEST, Scripted, challenge, scripted
 from registry.scripted import found as found_answer
-from wire import eventually
+from support.recording import Counted, RecordingLog
+from support.wire import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are looked at in /proc")
 

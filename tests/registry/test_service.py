@@ -13,15 +13,15 @@ import pytest
 import trustme
 from aiohttp import web
 
-from builders import policy
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, Answer, Lookup, Manifest, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.core.policy.registries import SIGNED_RATE
 from gatekeeper_py.registry.files import read_files
 from gatekeeper_py.registry.service import RegistryService
-from recording import Counted, RecordingLog
 from registries.signing import Signer, holds, signed
 from registry.scripted import DIGEST, Scripted, challenge, found, scripted
+from support.builders import policy
+from support.recording import Counted, RecordingLog
 
 V1 = "/v2/team/app/manifests/v1"
 

@@ -12,7 +12,7 @@ from gatekeeper_py.registry.asking import Reply
 from gatekeeper_py.registry.fairness import MAX_CONNECTIONS
 from registry.scripted import found, scripted, speaking
 from registry.world import World
-from wire import eventually
+from support.wire import eventually
 
 V1 = "/v2/team/app/manifests/v1"
 

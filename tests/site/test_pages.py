@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from screens import DRAWINGS, screenshot
+from support.screens import DRAWINGS, screenshot
 from tools.browser import Browser, Scheme, browser
 from tools.site.look import look
 from tools.site.pages import SITE, built, served

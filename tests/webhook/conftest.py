@@ -1,5 +1,5 @@
 """Fixtures: a webhook on a real socket, with verified TLS."""
 
-from served import authority, pytest_asyncio_loop_factories, served, start, trust
+from support.served import authority, pytest_asyncio_loop_factories, served, start, trust
 
 __all__ = ["authority", "pytest_asyncio_loop_factories", "served", "start", "trust"]

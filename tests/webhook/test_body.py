@@ -27,7 +27,7 @@ from gatekeeper_py.webhook.body import (
     read_body,
     with_document,
 )
-from hostilejson import VALUES
+from support.hostilejson import VALUES
 
 SMALL: Final = b'{"a": 1}'
 LARGE: Final = b'{"a": "' + b" " * LARGE_BODY_BYTES + b'"}'

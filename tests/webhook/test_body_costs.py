@@ -15,7 +15,7 @@ import pytest
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.process.memory import collector_off
 from gatekeeper_py.webhook.body import MAX_BRACKETS, MAX_WEIGHT, check_weight, parse_json, weigh
-from hostilejson import VALUES
+from support.hostilejson import VALUES
 
 MAX_BODY: Final = 7 * 1024 * 1024
 MOST_MIB: Final = 110

@@ -9,11 +9,11 @@ from collections.abc import Callable
 import pytest
 import trustme
 
-from builders import pod, review
-from contract import check_response
 from gatekeeper_py.webhook.tls import peer_names
-from served import Served, Start
-from wire import Connection, request
+from support.builders import pod, review
+from support.contract import check_response
+from support.served import Served, Start
+from support.wire import Connection, request
 
 GOOD = review(pod("registry.corp.io/web:1"))
 CONTENT = request(json.dumps(GOOD).encode())

@@ -20,8 +20,6 @@ from benchmarks.bodies import (
     pod_review,
     pod_update,
 )
-from budget import budget
-from builders import WORKLOADS, container, pod, policy, review, workload
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.review import InvalidReview, parse
 from gatekeeper_py.core.admission.world import Answers
@@ -29,6 +27,8 @@ from gatekeeper_py.core.images.manifest import MISSING, Resolution
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.webhook import decode
 from gatekeeper_py.webhook.decode import USUAL_LEVELS, _has_many_levels, parse_pod_review, updates_template
+from support.budget import budget
+from support.builders import WORKLOADS, container, pod, policy, review, workload
 
 KEYS = (
     "apiVersion", "kind", "request", "uid", "operation", "subResource", "namespace", "name", "userInfo",

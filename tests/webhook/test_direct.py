@@ -7,12 +7,12 @@ import json
 
 import pytest
 
-from builders import pod, review
-from contract import check_response
 from gatekeeper_py.http.connections import protocol
 from gatekeeper_py.webhook.body import LARGE_BODY_BYTES
-from served import Served, Start
-from wire import Connection, eventually, request
+from support.builders import pod, review
+from support.contract import check_response
+from support.served import Served, Start
+from support.wire import Connection, eventually, request
 
 APPROVED = review(pod("registry.corp.io/web:1"))
 DENIED = review(pod("evil.io/web:1"))

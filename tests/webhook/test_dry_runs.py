@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, pod, policy, policy_text, review, workload
 from gatekeeper_py.webhook.denials import Denials
 from gatekeeper_py.webhook.metrics import Endpoint
-from served import GUARDED, Served, Start
-from wire import request
+from support.builders import HUB_TO_CORP, pod, policy, policy_text, review, workload
+from support.served import GUARDED, Served, Start
+from support.wire import request
 
 NO_DECISIONS = ("reviews", "images", "exemptions", "rewrites", "excepted_images", "policy_checks")
 """The counters of reviews that are not dry runs."""

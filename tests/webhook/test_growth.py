@@ -13,14 +13,14 @@ from aiohttp import StreamReader, web
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.test_utils import make_mocked_request
 
-from builders import pod, review
 from gatekeeper_py.http.answers import Refusal
 from gatekeeper_py.http.bodymemory import BodyMemory
 from gatekeeper_py.webhook.body import check_weight, parse_json, read_body
 from gatekeeper_py.webhook.decode import parse_pod_review
 from gatekeeper_py.webhook.webhook import budget
-from growth import check_linear
-from hostilejson import VALUES
+from support.builders import pod, review
+from support.growth import check_linear
+from support.hostilejson import VALUES
 
 REVIEW: Final = json.dumps(review(pod("nginx"))).encode()
 

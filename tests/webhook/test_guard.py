@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.exceptions.grants import Source
@@ -32,10 +31,11 @@ from gatekeeper_py.webhook.guard import (
     PolicyGuard,
 )
 from gatekeeper_py.webhook.metrics import CHECK_RESULTS, Metrics
-from parsing import InProcessParser
-from recording import Clock, RecordingLog
-from served import GUARDED, Served, Start, sample
-from wire import Answer, eventually, request
+from support.builders import UID, pod, policy, policy_text, review, workload
+from support.parsing import InProcessParser
+from support.recording import Clock, RecordingLog
+from support.served import GUARDED, Served, Start, sample
+from support.wire import Answer, eventually, request
 
 CLEAN: Final = policy_text('deny: ["*/**:latest"]\n')
 """A policy without lint findings."""

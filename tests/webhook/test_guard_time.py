@@ -18,9 +18,9 @@ from gatekeeper_py.live.parser.process import Judged
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
-from parsing import InProcessParser
-from recording import RecordingLog
-from served import GUARDED
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.served import GUARDED
 
 SECONDS: Final = 90.0
 START_SECONDS: Final = 0.3

@@ -9,13 +9,13 @@ from typing import Any, Final
 import orjson
 import pytest
 
-from builders import pod, policy, review, workload
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.webhook import webhook
 from gatekeeper_py.webhook.body import LARGE_BODY_BYTES, MAX_TYPED_WEIGHT
 from gatekeeper_py.webhook.decode import parse_pod_review
-from served import Served, Start
-from wire import request
+from support.builders import pod, policy, review, workload
+from support.served import Served, Start
+from support.wire import request
 
 GOOD: Final = "registry.corp.io/web:1"
 BAD: Final = "evil.io/web:1"

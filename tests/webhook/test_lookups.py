@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 import pytest
 
-from builders import NAMESPACE, pod, policy, review, workload
 from gatekeeper_py.core.images.manifest import (
     EXISTENCE,
     MISSING,
@@ -25,8 +24,9 @@ from gatekeeper_py.core.images.manifest import Answer as RegistryAnswer
 from gatekeeper_py.process.shares import Share
 from gatekeeper_py.webhook.webhook import BUDGET_MARGIN_SECONDS, LOOKUP_MARGIN_SECONDS, MAX_LOOKUP_SECONDS
 from registries.signing import Signer
-from served import Start
-from wire import eventually, request
+from support.builders import NAMESPACE, pod, policy, review, workload
+from support.served import Start
+from support.wire import eventually, request
 
 DIGEST = "sha256:" + "a" * 64
 EXISTS = "require: [{images: [r.io/**], exists: true, onError: deny}]\n"

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from builders import pod, review
 from gatekeeper_py.http.aiohttp_internals import Message
 from gatekeeper_py.http.answers import json_response
 from gatekeeper_py.http.connections.protocol import HttpConnection
@@ -23,8 +22,9 @@ from gatekeeper_py.http.connections.tlstransport import TlsTransport
 from gatekeeper_py.http.limits import HELD_SECONDS
 from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.process.settings import Address
-from served import Start
-from wire import Connection, eventually, request
+from support.builders import pod, review
+from support.served import Start
+from support.wire import Connection, eventually, request
 
 GOOD = request(json.dumps(review(pod("registry.corp.io/web:1"))).encode())
 

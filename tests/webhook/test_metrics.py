@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-import documented
-from builders import HUB_TO_CORP, policy
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import DURATION_BUCKETS, MAX_HOSTS, OTHER_HOSTS, Metrics
-from served import families
+from support import documented
+from support.builders import HUB_TO_CORP, policy
+from support.served import families
 
 
 def finding(code: str) -> Finding:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from documented import PATHS
 from gatekeeper_py.http.health import Health
-from served import Served
+from support.documented import PATHS
+from support.served import Served
 
 
 async def test_the_interface_page_has_every_path(served: Served) -> None:

@@ -6,7 +6,6 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, exceptions_text, policy, policy_text
 from gatekeeper_py.controller.enforcement import probe_image
 from gatekeeper_py.core.admission.radius import APPROVED, REFUSED, WARNED, Admitted
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
@@ -24,6 +23,7 @@ from gatekeeper_py.webhook.recent import (
     MAX_OF_REVIEW,
     RecentImages,
 )
+from support.builders import INSTANT, exceptions_text, policy, policy_text
 
 API_SERVER, STRANGER = "192.0.2.1", "192.0.2.66"
 DAY: Final = 24 * HOUR

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, DocumentKey, Exceptions
 from gatekeeper_py.core.images.pattern import parse_pattern
-from served import GUARDED, Served, Start
-from wire import request
+from support.builders import HUB_TO_CORP, UID, pod, policy, policy_text, review, workload
+from support.served import GUARDED, Served, Start
+from support.wire import request
 
 GOOD, BAD = review(pod("registry.corp.io/a")), review(pod("nginx"))
 MUTATE = policy(HUB_TO_CORP, mode="mutate")

@@ -6,13 +6,13 @@ import json
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 
-from builders import pod, policy, review
 from gatekeeper_py.core.exceptions.document import ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.process.logs import MAX_LINES
-from served import GUARDED, Served, Start
-from wire import eventually, request
+from support.builders import pod, policy, review
+from support.served import GUARDED, Served, Start
+from support.wire import eventually, request
 
 GRANTS = "exceptions: [{source: break-glass, images: [ghcr.io/**], longest: 400d}]"
 STORM = MAX_LINES + 50

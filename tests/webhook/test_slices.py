@@ -10,15 +10,15 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, pod, policy, review
-from contract import check_response
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.policy import CompiledPolicy
 from gatekeeper_py.webhook.body import LARGE_BODY_BYTES
 from gatekeeper_py.webhook.webhook import MANY_IMAGES
-from served import Served
-from wire import Connection, eventually, request
+from support.builders import HUB_TO_CORP, pod, policy, review
+from support.contract import check_response
+from support.served import Served
+from support.wire import Connection, eventually, request
 
 GOOD: Final = "registry.corp.io/web:{n}"
 BAD: Final = "evil.io/web:{n}"

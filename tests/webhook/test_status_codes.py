@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import UID, pod, review
-from contract import check_response
-from recording import RecordingLog
-from served import ASKED, GOOD, Served, Start
-from wire import JSON_TYPE, Answer, chunked, eventually, request
+from support.builders import UID, pod, review
+from support.contract import check_response
+from support.recording import RecordingLog
+from support.served import ASKED, GOOD, Served, Start
+from support.wire import JSON_TYPE, Answer, chunked, eventually, request
 
 BAD = review(pod("nginx:1.25"))
 

@@ -9,7 +9,6 @@ from typing import Any
 import orjson
 import pytest
 
-from builders import INSTANT, policy_text
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.judge import Verdict
 from gatekeeper_py.core.admission.review import AdmissionRequest, AdmissionResponse
@@ -33,10 +32,11 @@ from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.denials import MAX_DENIALS, MAX_OF_PEER, MAX_TEXT, Denials
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.statuspage import MAX_RULES, StatusPage, describe_policy
-from paging import lines, sections
-from parsing import InProcessParser
-from recording import RecordingLog
-from wire import Answer, Connection, request
+from support.builders import INSTANT, policy_text
+from support.paging import lines, sections
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.wire import Answer, Connection, request
 
 
 class World:

@@ -22,9 +22,9 @@ from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.settings import Address
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import POLL_SECONDS, CertificateFiles
-from recording import RecordingLog
-from served import sample
-from wire import Connection, request
+from support.recording import RecordingLog
+from support.served import sample
+from support.wire import Connection, request
 
 NOW = datetime.now(UTC).replace(microsecond=0)  # certificates have whole seconds
 

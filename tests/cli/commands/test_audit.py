@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from auditing import counts
-from builders import exceptions_text, keys_text, named, pod, policy_text, workload
-from commanding import Command, Done, Write
-from fakecluster import FakeCluster, status
 from gatekeeper_py import __version__
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.instant import parse_instant
-from paging import sections
+from support.auditing import counts
+from support.builders import exceptions_text, keys_text, named, pod, policy_text, workload
+from support.commanding import Command, Done, Write
+from support.fakecluster import FakeCluster, status
+from support.paging import sections
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"

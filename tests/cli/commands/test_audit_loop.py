@@ -21,20 +21,20 @@ import pytest
 from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
-from builders import exceptions_text, pod, policy_text
-from commanding import Write
-from documented import DOCS, check_event
-from fakecluster import FakeCluster, status
 from gatekeeper_py.cli.commands import auditloop
 from gatekeeper_py.cli.commands.auditloop import AuditLoop, LoopSettings
 from gatekeeper_py.cli.reporting.policyreports.apis import OPENREPORTS
 from gatekeeper_py.cluster.configuration import ClusterConfiguration
 from gatekeeper_py.core.names import DEFAULT_NAMESPACE, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.process.settings import Address, ConfigMapName
-from recording import RecordingLog
 from registries.signing import Signer, holds, signed
 from registry.scripted import scripted
-from server import CLEAN_ENVIRONMENT
+from support.builders import exceptions_text, pod, policy_text
+from support.commanding import Write
+from support.documented import DOCS, check_event
+from support.fakecluster import FakeCluster, status
+from support.recording import RecordingLog
+from support.server import CLEAN_ENVIRONMENT
 
 PODS = "/api/v1/pods"
 DIGEST: Final = f"sha256:{'ab' * 32}"

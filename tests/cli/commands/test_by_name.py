@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from builders import PUBLIC_KEYS, named, pod, policy_text, workload
-from commanding import Command, Write
-from fakecluster import FakeCluster
+from support.builders import PUBLIC_KEYS, named, pod, policy_text, workload
+from support.commanding import Command, Write
+from support.fakecluster import FakeCluster
 
 NOWHERE = "127.0.0.1:1"
 """An address on which nothing listens, so a look-up would fail."""

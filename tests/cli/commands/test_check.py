@@ -11,9 +11,9 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from builders import keys_text, policy_text
-from commanding import Command, Done, Write
 from gatekeeper_py.core import parse_policy
+from support.builders import keys_text, policy_text
+from support.commanding import Command, Done, Write
 
 Check = Callable[..., Done]
 Findings = Callable[..., list[tuple[str, int]]]

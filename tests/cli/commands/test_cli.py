@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from builders import pod, policy_text
-from commanding import Command, Write
 from gatekeeper_py.cli.main import COMMANDS
+from support.builders import pod, policy_text
+from support.commanding import Command, Write
 
 ENVIRONMENT = {
     name: value

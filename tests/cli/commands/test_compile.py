@@ -10,9 +10,9 @@ from typing import Final
 import pytest
 import yaml
 
-from builders import policy_text
-from commanding import Command, Done, Write
 from gatekeeper_py.core import parse_policy
+from support.builders import policy_text
+from support.commanding import Command, Done, Write
 
 TEXT = policy_text(
     "mirrors: [{from: gcr.io, to: registry.corp.io/gcr}]\n",

@@ -10,11 +10,20 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, exceptions_text, keys_text, named, pod, policy_text, review, workload
-from commanding import Command, Done, Write
-from fakecluster import FakeCluster, status
 from gatekeeper_py.core.compare import difference
-from paging import sections
+from support.builders import (
+    HUB_TO_CORP,
+    exceptions_text,
+    keys_text,
+    named,
+    pod,
+    policy_text,
+    review,
+    workload,
+)
+from support.commanding import Command, Done, Write
+from support.fakecluster import FakeCluster, status
+from support.paging import sections
 
 Diff = Callable[..., Done]
 Compared = Callable[..., dict[str, Any]]

@@ -16,13 +16,13 @@ import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from auditing import tallied
-from builders import policy_text
-from commanding import Command, Write
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
 from gatekeeper_py.cli.inventory.tally import Tally, Usage
 from gatekeeper_py.cli.reporting.audit import FORMATS
 from gatekeeper_py.cli.reporting.auditpage import AuditPage
+from support.auditing import tallied
+from support.builders import policy_text
+from support.commanding import Command, Write
 
 HOSTILE: Final = (
     "\x1b[2J", "\x07", "\r", "\n", "\t", "\x7f", "\x9b31m", "\x85", "\u061c", "\u200e", "\u2028", "\u2029",

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import keys_text, policy_text
-from commanding import Command, Write
 from gatekeeper_py.cli.inputs.yaml12 import Merges, load_documents
 from gatekeeper_py.core.exceptions.document import ExceptionDocument
 from gatekeeper_py.core.policy.instant import format_instant, parse_instant
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from property.strategies import any_text, images, varied_images
+from support.budget import budget
+from support.builders import keys_text, policy_text
+from support.commanding import Command, Write
 
 POLICY: Final = policy_text(
     """

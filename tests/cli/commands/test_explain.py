@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from builders import policy_text
-from commanding import Command, Write
+from support.builders import policy_text
+from support.commanding import Command, Write
 
 RICH = policy_text(
     """

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 import yaml
 
-from builders import named, pod, policy_text, workload
-from commanding import Command, Done, Write
-from fakecluster import FakeCluster
-from httpserving import serving
 from registries.signing import Signer, contents, signed
+from support.builders import named, pod, policy_text, workload
+from support.commanding import Command, Done, Write
+from support.fakecluster import FakeCluster
+from support.httpserving import serving
 
 DIGEST = "sha256:" + "7c" * 32
 

@@ -10,8 +10,8 @@ from typing import Any, Final
 
 import pytest
 
-from builders import policy_text, review
-from manypods import ALLOCATED, ManyPods, a_pod, measured
+from support.builders import policy_text, review
+from support.manypods import ALLOCATED, ManyPods, a_pod, measured
 
 FEW: Final = 500
 

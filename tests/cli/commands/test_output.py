@@ -15,10 +15,10 @@ from typing import Final
 
 import pytest
 
-from builders import pod, workload
-from commanding import Command, Done
-from fakecluster import FakeCluster
 from gatekeeper_py import __version__
+from support.builders import pod, workload
+from support.commanding import Command, Done
+from support.fakecluster import FakeCluster
 
 DATA: Final = Path(__file__).parents[2] / "data" / "commands"
 

@@ -9,9 +9,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from builders import policy_text
-from commanding import Command, Write
 from gatekeeper_py.cli.commands.parameters import usage
+from support.builders import policy_text
+from support.commanding import Command, Write
 
 USAGE: Final = (
     ("", "Usage: gatekeeper-py"),

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_text
-from commanding import READERS, Done, Reading, Write
+from support.budget import budget
+from support.builders import policy_text
+from support.commanding import READERS, Done, Reading, Write
 
 SECRET: Final = "hunter2"
 """The word that no output may contain."""

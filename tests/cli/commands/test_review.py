@@ -13,12 +13,12 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import HUB_TO_CORP, pod, policy_text, review, workload
-from commanding import Command, Done, Write
 from gatekeeper_py.cli.inputs.documents import documents_in
 from gatekeeper_py.cli.inputs.manifests import applied
 from gatekeeper_py.cli.reporting.manifest import ManifestDumper
 from gatekeeper_py.core.admission.review import PatchOperation
+from support.builders import HUB_TO_CORP, pod, policy_text, review, workload
+from support.commanding import Command, Done, Write
 
 Reviewed = Callable[..., Done]
 Judged = Callable[..., list[dict[str, Any]]]

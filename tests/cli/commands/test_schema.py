@@ -11,11 +11,11 @@ import jsonschema
 import pytest
 import yaml
 
-from builders import variants
-from commanding import Command
 from gatekeeper_py.controller.webhooks.settings import InvalidWebhookSettings, parse_settings
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.document import PolicyError
+from support.builders import variants
+from support.commanding import Command
 
 ROOT = Path(__file__).parents[3]
 HEAD: dict[str, Any] = {"apiVersion": "gatekeeper-py/v1", "kind": "ImagePolicy", "mode": "enforce"}

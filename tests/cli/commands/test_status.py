@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from commanding import Command
-from fakecluster import FakeCluster, status
+from support.commanding import Command
+from support.fakecluster import FakeCluster, status
 
 
 @pytest.fixture

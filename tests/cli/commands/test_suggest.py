@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from builders import named, pod, policy_text, workload
-from commanding import Command, Write
-from fakecluster import FakeCluster
+from support.builders import named, pod, policy_text, workload
+from support.commanding import Command, Write
+from support.fakecluster import FakeCluster
 
 PODS = "/api/v1/pods"
 

@@ -12,10 +12,10 @@ import jsonschema
 import pytest
 import yaml
 
-from builders import HUB_TO_CORP, pod, policy_text, workload
-from commanding import Command, Done, Write
-from findings import check_findings, golden
 from gatekeeper_py.cli.inputs.testfile import read_tests
+from support.builders import HUB_TO_CORP, pod, policy_text, workload
+from support.commanding import Command, Done, Write
+from support.findings import check_findings, golden
 
 Tested = Callable[..., Done]
 

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from commanding import command, reading, write
+from support.commanding import command, reading, write
 
 __all__ = ["command", "reading", "write"]

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from builders import exceptions_text, in_configmap, pod, policy_text
-from commanding import Command, Done, Write
+from support.builders import exceptions_text, in_configmap, pod, policy_text
+from support.commanding import Command, Done, Write
 
 GRANTS = """
 exceptions:

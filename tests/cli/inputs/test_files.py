@@ -15,10 +15,10 @@ from typing import Final
 
 import pytest
 
-from builders import pod, policy_text
-from commanding import READERS, Command, Reading, Write
 from gatekeeper_py.cli.inputs.files import UnreadableError
 from gatekeeper_py.cli.inputs.manifests import read_manifests
+from support.builders import pod, policy_text
+from support.commanding import READERS, Command, Reading, Write
 
 LIMIT: Final = 64 * 2**20
 POD: Final = json.dumps(pod("registry.corp.io/web:1"))

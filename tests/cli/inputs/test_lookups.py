@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from builders import keys_text, policy
 from gatekeeper_py.cli.inputs.lookups import AT_ONCE, SIGNATURE_REQUESTS, _pace
 from gatekeeper_py.registry.pacing import USUAL_REQUESTS
+from support.builders import keys_text, policy
 
 
 @pytest.mark.parametrize("timeout", ["1s", "2s", "5s"])

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import pod, policy_text
-from commanding import Command, Done, Write
 from gatekeeper_py.cli.inputs.files import path_matches
+from support.builders import pod, policy_text
+from support.commanding import Command, Done, Write
 
 GOOD: Final = json.dumps(pod("registry.corp.io/web:1"))
 BAD: Final = json.dumps(pod("nginx:1.25"))

@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from builders import policy_text
-from commanding import READERS, Reading, Write
+from support.builders import policy_text
+from support.commanding import READERS, Reading, Write
 
 JUDGING: Final[dict[str, tuple[str, ...]]] = {
     **{

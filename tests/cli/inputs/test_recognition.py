@@ -8,8 +8,8 @@ from typing import Final
 
 import pytest
 
-from builders import pod, policy_text
-from commanding import Command, Write
+from support.builders import pod, policy_text
+from support.commanding import Command, Write
 
 TESTS: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicyTest\npolicy: policy.yaml\ncases: []\n"
 FILES: Final[dict[str, str | bytes]] = {

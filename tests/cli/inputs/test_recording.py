@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import pytest
 
-from auditing import counts
-from builders import policy_text
-from commanding import Command, Write
 from gatekeeper_py.cli.inputs.files import MAX_BYTES
-from paging import lines, sections
+from support.auditing import counts
+from support.builders import policy_text
+from support.commanding import Command, Write
+from support.paging import lines, sections
 
 USAGE: Final = {"kind": "Pod", "namespace": "shop", "name": "web", "path": "spec.containers[0].image"}
 

@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 import yaml
 
-from builders import exceptions_text, in_configmap, pod, policy_text
-from commanding import Command, Write
+from support.builders import exceptions_text, in_configmap, pod, policy_text
+from support.commanding import Command, Write
 
 POLICY: Final = policy_text("exceptions: [{source: namespace, images: [ghcr.io], longest: 400d}]\n")
 ENTRY: Final = "image: ghcr.io/x, until: 2026-04-01, reason: r"

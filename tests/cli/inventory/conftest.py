@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from apisession import session_with
-from fakecluster import TOKEN, FakeCluster
 from gatekeeper_py.cluster.api import LIST_TIMEOUT, ApiClient
 from gatekeeper_py.cluster.session import Session
+from support.apisession import session_with
+from support.fakecluster import TOKEN, FakeCluster
 
 
 @pytest.fixture

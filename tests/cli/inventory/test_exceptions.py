@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import pytest
 
-from builders import exceptions_text, policy
 from gatekeeper_py.cli.inventory import exceptions
 from gatekeeper_py.cluster.api import ApiClient
+from support.builders import exceptions_text, policy
 
 GRANTS = """
 exceptions:

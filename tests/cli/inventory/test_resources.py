@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from fakecluster import Answer, FakeCluster, status
 from gatekeeper_py.cli.inventory.resources import (
     BUILT_IN,
     ClusterError,
@@ -20,6 +19,7 @@ from gatekeeper_py.cli.inventory.resources import (
     read,
 )
 from gatekeeper_py.cluster.api import ApiClient
+from support.fakecluster import Answer, FakeCluster, status
 
 ARGO = "argoproj.io"
 

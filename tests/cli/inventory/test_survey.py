@@ -6,16 +6,16 @@ from typing import Any, Final
 
 import pytest
 
-from auditing import counts
-from builders import HUB_TO_CORP, INSTANT, named, pod, policy, review, workload
-from calling import validated
-from fakecluster import LISTS, Answer, FakeCluster, status
 from gatekeeper_py.cli.inventory.listing import collect
 from gatekeeper_py.cli.inventory.resources import ClusterError, Resource
 from gatekeeper_py.cli.inventory.survey import MAX_KEPT_IMAGES, MAX_OWNERS, ObjectReference, Survey, Warned
 from gatekeeper_py.cluster.api import ApiClient
 from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from support.auditing import counts
+from support.builders import HUB_TO_CORP, INSTANT, named, pod, policy, review, workload
+from support.calling import validated
+from support.fakecluster import LISTS, Answer, FakeCluster, status
 
 PODS = "/api/v1/pods"
 DEPLOYMENTS = "/apis/apps/v1/deployments"

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from auditing import counts, tallied
 from gatekeeper_py.cli.inventory.recorded import InvalidRecord, SavedAudit
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage
 from gatekeeper_py.core.admission.judge import Checked, Signature
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import MODES
+from support.auditing import counts, tallied
 
 GOOD = tallied("registry.corp.io/web:1", "allowed", "it matches")
 BAD = tallied("nginx", "unlisted", "it matches no rule")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from auditing import tallied
 from gatekeeper_py.cli.inventory.tally import Tallied, Usage
 from gatekeeper_py.cli.reporting.audit import HEADINGS, table_cells
 from gatekeeper_py.cli.reporting.tables import layout
+from support.auditing import tallied
 
 DIGEST = "sha256:" + "ab" * 32
 UNLISTED = tallied("nginx:1", "unlisted", "docker.io/library/nginx matches no rule")

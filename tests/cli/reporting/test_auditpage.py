@@ -8,12 +8,12 @@ from typing import Final
 
 import pytest
 
-from auditing import HOSTILE, META, page_of, tally_of
-from builders import INSTANT
 from gatekeeper_py.cli.inventory.tally import Tally
 from gatekeeper_py.cli.reporting.auditpage import MAX_RULES, AuditPage, audit_page
 from gatekeeper_py.core import parse_policy
-from paging import lines, sections
+from support.auditing import HOSTILE, META, page_of, tally_of
+from support.builders import INSTANT
+from support.paging import lines, sections
 
 MAX_BYTES: Final = 1_000_000
 

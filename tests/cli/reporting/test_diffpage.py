@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import msgspec
 
-from auditing import HOSTILE, META
-from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.changes import ImageChanges
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.tally import Usage
@@ -14,7 +12,9 @@ from gatekeeper_py.cli.reporting.diffpage import changes_page, difference_page
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.difference import compare
 from gatekeeper_py.core.compare.documents import compare_documents
-from paging import lines, sections
+from support.auditing import HOSTILE, META
+from support.builders import INSTANT, policy_text
+from support.paging import lines, sections
 
 PAGE = DiffPage(
     meta=msgspec.structs.replace(META, policy=PolicySource("<new>.yaml", "0123456789ab")), instant=INSTANT

@@ -20,7 +20,7 @@ from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired, Ow
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live.sources import Delivery
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 VALIDATE: Final = desired("Validating", "validate", WEBHOOKS["validating"], "policy.gk")
 MUTATE: Final = desired("Mutating", "mutate", WEBHOOKS["mutating"])

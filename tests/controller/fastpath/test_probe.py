@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from apisession import session_with
-from builders import review
 from controller.fastpath.stepping import HEAD, OTHER, REMOVED, TIGHT, WIDE, view_of
 from controller.world import START
 from gatekeeper_py.cluster.session import Session
@@ -32,7 +30,9 @@ from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.compile.fastpath import FastPath
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.process.settings import SettingsError
-from recording import RecordingLog
+from support.apisession import session_with
+from support.builders import review
+from support.recording import RecordingLog
 
 FROM_WIDE = view_of(WIDE).fast_path
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from builders import review
 from controller.world import START
 from gatekeeper_py.controller.fastpath.probe import DIGEST, ProbeImage, choose, still_useful, why_not_called
 from gatekeeper_py.controller.probe_pod import ProbeAnswer, pod
@@ -14,6 +13,7 @@ from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, failed, found
 from gatekeeper_py.core.policy.policy import parse_policy
+from support.builders import review
 
 HEAD = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\n"
 BEFORE = HEAD + "allow: [a.io, b.io/team/**, c.io/app, 'd.io@*']\n"

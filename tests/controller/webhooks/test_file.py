@@ -9,7 +9,7 @@ import pytest
 
 from gatekeeper_py.controller.webhooks.file import SettingsFile
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class Setup:

@@ -6,7 +6,6 @@ import json
 
 import pytest
 
-from findings import check_findings, golden
 from gatekeeper_py.controller.webhooks.settings import (
     Calls,
     ExtraRule,
@@ -15,6 +14,7 @@ from gatekeeper_py.controller.webhooks.settings import (
     parse_settings,
     settings_schema,
 )
+from support.findings import check_findings, golden
 
 FULL = """
 exemptNamespaces: [calico-system, kube-system]

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 import pytest
 
-import naive
-from builders import (
+from gatekeeper_py.core.admission import Judging, certainly_approved
+from gatekeeper_py.core.admission.review import parse
+from support import naive
+from support.builders import (
     HUB_TO_CORP,
     NAMESPACE,
     WORKLOADS,
@@ -21,10 +23,8 @@ from builders import (
     variants,
     workload,
 )
-from calling import mutate, mutated, validate, validated
-from contract import ORIGINAL_IMAGES
-from gatekeeper_py.core.admission import Judging, certainly_approved
-from gatekeeper_py.core.admission.review import parse
+from support.calling import mutate, mutated, validate, validated
+from support.contract import ORIGINAL_IMAGES
 
 GOOD = "registry.corp.io/web:1"
 BAD = "quay.io/web:1"

@@ -11,9 +11,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from budget import is_long
-from builders import container, pod, pod_spec, policy, review, variants, workload
-from calling import validate
 from gatekeeper_py.core.admission import customresources
 from gatekeeper_py.core.admission.customresources import OutOfSteps, StepBudget, count_images, images_at
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD, GroupKind, ImageList
@@ -30,7 +27,10 @@ from gatekeeper_py.core.admission.slot import (
 )
 from gatekeeper_py.core.admission.workload import pod_images, slots
 from gatekeeper_py.core.policy.resources import PathTree, ResourcePath, parse_resource_path
-from growth import instructions
+from support.budget import is_long
+from support.builders import container, pod, pod_spec, policy, review, variants, workload
+from support.calling import validate
+from support.growth import instructions
 
 WIDGET: Final[GroupKind] = ("example.com", "Widget")
 DEPLOYMENT: Final[GroupKind] = ("apps", "Deployment")

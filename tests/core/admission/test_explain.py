@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, exceptions_text, policy, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.explain import (
     MAX_NEAREST,
@@ -21,6 +20,7 @@ from gatekeeper_py.core.admission.world import Answers
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution, found
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from support.builders import INSTANT, exceptions_text, policy, policy_text
 
 SHA256: Final = "sha256:" + "7c" * 32
 OTHER: Final = "sha256:" + "8d" * 32

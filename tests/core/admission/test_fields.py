@@ -13,8 +13,6 @@ from typing import Any, Final
 
 import pytest
 
-import contract
-from builders import INSTANT, WORKLOADS, policy, policy_text, review
 from gatekeeper_py.cli.inventory.resources import BUILT_IN
 from gatekeeper_py.cli.inventory.survey import _running_digest
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
@@ -37,7 +35,9 @@ from gatekeeper_py.core.compile.expression import expression
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.webhook.decode import parse_pod_review
-from skipping import pre_approved
+from support import contract
+from support.builders import INSTANT, WORKLOADS, policy, policy_text, review
+from support.skipping import pre_approved
 
 APPROVED: Final = "registry.corp.io/web:1"
 UNLISTED: Final = "evil.io/web:1"
@@ -157,7 +157,7 @@ def test_the_mutating_endpoint_rewrites_an_image_of_every_list(field: ImageList)
 @pytest.mark.bulk
 def test_one_more_list_reaches_all_code_that_depends_on_the_table() -> None:
     """Run the tests of this module with a table that has another row, ``sources``."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "onemorelist", "-p", "no:xdist", __file__]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "support.onemorelist", "-p", "no:xdist", __file__]
     run = subprocess.run(
         [*command, "-k", "sources and not may_rewrite"], capture_output=True, text=True, check=False
     )

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 import pytest
 
-from builders import INSTANT
-from contract import Endpoint, check_response
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review
+from support.builders import INSTANT
+from support.contract import Endpoint, check_response
 
 DATA: Final = Path(__file__).parents[2] / "data"
 REVIEWS: Final = DATA / "reviews"

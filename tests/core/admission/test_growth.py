@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import container, pod, pod_spec, policy, review
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission.review import InvalidReview, parse
 from gatekeeper_py.core.names import ORIGINAL_IMAGES
-from growth import check_linear
+from support.builders import container, pod, pod_spec, policy, review
+from support.growth import check_linear
 
 POLICY_TEXT: Final = """
 deny:

@@ -7,8 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from builders import INSTANT, UID, exceptions_text, policy, policy_text, review
-from contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission.guard import (
     MAX_RADIUS_LINES,
@@ -28,6 +26,8 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from support.builders import INSTANT, UID, exceptions_text, policy, policy_text, review
+from support.contract import MAX_WARNING_LENGTH, MAX_WARNINGS
 
 NAMESPACE, NAME = "gatekeeper-py", "policy"
 

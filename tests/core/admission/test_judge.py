@@ -7,7 +7,6 @@ import json
 import pytest
 import yaml
 
-from builders import INSTANT, exceptions_text, keys_text, pod, policy, policy_text, review
 from gatekeeper_py.core.admission import BY_NAME, Answers, Judge, Subject, Verdict, certainly_approved, judge
 from gatekeeper_py.core.admission.judge import Checked, Signature
 from gatekeeper_py.core.admission.review import parse
@@ -18,6 +17,7 @@ from gatekeeper_py.core.images.manifest import MISSING, Lookup, Resolution, foun
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import parse_policy
+from support.builders import INSTANT, exceptions_text, keys_text, pod, policy, policy_text, review
 
 DIGEST = f"sha256:{'a' * 64}"
 SIGN = "require: [{images: [r.io], signedBy: [ci-2025]}]\n"

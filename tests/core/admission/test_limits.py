@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, container, pod, pod_spec, policy, review, workload
-from calling import mutate, validate, validated
 from gatekeeper_py.core.admission import certainly_approved
 from gatekeeper_py.core.admission.review import parse
 from gatekeeper_py.core.admission.workload import MAX_COMPARED
+from support.builders import HUB_TO_CORP, container, pod, pod_spec, policy, review, workload
+from support.calling import mutate, validate, validated
 
 GOOD: Final = "registry.corp.io/web:1"
 BAD: Final = "evil.io/web:1"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from builders import INSTANT, exceptions_text, keys_text, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import BY_NAME, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission.lookahead import images_ahead, lookups_ahead
@@ -17,7 +16,8 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, Answer, Resolution
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from worlds import DIGEST, DOWN, FOUND, known, needed, outcome_of, request, response_of, stored, truth
+from support.builders import INSTANT, exceptions_text, keys_text, policy_text
+from support.worlds import DIGEST, DOWN, FOUND, known, needed, outcome_of, request, response_of, stored, truth
 
 MIRROR = "mirrors: [{from: docker.io, to: [r.io/hub, dr.io/hub], verify: true, %s}]\n"
 PLAIN = "mirrors: [{from: docker.io, to: r.io/hub%s}]\n"

@@ -8,20 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import (
-    HUB_TO_CORP,
-    INSTANT,
-    NAMESPACE,
-    container,
-    exceptions_text,
-    pod,
-    policy,
-    policy_text,
-    review,
-    workload,
-)
-from calling import mutate, validate
-from contract import Answer
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import Verdict
 from gatekeeper_py.core.admission.messages import (
@@ -37,6 +23,20 @@ from gatekeeper_py.core.admission.slot import MappingKey, Slot
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.decision import Decision
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from support.builders import (
+    HUB_TO_CORP,
+    INSTANT,
+    NAMESPACE,
+    container,
+    exceptions_text,
+    pod,
+    policy,
+    policy_text,
+    review,
+    workload,
+)
+from support.calling import mutate, validate
+from support.contract import Answer
 
 NO_RULE = "matches no rule"
 LONG_NAME = "a" * 200

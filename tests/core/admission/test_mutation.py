@@ -7,10 +7,10 @@ from typing import Any, Final
 
 import pytest
 
-from builders import HUB_TO_CORP, pod, policy, review
-from calling import mutate, mutated, validate
-from contract import ORIGINAL_IMAGES
 from gatekeeper_py.core.admission.mutation import MAX_ANNOTATIONS_BYTES
+from support.builders import HUB_TO_CORP, pod, policy, review
+from support.calling import mutate, mutated, validate
+from support.contract import ORIGINAL_IMAGES
 
 POLICY: Final = policy(HUB_TO_CORP, mode="mutate")
 RECORD: Final = '{"spec.containers[0].image":"nginx"}'

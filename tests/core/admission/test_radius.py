@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 from gatekeeper_py.core.admission.radius import (
     APPROVED,
     LEAST_KNOWN,
@@ -26,6 +25,7 @@ from gatekeeper_py.core.admission.radius import (
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.core.policy.policy import parse_policy
+from support.builders import INSTANT, exceptions_text, keys_text, policy, policy_text
 
 NEW: Final = policy(
     "namespaces: [{names: [dev], mode: warn}]\n",

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import pytest
 
-from builders import INSTANT, exceptions_text, keys_text, pod, policy_text, review, workload
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.admission import BY_NAME, certainly_approved, mutate, validate
 from gatekeeper_py.core.admission import review as wire
@@ -21,7 +20,8 @@ from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.images.manifest import MISSING, OTHER_KEY, SIGNATURE, Answer, Manifest, found
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
-from worlds import (
+from support.builders import INSTANT, exceptions_text, keys_text, pod, policy_text, review, workload
+from support.worlds import (
     DIGEST,
     DOWN,
     FINGERPRINTS,

@@ -9,11 +9,11 @@ from typing import Any
 import orjson
 import pytest
 
-from builders import UID, pod
-from builders import review as review_of
-from contract import check_response
 from gatekeeper_py.core.admission import review
 from gatekeeper_py.core.admission.review import AdmissionRequest, InvalidReview, parse
+from support.builders import UID, pod
+from support.builders import review as review_of
+from support.contract import check_response
 
 AUDIT = {"mode": "mutate", "policy": "0123456789ab"}
 

@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import pytest
 
-import naive
-from builders import WORKLOADS, container, pod, pod_spec, variants, workload
 from gatekeeper_py.core.admission.fields import POD, GroupKind
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.admission.workload import changed, holds_images, pod_images, slots
 from gatekeeper_py.core.policy.resources import PathTree, parse_resource_path
+from support import naive
+from support.builders import WORKLOADS, container, pod, pod_spec, variants, workload
 
 WIDGET: GroupKind = ("example.com", "Widget")
 PLACES: Final[dict[GroupKind, tuple[str, ...]]] = {

@@ -11,8 +11,6 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from budget import is_long
-from builders import keys_text, policy_text
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.compare import difference
 from gatekeeper_py.core.compare.difference import (
@@ -24,6 +22,8 @@ from gatekeeper_py.core.compare.difference import (
 )
 from gatekeeper_py.core.compare.parts import MAX_EFFORT, Effort
 from gatekeeper_py.core.policy.decision import Decision
+from support.budget import is_long
+from support.builders import keys_text, policy_text
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from builders import keys_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compare.documents import compare_documents
+from support.builders import keys_text, policy_text
 
 
 def changes(old: str, new: str, *, modes: tuple[str, str] = ("enforce", "enforce")) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.core.compare import parts
 from gatekeeper_py.core.compare.parts import (
     LABEL,
@@ -19,6 +18,7 @@ from gatekeeper_py.core.compare.parts import (
     part_classes,
 )
 from gatekeeper_py.core.images.glob import Glob
+from support.budget import budget
 
 examples = settings(max_examples=budget(50))
 globs = st.lists(st.text("ab*-", min_size=1, max_size=5), max_size=4, unique=True)

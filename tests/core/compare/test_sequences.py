@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.core.compare import parts
 from gatekeeper_py.core.compare.parts import SEGMENT, TooComplex
 from gatekeeper_py.core.compare.sequences import Item, Sequences
 from gatekeeper_py.core.images.pattern import path_matches
+from support.budget import budget
 
 examples = settings(max_examples=budget(50))
 part_globs = st.sampled_from(["a", "b", "ab", "*", "a*", "*b"])

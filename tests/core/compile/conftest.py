@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from evaluating import Evaluator, build
+from support.evaluating import Evaluator, build
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ from gatekeeper_py.core.compile.choice import (
 )
 from gatekeeper_py.core.compile.cost import MAX_EXPRESSION_LENGTH, fits
 from gatekeeper_py.core.images.scope import Scope
-from skipping import scope
+from support.skipping import scope
 
 SOON = datetime(2026, 4, 1, tzinfo=UTC)
 LATE = datetime(2026, 5, 1, tzinfo=UTC)

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from builders import INSTANT, policy_text
 from gatekeeper_py.core import Policy, parse_policy
 from gatekeeper_py.core.compile.committed import KINDS, problems
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
+from support.builders import INSTANT, policy_text
 
 POLICY = parse_policy(policy_text(allow="[a.io, {image: b.io, until: 2027-01-01}]"))
 OTHER = parse_policy(policy_text(allow="[c.io]"))

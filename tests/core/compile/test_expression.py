@@ -11,7 +11,7 @@ from gatekeeper_py.core.compile import expression as cel
 from gatekeeper_py.core.compile.cost import MAX_COST, MAX_EXPRESSION_LENGTH, fits
 from gatekeeper_py.core.compile.preapproved import EVERYTHING
 from gatekeeper_py.core.images.scope import Scope
-from skipping import pre_approved, scope
+from support.skipping import pre_approved, scope
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,6 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from builders import INSTANT, container, pod, policy_text, review
-from evaluating import COST_LIMIT, Evaluator, RefusedError
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile import expression as cel
@@ -26,7 +24,9 @@ from gatekeeper_py.core.compile.preapproved import PreApproved
 from gatekeeper_py.core.compile.written import MAX_LENGTH, TAG
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import Document
-from skipping import objection, pre_approved, scope, skips
+from support.builders import INSTANT, container, pod, policy_text, review
+from support.evaluating import COST_LIMIT, Evaluator, RefusedError
+from support.skipping import objection, pre_approved, scope, skips
 
 pytestmark = pytest.mark.timeout(
     900

@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, keys_text, pod, policy_text, review
 from gatekeeper_py.core import InvalidReference, Policy, parse_policy, parse_reference
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.exclusions import SPELLING
@@ -36,7 +35,8 @@ from gatekeeper_py.core.policy.document import PolicyDocument, ResourceEntry
 from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
-from skipping import objection, skips
+from support.builders import HUB_TO_CORP, INSTANT, NAMESPACE, container, keys_text, pod, policy_text, review
+from support.skipping import objection, skips
 
 DIGEST: Final = "@sha256:" + "7c" * 32
 VECTORS: Final[list[dict[str, Any]]] = json.loads(

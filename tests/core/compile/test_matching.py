@@ -8,7 +8,7 @@ from typing import Final
 import pytest
 
 from gatekeeper_py.core.compile.matching import regex
-from skipping import scope
+from support.skipping import scope
 
 DIGEST: Final = "@sha256:" + "7c" * 32
 OTHER: Final = "@sha256:" + "8d" * 32

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gatekeeper_py.core.compile.preapproved import EVERYTHING, NOTHING, PreApproved
 from gatekeeper_py.core.images import scope as scopes
 from property.strategies import NAMESPACES, images, patterns
-from skipping import pre_approved, scope
+from support.skipping import pre_approved, scope
 
 DIGEST = "@sha256:" + "7c" * 32
 APPROVED = pre_approved(

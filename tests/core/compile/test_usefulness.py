@@ -10,12 +10,12 @@ from typing import Any, Final
 import pytest
 import yaml
 
-import naive
-from builders import INSTANT, pod, review
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.compile.fastpath import compile_fastpath
-from skipping import objection, skips
+from support import naive
+from support.builders import INSTANT, pod, review
+from support.skipping import objection, skips
 
 pytestmark = pytest.mark.bulk
 

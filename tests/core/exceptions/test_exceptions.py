@@ -14,9 +14,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import naive
-from budget import budget
-from builders import INSTANT, exceptions_of, exceptions_text, pod, policy_text, review
 from gatekeeper_py.core import CompiledPolicy, Policy, admission, parse_policy
 from gatekeeper_py.core.admission.explain import explain
 from gatekeeper_py.core.admission.judge import exception_as_json
@@ -30,7 +27,10 @@ from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from gatekeeper_py.process.slices import run_slice
-from growth import instructions
+from support import naive
+from support.budget import budget
+from support.builders import INSTANT, exceptions_of, exceptions_text, pod, policy_text, review
+from support.growth import instructions
 
 IMAGES: Final = [
     f"{host}/{path}{suffix}"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.glob import Glob
 from gatekeeper_py.core.images.globmap import MAX_SIDE_BY_SIDE, GlobMap, GlobTree, Scan
-from growth import check_linear, instructions
+from support.growth import check_linear, instructions
 
 globs = st.text("ab*-", max_size=6)
 texts = st.text("ab*-", max_size=8)

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
 from gatekeeper_py.core.images.globmap import MAX_COMPARED, MAX_COMPARISONS, Scan
 from gatekeeper_py.core.images.image import Qualifiers, parse_image, qualifiers_of
 from gatekeeper_py.core.images.index import PatternIndex
 from gatekeeper_py.core.images.pattern import Pattern, parse_pattern
 from gatekeeper_py.core.policy.rules import Rule
-from growth import check_linear
 from property.strategies import images, name_lists, namespaces, patterns
+from support.budget import budget
+from support.growth import check_linear
 
 SHA256: Final = "sha256:" + "7c" * 32
 ALIKE: Final = ["*".join(each) for each in itertools.product("xy", repeat=10) if len(set(each)) > 1]

@@ -10,7 +10,7 @@ import pytest
 
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.reference import MAX_IMAGE_LENGTH, escape
-from growth import check_linear
+from support.growth import check_linear
 
 POLICY: Final = parse_policy(
     """

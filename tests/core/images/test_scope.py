@@ -16,7 +16,7 @@ from gatekeeper_py.core.images.scope import (
     TooManyComparisonsError,
 )
 from property.strategies import NAMESPACE_GLOBS, patterns
-from skipping import scope
+from support.skipping import scope
 
 scopes = st.builds(
     lambda pattern, names: Scope(images=parse_pattern(pattern).unwritten(), namespaces=names),

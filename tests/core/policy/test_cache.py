@@ -7,9 +7,9 @@ from typing import Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import HUB_TO_CORP, policy
 from gatekeeper_py.core.exceptions.exceptions import NO_EXCEPTIONS, Exceptions
 from gatekeeper_py.core.policy.cache import MAX_CACHED_LENGTH, CacheCounts
+from support.builders import HUB_TO_CORP, policy
 
 IMAGE: Final = "registry.corp.io/web:1"
 POLICIES = [

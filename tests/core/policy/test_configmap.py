@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.policy.configmap import (
@@ -18,6 +17,7 @@ from gatekeeper_py.core.policy.configmap import (
     read_exceptions,
 )
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES
+from support.builders import policy_text
 
 TEXT = policy_text()
 

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_document
 from gatekeeper_py.core import CompiledPolicy, parse_policy
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.reference import Location
 from gatekeeper_py.core.policy.copies import MirroredRules
 from gatekeeper_py.core.policy.rules import Rule
+from support.budget import budget
+from support.builders import policy_document
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA256: Final = "sha256:" + "7c" * 32

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from builders import policy, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.policy.decision import Decision
+from support.builders import policy, policy_text
 
 SHA256: Final = "sha256:" + "7c" * 32
 MIRRORS: Final = """

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import Finding, parse_policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions, _Held
 from gatekeeper_py.core.exceptions.grants import Grants, Source
 from gatekeeper_py.core.policy.exceptions import exception_findings
 from gatekeeper_py.core.policy.finding import MAX_FINDINGS
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
+from support.builders import INSTANT, exceptions_text, policy_text
 
 GRANT = "{source: namespace, images: [ghcr.io/**], longest: 2h, most: 1}"
 SOON = "until: 2026-03-01T13:00:00Z, reason: r"

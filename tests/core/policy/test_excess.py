@@ -14,8 +14,6 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_document
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.policy import excess as limits_in_use
 from gatekeeper_py.core.policy.document import ENFORCE
@@ -23,7 +21,9 @@ from gatekeeper_py.core.policy.excess import excess
 from gatekeeper_py.core.policy.limits import MAX_COPIES, MAX_SCANNED
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.policy import Policy
-from growth import check_linear, instructions
+from support.budget import budget
+from support.builders import policy_document
+from support.growth import check_linear, instructions
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

@@ -15,10 +15,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import INSTANT, PUBLIC_KEYS, keys_text, policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.policy.keys import ED25519_PRIME, FORGEABLE, MAX_PEM_LENGTH, parse_key
 from gatekeeper_py.core.policy.registries import SIGNED_RATE, Registry
+from support.builders import INSTANT, PUBLIC_KEYS, keys_text, policy_text
 
 PEM: Final = PUBLIC_KEYS["ci-2025"]
 SPKI: Final = serialization.PublicFormat.SubjectPublicKeyInfo

@@ -10,12 +10,12 @@ from typing import Final
 
 import pytest
 
-from builders import PUBLIC_KEYS, keys_text, policy_text
 from gatekeeper_py.core import Finding, Policy, PolicyError, parse_policy
 from gatekeeper_py.core.policy.lint import CHECKS
 from gatekeeper_py.core.policy.lint import lint as lint_policy
 from gatekeeper_py.core.policy.lint.modes import next_finding
-from growth import check_linear
+from support.builders import PUBLIC_KEYS, keys_text, policy_text
+from support.growth import check_linear
 
 ED25519: Final = """\
 -----BEGIN PUBLIC KEY-----

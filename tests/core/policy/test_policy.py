@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.policy import Rewriting
+from support.builders import policy_text
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 TICK: Final = timedelta(microseconds=1)

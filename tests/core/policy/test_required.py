@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from budget import budget
-from builders import policy_document
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.policy.copies import at_once
 from gatekeeper_py.core.policy.keys import NO_KEYS
 from gatekeeper_py.core.policy.mirror import Mirrors
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.required import Requirements
+from support.budget import budget
+from support.builders import policy_document
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SHA256: Final = "sha256:" + "7c" * 32

@@ -14,7 +14,6 @@ from typing import Any, Final, Literal, NamedTuple
 
 import pytest
 
-from builders import keys_text, policy_text
 from gatekeeper_py.cli.main import run
 from gatekeeper_py.core import Policy, parse_policy
 from gatekeeper_py.core.admission.explain import explain, rule_as_json
@@ -39,7 +38,8 @@ from gatekeeper_py.core.policy.mirror import Mirror
 from gatekeeper_py.core.policy.parse.document import json_schema
 from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.rules import Rule
-from worlds import DIGEST, DOWN, known, signed, truth
+from support.builders import keys_text, policy_text
+from support.worlds import DIGEST, DOWN, known, signed, truth
 
 PLACE: Final = {"list", "index", "pattern"}
 """The fields that every rule has."""

@@ -7,12 +7,12 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.images.globmap import Scan
 from gatekeeper_py.core.images.image import parse_image
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.policy.rules import Rule, RuleSet
+from support.builders import INSTANT, policy_text
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 

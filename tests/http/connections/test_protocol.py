@@ -31,9 +31,9 @@ from gatekeeper_py.http.limits import (
 )
 from gatekeeper_py.http.listener import Listener
 from gatekeeper_py.webhook.body import read_body
-from growth import check_linear
-from transports import Transport
-from wire import chunked, eventually, request
+from support.growth import check_linear
+from support.transports import Transport
+from support.wire import chunked, eventually, request
 
 
 class World:

@@ -18,8 +18,8 @@ from gatekeeper_py.http.connections.scheduler import (
     Rank,
     Scheduler,
 )
-from recording import Clock
-from wire import eventually
+from support.recording import Clock
+from support.wire import eventually
 
 
 class Client:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.http.connections.peers import MAX_CREDIT, Activity, Peer
 from gatekeeper_py.http.connections.table import NEWCOMERS, PATIENCE_SECONDS, Table
-from growth import check_linear
-from transports import Member
+from support.growth import check_linear
+from support.transports import Member
 
 SILENT, NEW, WAITING, IDLE, BUSY, CLOSING = Activity
 

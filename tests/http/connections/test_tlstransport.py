@@ -24,7 +24,7 @@ from gatekeeper_py.http.connections.tlstransport import (
     TlsTransport,
 )
 from gatekeeper_py.webhook.tls import build_certificate
-from transports import Transport
+from support.transports import Transport
 
 
 class Tcp(Transport):

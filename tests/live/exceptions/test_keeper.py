@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from fakeapi import until
 from gatekeeper_py.core.exceptions.document import MAX_BYTES
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey, Exceptions
 from gatekeeper_py.core.exceptions.grants import Source
@@ -20,6 +19,7 @@ from gatekeeper_py.live.parser.process import ParserError
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.process.logs import MAX_LINES
 from live.exceptions.world import GRANTS, IMAGE, TEAM, World, document
+from support.fakeapi import until
 
 
 async def test_a_document_and_its_removal_take_effect_at_once(world: World) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from builders import INSTANT, policy
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import Source
 from gatekeeper_py.core.policy.cache import CacheCounts
@@ -15,8 +14,9 @@ from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.core.policy.finding import Finding
 from gatekeeper_py.live.exceptions.keeper import ExceptionsKeeper
 from gatekeeper_py.live.snapshot import LivePolicy
-from parsing import InProcessParser
-from recording import RecordingLog
+from support.builders import INSTANT, policy
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
 
 GRANTS = """
 exceptions:

@@ -8,7 +8,6 @@ from typing import get_args
 import msgspec
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.radius import Admitted, Radius, Ratio
 from gatekeeper_py.core.policy.finding import Finding
@@ -32,6 +31,7 @@ from gatekeeper_py.live.parser.messages import (
     parse_reply,
 )
 from gatekeeper_py.webhook.recent import LEAST_BYTES, MAX_BYTES, MAX_IMAGES
+from support.builders import policy_text
 
 FULL = policy_text(
     """

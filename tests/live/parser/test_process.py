@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from builders import INSTANT, exceptions_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.radius import Admitted, Radius, Ratio
 from gatekeeper_py.core.policy.document import PolicyDocument
@@ -33,9 +32,10 @@ from gatekeeper_py.live.parser.process import (
 )
 from gatekeeper_py.process.children.process import INHERITED
 from gatekeeper_py.webhook.recent import MAX_IMAGES
-from processes import children, runs
-from recording import Counted, RecordingLog
-from wire import eventually
+from support.builders import INSTANT, exceptions_text, policy_text
+from support.processes import children, runs
+from support.recording import Counted, RecordingLog
+from support.wire import eventually
 
 GOOD = policy_text()
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from cluster.following import PATIENT, connecting
-from fakeapi import NAME, NAMESPACE, FakeApi, answer, configmap, event, listed, stream, until
 from gatekeeper_py.live.sources import Delivery
 from gatekeeper_py.live.sources.configmap import ConfigMapSource
 from gatekeeper_py.process.settings import ConfigMapName
-from recording import RecordingLog
+from support.fakeapi import NAME, NAMESPACE, FakeApi, answer, configmap, event, listed, stream, until
+from support.recording import RecordingLog
 
 NAMED = ConfigMapName(NAMESPACE, NAME)
 

@@ -11,8 +11,8 @@ from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.live.parser.messages import Manifests, ManifestsJob
 from gatekeeper_py.live.parser.program import judge
 from gatekeeper_py.live.sources.exceptionfiles import ExceptionFilesSource
-from parsing import InProcessParser
-from recording import RecordingLog
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
 
 TEAM = DocumentKey("namespace", "team-a")
 OWN = DocumentKey("installation", "gatekeeper-py")

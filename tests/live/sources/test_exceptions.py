@@ -13,13 +13,13 @@ import pytest
 from aiohttp import web
 
 from cluster.following import PATIENT, connecting
-from fakeapi import FakeApi, answer, event, stream, until
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.exceptions.grants import SOURCES, Source
 from gatekeeper_py.core.names import BREAK_GLASS_CONFIGMAP, EXCEPTIONS_CONFIGMAP
 from gatekeeper_py.core.policy.configmap import ExceptionsText
 from gatekeeper_py.live.sources.exceptions import ExceptionsSource
-from recording import RecordingLog
+from support.fakeapi import FakeApi, answer, event, stream, until
+from support.recording import RecordingLog
 
 OWN = "gatekeeper-py"
 TEAM = DocumentKey("namespace", "team-a")

@@ -14,8 +14,8 @@ import uvloop
 
 from gatekeeper_py.process.children import process
 from gatekeeper_py.process.children.process import Cause, ChildError, ChildProcess
-from recording import Counted, RecordingLog
-from wire import eventually
+from support.recording import Counted, RecordingLog
+from support.wire import eventually
 
 ECHO = """
 import os

@@ -16,8 +16,8 @@ from gatekeeper_py.registry.signatures.documents import (
     decode_base64,
     parse_object,
 )
-from growth import check_linear
-from hostilejson import VALUES
+from support.growth import check_linear
+from support.hostilejson import VALUES
 
 TWICE = "a key of a JSON object is given twice"
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import runs
+from support.processes import runs
 from tools.controlplane.processes import Processes
 from tools.polling import wait_until
 

@@ -10,8 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from auditing import META, tallied, tally_of
-from builders import INSTANT, policy_text
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.survey import ObjectReference
 from gatekeeper_py.cli.inventory.tally import Tally, Usage
@@ -30,6 +28,8 @@ from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import ENFORCE
+from support.auditing import META, tallied, tally_of
+from support.builders import INSTANT, policy_text
 
 POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\n"))
 

@@ -7,11 +7,11 @@ from typing import Final
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compile.cost import Text
 from gatekeeper_py.core.compile.native.canonical import rewritten
 from gatekeeper_py.core.policy.mirror import Mirror
+from support.builders import policy_text
 
 NAME: Final = Text("n", longest=255)
 

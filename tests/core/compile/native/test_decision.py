@@ -17,7 +17,7 @@ from gatekeeper_py.core.compile.native.decision import (
     denies,
     fitting,
 )
-from skipping import scope
+from support.skipping import scope
 
 
 def costing(costs: Sequence[int]) -> Condition:

@@ -7,7 +7,6 @@ from typing import Final
 
 import pytest
 
-from builders import INSTANT, keys_text, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.compile.cost import Part
 from gatekeeper_py.core.compile.native.selection import (
@@ -22,6 +21,7 @@ from gatekeeper_py.core.compile.native.selection import (
     Selection,
     select,
 )
+from support.builders import INSTANT, keys_text, policy_text
 
 DIGEST: Final = "{images: ['*/**'], digest: true}"
 EXCEPTED: Final = "{images: [a.io/x], exists: true, except: [a.io/x]}"

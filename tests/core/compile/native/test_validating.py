@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from builders import INSTANT, policy_text
 from gatekeeper_py.core import parse_policy
 from gatekeeper_py.core.admission.fields import WORKLOAD_KINDS
 from gatekeeper_py.core.compile.native import validating
@@ -14,6 +13,7 @@ from gatekeeper_py.core.compile.native.decision import MAX_EXPRESSIONS
 from gatekeeper_py.core.compile.native.objects import Options
 from gatekeeper_py.core.compile.native.selection import MAX_SHOWN, TOO_LARGE, CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
+from support.builders import INSTANT, policy_text
 
 Document = dict[str, Any]
 MIRROR = "mirrors: [{from: b.io, to: a.io/b}]\n"

@@ -17,10 +17,6 @@ import yaml
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-import naive
-from budget import budget
-from builders import INSTANT, NAMESPACE, WORKLOADS, container, pod, policy_text, review, workload
-from evaluating import Evaluator
 from gatekeeper_py.core import Policy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import POD_SPECS
@@ -34,9 +30,13 @@ from gatekeeper_py.core.compile.native.selection import CannotExpress
 from gatekeeper_py.core.compile.native.validating import validating_policy
 from gatekeeper_py.core.images.manifest import Lookup, Resolution, found
 from gatekeeper_py.core.policy.document import MODES
-from natively import Document, Verdict, undated, validated
 from property.fastpath_strategies import accepted, images_near, namespaces, policies
 from property.strategies import any_text, images, varied_images
+from support import naive
+from support.budget import budget
+from support.builders import INSTANT, NAMESPACE, WORKLOADS, container, pod, policy_text, review, workload
+from support.evaluating import Evaluator
+from support.natively import Document, Verdict, undated, validated
 
 pytestmark = pytest.mark.timeout(
     900

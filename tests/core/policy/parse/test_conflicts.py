@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from gatekeeper_py.core.images.pattern import Prefix, parse_prefix
 from gatekeeper_py.core.policy.parse.conflicts import MirrorEnds, mirror_conflicts
-from growth import check_linear
+from support.growth import check_linear
 
 ENDS = st.builds(
     lambda host, segments: parse_prefix("/".join((host, *segments))),

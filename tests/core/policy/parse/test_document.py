@@ -10,8 +10,6 @@ import jsonschema
 import msgspec
 import pytest
 
-from builders import INSTANT, PUBLIC_KEYS, policy_text
-from findings import check_findings, golden
 from gatekeeper_py.core import Policy, PolicyError, parse_policy
 from gatekeeper_py.core.exceptions.grants import Grant
 from gatekeeper_py.core.images.pattern import parse_pattern, parse_prefix
@@ -32,6 +30,8 @@ from gatekeeper_py.core.policy.registries import Registry
 from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.resources import parse_resource_path
 from gatekeeper_py.core.policy.rules import Rule
+from support.builders import INSTANT, PUBLIC_KEYS, policy_text
+from support.findings import check_findings, golden
 
 FULL: Final = """\
 apiVersion: gatekeeper-py/v1

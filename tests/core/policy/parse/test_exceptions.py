@@ -9,8 +9,6 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
-from builders import exceptions_text
-from findings import check_findings, golden
 from gatekeeper_py.core.exceptions.document import MAX_BYTES, MAX_ENTRIES, ExceptionDocument, ExceptionEntry
 from gatekeeper_py.core.exceptions.exceptions import DocumentKey
 from gatekeeper_py.core.images.pattern import parse_pattern
@@ -22,6 +20,8 @@ from gatekeeper_py.core.policy.parse.exceptions import (
     parse_exceptions,
     parsed_exceptions,
 )
+from support.builders import exceptions_text
+from support.findings import check_findings, golden
 
 ENTRY = "image: ghcr.io/x, until: 2026-03-01, reason: r"
 FULL = """\

@@ -16,13 +16,13 @@ from typing import Any, Final
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import PolicyError, parse_policy
 from gatekeeper_py.core.policy.document import ENFORCE
 from gatekeeper_py.core.policy.lint import lint
 from gatekeeper_py.core.policy.parse.document import parse_document
 from gatekeeper_py.core.policy.policy import Policy
-from growth import check_linear
+from support.builders import policy_text
+from support.growth import check_linear
 
 NOON: Final = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SMALL: Final = 16 * 1024

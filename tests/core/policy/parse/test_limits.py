@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from builders import PUBLIC_KEYS, policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
 from gatekeeper_py.core.policy.limits import MAX_RULES
+from support.builders import PUBLIC_KEYS, policy_text
 
 
 def findings(text: str) -> tuple[Finding, ...]:

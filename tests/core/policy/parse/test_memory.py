@@ -15,9 +15,9 @@ from typing import Final
 import orjson
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
 from gatekeeper_py.core.policy.lint import lint
+from support.builders import policy_text
 
 pytestmark = pytest.mark.long  # tracing of memory takes minutes
 

@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from builders import policy_text
 from gatekeeper_py.core import Finding, PolicyError, parse_policy
 from gatekeeper_py.core.policy.limits import MAX_CONFIGMAP_BYTES, MAX_FILE_BYTES
+from support.builders import policy_text
 
 BIDI_CONTROLS: Final = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 """The property Bidi_Control, from PropList.txt of Unicode 15."""

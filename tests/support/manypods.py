@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from fakecluster import FakeCluster
+from support.fakecluster import FakeCluster
 
 RESIDENT: Final = """
 import sys

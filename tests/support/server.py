@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from documented import check_event, check_status
+from support.documented import check_event, check_status
 
 DEADLINE_SECONDS: Final = 30.0
 

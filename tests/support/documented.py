@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-DOCS: Final = Path(__file__).parents[1] / "docs"
+DOCS: Final = Path(__file__).parents[2] / "docs"
 
 
 def _section(page: str, heading: str) -> str:

@@ -16,7 +16,7 @@ from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
 
-ROOT: Final = Path(__file__).parents[1]
+ROOT: Final = Path(__file__).parents[2]
 MONITORING: Final = ROOT / "monitoring"
 RUNBOOKS: Final = ROOT / "docs" / "runbooks"
 

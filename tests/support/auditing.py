@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from builders import INSTANT
 from gatekeeper_py.cli.inventory.provenance import PolicySource, Provenance
 from gatekeeper_py.cli.inventory.survey import Survey
 from gatekeeper_py.cli.inventory.tally import Tallied, Tally
@@ -16,6 +15,7 @@ from gatekeeper_py.core.admission.review import AdmissionRequest
 from gatekeeper_py.core.admission.slot import Slot
 from gatekeeper_py.core.exceptions.exceptions import Excepted, Ruling
 from gatekeeper_py.core.policy.decision import Decision, Reason
+from support.builders import INSTANT
 
 Run = tuple[str, str, str, str]
 """Namespace, kind (``Pod`` or one of ``apps``), name and image."""

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, Final, Generic, TypeVar
 
-from budget import is_long
+from support.budget import is_long
 
 T = TypeVar("T")
 

@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from builders import pod, policy_text
 from gatekeeper_py.cli.main import run
+from support.builders import pod, policy_text
 
 
 @dataclass(frozen=True)

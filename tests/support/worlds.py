@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from builders import PUBLIC_KEYS, pod, review, workload
-from contract import Answer as Response
-from contract import check_response
 from gatekeeper_py.core.admission import Outcome, mutate
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.world import MAX_ROUNDS, Answers, answers_so_far
@@ -24,6 +21,9 @@ from gatekeeper_py.core.images.manifest import (
 )
 from gatekeeper_py.core.policy.keys import parse_key
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from support.builders import PUBLIC_KEYS, pod, review, workload
+from support.contract import Answer as Response
+from support.contract import check_response
 
 DIGEST, OTHER = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 FOUND, DOWN = found(DIGEST), failed("connection refused")

@@ -15,7 +15,7 @@ import yaml
 
 from gatekeeper_py.core import Finding
 
-GOLDEN: Final = Path(__file__).parent / "data" / "findings"
+GOLDEN: Final = Path(__file__).parents[1] / "data" / "findings"
 
 
 class _Dumper(yaml.CSafeDumper):

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import orjson
 from aiohttp import web
 
-from wire import DEADLINE_SECONDS
+from support.wire import DEADLINE_SECONDS
 
 Script = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 

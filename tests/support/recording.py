@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from documented import check_event
 from gatekeeper_py.process.children.process import Cause
+from support.documented import check_event
 
 
 class RecordingLog:

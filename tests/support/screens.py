@@ -10,7 +10,7 @@ import pytest
 
 from tools.browser import Page, Scheme
 
-PICTURES: Final = Path(__file__).parents[1] / "docs" / "images"
+PICTURES: Final = Path(__file__).parents[2] / "docs" / "images"
 DRAWINGS: Final = [
     PICTURES / f"{name}.svg"
     for name in ("parts", "review", "policy-change", "look-ups", "exceptions", "failures")

@@ -15,14 +15,14 @@ from typing import Any, Final, Self
 
 from tools.gobuild import Product, Programs
 
-HERE: Final = Path(__file__).resolve().parent
+TESTS: Final = Path(__file__).resolve().parents[1]
 ORACLE: Final = Programs(
     name="celoracle",
     products=(
         Product(
-            folder=HERE.parent / "tools" / "controlplane" / "kubernetes",
+            folder=TESTS.parent / "tools" / "controlplane" / "kubernetes",
             packages={"celoracle": ""},
-            files=(HERE / "celoracle" / "oracle.go", HERE / "celoracle" / "policy.go"),
+            files=(TESTS / "celoracle" / "oracle.go", TESTS / "celoracle" / "policy.go"),
         ),
     ),
     title="the evaluator",

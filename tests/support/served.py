@@ -15,8 +15,6 @@ import pytest
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
-import contract
-from builders import pod, policy, review
 from gatekeeper_py.cluster.issuing import Issued, issue
 from gatekeeper_py.core.policy.cache import CacheCounts
 from gatekeeper_py.core.policy.policy import CompiledPolicy
@@ -28,9 +26,11 @@ from gatekeeper_py.webhook.guard import PolicyGuard
 from gatekeeper_py.webhook.metrics import Metrics
 from gatekeeper_py.webhook.tls import build_certificate
 from gatekeeper_py.webhook.webhook import Webhook
-from parsing import InProcessParser
-from recording import RecordingLog
-from wire import Answer, Connection, request
+from support import contract
+from support.builders import pod, policy, review
+from support.parsing import InProcessParser
+from support.recording import RecordingLog
+from support.wire import Answer, Connection, request
 
 GOOD: Final = review(pod("registry.corp.io/web:1"))
 """A review that the default policy approves."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, NamedTuple
 
-from evaluating import COST_LIMIT, Evaluator
 from gatekeeper_py.core.compile.native.objects import KIND
+from support.evaluating import COST_LIMIT, Evaluator
 
 BUDGET = 10 * COST_LIMIT
 """Cost limit of all expressions of a policy together (apiserver, pkg/apis/cel/config.go)."""

@@ -1,7 +1,7 @@
 """A pytest plugin that adds a row to the table of image lists before any other module reads the table.
 
-Run ``python -m pytest -p onemorelist tests/core/admission/test_fields.py`` to find code that does not use the
-table.
+Run ``python -m pytest -p support.onemorelist tests/core/admission/test_fields.py`` to find code that does not
+use the table.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from documented import check_status
+from support.documented import check_status
 
 DEADLINE_SECONDS: Final = 20.0
 """Deadline for conditions that must become true; reaching it is a failure."""

@@ -10,8 +10,6 @@ from functools import lru_cache, partial
 from itertools import product
 from typing import Any, Final
 
-import naive
-from builders import INSTANT
 from gatekeeper_py.core import CompiledPolicy, admission, parse_policy
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.admission.fields import CONTAINERS, IMAGE_LISTS, POD
@@ -24,6 +22,8 @@ from gatekeeper_py.core.images.manifest import Answer, Lookup, Resolution, faile
 from gatekeeper_py.core.images.pattern import parse_pattern
 from gatekeeper_py.core.images.scope import Scope
 from gatekeeper_py.core.policy.document import MODES
+from support import naive
+from support.builders import INSTANT
 
 LATER: Final = (
     timedelta(),

@@ -28,7 +28,7 @@ from gatekeeper_py.live.parser.process import Fetch, Judged, Parser, ParserError
 from gatekeeper_py.live.parser.program import judge
 from gatekeeper_py.live.snapshot import LivePolicy
 from gatekeeper_py.webhook.metrics import Metrics
-from recording import RecordingLog
+from support.recording import RecordingLog
 
 
 class InProcessParser(Parser):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from contract import Answer, check_response
 from gatekeeper_py.core import admission
 from gatekeeper_py.core.admission import Outcome
 from gatekeeper_py.core.admission import review as wire
 from gatekeeper_py.core.policy.policy import CompiledPolicy
+from support.contract import Answer, check_response
 
 
 def validate(document: dict[str, Any], policy: CompiledPolicy) -> Answer:
