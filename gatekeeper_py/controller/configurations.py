@@ -77,17 +77,23 @@ class Changes:
         return bool(self.created or self.updated or self.repaired or self.removed)
 
 
+Verb = Literal["create", "replace", "delete"]
+
 Reason = Literal["created", "updated", "repaired", "removed"]
 """Why a configuration is created, replaced or deleted. Not used for the Secret."""
 
 
 class Write(NamedTuple):
-    """One request that changes an object. ``document`` is what to store; ``None`` for a deletion."""
+    """One request that changes an object. ``document`` is what to store; ``None`` for a deletion.
 
-    verb: Literal["create", "replace", "delete"]
+    ``different`` holds the paths of the fields that differ in a configuration that is replaced or restored.
+    """
+
+    verb: Verb
     path: str
     document: dict[str, Any] | None = None
     reason: Reason = "created"
+    different: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -179,7 +185,7 @@ def changes_to(
     since = now if created else memory.registered_at
     changes = Changes(
         **{reason: tuple(each) for reason, each in names.items()},
-        details=tuple(detail for each in parts for detail in each.details),
+        details=tuple(path for each in writes if each.reason == "repaired" for path in each.different),
         tampering=tuple(kind for each in parts for kind in each.tampering),
         registered=registered,
         active=registered and (since is None or (now - since).total_seconds() >= ACTIVE_SECONDS),
@@ -208,7 +214,6 @@ class _Part:
         self.live = live
         self.carried: Conditions | None = None
         self.conditions_differ = False
-        self.details: tuple[str, ...] = ()
         self.tolerated = 0
         self.selector_problem = ""
         self._left = memory.left.get(desired.path)
@@ -221,14 +226,14 @@ class _Part:
             changed += self._changed_conditions(wanted.conditions, memory.carried.get(desired.path))
         self.write = self._created() if live is None else self._replaced(live)
         if self.write is not None and self.write.reason == "repaired":
-            changed += ["deleted"] if live is None else drift.tampering_in(self.details)
+            changed += drift.tampering_in(self.write.different)
         self.tampering = drift.causes(changed)
 
     def _created(self) -> Write:
         if self._left is None:
             return Write("create", self.desired.path, self.document, "created")
-        self.details = (f"{self.desired.name}{drift.DELETED}",)
-        return Write("create", self.desired.path, self.document, "repaired")
+        deleted = f"{self.desired.name}{drift.DELETED}"
+        return Write("create", self.desired.path, self.document, "repaired", (deleted,))
 
     def _replaced(self, live: dict[str, Any]) -> Write | None:
         self.tolerated = drift.tolerated_terms(live, self.document)
@@ -237,9 +242,8 @@ class _Part:
             return None
         reason = self._reason(live)
         if reason == "repaired":
-            self.details = different
             self.selector_problem = _selector_problem(different)
-        return Write("replace", self.desired.path, drift.repaired(live, self.document), reason)
+        return Write("replace", self.desired.path, drift.repaired(live, self.document), reason, different)
 
     def _changed_conditions(
         self, conditions: Conditions, carried: Conditions | None

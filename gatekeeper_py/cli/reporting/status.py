@@ -51,7 +51,7 @@ def print_status(status: Status) -> None:
     replicas = [_replica(each) for each in status.replicas]
     _table(out, ("REPLICA", "READY", "MODE", "REVISION", "CERTIFICATE EXPIRES"), replicas)
     webhooks = [_webhook(each) for each in status.webhooks]
-    _table(out, ("WEBHOOK CONFIGURATION", "PRESENT", "AS DESIRED"), webhooks)
+    _table(out, ("WEBHOOK CONFIGURATION", "PRESENT", "AS DESIRED", "PLANNED"), webhooks)
 
 
 def _row(out: Console, label: str, value: str) -> None:
@@ -107,7 +107,7 @@ def _replica(each: Replica) -> tuple[str, ...]:
 
 
 def _webhook(each: Webhook) -> tuple[str, ...]:
-    return each.name, _yes_or_no(each.present), _yes_or_no(each.as_desired)
+    return each.name, _yes_or_no(each.present), _yes_or_no(each.as_desired), each.planned or "-"
 
 
 def _yes_or_no(value: bool) -> str:  # noqa: FBT001

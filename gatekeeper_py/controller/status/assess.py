@@ -11,9 +11,10 @@ import msgspec
 
 from gatekeeper_py.controller import certificates
 from gatekeeper_py.controller.certificates import CertificateStore, InvalidSecret
-from gatekeeper_py.controller.configurations import Wanted, as_found, complete, planned
+from gatekeeper_py.controller.configurations import Memory, Verb, Wanted, Write, changes_to, complete
 from gatekeeper_py.controller.installation import Installation
 from gatekeeper_py.controller.pause import read_pause
+from gatekeeper_py.controller.plan import removal
 from gatekeeper_py.controller.status.reading import (
     Observations,
     PodFacts,
@@ -22,7 +23,7 @@ from gatekeeper_py.controller.status.reading import (
     renew_before,
 )
 from gatekeeper_py.controller.webhooks import drift
-from gatekeeper_py.controller.webhooks.desired import Desired, found_conditions
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired
 from gatekeeper_py.controller.webhooks.settings import (
     SETTINGS_KEY,
     InvalidWebhookSettings,
@@ -72,11 +73,15 @@ class Replica:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Webhook:
-    """One webhook configuration. An absent configuration is as desired if it should not exist."""
+    """One webhook configuration. An absent configuration is as desired if it should not exist.
+
+    ``planned`` is what the next pass of the controller does with it, ``None`` if nothing.
+    """
 
     name: str
     present: bool
     as_desired: bool
+    planned: Verb | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -409,46 +414,54 @@ class _Assessment:
         }
 
     def _webhooks(self) -> tuple[Webhook, ...]:
-        """Compare the configurations with what a pass of the controller plans."""
-        target, live = self._installation.target, self._facts.webhooks
-        state = Wanted(settings=None, mutates=True)
-        if self._has_controller:
-            state = Wanted(settings=self._settings, mutates=self._rewrites())
-        nothing = self._paused_until is not None or self._facts.namespace is None
-        plan = [] if nothing else planned(target, live, state, as_found(target, live))
-        planned_by_path = {each.path: each for each in plan}
+        """Compare the configurations with what a pass of the controller would write."""
+        live, planned = self._facts.webhooks, {each.path: each for each in self._planned()}
         webhooks = []
-        for each in complete(target):
-            current, desired = live.get(each.path), planned_by_path.get(each.path)
-            problem = ""
-            if current is None:
-                problem = "does not exist" if desired is not None else ""
-            elif desired is None:
-                problem = "exists, although it should not"
-            else:
-                problem = self._difference(current, desired)
+        for each in complete(self._installation.target):
+            write, current = planned.get(each.path), live.get(each.path)
+            problem = self._distrust(current, each) if write is None else _reason(write)
             if problem:
                 self._report(f"the webhook configuration {each.name} {problem}")
-            webhooks.append(Webhook(name=each.name, present=current is not None, as_desired=not problem))
+            verb: Verb | None = None
+            if problem and self._has_controller:
+                verb = "replace" if write is None else write.verb
+            webhooks.append(
+                Webhook(name=each.name, present=current is not None, as_desired=not problem, planned=verb)
+            )
         return tuple(webhooks)
 
-    def _difference(self, live: dict[str, Any], desired: Desired) -> str:
-        bundles = drift.bundles(live, desired)
-        if not bundles:
-            return "has none of our webhooks"
-        owner = self._installation.owner_of(((self._facts.owner or {}).get("metadata") or {}).get("uid", ""))
-        # During a rotation a configuration trusts the old CA and the new one.
-        document = desired.document(bundles[0], owner, found_conditions(live, desired.names))
-        different = [
-            path
-            for path in drift.differences(live, document)
-            if self._has_controller or not path.startswith("metadata.")
+    def _planned(self) -> list[Write]:
+        """Return the writes to the configurations that are due, as a pass of the controller plans them.
+
+        Without a controller, the configurations should be complete, and their metadata does not matter.
+        """
+        facts, target = self._facts, self._installation.target
+        removed = removal(self._installation, facts.namespace, facts.owner) if self._has_controller else ""
+        if removed and facts.namespace is not None:
+            self._report(f"{removed}: the controller deletes the webhook configurations")
+        if removed or facts.namespace is None or self._paused_until is not None:
+            return [Write("delete", path, reason="removed") for path in facts.webhooks]
+        wanted = Wanted(settings=None, mutates=True)
+        if self._has_controller:
+            # Without the controller's memory, nothing is known of the fast path: keep what is there.
+            wanted = Wanted(settings=self._settings, mutates=self._rewrites(), conditions=NO_CONDITIONS)
+        found = [
+            bundle
+            for each in complete(target)
+            for bundle in drift.bundles(facts.webhooks.get(each.path, {}), each)
         ]
-        if different:
-            return f"differs in {', '.join(different[:5])}"
-        if not bundles[0]:
+        # During a rotation the configurations trust the old CA and the new one, so use what they trust.
+        bundle = found[0] if found else b""
+        owner = self._installation.owner_of(((facts.owner or {}).get("metadata") or {}).get("uid", ""))
+        writes, _, _ = changes_to(target, facts.webhooks, wanted, bundle, owner, Memory(), self._now)
+        return [each for each in writes if self._has_controller or not _in_metadata(each)]
+
+    def _distrust(self, live: dict[str, Any] | None, desired: Desired) -> str:
+        """Return why API servers do not trust the replicas, empty if they do."""
+        bundles = () if live is None else drift.bundles(live, desired)
+        if bundles and not bundles[0]:
             return "has no CA bundle"
-        if self._store is not None and not certificates.trusts(bundles[0], self._store):
+        if bundles and self._store is not None and not certificates.trusts(bundles[0], self._store):
             return "does not trust the certificate in the Secret"
         return ""
 
@@ -514,6 +527,20 @@ class _Assessment:
             return
         if not any(each.metrics.get(MUTATION_ACTIVE) for each in answering):
             self._report("the mutating webhook is not active yet")
+
+
+def _in_metadata(write: Write) -> bool:
+    return write.verb == "replace" and all(path.startswith("metadata.") for path in write.different)
+
+
+def _reason(write: Write) -> str:
+    match write.verb:
+        case "create":
+            return "does not exist"
+        case "delete":
+            return "exists, although it should not"
+        case "replace":
+            return f"differs in {', '.join(write.different[:5])}"
 
 
 def _expiries(policy: Policy) -> Iterator[Expiry]:

@@ -39,7 +39,7 @@ STATUS = Status(
     ),
     webhooks=(
         Webhook(name="image-validation-webhook", present=True, as_desired=True),
-        Webhook(name="image-mutation-webhook", present=False, as_desired=True),
+        Webhook(name="image-mutation-webhook", present=False, as_desired=False, planned="create"),
     ),
     paused=None,
     in_step=None,
@@ -64,9 +64,9 @@ enforcement   not probed
 exempt        gatekeeper-py, kube-system
 
 {REPLICAS}
-WEBHOOK CONFIGURATION     PRESENT  AS DESIRED
-image-validation-webhook  yes      yes
-image-mutation-webhook    no       yes
+WEBHOOK CONFIGURATION     PRESENT  AS DESIRED  PLANNED
+image-validation-webhook  yes      yes         -
+image-mutation-webhook    no       no          create
 """
 
 

@@ -362,6 +362,7 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
             ),
             "has no CA bundle",
         ),
+        (having(owner=None), f"{INSTALLATION.owner_path} does not exist: the controller deletes the webhook"),
         (having(controller=None), "gatekeeper-py-controller does not exist"),
         (having(controllers=()), "no controller is ready"),
         (
@@ -391,6 +392,25 @@ def test_a_pause_is_the_only_problem_while_nothing_else_is_wrong() -> None:
     assert len(status.problems) == 1
     assert status.paused == START + timedelta(hours=1)
     assert [each.as_desired for each in status.webhooks] == [True, True]
+
+
+@pytest.mark.parametrize(
+    ("change", "planned"),
+    [
+        (having(), [None, None]),
+        (having(webhooks={}), ["create", None]),
+        (edited(VALIDATING_PATH, lambda it: it["webhooks"].pop()), ["replace", None]),
+        (having(webhooks={VALIDATING_PATH: UNTRUSTING}), ["replace", None]),
+        (having(webhooks=mutating_too(healthy()).webhooks), [None, "delete"]),
+        (having(owner=None), ["delete", None]),
+        (annotated("2026-01-01T01:00:00Z"), ["delete", None]),
+        (having(owner=None, controller=None, webhooks={}), [None, None]),
+    ],
+)
+def test_the_writes_that_a_controller_plans_are_shown(
+    change: Callable[[Observations], Observations], planned: list[str | None]
+) -> None:
+    assert [each.planned for each in assessed(change(healthy())).webhooks] == planned
 
 
 def test_the_mutating_configuration_is_expected_only_while_the_policy_rewrites() -> None:
