@@ -42,6 +42,7 @@ from gatekeeper_py.process.children.process import Cause
 from gatekeeper_py.process.logs import Format
 from gatekeeper_py.process.process import Process
 from gatekeeper_py.process.settings import Address
+from gatekeeper_py.process.waiting import unless
 
 FIELD_MANAGER: Final = "gatekeeper-py-controller"
 
@@ -120,14 +121,8 @@ async def _until_stopped(work: Coroutine[Any, Any, bool], stop: asyncio.Event) -
 
     Return 0 if the work succeeds, 2 if it fails, 130 if the process is stopped first.
     """
-    done = asyncio.create_task(work)
-    stopped = asyncio.create_task(stop.wait())
-    await asyncio.wait({done, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    stopped.cancel()
-    if done.done():
-        return 0 if done.result() else 2
-    done.cancel()
-    return EXIT_INTERRUPTED
+    succeeded = await unless(stop, work, None)
+    return EXIT_INTERRUPTED if succeeded is None else 0 if succeeded else 2
 
 
 class _Unobserved:

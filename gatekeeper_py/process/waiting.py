@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import datetime
 from math import inf
-from typing import Final
+from typing import Any, Final, TypeVar
+
+T = TypeVar("T")
 
 LONGEST_SLEEP_SECONDS: Final = 10.0
 """Maximum time between two looks at the system clock, because it can be set."""
@@ -40,6 +42,18 @@ async def wait_until(instant: datetime | None, now: Callable[[], datetime], even
         if await wait_for(event, left and min(left, LONGEST_SLEEP_SECONDS)):
             break
     return event.is_set()
+
+
+async def unless(event: asyncio.Event, work: Coroutine[Any, Any, T], otherwise: T) -> T:
+    """Return the result of ``work``. If the event is set first, cancel the work and return ``otherwise``."""
+    done, is_set = asyncio.create_task(work), asyncio.create_task(event.wait())
+    try:
+        await asyncio.wait({done, is_set}, return_when=asyncio.FIRST_COMPLETED)
+        return done.result() if done.done() else otherwise
+    finally:
+        done.cancel()
+        is_set.cancel()
+        await asyncio.gather(done, is_set, return_exceptions=True)
 
 
 class PartOfTime:

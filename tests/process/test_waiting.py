@@ -9,7 +9,7 @@ from math import inf
 import pytest
 
 from gatekeeper_py.process import waiting
-from gatekeeper_py.process.waiting import PartOfTime, backed_off, wait_for, wait_until
+from gatekeeper_py.process.waiting import PartOfTime, backed_off, unless, wait_for, wait_until
 
 NOW = datetime(2026, 5, 1, tzinfo=UTC)
 
@@ -27,6 +27,23 @@ async def test_an_event_or_the_time_ends_a_wait() -> None:
     asyncio.get_running_loop().call_soon(event.set)
     assert await wait_for(event, None) is True
     assert await wait_for(event, 0.0) is True
+
+
+async def test_an_event_ends_work_that_is_not_done() -> None:
+    event, ended = asyncio.Event(), []
+
+    async def work(seconds: float) -> str:
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            await asyncio.sleep(0)
+            ended.append(seconds)
+        return "done"
+
+    assert await unless(event, work(0), "stopped") == "done"
+    event.set()
+    assert await unless(event, work(60), "stopped") == "stopped"
+    assert ended == [0, 60], "cancelled work has ended when its caller goes on"
 
 
 async def test_a_clock_that_is_set_ends_a_wait_for_an_instant(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -36,6 +35,7 @@ from gatekeeper_py.http.health import Health, LoopWatch, listen
 from gatekeeper_py.live.feed import Feed
 from gatekeeper_py.process import settings as checked
 from gatekeeper_py.process.process import Process
+from gatekeeper_py.process.waiting import unless
 
 MAX_LOGGED: Final = 5
 
@@ -168,7 +168,8 @@ class AuditLoop:
         api = ApiClient(self._settings.cluster.connect, timeout=LIST_TIMEOUT, tries=MAX_TRIES)
         try:
             await api.connect()
-            await self._until_stopped(self._audits(api))
+            # After a signal, the next process writes the reports that are missing.
+            await unless(self._stop, self._audits(api), None)
         finally:
             if self._queries is not None:
                 await self._queries.close()
@@ -191,19 +192,6 @@ class AuditLoop:
             await feed.run()
         finally:
             ticking.cancel()
-
-    async def _until_stopped(self, work: Any) -> None:
-        """Run the audits; cancel them on a signal. The next process writes the reports that are missing."""
-        task = asyncio.ensure_future(work)
-        stop = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stop.cancel()
-            if not task.done():
-                task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
     async def _audit(self, api: ApiClient) -> bool:
         """Audit once. Return false if nothing was written, and a repetition may succeed."""

@@ -41,7 +41,7 @@ from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions,
 from gatekeeper_py.core.compile.fastpath import WebhookKind
 from gatekeeper_py.core.policy.configmap import read_configmap
 from gatekeeper_py.process.logs import Log
-from gatekeeper_py.process.waiting import wait_for
+from gatekeeper_py.process.waiting import unless, wait_for
 
 QUIET_SECONDS: Final = 1.0
 WRITE_INTERVAL_SECONDS: Final = 5.0
@@ -350,15 +350,7 @@ class FastPathController:
 
     async def _verify(self, desired_view: PolicyView) -> float:
         """Run the pending probes until new work arrives, which must not wait for a slow answer."""
-        attempt = asyncio.create_task(self._probe.attempt())
-        woken = asyncio.create_task(self._wake.wait())
-        try:
-            await asyncio.wait({attempt, woken}, return_when=asyncio.FIRST_COMPLETED)
-            pause = attempt.result() if attempt.done() else 0.0
-        finally:
-            attempt.cancel()
-            woken.cancel()
-            await asyncio.gather(attempt, woken, return_exceptions=True)
+        pause = await unless(self._wake, self._probe.attempt(), 0.0)
         if pause is not None:
             return pause
         self._in_step(desired_view)
