@@ -7,7 +7,9 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
+from io import TextIOWrapper
 from keyword import iskeyword
 from typing import TYPE_CHECKING, Final
 
@@ -129,9 +131,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Mistakes of the user never cause a traceback."""
     if sys.stdout is None:
         # Python starts with no stdout when the caller closed it. Exit code 1 would mean "some rejected".
-        if sys.stderr is not None:
-            click.echo("Error: cannot write: standard output is closed", err=True)
+        _complain("cannot write: standard output is closed")
         return EXIT_USAGE
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A character that the terminal's encoding lacks must not become exit code 1, either.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(args=arguments, prog_name="gatekeeper-py", standalone_mode=False)
         sys.stdout.flush()
@@ -142,7 +146,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except (MemoryError, RecursionError) as problem:
         reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
-        click.echo(f"Error: {reason}", err=True)
+        _complain(reason)
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -155,7 +159,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if problem.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             raise
         _discard_output()
-        click.echo(f"Error: cannot write: {problem.strerror}", err=True)
+        _complain(f"cannot write: {problem.strerror}")
         return EXIT_USAGE
     return int(code or 0)
 
@@ -166,7 +170,14 @@ def _show(problem: click.ClickException) -> None:
 
     if not isinstance(problem, click.exceptions.NoArgsIsHelpError):
         problem.message = harmless(problem.message)  # type: ignore[misc]
-    problem.show()
+    with suppress(OSError):
+        problem.show()
+
+
+def _complain(problem: str) -> None:
+    """Print an error, if standard error can be written to."""
+    with suppress(OSError):
+        click.echo(f"Error: {problem}", err=True)
 
 
 def _discard_output() -> None:

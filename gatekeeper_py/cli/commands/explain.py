@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from datetime import datetime
@@ -110,8 +111,8 @@ def explain(
 
 def _check_images(policy: str, images: Sequence[str]) -> None:
     """Refuse to explain the name of a manifest, and arguments in the wrong order."""
-    file = next((image for image in images if image.endswith(SUFFIXES) and Path(image).is_file()), None)
-    if file is not None and policy != "-" and not Path(policy).exists():
+    file = next((image for image in images if image.endswith(SUFFIXES) and os.path.isfile(image)), None)
+    if file is not None and policy != "-" and not os.path.exists(policy):
         raise click.UsageError("the policy comes first: gatekeeper-py explain POLICY IMAGE...")
     if file is not None:
         raise click.UsageError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import replace
@@ -115,7 +116,7 @@ def review(
     Exit code: 0 when all objects are admitted, 1 when some are rejected, 2 when a file cannot be read or
     holds no object.
     """
-    if ignore and not any(Path(file).is_dir() for file in files):
+    if ignore and not any(map(os.path.isdir, files)):
         raise click.UsageError("--ignore leaves out files of a directory, but no FILE is a directory")
     chosen = usable_policy(policy, "gatekeeper-py review POLICY FILE...")
     instant = now()

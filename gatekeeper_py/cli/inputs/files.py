@@ -15,7 +15,7 @@ import select
 import stat
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -87,7 +87,7 @@ def manifest_files(
     argument matches one of the globs ``ignore`` are left out (see ``path_matches``). Links to directories are
     not followed, because they may form a cycle. A note on stderr names each link.
     """
-    if argument == "-" or not Path(argument).is_dir():
+    if argument == "-" or not os.path.isdir(argument):
         yield argument, within
         return
     named = (real_folder(argument, within),)
@@ -211,7 +211,9 @@ def _opened(argument: str, within: Sequence[str] = ()) -> AbstractContextManager
     if argument == "-":
         if sys.stdin is None:
             raise UnreadableError("<stdin>: closed")
-        return nullcontext(sys.stdin.buffer)
+        if sys.stdin.closed:
+            raise UnreadableError("<stdin>: can be read only once: give at most one argument as -")
+        return sys.stdin.buffer  # closed when it was read
     descriptor = os.open(argument, _FLAGS)
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)

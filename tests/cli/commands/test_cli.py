@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from gatekeeper_py.cli.main import COMMANDS
 from support.builders import pod, policy_text
@@ -96,9 +97,11 @@ def test_a_closed_stdout_exits_with_141_and_no_verdict(write: Write) -> None:
 @pytest.mark.parametrize(
     ("command", "error"),
     [
-        ("check - <&-", "Error: <stdin>: closed"),
-        ("explain policy.yaml nginx >&-", "Error: cannot write: standard output is closed"),
-        ("schema >/dev/full", "Error: cannot write: No space left on device"),
+        ("check - <&-", "Error: <stdin>: closed\n"),
+        ("explain policy.yaml nginx >&-", "Error: cannot write: standard output is closed\n"),
+        ("schema >/dev/full", "Error: cannot write: No space left on device\n"),
+        ("check nothing.yaml 2>/dev/full", ""),
+        ("check policy.yaml -o json >/dev/full 2>/dev/full", ""),
     ],
 )
 def test_a_stream_that_cannot_be_used_is_reported_without_a_traceback(
@@ -109,7 +112,25 @@ def test_a_stream_that_cannot_be_used_is_reported_without_a_traceback(
     done = subprocess.run(
         shell, cwd=folder, capture_output=True, text=True, timeout=60, check=False, env=ENVIRONMENT
     )
-    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{error}\n")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", error)
+
+
+def test_characters_that_the_encoding_of_the_output_lacks_are_escaped() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "gatekeeper_py",
+            *["except", "-n", "a", "--for", "1h", "a.io/x:1", "--reason", "→é"],
+        ],
+        capture_output=True,
+        timeout=60,
+        check=False,
+        env=ENVIRONMENT | {"PYTHONIOENCODING": "latin-1"},
+    )
+    assert done.returncode == 0
+    entry = yaml.safe_load(yaml.safe_load(done.stdout.decode("latin-1"))["data"]["exceptions.yaml"])
+    assert entry["exceptions"][0]["reason"] == "→é"
 
 
 def interrupted(fifo: Path, *arguments: object, **environment: str) -> tuple[int, str, str]:

@@ -338,3 +338,27 @@ def test_other_lines_that_begin_with_dashes_are_read(command: Command, write: Wr
     text = f"---\r\n{POD}\n--- # a\n---\t\n{POD.replace('web:1', 'web:2')}\n---\r"
     done = command("review", write(policy_text()), write(text.encode(), "stream.yaml"))
     assert done.out.splitlines()[-1].startswith("2 objects")
+
+
+def test_standard_input_is_read_only_once(command: Command) -> None:
+    done = command("explain", "-", "--exceptions", "-", "a.io/x", stdin=policy_text())
+    error = "Error: <stdin>: can be read only once: give at most one argument as -\n"
+    assert (done.code, done.err) == (2, error)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("review", "POLICY", "LONG"),
+        ("review", "POLICY", "--ignore", "x", "LONG"),
+        ("explain", "LONG", "LONG.yaml"),
+        ("check", "LONG"),
+    ],
+)
+def test_a_path_that_is_too_long_is_an_error(
+    arguments: tuple[str, ...], command: Command, write: Write
+) -> None:
+    policy = write(policy_text())
+    done = command(*(each.replace("POLICY", str(policy)).replace("LONG", "x" * 3000) for each in arguments))
+    assert done.code == 2
+    assert "Error: " in done.err
