@@ -15,7 +15,7 @@ from gatekeeper_py.core.policy.instant import format_instant, parse_instant
 from gatekeeper_py.core.policy.parse.exceptions import parse_exceptions
 from property.strategies import any_text, images, varied_images
 from support.budget import budget
-from support.builders import keys_text, policy_text
+from support.builders import policy_text
 from support.commanding import Command, Write
 
 POLICY: Final = policy_text(
@@ -28,9 +28,7 @@ exceptions:
 """,
     allow="[registry.corp.io, ghcr.io/ok/**]",
 )
-DIGEST: Final = f"sha256:{'7c' * 32}"
 FAR: Final = "2999-01-01T00:00:00Z"
-OLD: Final = f"image: ghcr.io/old, until: {FAR}, reason: r"
 
 
 def document_in(text: str) -> ExceptionDocument:
@@ -40,78 +38,6 @@ def document_in(text: str) -> ExceptionDocument:
 
 def end_in(text: str) -> datetime:
     return document_in(text).entries[-1].until
-
-
-@pytest.mark.parametrize(
-    ("image", "options", "code", "said"),
-    [
-        pytest.param(
-            "ghcr.io/x:1", [], 0, "by the grant exceptions[0] (source: namespace, longest: 14d)", id="covered"
-        ),
-        pytest.param("ghcr.io/x/**", [], 0, ": approved until", id="pattern"),
-        pytest.param("*.io/x", [], 0, ": in part, approved until", id="pattern-in-part"),
-        pytest.param("registry.corp.io/x:1", [], 1, "approves it anyway", id="superfluous"),
-        pytest.param("ghcr.io/ok/x:1", [], 0, "approves it anyway: ", id="superfluous-and-covered"),
-        pytest.param("nginx:1", [], 1, "exceptions[0]: its images do not include this one\n", id="image"),
-        pytest.param("nginx:1", [], 1, "exceptions[1]: it is for documents with source", id="source"),
-        pytest.param("ghcr.io/x:1", ["-n", "shop"], 1, "[0]: it does not apply to shop\n", id="namespace"),
-        pytest.param("ghcr.io/x", [], 1, "[0]: it does not override deny rules\n", id="denied-by-tag"),
-        pytest.param("quay.io/bad/*", [], 1, "denied by deny[1] quay.io/bad/**\n", id="denied-pattern"),
-        pytest.param("ghcr.io/x:1", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long"),
-        pytest.param("ghcr.io/x/*", ["--for", "15d"], 1, "exceptions[0] allows 14d", id="too-long-pattern"),
-    ],
-)
-def test_it_shows_which_grant_covers_an_image_or_why_each_does_not(
-    command: Command, write: Write, image: str, options: list[str], code: int, said: str
-) -> None:
-    policy = write(POLICY)
-    end = format_instant(datetime.now(UTC) + timedelta(days=15 if "15d" in options else 7))
-    options = [each for each in options if each not in {"--for", "15d"}]
-    arguments = ["-n", "team-a", "--until", end, "--reason", "r", "--policy", policy, *options]
-    done = command("except", image, *arguments)
-    assert done.code == code
-    assert done.err.startswith(f"{image}: ")
-    assert said in done.err
-    unjudged = command("except", image, *[each for each in arguments if each not in {"--policy", policy}])
-    assert done.out == ("" if code else unjudged.out)
-    found = write(unjudged.out, "exception.yaml")
-    assert len(document_in(unjudged.out).entries) == 1
-    assert command("check", found, "--policy", policy).code == (0 if "den" in done.err else code)
-
-
-@pytest.mark.parametrize(
-    ("image", "code", "said"),
-    [
-        pytest.param("a.io/x:1", 1, "exceptions[0]: it does not override requirements\n", id="approved"),
-        pytest.param("a.io/x:1", 1, "exceptions[1]: it is for documents with source: break", id="glass"),
-        pytest.param(f"a.io/x@{DIGEST}", 1, "and it must meet require[1]\n", id="look-up"),
-        pytest.param(f"a.io/pinned/x@{DIGEST}", 0, "approves it anyway: ", id="approved-and-met"),
-        pytest.param("a.io/warned/x:1", 0, "approves it anyway: ", id="only-warns"),
-        pytest.param("b.io/x:1", 0, "longest: 12h), if it meets require[0]\n", id="unlisted"),
-        pytest.param("b.io/x/*", 0, "longest: 12h), if it meets require[0]\n", id="pattern"),
-        pytest.param("b.io/x/*@*", 0, "longest: 12h)\n", id="pattern-that-meets-it"),
-        pytest.param("b.io/elsewhere/*", 0, "longest: 12h)\n", id="other-namespace"),
-        pytest.param("b.io/denied:1", 1, "exceptions[0]: it does not override deny rules", id="denied"),
-    ],
-)
-def test_it_shows_whether_an_excepted_image_must_meet_a_requirement(
-    command: Command, write: Write, image: str, code: int, said: str
-) -> None:
-    grants = ", ".join(
-        f"{{source: {source}, images: [a.io, b.io], longest: 12h}}"
-        for source in ("namespace", "break-glass, overrides: [deny, require]")
-    )
-    required = """deny: [b.io/denied]
-require:
-  - {images: [a.io/pinned/**, a.io/x, b.io/x, b.io/x/**, b.io/denied], digest: true}
-  - {images: [a.io/x], signedBy: [ci-2025, ci-2026]}
-  - {images: [a.io/warned/**], digest: true, mode: warn}
-  - {images: [b.io/elsewhere/**], digest: true, namespaces: [shop]}
-"""
-    policy = write(policy_text(f"{keys_text()}{required}exceptions: [{grants}]\n", allow="[a.io]"))
-    done = command("except", image, "-n", "team-a", "--for", "2h", "--reason", "r", "--policy", policy)
-    assert said in done.err
-    assert done.code == code
 
 
 def test_the_end_that_it_proposes_for_a_long_exception_is_good(command: Command, write: Write) -> None:
@@ -171,15 +97,6 @@ def test_more_images_than_a_document_can_hold_are_refused(command: Command) -> N
     done = command("except", *images, "-n", "team-a", "--for", "1d", "--reason", "r")
     assert (done.code, done.out) == (2, "")
     assert "the exception cannot be written: " in done.err
-
-
-def test_live_entries_before_it_count(command: Command, write: Write) -> None:
-    policy = write(POLICY)
-    arguments = ["-n", "team-a", "--for", "1d", "--reason", "r", "--policy", policy]
-    images = ["ghcr.io/a:1", "ghcr.io/b:1", "ghcr.io/c:1", "ghcr.io/d/**"]
-    done = command("except", *images, *arguments)
-    refused = [line.partition(": ")[0] for line in done.err.splitlines() if "as many precede it" in line]
-    assert (done.code, refused) == (1, images[2:])
 
 
 PRINTABLE: Final = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=200)

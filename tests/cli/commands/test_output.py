@@ -1,162 +1,142 @@
 """The complete output of commands, in every format.
 
-The inputs are files in ``tests/data/commands``, and the output of a case is in ``CASE.txt`` beside them.
-After an intended change, ``--update-golden`` writes the outputs again, for review in the diff.
+A table in ``tests/data/commands`` has the files and the cluster that its cases share. A case has its own
+files (``null`` removes a shared one), changes to the cluster, the text of stdin, and command lines with their
+output. In all of them, ``<+30d>`` is the date in 30 days. ``requests`` are those to the cluster that are not
+the usual lists. To add a case, write command lines with an empty output, and run with ``--update-golden``.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlencode
 
 import pytest
 
 from gatekeeper_py import __version__
-from support.builders import pod, workload
 from support.commanding import Command, Done
-from support.fakecluster import FakeCluster
+from support.fakecluster import LISTS, FakeCluster, status
+from support.golden import DATA, check_golden, golden
+from support.paging import sections
 
-DATA: Final = Path(__file__).parents[2] / "data" / "commands"
-
-STYLES: Final = ("text", "json", "concise", "github", "sarif")
-
-CASES: Final = {
-    **{f"check-{style}": f"check bad.yaml -o {style}" for style in STYLES},
-    **{f"check-clean-{style}": f"check clean.yaml -o {style}" for style in ("text", "json", "sarif")},
-    "check-configmap": "check configmap.yaml",
-    "check-settings": "check settings.yaml",
-    "check-fast-path": "check leaves.yaml --fast-path",
-    "check-without-fast-path": "check leaves.yaml",
-    **{
-        f"explain-{style}": f"explain rich.yaml registry.corp.io/web:1 nginx:1.25 quay.io/team/app:v1"
-        f" registry.corp.io/dockerhub/library/nginx registry.corp.io/old/app UPPER -n shop --format {style}"
-        for style in ("text", "json")
-    },
-    "explain-owner": "explain rich.yaml quay.io:443/team/app:v1 -n team-a --at 2029-12-31",
-    "explain-too-long-to-rewrite": f"explain rich.yaml docker.io/team/{'a' * 240}",
-    **{
-        f"explain-fast-path-{style}": "explain fast.yaml registry.corp.io/web:1 nginx '\x1b[31m'"
-        f" ghcr.io/org/x:1 gcr.io/x@sha256:{'7c' * 32} ghcr.io/org/old/x"
-        f" --fast-path -n shop --at 2026-01-01 -o {style}"
-        for style in ("text", "json")
-    },
-    "explain-rule-alone": "explain rules.yaml --rule 0",
-    "explain-rule-in-a-namespace": "explain rules.yaml --rule allow[1]",
-    "explain-rule-in-a-namespace-json": "explain rules.yaml --rule 1 --format json",
-    "explain-rule-dead": "explain rules.yaml --rule 2",
-    "explain-rule-dead-json": "explain rules.yaml --rule 2 -o json",
-    "explain-rule-expired": "explain rules.yaml --rule 3",
-    "explain-rule-before-it-expires": "explain rules.yaml --rule 3 --at 2019-01-01 -o json",
-    "explain-rule-deny": "explain rules.yaml --rule deny[0]",
-    **{
-        f"review-{mode}-{style}": f"review {mode}.yaml 'some objects.yaml' -o {style}"
-        for mode, style in (
-            *(("enforce", style) for style in ("text", "json", "sarif", "junit")),
-            *(("mutate", style) for style in ("text", "json")),
-            *(("warn", style) for style in ("sarif", "junit")),
-        )
-    },
-    **{
-        f"explain-require-{style}": "explain require.yaml registry.corp.io/web:1 quay.io/tool:1"
-        f" quay.io/tool@sha256:{'7c' * 32} -o {style}"
-        for style in ("text", "json")
-    },
-    **{
-        f"review-require-{style}": f"review require.yaml pods.yaml -o {style}"
-        for style in ("text", "json", "sarif", "junit")
-    },
-    "review-mutate-stored": "review mutate.yaml 'some objects.yaml' --mutate",
-    "review-mutate-stored-json": "review mutate.yaml 'some objects.yaml' --mutate -o json",
-    **{
-        f"diff-images-{style}": f"diff old.yaml new.yaml --images images.txt -o {style}"
-        for style in ("table", "json")
-    },
-    **{
-        f"diff-all-images-{style}": f"diff old.yaml new.yaml --all-images -o {style}"
-        for style in ("table", "json")
-    },
-}
-"""The arguments of each case."""
-
-WITH_CLUSTER: Final = {
-    **{f"audit-{style}": f"audit --policy new.yaml -o {style}" for style in ("table", "json", "csv")},
-    **{f"audit-all-{style}": f"audit --policy new.yaml --all -o {style}" for style in ("table", "jsonl")},
-    **{
-        f"audit-require-{style}": f"audit --policy require.yaml -n shop -o {style}"
-        for style in ("table", "json", "csv")
-    },
-    "audit-namespace": "audit --policy new.yaml -n kube-system",
-    "audit-clean": "audit --policy old.yaml -n shop",
-    "audit-clean-json": "audit --policy old.yaml -n shop -o json",
-    **{f"diff-{style}": f"diff old.yaml new.yaml -o {style}" for style in ("table", "json")},
-}
-"""Further cases, which read the objects of ``cluster``."""
+TABLES: Final = [f"commands/{path.stem}" for path in sorted((DATA / "commands").iterdir())]
+DATE: Final = re.compile(r"<([+-]\d+)d>")
+TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
 
-@pytest.fixture
-def cluster() -> Iterator[FakeCluster]:
-    """Return a cluster with a Deployment and its Pods, hostile images, and a Pod in an exempt namespace."""
+def date(days: str) -> str:
+    return f"{datetime.now(UTC) + timedelta(days=int(days)):%Y-%m-%d}"
+
+
+def dated(value: Any) -> Any:
+    """Return a value of a table with dates instead of days from now."""
+    if isinstance(value, str):
+        return DATE.sub(lambda days: date(days[1]), value)
+    if isinstance(value, dict):
+        return {key: dated(item) for key, item in value.items()}
+    return [dated(item) for item in value] if isinstance(value, list) else value
+
+
+def merged(table: Mapping[str, Any], case: Mapping[str, Any], part: str) -> dict[str, Any]:
+    """Return what a case adds to a part of the table, without what it removes."""
+    both = table.get(part, {}) | case.get(part, {})
+    return {key: value for key, value in both.items() if value is not None}
+
+
+@contextmanager
+def serving(table: Mapping[str, Any], case: Mapping[str, Any], kubeconfig: Path) -> Iterator[FakeCluster]:
     cluster = FakeCluster()
-    for name, namespace, *images in (
-        ("web-1", "shop", "nginx:1", "registry.corp.io/web:1"),
-        ("web-2", "shop", "nginx:1"),
-        ("tool", "bank", f"quay.io/team/tool@sha256:{'ab' * 32}"),
-        ("evil", "bank", '=cmd|"/c calc"!A1', "\x1b[2Ja,b\n\u200bc"),
-        ("dns", "kube-system", "nginx:1"),
-    ):
-        metadata = {"name": name, "namespace": namespace}
-        cluster.add("/api/v1/pods", pod(*images, metadata=metadata))
-    metadata = {"name": "web", "namespace": "shop"}
-    cluster.add("/apis/apps/v1/deployments", {**workload("Deployment", "nginx:1"), "metadata": metadata})
+    shared, own = table.get("cluster", {}), case.get("cluster", {})
+    cluster.lists |= dated(merged(shared, own, "lists"))
+    cluster.documents |= dated(merged(shared, own, "documents"))
+    for path, answers in merged(shared, own, "script").items():
+        cluster.script[path].extend(status(**answer) for answer in answers)
+    if not (shared or own):
+        yield cluster
+        return
     with cluster.serving():
+        cluster.kubeconfig(kubeconfig.parent)
         yield cluster
 
 
-NOW: Final = re.compile(rf"{datetime.now(UTC).year}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
-"""The time of a report: a time in this year."""
+def visible(page: str) -> str:
+    """Return the text of the sections of a page, in ASCII and without spaces at the ends of lines."""
+    text = "".join(f"[{name}] {text}\n" for name, text in sections(page).items())
+    lines = (line.strip().encode("ascii", "backslashreplace").decode() for line in text.splitlines())
+    return "".join(f"{line}\n" for line in lines if line)
 
 
-def check_golden(case: str, done: Done, *, update: bool) -> None:
+def shown(line: str, done: Done, days: set[str]) -> str:
+    """Return everything that a command did, without the time, the version and what follows from the date."""
+    out = done.out
+    if out.startswith("<!doctype html>"):
+        out = visible(out)
     errors = f"-- stderr\n{done.err}" if done.err else ""
-    output = f"exit code {done.code}\n{done.out}{errors}"
-    output = output.replace(f'"version": "{__version__}"', '"version": "VERSION"')
-    output = NOW.sub("TIME", output).replace(f"gatekeeper-py {__version__}", "gatekeeper-py VERSION")
+    output = f"exit code {done.code}\n{out}{errors}"
     assert "Traceback" not in output
-    golden = DATA / f"{case}.txt"
-    if update:
-        golden.write_text(output, "utf-8")
-    assert output == golden.read_text("utf-8")
+    for each in days:
+        output = output.replace(date(each), f"<{each}d>")
+    if days:
+        output = re.sub(r'(revision"?[: ]+"?)[0-9a-f]{12}\b', r"\1REVISION", output)
+    output = output.replace(f'"version": "{__version__}"', '"version": "VERSION"')
+    output = output.replace(f"gatekeeper-py {__version__}", "gatekeeper-py VERSION")
+    hours = 24 * 20 if days or " --for " in line else 0
+    return TIME.sub(partial(_from_now, hours), output)
 
 
-@pytest.mark.parametrize("case", CASES)
+def _from_now(most: int, found: re.Match[str]) -> str:
+    """Return a time as its distance in hours, if that is a whole number of them up to ``most``."""
+    distance = datetime.fromisoformat(found[0]) - datetime.now(UTC)
+    hours = round(distance / timedelta(hours=1))
+    if abs(hours) > most or abs(distance - timedelta(hours=hours)) > timedelta(minutes=10):
+        return found[0]
+    return f"<{hours:+}h>" if hours else "TIME"
+
+
+def requested(cluster: FakeCluster) -> str:
+    """Return the requests that are not the usual lists."""
+    others = ((path, query) for path, query in cluster.requests if path not in LISTS)
+    return "".join(f"{path}?{urlencode(query)}".rstrip("?") + "\n" for path, query in others)
+
+
+@pytest.mark.parametrize(
+    ("table", "name"),
+    [
+        pytest.param(table, name, id=f"{table.rpartition('/')[2]}-{name}")
+        for table in TABLES
+        for name in golden(table)["cases"]
+    ],
+)
 def test_the_output_is_as_recorded(
-    command: Command, monkeypatch: pytest.MonkeyPatch, case: str, update_golden: bool  # noqa: FBT001
-) -> None:  # fmt: skip
-    monkeypatch.chdir(DATA)
-    check_golden(case, command(*shlex.split(CASES[case])), update=update_golden)
-
-
-@pytest.mark.parametrize("case", WITH_CLUSTER)
-def test_the_output_about_a_cluster_is_as_recorded(
     command: Command,
-    cluster: FakeCluster,
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
-    case: str,
+    table: str,
+    name: str,
     update_golden: bool,  # noqa: FBT001
 ) -> None:
-    monkeypatch.chdir(DATA)
-    done = command(*shlex.split(WITH_CLUSTER[case]), "--kubeconfig", cluster.kubeconfig(tmp_path))
-    check_golden(case, done, update=update_golden)
-
-
-def test_no_file_is_an_orphan() -> None:
-    """Every output belongs to a case, and every input is the argument of one."""
-    cases = CASES | WITH_CLUSTER
-    arguments = {argument for each in cases.values() for argument in shlex.split(each)}
-    for path in DATA.iterdir():
-        assert path.stem in cases or path.name in arguments, path.name
+    common, case = golden(table), golden(table)["cases"][name]
+    check = partial(check_golden, table, case, update=update_golden)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KUBECONFIG", "kubeconfig")
+    files = merged(common, case, "files")
+    for path, content in dated(files).items():
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    days = set(DATE.findall(str([files, case])))
+    with serving(common, case, tmp_path / "kubeconfig") as cluster:
+        found = {
+            line: shown(line, command(*shlex.split(dated(line)), stdin=case.get("stdin")), days)
+            for line in case["run"]
+        }
+    check("run", found)
+    if "requests" in case:
+        check("requests", requested(cluster))

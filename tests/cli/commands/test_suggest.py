@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from support.builders import named, pod, policy_text, workload
+from support.builders import named, pod, workload
 from support.commanding import Command, Write
 from support.fakecluster import FakeCluster
 
@@ -32,116 +32,6 @@ def cluster() -> Iterator[FakeCluster]:
 def suggest(command: Command, cluster: FakeCluster, tmp_path: Path) -> Any:
     kubeconfig = cluster.kubeconfig(tmp_path)
     return lambda *arguments: command("audit", "--suggest", "--kubeconfig", kubeconfig, *arguments)
-
-
-def test_a_template_whose_image_is_never_pulled_needs_a_rule_for_the_image_as_written(
-    suggest: Any, cluster: FakeCluster, write: Write
-) -> None:
-    """A mirror with ``verify`` leaves such an image as written, without a look-up."""
-    container = {"name": "c", "image": "redis:1", "imagePullPolicy": "Never"}
-    deployment = workload("Deployment", containers=[container])
-    cluster.add("/apis/apps/v1/deployments", named(deployment, "cache", "cache"))
-    mirrors = "mirrors: [{from: docker.io, to: r.io/hub, verify: true}]\n"
-    base = write(policy_text(mirrors, mode="mutate", allow="\n  - r.io"))
-    done = suggest("--base", base, "-n", "cache")
-    assert (done.code, done.err) == (0, "")
-    assert "  - docker.io/library/**\n" in done.out
-
-
-def test_an_image_that_does_not_meet_a_requirement_of_the_base_needs_no_rule(
-    suggest: Any, write: Write
-) -> None:
-    base = policy_text(
-        "require: [{images: [registry.corp.io], digest: true}]\n", allow="\n  - registry.corp.io"
-    )
-    done = suggest("--base", write(base), "-n", "shop")
-    assert "  - registry.corp.io\n  # 2 images, used 3 times" in done.out
-    assert "#   registry.corp.io/web:1: is unpinned: it needs a digest (Pod shop/web-1)\n" in done.out
-
-
-def test_the_policy_of_a_cluster(suggest: Any, command: Command, write: Write) -> None:
-    done = suggest()
-    assert (done.code, done.err) == (0, "")
-    assert done.out == (
-        "# Approves 5 images, used 6 times, by registry.\n"
-        "# Review each rule, and try the policy in the mode warn before you enforce it.\n"
-        "apiVersion: gatekeeper-py/v1\n"
-        "kind: ImagePolicy\n"
-        "mode: enforce\n"
-        "allow:\n"
-        "  # 2 images, used 3 times, e.g. nginx:1 (Deployment shop/web)\n"
-        "  - docker.io/library/**\n"
-        "  # 1 image, used 1 time, e.g. foo:5000/x (Pod bank/tool)\n"
-        "  - foo:5000/\n"
-        "  # 1 image, used 1 time, e.g. quay.io/team/tool (Pod bank/tool)\n"
-        "  - quay.io/team/**\n"
-        "  # 1 image, used 1 time, e.g. registry.corp.io/web:1 (Pod shop/web-1)\n"
-        "  - registry.corp.io\n"
-        "\n"
-        "# Not covered: 1 image.\n"
-        "#   a b: not an image reference: it holds whitespace (Pod bank/tool)\n"
-    )
-    assert command("check", write(done.out)).code == 0
-
-
-@pytest.mark.parametrize(
-    ("by", "patterns"),
-    [
-        pytest.param(
-            "path",
-            ["docker.io/library/**", "foo:5000/x", "quay.io/team/**", "registry.corp.io/web"],
-            id="path",
-        ),
-        pytest.param(
-            "repository",
-            ["docker.io/library/nginx", "foo:5000/x", "quay.io/team/tool", "registry.corp.io/web"],
-            id="repository",
-        ),
-    ],
-)
-def test_the_width_of_rules_can_be_chosen(suggest: Any, by: str, patterns: list[str]) -> None:
-    lines = suggest("--by", by).out.splitlines()
-    assert [line.removeprefix("  - ") for line in lines if line.startswith("  - ")] == patterns
-
-
-def test_exempt_namespaces_are_left_out_unless_all_are_requested(suggest: Any) -> None:
-    assert "gcr.io" not in suggest().out
-    assert "  - k8s.gcr.io\n" in suggest("--all").out
-    assert "docker.io" not in suggest("--exempt-namespace", "shop").out
-    assert suggest("-n", "bank").out.startswith("# Approves 2 images, used 2 times")
-
-
-BASE = """\
-# our policy
-apiVersion: gatekeeper-py/v1
-kind: ImagePolicy
-allow:
-- image: registry.corp.io   # ours
-  reason: >-
-    a reason
-    in two lines
-
-# what we never want
-deny: ["quay.io/**"]
-mode: warn
-"""
-
-
-def test_a_base_keeps_its_text_and_gets_what_it_lacks(suggest: Any, write: Write) -> None:
-    done = suggest("--base", write(BASE))
-    assert (done.code, done.err) == (0, "")
-    before, after = BASE.split("\n# what we never want")
-    assert done.out.startswith(before)
-    new = (
-        "# 2 images, used 3 times, e.g. nginx:1 (Deployment shop/web)\n- docker.io/library/**\n"
-        "# 1 image, used 1 time, e.g. foo:5000/x (Pod bank/tool)\n- foo:5000/\n"
-    )
-    assert new in done.out
-    assert after in done.out
-    assert (
-        "#   quay.io/team/tool: quay.io/team/tool is denied by deny[0] quay.io/** (Pod bank/tool)\n"
-        in done.out
-    )
 
 
 @pytest.mark.parametrize(
@@ -180,15 +70,3 @@ def test_hostile_names_stay_in_their_comment(suggest: Any, cluster: FakeCluster)
     out = suggest().out
     assert not any(line.strip() == "- evil.io" for line in out.splitlines())
     assert out.isascii()
-
-
-def test_images_that_cannot_be_covered_are_listed_though_there_is_no_policy(
-    suggest: Any, cluster: FakeCluster
-) -> None:
-    for objects in cluster.lists.values():
-        objects.clear()
-    cluster.add(PODS, named(pod("a b"), "odd"))
-    done = suggest()
-    assert (done.code, done.out) == (2, "")
-    assert done.err.startswith("# Not covered: 1 image.\n#   a b: ")
-    assert done.err.endswith("\nError: there is no image that a rule could approve\n")

@@ -14,7 +14,8 @@ from gatekeeper_py.controller.webhooks.settings import (
     parse_settings,
     settings_schema,
 )
-from support.findings import check_findings, golden
+from support.findings import check_findings
+from support.golden import golden
 
 FULL = """
 exemptNamespaces: [calico-system, kube-system]
@@ -59,10 +60,10 @@ def test_a_field_that_is_left_out_keeps_its_default() -> None:
     )
 
 
-@pytest.mark.parametrize("name", golden("settings"))
+@pytest.mark.parametrize("name", golden("findings/settings"))
 def test_the_problems_of_settings_are_as_recorded(name: str, update_golden: bool) -> None:  # noqa: FBT001
     with pytest.raises(InvalidWebhookSettings) as caught:
-        parse_settings(golden("settings")[name]["text"])
+        parse_settings(golden("findings/settings")[name]["text"])
     check_findings("settings", name, caught.value.findings, update=update_golden)
 
 

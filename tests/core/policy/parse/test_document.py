@@ -31,7 +31,8 @@ from gatekeeper_py.core.policy.requirements import Requirement
 from gatekeeper_py.core.policy.resources import parse_resource_path
 from gatekeeper_py.core.policy.rules import Rule
 from support.builders import INSTANT, PUBLIC_KEYS, policy_text
-from support.findings import check_findings, golden
+from support.findings import check_findings
+from support.golden import golden
 
 FULL: Final = """\
 apiVersion: gatekeeper-py/v1
@@ -253,7 +254,7 @@ def test_every_entry_that_expires_is_listed() -> None:
 
 def test_the_requirement_that_is_proposed_for_former_fields_is_accepted() -> None:
     """Each proposal is pasted below ``require`` of a document without the former fields."""
-    text = golden("policy")["moved-to-require"]["allow"]
+    text = golden("findings/policy")["moved-to-require"]["allow"]
     with pytest.raises(PolicyError) as caught:
         parse_document(policy_text(allow=text))
     proposals = dict.fromkeys(finding.proposal for finding in caught.value.findings)
@@ -285,10 +286,10 @@ def test_a_policy_decides_from_its_document_alone() -> None:
     assert policy.revision == parse_policy(FULL, "enforce").revision
 
 
-@pytest.mark.parametrize("name", golden("policy"))
+@pytest.mark.parametrize("name", golden("findings/policy"))
 def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bool) -> None:  # noqa: FBT001
     """A case is a whole ``text``, or the value of ``allow`` in a good document, or ``more`` fields of it."""
-    case = golden("policy")[name]
+    case = golden("findings/policy")[name]
     text = case["text"] if "text" in case else policy_text(**{k: case[k] for k in case if k != "findings"})
     with pytest.raises(PolicyError) as caught:
         parse_policy(text)

@@ -21,7 +21,8 @@ from gatekeeper_py.core.policy.parse.exceptions import (
     parsed_exceptions,
 )
 from support.builders import exceptions_text
-from support.findings import check_findings, golden
+from support.findings import check_findings
+from support.golden import golden
 
 ENTRY = "image: ghcr.io/x, until: 2026-03-01, reason: r"
 FULL = """\
@@ -73,10 +74,10 @@ def test_a_document_can_be_sent_to_another_process() -> None:
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(DOCUMENT), type=ExceptionDocument) == DOCUMENT
 
 
-@pytest.mark.parametrize("name", golden("exceptions"))
+@pytest.mark.parametrize("name", golden("findings/exceptions"))
 def test_the_problems_of_a_document_are_as_recorded(name: str, update_golden: bool) -> None:  # noqa: FBT001
     with pytest.raises(ExceptionsError) as caught:
-        parse_exceptions(golden("exceptions")[name]["text"], "namespace")
+        parse_exceptions(golden("findings/exceptions")[name]["text"], "namespace")
     check_findings("exceptions", name, caught.value.findings, update=update_golden)
     assert {finding.severity for finding in caught.value.findings} == {"error"}
 

@@ -1,0 +1,44 @@
+"""Golden tables: YAML files with the input of each case, and everything that the code made of it.
+
+After an intended change, ``--update-golden`` writes the tables again, for review by git diff. Run it without
+``-n``, because each process writes whole tables.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+DATA: Final = Path(__file__).parents[1] / "data"
+
+
+class _Dumper(yaml.CSafeDumper):
+    """Writes text of several lines as a block, and small collections on one line."""
+
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        return self.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+    def ignore_aliases(self, _data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
+
+
+@cache
+def golden(table: str) -> dict[str, Any]:
+    """Return a table, by its path below the data without the suffix."""
+    content: dict[str, Any] = yaml.load((DATA / f"{table}.yaml").read_text("utf-8"), yaml.CSafeLoader)
+    return content
+
+
+def check_golden(table: str, case: dict[str, Any], key: str, found: Any, *, update: bool) -> None:
+    """Compare what was found with the value of a case, or write it into the table."""
+    if update and case[key] != found:
+        case[key] = found
+        text = yaml.dump(golden(table), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)
+        (DATA / f"{table}.yaml").write_text(text, "utf-8")
+    assert found == case[key]
