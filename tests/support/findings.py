@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gatekeeper_py.core import Finding
-from support.golden import check_golden, golden
+from support.golden import golden, recorded
 
 
 def check_findings(document: str, name: str, findings: Iterable[Finding], *, update: bool) -> None:
@@ -17,7 +17,7 @@ def check_findings(document: str, name: str, findings: Iterable[Finding], *, upd
     found = [f"{each.line}:{each.column} {each.code} {_words(each)}" for each in findings]
     assert found
     table = f"findings/{document}"
-    check_golden(table, golden(table)[name], "findings", found, update=update)
+    assert found == recorded(table, golden(table)[name], "findings", found, update=update)
 
 
 def _words(finding: Finding) -> str:

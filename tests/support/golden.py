@@ -35,10 +35,10 @@ def golden(table: str) -> dict[str, Any]:
     return content
 
 
-def check_golden(table: str, case: dict[str, Any], key: str, found: Any, *, update: bool) -> None:
-    """Compare what was found with the value of a case, or write it into the table."""
+def recorded(table: str, case: dict[str, Any], key: str, found: Any, *, update: bool) -> Any:
+    """Return the value of a case, after an update what was found."""
     if update and case[key] != found:
         case[key] = found
         text = yaml.dump(golden(table), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)
         (DATA / f"{table}.yaml").write_text(text, "utf-8")
-    assert found == case[key]
+    return case[key]

@@ -186,22 +186,6 @@ def test_colours_appear_only_on_terminals_and_not_with_no_color(
     assert "31m" not in plain
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        pytest.param("explian", "No such command 'explian'. Did you mean 'explain'?", id="near"),
-        pytest.param("validate", "No such command 'validate'. Did you mean 'check'?", id="of-others"),
-        pytest.param("help", "No such command 'help'. Did you mean 'gatekeeper-py --help'?", id="help"),
-        pytest.param("zzz", "No such command 'zzz'.\n", id="far"),
-        pytest.param("x" * 100_000, "No such command", id="huge"),
-    ],
-)
-def test_an_unknown_command_proposes_the_nearest(command: Command, name: str, message: str) -> None:
-    done = command(name)
-    assert (done.code, done.out) == (2, "")
-    assert message in done.err
-
-
 def test_output_is_another_name_of_format(command: Command) -> None:
     answers = {
         command("explain", "examples/policy.yaml", "nginx", option, "json").out

@@ -19,10 +19,11 @@ from support.commanding import Command, Write
     [
         (f"explain POLICY --rule {'9' * 5000}", "is not a number"),
         (f"serve --policy x --listen [::1]:{'1' * 5000}", "HOST:PORT"),
+        ("x" * 100_000, "No such command"),
     ],
-    ids=["rule", "port"],
+    ids=["rule", "port", "command"],
 )
-def test_a_huge_number_is_bad_usage(command: Command, write: Write, line: str, message: str) -> None:
+def test_a_huge_argument_is_bad_usage(command: Command, write: Write, line: str, message: str) -> None:
     policy = write(policy_text())
     done = command(*(policy if each == "POLICY" else each for each in line.split()))
     assert (done.code, done.out) == (2, "")
