@@ -37,8 +37,8 @@ def golden(table: str) -> dict[str, Any]:
 
 def recorded(table: str, case: dict[str, Any], key: str, found: Any, *, update: bool) -> Any:
     """Return the value of a case, after an update what was found."""
-    if update and case[key] != found:
+    if update and case.get(key) != found:
         case[key] = found
         text = yaml.dump(golden(table), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)
         (DATA / f"{table}.yaml").write_text(text, "utf-8")
-    return case[key]
+    return case.get(key)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pytest
 
 from gatekeeper_py.cli.inventory.provenance import PolicySource
 from gatekeeper_py.cli.inventory.survey import ObjectReference
-from gatekeeper_py.cli.inventory.tally import Tally, Usage
+from gatekeeper_py.cli.inventory.tally import Tallied, Tally, Usage
 from gatekeeper_py.cli.reporting.policyreports.apis import OPENREPORTS, POLICYREPORT, ReportApi
 from gatekeeper_py.cli.reporting.policyreports.events import (
     INTERVAL,
@@ -30,6 +30,7 @@ from gatekeeper_py.core.exceptions.exceptions import Excepted
 from gatekeeper_py.core.policy.document import ENFORCE
 from support.auditing import META, tallied, tally_of
 from support.builders import INSTANT, policy_text
+from support.golden import golden, recorded
 
 POLICY = parse_policy(policy_text("namespaces: [{names: [sandbox], mode: warn}]\n"))
 
@@ -112,112 +113,67 @@ async def published(api: FakeApi, findings: Any = None, **options: Any) -> Publi
     return await publish(api, choice, found() if findings is None else findings, meta, namespace=namespace)
 
 
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        pytest.param("a.io/x:1", ("warn", "unpinned", "is unpinned: it needs a digest"), id="only-warns"),
-        pytest.param("b.io/x:1", ("fail", "unpinned", "is unpinned: it needs a digest"), id="refused"),
-        pytest.param("b.io/x:1@sha256:" + "ab" * 32, None, id="met"),
-    ],
+EXCEPTION: Final = Excepted(
+    source="namespace",
+    namespace="shop",
+    index=2,
+    image="docker.io/library/nginx",
+    until=datetime(2026, 4, 1, tzinfo=UTC),
+    reason="INC-1\u202e",
+    owner=None,
+    grant=0,
 )
-def test_an_image_that_does_not_meet_a_requirement_is_a_result(
-    image: str, expected: tuple[str, str, str] | None
-) -> None:
-    required = "require: [{images: [a.io], digest: true, mode: warn}, {images: [b.io], digest: true}]\n"
-    policy = parse_policy(policy_text(required, allow="[a.io, b.io]"))
-    findings = findings_by_namespace(tally_of(policy, [("shop", "Pod", "web", image)]), "a/b")["shop"]
-    shown = [(each["result"], each["rule"], each["message"]) for each in findings.results]
-    path = f"spec.containers[0].image: {image}"
-    assert shown == ([(*expected[:2], f"{path} {expected[2]}")] if expected else [])
-    assert findings.passed == (expected is None)
 
 
-async def test_results_name_image_object_and_reason() -> None:
-    api = FakeApi(OPENREPORTS)
-    assert (await published(api)).api == "openreports"
-    shop = api.objects["/apis/openreports.io/v1alpha1/namespaces/shop/reports/gatekeeper-py-1"]
-    assert shop["kind"] == "Report"
-    assert shop["source"] == "gatekeeper-py"
-    assert shop["scope"] == {"apiVersion": "v1", "kind": "Namespace", "name": "shop"}
-    assert shop["summary"] == {"pass": 1, "fail": 1, "warn": 0, "error": 0, "skip": 0}
-    assert shop["results"] == [
-        {
-            "source": "gatekeeper-py",
-            "policy": "a/b",
-            "rule": "unlisted",
-            "category": "Image policy",
-            "severity": "medium",
-            "result": "fail",
-            "scored": True,
-            "message": "spec.containers[0].image: nginx:1 is not approved: "
-            "docker.io/library/nginx matches no rule",
-            "resources": [{"apiVersion": "v1", "kind": "Pod", "namespace": "shop", "name": "web-1"}],
-            "properties": {"image": "nginx:1", "path": "spec.containers[0].image", "mode": "enforce"},
-        }
-    ]
-    assert shop["metadata"]["annotations"] == {
-        "gatekeeper-py/time": META.time,
-        "gatekeeper-py/version": META.version,
-        "gatekeeper-py/cluster": "prod",
-        "gatekeeper-py/policy": "policy.yaml",
-        "gatekeeper-py/revision": "0123456789ab",
-    }
-    sandbox = api.objects["/apis/openreports.io/v1alpha1/namespaces/sandbox/reports/gatekeeper-py-1"]
-    (result,) = sandbox["results"]
-    assert (result["result"], result["severity"], result["rule"]) == ("warn", "high", "invalid")
-    assert result["properties"]["image"] == "quay.io/<b>\\u202e"
-    assert result["resources"][0]["apiVersion"] == "apps/v1"
-    system = api.objects["/apis/openreports.io/v1alpha1/namespaces/kube-system/reports/gatekeeper-py-1"]
-    assert (system["results"], system["summary"]["skip"]) == ([], 1)
-
-
-async def test_an_image_that_an_exception_approves_passes_and_fails_without_it() -> None:
-    exception = Excepted(
-        source="namespace",
-        namespace="shop",
-        index=2,
-        image="docker.io/library/nginx",
-        until=datetime(2026, 4, 1, tzinfo=UTC),
-        reason="INC-1\u202e",
-        owner=None,
-        grant=0,
-    )
+def one(image: Tallied, usage: Usage) -> Tally:
     tally = Tally(keep_approved=True)
-    image = tallied("nginx", "exception", "approved until", exception)
-    tally.add(image, Usage("Pod", "shop", "web", "spec.containers[0].image", ENFORCE))
-    api = FakeApi(OPENREPORTS)
-    findings = findings_by_namespace(tally, "a/b")
-    await published(api, findings)
-    shop = api.objects["/apis/openreports.io/v1alpha1/namespaces/shop/reports/gatekeeper-py-1"]
-    assert shop["summary"] == {"pass": 1, "fail": 0, "warn": 0, "error": 0, "skip": 0}
-    (result,) = shop["results"]
-    assert (result["result"], result["rule"], result["severity"]) == ("pass", "exception", "info")
-    assert result["message"] == "spec.containers[0].image: nginx is approved until"
-    assert result["properties"] == {
-        "image": "nginx",
-        "path": "spec.containers[0].image",
-        "mode": "enforce",
-        "exception": (
-            "exceptions[2] in the ConfigMap shop/gatekeeper-py-exceptions until 2026-04-01T00:00:00Z,"
-            " shop: INC-1\\u202e"
+    tally.add(image, usage)
+    return tally
+
+
+def required(image: str) -> Tally:
+    """Return an image in the judgement of a policy that only warns about a.io without a digest."""
+    entries = "{images: [a.io], digest: true, mode: warn}, {images: [b.io], digest: true}"
+    policy = parse_policy(policy_text(f"require: [{entries}]\n", allow="[a.io, b.io]"))
+    return tally_of(policy, [("shop", "Pod", "web", image)])
+
+
+FLEET: Final = Usage("Fleet", None, "all", "spec.image")
+REPORTED: Final[dict[str, tuple[ReportApi, Tally]]] = {
+    "results-name-image-object-and-reason": (OPENREPORTS, tally_of(POLICY, RUNS)),
+    "a-requirement-that-only-warns": (OPENREPORTS, required("a.io/x:1")),
+    "a-requirement-that-refuses": (OPENREPORTS, required("b.io/x:1")),
+    "a-requirement-that-is-met": (OPENREPORTS, required("b.io/x:1@sha256:" + "ab" * 32)),
+    "an-exception-passes-and-fails-without-it": (
+        OPENREPORTS,
+        one(
+            tallied("nginx", "exception", "approved until", EXCEPTION),
+            Usage("Pod", "shop", "web", "spec.containers[0].image", ENFORCE),
         ),
-        "withoutException": "fail",
-    }
-    assert (await published(api, findings)).written == Written(unchanged=1)
+    ),
+    "cluster-scoped-objects-have-reports-of-their-own": (
+        POLICYREPORT,
+        one(next(image for image, _ in tally_of(POLICY, RUNS[:1]).listed()), FLEET),
+    ),
+}
 
 
-async def test_cluster_scoped_objects_have_reports_of_their_own() -> None:
-    tally = Tally(keep_approved=True)
-    for image, _ in tally_of(POLICY, RUNS[:1]).listed():
-        tally.add(image, Usage("Fleet", None, "all", "spec.image"))
-    api = FakeApi(POLICYREPORT)
-    findings = findings_by_namespace(tally, "a/b")
-    await published(api, findings)
-    report = api.objects["/apis/wgpolicyk8s.io/v1alpha2/clusterpolicyreports/gatekeeper-py-1"]
-    assert report["kind"] == "ClusterPolicyReport"
-    assert not {"scope", "source"} & report.keys()
-    assert report["results"][0]["resources"] == [{"kind": "Fleet", "name": "all"}]
-    assert (await published(api, findings)).written == Written(unchanged=1)
+def test_every_case_is_recorded() -> None:
+    assert golden("reporting/reports").keys() == REPORTED.keys()
+
+
+@pytest.mark.parametrize("name", REPORTED)
+async def test_reports_are_as_recorded_and_a_second_run_writes_nothing(
+    name: str,
+    update_golden: bool,  # noqa: FBT001
+) -> None:
+    kind, tally = REPORTED[name]
+    api, findings = FakeApi(kind), findings_by_namespace(tally, "a/b")
+    written = await published(api, findings)
+    assert (written.api, written.written) == (kind.name, Written(created=len(api.objects)))
+    table = "reporting/reports"
+    assert api.objects == recorded(table, golden(table), name, api.objects, update=update_golden)
+    assert (await published(api, findings)).written == Written(unchanged=len(api.objects))
 
 
 @pytest.mark.parametrize("kind", [OPENREPORTS, POLICYREPORT], ids=lambda kind: kind.name)
