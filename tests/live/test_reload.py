@@ -340,6 +340,14 @@ async def test_a_rule_expires_while_another_policy_is_parsed(world: World) -> No
         await eventually(lambda: world.observer.results == ["loaded", "loaded"])
 
 
+async def test_a_rule_expires_while_another_policy_is_compiled(world: World) -> None:
+    await world.take(policy_text(allow="[{image: quay.io, until: 2026-03-05T00:00:00Z}, registry.corp.io]"))
+    world.now = START + timedelta(days=5)
+    async with world.reloader._compiling, asyncio.timeout(30):
+        await world.reloader._expire()
+    assert not world.approves("quay.io/x")
+
+
 async def test_the_policy_without_a_rule_is_compiled_before_the_rule_expires(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
