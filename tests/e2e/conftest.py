@@ -7,7 +7,16 @@ from typing import Final
 import pytest
 
 from e2e.faultcheck import extra_replica, fault_check
-from e2e.fixtures import control_plane, namespace, oldest, product, site, static_policies, wide
+from e2e.fixtures import (
+    CONTROL_PLANE_KEY,
+    control_plane,
+    namespace,
+    oldest,
+    product,
+    site,
+    static_policies,
+    wide,
+)
 
 __all__ = [
     "control_plane",
@@ -31,3 +40,26 @@ LAST: Final = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: LAST.index(item.path.name) + 1 if item.path.name in LAST else 0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    restart_ended_apiserver(item.config)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Fixtures restore the installation that later tests share, which needs an API server."""
+    restart_ended_apiserver(item.config)
+
+
+def restart_ended_apiserver(config: pytest.Config) -> None:
+    """Start an API server that ended by itself again, and report that; only the current test may fail."""
+    plane = config.stash.get(CONTROL_PLANE_KEY, None)
+    line = plane.restart_ended_apiserver() if plane else ""
+    if line:
+        terminal, capture = map(config.pluginmanager.get_plugin, ("terminalreporter", "capturemanager"))
+        assert terminal is not None
+        assert capture is not None
+        with capture.global_and_fixture_disabled():
+            terminal.write_line(f"\n{line}")

@@ -28,6 +28,10 @@ CALLED_WITH_CERTIFICATE: Final = "127.0.0.1:18443"
 port."""
 
 
+CONTROL_PLANE_KEY: Final = pytest.StashKey[ControlPlane]()
+"""The running control plane, for the hooks of conftest.py."""
+
+
 @pytest.fixture(scope="session")
 def static_policies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the parent folder of the static admission policies, which the API server watches."""
@@ -42,7 +46,11 @@ def oldest(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="session")
 def control_plane(
-    tmp_path_factory: pytest.TempPathFactory, static_policies: Path, *, oldest: bool
+    pytestconfig: pytest.Config,
+    tmp_path_factory: pytest.TempPathFactory,
+    static_policies: Path,
+    *,
+    oldest: bool,
 ) -> Iterator[ControlPlane]:
     """Start the control plane that all tests share; its logs stay in pytest's temporary directory.
 
@@ -56,7 +64,9 @@ def control_plane(
     plane = ControlPlane(binaries, directory=directory, audit="Metadata", flags=flags)
     users.write_text(json.dumps(webhook_users(plane)), encoding="utf-8")  # JSON is YAML
     with plane:
+        pytestconfig.stash[CONTROL_PLANE_KEY] = plane
         yield plane
+        del pytestconfig.stash[CONTROL_PLANE_KEY]
 
 
 def webhook_users(plane: ControlPlane) -> dict[str, Any]:

@@ -1,8 +1,15 @@
-"""The webhook is completely or partly down: what the cluster can still do, and how it recovers."""
+"""The webhook or the API server is down: what the cluster can still do, and how it recovers."""
 
 from __future__ import annotations
 
+import os
+import signal
+
+import pytest
+
 from e2e.acting import apply
+from tools.controlplane.components import APISERVER
+from tools.controlplane.plane import ControlPlane
 from tools.installation.product import NAMESPACE, UNLISTED, Installed, deployment, pod
 from tools.polling import wait_until
 
@@ -44,3 +51,20 @@ def test_one_crashed_replica_refuses_no_pod_for_long(product: Installed, namespa
         what="Pods created while one replica restarts",
     )
     product.wait_armed()
+
+
+@pytest.mark.oldest
+def test_an_api_server_that_ended_by_itself_is_started_again_with_its_data(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """The hooks of conftest.py do the same after the test, so that the namespace can be deleted."""
+
+    def end() -> None:
+        os.kill(control_plane.pid(APISERVER), signal.SIGABRT)
+        wait_until(lambda: control_plane.exit_status(APISERVER), seconds=10, what="the API server ended")
+
+    end()
+    assert "ended with status 2 and was started again" in control_plane.restart_ended_apiserver()
+    assert control_plane.find(f"/api/v1/namespaces/{namespace}") is not None
+    assert control_plane.restart_ended_apiserver() == ""
+    end()

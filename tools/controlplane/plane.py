@@ -188,6 +188,17 @@ class ControlPlane:
         """
         self._processes.kill(APISERVER)
 
+    def restart_ended_apiserver(self) -> str:
+        """Start an API server that ended by itself again, with its data; return a line about it, else "".
+
+        That of Kubernetes 1.30 can end while it compiles native policies.
+        """
+        status = self.exit_status(APISERVER)
+        if status is None:
+            return ""
+        self.start_apiserver()
+        return f"{APISERVER} ended with status {status} and was started again; see {self.log(APISERVER)}"
+
     def compact_etcd(self) -> None:
         """Delete every revision but the current one, as a cluster does after minutes.
 
@@ -339,6 +350,14 @@ class ControlPlane:
     def cpu_seconds(self, name: str) -> float:
         """Return the user and system time of a running process in seconds, counted from its last start."""
         return self._processes.cpu_seconds(name)
+
+    def pid(self, name: str) -> int:
+        """Return the process ID of a component or another process by its name."""
+        return self._processes.pid(name)
+
+    def exit_status(self, name: str) -> int | None:
+        """Return the status of a component or another process that ended by itself, and otherwise None."""
+        return self._processes.exit_status(name)
 
     def rss_bytes(self, name: str) -> int:
         """Return the resident memory of a running process in bytes."""

@@ -84,6 +84,12 @@ class Processes:
     def running(self, name: str) -> bool:
         return name in self._children and self._children[name].poll() is None
 
+    def pid(self, name: str) -> int:
+        """Return the process ID of a running process."""
+        if not self.running(name):
+            raise ValueError(f"no process named {name} is running")
+        return self._children[name].pid
+
     def exit_status(self, name: str) -> int | None:
         """Return the status of a process that ended by itself, and otherwise None."""
         return self._children[name].poll() if name in self._children else None
@@ -118,9 +124,7 @@ class Processes:
         return int(self._proc(name, "statm").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
     def _proc(self, name: str, file: str) -> str:
-        if not self.running(name):
-            raise ValueError(f"no process named {name} is running")
-        return Path(f"/proc/{self._children[name].pid}/{file}").read_text(encoding="ascii", errors="replace")
+        return Path(f"/proc/{self.pid(name)}/{file}").read_text(encoding="ascii", errors="replace")
 
 
 def _find(program: str) -> str:
