@@ -238,31 +238,13 @@ def _patched(product: Installed, path: str, body: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        pytest.param([(EXCEPTED, {"days": 3})], "further away than the grant allows", id="too-long"),
-        pytest.param([("docker.io/x", {"minutes": 30})], "no grant with source: namespace", id="outside"),
-        pytest.param([(EXCEPTED, {"minutes": 30})] * 3, "too many live entries precede it", id="too-many"),
-    ],
-)
-def test_the_guard_refuses_a_document_with_the_finding(
-    excepting: Installed, namespace: str, entries: list[tuple[str, dict[str, float]]], message: str
-) -> None:
-    body = document(*((image, soon(**delta)) for image, delta in entries))
-    done = excepting.plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(body), check=False)
+def test_the_guard_refuses_a_document_with_the_finding(excepting: Installed, namespace: str) -> None:
+    """tests/webhook/test_guard.py has the other answers. The documented commands below show an approval."""
+    body = json.dumps(document((EXCEPTED, soon(days=3))))
+    done = excepting.plane.kubectl("apply", "-n", namespace, "-f", "-", input=body, check=False)
     assert done.returncode != 0
     assert "the exceptions are not acceptable" in done.stderr
-    assert message in done.stderr
-
-
-def test_the_guard_answers_an_accepted_document_with_what_it_approves(
-    excepting: Installed, namespace: str
-) -> None:
-    end = soon(minutes=30)
-    body = document((EXCEPTED, end))
-    done = excepting.plane.kubectl("apply", "-n", namespace, "-f", "-", input=json.dumps(body))
-    assert f"Warning: approved until {end:%Y-%m-%dT%H:%M:%S}Z: {EXCEPTED}" in done.stderr
+    assert "further away than the grant allows" in done.stderr
 
 
 NAMED: Final = f"--field-selector=metadata.name={EXCEPTIONS_CONFIGMAP}"

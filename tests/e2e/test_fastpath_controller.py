@@ -23,6 +23,7 @@ from tools.controlplane.exchange import ApiError
 from tools.installation.product import (
     CONFIGMAP,
     K8S,
+    MUTATING,
     OVERLAYS,
     SETTLE_SECONDS,
     UNLISTED,
@@ -42,6 +43,33 @@ def probed(site: Site) -> list[dict[str, Any]]:
         and event["verb"] == "create"
         and event["user"]["username"].endswith(":gatekeeper-py-controller")
     ]
+
+
+def test_the_annotation_is_read_as_documented(wide: Site) -> None:
+    path = "jsonpath={.metadata.annotations.gatekeeper-py/fast-path-revision}"
+    found = wide.plane.kubectl(
+        "get", "validatingwebhookconfiguration", "image-validation-webhook", "-o", path
+    )
+    assert path in (K8S.parent / "docs/fast-path.md").read_text().replace("'", "")
+    assert {found.stdout} == wide.product.revisions()
+
+
+@pytest.mark.parametrize(
+    ("mode", "status", "warns"), [("enforce", 403, False), ("warn", 201, True), ("mutate", 403, False)]
+)
+def test_a_mode_changes_no_webhook_configuration(
+    wide: Site, namespace: str, mode: str, status: int, *, warns: bool
+) -> None:
+    before = wide.plane.api("GET", VALIDATING)["metadata"]["resourceVersion"]
+    wide.product.set_mode(mode)
+    wide.wait_in_step()
+    assert wide.plane.api("GET", VALIDATING)["metadata"]["resourceVersion"] == before
+    assert wide.product.get(MUTATING) is None
+    with wide.expect_reviews(0):
+        assert wide.create(namespace, pod("pre-approved", PRE_APPROVED)).status == 201
+    with wide.expect_reviews(1):
+        answer = wide.create(namespace, pod("unlisted", UNLISTED))
+    assert (answer.status, bool(answer.warnings)) == (status, warns)
 
 
 def test_a_tightening_is_written_at_once_and_probed(wide: Site, namespace: str) -> None:

@@ -7,10 +7,18 @@ import signal
 
 import pytest
 
-from e2e.acting import apply
+from e2e.acting import CONTROLLER, apply, try_pod
 from tools.controlplane.components import APISERVER
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import NAMESPACE, UNLISTED, Installed, deployment, pod
+from tools.installation.product import (
+    CONFIGMAP,
+    MUTATING,
+    NAMESPACE,
+    UNLISTED,
+    Installed,
+    deployment,
+    pod,
+)
 from tools.polling import wait_until
 
 
@@ -40,6 +48,33 @@ def test_pods_are_refused_while_the_webhook_is_down_and_the_cluster_recovers_by_
         seconds=60,
         what="our text in the ReplicaSet's events",
     )
+
+
+def test_pods_are_judged_as_written_until_the_mutating_webhook_is_registered(
+    product: Installed, namespace: str
+) -> None:
+    """While the controller is dead, no unapproved image is admitted; it catches up when it runs again."""
+    product.set_mode("enforce")
+    product.wait_not_mutating()
+    product.kubelet.hold(f"{CONTROLLER}-")
+    try:
+        product.kubelet.crash(product.controllers()[0])
+        product.plane.api("PATCH", CONFIGMAP, {"data": {"mode": "mutate"}})
+        wait_until(
+            lambda: all(product.mode_of(each.address) == "mutate" for each in product.servers()),
+            seconds=10,
+            what="every replica in mode mutate",
+        )
+        done = try_pod(product.plane, namespace, "nginx:1.25")
+        assert done.returncode == 1
+        assert "docker.io/library/nginx matches no rule" in done.stderr
+        assert product.get(MUTATING) is None
+    finally:
+        product.kubelet.release(f"{CONTROLLER}-")
+    product.wait_mutating()
+    done = try_pod(product.plane, namespace, "nginx:1.25")
+    assert '"image": "registry.corp.example/dockerhub/library/nginx:1.25"' in done.stdout
+    product.set_mode("enforce")
 
 
 def test_one_crashed_replica_refuses_no_pod_for_long(product: Installed, namespace: str) -> None:

@@ -15,7 +15,7 @@ import trustme
 from e2e.acting import try_pod
 from registries.distribution import PASSWORD, Registry, config_files, hub_mirrored_to, start_registry
 from tools.controlplane.plane import ControlPlane
-from tools.installation.product import NAMESPACE, Installed, deployment, pod
+from tools.installation.product import NAMESPACE, Installed, deployment
 from tools.polling import wait_until
 
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
@@ -30,12 +30,6 @@ class Mirrors:
     ca: trustme.CA
     first: Registry
     second: Registry
-
-    def created(self, namespace: str, name: str, image: str) -> str:
-        """Create a Pod and return the image that the API server stored."""
-        self.product.plane.kubectl("create", "-n", namespace, "-f", "-", input=json.dumps(pod(name, image)))
-        path = f"/api/v1/namespaces/{namespace}/pods/{name}"
-        return stored_image(self.product.plane.api("GET", path))
 
 
 def stored_image(document: dict[str, Any]) -> str:
@@ -90,14 +84,6 @@ allow:
         second.stop()
 
 
-def test_a_pod_is_stored_with_the_second_mirror_when_the_first_lacks_its_image(
-    mirrors: Mirrors, namespace: str
-) -> None:
-    digest = mirrors.second.push("hub/library/nginx", "1.27")
-    expected = f"{mirrors.second.host}/hub/library/nginx:1.27@{digest}"
-    assert mirrors.created(namespace, "web", "nginx:1.27") == expected
-
-
 def test_the_pods_of_a_deployment_are_stored_with_the_mirror_and_the_digest(
     mirrors: Mirrors, namespace: str
 ) -> None:
@@ -111,26 +97,6 @@ def test_the_pods_of_a_deployment_are_stored_with_the_mirror_and_the_digest(
 
     wait_until(images, seconds=60, what="a Pod of the Deployment")
     assert images() == [f"{mirrors.second.host}/hub/library/redis:7@{digest}"]
-
-
-def test_a_pod_whose_image_no_mirror_has_is_refused_until_one_has_it(
-    mirrors: Mirrors, namespace: str
-) -> None:
-    plane = mirrors.product.plane
-    manifest = json.dumps(pod("late", "busybox:1"))
-    done = plane.kubectl("create", "-n", namespace, "-f", "-", input=manifest, check=False)
-    assert done.returncode == 1
-    assert f"does not exist in {mirrors.first.host}, {mirrors.second.host} (absent)" in done.stderr
-    digest = mirrors.first.push("hub/library/busybox", "1", b"busybox")
-
-    def accepted() -> bool:
-        return (
-            plane.kubectl("create", "-n", namespace, "-f", "-", input=manifest, check=False).returncode == 0
-        )
-
-    wait_until(accepted, seconds=30, what="the Pod accepted")
-    found = plane.api("GET", f"/api/v1/namespaces/{namespace}/pods/late")
-    assert stored_image(found) == f"{mirrors.first.host}/hub/library/busybox:1@{digest}"
 
 
 def test_new_credentials_are_used_without_a_restart(mirrors: Mirrors, namespace: str) -> None:

@@ -31,19 +31,18 @@ class Team:
     registry: Registry
     signer: Signer
 
-    def push(self, name: str, *signers: Signer, simple: bool = False) -> str:
+    def push(self, name: str, *signers: Signer) -> str:
         """Push an image with the tag ``v1``, sign it, and return its digest."""
         repository = f"team/{name}"
         digest = self.registry.push(repository, "v1", name.encode())
-        signatures = signed(digest, *signers, simple=simple)
+        signatures = signed(digest, *signers)
         for content in signatures.blobs.values():
             self.registry.push_blob(repository, content)
         for reference, content in signatures.manifests.items():
             self.registry.push_manifest(repository, reference, content)
-        if not simple:  # this registry has no referrers API
-            self.registry.push_manifest(
-                repository, signatures.tag, signatures.index, "application/vnd.oci.image.index.v1+json"
-            )
+        # This registry has no referrers API.
+        index = "application/vnd.oci.image.index.v1+json"
+        self.registry.push_manifest(repository, signatures.tag, signatures.index, index)
         return digest
 
     def image(self, name: str) -> str:
@@ -99,32 +98,6 @@ registries:
         scale(product, SERVER, 3)
         product.wait_armed()
         control_plane.api("DELETE", f"{SECRETS}/{SECRET}")
-
-
-@pytest.mark.parametrize("simple", [False, True], ids=["bundle", "simple"])
-def test_only_a_signed_digest_is_admitted(team: Team, namespace: str, *, simple: bool) -> None:
-    team.product.set_mode("enforce")
-    form = "simple" if simple else "bundle"
-    good = team.push(f"good-{form}", team.signer, simple=simple)
-    other = team.push(f"other-{form}", Signer("p256-b"), simple=simple)
-    unsigned = team.push(f"unsigned-{form}")
-    image = team.image(f"good-{form}")
-    assert team.tried(namespace, f"{image}@{good}") == f"{image}@{good}"
-    assert f"add @{good}" in team.tried(namespace, image), "the message gives the digest"
-    assert "by another key" in team.tried(namespace, f"{team.image(f'other-{form}')}@{other}")
-    assert "is not signed by ci" in team.tried(namespace, f"{team.image(f'unsigned-{form}')}@{unsigned}")
-
-
-def test_mutate_writes_the_digest_that_is_signed(team: Team, namespace: str) -> None:
-    digest = team.push("pinned", team.signer)
-    team.push("loose")
-    team.product.set_mode("mutate")
-    team.product.wait_mutating()
-    try:
-        assert team.tried(namespace, team.image("pinned")) == f"{team.image('pinned')}@{digest}"
-        assert "is unpinned" in team.tried(namespace, team.image("loose"))
-    finally:
-        team.product.set_mode("enforce")
 
 
 def test_the_pods_of_a_deployment_need_no_look_up_and_no_registry(team: Team, namespace: str) -> None:
