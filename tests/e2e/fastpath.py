@@ -36,7 +36,6 @@ UPPER_CASE: Final = "EU.wild.example/app:1"
 HEAD: Final = "apiVersion: gatekeeper-py/v1\nkind: ImagePolicy\nmode: enforce\nallow:\n"
 TIGHT: Final = HEAD + "  - staying.example\n  - mirror.example\n  - '*.wild.example'\n"
 WIDE: Final = TIGHT + "  - registry.corp.example\n"
-MIRRORED: Final = WIDE + "mirrors:\n  - {from: registry.corp.example/team, to: mirror.example/team}\n"
 
 REVIEWS: Final = re.compile(
     r'^gatekeeper_py_(?:dry_run_reviews_total\{endpoint="(?:validate|mutate)"|'
