@@ -11,12 +11,14 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry
 
 from controller.world import START, FakeCluster, desired
+from gatekeeper_py.cluster.errors import ApiError
 from gatekeeper_py.controller.fastpath.policy_view import WEBHOOKS, PolicyView, unknown, view
 from gatekeeper_py.controller.fastpath.probe import ProbeImage, RemovalProbe
 from gatekeeper_py.controller.fastpath.reconcile import FastPathController
 from gatekeeper_py.controller.metrics import FastPathMetrics
 from gatekeeper_py.controller.policy import KnownPolicy
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Desired, OwnerReference, carries
+from gatekeeper_py.core.names import FAST_PATH_CONDITION
 from gatekeeper_py.core.policy.document import PolicyError
 from gatekeeper_py.core.policy.policy import parse_policy
 from gatekeeper_py.live.sources import Delivery
@@ -140,6 +142,22 @@ class Setup:
         self.probed.append(candidate.image)
         return self.probe_result(candidate)
 
+    def refuse(self, status: int = 500, only: str = "", *, part: str = FAST_PATH_CONDITION) -> None:
+        """Let writes fail, of configurations with a path and a part; by default those with a condition."""
+
+        async def picky(path: str, document: dict[str, Any]) -> None:
+            if only in path and part in str(document):
+                raise ApiError("replace", path, status, "")
+            await FakeCluster.replace(self.cluster, path, document)
+
+        self.cluster.replace = picky  # type: ignore[method-assign]
+
+    def recover(self) -> None:
+        """End all failures."""
+        vars(self.cluster).pop("replace", None)
+        self.cluster.fail = lambda _verb, _path: False
+        self.probe_result = lambda _image: ""
+
     def store(self, text: str, mode: str | None = None) -> None:
         """Store a policy in the ConfigMap."""
         data = {"policy.yaml": text} | ({} if mode is None else {"mode": mode})
@@ -147,13 +165,17 @@ class Setup:
         if text != GONE:
             self.cluster.put(POLICY, {"data": data})
 
-    async def deliver(self, text: str, mode: str | None = None, *, stored: bool = True) -> float:
-        """Change the ConfigMap, deliver the change, and run one step; return its pause."""
+    def arrive(self, text: str, mode: str | None = None, *, stored: bool = True) -> None:
+        """Change the ConfigMap, and deliver the change."""
         if stored:
             self.store(text, mode)
         self.controller.expect()
         self.controller.deliver(known(text, mode))
         self.controller.seen()
+
+    async def deliver(self, text: str, mode: str | None = None, *, stored: bool = True) -> float:
+        """Change the ConfigMap, deliver the change, and run one step; return its pause."""
+        self.arrive(text, mode, stored=stored)
         return await self.controller.step()
 
     async def settle(self, rounds: int = 30) -> None:
@@ -183,10 +205,10 @@ class Setup:
         conditions["none"] = NO_CONDITIONS
 
         def name(each: Desired) -> str:
-            live = self.cluster.objects[each.path]
-            return next(
-                (name for name, of in conditions.items() if carries(live, each.names, of)), "something else"
-            )
+            live = self.cluster.objects.get(each.path)
+            if live is None:
+                return "missing"
+            return next((name for name, of in conditions.items() if carries(live, each.names, of)), "foreign")
 
         return [name(VALIDATE), name(MUTATE)]
 

@@ -14,8 +14,6 @@ from controller.fastpath.stepping import (
     DATED,
     MUTATE,
     OTHER,
-    OWNER,
-    POLICY,
     REMOVED,
     TIGHT,
     VALIDATE,
@@ -28,7 +26,7 @@ from gatekeeper_py.controller.fastpath import conditions
 from gatekeeper_py.controller.fastpath import reconcile as fastpath
 from gatekeeper_py.controller.fastpath.policy_view import EXPIRY_MARGIN, PolicyView, view
 from gatekeeper_py.controller.fastpath.probe import ProbeImage
-from gatekeeper_py.controller.fastpath.reconcile import CHECK_SECONDS, QUIET_SECONDS, WRITE_INTERVAL_SECONDS
+from gatekeeper_py.controller.fastpath.reconcile import WRITE_INTERVAL_SECONDS
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS
 from gatekeeper_py.core.names import FAST_PATH_CONDITION, FAST_PATH_REVISION
 from gatekeeper_py.core.policy.policy import Policy, parse_policy
@@ -71,42 +69,6 @@ async def test_a_tightening_is_written_at_once_and_probed(wide: Setup) -> None:
     assert wide.log.named("fastpath_in_step")[0]["verified_with"] == [REMOVED]
 
 
-async def test_a_failed_write_of_one_configuration_does_not_prevent_the_other(wide: Setup) -> None:
-    wide.cluster.fail = lambda verb, path: (verb, path) == ("replace", VALIDATE.path)
-    pause = await wide.deliver(TIGHT)
-    assert wide.conditions() == ["wide", "tight"]
-    assert pause == conditions.FIRST_PAUSE_SECONDS
-    assert not wide.recorder.in_step
-    wide.cluster.fail = lambda _verb, _path: False
-    wide.clock += pause
-    await wide.controller.step()
-    assert wide.conditions() == ["tight", "tight"]
-    assert wide.probed == [REMOVED]
-    [(change, seconds)] = wide.recorder.synced
-    assert change == "tightened"
-    assert seconds == pytest.approx(pause)
-
-
-async def test_failures_back_off_to_a_bound(wide: Setup) -> None:
-    wide.cluster.fail = lambda verb, _path: verb == "replace"
-    pauses = [await wide.deliver(TIGHT)] + [await wide.controller.step() for _ in range(2000)]
-    # After the second failure the controller writes the removal of all conditions at once.
-    assert pauses[:8] == [0.1, 0.0, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
-    assert pauses[-1] == conditions.LONGEST_PAUSE_SECONDS
-
-
-async def test_the_fast_path_is_in_step_only_once_a_probe_called_the_webhook(wide: Setup) -> None:
-    wide.probe_result = lambda _image: "403 exceeded quota"
-    pause = await wide.deliver(TIGHT)
-    assert not wide.recorder.in_step
-    wide.probe_result = lambda _image: ""
-    wide.clock += pause
-    await wide.controller.step()
-    assert wide.recorder.in_step
-    assert wide.recorder.synced == [("tightened", pytest.approx(pause))]
-    assert len(wide.puts()) == 2
-
-
 async def test_a_slow_probe_does_not_delay_the_next_change(wide: Setup) -> None:
     """The API server may take fifteen seconds for the probe."""
 
@@ -130,20 +92,6 @@ async def test_an_added_mirror_is_probed_in_mutate_mode(wide: Setup) -> None:
     assert wide.recorder.rules == {"validating": 2, "mutating": 1}
 
 
-async def test_a_loosening_waits_until_the_policy_is_quiet(wide: Setup) -> None:
-    await wide.deliver(TIGHT)
-    wide.clock += 60
-    wide.controller.seen()
-    pause = await wide.deliver(WIDE)
-    assert pause == QUIET_SECONDS
-    assert wide.conditions() == ["tight", "tight"]
-    assert not wide.recorder.in_step
-    wide.clock += pause
-    await wide.controller.step()
-    assert wide.conditions() == ["wide", "wide"]
-    assert wide.recorder.synced[-1] == ("loosened", QUIET_SECONDS)
-
-
 @pytest.mark.long
 async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
     """The policy changes fifty times a second for half a minute."""
@@ -155,67 +103,6 @@ async def test_a_flapping_policy_is_written_now_and_then(wide: Setup) -> None:
     assert len(wide.puts()) == 2
     await wide.settle()
     assert wide.conditions() == ["wide", "wide"]
-
-
-async def test_a_policy_that_skips_other_images_is_a_tightening(wide: Setup) -> None:
-    await wide.deliver(OTHER)
-    assert wide.conditions() == ["other", "other"]
-    assert wide.probed == ["a.io/gatekeeper-py-probe"]
-
-
-async def test_a_new_mode_writes_nothing(wide: Setup) -> None:
-    await wide.deliver(WIDE, "warn")
-    assert wide.controller.conditions.revision == parse_policy(WIDE).revision
-    assert wide.puts() == []
-    assert wide.recorder.in_step
-    assert wide.recorder.revision == parse_policy(WIDE, "warn").revision
-
-
-async def test_before_the_webhook_is_armed_there_is_nothing_to_write() -> None:
-    setup = Setup(armed=False)
-    await setup.deliver(WIDE)
-    await setup.settle(5)
-    assert setup.puts() == []
-    assert not setup.recorder.in_step
-    setup.arm()
-    await setup.settle()
-    assert setup.conditions() == ["wide", "wide"]
-    assert setup.recorder.in_step
-
-
-async def test_a_condition_that_a_pass_removed_is_written_again_when_quiet(wide: Setup) -> None:
-    for pause in (None, WRITE_INTERVAL_SECONDS):
-        wide.cluster.put(
-            VALIDATE.path, {**wide.cluster.objects[VALIDATE.path], **VALIDATE.document(b"authority", OWNER)}
-        )
-        wide.controller.check()
-        next_pause = await wide.controller.step()
-        if pause is not None:
-            assert next_pause == pause
-            assert wide.conditions() == ["none", "wide"]
-            await wide.settle()
-        assert wide.conditions() == ["wide", "wide"]
-
-
-def skip_everything(live: dict[str, Any]) -> None:
-    live["webhooks"][0]["matchConditions"][-1]["expression"] = "false"
-
-
-async def test_a_foreign_condition_is_replaced_at_once_and_removed_if_it_returns(wide: Setup) -> None:
-    """API servers call the webhook for every request until the conditions stay unchanged for a while."""
-    for replaced in ("wide", "something else"):
-        wide.cluster.edit(VALIDATE.path, skip_everything)
-        wide.controller.check()
-        pause = await wide.controller.step()
-        assert wide.conditions() == [replaced, "wide"]
-    assert pause == 0.0
-    await wide.controller.step()
-    assert wide.conditions() == ["none", "none"]
-    assert not wide.recorder.in_step
-    wide.clock += WRITE_INTERVAL_SECONDS
-    await wide.settle()
-    assert wide.conditions() == ["wide", "wide"]
-    assert wide.recorder.in_step
 
 
 async def test_two_controllers_that_make_different_expressions_take_turns(
@@ -243,30 +130,6 @@ async def test_two_controllers_that_make_different_expressions_take_turns(
     # The loop lasts a minute. Each of the two controllers has a turn every five seconds, in which it may
     # write the expression and its removal to two configurations.
     assert 0 < len(wide.puts()) <= 2 * 12 * 2 * 2
-
-
-async def test_an_unreported_foreign_condition_is_replaced_within_a_minute(wide: Setup) -> None:
-    """The passes that check the configurations may fail all this time."""
-    await wide.settle()
-    wide.cluster.edit(VALIDATE.path, skip_everything)
-    await wide.settle()
-    assert wide.conditions() == ["something else", "wide"]
-    wide.clock += CHECK_SECONDS
-    wide.controller.seen()
-    await wide.controller.step()
-    assert wide.conditions() == ["wide", "wide"]
-
-
-async def test_a_check_that_finds_no_change_writes_nothing(wide: Setup) -> None:
-    for _ in range(10):
-        pause = await wide.controller.step()
-        assert 0 < pause <= CHECK_SECONDS
-        wide.clock += pause
-        wide.controller.seen()
-        assert wide.recorder.in_step
-    assert wide.puts() == []
-    assert wide.recorder.synced == []
-    assert wide.cluster.requests.count(("get", POLICY)) == 10
 
 
 async def test_a_change_during_a_write_is_checked_again(wide: Setup) -> None:
@@ -379,16 +242,6 @@ async def test_run_takes_steps_when_something_arrives(setup: Setup) -> None:
     assert not setup.log.named("fastpath_disabled")
 
 
-async def test_the_fast_path_is_out_of_step_until_a_new_policy_is_parsed(wide: Setup) -> None:
-    """A large policy takes a while to parse."""
-    wide.controller.expect()
-    assert not wide.recorder.in_step
-    await wide.controller.step()
-    assert not wide.recorder.in_step
-    await wide.deliver(WIDE)
-    assert wide.recorder.in_step
-
-
 async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> None:
     await wide.deliver(DATED)
     await wide.settle()
@@ -407,18 +260,3 @@ async def test_an_expiring_rule_leaves_the_fast_path_in_time(wide: Setup) -> Non
     assert wide.recorder.synced[-1][0] == "tightened"
     # The rule still approves the removed images, so no probe can show that the webhook is called.
     assert wide.probed == []
-
-
-async def test_the_fast_path_does_not_wait_for_a_configuration_that_should_not_exist() -> None:
-    """The mutating configuration does not exist while the policy rewrites nothing."""
-    setup = Setup()
-    setup.expected = (VALIDATE,)
-    del setup.cluster.objects[MUTATE.path]
-    await setup.deliver(WIDE)
-    await setup.settle()
-    assert setup.recorder.in_step
-    setup.expected = (VALIDATE, MUTATE)
-    setup.cluster.put(MUTATE.path, MUTATE.document(b"ca", OWNER))
-    setup.controller.check()
-    await setup.settle()
-    assert setup.conditions() == ["wide", "wide"]
