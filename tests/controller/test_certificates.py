@@ -54,37 +54,23 @@ STEPS: dict[str, tuple[CertificateStore | None, CertificateUse, datetime, str]] 
     "expired": (STEADY, CertificateUse(), START + CERTIFICATES.lifetime, "create"),
     "unknown-signer": (replace(STEADY, cas=(NEW.ca,)), CertificateUse(), START, "create"),
     "for-another-name": (
-        CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)),
-        CertificateUse(),
-        START,
-        "create",
+        CertificateStore(current=pair(other := issue_pair(("x.ns.svc",))), cas=(other.ca,)), CertificateUse(),
+        START, "create",
     ),
     "no-replica-to-wait-for": (PREPARED, CertificateUse(), START, "promote"),
     "settled": (
-        PREPARED,
-        CertificateUse(trusted=BOTH, trusted_since=START),
-        START + CERTIFICATES.settle,
-        "promote",
+        PREPARED, CertificateUse(trusted=BOTH, trusted_since=START), START + CERTIFICATES.settle, "promote",
     ),
     "trusted-only-since-now": (PREPARED, CertificateUse(trusted=BOTH, trusted_since=LATER), LATER, ""),
     "never-seen-trusted": (PREPARED, CertificateUse(trusted=BOTH), LATER, ""),
     "one-configuration-does-not-trust-it": (
-        PREPARED,
-        CertificateUse(trusted=(BOTH[0], OLD.ca), trusted_since=START),
-        LATER,
-        "",
+        PREPARED, CertificateUse(trusted=(BOTH[0], OLD.ca), trusted_since=START), LATER, "",
     ),
     "one-bundle-is-garbled": (
-        PREPARED,
-        CertificateUse(trusted=(BOTH[0], b"garbage"), trusted_since=START),
-        LATER,
-        "",
+        PREPARED, CertificateUse(trusted=(BOTH[0], b"garbage"), trusted_since=START), LATER, "",
     ),
     "with-nothing-served": (
-        replace(PREPARED, current=None),
-        CertificateUse(trusted=BOTH, trusted_since=START),
-        LATER,
-        "promote",
+        replace(PREPARED, current=None), CertificateUse(trusted=BOTH, trusted_since=START), LATER, "promote",
     ),
     "made-by-a-clock-that-is-ahead": (
         CertificateStore(
@@ -102,7 +88,7 @@ STEPS: dict[str, tuple[CertificateStore | None, CertificateUse, datetime, str]] 
     "one-replica-does-not-answer": (PROMOTED, serving(NEW, None), START, ""),
     "one-replica-has-no-address": (PROMOTED, serving(NEW, unseen=True), START, ""),
     "no-replica": (PROMOTED, serving(), START, ""),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", STEPS)
@@ -147,7 +133,7 @@ def test_expired_cas_do_not_accumulate() -> None:
         pytest.param(serving(OLD), OLD.ca, id="foreign-ones-go-when-every-replica-is-seen"),
         pytest.param(serving(OLD, None), OLD.ca + NEW.ca, id="kept-while-one-is-not"),
     ],
-)
+)  # fmt: skip
 def test_a_configuration_loses_a_ca_only_when_it_is_not_needed(use: CertificateUse, expected: bytes) -> None:
     assert bundle(STEADY, replace(use, trusted=(NEW.ca + OLD.ca,)), START) == expected
 
@@ -180,7 +166,7 @@ def test_a_written_store_is_read_back_unchanged(store: CertificateStore) -> None
         pytest.param({"tls.key": b64(b"x")}, "no certificate and key", id="no-key"),
         pytest.param({"tls.key": b64(NEW.key)}, "not the key of", id="another-key"),
     ],
-)
+)  # fmt: skip
 def test_garbled_secret(changes: dict[str, str | None], message: str) -> None:
     with pytest.raises(InvalidSecret, match=message):
         parse_secret({**STEADY.data(), **changes})

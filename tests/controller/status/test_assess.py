@@ -16,7 +16,7 @@ from gatekeeper_py.controller import certificates
 from gatekeeper_py.controller.certificates import CertificateUse
 from gatekeeper_py.controller.status.assess import Status, assess
 from gatekeeper_py.controller.status.reading import Observations, PodFacts
-from gatekeeper_py.controller.webhooks.desired import Conditions, OwnerReference
+from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions, OwnerReference
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import (
     MUTATING_NAME,
@@ -90,13 +90,6 @@ def mutating_too(facts: Observations) -> Observations:
 
 def assessed(facts: Observations, **later: float) -> Status:
     return assess(facts, INSTALLATION, START + timedelta(**later))
-
-
-@pytest.mark.parametrize("facts", [healthy(), mutating_too(healthy())], ids=["enforce", "mutate"])
-def test_a_healthy_installation(facts: Observations) -> None:
-    status = assessed(facts)
-    assert status.problems == ()
-    assert status.healthy
 
 
 def test_the_results_of_requirements_are_added_up() -> None:
@@ -252,13 +245,10 @@ def test_the_proof_of_enforcement(enforced: float, last: float | None, later: fl
     assert all("enforce" not in each for each in assessed(paused, seconds=later).problems)
 
 
-def test_the_newest_proof_of_several_controllers_counts() -> None:
-    old = controller(control_enforced=0.0, control_last_enforced_timestamp_seconds=0.0)
-    new = controller(control_enforced=1.0, control_last_enforced_timestamp_seconds=START.timestamp())
-    assert assessed(replace(healthy(), controllers=(old, new)), seconds=10).problems == ()
+Change = Callable[[Observations], Observations]
 
 
-def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Observations], Observations]:
+def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Change:
     """Edit a webhook configuration."""
 
     def change(facts: Observations) -> Observations:
@@ -269,20 +259,119 @@ def edited(path: str, edit: Callable[[dict[str, Any]], object]) -> Callable[[Obs
     return change
 
 
-def annotated(value: str) -> Callable[[Observations], Observations]:
+def annotated(value: str) -> Change:
     return lambda facts: replace(facts, namespace={"metadata": {"annotations": {PAUSED_UNTIL: value}}})
 
 
-def having(**objects: Any) -> Callable[[Observations], Observations]:
+PAUSED = annotated("2026-01-01T01:00:00Z")
+IS_PAUSED = "paused until 2026-01-01T01:00:00Z: the webhook is not called, every image is admitted"
+
+
+def having(**objects: Any) -> Change:
     return lambda facts: replace(facts, **objects)
 
 
-def first_replica(**changes: Any) -> Callable[[Observations], Observations]:
+def first_replica(**changes: Any) -> Change:
     return lambda facts: replace(facts, replicas=(replace(facts.replicas[0], **changes), *facts.replicas[1:]))
 
 
-def with_controller(**metrics: float) -> Callable[[Observations], Observations]:
+def with_controller(**metrics: float) -> Change:
     return lambda facts: replace(facts, controllers=(controller(**metrics),))
+
+
+def running(command: str, configmap: str, *arguments: str) -> dict[str, Any]:
+    """Return a Deployment of two Pods that run a command with ``--configmap``."""
+    containers = [{"args": [command, f"--configmap={configmap}", *arguments]}]
+    return {"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}}
+
+
+def mutate(facts: Observations) -> Observations:
+    """Let the policy rewrite images, without a mutating configuration."""
+    return replace(mutating_too(facts), webhooks=facts.webhooks)
+
+
+def by_hand(facts: Observations) -> Observations:
+    """Install the static manifests, without a controller."""
+    for each in (without_owners(VALIDATING_PATH), without_owners(MUTATING_PATH)):
+        facts = each(facts)
+    return replace(facts, owner=None, controller=None, controllers=(), secret={"data": {}})
+
+
+def without_bundles(live: dict[str, Any]) -> None:
+    for each in live["webhooks"]:
+        each["clientConfig"]["caBundle"] = ""
+
+
+def without_owners(path: str) -> Change:
+    return edited(path, lambda it: it["metadata"].pop("ownerReferences"))
+
+
+def written(conditions: Conditions = NO_CONDITIONS, **installation: Any) -> dict[str, Any]:
+    """Return the webhook configurations of an installation in mode enforce."""
+    desired = validating(replace(INSTALLATION, **installation).target, WebhookSettings())
+    return {VALIDATING_PATH: desired.document(STORE.bundle, OWNER, conditions)}
+
+
+MINE = ConfigMapName("ns", "mine")
+BAD_FILES = {**healthy().replicas[0].metrics, "gatekeeper_py_certificate_files_bad": 1.0}
+REFUSED = {**(healthy().replicas[0].policy or {}), "refused": {"findings": [{"message": "bad"}]}}
+OLD_PROOF = controller(control_enforced=0.0, control_last_enforced_timestamp_seconds=0.0)
+PROOF = controller(control_enforced=1.0, control_last_enforced_timestamp_seconds=START.timestamp())
+FAST_PATH = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
+ENFORCE = having(policy=healthy().policy, replicas=healthy().replicas)
+DRIFT = f"differs in metadata.ownerReferences, webhooks[{POD_VALIDATION}].clientConfig"
+ELSEWHERE = edited(VALIDATING_PATH, lambda it: it["webhooks"][0]["clientConfig"]["service"].update(name="x"))
+MINE_DEPLOYED = having(
+    deployment=running("serve", "ns/mine"),
+    controller=running("control", "ns/mine"),
+    webhooks=written(policy=MINE),
+)
+
+CASES: dict[str, tuple[Change | str, ...]] = {
+    "mode-enforce": (),
+    "mode-mutate": (mutating_too,),
+    "mutation-is-missing": (mutate, f"the webhook configuration {MUTATING_NAME} does not exist"),
+    "mutation-is-left-over": (
+        having(webhooks=mutating_too(healthy()).webhooks),
+        f"the webhook configuration {MUTATING_NAME} exists, although it should not",
+    ),
+    "mutation-begins": (
+        mutating_too, with_controller(control_mutation_active=0.0), "the mutating webhook is not active yet",
+    ),
+    "mutation-paused": (mutating_too, with_controller(), PAUSED, having(webhooks={}), IS_PAUSED),
+    "paused": (PAUSED, having(webhooks={}), IS_PAUSED),
+    "in-step": (having(webhooks=written(FAST_PATH)), with_controller(fastpath_in_step=1.0)),
+    "no-controller": (mutating_too, by_hand),
+    "no-controller-in-mode-enforce": (mutating_too, by_hand, ENFORCE),
+    "no-controller-but-drift": (
+        mutating_too, by_hand, ELSEWHERE, f"the webhook configuration {VALIDATING_NAME} {DRIFT}",
+    ),
+    "another-configmap": (MINE_DEPLOYED,),
+    "another-configmap-is-missing": (MINE_DEPLOYED, having(policy=None), "the ConfigMap mine does not exist"),
+    "two-configmaps": (
+        having(deployment=running("serve", "ns/policy"), controller=running("control", "ns/other")),
+        "the servers read the policy from the ConfigMap ns/policy, but the controller from ns/other",
+    ),
+    "newer-proof": (having(controllers=(OLD_PROOF, PROOF)),),
+    "secret-may-not-be-read": (having(secret=None, secret_readable=False),),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_problems(name: str) -> None:
+    """A row holds changes of a healthy installation, and all problems."""
+    facts, problems = healthy(), tuple(each for each in CASES[name] if isinstance(each, str))
+    for change in CASES[name]:
+        facts = facts if isinstance(change, str) else change(facts)
+    status = assessed(facts, seconds=10)
+    assert status.problems == problems
+    assert all(each.as_desired for each in status.webhooks) is not any(
+        "configuration" in each for each in problems
+    )
+    assert (status.paused == START + timedelta(hours=1)) is (IS_PAUSED in problems)
+    assert status.as_json()["fastPath"] == ({"inStep": True} if name == "in-step" else None)
+    unread = () if facts.secret_readable else ("the Secret gk-tls, because you may not read it",)
+    assert status.not_checked == unread
 
 
 UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
@@ -329,19 +418,12 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
         (first_replica(ready=False), "the replica gk-1 is not ready"),
         (first_replica(ready=False, unready="policy: none"), "the replica gk-1 is not ready: policy: none"),
         (
-            first_replica(
-                metrics={**healthy().replicas[0].metrics, "gatekeeper_py_certificate_files_bad": 1.0}
-            ),
+            first_replica(metrics=BAD_FILES),
             "the replica gk-1 cannot use its certificate files: see certificate_refused in its log",
         ),
         (first_replica(problem="503 Service Unavailable", policy=None), "gk-1 cannot be reached: 503"),
         (first_replica(policy={"mode": None, "revision": None}), "gk-1 has no policy"),
-        (
-            first_replica(
-                policy={**(healthy().replicas[0].policy or {}), "refused": {"findings": [{"message": "bad"}]}}
-            ),
-            "gk-1 refused a document: bad",
-        ),
+        (first_replica(policy=REFUSED), "gk-1 refused a document: bad"),
         (first_replica(metrics={}), "gk-1 shows no certificate"),
         (having(secret=None), "the Secret gk-tls does not exist"),
         (having(secret={"data": {"ca.crt": "!"}}), "gk-tls holds no usable"),
@@ -355,13 +437,7 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
             "differs in metadata.ownerReferences",
         ),
         (having(webhooks={VALIDATING_PATH: UNTRUSTING}), "does not trust the certificate in the Secret"),
-        (
-            edited(
-                VALIDATING_PATH,
-                lambda it: [each["clientConfig"].update(caBundle="") for each in it["webhooks"]],
-            ),
-            "has no CA bundle",
-        ),
+        (edited(VALIDATING_PATH, without_bundles), "has no CA bundle"),
         (having(owner=None), f"{INSTALLATION.owner_path} does not exist: the controller deletes the webhook"),
         (having(controller=None), "gatekeeper-py-controller does not exist"),
         (having(controllers=()), "no controller is ready"),
@@ -372,8 +448,8 @@ UNTRUSTING = validating(INSTALLATION.target, WebhookSettings()).document(
         (with_controller(**{'control_alarm{what="endpoints"}': 1.0}), "raises the alarm endpoints"),
         (with_controller(fastpath_in_step=0.0), "the fast path is not in step"),
     ],
-)
-def test_each_problem_is_named(change: Callable[[Observations], Observations], problem: str) -> None:
+)  # fmt: skip
+def test_each_problem_is_named(change: Change, problem: str) -> None:
     status = assessed(change(healthy()))
     assert not status.healthy
     assert any(problem in each for each in status.problems), status.problems
@@ -384,14 +460,6 @@ def test_a_certificate_is_named_before_and_after_it_expires() -> None:
     assert assessed(healthy(), days=69).problems == ()
     assert "expires at 2026-04-01" in assessed(healthy(), days=71).problems[0]
     assert "expired at 2026-04-01" in assessed(healthy(), days=90).problems[0]
-
-
-def test_a_pause_is_the_only_problem_while_nothing_else_is_wrong() -> None:
-    facts = replace(annotated("2026-01-01T01:00:00Z")(healthy()), webhooks={})
-    status = assessed(facts)
-    assert len(status.problems) == 1
-    assert status.paused == START + timedelta(hours=1)
-    assert [each.as_desired for each in status.webhooks] == [True, True]
 
 
 @pytest.mark.parametrize(
@@ -406,32 +474,9 @@ def test_a_pause_is_the_only_problem_while_nothing_else_is_wrong() -> None:
         (annotated("2026-01-01T01:00:00Z"), ["delete", None]),
         (having(owner=None, controller=None, webhooks={}), [None, None]),
     ],
-)
-def test_the_writes_that_a_controller_plans_are_shown(
-    change: Callable[[Observations], Observations], planned: list[str | None]
-) -> None:
+)  # fmt: skip
+def test_the_writes_that_a_controller_plans_are_shown(change: Change, planned: list[str | None]) -> None:
     assert [each.planned for each in assessed(change(healthy())).webhooks] == planned
-
-
-def test_the_mutating_configuration_is_expected_only_while_the_policy_rewrites() -> None:
-    both = mutating_too(healthy())
-    without = replace(both, webhooks=healthy().webhooks)
-    assert f"{MUTATING_NAME} does not exist" in assessed(without).problems[0]
-    enforcing = replace(healthy(), webhooks=both.webhooks)
-    assert f"{MUTATING_NAME} exists, although it should not" in assessed(enforcing).problems[0]
-    registering = replace(both, controllers=(controller(control_mutation_active=0.0),))
-    assert assessed(registering).problems == ("the mutating webhook is not active yet",)
-
-
-def test_conditions_of_the_fast_path_are_as_desired() -> None:
-    conditions = Conditions(expressions={POD_VALIDATION: "true"}, revision="0123456789ab")
-    document = validating(INSTALLATION.target, WebhookSettings()).document(STORE.bundle, OWNER, conditions)
-    facts = replace(
-        healthy(), webhooks={VALIDATING_PATH: document}, controllers=(controller(fastpath_in_step=1.0),)
-    )
-    status = assessed(facts)
-    assert (status.problems, status.in_step) == ((), True)
-    assert status.as_json()["fastPath"] == {"inStep": True}
 
 
 def test_exemptions_are_those_of_the_settings() -> None:
@@ -464,53 +509,6 @@ def test_while_the_settings_are_refused_the_exemptions_are_those_in_force(data: 
     assert status.exempt_namespaces == ("ns", "kube-system", "calico-system")
     assert status.exempt_labels == ("team=platform",)
     assert assessed(replace(facts, webhooks={})).exempt_namespaces == ("ns", "kube-system")
-
-
-def test_a_secret_that_may_not_be_read_is_not_a_problem() -> None:
-    status = assessed(replace(healthy(), secret=None, secret_readable=False))
-    assert status.healthy
-    assert status.not_checked == ("the Secret gk-tls, because you may not read it",)
-    assert assessed(healthy()).not_checked == ()
-
-
-def test_an_installation_without_a_controller_has_both_configurations() -> None:
-    facts = replace(mutating_too(healthy()), owner=None, controller=None, controllers=(), secret={"data": {}})
-    for path in (VALIDATING_PATH, MUTATING_PATH):
-        facts = edited(path, lambda it: it["metadata"].pop("ownerReferences"))(facts)
-    assert assessed(facts).problems == ()
-    enforcing = replace(facts, policy=healthy().policy, replicas=healthy().replicas)
-    assert assessed(enforcing).problems == ()
-    broken = edited(VALIDATING_PATH, lambda it: it["webhooks"][0]["clientConfig"]["service"].update(name="x"))
-    assert "clientConfig" in assessed(broken(facts)).problems[0]
-
-
-def running(command: str, configmap: str, *arguments: str) -> dict[str, Any]:
-    """Return a Deployment of two Pods that run a command with ``--configmap``."""
-    containers = [{"args": [command, f"--configmap={configmap}", *arguments]}]
-    return {"spec": {"replicas": 2, "template": {"spec": {"containers": containers}}}}
-
-
-def test_a_configmap_of_another_name_is_healthy_too() -> None:
-    target = replace(INSTALLATION, policy=ConfigMapName("ns", "mine")).target
-    document = validating(target, WebhookSettings()).document(STORE.bundle, OWNER)
-    facts = replace(
-        healthy(),
-        deployment=running("serve", "ns/mine"),
-        controller=running("control", "ns/mine"),
-        webhooks={VALIDATING_PATH: document},
-    )
-    assert assessed(facts).problems == ()
-    missing = replace(facts, policy=None)
-    assert "the ConfigMap mine does not exist" in assessed(missing).problems
-
-
-def test_servers_and_controller_that_read_different_configmaps_are_a_problem() -> None:
-    facts = replace(
-        healthy(), deployment=running("serve", "ns/policy"), controller=running("control", "ns/other")
-    )
-    assert assessed(facts).problems == (
-        "the servers read the policy from the ConfigMap ns/policy, but the controller from ns/other",
-    )
 
 
 def test_the_renewal_deadline_follows_the_renewal_time() -> None:
