@@ -10,9 +10,9 @@ from typing import get_args
 
 import pytest
 
-from controller.world import BOTH, CONFIGURATIONS, INSTALLATION, VALIDATING, World
+from controller.changes import Change, become, delete, later, pause, pods, want
+from controller.world import BOTH, INSTALLATION, VALIDATING, World
 from gatekeeper_py.controller import loop
-from gatekeeper_py.controller.configurations import Wanted
 from gatekeeper_py.controller.events import Events
 from gatekeeper_py.controller.loop import (
     AFTER_WRITE_SECONDS,
@@ -24,7 +24,9 @@ from gatekeeper_py.controller.loop import (
 from gatekeeper_py.controller.metrics import ControlMetrics
 from gatekeeper_py.controller.plan import Alarm
 from gatekeeper_py.controller.webhooks.desired import NO_CONDITIONS, Conditions
+from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, VALIDATING_NAME
+from gatekeeper_py.core.names import PAUSED_UNTIL
 from support.recording import RecordingLog
 
 
@@ -103,12 +105,6 @@ def refuse_all(_verb: str, _path: str) -> bool:
 
 def refuse_nothing(_verb: str, _path: str) -> bool:
     return False
-
-
-async def test_once_ends_when_armed(setup: Setup) -> None:
-    assert await setup.controller.run_once(300)
-    assert setup.log.events == ["certificate_step", "not_armed", "armed", "mutation_registered"]
-    assert setup.recorded == [("Armed", "armed with 2 replicas", VALIDATING_NAME)]
 
 
 async def test_once_gives_up_in_time() -> None:
@@ -224,55 +220,6 @@ async def test_the_controller_is_not_ready_after_a_long_time_without_a_completed
     assert setup.controller.problem() == ""
 
 
-async def test_everything_is_reported_once(setup: Setup) -> None:
-    await setup.armed()
-    await setup.controller.attempt()
-    assert (setup.log.events, setup.reasons) == ([], [])
-    del setup.world.cluster.objects[CONFIGURATIONS[0]]
-    await setup.controller.attempt()
-    assert (setup.log.events, setup.reasons) == (["repaired"], ["Repaired"])
-    del setup.world.cluster.objects[INSTALLATION.namespace_path]
-    await setup.controller.attempt()
-    await setup.controller.attempt()
-    assert setup.log.events == ["repaired", "disarmed"]
-    assert setup.reasons == ["Repaired", "Disarmed"]
-
-
-async def test_a_repair_names_the_fields_that_somebody_changed(setup: Setup) -> None:
-    await setup.armed()
-    setup.world.cluster.edit(VALIDATING, lambda it: it["webhooks"][0].update(failurePolicy="Ignore"))
-    await setup.controller.attempt()
-    field = f"webhooks[{POD_VALIDATION}].failurePolicy"
-    assert setup.log.named("repaired") == [{"configurations": [VALIDATING_NAME], "fields": [field]}]
-    assert setup.recorded == [("Repaired", f"repaired, because somebody changed {field}", VALIDATING_NAME)]
-
-
-async def test_a_pause_is_reported_when_it_begins_and_when_it_ends(setup: Setup) -> None:
-    await setup.armed()
-    until = "2026-01-01T06:00:00Z"
-    setup.world.pause(until)
-    await setup.controller.attempt()
-    await setup.controller.attempt()
-    assert setup.log.named("paused") == [{"until": until}]
-    assert setup.reasons == ["Paused"]
-    assert setup.sample("pauses_total") == 1
-    setup.world.now += timedelta(hours=6)
-    await setup.controller.attempt()
-    assert setup.reasons == ["Paused", "Armed"]
-    assert setup.world.configured().keys() == set(CONFIGURATIONS)
-
-
-async def test_a_bad_pause_is_reported_once(setup: Setup) -> None:
-    await setup.armed()
-    setup.world.pause("soon")
-    await setup.controller.attempt()
-    await setup.controller.attempt()
-    assert setup.log.events == ["pause_ignored"]
-    assert setup.reasons == ["PauseIgnored"]
-    assert setup.sample("alarm", what="pause") == 1
-    assert setup.world.configured()
-
-
 async def test_each_refused_policy_is_recorded_once(setup: Setup) -> None:
     await setup.armed()
     for refused in ("line 1: a", "line 1: a", "", "line 1: a", "line 2: b"):
@@ -294,54 +241,6 @@ async def test_alarms_from_elsewhere_are_passed_on_even_when_a_pass_fails(setup:
     assert setup.sample("alarm", what="settings") == 1
 
 
-async def test_registering_the_mutating_webhook_is_logged(setup: Setup) -> None:
-    await setup.armed()
-    setup.wanted = Wanted(mutates=False)
-    await setup.controller.attempt()
-    setup.wanted = Wanted(mutates=True)
-    assert await setup.controller.attempt() == 2.0
-    assert setup.log.events == ["mutation_unregistered", "mutation_registered"]
-    setup.world.now += timedelta(seconds=2)
-    await setup.controller.attempt()
-    assert setup.log.events[-1] == "mutation_active"
-    assert setup.reasons == []
-
-
-@pytest.mark.parametrize(
-    ("removed", "failing", "armed", "events"),
-    [
-        pytest.param(False, False, True, [], id="a-restart-leaves-everything"),
-        pytest.param(True, False, False, ["disarmed"], id="a-removal-disarms"),
-        pytest.param(True, True, True, ["disarm_failed"], id="an-error-does-not-prevent-the-end"),
-    ],
-)
-async def test_shutting_down(
-    setup: Setup,
-    removed: bool,  # noqa: FBT001
-    failing: bool,  # noqa: FBT001
-    armed: bool,  # noqa: FBT001
-    events: list[str],
-) -> None:
-    await setup.armed()
-    if removed:
-        del setup.world.cluster.objects[INSTALLATION.owner_path]
-    if failing:
-        setup.world.cluster.fail = refuse_all
-    await setup.controller.shut_down()
-    assert bool(setup.world.configured()) is armed
-    assert setup.log.events == events
-
-
-async def test_a_missing_condition_starts_a_check_of_the_fast_path(setup: Setup) -> None:
-    setup.wanted = Wanted(mutates=True, conditions=NO_CONDITIONS)
-    await setup.controller.run_once(300)
-    assert setup.checks == 0
-    conditions = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
-    setup.wanted = Wanted(mutates=True, conditions=conditions)
-    await setup.controller.attempt()
-    assert setup.checks == 1
-
-
 def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends(setup: Setup) -> None:
     log = RecordingLog()
     alarms = Alarms(setup.metrics, log)
@@ -356,3 +255,86 @@ def test_an_alarm_is_logged_once_when_it_begins_and_once_when_it_ends(setup: Set
         ("warning", "alarm", {"what": "service", "problem": "missing"}),
         ("info", "alarm_ended", {"what": "service"}),
     ]
+
+
+FIELD = f"webhooks[{POD_VALIDATION}].failurePolicy"
+UNTIL = "2026-01-01T06:00:00Z"
+PAUSED = f"paused until {UNTIL}: the webhook configurations are removed, and every image is admitted"
+SOON = "'soon': not an RFC 3339 time such as 2026-12-31T18:00:00Z"
+IGNORED = f"the annotation {PAUSED_UNTIL} is ignored: {SOON}"
+GONE = f"{INSTALLATION.namespace_path} does not exist"
+CONDITIONS = Conditions(expressions={POD_VALIDATION: "p"}, revision="0123456789ab")
+REPORTS: dict[str, tuple[Change | tuple[str, ...], ...]] = {
+    "nothing": ((),),
+    "repair": (
+        pods(failurePolicy="Ignore"), ("repaired", f"Repaired: repaired, because somebody changed {FIELD}"),
+        delete(VALIDATING),
+        ("repaired", f"Repaired: repaired, because somebody changed {VALIDATING_NAME} (deleted)"),
+    ),
+    "update": (want(settings=WebhookSettings(exempt_namespaces=("calico-system",))), ("updated",), ()),
+    "removal": (delete(INSTALLATION.namespace_path), ("disarmed", f"Disarmed: disarmed: {GONE}"), ()),
+    "pause": (
+        pause(UNTIL), ("paused", f"Paused: {PAUSED}"), (), later(timedelta(hours=6)),
+        ("armed", "mutation_registered", "Armed: armed with 2 replicas"), later(timedelta(seconds=2)),
+        ("mutation_active",),
+    ),
+    "unready-after-a-pause": (
+        pause(UNTIL), ("paused", f"Paused: {PAUSED}"), become(judges=False), later(timedelta(hours=6)),
+        ("not_armed",), (),
+    ),
+    "bad-pause": (pause("soon"), ("pause_ignored", f"PauseIgnored: {IGNORED}"), ()),
+    "mutation": (
+        want(mutates=False), ("mutation_unregistered",), want(mutates=True), ("mutation_registered",),
+        later(timedelta(seconds=2)), ("mutation_active",), (),
+    ),
+    "in-step": (want(conditions=NO_CONDITIONS), ()),
+    "out-of-step": (want(conditions=CONDITIONS), ("check",), ("check",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPORTS)
+async def test_each_change_is_logged_and_recorded_once(setup: Setup, name: str) -> None:
+    """A row holds changes, and after them the log events, the Events and the checks of a pass."""
+    await setup.armed()
+    for each in REPORTS[name]:
+        if not isinstance(each, tuple):
+            each(setup)
+            continue
+        setup.log.lines.clear()
+        setup.world.cluster.posted.clear()
+        setup.checks = 0
+        await setup.controller.attempt()
+        events = [f"{reason}: {message}" for reason, message, _ in setup.recorded]
+        assert (*setup.log.events, *events, *["check"] * setup.checks) == each
+        for line in setup.log.named("repaired"):
+            assert line["configurations"] == [VALIDATING_NAME]
+            assert events[0].endswith(f"changed {', '.join(line['fields'])}")
+        assert all(line == {"until": UNTIL} for line in setup.log.named("paused"))
+        assert {subject for _, _, subject in setup.recorded} <= {VALIDATING_NAME}
+    assert setup.sample("pauses_total") == float("pause" in name and name != "bad-pause")
+    assert setup.sample("alarm", what="pause") == float(name == "bad-pause")
+
+
+async def test_once_ends_when_armed(setup: Setup) -> None:
+    assert await setup.controller.run_once(300)
+    assert setup.log.events == ["certificate_step", "not_armed", "armed", "mutation_registered"]
+    assert setup.recorded == [("Armed", "armed with 2 replicas", VALIDATING_NAME)]
+
+
+@pytest.mark.parametrize(
+    ("missing", "failing", "events"),
+    [
+        pytest.param("", False, [], id="restart"),
+        pytest.param(INSTALLATION.owner_path, False, ["disarmed"], id="removal"),
+        pytest.param(INSTALLATION.owner_path, True, ["disarm_failed"], id="error"),
+    ],
+)
+async def test_shutting_down(setup: Setup, missing: str, events: list[str], *, failing: bool) -> None:
+    """A removal disarms the webhook, and an error does not prevent the end."""
+    await setup.armed()
+    setup.world.cluster.objects.pop(missing, None)
+    if failing:
+        setup.world.cluster.fail = refuse_all
+    await setup.controller.shut_down()
+    assert bool(setup.world.configured()) is (events != ["disarmed"])
+    assert setup.log.events == events

@@ -20,11 +20,11 @@ from gatekeeper_py.controller.certificates import (
     KeyPair,
     parse_secret,
 )
-from gatekeeper_py.controller.configurations import Wanted
+from gatekeeper_py.controller.configurations import Wanted, Write
 from gatekeeper_py.controller.installation import Installation
-from gatekeeper_py.controller.plan import Report
+from gatekeeper_py.controller.plan import Observed, Report, stored_certificates
 from gatekeeper_py.controller.reconcile import Passes
-from gatekeeper_py.controller.replicas import ProbeResult
+from gatekeeper_py.controller.replicas import ProbeResult, addresses
 from gatekeeper_py.controller.webhooks.desired import Conditions, Desired, with_conditions
 from gatekeeper_py.controller.webhooks.drift import bundles
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
@@ -221,6 +221,9 @@ class World:
         self.cluster.put(INSTALLATION.deployment_path, {"status": {"replicas": counted}})
 
     async def probe(self, host: str, _port: int, bundle: bytes) -> ProbeResult:
+        return self.probed(host, bundle)
+
+    def probed(self, host: str, bundle: bytes) -> ProbeResult:
         replica = next(each for each in self.replicas if each.host == host)
         if not replica.reachable or replica.mounted is None:
             return ProbeResult(problem="refused")
@@ -244,6 +247,32 @@ class World:
             for each in TEMPLATES
             if each.path in self.cluster.objects
         }
+
+    def observed(self) -> Observed:
+        """Return what a pass observes at this moment."""
+        objects = self.cluster.objects
+        secret = objects.get(INSTALLATION.secret_path)
+        store = stored_certificates(secret)
+        found = addresses(objects.get(INSTALLATION.slices_path, {}), "webhook")
+        return Observed(
+            namespace=objects.get(INSTALLATION.namespace_path),
+            owner=objects.get(INSTALLATION.owner_path),
+            configurations={path: objects[path] for path in CONFIGURATIONS if path in objects},
+            secret=secret,
+            certificates=store,
+            service=objects.get(INSTALLATION.service_path),
+            deployment=objects.get(INSTALLATION.deployment_path),
+            probed={each: self.probed(each.host, store.bundle) for each in found} if store else {},
+        )
+
+    def carry_out(self, write: Write) -> None:
+        """Store what a plan writes. Its document has the version of the object that it replaces."""
+        live = self.cluster.objects.pop(write.path, None)
+        assert (live is None) is (write.verb == "create")
+        if write.document is not None:
+            version = None if live is None else live["metadata"]["resourceVersion"]
+            assert write.document["metadata"].get("resourceVersion") == version
+            self.cluster.put(write.path, write.document)
 
     def process(self, store: LateStore | None = None) -> Passes:
         """Return a new controller process without any state."""

@@ -175,7 +175,7 @@ def pods(live: dict[str, Any]) -> dict[str, Any]:
 def test_an_edit_is_repaired_counted_and_recorded(
     enforcing: Installed, namespace: str, change: Callable[[dict[str, Any]], object], what: str
 ) -> None:
-    """controller/webhooks/test_drift.py and controller/test_configurations.py have all other edits."""
+    """controller/webhooks/test_drift.py and controller/test_plan.py have all other edits."""
     good = enforcing.plane.api("GET", VALIDATING)["webhooks"]
     counted = f'tampering_total{{what="{what}"}}'
     total, before = control(enforcing, "tampering_total"), control(enforcing, counted)

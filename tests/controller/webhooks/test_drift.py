@@ -13,14 +13,17 @@ from controller.world import INSTALLATION, b64
 from gatekeeper_py.controller.webhooks.desired import Desired, OwnerReference
 from gatekeeper_py.controller.webhooks.drift import (
     MAX_TOLERATED_TERMS,
+    TAMPERINGS,
     bundles,
     differences,
     keeping_settings,
     repaired,
+    tampering_in,
     tolerated_terms,
 )
 from gatekeeper_py.controller.webhooks.settings import WebhookSettings
 from gatekeeper_py.controller.webhooks.templates import POD_VALIDATION, mutating, validating
+from gatekeeper_py.core.names import FAST_PATH_REVISION
 
 OWNER = OwnerReference(api_version="rbac.authorization.k8s.io/v1", kind="ClusterRole", name="gk", uid="1")
 DESIRED = validating(INSTALLATION.target, WebhookSettings())
@@ -285,3 +288,20 @@ def test_the_order_of_reinvocation_is_compared() -> None:
     changed["webhooks"][0]["reinvocationPolicy"] = "Never"
     [found] = differences(changed, desired.document(b"ca", OWNER))
     assert found.endswith(".reinvocationPolicy")
+
+
+def test_every_field_that_we_write_has_a_kind() -> None:
+    fields = {
+        key
+        for build in (validating, mutating)
+        for webhook in build(INSTALLATION.target, WebhookSettings()).webhooks
+        for key in webhook
+    }
+    kinds = {field: tampering_in([f"webhooks[{POD_VALIDATION}].{field}"])[0] for field in fields - {"name"}}
+    assert {field for field, kind in kinds.items() if kind == "other"} == {
+        "sideEffects",
+        "admissionReviewVersions",
+        "reinvocationPolicy",
+    }
+    assert tampering_in([f"metadata.annotations[{FAST_PATH_REVISION}]"]) == ("conditions",)
+    assert set(kinds.values()) <= set(TAMPERINGS)
