@@ -7,11 +7,10 @@ import gc
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from keyword import iskeyword
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TextIO
 
 import click
 
@@ -153,12 +152,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (BrokenPipeError, SystemExit):
         # The reader of our output has closed the pipe (`| head`). Click turns that into exit code 1, which
         # here would mean that an image was rejected. It raises SystemExit for nothing else in this mode.
-        _discard_output()
+        _discard(sys.stdout)
         return EXIT_BROKEN_PIPE
     except OSError as problem:
         if problem.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             raise
-        _discard_output()
+        _discard(sys.stdout)
         _complain(f"cannot write: {problem.strerror}")
         return EXIT_USAGE
     return int(code or 0)
@@ -170,16 +169,17 @@ def _show(problem: click.ClickException) -> None:
 
     if not isinstance(problem, click.exceptions.NoArgsIsHelpError):
         problem.message = harmless(problem.message)  # type: ignore[misc]
-    with suppress(OSError):
+    try:
         problem.show()
+    except OSError:
+        _discard(sys.stderr)
 
 
 def _complain(problem: str) -> None:
     """Print an error, if standard error can be written to."""
-    with suppress(OSError):
-        click.echo(f"Error: {problem}", err=True)
+    _show(click.ClickException(problem))
 
 
-def _discard_output() -> None:
-    """Prevent the interpreter from writing to stdout again at exit and reporting an error."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _discard(stream: TextIO) -> None:
+    """Prevent the interpreter from writing to a stream again at exit and reporting an error."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
