@@ -118,7 +118,11 @@ class Server:
             connection.close()
 
     def is_ready(self) -> bool:
-        return self.get("/readyz")[0] == 200
+        """Return whether the server is ready. One that has closed its port is not."""
+        try:
+            return self.get("/readyz")[0] == 200
+        except ConnectionError:
+            return False
 
     def metric(self, name: str) -> float:
         """Return the value of a sample by its name without the prefix, with its labels if it has some."""
