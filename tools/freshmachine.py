@@ -86,7 +86,7 @@ class FreshMachine:
         debian.run("chown", "--recursive", f"{USER}:{USER}", str(home))
 
     def seconds(self, *command: str) -> float:
-        """Run a command in the clone and return how long it took. A command that fails runs once more.
+        """Run a command in the clone, once more if it fails. Return the seconds of its last run.
 
         Raises ``CalledProcessError`` if it fails again.
         """

@@ -130,10 +130,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Mistakes of the user never cause a traceback."""
     if sys.stdout is None:
         # Python starts with no stdout when the caller closed it. Exit code 1 would mean "some rejected".
-        _complain("cannot write: standard output is closed")
+        _print_error("cannot write: standard output is closed")
         return EXIT_USAGE
     if isinstance(sys.stdout, TextIOWrapper):
-        # A character that the terminal's encoding lacks must not become exit code 1, either.
+        # A character that the encoding of stdout lacks must not cause exit code 1 either.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(args=arguments, prog_name="gatekeeper-py", standalone_mode=False)
@@ -145,7 +145,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
     except (MemoryError, RecursionError) as problem:
         reason = "out of memory" if isinstance(problem, MemoryError) else "the input is nested too deeply"
-        _complain(reason)
+        _print_error(reason)
         return EXIT_USAGE
     except (click.Abort, KeyboardInterrupt):
         return EXIT_INTERRUPTED
@@ -158,7 +158,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if problem.errno not in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:
             raise
         _discard(sys.stdout)
-        _complain(f"cannot write: {problem.strerror}")
+        _print_error(f"cannot write: {problem.strerror}")
         return EXIT_USAGE
     return int(code or 0)
 
@@ -175,8 +175,8 @@ def _show(problem: click.ClickException) -> None:
         _discard(sys.stderr)
 
 
-def _complain(problem: str) -> None:
-    """Print an error, if standard error can be written to."""
+def _print_error(problem: str) -> None:
+    """Print an error if standard error is writable."""
     _show(click.ClickException(problem))
 
 

@@ -86,7 +86,7 @@ Reason = Literal["created", "updated", "repaired", "removed"]
 class Write(NamedTuple):
     """One request that changes an object. ``document`` is what to store; ``None`` for a deletion.
 
-    ``different`` holds the paths of the fields that differ in a configuration that is replaced or restored.
+    ``different`` holds the paths of the fields that differ, or ``NAME (deleted)``.
     """
 
     verb: Verb

@@ -57,7 +57,8 @@ MAX_LOGGED_CHARACTERS: Final = 10_000
 
 FEW_ENTRIES: Final = 2000
 """A policy with at most this many rules and cached decisions is freed at once, which takes 1 ms. Freeing it
-in steps takes twenty times as long. A policy with at most this many rules expires beside any other work."""
+in steps takes twenty times as long. The rules of such a policy expire without waiting for another
+compilation."""
 
 LARGE_TEXT: Final = 256 * 1024
 """Texts with more characters than this are hashed in a thread. Hashing 1 MiB takes 2 ms."""
@@ -334,7 +335,7 @@ class Reloader:
         return None if snapshot is None else snapshot.next_change
 
     async def _prepare(self, snapshot: CompiledPolicy, instant: datetime) -> None:
-        """Compile the live policy as of an instant, unless another one becomes live meanwhile."""
+        """Compile the live policy as of an instant. Drop the result if another one is live by then."""
         policy = snapshot.policy
         if len(policy.allow) + len(policy.deny) <= FEW_ENTRIES:
             # This takes little memory, so do not wait until another policy has been compiled.

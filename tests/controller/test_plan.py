@@ -447,7 +447,7 @@ def site() -> Site:
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_passes(site: Site, name: str) -> None:
+def test_a_change_leads_to_the_passes_of_its_row(site: Site, name: str) -> None:
     for each in ROWS[name]:
         if isinstance(each, str):
             assert passed(site) == each

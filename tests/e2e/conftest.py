@@ -49,12 +49,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Fixtures restore the installation that later tests share, which needs an API server."""
+    """Restart the API server first: fixtures need it to restore the installation for later tests."""
     restart_ended_apiserver(item.config)
 
 
 def restart_ended_apiserver(config: pytest.Config) -> None:
-    """Start an API server that ended by itself again, and report that; only the current test may fail."""
+    """Restart a crashed API server, and print a line, so that later tests can pass."""
     plane = config.stash.get(CONTROL_PLANE_KEY, None)
     line = plane.restart_ended_apiserver() if plane else ""
     if line:

@@ -1,4 +1,4 @@
-"""Native policies on the control plane: put them in use beside a paused webhook, and read their verdicts."""
+"""Apply native policies on the control plane beside a paused webhook, and compute the expected verdicts."""
 
 from __future__ import annotations
 

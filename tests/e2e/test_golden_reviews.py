@@ -380,7 +380,7 @@ allow: [{image: quay.io, until: 2099-01-01}, '*.corp.example', mirror.example, l
 deny: [{image: quay.io/org/**, until: 2020-01-01}]
 """,
 }
-"""Policies with whose images thousands of Pods are sent.
+"""Policies that judge thousands of Pods.
 
 The API server's own evaluator gets random ones in tests/core/compile: test_expression_evaluated.py and
 native/test_validating_evaluated.py.
@@ -414,7 +414,7 @@ def test_pods_that_skip_the_webhook_are_approved(
 
 
 def sample(pods: Iterable[Document], *, oldest: bool) -> list[Document]:
-    """Return a quarter of the Pods for Kubernetes 1.30, without image volumes, which it drops."""
+    """Return all Pods; for Kubernetes 1.30, every third one without image volumes, which it lacks."""
     if not oldest:
         return list(pods)
     volumes = [(each, each["spec"].get("volumes") or ()) for each in pods]

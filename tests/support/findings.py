@@ -13,7 +13,7 @@ from support.golden import golden, recorded
 
 
 def check_findings(document: str, name: str, findings: Iterable[Finding], *, update: bool) -> None:
-    """Compare the findings of a case with those in its file, or write them there."""
+    """Compare the findings of a case with those in its table, or write them there."""
     found = [f"{each.line}:{each.column} {each.code} {_words(each)}" for each in findings]
     assert found
     table = f"findings/{document}"

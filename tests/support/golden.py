@@ -1,4 +1,4 @@
-"""Golden tables: YAML files with the input of each case, and everything that the code made of it.
+"""Golden tables: YAML files with the recorded output of each case, and often its input.
 
 After an intended change, ``--update-golden`` writes the tables again, for review by git diff. Run it without
 ``-n``, because each process writes whole tables.
@@ -30,13 +30,13 @@ _Dumper.add_representer(str, _Dumper.represent_text)
 
 @cache
 def golden(table: str) -> dict[str, Any]:
-    """Return a table, by its path below the data without the suffix."""
+    """Return the table in ``tests/data/TABLE.yaml``."""
     content: dict[str, Any] = yaml.load((DATA / f"{table}.yaml").read_text("utf-8"), yaml.CSafeLoader)
     return content
 
 
 def recorded(table: str, case: dict[str, Any], key: str, found: Any, *, update: bool) -> Any:
-    """Return the value of a case, after an update what was found."""
+    """Return the recorded value of a case. With ``update``, record what was found first."""
     if update and case.get(key) != found:
         case[key] = found
         text = yaml.dump(golden(table), Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000)

@@ -189,9 +189,9 @@ class ControlPlane:
         self._processes.kill(APISERVER)
 
     def restart_ended_apiserver(self) -> str:
-        """Start an API server that ended by itself again, with its data; return a line about it, else "".
+        """Restart a crashed API server with its data; return a line about it, or "".
 
-        That of Kubernetes 1.30 can end while it compiles native policies.
+        Kubernetes 1.30 can crash while it compiles native policies.
         """
         status = self.exit_status(APISERVER)
         if status is None:

@@ -212,8 +212,8 @@ def _opened(argument: str, within: Sequence[str] = ()) -> AbstractContextManager
         if sys.stdin is None:
             raise UnreadableError("<stdin>: closed")
         if sys.stdin.closed:
-            raise UnreadableError("<stdin>: can be read only once: give at most one argument as -")
-        return sys.stdin.buffer  # closed when it was read
+            raise UnreadableError("<stdin> can be read only once: give at most one argument as -")
+        return sys.stdin.buffer  # the reader closes it
     descriptor = os.open(argument, _FLAGS)
     try:
         kind = stat.S_IFMT(os.fstat(descriptor).st_mode)

@@ -75,7 +75,7 @@ class Replica:
 class Webhook:
     """One webhook configuration. An absent configuration is as desired if it should not exist.
 
-    ``planned`` is what the next pass of the controller does with it, ``None`` if nothing.
+    ``planned`` is the write that the controller's next pass makes, ``None`` if none.
     """
 
     name: str
@@ -424,6 +424,7 @@ class _Assessment:
                 self._report(f"the webhook configuration {each.name} {problem}")
             verb: Verb | None = None
             if problem and self._has_controller:
+                # A bundle that does not trust the Secret is replaced, too, which `changes_to` cannot know.
                 verb = "replace" if write is None else write.verb
             webhooks.append(
                 Webhook(name=each.name, present=current is not None, as_desired=not problem, planned=verb)
@@ -431,9 +432,9 @@ class _Assessment:
         return tuple(webhooks)
 
     def _planned(self) -> list[Write]:
-        """Return the writes to the configurations that are due, as a pass of the controller plans them.
+        """Return the writes to configurations that a pass of the controller would plan.
 
-        Without a controller, the configurations should be complete, and their metadata does not matter.
+        Without a controller, both configurations should exist, and their metadata does not matter.
         """
         facts, target = self._facts, self._installation.target
         removed = removal(self._installation, facts.namespace, facts.owner) if self._has_controller else ""
@@ -443,14 +444,14 @@ class _Assessment:
             return [Write("delete", path, reason="removed") for path in facts.webhooks]
         wanted = Wanted(settings=None, mutates=True)
         if self._has_controller:
-            # Without the controller's memory, nothing is known of the fast path: keep what is there.
+            # The fast path's conditions are not known here, so expect those that exist.
             wanted = Wanted(settings=self._settings, mutates=self._rewrites(), conditions=NO_CONDITIONS)
         found = [
             bundle
             for each in complete(target)
             for bundle in drift.bundles(facts.webhooks.get(each.path, {}), each)
         ]
-        # During a rotation the configurations trust the old CA and the new one, so use what they trust.
+        # During a rotation the configurations trust the old CA and the new one, so expect what they have.
         bundle = found[0] if found else b""
         owner = self._installation.owner_of(((facts.owner or {}).get("metadata") or {}).get("uid", ""))
         writes, _, _ = changes_to(target, facts.webhooks, wanted, bundle, owner, Memory(), self._now)

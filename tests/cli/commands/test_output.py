@@ -2,9 +2,10 @@
 
 A table in ``tests/data/commands`` has the files and the cluster that its cases share. A case has its own
 files (``null`` removes a shared one; a mapping is JSON), changes to the cluster, the text of stdin, and
-command lines with their output. In all of them, ``<+30d>`` is the date in 30 days, and ``<registry>`` the
-host of the registry that runs if the table has ``registry``. ``requests`` are those to the cluster that are
-not the usual lists. To add a case, write command lines with an empty output, and use ``--update-golden``.
+command lines with their output. Except in the text of stdin, ``<+30d>`` is the date in 30 days, and
+``<registry>`` the host of the registry that runs if the table has ``registry``. ``requests`` are those to the
+cluster that are not the usual lists. To add a case, write command lines with an empty output, and use
+``--update-golden``.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Variables:
         return [self.filled(item) for item in value] if isinstance(value, list) else value
 
     def shown(self, line: str, done: Done) -> str:
-        """Return everything that a command did, with variables instead of their values."""
+        """Return the exit code and output of a command, with variables instead of their values."""
         out = visible(done.out) if done.out.startswith("<!doctype html>") else done.out
         errors = f"-- stderr\n{done.err}" if done.err else ""
         output = f"exit code {done.code}\n{out}{errors}"

@@ -342,7 +342,7 @@ def test_other_lines_that_begin_with_dashes_are_read(command: Command, write: Wr
 
 def test_standard_input_is_read_only_once(command: Command) -> None:
     done = command("explain", "-", "--exceptions", "-", "a.io/x", stdin=policy_text())
-    error = "Error: <stdin>: can be read only once: give at most one argument as -\n"
+    error = "Error: <stdin> can be read only once: give at most one argument as -\n"
     assert (done.code, done.err) == (2, error)
 
 

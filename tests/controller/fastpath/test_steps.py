@@ -254,7 +254,7 @@ async def stepped(setup: Setup) -> str:
 
 
 @pytest.mark.parametrize("name", ROWS)
-async def test_steps(name: str) -> None:
+async def test_events_lead_to_the_steps_of_their_row(name: str) -> None:
     setup = Setup()
     await setup.in_step_with_wide()
     for each in ROWS[name]:

@@ -358,7 +358,7 @@ CASES: dict[str, tuple[Change | str, ...]] = {
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_all_problems(name: str) -> None:
+def test_a_change_causes_exactly_the_problems_of_its_row(name: str) -> None:
     """A row holds changes of a healthy installation, and all problems."""
     facts, problems = healthy(), tuple(each for each in CASES[name] if isinstance(each, str))
     for change in CASES[name]:
